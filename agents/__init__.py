@@ -1,0 +1,5 @@
+"""What acts, and how it is searched. Knows arrays and environments, not V or M.
+
+Reading order: `policy` (what acts), `rollout` (an episode), `collecting` (many of them, over
+`workers`), `controller` and `evolution` (C and its search), `evaluation` (a score).
+"""

@@ -1,0 +1,114 @@
+"""C: a tiny controller, a whole population of them as one batched tensor product."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from envs.actions import ActionMap
+
+
+@dataclass(frozen=True)
+class ControllerConfig:
+    """Sizes of a controller: linear, or with one layer of `hidden` tanh units.
+
+    Source: arXiv 1803.10122, 2.3: a = W [z, h] + b, so no hidden units. Differs: hidden units
+    are there for search by gradients, which can afford more parameters.
+    """
+
+    num_features: int
+    num_outputs: int
+    hidden: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_features < 1 or self.num_outputs < 1 or self.hidden < 0:
+            raise ValueError(
+                "expected num_features and num_outputs of 1 or more and hidden of 0 or more, "
+                f"got {self}"
+            )
+
+    @property
+    def layers(self) -> tuple[tuple[int, int], ...]:
+        """(inputs, outputs) of each layer."""
+        if self.hidden == 0:
+            return ((self.num_features, self.num_outputs),)
+        return ((self.num_features, self.hidden), (self.hidden, self.num_outputs))
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights and biases; 867 for the paper's 288 features and 3 outputs."""
+        return sum((inputs + 1) * outputs for inputs, outputs in self.layers)
+
+
+def control(
+    config: ControllerConfig,
+    parameters: Float[Tensor, "candidate parameter"],
+    features: Float[Tensor, "candidate batch feature"],
+) -> Float[Tensor, "candidate batch output"]:
+    """Raw outputs of every candidate for its own batch of features; one agent is P = 1.
+
+    A layer's parameters are its weights, (inputs, outputs) row by row, then its biases. Tanh
+    of the outputs belongs to the action map.
+
+    Raises ValueError where the parameters' or features' sizes are not the config's.
+    """
+    if parameters.shape[-1] != config.num_parameters:
+        raise ValueError(
+            f"expected parameters of shape (P, {config.num_parameters}) for {config}, "
+            f"got {tuple(parameters.shape)}"
+        )
+    if features.ndim != 3 or features.shape[-1] != config.num_features:
+        raise ValueError(
+            f"expected features of shape (P, B, {config.num_features}) for {config}, "
+            f"got {tuple(features.shape)}"
+        )
+    activation, start = features, 0
+    for layer, (inputs, outputs) in enumerate(config.layers):
+        if layer > 0:
+            activation = torch.tanh(activation)
+        end_of_weight = start + inputs * outputs
+        weight = parameters[:, start:end_of_weight].unflatten(1, (inputs, outputs))
+        bias = parameters[:, end_of_weight : end_of_weight + outputs].unsqueeze(1)
+        activation = torch.baddbmm(bias, activation, weight)
+        start = end_of_weight + outputs
+    return activation
+
+
+def apply_action_map(
+    action_map: ActionMap, outputs: Float[Tensor, "*batch output"]
+) -> Float[Tensor, "*batch action"]:
+    """Encoded actions: the same numbers as `action_map(outputs)` in NumPy.
+
+    A continuous map is differentiable; a discrete one is not, being one-hot of the largest.
+
+    Raises ValueError where the outputs' last axis is not the map's `num_outputs`.
+    """
+    if outputs.shape[-1] != action_map.num_outputs:
+        raise ValueError(
+            f"expected outputs of shape (..., {action_map.num_outputs}), got {tuple(outputs.shape)}"
+        )
+    if action_map.discrete:
+        one_hot = torch.nn.functional.one_hot(outputs.argmax(dim=-1), action_map.size)
+        return one_hot.to(outputs.dtype)
+    source, scale, offset, low, high = _as_tensors(action_map, outputs.device, outputs.dtype)
+    picked = torch.tanh(outputs).index_select(-1, source)
+    return torch.clamp(scale * picked + offset, low, high)
+
+
+@functools.lru_cache(maxsize=32)  # a dream asks at every step, and each copy to a GPU waits
+def _as_tensors(
+    action_map: ActionMap, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    # A tensor made in inference mode could not be used under autograd later.
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(action_map.source, device=device),
+            torch.tensor(action_map.scale, device=device, dtype=dtype),
+            torch.tensor(action_map.offset, device=device, dtype=dtype),
+            torch.tensor(action_map.low, device=device, dtype=dtype),
+            torch.tensor(action_map.high, device=device, dtype=dtype),
+        )

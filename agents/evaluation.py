@@ -1,0 +1,142 @@
+"""Held-out episodes -> mean, spread and confidence interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from agents.collecting import play_episodes
+from agents.policy import Policy
+from agents.seeds import Split, seeds
+from agents.workers import Workers
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Returns of one policy over the episodes of a split; `lengths` count env steps.
+
+    Raises ValueError where the lists differ in length or are empty.
+    """
+
+    policy: str
+    env_id: str
+    split: str
+    action_repeat: int
+    gymnasium_version: str
+    seeds: tuple[int, ...]
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    terminated: tuple[bool, ...]
+    truncated: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        lists = (self.seeds, self.returns, self.lengths, self.terminated, self.truncated)
+        sizes = [len(values) for values in lists]
+        if len(set(sizes)) != 1 or sizes[0] == 0:
+            raise ValueError(
+                "expected seeds, returns, lengths, terminated and truncated of one length, "
+                f"1 or more, got lengths {sizes}"
+            )
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(np.mean(self.returns))
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation (n - 1) over episodes; nan for a single one."""
+        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else math.nan
+
+    @property
+    def confidence_interval(self) -> tuple[float, float]:
+        """95 % interval of the mean, by Student's t; nan for a single episode."""
+        num_episodes = len(self.returns)
+        if num_episodes == 1:
+            return math.nan, math.nan
+        half_width = student_t_quantile(num_episodes - 1) * self.std / math.sqrt(num_episodes)
+        return self.mean - half_width, self.mean + half_width
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scores:
+        """What `to_dict` wrote, also after JSON made lists of its tuples."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list | tuple) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+def evaluate(
+    env_id: str,
+    policy_factory: Callable[[], Policy],
+    split: Split,
+    episodes: int,
+    workers: Workers,
+    *,
+    start: int = 0,
+    max_steps: int | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Scores:
+    """Plays `episodes` of a split, from its `start`-th seed on; see `play_episodes`.
+
+    Raises ValueError where the split has no such seeds, or no episodes are asked for.
+    """
+    if episodes < 1:
+        raise ValueError(f"expected 1 episode or more to evaluate, got {episodes}")
+    results = list(
+        play_episodes(
+            env_id,
+            policy_factory,
+            seeds(split, episodes, start),
+            workers=workers,
+            max_steps=max_steps,
+            keep_frames=False,
+            report=report,
+        )
+    )
+    return Scores(
+        policy=results[0].policy,
+        env_id=results[0].env_id,
+        split=split,
+        action_repeat=results[0].action_repeat,
+        gymnasium_version=gym.__version__,
+        seeds=tuple(result.seed for result in results),
+        returns=tuple(result.episode_return for result in results),
+        lengths=tuple(result.num_steps for result in results),
+        terminated=tuple(result.terminated for result in results),
+        truncated=tuple(result.truncated for result in results),
+    )
+
+
+_FIRST_T_QUANTILES: Sequence[float] = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706)
+
+
+def student_t_quantile(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t, within 0.1 %.
+
+    Source: Abramowitz and Stegun 26.7.5, an expansion around the normal quantile; a table for
+    the first five degrees of freedom, where it is not good enough.
+    """
+    if degrees < 1:
+        raise ValueError(f"expected 1 degree of freedom or more, got {degrees}")
+    if degrees <= len(_FIRST_T_QUANTILES):
+        return _FIRST_T_QUANTILES[degrees - 1]
+    x = NormalDist().inv_cdf(0.975)
+    terms = (
+        x,
+        (x**3 + x) / 4,
+        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
+        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
+    )
+    return sum(term / degrees**power for power, term in enumerate(terms))

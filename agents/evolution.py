@@ -1,0 +1,187 @@
+"""CMA-ES as ask and tell: it maximises, and continues exactly where it was saved.
+
+pycma keeps its state in objects that only an executable pickle could hold. What is saved
+instead is the seed and every fitness told: replaying them asks for the very same candidates.
+Replay costs CMA-ES's own time again, 35 ms a generation at 867 parameters (2.4 ms diagonal),
+against seconds that the episodes of a generation take.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cma
+import numpy as np
+from jaxtyping import Float64
+from numpy.typing import ArrayLike
+
+Candidates = Float64[np.ndarray, "candidate parameter"]
+Fitness = Float64[np.ndarray, " candidate"]
+
+
+class CMAES:
+    """Covariance matrix adaptation over flat parameter vectors.
+
+    `diagonal` learns a variance per parameter instead of all covariances: of 867 parameters the
+    full matrix needs about 22,000 generations to be learned, the diagonal about 58.
+
+    Source: arXiv 1803.10122, A.4: sigma0 0.1, population 64.
+    """
+
+    def __init__(
+        self,
+        num_parameters: int,
+        *,
+        sigma0: float = 0.1,
+        population: int = 64,
+        diagonal: bool = False,
+        seed: int = 0,
+        mean: ArrayLike | None = None,
+    ) -> None:
+        """`mean` is where the search starts, zeros by default.
+
+        Raises ValueError for fewer than 2 parameters, or a mean of another shape.
+        """
+        if num_parameters < 2:
+            raise ValueError(f"CMA-ES needs 2 parameters or more, got {num_parameters}")
+        start = np.zeros(num_parameters) if mean is None else np.array(mean, dtype=np.float64)
+        if start.shape != (num_parameters,):
+            raise ValueError(f"expected a mean of shape ({num_parameters},), got {start.shape}")
+        self.num_parameters = num_parameters
+        self.population = population
+        self._settings = {
+            "sigma0": sigma0,
+            "population": population,
+            "diagonal": diagonal,
+            "seed": seed,
+        }
+        self._start = start
+        self._told: list[Fitness] = []
+        self._asked: list[np.ndarray] | None = None
+        generator = np.random.default_rng(seed)
+        options = {
+            "popsize": population,
+            "CMA_diagonal": diagonal,
+            # Our own generator, and a seed of nan: pycma would otherwise seed numpy's global one.
+            "randn": lambda *shape: generator.standard_normal(shape),
+            "seed": np.nan,
+            "verbose": -9,
+            "verb_log": 0,
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._search = cma.CMAEvolutionStrategy(start, sigma0, options)
+
+    @property
+    def generation(self) -> int:
+        """How many generations have been told."""
+        return len(self._told)
+
+    @property
+    def mean(self) -> Float64[np.ndarray, " parameter"]:
+        """The distribution's mean: the agent to report, never the best sample seen."""
+        return np.array(self._search.mean)
+
+    @property
+    def sigma(self) -> float:
+        """Overall step size."""
+        return float(self._search.sigma)
+
+    def ask(self) -> Candidates:
+        """This generation's candidates, (population, num_parameters); the same until `tell`."""
+        if self._asked is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._asked = self._search.ask()
+        return np.array(self._asked)
+
+    def tell(self, fitness: ArrayLike) -> None:
+        """Takes the fitness (population,) of the candidates asked for; higher is better.
+
+        Raises ValueError where it has another shape or is not finite, RuntimeError where none
+        were asked for.
+        """
+        values = np.array(fitness, dtype=np.float64)
+        if values.shape != (self.population,):
+            raise ValueError(f"expected fitness of shape ({self.population},), got {values.shape}")
+        if not np.isfinite(values).all():
+            wrong = np.flatnonzero(~np.isfinite(values))
+            raise ValueError(
+                f"expected finite fitness, got {values[wrong[0]]} for candidate {wrong[0]} "
+                f"({len(wrong)} of {len(values)} in generation {self.generation})"
+            )
+        if self._asked is None:
+            raise RuntimeError("no candidates to tell about: call ask() before each tell()")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._search.tell(self._asked, (-values).tolist())  # pycma minimises
+        self._asked = None
+        self._told.append(values)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `from_state_dict` needs: JSON-able `settings` and float64 arrays."""
+        return {
+            "settings": dict(self._settings),
+            "start": self._start.copy(),
+            "told": np.array(self._told).reshape(-1, self.population),
+            "mean": self.mean,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> CMAES:
+        """The saved search, by replay of what it was told.
+
+        Raises ValueError where the replay ends elsewhere: another pycma or numpy wrote it.
+        """
+        start = np.asarray(state["start"], dtype=np.float64)
+        search = cls(len(start), mean=start, **state["settings"])
+        for fitness in state["told"]:
+            search.ask()
+            search.tell(fitness)
+        if not np.array_equal(search.mean, state["mean"]):
+            raise ValueError(
+                f"replaying {search.generation} generations gave another search than was saved: "
+                "resume with the versions of cma and numpy, and on the machine, that wrote it"
+            )
+        return search
+
+
+@dataclass(frozen=True)
+class GenerationStats:
+    """Fitness over one generation's candidates, and the step size after it was told."""
+
+    generation: int
+    best: float
+    mean: float
+    std: float
+    sigma: float
+
+
+def evolve(
+    search: CMAES,
+    fitness: Callable[[Candidates, int], Fitness],
+    generations: int,
+    on_generation: Callable[[GenerationStats], None] | None = None,
+) -> None:
+    """Runs until `generations` were told in all, those before a restart included.
+
+    `fitness(candidates, generation)` gives (population,) values to maximise, from the real game
+    or from a dream; `generation` counts from 0.
+    """
+    while search.generation < generations:
+        generation = search.generation
+        values = np.asarray(fitness(search.ask(), generation), dtype=np.float64)
+        search.tell(values)
+        if on_generation is not None:
+            on_generation(
+                GenerationStats(
+                    generation=generation,
+                    best=float(values.max()),
+                    mean=float(values.mean()),
+                    std=float(values.std()),
+                    sigma=search.sigma,
+                )
+            )

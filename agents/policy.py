@@ -1,0 +1,194 @@
+"""What acts: the protocol, the base class that holds an action, and the simplest policies."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+
+from envs.actions import ActionMap, action_size, decode_actions
+
+Frames = UInt8[np.ndarray, "env height width channel"]
+EnvMask = Bool[np.ndarray, " env"]
+EncodedActions = Float32[np.ndarray, "env action"]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Acts in several environments at once, one row of `frames` for each.
+
+    `act` is called every environment step and returns native actions: float32 (B, A) for a Box,
+    int64 (B,) for a Discrete space. It holds an action for `action_repeat` steps. Where
+    `reset_mask` is true an environment starts afresh: its decision clock, its recurrent state
+    and its noise. Exploration noise lives in here, so that what is recorded was executed.
+    """
+
+    name: str
+    action_repeat: int
+
+    def reset(self, num_envs: int, seed: int = 0) -> None:
+        """Starts `num_envs` environments afresh, and all randomness from `seed`."""
+
+    def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
+        """Native actions for uint8 frames (B, H, W, 3), as described above."""
+        ...
+
+
+class RepeatingPolicy(ABC):
+    """Asks `decide` for an action, then holds it for `action_repeat` environment steps.
+
+    A subclass decides in encoded actions, float32 (B, A): Box values, or a one-hot Discrete
+    action. Each environment has a generator of its own, `self.generators[i]`; whoever draws
+    only from it makes environment i independent of how many stand beside it.
+    """
+
+    def __init__(
+        self, action_space: gym.Space[Any], name: str, action_repeat: int = 1, noise_stream: int = 0
+    ) -> None:
+        """`noise_stream` keeps a policy's draws apart from those of a policy wrapped in it."""
+        if action_repeat < 1:
+            raise ValueError(f"action_repeat must be 1 or more, got {action_repeat}")
+        self.action_space = action_space
+        self.name = name
+        self.action_repeat = action_repeat
+        self.num_envs = 0
+        self.generators: list[np.random.Generator] = []
+        self._noise_stream = noise_stream
+
+    def reset(self, num_envs: int, seed: int = 0) -> None:
+        """Starts `num_envs` environments afresh, with new generators."""
+        self.num_envs = num_envs
+        # A spawn key, not SeedSequence([seed, i]): numpy pads entropy with zeros, so that
+        # [seed, 0] is the very stream Gymnasium gives to env.reset(seed=seed).
+        self.generators = [
+            np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._noise_stream, i)))
+            for i in range(num_envs)
+        ]
+        self._steps_since_decision = np.zeros(num_envs, dtype=np.int64)
+        self._held = np.zeros((num_envs, action_size(self.action_space)), dtype=np.float32)
+        self._native = decode_actions(self.action_space, self._held)
+        self.begin(np.ones(num_envs, dtype=bool))
+
+    def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
+        """Native actions; raises ValueError where `frames` and `reset` disagree on num_envs."""
+        if len(frames) != self.num_envs:
+            raise ValueError(
+                f"policy {self.name!r} was reset for {self.num_envs} environments, "
+                f"got frames of {len(frames)}: call reset(num_envs={len(frames)}) first"
+            )
+        if reset_mask is not None and reset_mask.any():
+            self._steps_since_decision[reset_mask] = 0
+            self.begin(reset_mask)
+        due = self._steps_since_decision == 0
+        if due.any():
+            self._held[due] = self.decide(frames, due)[due]
+            self._native = decode_actions(self.action_space, self._held)
+        self._steps_since_decision = (self._steps_since_decision + 1) % self.action_repeat
+        return self._native.copy()
+
+    @abstractmethod
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """Encoded actions (B, A). Only rows of `due` are used, and only their state may change.
+
+        All B rows come in, so that a batched network always sees one batch size.
+        """
+
+    def begin(self, starting: EnvMask) -> None:  # noqa: B027 (a hook: most policies keep no state)
+        """Forget what is kept about the environments in `starting`."""
+
+    def executed(self, actions: EncodedActions, due: EnvMask) -> None:  # noqa: B027 (a hook)
+        """What was executed instead of this policy's last decision, told by a wrapper of it.
+
+        A policy that feeds its own action to a recurrent state must use this one.
+        """
+
+
+class RandomPolicy(RepeatingPolicy):
+    """A uniform draw from the action space at every decision."""
+
+    def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
+        super().__init__(action_space, "random", action_repeat)
+        self._bounds = ActionMap.for_space(action_space)  # refuses what has no uniform draw
+
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """Draws from each environment's own generator."""
+        actions = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
+        for i in rows_of(due):
+            actions[i] = uniform_action(self._bounds, self.generators[i])
+        return actions
+
+
+class BrownianPolicy(RepeatingPolicy):
+    """A random walk through a Box: a += sqrt(1/50) N(0, 1) an env step, clipped to its bounds.
+
+    Raises ValueError for a Discrete space.
+
+    Source: later copies of the paper (50 is CarRacing's frame rate). Differs: the paper itself
+    collects with random policies; a decision held for k steps moves by sqrt(k/50).
+    """
+
+    def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
+        super().__init__(action_space, "brownian", action_repeat)
+        self._bounds = ActionMap.for_space(action_space)
+        if self._bounds.discrete:
+            raise ValueError(
+                f"a Brownian walk needs a Box action space, got {action_space}: "
+                "take RandomPolicy or ExploringPolicy"
+            )
+        self._step = np.sqrt(action_repeat / 50)
+
+    def begin(self, starting: EnvMask) -> None:
+        """Starts the walk anywhere in the Box."""
+        if starting.all():
+            self._position = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
+        for i in rows_of(starting):
+            self._position[i] = uniform_action(self._bounds, self.generators[i])
+
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """One step of the walk."""
+        for i in rows_of(due):
+            noise = self.generators[i].standard_normal(self._bounds.size)
+            moved = self._position[i] + self._step * noise
+            self._position[i] = np.clip(moved, self._bounds.low, self._bounds.high)
+        return self._position
+
+
+class ConstantPolicy(RepeatingPolicy):
+    """Always the same encoded action: standing still, full gas; a floor for every score."""
+
+    def __init__(
+        self,
+        action_space: gym.Space[Any],
+        action: Sequence[float],
+        name: str,
+        action_repeat: int = 1,
+    ) -> None:
+        super().__init__(action_space, name, action_repeat)
+        self._action = np.asarray(action, dtype=np.float32)
+        expected = (action_size(action_space),)
+        if self._action.shape != expected:
+            raise ValueError(
+                f"policy {name!r}: expected an encoded action of shape {expected}, "
+                f"got {self._action.shape}"
+            )
+
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """The one action, for every environment."""
+        return np.tile(self._action, (self.num_envs, 1))
+
+
+def uniform_action(
+    bounds: ActionMap, generator: np.random.Generator
+) -> Float32[np.ndarray, " action"]:
+    """One encoded action, uniform over the space that `bounds` was made for."""
+    if bounds.discrete:
+        return np.eye(bounds.size, dtype=np.float32)[generator.integers(bounds.size)]
+    return generator.uniform(bounds.low, bounds.high).astype(np.float32)
+
+
+def rows_of(mask: EnvMask) -> list[int]:
+    """The environments a mask names, in order."""
+    rows: list[int] = np.flatnonzero(mask).tolist()
+    return rows

@@ -1,0 +1,147 @@
+"""The same work over several processes, with the same result whatever their number.
+
+Work is cut into chunks of one fixed size; workers only choose who runs a chunk. Hand them
+functions and factories that pickle to small bytes, never torch modules: those slow the
+parent's later training 2-3x.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import TypeVar
+
+CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without an answer: killed, out of memory, or crashed."""
+
+
+class Workers:
+    """Runs functions in `num_workers` processes, or in this one for 0 or 1.
+
+    A context manager: leaving it ends the processes, at once if by an exception (Ctrl-C too).
+    Processes start when first needed, so that constructing one costs nothing.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        if num_workers < 0:
+            raise ValueError(f"expected 0 workers or more, got {num_workers}")
+        self.num_workers = num_workers
+        self._executor: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close(at_once=kind is not None)
+
+    def close(self, at_once: bool = False) -> None:
+        """Ends the processes: after what they are doing, or at once."""
+        executor, self._executor = self._executor, None
+        if executor is None:
+            return
+        if at_once:
+            # The executor has no public way to do this before Python 3.14.
+            for process in list((executor._processes or {}).values()):
+                process.terminate()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Results in the order of `items`, each as soon as it and those before it are there.
+
+        Takes an item only when a worker will soon want it, two a worker ahead, so that neither
+        items nor results pile up.
+
+        Raises WorkerDiedError within seconds where a process dies; an exception in `function`
+        is raised here as it is.
+        """
+        if self.num_workers <= 1:
+            for item in items:
+                yield _call_with_one_thread(function, item)
+            return
+        if self._executor is None:
+            self._executor = _start_executor(self.num_workers)
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(self._executor.submit(function, item))
+                if len(pending) >= 2 * self.num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool as error:
+            self.close(at_once=True)
+            raise WorkerDiedError(
+                "a worker process died (killed, out of memory, or crashed): "
+                "run again with fewer workers, or with 1 to see the error in this process"
+            ) from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
+    """`items` in order, `size` at a time; the last chunk may be shorter."""
+    if size < 1:
+        raise ValueError(f"expected a chunk size of 1 or more, got {size}")
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _call_with_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
+    """As in a worker: sums over several threads differ in the last bit."""
+    import torch
+
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return function(item)
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+def _start_executor(num_workers: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: a fork of a process with torch's threads can deadlock.
+    return ProcessPoolExecutor(
+        max_workers=num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+    )
+
+
+def _prepare_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    # Read when a library is loaded; torch is, here, and set_num_threads serves where a script
+    # had loaded it before.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers, and they would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # only ever called in a worker
+    parent.join()
+    os._exit(1)

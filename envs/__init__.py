@@ -1,0 +1,19 @@
+"""What is acted in: Gymnasium environments as small pictures, and what is known about each.
+
+Importing this package registers `worldmodels/CarRacing-v3`. Reading order: `actions`,
+`views`, `tasks`, then `car_racing` with its `renderer`.
+"""
+
+import os
+
+import gymnasium as gym
+
+# pygame greets on stdout whenever it is imported, once in every worker process.
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+gym.register(
+    id="worldmodels/CarRacing-v3",
+    entry_point="envs.car_racing:FastCarRacing",
+    max_episode_steps=1000,
+    reward_threshold=900,
+)

@@ -1,0 +1,172 @@
+"""Actions as one float vector, whatever the space; and how a controller's outputs become one.
+
+An *encoded* action is float32 of length A: a Box action as it is, a Discrete one as one-hot.
+Memories and stores see encoded actions only; environments see native ones only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Float32
+from numpy.typing import NDArray
+
+
+class UnsupportedActionSpace(gym.error.Error, ValueError):
+    """The action space is neither a 1-D Box nor Discrete."""
+
+
+def action_size(space: spaces.Space[Any]) -> int:
+    """Length A of an encoded action.
+
+    Raises:
+        UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
+    """
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return int(space.shape[0])
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    raise UnsupportedActionSpace(
+        f"expected a 1-D Box or a Discrete action space, got {space}: "
+        "wrap the environment so that it takes one of these"
+    )
+
+
+def encode_actions(
+    space: spaces.Space[Any], actions: NDArray[Any]
+) -> Float32[np.ndarray, "batch action"]:
+    """Native actions, (B, A) for a Box or (B,) for a Discrete space, as float32 (B, A).
+
+    Raises:
+        UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
+        ValueError: the actions' shape, or a discrete action's value, does not fit the space.
+    """
+    size = action_size(space)
+    native = np.asarray(actions)
+    if isinstance(space, spaces.Discrete):
+        index = native - space.start
+        if index.ndim != 1 or not np.isin(index, np.arange(size)).all():
+            raise ValueError(
+                f"expected actions of shape (B,) in {space.start}..{space.start + size - 1}, "
+                f"got shape {native.shape}, values {np.unique(native)[:8]}"
+            )
+        return np.eye(size, dtype=np.float32)[index.astype(np.int64)]
+    _check_encoded(native, size)
+    return native.astype(np.float32)
+
+
+def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[Any]:
+    """Encoded actions (B, A) as native ones: float32 (B, A) within a Box, int64 (B,) if Discrete.
+
+    Raises:
+        UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
+        ValueError: `encoded` is not (B, A).
+    """
+    size = action_size(space)
+    vectors = np.asarray(encoded, dtype=np.float32)
+    _check_encoded(vectors, size)
+    if isinstance(space, spaces.Discrete):
+        return vectors.argmax(axis=1).astype(np.int64) + int(space.start)
+    assert isinstance(space, spaces.Box)  # action_size admits nothing else
+    return np.clip(vectors, space.low, space.high).astype(np.float32)
+
+
+def _check_encoded(vectors: NDArray[Any], size: int) -> None:
+    if vectors.ndim != 2 or vectors.shape[1] != size:
+        raise ValueError(f"expected actions of shape (B, {size}), got {vectors.shape}")
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """How a controller's raw outputs become an encoded action; nothing but numbers.
+
+    Continuous: `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j],
+    high[j])`. Discrete: one-hot of the largest output. Being numbers, it goes into JSON with
+    `dataclasses.asdict`, comes back with `from_dict`, and can be restated in any array library.
+    """
+
+    num_outputs: int
+    discrete: bool
+    source: tuple[int, ...]
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)}
+        if len(lengths) != 1:
+            raise ValueError(
+                "expected source, scale, offset, low and high of one length, got lengths "
+                f"{[len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)]}"
+            )
+        if any(not 0 <= index < self.num_outputs for index in self.source):
+            raise ValueError(
+                f"expected sources in 0..{self.num_outputs - 1} for {self.num_outputs} outputs, "
+                f"got {self.source}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Length A of the encoded action."""
+        return len(self.source)
+
+    def __call__(self, outputs: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
+        """Raw outputs (..., num_outputs) to encoded actions (..., A).
+
+        Raises:
+            ValueError: the last axis is not `num_outputs` long.
+        """
+        raw = np.asarray(outputs, dtype=np.float32)
+        if raw.ndim == 0 or raw.shape[-1] != self.num_outputs:
+            raise ValueError(
+                f"expected outputs of shape (..., {self.num_outputs}), got {raw.shape}"
+            )
+        if self.discrete:
+            return np.eye(self.size, dtype=np.float32)[raw.argmax(axis=-1)]
+        scale, offset, low, high = (
+            np.asarray(numbers, dtype=np.float32)
+            for numbers in (self.scale, self.offset, self.low, self.high)
+        )
+        picked = np.tanh(raw[..., list(self.source)])
+        return np.clip(scale * picked + offset, low, high).astype(np.float32)
+
+    @classmethod
+    def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
+        """The map for any space: tanh stretched over a Box's bounds, or the largest output.
+
+        Raises:
+            UnsupportedActionSpace: neither a 1-D Box with finite bounds nor Discrete.
+        """
+        size = action_size(space)
+        if isinstance(space, spaces.Discrete):
+            zeros, ones = (0.0,) * size, (1.0,) * size
+            return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones)
+        assert isinstance(space, spaces.Box)  # action_size admits nothing else
+        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise UnsupportedActionSpace(
+                f"expected an action space with finite bounds, got {space}: "
+                "wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction"
+            )
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        return cls(
+            num_outputs=size,
+            discrete=False,
+            source=tuple(range(size)),
+            scale=tuple(((high - low) / 2).tolist()),
+            offset=tuple(((high + low) / 2).tolist()),
+            low=tuple(low.tolist()),
+            high=tuple(high.tolist()),
+        )
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ActionMap:
+        """The map that `dataclasses.asdict` (or JSON, where tuples became lists) wrote."""
+        tuples = ("source", "scale", "offset", "low", "high")
+        values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in fields.items()}
+        return cls(**values)

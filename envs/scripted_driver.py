@@ -1,0 +1,80 @@
+"""A driver that reads the track: for tests, benchmarks and held-out driving frames only.
+
+Nothing is ever trained on what it sees or does: an agent learns from frames, actions,
+rewards and ends, and a driver that knows the track would hand it more than that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.box2d.car_racing import CarRacing
+from jaxtyping import Float32
+
+
+class ScriptedDriver:
+    """Pure pursuit of a point ahead on the centre line, at a speed its curvature allows.
+
+    Built for one environment; `act()` reads the car and gives the next action, float32 (3,).
+    Distances are in world units (a tile is 3.5 long, the road 13.3 wide), speeds in units/s.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        *,
+        top_speed: float = 80.0,
+        cornering: float = 120.0,
+        look_ahead: float = 5.0,
+    ) -> None:
+        """Drive `env`, at most `top_speed` fast and `cornering` units/s^2 sideways.
+
+        Raises:
+            TypeError: `env` is not CarRacing with continuous actions.
+        """
+        car_racing = env.unwrapped
+        if not isinstance(car_racing, CarRacing) or not car_racing.continuous:
+            raise TypeError(f"expected CarRacing with continuous actions, got {car_racing}")
+        self.env = car_racing
+        self.top_speed = top_speed
+        self.cornering = cornering
+        self.look_ahead = look_ahead
+        self._track: Any = None
+        self._centres = np.zeros((0, 2))
+        self._curvature = np.zeros(0)
+
+    def act(self) -> Float32[np.ndarray, "3"]:
+        """The action (steer, gas, brake) for the car where it stands now."""
+        if self.env.track is not self._track:
+            self._read_track()
+        assert self.env.car is not None  # reset() made it, along with the track
+        hull = self.env.car.hull
+        position = np.array(hull.position)
+        speed = float(np.hypot(*hull.linearVelocity))
+        here = int(((self._centres - position) ** 2).sum(axis=1).argmin())
+
+        tiles_ahead = 2 + int((self.look_ahead + 0.25 * speed) / 3.5)
+        target = self._centres[(here + tiles_ahead) % len(self._centres)] - position
+        forward = np.array(hull.GetWorldVector((0.0, 1.0)))
+        right = np.array(hull.GetWorldVector((1.0, 0.0)))
+        steer = np.clip(2.0 * np.arctan2(target @ right, target @ forward), -1.0, 1.0)
+
+        # The curve that is `distance` away may be entered at the speed braking still reaches.
+        ahead = (here + np.arange(16)) % len(self._centres)
+        distance = 3.5 * np.arange(16)
+        allowed = np.sqrt(self.cornering / (self._curvature[ahead] + 1e-3) + 60.0 * distance)
+        wanted = min(self.top_speed, float(allowed.min()))
+        # Rear-wheel drive: gas while the wheels are turned far spins the car.
+        gas = np.clip(0.1 * (wanted - speed), 0.0, 1.0) * (1.0 - 0.7 * abs(steer))
+        brake = np.clip(0.05 * (speed - wanted), 0.0, 0.5)
+        return np.array([steer, gas, brake], dtype=np.float32)
+
+    def _read_track(self) -> None:
+        self._track = self.env.track
+        self._centres = np.array([(x, y) for _, _, x, y in self._track])
+        heading = np.unwrap([beta for _, beta, _, _ in self._track])
+        turn = np.abs(np.diff(heading, append=heading[-1:]))
+        # Three tiles together: one tile's bend alone says little about the curve it is in.
+        self._curvature = np.convolve(turn, np.full(3, 1 / 3), mode="same") / 3.5

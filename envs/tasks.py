@@ -1,0 +1,222 @@
+"""What is known about each environment, and how to make one; the one place with special cases.
+
+Any Gymnasium id works without an entry here. What a new environment may need (its view, its
+action maps, what to explore with) is one more `Task` below.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+from envs.actions import ActionMap, action_size
+from envs.views import View, ViewObservation, has_pixels
+
+
+@dataclass(frozen=True)
+class ExplorationStyle:
+    """One way of acting without a controller, held for an episode.
+
+    Raw outputs wander as `mean + spread * noise`, noise being correlated in time with unit
+    variance, and go through the task's *default* action map; so both numbers are in units of
+    its raw outputs, before tanh. Data of several styles show a memory more than driving.
+    """
+
+    name: str
+    mean: tuple[float, ...]
+    spread: float
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment id and everything the rest of the project must know about it.
+
+    `stock_id` is the reference environment that headline scores are measured in (`env_id`
+    itself where there is none). `constant_actions` are encoded actions of trivial baselines.
+    `action_repeat` counts env steps per decision and is what works well, not a property of
+    the environment. `action_maps` are ways from raw controller outputs to encoded actions.
+    """
+
+    env_id: str
+    stock_id: str
+    view: View
+    action_maps: Mapping[str, ActionMap]
+    default_action_map: str
+    exploration: tuple[ExplorationStyle, ...]
+    constant_actions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    action_repeat: int = 1
+
+    def __post_init__(self) -> None:
+        if self.default_action_map not in self.action_maps:
+            raise ValueError(
+                f"expected a default action map among {sorted(self.action_maps)}, "
+                f"got {self.default_action_map!r}"
+            )
+        num_outputs = self.action_map.num_outputs
+        for style in self.exploration:
+            if len(style.mean) != num_outputs:
+                raise ValueError(
+                    f"expected {num_outputs} means (outputs of {self.default_action_map!r}) in "
+                    f"the exploration style {style.name!r}, got {len(style.mean)}"
+                )
+
+    @property
+    def action_map(self) -> ActionMap:
+        """The default action map."""
+        return self.action_maps[self.default_action_map]
+
+    @property
+    def action_size(self) -> int:
+        """Length A of an encoded action."""
+        return self.action_map.size
+
+    @property
+    def frame_size(self) -> int:
+        """Side of the square frames, in pixels."""
+        return self.view.size
+
+
+# Source: arXiv 1803.10122 and its code: steer = tanh, gas = (tanh + 1) / 2, brake =
+# clip(tanh, 0, 1). Encoded action: steer, gas, brake.
+_CAR_PAPER = ActionMap(
+    num_outputs=3,
+    discrete=False,
+    source=(0, 1, 2),
+    scale=(1.0, 0.5, 1.0),
+    offset=(0.0, 0.5, 0.0),
+    low=(-1.0, 0.0, 0.0),
+    high=(1.0, 1.0, 1.0),
+)
+# One pedal axis, gas above zero and brake below: never both at once, one output fewer to search.
+_CAR_PEDAL = ActionMap(
+    num_outputs=2,
+    discrete=False,
+    source=(0, 1, 1),
+    scale=(1.0, 1.0, -1.0),
+    offset=(0.0, 0.0, 0.0),
+    low=(-1.0, 0.0, 0.0),
+    high=(1.0, 1.0, 1.0),
+)
+# (steer, pedal) before tanh. Without braking and standing among the first data, a memory
+# dreams of reward at rest, and the controller learns to stand still.
+_CAR_STYLES = (
+    ExplorationStyle("driving", (0.0, 0.3), 1.0),
+    ExplorationStyle("coasting", (0.0, 0.0), 0.3),
+    ExplorationStyle("braking", (0.0, -0.3), 1.0),
+    ExplorationStyle("full gas", (0.0, 2.0), 0.7),
+    ExplorationStyle("standing", (0.0, -2.0), 0.7),
+)
+_CAR_RACING_IDS = ("worldmodels/CarRacing-v3", "CarRacing-v3")
+
+
+def task_for(env_id: str) -> Task:
+    """The task of any registered Gymnasium id.
+
+    Raises:
+        gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
+        UnsupportedActionSpace: actions are neither a 1-D Box with finite bounds nor Discrete.
+    """
+    if env_id in _CAR_RACING_IDS:
+        return Task(
+            env_id=env_id,
+            stock_id="CarRacing-v3",
+            view=View(rows=(0, 84), size=64),
+            action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
+            default_action_map="pedal",
+            exploration=_CAR_STYLES,
+            constant_actions={
+                "standing": (0.0, 0.0, 1.0),
+                "gentle gas": (0.0, 0.1, 0.0),
+                "full gas": (0.0, 1.0, 0.0),
+            },
+            action_repeat=4,
+        )
+    env = gym.make(env_id)
+    try:
+        space = env.action_space
+    finally:
+        env.close()
+    action_map = ActionMap.for_space(space)
+    constant_actions = {}
+    if isinstance(space, spaces.Discrete):
+        constant_actions = {
+            f"always {space.start + index}": tuple(
+                1.0 if index == hot else 0.0 for hot in range(action_map.size)
+            )
+            for index in range(action_map.size)
+        }
+    return Task(
+        env_id=env_id,
+        stock_id=env_id,
+        view=View(),
+        action_maps={"default": action_map},
+        default_action_map="default",
+        exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),
+        constant_actions=constant_actions,
+    )
+
+
+def make_env(
+    env_id: str, *, render_mode: str | None = None, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
+    """One environment whose observations are the task's frames, uint8 (size, size, 3).
+
+    Pixel observations are used as they are; anything else is drawn, through Gymnasium's
+    render wrapper. With `render_mode="rgb_array"`, `render()` gives the large picture.
+    `max_episode_steps` None keeps the registered limit.
+
+    Raises:
+        gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
+        UnsupportedActionSpace: actions are neither a 1-D Box nor Discrete.
+        gymnasium.error.UnsupportedMode: no pixels to observe, or a window was asked for
+            while the observations have to be drawn.
+    """
+    _draw_without_display()
+    env = gym.make(env_id, render_mode=render_mode, max_episode_steps=max_episode_steps)
+    try:
+        action_size(env.action_space)  # refuse before anything is drawn
+        if not has_pixels(env.observation_space):
+            _check_can_draw(env, render_mode)
+            if render_mode is None:
+                env.close()
+                env = gym.make(env_id, render_mode="rgb_array", max_episode_steps=max_episode_steps)
+            env = gym.wrappers.AddRenderObservation(env, render_only=True)
+        view = _view_of(env_id)
+        if env.observation_space.shape == (view.size, view.size, 3):
+            return env
+        return ViewObservation(env, view)
+    except BaseException:
+        env.close()
+        raise
+
+
+def _view_of(env_id: str) -> View:
+    """The view alone: `task_for` would make the environment once more."""
+    return task_for(env_id).view if env_id in _CAR_RACING_IDS else View()
+
+
+def _check_can_draw(env: gym.Env[Any, Any], render_mode: str | None) -> None:
+    name = env.spec.id if env.spec is not None else str(env)
+    if "rgb_array" not in env.metadata.get("render_modes", ()):
+        raise gym.error.UnsupportedMode(
+            f"expected {name} to observe or to draw pixels, got observations "
+            f"{env.observation_space} and render modes {env.metadata.get('render_modes')}"
+        )
+    if render_mode not in (None, "rgb_array"):
+        raise gym.error.UnsupportedMode(
+            f'expected render_mode None or "rgb_array" for {name}, whose frames are drawn for '
+            f'the agent, got {render_mode!r}: record a video with "rgb_array" instead'
+        )
+
+
+def _draw_without_display() -> None:
+    """Keep SDL from looking for a screen on a server; a display, or a choice made, stays."""
+    has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if sys.platform.startswith("linux") and not has_display:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

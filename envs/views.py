@@ -1,0 +1,108 @@
+"""What of a frame the agent sees: some rows of it, shrunk to a small square."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import UInt8
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class View:
+    """Keep `rows` (first, past-last; None keeps all), then area-resize to `size` x `size` pixels.
+
+    Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code cuts
+    CarRacing's indicators off first, rows 0:84 of 96, so its pixels are not square.
+    """
+
+    rows: tuple[int, int] | None = None
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"expected a size of at least 1 pixel, got {self.size}")
+        if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
+            raise ValueError(f"expected rows (first, past-last), 0 <= first, got {self.rows}")
+
+    def __call__(
+        self, frames: NDArray[Any]
+    ) -> UInt8[np.ndarray, "*batch {self.size} {self.size} 3"]:
+        """Frames (..., H, W, 3) as this view shows them, uint8 (..., size, size, 3).
+
+        Frames that already are size x size were drawn for this view: the same array comes
+        back, no rows cut.
+
+        Raises:
+            ValueError: not uint8, not (..., H, W, 3), or fewer rows than the view keeps.
+        """
+        self._check(frames)
+        height, width = frames.shape[-3], frames.shape[-2]
+        batch = frames.shape[:-3]
+        if (height, width) == (self.size, self.size):
+            return frames
+        first, last = self.rows or (0, height)
+        if last > height:
+            raise ValueError(
+                f"expected frames of at least {last} rows for {self}, got shape {frames.shape}"
+            )
+        kept = frames.reshape(-1, height, width, 3)[:, first:last]
+        small = np.empty((len(kept), self.size, self.size, 3), dtype=np.uint8)
+        for source, target in zip(kept, small, strict=True):
+            target[...] = cv2.resize(source, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return small.reshape(*batch, self.size, self.size, 3)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> View:
+        """The view that `dataclasses.asdict` (or JSON, where tuples became lists) wrote."""
+        rows = fields["rows"]
+        return cls(rows=None if rows is None else tuple(rows), size=fields["size"])
+
+    @staticmethod
+    def _check(frames: Any) -> None:
+        dtype = getattr(frames, "dtype", None)
+        shape: tuple[int, ...] = getattr(frames, "shape", ())
+        if dtype != np.uint8 or len(shape) < 3 or shape[-1] != 3:
+            raise ValueError(
+                f"expected uint8 frames of shape (..., H, W, 3), got {dtype} {tuple(shape)}"
+            )
+
+
+class ViewObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """Shows an environment's pixel observations through a `View`.
+
+    Raises:
+        ValueError: the observations are not uint8 (H, W, 3).
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], view: View) -> None:
+        """Wrap `env`, whose observations are uint8 (H, W, 3)."""
+        gym.utils.RecordConstructorArgs.__init__(self, view=view)
+        super().__init__(env)
+        if not has_pixels(env.observation_space):
+            raise ValueError(
+                f"expected uint8 (H, W, 3) observations, got {env.observation_space}: "
+                "wrap it with gymnasium.wrappers.AddRenderObservation first"
+            )
+        self.view = view
+        self.observation_space = spaces.Box(0, 255, (view.size, view.size, 3), np.uint8)
+
+    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The frame through the view, uint8 (size, size, 3)."""
+        return self.view(observation)
+
+
+def has_pixels(space: spaces.Space[Any]) -> bool:
+    """Whether observations are uint8 frames (H, W, 3)."""
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == np.uint8
+        and len(space.shape) == 3
+        and space.shape[-1] == 3
+    )

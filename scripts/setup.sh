@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Makes .venv and installs the package into it; does nothing when that is up to date.
+#
+#   scripts/setup.sh        what running needs
+#   scripts/setup.sh dev    and what checks and tests need
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+extra="${1:-}"
+case "$extra" in
+    "" | dev) ;;
+    *) echo "setup.sh: expected no argument or \"dev\", got \"$extra\"" >&2; exit 2 ;;
+esac
+
+if [ ! -x .venv/bin/python ]; then
+    found=""
+    # Named versions first: every dependency has a wheel for them.
+    for candidate in python3.12 python3.11 python3.13 python3 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            found="$candidate"
+            break
+        fi
+    done
+    if [ -z "$found" ]; then
+        echo "setup.sh: expected Python 3.11 or newer, found none: install it from python.org" >&2
+        exit 1
+    fi
+    "$found" -m venv .venv
+fi
+
+# The stamp says what was installed from which files; "dev" includes the rest.
+wanted="$(pwd) $(cat pyproject.toml scripts/constraints.txt | cksum)"
+for stamp in ".venv/.installed-${extra:-run}" .venv/.installed-dev; do
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        exit 0
+    fi
+done
+
+# Editable in both cases: a copy would go stale at the next pull, and the stamp not notice.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --constraint scripts/constraints.txt --editable ".${extra:+[$extra]}"
+echo "$wanted" > ".venv/.installed-${extra:-run}"

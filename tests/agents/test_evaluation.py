@@ -1,0 +1,79 @@
+import functools
+import json
+import math
+
+import gymnasium as gym
+import pytest
+
+from agents.evaluation import Scores, evaluate, student_t_quantile
+from agents.policy import ConstantPolicy
+from agents.workers import Workers
+from envs.tasks import make_env
+from tests.counting_env import BOX_ID, episode_length
+
+
+def scores_of(*returns):
+    count = len(returns)
+    return Scores(
+        policy="x",
+        env_id="x",
+        split="test",
+        action_repeat=1,
+        gymnasium_version="1",
+        seeds=tuple(range(count)),
+        returns=returns,
+        lengths=(1,) * count,
+        terminated=(True,) * count,
+        truncated=(False,) * count,
+    )
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"),  # scipy.stats.t.ppf(0.975, degrees)
+    [(1, 12.70620), (2, 4.30265), (4, 2.77645), (5, 2.57058), (6, 2.44691), (9, 2.26216),
+     (15, 2.13145), (59, 2.00100), (99, 1.98422), (1023, 1.96229)],
+)  # fmt: skip
+def test_student_t(degrees, quantile):
+    assert student_t_quantile(degrees) == pytest.approx(quantile, rel=1e-3)
+
+
+def test_the_interval_of_a_known_sample():
+    scores = scores_of(1.0, 2.0, 3.0, 4.0, 5.0)
+    assert (scores.mean, scores.std) == (3.0, pytest.approx(math.sqrt(2.5)))
+    # 3 -+ 2.77645 * sqrt(2.5 / 5)
+    assert scores.confidence_interval == pytest.approx((1.03676, 4.96324), abs=1e-4)
+
+
+def test_one_episode_has_no_spread():
+    scores = scores_of(7.0)
+    assert scores.mean == 7.0
+    assert all(math.isnan(value) for value in (scores.std, *scores.confidence_interval))
+
+
+def standing():
+    return ConstantPolicy(make_env(BOX_ID).action_space, [0, 0.5], "standing", action_repeat=2)
+
+
+def test_evaluate_plays_the_split_and_survives_json():
+    scores = evaluate(BOX_ID, standing, "validation", 10, Workers(1), start=4)
+    assert scores.seeds == tuple(range(1_000_004, 1_000_014))
+    lengths = [episode_length(seed) for seed in scores.seeds]
+    assert list(scores.lengths) == lengths
+    assert scores.returns == tuple(500.0 * n * (n - 1) + 0.5 * n for n in lengths)
+    assert (scores.policy, scores.split, scores.action_repeat) == ("standing", "validation", 2)
+    assert scores.gymnasium_version == gym.__version__
+    assert all(scores.terminated) and not any(scores.truncated)
+    assert Scores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
+
+
+def test_a_step_limit_truncates():
+    scores = evaluate(BOX_ID, standing, "test", 2, Workers(1), max_steps=3)
+    assert scores.lengths == (3, 3)
+    assert all(scores.truncated) and not any(scores.terminated)
+
+
+def test_mistakes_are_named():
+    with pytest.raises(ValueError, match="1 episode or more"):
+        evaluate(BOX_ID, standing, "test", 0, Workers(1))
+    with pytest.raises(ValueError, match="of one length"):
+        functools.partial(Scores, **{**scores_of(1.0).to_dict(), "seeds": (1, 2)})()

@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+
+from agents.evolution import CMAES, evolve
+
+TARGET = 0.3
+
+
+def sphere(candidates, generation):
+    return -np.sum((candidates - TARGET) ** 2, axis=1)
+
+
+@pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
+def test_it_finds_the_maximum(diagonal):
+    search, stats = CMAES(10, population=16, diagonal=diagonal, seed=1), []
+    evolve(search, sphere, 150, stats.append)
+    assert search.mean == pytest.approx(np.full(10, TARGET), abs=1e-3)
+    assert stats[-1].mean > stats[0].best
+    assert [entry.generation for entry in stats] == list(range(150))
+    assert stats[-1].sigma == search.sigma < 0.1
+
+
+@pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
+def test_a_restored_search_asks_for_the_very_same_candidates(diagonal):
+    def candidates_of(search, generations):
+        asked = []
+        evolve(search, lambda x, g: asked.append(x) or sphere(x, g), generations)
+        return asked
+
+    settings = {"sigma0": 0.2, "population": 12, "diagonal": diagonal, "seed": 5}
+    uninterrupted = candidates_of(CMAES(30, mean=np.ones(30), **settings), 10)
+    first = CMAES(30, mean=np.ones(30), **settings)
+    evolve(first, sphere, 5)
+    state = first.state_dict()
+    state["settings"] = json.loads(json.dumps(state["settings"]))
+    second = CMAES.from_state_dict(state)
+    assert second.generation == 5
+    resumed = candidates_of(second, 10)
+    assert np.array_equal(resumed, uninterrupted[5:])
+
+
+def test_a_search_saved_between_ask_and_tell_asks_again():
+    search = CMAES(5, seed=2)
+    asked = search.ask()
+    assert np.array_equal(search.ask(), asked)
+    assert np.array_equal(CMAES.from_state_dict(search.state_dict()).ask(), asked)
+
+
+def test_a_replay_that_goes_elsewhere_is_an_error():
+    search = CMAES(5, seed=2)
+    evolve(search, sphere, 2)
+    state = search.state_dict()
+    state["told"] = state["told"][:, ::-1]
+    with pytest.raises(ValueError, match="replaying 2 generations gave another search"):
+        CMAES.from_state_dict(state)
+
+
+def test_seeds_matter_and_the_global_generator_does_not_move():
+    before = np.random.get_state()  # noqa: NPY002 (the legacy one is what must not move)
+    one, again, other = (CMAES(5, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one.ask(), again.ask())
+    assert not np.array_equal(one.ask(), other.ask())
+    evolve(one, sphere, 3)
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[2] == after[2] and np.array_equal(before[1], after[1])
+
+
+def test_it_says_nothing(capfd, recwarn):
+    evolve(CMAES(5, population=4), lambda candidates, generation: np.zeros(4), 30)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_mistakes_are_named():
+    search = CMAES(5, population=4)
+    with pytest.raises(RuntimeError, match=r"call ask\(\) before each tell"):
+        search.tell(np.zeros(4))
+    search.ask()
+    with pytest.raises(ValueError, match="got nan for candidate 2"):
+        search.tell([0, 1, np.nan, 0])
+    with pytest.raises(ValueError, match=r"expected fitness of shape \(4,\), got \(3,\)"):
+        search.tell(np.zeros(3))
+    search.tell(np.zeros(4))  # a refused tell leaves the search as it was
+    with pytest.raises(ValueError, match=r"expected a mean of shape \(5,\), got \(4,\)"):
+        CMAES(5, mean=np.zeros(4))

@@ -1,0 +1,169 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.collecting import play_episodes
+from agents.policy import RepeatingPolicy
+from agents.workers import WorkerDiedError, Workers, chunks
+from envs.tasks import make_env
+from tests.counting_env import BOX_ID, episode_length
+
+SEEDS = list(range(100, 119))  # two whole chunks and one of three
+
+
+class ConvPolicy(RepeatingPolicy):
+    """A network whose last bits depend on batch size and threads."""
+
+    def begin(self, starting):
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.randn(2, 3, 16, 16, generator=generator) / 3000
+
+    def decide(self, frames, due):
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
+        outputs = torch.nn.functional.conv2d(pixels, self.weight, stride=4).mean(dim=(2, 3))
+        noise = np.stack([generator.standard_normal(2) for generator in self.generators])
+        return (outputs.numpy() + 0.1 * noise + 0.5).astype(np.float32)
+
+
+def conv_policy():
+    return ConvPolicy(make_env(BOX_ID).action_space, "conv", action_repeat=2)
+
+
+def square(number):
+    return number * number
+
+
+def die_on_three(number):
+    if number == 3:
+        os._exit(7)
+    return number
+
+
+def fail_on_three(number):
+    if number == 3:
+        raise ValueError("three is not wanted")
+    return number
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    with Workers(2) as workers:
+        yield workers
+
+
+def test_results_keep_the_order_and_items_are_taken_only_when_wanted(two_workers):
+    taken = []
+
+    def items():
+        for number in range(12):
+            taken.append(number)
+            yield number
+
+    results = two_workers.map(square, items())
+    assert next(results) == 0
+    assert len(taken) <= 5
+    assert list(results) == [number * number for number in range(1, 12)]
+
+
+def test_one_and_two_workers_play_bit_equal_episodes(two_workers):
+    lines = []
+    ours = list(play_episodes(BOX_ID, conv_policy, SEEDS, workers=Workers(1), report=lines.append))
+    theirs = list(play_episodes(BOX_ID, conv_policy, SEEDS, workers=two_workers))
+    assert [rollout.seed for rollout in theirs] == SEEDS
+    assert [rollout.num_steps for rollout in theirs] == [episode_length(seed) for seed in SEEDS]
+    for one, two in zip(ours, theirs, strict=True):
+        assert np.array_equal(one.frames, two.frames)
+        assert np.array_equal(one.actions, two.actions)
+        assert np.array_equal(one.rewards, two.rewards)
+    assert len({rollout.actions.tobytes() for rollout in ours}) == len(SEEDS)
+    assert [line.split(" ")[0] for line in lines] == ["8/19", "16/19", "19/19"]
+
+
+def test_a_short_chunk_is_padded_to_the_same_batch():
+    alone = next(play_episodes(BOX_ID, conv_policy, SEEDS[:1], workers=Workers(1)))
+    among = next(play_episodes(BOX_ID, conv_policy, SEEDS[:8], workers=Workers(1)))
+    assert np.array_equal(alone.actions, among.actions)
+
+
+def test_threads_are_restored_in_this_process():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert list(Workers(1).map(lambda _: torch.get_num_threads(), [0])) == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_dead_worker_is_an_error_in_seconds_and_the_next_map_works():
+    with Workers(2) as workers:
+        with pytest.raises(WorkerDiedError, match="a worker process died"):
+            list(workers.map(die_on_three, range(20)))
+        with pytest.raises(ValueError, match="three is not wanted"):
+            list(workers.map(fail_on_three, range(20)))
+        assert list(workers.map(square, [2, 3])) == [4, 9]
+
+
+SLEEPING = """
+import os, sys, time
+from agents.workers import Workers
+
+def sleep(path):
+    open(path, "w").write(str(os.getpid()))
+    time.sleep(60)
+
+if __name__ == "__main__":
+    with Workers(2) as workers:
+        list(workers.map(sleep, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+def test_workers_end_with_their_parent(tmp_path, sent):
+    script = tmp_path / "sleeping.py"
+    script.write_text(SLEEPING)
+    notes = [tmp_path / "a", tmp_path / "b"]
+    parent = subprocess.Popen(
+        [sys.executable, script, *notes],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: all(note.exists() and note.read_text() for note in notes), 30)
+        parent.send_signal(sent)
+        parent.wait(timeout=10)
+        wait_until(lambda: not any(is_running(int(note.read_text())) for note in notes), 10)
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    # An ended process that nobody has waited for still has its id.
+    status = Path(f"/proc/{process_id}/stat")
+    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_chunks():
+    assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
+    assert chunks([]) == []
+    with pytest.raises(ValueError, match="expected 0 workers or more, got -1"):
+        Workers(-1)

@@ -1,0 +1,228 @@
+"""V + M + C as one policy with a recurrent state, in one file."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.controller import ControllerConfig, apply_action_map, control
+from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy
+from envs.actions import ActionMap
+from envs.views import View
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.errors import UserError
+from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
+from worldmodels.vision import Vision, restore_vision, vision_metadata
+
+
+@dataclass(frozen=True)
+class Body:
+    """What ties a controller to its env: how it looks at frames and how its outputs act.
+
+    Attributes:
+        inputs: "zh", latent features and M's hidden state, or "z", the features alone.
+        action_repeat: env steps a decision is held.
+        sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
+    """
+
+    env_id: str
+    view: View
+    action_map: ActionMap
+    action_repeat: int
+    inputs: str = "zh"
+    sample_latent: bool = False
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Body:
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        view, action_map = View.from_dict(facts["view"]), ActionMap.from_dict(facts["action_map"])
+        return cls(**{**facts, "view": view, "action_map": action_map})
+
+
+def space_of(action_map: ActionMap) -> spaces.Box | spaces.Discrete:
+    """The action space an action map acts in."""
+    if action_map.discrete:
+        return spaces.Discrete(action_map.size)
+    low, high = np.float32(action_map.low), np.float32(action_map.high)
+    return spaces.Box(low, high, dtype=np.float32)
+
+
+class Agent(RepeatingPolicy):
+    """The policy that V, M and C make together.
+
+    `act` takes the env's own frames (or frames that already went through the body's view) and
+    returns native actions: float32 (B, A) within the action space, or int64 (B,).
+
+    Args:
+        parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
+    """
+
+    def __init__(
+        self,
+        vision: Vision,
+        memory: Memory,
+        controller: ControllerConfig,
+        parameters: Float[Tensor, "candidate parameter"],
+        body: Body,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(space_of(body.action_map), "agent", body.action_repeat)
+        self.vision = vision.eval()
+        self.memory = memory.eval()
+        self.controller = controller
+        self.parameters = parameters
+        self.body = body
+        self.facts = facts or {}
+
+    def begin(self, starting: EnvMask) -> None:
+        """Forget the past of the envs in `starting`."""
+        if starting.all():
+            self._state = self.memory.initial(self.num_envs)
+            features = self.vision.num_features
+            self._latent = torch.zeros(self.num_envs, features)
+            if self.vision.discrete:
+                self._latent = torch.zeros(
+                    self.num_envs, self.memory.config.num_codes, dtype=torch.long
+                )
+            self._action = torch.zeros(self.num_envs, self.body.action_map.size)
+            self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
+            return
+        rows = torch.from_numpy(starting)
+        fresh = self.memory.initial(self.num_envs)
+        self._state = _where(rows, fresh, self._state)
+        self._acted = self._acted & ~rows
+
+    @torch.no_grad()
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """Encoded actions of C for what V sees now and what M remembers."""
+        rows = torch.from_numpy(due)
+        # M is told what was executed, which a wrapper may have changed: so only now.
+        moved = self.memory.advance(self._state, self._latent, self._action)
+        self._state = _where(rows & self._acted, moved, self._state)
+        latent = self._see(frames)
+        mask = rows[:, None]
+        self._latent = torch.where(mask, latent, self._latent)
+        features = self.vision.features(self._latent)
+        if self.body.inputs == "zh":
+            features = torch.cat([features, self._state.h], dim=-1)
+        if len(self.parameters) == 1:
+            outputs = control(self.controller, self.parameters, features[None])[0]
+        else:
+            outputs = control(self.controller, self.parameters, features[:, None])[:, 0]
+        actions = apply_action_map(self.body.action_map, outputs)
+        self._action = torch.where(mask, actions, self._action)
+        self._acted = self._acted | rows
+        return actions.numpy()
+
+    def executed(self, actions: EncodedActions, due: EnvMask) -> None:
+        """Take note of what was executed in place of the last decision."""
+        rows = torch.from_numpy(due)[:, None]
+        self._action = torch.where(rows, torch.from_numpy(actions), self._action)
+
+    @property
+    def latent(self) -> Tensor:
+        """The latent behind the last decision, (B, ...)."""
+        return self._latent
+
+    @property
+    def memory_state(self) -> LSTMState:
+        """M's state behind the last decision."""
+        return self._state
+
+    @property
+    def last_action(self) -> Float[Tensor, "env action"]:
+        """The encoded action being held."""
+        return self._action
+
+    def _see(self, frames: Frames) -> Tensor:
+        posterior = self.vision.encode(torch.from_numpy(self.body.view(frames)))
+        if not self.body.sample_latent:
+            return self.vision.mode(posterior)
+        draws = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in self.generators]
+        rows = [
+            self.vision.sample(row[None], draw) for row, draw in zip(posterior, draws, strict=True)
+        ]
+        return torch.cat(rows)
+
+
+def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
+    mask = rows[:, None]
+    return LSTMState(torch.where(mask, new.h, old.h), torch.where(mask, new.c, old.c))
+
+
+def save_agent(path: Path, agent: Agent, facts: dict[str, Any]) -> None:
+    """Write V, M, C and the body to one file; `facts` is where they come from."""
+    save_checkpoint(
+        path,
+        {
+            **with_prefix("vision", agent.vision.state_dict()),
+            **with_prefix("memory", agent.memory.state_dict()),
+            "controller.parameters": agent.parameters.float(),
+        },
+        {
+            "vision": vision_metadata(agent.vision),
+            "memory": memory_metadata(agent.memory),
+            "controller": asdict(agent.controller),
+            "body": asdict(agent.body),
+            "facts": facts,
+        },
+    )
+
+
+def load_agent(path: str | Path) -> Agent:
+    """The agent of a run's folder, or of one agent file; it acts on the CPU.
+
+    Raises: UserError where there is none or it cannot be read.
+    """
+    place = Path(path)
+    file = place / "controller" / "agent.safetensors" if place.is_dir() else place
+    remedy = f'run "wm train-controller --run {place}" first'
+    if not place.is_dir():
+        remedy = "name a run's folder or an agent file that exists"
+    checkpoint = load_checkpoint(file, remedy=remedy)
+    try:
+        config = ControllerConfig(**checkpoint.metadata["controller"])
+        return Agent(
+            restore_vision(checkpoint, file),
+            restore_memory(checkpoint, file),
+            config,
+            checkpoint.tensors["controller.parameters"],
+            Body.from_dict(checkpoint.metadata["body"]),
+            checkpoint.metadata["facts"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is no agent of this version ({error!r}): {remedy}") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_agent(path: Path, modified: int) -> Agent:
+    return load_agent(path)
+
+
+@dataclass(frozen=True)
+class AgentFactory:
+    """Makes the agent of a file in whatever process calls it; pickles to a few bytes.
+
+    Args:
+        parameters: controllers to put in its place, (num_envs, D); None keeps its own.
+    """
+
+    path: Path
+    parameters: np.ndarray | None = None
+
+    def __call__(self) -> Agent:
+        agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
+        parameters = agent.parameters
+        if self.parameters is not None:
+            parameters = torch.from_numpy(self.parameters).float()
+        return Agent(
+            agent.vision, agent.memory, agent.controller, parameters, agent.body, agent.facts
+        )

@@ -1,0 +1,115 @@
+"""M as thousands of dreams at once.
+
+The core is tensors on one device: a step is a function of its arguments and of a generator, and
+nothing is kept between steps. A dream begins at a real encoded moment, with M's state run up on
+the episode before it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.data.batches import SequenceBatch
+from worldmodels.memory import LSTMState, Memory
+from worldmodels.vision import Vision
+
+
+class DreamState(NamedTuple):
+    """Where B dreams stand: the present latent, M's state before its decision, and the
+    probability that the episode still goes on.
+    """
+
+    latent: Tensor
+    memory: LSTMState
+    alive: Float[Tensor, "batch"]
+
+    def rows(self, index: Tensor) -> "DreamState":
+        """The chosen dreams; an index may come several times."""
+        return DreamState(self.latent[index], self.memory.rows(index), self.alive[index])
+
+
+class DreamModel:
+    """V and M together as an environment of the agent's own making.
+
+    Args:
+        temperature: uncertainty of the dream; above 1 it is harder to exploit
+            (arXiv 1803.10122, 4.2).
+    """
+
+    def __init__(self, vision: Vision, memory: Memory, temperature: float = 1.0) -> None:
+        self.vision = vision.eval()
+        self.memory = memory.eval()
+        self.temperature = temperature
+        # Beyond what V ever encoded, neither V nor M knows what a latent means.
+        self.latent_range: tuple[Tensor, Tensor] | None = None
+
+    def keep_within(self, latents: Float[Tensor, "moment latent"]) -> None:
+        """Hold dreamed continuous latents within the range of these real ones."""
+        if not self.vision.discrete:
+            self.latent_range = (latents.amin(0), latents.amax(0))
+
+    def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
+        """[z, h], what C sees."""
+        return torch.cat([self.vision.features(state.latent), state.memory.h], dim=-1)
+
+    def step(
+        self,
+        state: DreamState,
+        action: Float[Tensor, "batch action"],
+        generator: torch.Generator | None = None,
+    ) -> tuple[DreamState, Float[Tensor, "batch"]]:
+        """One decision in every dream: the next state, and the reward expected now.
+
+        The reward is in the env's units and not weighted by `alive`.
+        """
+        memory, prediction = self.memory.step(state.memory, state.latent, action)
+        latent = prediction.sample(self.temperature, generator)
+        if self.latent_range is not None:
+            latent = latent.clamp(*self.latent_range)
+        alive = state.alive * (1.0 - prediction.outcome.end_probability)
+        return DreamState(latent, memory, alive), prediction.outcome.reward
+
+
+@torch.no_grad()
+def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
+    """Every decision of the sequences as a moment a dream can begin at, (moments, ...).
+
+    M's state is the one before that decision, run up on the episode's real past.
+    """
+    latents, hs, cs = [], [], []
+    state = memory.initial(len(sequences))
+    for step in range(sequences.mask.shape[1]):
+        real = sequences.mask[:, step]
+        latent = vision.mode(_decoded_type(sequences.posteriors[:, step]))
+        latents.append(latent[real])
+        hs.append(state.h[real])
+        cs.append(state.c[real])
+        state = memory.advance(state, latent, sequences.actions[:, step])
+    moments = torch.cat(latents)
+    alive = torch.ones(len(moments), device=moments.device)
+    return DreamState(moments, LSTMState(torch.cat(hs), torch.cat(cs)), alive)
+
+
+@torch.no_grad()
+def dreamed_returns(
+    dream: DreamModel,
+    starts: DreamState,
+    act: Callable[[Float[Tensor, "batch feature"]], Float[Tensor, "batch action"]],
+    num_decisions: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "batch"]:
+    """Sum of the rewards expected over `num_decisions`, of each dream from its start."""
+    state, total = starts, torch.zeros_like(starts.alive)
+    for _ in range(num_decisions):
+        alive = state.alive
+        state, reward = dream.step(state, act(dream.features(state)), generator)
+        total = total + alive * reward
+    return total
+
+
+def _decoded_type(posteriors: Tensor) -> Tensor:
+    """Stored codes are int16; indexing wants int64."""
+    return posteriors.long() if posteriors.dtype == torch.int16 else posteriors

@@ -1,0 +1,59 @@
+"""The recurrent core of M: an LSTM with one bias a gate, stepped or run over a sequence."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LSTMState(NamedTuple):
+    """What the LSTM carries from decision to decision: `h`, which C sees, and the cell `c`."""
+
+    h: Float[Tensor, "batch hidden"]
+    c: Float[Tensor, "batch hidden"]
+
+    def rows(self, index: Tensor) -> "LSTMState":
+        """The chosen rows of the batch."""
+        return LSTMState(self.h[index], self.c[index])
+
+
+class LSTM(nn.Module):
+    """One layer with a single bias a gate, as the paper's TensorFlow cell has.
+
+    torch's own LSTM carries two biases that always act as their sum; this one hands the second
+    over as zeros, so that it counts the paper's 4 H (I + H + 1) parameters.
+    """
+
+    def __init__(self, num_inputs: int, num_hidden: int) -> None:
+        super().__init__()
+        scale = num_hidden**-0.5
+        self.num_hidden = num_hidden
+        self.weight_input = nn.Parameter(torch.empty(4 * num_hidden, num_inputs))
+        self.weight_hidden = nn.Parameter(torch.empty(4 * num_hidden, num_hidden))
+        self.bias = nn.Parameter(torch.zeros(4 * num_hidden))
+        self.register_buffer("no_bias", torch.zeros(4 * num_hidden), persistent=False)
+        for weight in (self.weight_input, self.weight_hidden):
+            nn.init.uniform_(weight, -scale, scale)
+        with torch.no_grad():
+            # Remember at the start of training: the forget gate is the second of i, f, g, o.
+            self.bias[num_hidden : 2 * num_hidden] = 1.0
+
+    def initial(self, batch: int) -> LSTMState:
+        """The state before an episode's first frame: zeros."""
+        zeros = self.bias.new_zeros(batch, self.num_hidden)
+        return LSTMState(zeros, zeros)
+
+    def step(self, inputs: Float[Tensor, "batch input"], state: LSTMState) -> LSTMState:
+        """One decision."""
+        weights = (self.weight_input, self.weight_hidden, self.bias, self.no_bias)
+        return LSTMState(*torch.lstm_cell(inputs, state, *weights))
+
+    def sequence(
+        self, inputs: Float[Tensor, "batch length input"], state: LSTMState
+    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+        """The hidden state after each decision, and the state after the last one."""
+        weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
+        hx = [state.h[None].contiguous(), state.c[None].contiguous()]
+        outputs, h, c = torch.lstm(inputs, hx, weights, True, 1, 0.0, self.training, False, True)
+        return outputs, LSTMState(h[0], c[0])

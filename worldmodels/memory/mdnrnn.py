@@ -1,0 +1,189 @@
+"""M over continuous latents: an LSTM with a mixture density output (MDN-RNN)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodels.data.batches import SequenceBatch
+from worldmodels.errors import UserError
+from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.outcome import Outcome, OutcomeHead
+
+LOG_SIGMA_RANGE = (-7.0, 4.0)
+
+
+@dataclass(frozen=True)
+class MDNRNNConfig:
+    """Settings of the MDN-RNN; the defaults are the paper's (arXiv 1803.10122, A.2).
+
+    Attributes:
+        num_latents, num_actions: Z and A.
+        num_hidden: LSTM units.
+        num_mixtures: Gaussians a latent dimension.
+        predict_change: the Gaussians' means are offsets from the present latent; the paper
+            predicts the next latent itself.
+        reward_weight, end_weight: of their losses beside the latents' negative log-likelihood.
+    """
+
+    num_latents: int
+    num_actions: int
+    num_hidden: int = 256
+    num_mixtures: int = 5
+    predict_change: bool = False
+    reward_weight: float = 1.0
+    end_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("num_latents", "num_actions", "num_hidden", "num_mixtures"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class MixturePrediction:
+    """A mixture of K Gaussians for each dimension of the next latent, and the outcome."""
+
+    log_pi: Float[Tensor, "*batch latent mixture"]
+    mu: Float[Tensor, "*batch latent mixture"]
+    log_sigma: Float[Tensor, "*batch latent mixture"]
+    outcome: Outcome
+
+    def log_prob(self, z_next: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Log-likelihood of the next latent, in nats, summed over latent dimensions.
+
+        Source: arXiv 1803.10122, A.2: each dimension is mixed on its own.
+        """
+        deviation = (z_next[..., None] - self.mu) * (-self.log_sigma).exp()
+        log_normal = -0.5 * (deviation.square() + math.log(2 * math.pi)) - self.log_sigma
+        return (self.log_pi + log_normal).logsumexp(-1).sum(-1)
+
+    def sample(
+        self, temperature: float = 1.0, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch latent"]:
+        """A next latent; temperature 0 gives the mean of the likeliest Gaussian.
+
+        Temperature tau divides the mixture's logits and multiplies the variances.
+        Source: arXiv 1803.10122, 4.2 and A.2.
+        """
+        if temperature <= 0:
+            component = self.log_pi.argmax(-1, keepdim=True)
+            return self.mu.gather(-1, component)[..., 0]
+        if self.mu.shape[-1] == 1:
+            mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
+        else:
+            weights = (self.log_pi / temperature).softmax(-1).cumsum(-1)
+            uniform = torch.rand(self.mu.shape[:-1], generator=generator, device=self.mu.device)
+            component = (uniform[..., None] > weights[..., :-1]).sum(-1, keepdim=True)
+            mu = self.mu.gather(-1, component)[..., 0]
+            log_sigma = self.log_sigma.gather(-1, component)[..., 0]
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        return mu + math.sqrt(temperature) * log_sigma.exp() * noise
+
+
+class MDNRNN(nn.Module):
+    """Latent, action, state -> next state and a mixture over the next latent."""
+
+    kind = "mdnrnn"
+    discrete = False
+
+    def __init__(self, config: MDNRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.lstm = LSTM(config.num_latents + config.num_actions, config.num_hidden)
+        outputs = 3 * config.num_latents * config.num_mixtures
+        self.mixture = nn.Linear(config.num_hidden, outputs)
+        self.outcome = OutcomeHead(config.num_hidden)
+
+    def calibrate(self, sequences: SequenceBatch) -> None:
+        """Set the reward's units; with `predict_change`, begin as "the next latent is this one".
+
+        The output layer starts near zero with the spread of the latents' change as its width, so
+        that training begins at that baseline instead of having to find it.
+        """
+        self.outcome.calibrate(sequences.rewards[sequences.mask])
+        if not self.config.predict_change:
+            return
+        mu = sequences.posteriors.float().chunk(2, dim=-1)[0]
+        change = (mu[:, 1:] - mu[:, :-1])[sequences.mask]
+        with torch.no_grad():
+            self.mixture.weight.mul_(0.1)
+            bias = self.mixture.bias.view(3, self.config.num_latents, -1)
+            bias.zero_()
+            bias[2] = change.std(0).clamp(min=1e-2).log()[:, None]
+            # Mixtures of different width, so that they do not all learn the same.
+            bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
+
+    def initial(self, batch: int) -> LSTMState:
+        """State before an episode's first frame."""
+        return self.lstm.initial(batch)
+
+    def advance(
+        self,
+        state: LSTMState,
+        latent: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch action"],
+    ) -> LSTMState:
+        """The next state alone: all an agent in the real env needs of M."""
+        return self.lstm.step(torch.cat([latent, action], -1), state)
+
+    def step(
+        self,
+        state: LSTMState,
+        latent: Float[Tensor, "batch latent"],
+        action: Float[Tensor, "batch action"],
+    ) -> tuple[LSTMState, MixturePrediction]:
+        """One decision: the next state and what it predicts."""
+        state = self.advance(state, latent, action)
+        return state, self.predict(state.h, latent)
+
+    def sequence(
+        self,
+        state: LSTMState,
+        latents: Float[Tensor, "batch length latent"],
+        actions: Float[Tensor, "batch length action"],
+    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+        """States h after each decision of whole sequences; equals stepping."""
+        return self.lstm.sequence(torch.cat([latents, actions], -1), state)
+
+    def predict(
+        self, hidden: Float[Tensor, "*batch hidden"], latent: Float[Tensor, "*batch latent"]
+    ) -> MixturePrediction:
+        """Read a prediction off the state after a decision taken at `latent`."""
+        shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
+        log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
+        if self.config.predict_change:
+            mu = mu + latent[..., None]
+        return MixturePrediction(
+            log_pi.log_softmax(-1),
+            mu,
+            log_sigma.clamp(*LOG_SIGMA_RANGE),
+            self.outcome(hidden),
+        )
+
+    def loss(
+        self, batch: SequenceBatch, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative log-likelihood of the next latent + reward and end, mean over decisions.
+
+        Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
+        """
+        posteriors = batch.posteriors.float()
+        mu, logvar = posteriors.chunk(2, dim=-1)
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        z = mu + (0.5 * logvar).exp() * noise
+        hidden, _ = self.sequence(self.initial(len(batch)), z[:, :-1], batch.actions)
+        prediction = self.predict(hidden, z[:, :-1])
+        return _combine(self, prediction, z[:, 1:], batch)
+
+
+def _combine(
+    memory: "MDNRNN", prediction: MixturePrediction, target: Tensor, batch: SequenceBatch
+) -> tuple[Tensor, dict[str, Tensor]]:
+    nll = -prediction.log_prob(target)[batch.mask].mean()
+    reward, end = memory.outcome.loss(prediction.outcome, batch.rewards, batch.ended)
+    reward, end = reward[batch.mask].mean(), end[batch.mask].mean()
+    loss = nll + memory.config.reward_weight * reward + memory.config.end_weight * end
+    return loss, {"nll": nll, "reward_error": reward, "end_error": end}

@@ -1,0 +1,65 @@
+"""Pictures of what was learned: grids of frames and curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+LABEL_WIDTH = 150
+SCALE = 2
+
+
+def save_grid(
+    path: Path,
+    rows: Mapping[str, UInt8[np.ndarray, "frame height width 3"]],
+    columns: Sequence[str] | None = None,
+) -> None:
+    """Rows of frames, each row under its name on the left, enlarged with visible pixels."""
+    lines = []
+    for name, frames in rows.items():
+        large = [np.kron(frame, np.ones((SCALE, SCALE, 1), np.uint8)) for frame in frames]
+        strip = np.concatenate([np.pad(f, ((1, 1), (1, 1), (0, 0))) for f in large], axis=1)
+        label = np.zeros((len(strip), LABEL_WIDTH, 3), np.uint8)
+        _text(label, name, (6, len(strip) // 2))
+        lines.append(np.concatenate([label, strip], axis=1))
+    if columns is not None:
+        header = np.zeros((20, lines[0].shape[1], 3), np.uint8)
+        width = (lines[0].shape[1] - LABEL_WIDTH) // len(columns)
+        for number, name in enumerate(columns):
+            _text(header, name, (LABEL_WIDTH + number * width + 4, 14))
+        lines.insert(0, header)
+    picture = np.concatenate(lines)
+    if not cv2.imwrite(str(path), picture[..., ::-1]):
+        raise OSError(f"could not write {path}")
+
+
+def save_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
+) -> None:
+    """Lines of (x, y), and shaded bands of (x, low, high), in one plot."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, band in (bands or {}).items():
+        x, low, high = np.array(band).T
+        axes.fill_between(x, low, high, alpha=0.2, label=name)
+    for name, points in curves.items():
+        x, y = np.array(points, dtype=float).reshape(-1, 2).T
+        axes.plot(x, y, label=name)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _text(image: np.ndarray, text: str, origin: tuple[int, int]) -> None:
+    white = (255, 255, 255)
+    cv2.putText(image, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.42, white, 1, cv2.LINE_AA)

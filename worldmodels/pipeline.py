@@ -1,0 +1,65 @@
+"""Every stage in order, for as many rounds as asked, resuming where it stopped."""
+
+from dataclasses import replace
+from typing import Any
+
+from agents.workers import Workers
+from worldmodels.errors import UserError
+from worldmodels.presets import Preset
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.stages.collect import collect
+from worldmodels.stages.controller import train_controller
+from worldmodels.stages.evaluate import evaluate_run
+from worldmodels.stages.memory import train_memory
+from worldmodels.stages.vision import train_vision
+
+
+def run_pipeline(
+    run: Run,
+    preset: Preset,
+    *,
+    quantized: bool,
+    rounds: int,
+    workers: Workers,
+    report: Report,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Collect, V, M and C for each round, then an evaluation on validation episodes.
+
+    The first round collects with exploration noise alone; each later one with the agent of the
+    round before and noise, and trains V, M and C on from there on all data. A round that was
+    finished is passed over.
+
+    Source: arXiv 1803.10122, 5, the iterative procedure.
+    """
+    if rounds < 1:
+        raise UserError(f"expected 1 round or more, got {rounds}")
+    for round_ in range(1, rounds + 1):
+        if _finished(run, round_):
+            continue
+        if rounds > 1:
+            report.line(f"round {round_} of {rounds}")
+        episodes = preset.collect.episodes + (round_ - 1) * preset.later_episodes
+        policy = preset.collect.policy if round_ == 1 else "agent"
+        config = replace(preset.collect, episodes=episodes, policy=policy)
+        collect(run, config, workers=workers, report=report, round_=round_)
+        where = {"report": report, "device": device, "round_": round_}
+        train_vision(run, preset.vision(quantized), **where)
+        train_memory(run, preset.memory, **where)
+        train_controller(run, preset.controller, workers=workers, **where)
+    return evaluate_run(
+        run,
+        episodes=preset.evaluation_episodes,
+        split="validation",
+        stock=False,
+        baselines=True,
+        workers=workers,
+        report=report,
+    )
+
+
+def _finished(run: Run, round_: int) -> bool:
+    """Whether a later round has begun, so that this one has nothing left to do."""
+    manifest = run.manifest("controller")
+    return run.round > round_ or (manifest is not None and manifest["round"] > round_)

@@ -1,0 +1,148 @@
+"""The settings of whole runs: demo, cpu, paper, gpu; each a plain replacement of defaults."""
+
+from dataclasses import dataclass, replace
+
+from worldmodels.errors import UserError
+from worldmodels.stages.collect import CollectConfig
+from worldmodels.stages.controller import ControllerStageConfig
+from worldmodels.stages.memory import MemoryStageConfig
+from worldmodels.stages.vision import VisionStageConfig
+from worldmodels.training import FitConfig
+from worldmodels.vision import VAEConfig, VQVAEConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of every stage.
+
+    Attributes:
+        rounds: of collecting, V, M and C.
+        later_episodes: episodes each round after the first one adds.
+        vae, vqvae: V's stage, continuous and quantized.
+        evaluation_episodes: validation episodes at the end of a run.
+    """
+
+    name: str
+    rounds: int
+    collect: CollectConfig
+    later_episodes: int
+    vae: VisionStageConfig
+    vqvae: VisionStageConfig
+    memory: MemoryStageConfig
+    controller: ControllerStageConfig
+    evaluation_episodes: int
+
+    def vision(self, quantized: bool) -> VisionStageConfig:
+        """V's stage of the kind asked for."""
+        return self.vqvae if quantized else self.vae
+
+
+# The paper's own settings (arXiv 1803.10122, A.1-A.4); codes where it has none as in
+# arXiv 1711.00937. 10,000 rollouts of 100 frames a batch for 10 epochs are a million batches.
+PAPER = Preset(
+    name="paper",
+    rounds=1,
+    collect=CollectConfig(episodes=10_000, policy="random"),
+    later_episodes=1_000,
+    vae=VisionStageConfig(
+        model=VAEConfig(),
+        fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
+        later_steps=100_000,
+        frame_stride=1,
+    ),
+    vqvae=VisionStageConfig(
+        model=VQVAEConfig(),
+        fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
+        later_steps=100_000,
+        frame_stride=1,
+    ),
+    memory=MemoryStageConfig(
+        fit=FitConfig(4_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
+        later_steps=1_000,
+    ),
+    controller=ControllerStageConfig(action_map="paper", sample_latent=True),
+    evaluation_episodes=100,
+)
+
+_LEAN_VAE = VAEConfig(network="lean", kl_weight=0.1, free_nats=0.25, background_weight=0.3)
+_FSQ = VQVAEConfig(quantizer="fsq", background_weight=0.3)
+_VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
+
+DEMO = Preset(
+    name="demo",
+    rounds=3,
+    collect=CollectConfig(episodes=64),
+    later_episodes=32,
+    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later_steps=600),
+    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later_steps=600),
+    memory=MemoryStageConfig(
+        fit=FitConfig(
+            600,
+            16,
+            learning_rate=3e-3,
+            final_learning_rate=3e-4,
+            max_gradient_norm=1.0,
+            validate_every=50,
+            patience=4,
+        ),
+        later_steps=400,
+        num_hidden=128,
+        num_mixtures=1,
+        predict_change=True,
+        reward_weight=5.0,
+    ),
+    controller=ControllerStageConfig(
+        dream=True,
+        generations=150,
+        later_generations=150,
+        diagonal=True,
+        episodes=32,
+        max_decisions=40,
+    ),
+    evaluation_episodes=20,
+)
+
+CPU = replace(
+    DEMO,
+    name="cpu",
+    rounds=8,
+    collect=CollectConfig(episodes=100),
+    later_episodes=50,
+    evaluation_episodes=100,
+)
+
+GPU = replace(
+    CPU,
+    name="gpu",
+    collect=CollectConfig(episodes=400),
+    later_episodes=200,
+    memory=replace(CPU.memory, fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64)),
+    controller=replace(CPU.controller, population=256, episodes=64),
+)
+
+# Seconds, not minutes: it learns something at every stage and nothing well. For tests.
+TINY = replace(
+    DEMO,
+    name="tiny",
+    rounds=1,
+    collect=CollectConfig(episodes=20, max_episode_steps=240),
+    later_episodes=8,
+    vae=replace(DEMO.vae, fit=replace(_VISION_FIT, num_steps=400), later_steps=50),
+    vqvae=replace(DEMO.vqvae, fit=replace(_VISION_FIT, num_steps=400), later_steps=50),
+    memory=replace(
+        DEMO.memory, fit=replace(DEMO.memory.fit, num_steps=200, validate_every=40), later_steps=40
+    ),
+    controller=replace(
+        DEMO.controller, generations=4, later_generations=2, population=8, episodes=4
+    ),
+    evaluation_episodes=2,
+)
+
+_PRESETS = {preset.name: preset for preset in (DEMO, CPU, PAPER, GPU, TINY)}
+
+
+def preset_named(name: str) -> Preset:
+    """A preset by name; raises UserError for one that does not exist."""
+    if name not in _PRESETS:
+        raise UserError(f'expected a preset among {", ".join(_PRESETS)}, got "{name}"')
+    return _PRESETS[name]

@@ -1,0 +1,106 @@
+"""What a stage tells while it works: progress with its ETA, lines, and TensorBoard events."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from worldmodels.errors import UserError
+
+
+class Report:
+    """Prints to stderr, so that stdout holds results alone; `quiet` prints nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def line(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def plan(self, what: str, *, disk_bytes: float, folder: Path) -> None:
+        """Say what is about to happen and what it takes on disk.
+
+        Raises: UserError where the disk has no room for it.
+        """
+        place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(place).free
+        self.line(f"{what}; about {_size(disk_bytes)} on disk")
+        if disk_bytes > free:
+            raise UserError(
+                f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
+                "make room, or ask for fewer episodes"
+            )
+
+    @contextmanager
+    def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
+        """A progress bar with elapsed and remaining time, and the metrics last told."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+        )
+        with Progress(*columns, console=self.console, disable=self.quiet) as bar:
+            yield Meter(bar, bar.add_task(label, total=total, completed=done, metrics=""))
+
+
+class Meter:
+    """One running progress bar."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+        self._shown: dict[str, float] = {}
+
+    def advance(self, steps: int = 1) -> None:
+        """So many steps were done."""
+        self._bar.advance(self._task, steps)
+
+    def to(self, done: int) -> None:
+        """So many steps are done in all."""
+        self._bar.update(self._task, completed=done)
+
+    def show(self, metrics: Mapping[str, float]) -> None:
+        """Numbers beside the bar; a name told again replaces its number."""
+        self._shown.update(metrics)
+        text = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
+        self._bar.update(self._task, metrics=text)
+
+
+@contextmanager
+def tensorboard(folder: Path) -> Iterator[Any]:
+    """A TensorBoard writer of scalars in `folder`, closed at the end."""
+    # Imported here: it takes longer than everything else in this module.
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    writer = SummaryWriter(str(folder))
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"

@@ -1,0 +1,108 @@
+"""Evaluate: held-out episodes of the agent, and of policies that know nothing."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agents.evaluation import Scores, evaluate
+from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
+from agents.seeds import Split
+from agents.workers import Workers
+from envs.tasks import Task, task_for
+from worldmodels.agent import AgentFactory, load_agent, space_of
+from worldmodels.errors import UserError
+from worldmodels.report import Report
+from worldmodels.run import Run, file_digest
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    episodes: int,
+    split: Split,
+    stock: bool,
+    baselines: bool,
+    workers: Workers,
+    report: Report,
+) -> dict[str, Any]:
+    """Score the run's agent, and the baselines if asked, over the first episodes of a split.
+
+    Baselines know nothing, so they are scored once for a run and read back afterwards.
+
+    Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
+    std and 95 % interval.
+    """
+    if episodes < 1:
+        raise UserError(f"expected 1 episode or more, got {episodes}")
+    agent_file = run.weights("controller")
+    load_agent(run.folder)  # refuse before anything is played
+    task = task_for(run.settings.env_id)
+    env_id = task.stock_id if stock else task.env_id
+    factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(agent_file)}
+    if baselines:
+        for name in baseline_names(task):
+            factories[name] = functools.partial(make_baseline, name, task.env_id)
+    name = f"{split}-{'stock' if stock else 'fast'}-{episodes}"
+    rows = []
+    for policy, factory in factories.items():
+        place = f"evaluation/{name}-{policy.replace(' ', '-')}.json"
+        digest = file_digest(agent_file) if policy == "agent" else "baseline"
+        row = _read(run, place, digest)
+        if row is None:
+            with report.progress(f"evaluate {policy}", total=episodes) as meter:
+                scores = evaluate(
+                    env_id,
+                    factory,
+                    split,
+                    episodes,
+                    workers,
+                    report=lambda line, meter=meter: meter.to(int(line.split("/")[0])),
+                )
+            row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
+            run.write_json(place, row)
+        rows.append(row)
+    return {"env_id": env_id, "split": split, "episodes": episodes, "rows": rows}
+
+
+def baseline_names(task: Task) -> list[str]:
+    """Policies that know nothing, for this task."""
+    moving = [] if task.action_map.discrete else ["brownian"]
+    return ["random", *moving, *task.constant_actions]
+
+
+def make_baseline(name: str, env_id: str) -> Policy:
+    """A baseline by name, made in the process that plays it."""
+    task = task_for(env_id)
+    space = space_of(task.action_map)
+    if name == "random":
+        return RandomPolicy(space, task.action_repeat)
+    if name == "brownian":
+        return BrownianPolicy(space, task.action_repeat)
+    return ConstantPolicy(space, task.constant_actions[name], name, task.action_repeat)
+
+
+def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
+    """Every score file of the run, by name; a score of another agent than today's is left out."""
+    agent_file = run.weights("controller")
+    digest = file_digest(agent_file) if agent_file.is_file() else ""
+    found = {}
+    for path in sorted((run.folder / "evaluation").glob("*.json")):
+        row = run.read_json(f"evaluation/{path.name}")
+        if row["agent_digest"] in (digest, "baseline"):
+            found[Path(path).stem] = row
+    return found
+
+
+def _read(run: Run, place: str, digest: str) -> dict[str, Any] | None:
+    row = run.read_json(place)
+    return row if row is not None and row["agent_digest"] == digest else None
+
+
+def _figures(scores: Scores) -> dict[str, Any]:
+    return {
+        "mean": scores.mean,
+        "std": scores.std,
+        "interval": list(scores.confidence_interval),
+        **scores.to_dict(),
+    }

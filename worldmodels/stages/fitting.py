@@ -1,0 +1,71 @@
+"""What V's and M's stages share: fit with a progress bar, curves, and a commit at the end."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from worldmodels.pictures import save_curves
+from worldmodels.report import Report, tensorboard
+from worldmodels.run import StageFolder
+from worldmodels.training import FitConfig, Metrics, fit
+
+LOG_EVERY = 20
+
+
+def fit_stage(
+    model: nn.Module,
+    batch_at: Callable[[int, torch.Generator], Any],
+    validate: Callable[[], Metrics],
+    config: FitConfig,
+    *,
+    work: StageFolder,
+    seed: int,
+    report: Report,
+    shown: Sequence[str],
+    on_done: Callable[[], dict[str, Any]],
+    write: Callable[[], None],
+) -> dict[str, Any]:
+    """Fit `model`, then write artifacts and figures and commit the stage.
+
+    Args:
+        shown: metrics beside the progress bar; TensorBoard gets all of them.
+        on_done: figures of the trained model, for result.json.
+        write: writes the model and its pictures into the partial folder.
+    """
+    stage = work.final.name
+    started = time.monotonic()
+    with (
+        tensorboard(work.partial / "events") as events,
+        report.progress(stage, total=config.num_steps) as meter,
+    ):
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            meter.to(step)
+            held_out = any(name.startswith("val/") for name in metrics)
+            if held_out or step % LOG_EVERY == 0:
+                meter.show({name: metrics[name] for name in shown if name in metrics})
+                for name, value in metrics.items():
+                    events.add_scalar(f"{stage}/{name}", value, step)
+
+        fitted = fit(
+            model, batch_at, validate, config, seed=seed, folder=work.partial, on_step=on_step
+        )
+    model.eval()
+    write()
+    save_curves(
+        work.partial / "training.png",
+        {"held-out loss": [(entry["step"], entry["loss"]) for entry in fitted.history]},
+        x_label="optimizer step",
+        y_label="loss",
+    )
+    result = {
+        **on_done(),
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "training_seconds": round(fitted.seconds, 1),
+        "history": fitted.history,
+    }
+    return work.commit(result, time.monotonic() - started)

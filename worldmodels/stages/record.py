@@ -1,0 +1,173 @@
+"""Record: a video of the agent in the game, in its dream, or of both beside what V sees."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.controller import apply_action_map, control
+from agents.seeds import seeds
+from agents.video import caption, side_by_side, write_video
+from envs.tasks import make_env
+from worldmodels.agent import Agent, load_agent
+from worldmodels.dream import DreamModel, DreamState
+from worldmodels.errors import UserError
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.training import step_generator
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """What to film.
+
+    Attributes:
+        dream: film the agent in its dream, begun at a real first frame.
+        side_by_side: real | V's reconstruction | M's dream of the same moment.
+        max_steps: env steps at most; None films the whole episode.
+        episode: which one of the validation split.
+        frames_per_second: of the video; a dream shows one frame a decision.
+        resync: with `side_by_side`, decisions after which the dream is set to reality again.
+        temperature: of the dream alone.
+    """
+
+    dream: bool = False
+    side_by_side: bool = False
+    max_steps: int | None = None
+    episode: int = 0
+    frames_per_second: int = 50
+    resync: int = 15
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.dream and self.side_by_side:
+            raise UserError("expected one of --dream and --side-by-side, got both")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise UserError(f"expected 1 step or more, got {self.max_steps}")
+
+
+def record(run: Run, out: Path, config: RecordConfig, *, report: Report) -> dict[str, Any]:
+    """Write a video; an episode of the validation split, the same one every time."""
+    if out.suffix not in (".mp4", ".gif"):
+        raise UserError(f"expected a video name ending in .mp4 or .gif, got {out}")
+    agent = load_agent(run.folder)
+    if not out.parent.is_dir():
+        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
+    steps = config.max_steps or 1000
+    fps = config.frames_per_second
+    if config.dream:
+        fps = max(1, fps // agent.action_repeat)
+        frames = _dream(agent, config, steps // agent.action_repeat)
+    else:
+        frames = _real(agent, config, steps)
+    totals = {"frames": 0}
+    with report.progress(f"record {out.name}", total=steps) as meter:
+
+        def counted() -> Iterator[np.ndarray]:
+            for frame in frames:
+                totals["frames"] += 1
+                meter.advance(agent.action_repeat if config.dream else 1)
+                yield frame
+
+        write_video(out, counted(), fps)
+    report.line(f"recorded {totals['frames']} frames to {out}")
+    return {"video": str(out), **totals}
+
+
+def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
+    """Frames of one real episode: the env's own large picture, or the three side by side."""
+    env = make_env(agent.body.env_id, render_mode="rgb_array")
+    try:
+        seed = seeds("validation", 1, start=config.episode)[0]
+        frame, _ = env.reset(seed=seed)
+        agent.reset(num_envs=1, seed=seed)
+        follower = _Follower(agent, config.resync)
+        score = reward = 0.0
+        for step in range(max_steps):
+            action = agent.act(frame[None])[0]
+            follower.follow(step)
+            picture = np.asarray(env.render())
+            lines = [f"step {step}   reward {reward:+.1f}   score {score:.1f}"]
+            if config.side_by_side:
+                lines.append(f"the dream saw reality {follower.age} decisions ago")
+                pictures = [picture, follower.reconstruction, follower.dreamed]
+                picture = side_by_side(pictures, ["real", "V sees", "M dreams"])
+            yield caption(picture, lines)
+            frame, reward, terminated, truncated, _ = env.step(action)
+            score += float(reward)
+            if terminated or truncated:
+                break
+    finally:
+        env.close()
+
+
+class _Follower:
+    """Dreams along with a real episode: same actions, reality only every `resync` decisions."""
+
+    def __init__(self, agent: Agent, resync: int) -> None:
+        self.agent = agent
+        self.resync = resync
+        self.dream = DreamModel(agent.vision, agent.memory, temperature=0.0)
+        self.age = 0
+        self.reconstruction: np.ndarray
+        self.dreamed: np.ndarray
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Take in what the agent has just decided at env step `step`."""
+        if step % self.agent.action_repeat:
+            return
+        decision = step // self.agent.action_repeat
+        self.age = decision % self.resync
+        if self.age == 0:
+            self._state = DreamState(self.agent.latent, self.agent.memory_state, torch.ones(1))
+        else:
+            self._state, _ = self.dream.step(self._state, self._action)
+        self._action = self.agent.last_action
+        vision = self.agent.vision
+        self.reconstruction = vision.decode(self.agent.latent)[0].numpy()
+        self.dreamed = vision.decode(self._state.latent)[0].numpy()
+
+
+@torch.no_grad()
+def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[np.ndarray]:
+    """Frames of the agent acting in its own dream, begun at a real first frame."""
+    state = dream_start(agent, config.episode)
+    dream = DreamModel(agent.vision, agent.memory, config.temperature)
+    generator = step_generator(config.episode, 0)
+    score = reward = 0.0
+    for decision in range(num_decisions):
+        frame = agent.vision.decode(state.latent)[0].numpy()
+        lines = [
+            f"dream at temperature {config.temperature:g}   decision {decision}",
+            f"reward {reward:+.1f}   score {score:.1f}",
+        ]
+        yield caption(side_by_side([frame], ["M dreams"]), lines)
+        action = dreamed_action(agent, dream, state)
+        state, expected = dream.step(state, action, generator)
+        reward = float(expected)
+        score += reward
+        if float(state.alive) < 0.5:
+            break
+
+
+def dream_start(agent: Agent, episode: int) -> DreamState:
+    """A dream's state at the first frame of a validation episode."""
+    env = make_env(agent.body.env_id)
+    try:
+        frame, _ = env.reset(seed=seeds("validation", 1, start=episode)[0])
+    finally:
+        env.close()
+    with torch.no_grad():
+        posterior = agent.vision.encode(torch.from_numpy(agent.body.view(frame[None])))
+    return DreamState(agent.vision.mode(posterior), agent.memory.initial(1), torch.ones(1))
+
+
+def dreamed_action(agent: Agent, dream: DreamModel, state: DreamState) -> torch.Tensor:
+    """What the agent's C does in a dream, encoded, (1, A)."""
+    features = dream.features(state)[:, : agent.controller.num_features]
+    outputs = control(agent.controller, agent.parameters, features[None])[0]
+    return apply_action_map(agent.body.action_map, outputs)

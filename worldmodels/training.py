@@ -1,0 +1,270 @@
+"""The one fit loop: batches -> (loss, metrics), with resume, early stop and a learning-rate decay.
+
+Every step draws its batch and its noise from a seed of its own, `(seed, step)`. A killed
+training therefore resumes exactly where its checkpoint was, and ends with the same weights as
+an undisturbed one.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.errors import UserError
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How a model is fitted.
+
+    Attributes:
+        num_steps: optimizer steps.
+        batch_size: items a step; what an item is depends on the batches.
+        learning_rate: Adam's, in the first step.
+        final_learning_rate: reached by a cosine at the last step; None keeps it constant.
+        max_gradient_norm: gradients are scaled down to this norm; None leaves them.
+        validate_every: steps between two looks at held-out data.
+        patience: validations without improvement after which training stops; None never stops.
+    """
+
+    num_steps: int
+    batch_size: int
+    learning_rate: float = 1e-3
+    final_learning_rate: float | None = None
+    max_gradient_norm: float | None = None
+    validate_every: int = 200
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step `step`, counted from 0."""
+        if self.final_learning_rate is None:
+            return self.learning_rate
+        progress = min(step / max(self.num_steps - 1, 1), 1.0)
+        cosine = 0.5 * (1.0 + np.cos(np.pi * progress))
+        return self.final_learning_rate + cosine * (self.learning_rate - self.final_learning_rate)
+
+
+class Trainable(Protocol):
+    """What `fit` needs of a model, beside being an `nn.Module`."""
+
+    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss of a batch, and named scalars worth watching."""
+        ...
+
+
+@dataclass
+class FitResult:
+    """What a training came to: held-out metrics at each validation, and where it was best."""
+
+    history: list[Metrics]
+    best_step: int
+    steps: int
+    seconds: float
+
+
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator that step `step` of a training with `seed` draws from."""
+    state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+    return torch.Generator(device).manual_seed(state % 2**63)
+
+
+def fit(
+    model: nn.Module,
+    batch_at: Callable[[int, torch.Generator], Any],
+    validate: Callable[[], Metrics],
+    config: FitConfig,
+    *,
+    seed: int,
+    folder: Path,
+    on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    checkpoint_seconds: float = 20.0,
+) -> FitResult:
+    """Train `model` in place and leave it with the weights of its best validation.
+
+    Args:
+        batch_at: (step, generator) -> batch; must depend on nothing else.
+        validate: held-out metrics of the model as it stands; `loss` decides which is best.
+        folder: where the resume checkpoint lives while training runs.
+        on_step: told the training metrics of each step and the held-out ones ("val/...").
+
+    Raises: UserError where the loss is not finite; the checkpoint before it stays.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    resume_path = folder / "resume.safetensors"
+    progress = _Progress(model)
+    if resume_path.exists():
+        progress.load(resume_path, model, optimizer, device)
+    started = time.monotonic() - progress.seconds
+    saved_at = time.monotonic()
+
+    def save() -> None:
+        progress.seconds = time.monotonic() - started
+        progress.save(resume_path, model, optimizer)
+
+    with deferred_interrupt() as interrupted:
+        while progress.step < config.num_steps and not progress.out_of_patience(config.patience):
+            if interrupted():
+                save()
+                raise KeyboardInterrupt
+            step = progress.step
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate_at(step)
+            metrics = _train_step(model, optimizer, batch_at, config, seed, step, device)
+            progress.step += 1
+            on_step(progress.step, metrics)
+            if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
+                held_out = _validate(model, validate)
+                progress.record(held_out, model)
+                on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
+            if time.monotonic() - saved_at > checkpoint_seconds:
+                save()
+                saved_at = time.monotonic()
+    model.load_state_dict(progress.best_weights)
+    return FitResult(
+        progress.history, progress.best_step, progress.step, time.monotonic() - started
+    )
+
+
+def _train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch_at: Callable[[int, torch.Generator], Any],
+    config: FitConfig,
+    seed: int,
+    step: int,
+    device: torch.device,
+) -> Metrics:
+    batch = batch_at(step, step_generator(seed, 2 * step))
+    generator = step_generator(seed, 2 * step + 1, device)
+    model.train()
+    # Libraries (the quantizers) draw from the global generator: seed it for this step only.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        loss, metrics = model.loss(batch, generator)  # type: ignore[operator]
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"the loss became {loss.item()} at step {step + 1}: nothing was overwritten; "
+            f"use a learning rate below {config.learning_rate_at(step):g} or check the data"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.max_gradient_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    optimizer.step()
+    return {"loss": loss.item(), **{name: float(value.detach()) for name, value in metrics.items()}}
+
+
+@torch.no_grad()
+def _validate(model: nn.Module, validate: Callable[[], Metrics]) -> Metrics:
+    model.eval()
+    metrics = validate()
+    model.train()
+    return metrics
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Hold Ctrl-C back until the caller asks, so that no step is cut in half.
+
+    Yields a function that says whether Ctrl-C was pressed since. Outside the main thread, where
+    Python delivers no signals, it always says no.
+    """
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+class _Progress:
+    """Where a training stands: everything `fit` needs to go on after a kill."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.step = 0
+        self.seconds = 0.0
+        self.history: list[Metrics] = []
+        self.best_step = 0
+        self.best_loss = float("inf")
+        self.best_weights = _copy(model)
+
+    def record(self, metrics: Metrics, model: nn.Module) -> None:
+        self.history.append({"step": self.step, **metrics})
+        if metrics["loss"] < self.best_loss:
+            self.best_loss, self.best_step = metrics["loss"], self.step
+            self.best_weights = _copy(model)
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        if patience is None:
+            return False
+        return sum(entry["step"] > self.best_step for entry in self.history) >= patience
+
+    def save(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        state = optimizer.state_dict()["state"]
+        moments = {
+            f"{index}.{name}": value
+            for index, slots in state.items()
+            for name, value in slots.items()
+        }
+        save_checkpoint(
+            path,
+            {
+                **with_prefix("model", model.state_dict()),
+                **with_prefix("best", self.best_weights),
+                **with_prefix("optimizer", moments),
+            },
+            {
+                "step": self.step,
+                "seconds": self.seconds,
+                "history": self.history,
+                "best_step": self.best_step,
+                "best_loss": self.best_loss,
+            },
+        )
+
+    def load(
+        self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    ) -> None:
+        checkpoint = load_checkpoint(path, remedy=f"delete {path} to start again", device=device)
+        model.load_state_dict(checkpoint.part("model"))
+        self.best_weights = checkpoint.part("best")
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in checkpoint.part("optimizer").items():
+            index, slot = name.split(".", 1)
+            # Adam keeps its step counter on the CPU whatever the parameters' device.
+            state.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for key in ("step", "seconds", "history", "best_step", "best_loss"):
+            setattr(self, key, checkpoint.metadata[key])
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def mean_metrics(parts: list[Mapping[str, float]]) -> Metrics:
+    """Plain means of metrics that several batches report."""
+    return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}

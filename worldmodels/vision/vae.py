@@ -1,0 +1,137 @@
+"""V with a continuous latent: the variational autoencoder."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from worldmodels.errors import UserError
+from worldmodels.vision.networks import (
+    LeanDecoder,
+    LeanEncoder,
+    PaperDecoder,
+    PaperEncoder,
+    to_frames,
+    to_unit,
+)
+from worldmodels.vision.objective import foreground_weight, squared_error
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Settings of the VAE; the defaults are the paper's (arXiv 1803.10122, A.1).
+
+    Attributes:
+        network: "paper" (4,348,547 parameters at 32 latents) or "lean".
+        channels: width of the lean network.
+        kl_weight: beta, the weight of the KL term.
+        free_nats: floor of the KL, in nats a dimension; below it no gradient flows from it.
+        background_weight: weight of the error on the commonest colour; 1 weighs all alike.
+        background: the colour meant, 0..255, as found in the data.
+    """
+
+    num_latents: int = 32
+    network: str = "paper"
+    channels: int = 64
+    kl_weight: float = 1.0
+    free_nats: float = 0.5
+    background_weight: float = 1.0
+    background: tuple[int, int, int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if self.network not in ("paper", "lean"):
+            raise UserError(f'network must be "paper" or "lean", got "{self.network}"')
+        if self.num_latents < 1:
+            raise UserError(f"num_latents must be at least 1, got {self.num_latents}")
+
+
+class VAE(nn.Module):
+    """Frames <-> a Gaussian over Z latents.
+
+    Its posterior is mean and log-variance side by side, float (B, 2 Z); a latent is a point z,
+    float (B, Z), and is its own features.
+    """
+
+    kind = "vae"
+    discrete = False
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        z = config.num_latents
+        if config.network == "paper":
+            self.encoder: nn.Module = PaperEncoder()
+            cells = PaperEncoder.num_features
+            self.from_latent: nn.Module = nn.Identity()
+            self.decoder: nn.Module = PaperDecoder(z)
+        else:
+            self.encoder = nn.Sequential(LeanEncoder(config.channels), nn.Flatten())
+            cells = 16 * config.channels
+            self.from_latent = nn.Sequential(
+                nn.Linear(z, cells), nn.Unflatten(1, (config.channels, 4, 4)), nn.ReLU()
+            )
+            self.decoder = LeanDecoder(config.channels)
+        self.to_posterior = nn.ModuleList([nn.Linear(cells, z), nn.Linear(cells, z)])
+
+    @property
+    def num_features(self) -> int:
+        """F, the number of features C and M see."""
+        return self.config.num_latents
+
+    def start_at(self, mean_frame: Float[Tensor, "3 64 64"]) -> None:
+        """Let the output begin at the data's mean frame (lean network only)."""
+        if isinstance(self.decoder, LeanDecoder):
+            self.decoder.mean_frame.data.copy_(mean_frame)
+
+    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch two_z"]:
+        """Mean and log-variance of each frame's latent."""
+        return self._posterior(to_unit(frames))
+
+    def sample(
+        self, posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "*batch z"]:
+        """A latent drawn from its posterior."""
+        mu, logvar = posterior.chunk(2, dim=-1)
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        return mu + (0.5 * logvar).exp() * noise
+
+    def mode(self, posterior: Float[Tensor, "*batch two_z"]) -> Float[Tensor, "*batch z"]:
+        """The likeliest latent: the posterior's mean."""
+        return posterior.chunk(2, dim=-1)[0]
+
+    def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
+        """What C sees of a latent: the latent itself."""
+        return latent
+
+    def decode(self, latent: Float[Tensor, "batch z"]) -> UInt8[Tensor, "batch 64 64 3"]:
+        """The frame a latent stands for."""
+        return to_frames(self.decoder(self.from_latent(latent)))
+
+    def loss(
+        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Negative evidence lower bound, in the paper's form.
+
+        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` a
+        dimension. Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
+        Differs: weights on error and KL, 1 by default.
+        """
+        images = to_unit(frames)
+        posterior = self._posterior(images)
+        mu, logvar = posterior.chunk(2, dim=-1)
+        decoded = self.decoder(self.from_latent(self.sample(posterior, generator)))
+        weight = None
+        if self.config.background_weight != 1.0:
+            weight = foreground_weight(
+                images, self.config.background, self.config.background_weight
+            )
+        error = squared_error(decoded, images, weight)
+        kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(1)
+        floored = kl.clamp(min=self.config.free_nats * self.config.num_latents).mean()
+        plain_error = squared_error(decoded.detach(), images)
+        return error + self.config.kl_weight * floored, {"error": plain_error, "kl": kl.mean()}
+
+    def _posterior(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch two_z"]:
+        hidden = self.encoder(images)
+        return torch.cat([head(hidden) for head in self.to_posterior], dim=-1)
