@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import gymnasium as gym
-import numpy as np
 
 from agents.policy import Policy
 from agents.rollout import EpisodeScore, Rollout, play
@@ -26,6 +25,7 @@ class PlayChunk:
     keep_frames: bool
 
     def __call__(self, seeds: Sequence[int]) -> list[Rollout] | list[EpisodeScore]:
+        """The episodes of up to `CHUNK` seeds, in their order."""
         make: Callable[[], gym.Env[Any, Any]] = functools.partial(
             make_env, self.env_id, max_episode_steps=self.max_steps
         )
@@ -44,7 +44,6 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
     keep_frames: Literal[True] = True,
-    report: Callable[[str], None] | None = None,
 ) -> Iterator[Rollout]: ...
 @overload
 def play_episodes(
@@ -55,7 +54,6 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
     keep_frames: Literal[False],
-    report: Callable[[str], None] | None = None,
 ) -> Iterator[EpisodeScore]: ...
 def play_episodes(
     env_id: str,
@@ -65,24 +63,13 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
     keep_frames: bool = True,
-    report: Callable[[str], None] | None = None,
 ) -> Iterator[Any]:
     """One episode per seed, in the order of `seeds`; chunks of `CHUNK` are played side by side.
 
     `policy_factory` is called in the worker, once a chunk, and must pickle: a top-level
     function, or functools.partial of one over plain data and bytes. `max_steps` replaces the
-    environment's own limit, in env steps. At most two chunks a worker are in memory. `report`
-    gets one line after every chunk.
+    environment's own limit, in env steps. At most two chunks a worker are in memory.
     """
     play_chunk = PlayChunk(env_id, policy_factory, max_steps, keep_frames)
-    num_done, sum_of_returns, num_env_steps = 0, 0.0, 0
     for episodes in workers.map(play_chunk, chunks(seeds)):
-        num_done += len(episodes)
-        sum_of_returns += float(np.sum([episode.episode_return for episode in episodes]))
-        num_env_steps += sum(episode.num_steps for episode in episodes)
-        if report is not None:
-            report(
-                f"{num_done}/{len(seeds)} episodes, {num_env_steps:,} env steps, "
-                f"mean return {sum_of_returns / num_done:.1f}"
-            )
         yield from episodes

@@ -13,6 +13,7 @@ import numpy as np
 
 from agents.collecting import play_episodes
 from agents.policy import Policy
+from agents.rollout import EpisodeScore
 from agents.seeds import Split, seeds
 from agents.workers import Workers
 
@@ -86,25 +87,28 @@ def evaluate(
     *,
     start: int = 0,
     max_steps: int | None = None,
-    report: Callable[[str], None] | None = None,
+    on_episodes: Callable[[int], None] | None = None,
 ) -> Scores:
     """Plays `episodes` of a split, from its `start`-th seed on; see `play_episodes`.
+
+    `on_episodes` is told how many are done.
 
     Raises ValueError where the split has no such seeds, or no episodes are asked for.
     """
     if episodes < 1:
         raise ValueError(f"expected 1 episode or more to evaluate, got {episodes}")
-    results = list(
-        play_episodes(
-            env_id,
-            policy_factory,
-            seeds(split, episodes, start),
-            workers=workers,
-            max_steps=max_steps,
-            keep_frames=False,
-            report=report,
-        )
-    )
+    results: list[EpisodeScore] = []
+    for score in play_episodes(
+        env_id,
+        policy_factory,
+        seeds(split, episodes, start),
+        workers=workers,
+        max_steps=max_steps,
+        keep_frames=False,
+    ):
+        results.append(score)
+        if on_episodes is not None:
+            on_episodes(len(results))
     return Scores(
         policy=results[0].policy,
         env_id=results[0].env_id,

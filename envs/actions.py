@@ -86,8 +86,9 @@ class ActionMap:
     """How a controller's raw outputs become an encoded action; nothing but numbers.
 
     Continuous: `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j],
-    high[j])`. Discrete: one-hot of the largest output. Being numbers, it goes into JSON with
-    `dataclasses.asdict`, comes back with `from_dict`, and can be restated in any array library.
+    high[j])`. Discrete: one-hot of the largest output; `start` is the first native action. Being
+    numbers, it goes into JSON with `dataclasses.asdict`, comes back with `from_dict`, and can be
+    restated in any array library.
     """
 
     num_outputs: int
@@ -97,6 +98,7 @@ class ActionMap:
     offset: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    start: int = 0
 
     def __post_init__(self) -> None:
         lengths = {len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)}
@@ -146,7 +148,7 @@ class ActionMap:
         size = action_size(space)
         if isinstance(space, spaces.Discrete):
             zeros, ones = (0.0,) * size, (1.0,) * size
-            return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones)
+            return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones, int(space.start))
         assert isinstance(space, spaces.Box)  # action_size admits nothing else
         if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
             raise UnsupportedActionSpace(

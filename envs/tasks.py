@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from envs.actions import ActionMap, action_size
 from envs.views import View, ViewObservation, has_pixels
@@ -51,6 +53,7 @@ class Task:
     exploration: tuple[ExplorationStyle, ...]
     constant_actions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     action_repeat: int = 1
+    keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.default_action_map not in self.action_maps:
@@ -75,6 +78,14 @@ class Task:
     def action_size(self) -> int:
         """Length A of an encoded action."""
         return self.action_map.size
+
+    @property
+    def idle_action(self) -> NDArray[np.float32]:
+        """The encoded action of a person who holds no key, float32 (A,): zeros, or index 0."""
+        idle = np.zeros(self.action_size, dtype=np.float32)
+        if self.action_map.discrete:
+            idle[0] = 1.0
+        return idle
 
     @property
     def frame_size(self) -> int:
@@ -112,7 +123,8 @@ _CAR_STYLES = (
     ExplorationStyle("full gas", (0.0, 2.0), 0.7),
     ExplorationStyle("standing", (0.0, -2.0), 0.7),
 )
-_CAR_RACING_IDS = ("worldmodels/CarRacing-v3", "CarRacing-v3")
+DEFAULT_ENV_ID = "worldmodels/CarRacing-v3"
+_CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 
 
 def task_for(env_id: str) -> Task:
@@ -136,6 +148,12 @@ def task_for(env_id: str) -> Task:
                 "full gas": (0.0, 1.0, 0.0),
             },
             action_repeat=4,
+            keys={
+                "left": (-1.0, 0.0, 0.0),
+                "right": (1.0, 0.0, 0.0),
+                "up": (0.0, 1.0, 0.0),
+                "down": (0.0, 0.0, 0.8),  # 0.9 and more block the wheels
+            },
         )
     env = gym.make(env_id)
     try:
@@ -159,7 +177,21 @@ def task_for(env_id: str) -> Task:
         default_action_map="default",
         exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),
         constant_actions=constant_actions,
+        keys=_keys_for(action_map),
     )
+
+
+def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
+    """Digits choose a discrete action; of a Box, the arrows move the first two dimensions."""
+    size = action_map.size
+    one_hot = [tuple(1.0 if i == hot else 0.0 for i in range(size)) for hot in range(size)]
+    if action_map.discrete:
+        return {str(index): one_hot[index] for index in range(min(size, 10))}
+    keys = {}
+    for dimension, pair in enumerate((("left", "right"), ("down", "up"))[:size]):
+        for name, limit in zip(pair, (action_map.low, action_map.high), strict=True):
+            keys[name] = tuple(limit[dimension] * hot for hot in one_hot[dimension])
+    return keys
 
 
 def make_env(

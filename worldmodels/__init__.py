@@ -1,1 +1,50 @@
-"""World models."""
+"""World models: agents that learn inside their own dream.
+
+Three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122):
+
+    V, vision       a frame becomes a small latent: continuous (VAE) or codes (VQ-VAE)
+    M, memory       what comes next, given the past and an action: a dream that can be stepped
+    C, controller   a tiny map from [z, h] to an action, evolved in the game or in the dream
+
+Symbols, in equations only:
+
+    z       latent of a frame: Z numbers, or N codes with K values each
+    h       M's hidden state before a decision; what C sees beside z
+    mu, logvar   mean and log-variance of V's posterior over z
+    log_pi  log-weights of a mixture's components
+    tau     temperature of a dream
+
+Axes, where they are unpacked: B batch, T env steps, D decisions, P candidates, S starts,
+Z latents, N codes, K values a code or components of a mixture, H hidden units, A numbers of an
+encoded action, F features, H x W x 3 frames.
+
+Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream.py`, `agent.py`,
+`stages/controller.py`; then `vision/vqvae.py` and `memory/codernn.py` for the discrete kind.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worldmodels.agent import Agent, load_agent
+    from worldmodels.dream import DreamModel
+    from worldmodels.errors import UserError
+
+__all__ = ["Agent", "DreamModel", "UserError", "load_agent"]
+
+_HOMES = {
+    "Agent": "worldmodels.agent",
+    "DreamModel": "worldmodels.dream",
+    "UserError": "worldmodels.errors",
+    "load_agent": "worldmodels.agent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch takes a second, and `wm --help` shall not."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

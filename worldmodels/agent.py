@@ -14,13 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.controller import ControllerConfig, apply_action_map, control
-from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy
+from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
 from envs.actions import ActionMap
 from envs.views import View
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
-from worldmodels.vision import Vision, restore_vision, vision_metadata
+from worldmodels.vision import VQVAE, Vision, restore_vision, vision_metadata
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Body:
 def space_of(action_map: ActionMap) -> spaces.Box | spaces.Discrete:
     """The action space an action map acts in."""
     if action_map.discrete:
-        return spaces.Discrete(action_map.size)
-    low, high = np.float32(action_map.low), np.float32(action_map.high)
+        return spaces.Discrete(action_map.size, start=action_map.start)
+    low, high = (np.array(b, np.float32) for b in (action_map.low, action_map.high))
     return spaces.Box(low, high, dtype=np.float32)
 
 
@@ -86,12 +86,7 @@ class Agent(RepeatingPolicy):
         """Forget the past of the envs in `starting`."""
         if starting.all():
             self._state = self.memory.initial(self.num_envs)
-            features = self.vision.num_features
-            self._latent = torch.zeros(self.num_envs, features)
-            if self.vision.discrete:
-                self._latent = torch.zeros(
-                    self.num_envs, self.memory.config.num_codes, dtype=torch.long
-                )
+            self._latent: Tensor | None = None
             self._action = torch.zeros(self.num_envs, self.body.action_map.size)
             self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
             return
@@ -104,13 +99,15 @@ class Agent(RepeatingPolicy):
     def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """Encoded actions of C for what V sees now and what M remembers."""
         rows = torch.from_numpy(due)
-        # M is told what was executed, which a wrapper may have changed: so only now.
-        moved = self.memory.advance(self._state, self._latent, self._action)
-        self._state = _where(rows & self._acted, moved, self._state)
-        latent = self._see(frames)
         mask = rows[:, None]
-        self._latent = torch.where(mask, latent, self._latent)
-        features = self.vision.features(self._latent)
+        latent = self._see(frames, due)
+        if self._latent is not None:
+            # M is told what was executed, which a wrapper may have changed: so only now.
+            moved = self.memory.advance(self._state, self._latent, self._action)
+            self._state = _where(rows & self._acted, moved, self._state)
+            latent = torch.where(mask, latent, self._latent)
+        self._latent = latent
+        features = self.vision.features(latent)
         if self.body.inputs == "zh":
             features = torch.cat([features, self._state.h], dim=-1)
         if len(self.parameters) == 1:
@@ -130,6 +127,7 @@ class Agent(RepeatingPolicy):
     @property
     def latent(self) -> Tensor:
         """The latent behind the last decision, (B, ...)."""
+        assert self._latent is not None, "no decision yet"
         return self._latent
 
     @property
@@ -142,15 +140,14 @@ class Agent(RepeatingPolicy):
         """The encoded action being held."""
         return self._action
 
-    def _see(self, frames: Frames) -> Tensor:
+    def _see(self, frames: Frames, due: EnvMask) -> Tensor:
         posterior = self.vision.encode(torch.from_numpy(self.body.view(frames)))
-        if not self.body.sample_latent:
-            return self.vision.mode(posterior)
-        draws = [torch.Generator().manual_seed(int(own.integers(2**62))) for own in self.generators]
-        rows = [
-            self.vision.sample(row[None], draw) for row, draw in zip(posterior, draws, strict=True)
-        ]
-        return torch.cat(rows)
+        latent = self.vision.mode(posterior).clone()
+        if self.body.sample_latent:
+            for i in rows_of(due):
+                draw = torch.Generator().manual_seed(int(self.generators[i].integers(2**62)))
+                latent[i] = self.vision.sample(posterior[i : i + 1], draw)[0]
+        return latent
 
 
 def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
@@ -219,6 +216,8 @@ class AgentFactory:
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
+        """The agent, its state and its controllers its own; the networks are shared."""
+        """The agent; its V and M are read once a process and then shared."""
         agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
         parameters = agent.parameters
         if self.parameters is not None:

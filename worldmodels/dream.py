@@ -18,8 +18,10 @@ from worldmodels.vision import Vision
 
 
 class DreamState(NamedTuple):
-    """Where B dreams stand: the present latent, M's state before its decision, and the
-    probability that the episode still goes on.
+    """Where B dreams stand.
+
+    That is the present latent, M's state before its decision, and the probability that the
+    episode still goes on.
     """
 
     latent: Tensor

@@ -44,10 +44,12 @@ def run_pipeline(
         policy = preset.collect.policy if round_ == 1 else "agent"
         config = replace(preset.collect, episodes=episodes, policy=policy)
         collect(run, config, workers=workers, report=report, round_=round_)
-        where = {"report": report, "device": device, "round_": round_}
-        train_vision(run, preset.vision(quantized), **where)
-        train_memory(run, preset.memory, **where)
-        train_controller(run, preset.controller, workers=workers, **where)
+        vision = preset.vision(quantized)
+        train_vision(run, vision, report=report, device=device, round_=round_)
+        train_memory(run, preset.memory, report=report, device=device, round_=round_)
+        train_controller(
+            run, preset.controller, workers=workers, report=report, device=device, round_=round_
+        )
     return evaluate_run(
         run,
         episodes=preset.evaluation_episodes,

@@ -1,6 +1,7 @@
 """The settings of whole runs: demo, cpu, paper, gpu; each a plain replacement of defaults."""
 
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from worldmodels.errors import UserError
 from worldmodels.stages.collect import CollectConfig
@@ -19,6 +20,7 @@ class Preset:
         rounds: of collecting, V, M and C.
         later_episodes: episodes each round after the first one adds.
         vae, vqvae: V's stage, continuous and quantized.
+        dream_search, real_search: C's stage, in the dream and in the real game.
         evaluation_episodes: validation episodes at the end of a run.
     """
 
@@ -29,8 +31,19 @@ class Preset:
     vae: VisionStageConfig
     vqvae: VisionStageConfig
     memory: MemoryStageConfig
-    controller: ControllerStageConfig
+    dream_search: ControllerStageConfig
+    real_search: ControllerStageConfig
+    search_in_dream: bool
     evaluation_episodes: int
+
+    @property
+    def controller(self) -> ControllerStageConfig:
+        """C's stage, where this preset searches it."""
+        return self.dream_search if self.search_in_dream else self.real_search
+
+    def searching(self, *, dream: bool) -> "Preset":
+        """The same with C searched in the dream, or in the real game."""
+        return replace(self, search_in_dream=dream)
 
     def vision(self, quantized: bool) -> VisionStageConfig:
         """V's stage of the kind asked for."""
@@ -60,7 +73,11 @@ PAPER = Preset(
         fit=FitConfig(4_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
         later_steps=1_000,
     ),
-    controller=ControllerStageConfig(action_map="paper", sample_latent=True),
+    dream_search=ControllerStageConfig(
+        action_map="paper", sample_latent=True, dream=True, temperature=1.15
+    ),
+    real_search=ControllerStageConfig(action_map="paper", sample_latent=True),
+    search_in_dream=False,
     evaluation_episodes=100,
 )
 
@@ -91,7 +108,7 @@ DEMO = Preset(
         predict_change=True,
         reward_weight=5.0,
     ),
-    controller=ControllerStageConfig(
+    dream_search=ControllerStageConfig(
         dream=True,
         generations=150,
         later_generations=150,
@@ -99,6 +116,10 @@ DEMO = Preset(
         episodes=32,
         max_decisions=40,
     ),
+    real_search=ControllerStageConfig(
+        generations=30, later_generations=30, population=32, diagonal=True, episodes=2
+    ),
+    search_in_dream=True,
     evaluation_episodes=20,
 )
 
@@ -117,7 +138,7 @@ GPU = replace(
     collect=CollectConfig(episodes=400),
     later_episodes=200,
     memory=replace(CPU.memory, fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64)),
-    controller=replace(CPU.controller, population=256, episodes=64),
+    dream_search=replace(CPU.dream_search, population=256, episodes=64),
 )
 
 # Seconds, not minutes: it learns something at every stage and nothing well. For tests.
@@ -132,11 +153,28 @@ TINY = replace(
     memory=replace(
         DEMO.memory, fit=replace(DEMO.memory.fit, num_steps=200, validate_every=40), later_steps=40
     ),
-    controller=replace(
-        DEMO.controller, generations=4, later_generations=2, population=8, episodes=4
+    dream_search=replace(
+        DEMO.dream_search, generations=4, later_generations=2, population=8, episodes=4
+    ),
+    real_search=replace(
+        DEMO.real_search,
+        generations=2,
+        later_generations=2,
+        population=4,
+        episodes=2,
+        max_decisions=30,
     ),
     evaluation_episodes=2,
 )
+
+Config = TypeVar("Config", CollectConfig, ControllerStageConfig)
+
+
+def override(config: Config, **settings: Any) -> Config:
+    """`config` with the given settings; those that are None keep theirs."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return replace(config, **given)
+
 
 _PRESETS = {preset.name: preset for preset in (DEMO, CPU, PAPER, GPU, TINY)}
 

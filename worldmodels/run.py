@@ -54,10 +54,15 @@ class RunSettings:
 
 
 class Run:
-    """One folder of work. Nothing is created before something is written."""
+    """One folder of work; nothing is created before `create`.
 
-    def __init__(self, folder: str | Path) -> None:
+    Args:
+        new: settings to make the run with, where there is none in the folder yet.
+    """
+
+    def __init__(self, folder: str | Path, new: RunSettings | None = None) -> None:
         self.folder = Path(folder)
+        self._new = new
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -71,6 +76,8 @@ class Run:
     def settings(self) -> RunSettings:
         """What the run was made with; raises UserError where there is none or it is damaged."""
         facts = self.read_json("run.json")
+        if facts is None and self._new is not None:
+            return self._new
         if facts is None:
             raise UserError(f'no run in {self.folder}: run "wm collect --run {self.folder}" first')
         try:
@@ -78,21 +85,10 @@ class Run:
         except TypeError as error:
             raise UserError(f"{self.folder / 'run.json'} is no run's settings ({error})") from error
 
-    def create(self, settings: RunSettings) -> RunSettings:
-        """Make the run, or find it made with the same env.
-
-        Raises: UserError where it was made for another env, or the folder cannot be written.
-        """
-        if self.exists:
-            found = self.settings
-            if found.env_id != settings.env_id:
-                raise UserError(
-                    f"{self.folder} holds a run of {found.env_id}, asked was {settings.env_id}: "
-                    "name another folder with --run"
-                )
-            return found
-        self.write_json("run.json", asdict(settings))
-        return settings
+    def create(self) -> None:
+        """Write the settings of a new run; a run that is there stays as it is."""
+        if not self.exists:
+            self.write_json("run.json", asdict(self.settings))
 
     def choose_kind(self, quantized: bool) -> None:
         """Fix the kind of V; raises UserError where the run holds the other kind."""
@@ -120,6 +116,7 @@ class Run:
 
     def weights(self, stage: str) -> Path:
         """The file a stage leaves for those after it."""
+        _restore(self.folder, stage)
         return self.folder / stage / WEIGHTS[stage]
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
@@ -129,6 +126,7 @@ class Run:
 
     def result(self, stage: str) -> dict[str, Any] | None:
         """The figures of a finished stage."""
+        _restore(self.folder, stage)
         return self.read_json(f"{stage}/result.json")
 
     @property

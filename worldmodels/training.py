@@ -122,9 +122,6 @@ def fit(
 
     with deferred_interrupt() as interrupted:
         while progress.step < config.num_steps and not progress.out_of_patience(config.patience):
-            if interrupted():
-                save()
-                raise KeyboardInterrupt
             step = progress.step
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
@@ -135,9 +132,11 @@ def fit(
                 held_out = _validate(model, validate)
                 progress.record(held_out, model)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
-            if time.monotonic() - saved_at > checkpoint_seconds:
+            if interrupted() or time.monotonic() - saved_at > checkpoint_seconds:
                 save()
                 saved_at = time.monotonic()
+            if interrupted():
+                raise KeyboardInterrupt
     model.load_state_dict(progress.best_weights)
     return FitResult(
         progress.history, progress.best_step, progress.step, time.monotonic() - started

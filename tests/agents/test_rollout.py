@@ -83,7 +83,7 @@ def test_envs_are_closed_also_when_a_policy_fails():
     assert CountingEnv.num_open == open_before
 
 
-def test_a_rollout_refuses_arrays_that_do_not_fit():
+def test_a_rollout_refuses_arrays_that_do_not_fit(unchecked):
     good = {
         "frames": np.zeros((4, 2, 2, 3), np.uint8),
         "actions": np.zeros((3, 1), np.float32),

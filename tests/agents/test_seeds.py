@@ -10,7 +10,7 @@ def test_splits_do_not_meet_and_start_where_documented():
     assert seeds("training", 1, start=999_999) == [999_999]
 
 
-def test_seeds_never_leave_their_split():
+def test_seeds_never_leave_their_split(unchecked):
     with pytest.raises(ValueError, match="cannot take 2 of them from number 999,999"):
         seeds("training", 2, start=999_999)
     with pytest.raises(ValueError, match="unknown split 'train'"):

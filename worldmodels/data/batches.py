@@ -47,9 +47,10 @@ class Decisions:
         counts = np.diff(np.append(starts, rollout.num_steps))
         ended = np.zeros(len(starts), bool)
         ended[-1] = rollout.terminated
+        sums = np.add.reduceat(rollout.actions, starts, axis=0)
         return cls(
             frames=rollout.frames[np.append(starts, rollout.num_steps)],
-            actions=np.add.reduceat(rollout.actions, starts, axis=0) / counts[:, None],
+            actions=(sums / counts[:, None]).astype(np.float32),
             rewards=np.add.reduceat(rollout.rewards, starts),
             ended=ended,
         )
@@ -160,9 +161,9 @@ class SequenceBatch:
 
     def window(self, starts: Tensor, length: int) -> "SequenceBatch":
         """From each sequence, `length` decisions from its own start; starts is int (B,)."""
-        rows = torch.arange(len(starts))[:, None]
-        steps = starts[:, None] + torch.arange(length)
-        frames = starts[:, None] + torch.arange(length + 1)
+        rows = torch.arange(len(starts), device=starts.device)[:, None]
+        frames = starts[:, None] + torch.arange(length + 1, device=starts.device)
+        steps = frames[:, :-1]
         return SequenceBatch(
             self.posteriors[rows, frames],
             self.actions[rows, steps],

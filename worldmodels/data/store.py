@@ -5,9 +5,11 @@ A file is a zip that `numpy.load` reads: `frames.npy`, `actions.npy`, `rewards.n
 """
 
 import hashlib
+import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +24,19 @@ from worldmodels.errors import UserError
 # Deflate's fastest level: drawn frames are mostly flat colour, higher levels win little.
 COMPRESSION_LEVEL = 1
 HELD_OUT_EVERY = 10
+
+# All that a file with some bytes cut or changed was seen to raise; RuntimeError is zipfile's
+# for a flag it does not know.
+DAMAGE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -52,11 +67,11 @@ class Episode:
     def load(self) -> Rollout:
         """Read the whole episode; raises UserError naming the file where it is damaged."""
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
+            with zipfile.ZipFile(self.path) as archive:
                 return Rollout(
-                    frames=arrays["frames"],
-                    actions=arrays["actions"],
-                    rewards=arrays["rewards"],
+                    frames=_read_array(archive, "frames.npy"),
+                    actions=_read_array(archive, "actions.npy"),
+                    rewards=_read_array(archive, "rewards.npy"),
                     terminated=self.meta["terminated"],
                     truncated=self.meta["truncated"],
                     env_id=self.meta["env_id"],
@@ -64,7 +79,7 @@ class Episode:
                     policy=self.meta["policy"],
                     action_repeat=self.meta["action_repeat"],
                 )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGE as error:
             raise UserError(_damaged(self.path, error)) from error
 
 
@@ -144,19 +159,26 @@ def _open(path: Path) -> Episode:
             checksums = [f"{info.filename}:{info.CRC:08x}" for info in archive.infolist()]
         index = int(path.stem.removeprefix("episode-"))
         int(meta["num_steps"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise UserError(_damaged(path, error)) from error
     return Episode(path, index, meta, " ".join(checksums))
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    return f"{path} is not a whole episode ({error}): delete it and run wm collect again"
+    reason = str(error).partition("\n")[0]
+    return f"{path} is not a whole episode ({reason}): delete it and run wm collect again"
 
 
 def _write_json(archive: zipfile.ZipFile, name: str, facts: dict[str, Any]) -> None:
     # A fixed date: the same episode gives the same bytes.
     info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
     archive.writestr(info, json.dumps(facts), zipfile.ZIP_DEFLATED, COMPRESSION_LEVEL)
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    # All bytes first: the checksum comes after the last, and numpy must not parse a bad header.
+    content = io.BytesIO(archive.read(name))
+    return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:

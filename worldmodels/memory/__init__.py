@@ -37,7 +37,9 @@ def restore_memory(
 ) -> Memory:
     """M from the `memory` part of a checkpoint."""
     facts = checkpoint.metadata["memory"]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()}
+    config: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
+    }
     memory: Memory
     if facts["kind"] == "mdnrnn":
         memory = MDNRNN(MDNRNNConfig(**config))

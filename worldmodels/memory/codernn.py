@@ -151,11 +151,13 @@ class CodeRNN(nn.Module):
             biases = self.logits.bias.view(shape).split(list(sizes), dim=-1)
             kept = torch.ones_like(now[..., 0], dtype=torch.bool)
             for digit, (size, bias) in enumerate(zip(sizes, biases, strict=True)):
-                hits = nn.functional.one_hot(then[..., digit], size).float()
-                frequency = (hits.sum(0) + 0.5) / (len(hits) + 0.5 * size)
-                bias.copy_(frequency.log())
                 stays = (then[..., digit] == now[..., digit]).float()
-                chance = (hits * frequency).sum(-1)
+                # Counted, not summed over one-hot rows: those of 100,000 decisions are gigabytes.
+                counts = torch.zeros(self.config.num_codes, size)
+                counts.scatter_add_(1, then[..., digit].T, torch.ones_like(stays.T))
+                frequency = (counts + 0.5) / (len(then) + 0.5 * size)
+                bias.copy_(frequency.log())
+                chance = frequency.gather(1, then[..., digit].T).T
                 for flag in (0, 1):
                     rows = (kept == bool(flag)).float()
                     weight = rows.sum(0) + 1.0

@@ -25,6 +25,8 @@ class LSTM(nn.Module):
     over as zeros, so that it counts the paper's 4 H (I + H + 1) parameters.
     """
 
+    no_bias: Tensor
+
     def __init__(self, num_inputs: int, num_hidden: int) -> None:
         super().__init__()
         scale = num_hidden**-0.5

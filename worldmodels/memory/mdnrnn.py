@@ -101,18 +101,22 @@ class MDNRNN(nn.Module):
         """Set the reward's units; with `predict_change`, begin as "the next latent is this one".
 
         The output layer starts near zero with the spread of the latents' change as its width, so
-        that training begins at that baseline instead of having to find it.
+        that training begins at that baseline instead of having to find it. The spread is that of
+        latents drawn from V's posterior, as `loss` draws them: means alone hardly move where V
+        ignores a dimension, and the first loss would be thousands of nats.
         """
         self.outcome.calibrate(sequences.rewards[sequences.mask])
         if not self.config.predict_change:
             return
-        mu = sequences.posteriors.float().chunk(2, dim=-1)[0]
+        mu, logvar = sequences.posteriors.float().chunk(2, dim=-1)
         change = (mu[:, 1:] - mu[:, :-1])[sequences.mask]
+        drawn = (logvar[:, 1:].exp() + logvar[:, :-1].exp())[sequences.mask]
+        spread = (change.square() + drawn).mean(0).sqrt()
         with torch.no_grad():
             self.mixture.weight.mul_(0.1)
             bias = self.mixture.bias.view(3, self.config.num_latents, -1)
             bias.zero_()
-            bias[2] = change.std(0).clamp(min=1e-2).log()[:, None]
+            bias[2] = spread.clamp(min=1e-2).log()[:, None]
             # Mixtures of different width, so that they do not all learn the same.
             bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 

@@ -89,6 +89,7 @@ def collect(
         disk_bytes=len(missing) * steps * BYTES_A_FRAME,
         folder=store.folder,
     )
+    run.create()
     first_of_round = sum(episode.meta.get("round", 1) < round_ for episode in store)
     indices = _whole_chunks(missing, first_of_round, config.episodes)
     factory = functools.partial(make_policy, config.policy, settings.env_id, agent_file)

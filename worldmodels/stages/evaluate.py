@@ -51,14 +51,7 @@ def evaluate_run(
         row = _read(run, place, digest)
         if row is None:
             with report.progress(f"evaluate {policy}", total=episodes) as meter:
-                scores = evaluate(
-                    env_id,
-                    factory,
-                    split,
-                    episodes,
-                    workers,
-                    report=lambda line, meter=meter: meter.to(int(line.split("/")[0])),
-                )
+                scores = evaluate(env_id, factory, split, episodes, workers, on_episodes=meter.to)
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
             run.write_json(place, row)
         rows.append(row)

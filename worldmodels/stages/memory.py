@@ -48,6 +48,13 @@ class MemoryStageConfig:
     sequence_length: int = 999
     reward_weight: float = 1.0
 
+    def with_steps(self, num_steps: int | None) -> "MemoryStageConfig":
+        """The same for so many optimizer steps in every round; None changes nothing."""
+        if num_steps is None:
+            return self
+        fit = replace(self.fit, num_steps=num_steps)
+        return replace(self, fit=fit, later_steps=num_steps)
+
 
 def train_memory(
     run: Run,

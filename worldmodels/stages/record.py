@@ -85,7 +85,7 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
         frame, _ = env.reset(seed=seed)
         agent.reset(num_envs=1, seed=seed)
         follower = _Follower(agent, config.resync)
-        score = reward = 0.0
+        score, reward = 0.0, 0.0
         for step in range(max_steps):
             action = agent.act(frame[None])[0]
             follower.follow(step)
@@ -96,8 +96,9 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
                 pictures = [picture, follower.reconstruction, follower.dreamed]
                 picture = side_by_side(pictures, ["real", "V sees", "M dreams"])
             yield caption(picture, lines)
-            frame, reward, terminated, truncated, _ = env.step(action)
-            score += float(reward)
+            frame, paid, terminated, truncated, _ = env.step(action)
+            reward = float(paid)
+            score += reward
             if terminated or truncated:
                 break
     finally:
@@ -112,6 +113,8 @@ class _Follower:
         self.resync = resync
         self.dream = DreamModel(agent.vision, agent.memory, temperature=0.0)
         self.age = 0
+        self._state: DreamState
+        self._action: torch.Tensor
         self.reconstruction: np.ndarray
         self.dreamed: np.ndarray
 

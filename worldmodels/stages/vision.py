@@ -16,7 +16,15 @@ from worldmodels.report import Report
 from worldmodels.run import Run, StageFolder
 from worldmodels.stages.fitting import fit_stage
 from worldmodels.training import FitConfig, Metrics
-from worldmodels.vision import VAE, Vision, VisionConfig, VQVAEConfig, make_vision, vision_metadata
+from worldmodels.vision import (
+    VAE,
+    VQVAE,
+    Vision,
+    VisionConfig,
+    VQVAEConfig,
+    make_vision,
+    vision_metadata,
+)
 from worldmodels.vision.objective import background_colour
 
 MAX_HELD_OUT_FRAMES = 2_000
@@ -38,6 +46,13 @@ class VisionStageConfig:
     later_steps: int
     frame_stride: int | None = None
     recent_fraction: float = 0.5
+
+    def with_steps(self, num_steps: int | None) -> "VisionStageConfig":
+        """The same for so many optimizer steps in every round; None changes nothing."""
+        if num_steps is None:
+            return self
+        fit = replace(self.fit, num_steps=num_steps)
+        return replace(self, fit=fit, later_steps=num_steps)
 
 
 def train_vision(
@@ -132,7 +147,7 @@ def score_vision(
         "gain": base_error / max(error, 1e-9),
         "psnr": float(-10 * np.log10(max(error, 1e-9) / images[0].numel())),
     }
-    if vision.discrete:
+    if isinstance(vision, VQVAE):
         result.update(code_usage(torch.cat(posteriors), vision.config.num_values))
     return result
 

@@ -31,7 +31,9 @@ def restore_vision(
 ) -> Vision:
     """V from the `vision` part of a checkpoint."""
     facts = checkpoint.metadata["vision"]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()}
+    config: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
+    }
     vision = make_vision(VAEConfig(**config) if facts["kind"] == "vae" else VQVAEConfig(**config))
     load_weights(vision, checkpoint.part("vision"), path)
     return vision.eval().to(device)

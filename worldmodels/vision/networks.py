@@ -5,6 +5,8 @@
 rearranges channels into pixels instead of convolving at full size.
 """
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -35,7 +37,7 @@ class PaperEncoder(nn.Sequential):
     def __init__(self) -> None:
         channels = [3, 32, 64, 128, 256]
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2), nn.ReLU()]
         super().__init__(*layers, nn.Flatten())
 

@@ -48,8 +48,11 @@ class VQVAEConfig:
             raise UserError(f'quantizer must be "vq" or "fsq", got "{self.quantizer}"')
         if self.grid not in (4, 8):
             raise UserError(f"grid must be 4 or 8, got {self.grid}")
-        if self.codebook_size < 2 or any(level < 2 for level in self.levels):
-            raise UserError("a code needs at least 2 values, got fewer")
+        if self.codebook_size < 2:
+            raise UserError(f"codebook_size must be at least 2, got {self.codebook_size}")
+        # Two levels need a symmetric lattice, which the library rounds in another way.
+        if not self.levels or min(self.levels) < 3:
+            raise UserError(f"levels must be 3 or more each, got {self.levels}")
 
     @property
     def num_codes(self) -> int:
@@ -153,7 +156,9 @@ class VQVAE(nn.Module):
         """Squared error summed over pixels + the quantizer's commitment.
 
         Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.
-        Differs: the error is a sum over pixels, so the commitment is scaled to stay beside it.
+        Differs: the error is a sum over pixels, so the commitment is scaled to stay beside it;
+        past the learned codebook gradients go rotated (arXiv 2410.06424, the library's default)
+        instead of straight through.
         """
         images = to_unit(frames)
         quantized, codes, commitment = self._quantize_with_loss(self.encoder(images))

@@ -1,0 +1,107 @@
+"""V, M, C and episodes small enough for a test, all drawn from one seed."""
+
+import numpy as np
+import torch
+
+from agents.controller import ControllerConfig
+from agents.rollout import Rollout
+from envs.actions import ActionMap
+from envs.views import View
+from worldmodels.agent import Agent, Body
+from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
+from worldmodels.vision import VAE, VQVAE, VAEConfig, VQVAEConfig
+
+# Two outputs, three actions: each action has bounds of its own, and one output feeds two.
+ACTION_MAP = ActionMap(
+    num_outputs=2,
+    discrete=False,
+    source=(0, 1, 1),
+    scale=(1.0, 1.0, -1.0),
+    offset=(0.0, 0.0, 0.0),
+    low=(-1.0, 0.0, 0.0),
+    high=(1.0, 1.0, 1.0),
+)
+
+
+def frames(count, seed=0, size=(64, 64)):
+    """Blocks of noise: unlike each other, and not white."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    rows, columns = -(-size[0] // 8), -(-size[1] // 8)
+    return blocks.repeat(rows, 1).repeat(columns, 2)[:, : size[0], : size[1]]
+
+
+def rollout(num_steps=6, seed=0, **changes):
+    random = np.random.default_rng(seed)
+    facts = {
+        "frames": frames(num_steps + 1, seed),
+        "actions": random.uniform(0, 1, (num_steps, 3)).astype(np.float32),
+        "rewards": random.normal(size=num_steps).astype(np.float32),
+        "terminated": False,
+        "truncated": True,
+        "env_id": "Tiny-v0",
+        "seed": seed,
+        "policy": "tiny",
+        "action_repeat": 2,
+    }
+    return Rollout(**{**facts, **changes})
+
+
+def vae(seed=0, **changes):
+    torch.manual_seed(seed)
+    settings = {"num_latents": 3, "network": "lean", "channels": 4}
+    return VAE(VAEConfig(**{**settings, **changes}))
+
+
+def vqvae(quantizer, seed=0, **changes):
+    torch.manual_seed(seed)
+    settings = {"channels": 4, "codebook_size": 6, "code_size": 3, "levels": (4, 3)}
+    return VQVAE(VQVAEConfig(quantizer, **{**settings, **changes}))
+
+
+def mdnrnn(seed=0, **changes):
+    torch.manual_seed(seed)
+    settings = {"num_latents": 3, "num_actions": 3, "num_hidden": 5, "num_mixtures": 2}
+    return MDNRNN(MDNRNNConfig(**{**settings, **changes}))
+
+
+def codernn(seed=0, code_vectors=None, **changes):
+    torch.manual_seed(seed)
+    settings = {
+        "num_codes": 2,
+        "digit_sizes": (2, 3),
+        "vector_size": 2,
+        "num_actions": 3,
+        "num_hidden": 5,
+        "num_mixtures": 2,
+    }
+    config = CodeRNNConfig(**{**settings, **changes})
+    if code_vectors is None:
+        code_vectors = torch.randn(int(np.prod(config.digit_sizes)), config.vector_size)
+    memory = CodeRNN(config, code_vectors)
+    torch.nn.init.normal_(memory.keep)  # zeros would hide what it does
+    return memory
+
+
+def agent(kind="vae", *, num_candidates=1, seed=0, hidden=0, action_map=ACTION_MAP, **body):
+    """An agent whose actions depend on the frame and on the past: its weights are large."""
+    if kind == "vae":
+        vision = vae(seed)
+        memory = mdnrnn(seed, num_actions=action_map.size)
+    else:
+        vision = vqvae(kind, seed)
+        vision.train()
+        vision.loss(torch.from_numpy(frames(8, seed)))  # "vq" takes its codebook from data
+        memory = codernn(
+            seed,
+            vision.code_vectors,
+            num_codes=16,
+            digit_sizes=vision.config.digit_sizes,
+            vector_size=vision.config.vector_size,
+            num_actions=action_map.size,
+        )
+    settings = {"env_id": "Tiny-v0", "view": View((0, 84)), "action_repeat": 2, **body}
+    whole = Body(action_map=action_map, **settings)
+    inputs = vision.num_features + (memory.config.num_hidden if whole.inputs == "zh" else 0)
+    controller = ControllerConfig(inputs, action_map.num_outputs, hidden)
+    parameters = torch.randn(num_candidates, controller.num_parameters)
+    return Agent(vision, memory, controller, parameters, whole)

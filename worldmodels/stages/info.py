@@ -1,0 +1,73 @@
+"""Info: the machine and the install, or everything a run holds."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+
+from worldmodels.install import shadowed_imports
+from worldmodels.run import STAGES, Run, versions
+from worldmodels.session import choose_device, num_cores
+from worldmodels.stages.evaluate import all_evaluations
+
+# Of each stage's result, what a look at a run should tell.
+HEADLINES = {
+    "vision": ("error", "mean_frame_error", "gain", "psnr", "codes_used", "perplexity", "frames"),
+    "memory": ("nll", "stay_nll", "reward_r2", "decisions"),
+    "controller": ("dream", "parameters", "generations", "fitness", "sigma"),
+}
+
+
+def install_facts() -> dict[str, Any]:
+    """The machine and the versions that results depend on."""
+    device = choose_device("auto")
+    return {
+        "platform": platform.platform(),
+        "cores": num_cores(),
+        "torch_threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "shadowed_imports": shadowed_imports() or "none",
+        "versions": versions(),
+    }
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Settings, episodes, stages with their figures, what is stale, and all scores.
+
+    Raises: UserError where there is no run.
+    """
+    settings = run.settings
+    kind = {None: "not chosen yet", True: "quantized", False: "continuous"}[settings.quantized]
+    episodes = list(run.store)
+    facts: dict[str, Any] = {
+        "run": str(run),
+        "env": settings.env_id,
+        "preset": settings.preset,
+        "seed": settings.seed,
+        "latents": kind,
+        "round": run.round,
+        "episodes": len(episodes),
+        "env_steps": sum(episode.num_steps for episode in episodes),
+    }
+    for stage in STAGES:
+        facts[stage] = _stage_facts(run, stage)
+    scores = all_evaluations(run)
+    facts["scores"] = {
+        name: f"{row['mean']:.1f} +- {row['std']:.1f} ({len(row['returns'])} episodes)"
+        for name, row in scores.items()
+    } or "none"
+    return facts
+
+
+def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
+    manifest, result = run.manifest(stage), run.result(stage)
+    if manifest is None or result is None:
+        return f'missing: run "wm train-{stage} --run {run}"'
+    stale = run.stale(stage)
+    facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
+    if stale:
+        facts["stale"] = f'{", ".join(stale)} changed: run "wm train-{stage} --run {run}" again'
+    facts.update({name: result[name] for name in HEADLINES[stage] if name in result})
+    return facts
