@@ -15,7 +15,7 @@ esac
 if [ ! -x .venv/bin/python ]; then
     found=""
     # Named versions first: every dependency has a wheel for them.
-    for candidate in python3.12 python3.11 python3.13 python3 python; do
+    for candidate in python3.11 python3.12 python3.13 python3 python; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             found="$candidate"
             break

@@ -3,7 +3,10 @@
 Installed here, before any test module imports the packages; worker processes go unchecked.
 """
 
+import os
 from collections.abc import Iterator
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded; see worldmodels.cli
 
 import jaxtyping
 import pytest

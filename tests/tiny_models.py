@@ -10,6 +10,7 @@ from envs.views import View
 from worldmodels.agent import Agent, Body
 from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
 from worldmodels.vision import VAE, VQVAE, VAEConfig, VQVAEConfig
+from worldmodels.vision.networks import to_unit
 
 # Two outputs, three actions: each action has bounds of its own, and one output feeds two.
 ACTION_MAP = ActionMap(
@@ -49,13 +50,28 @@ def rollout(num_steps=6, seed=0, **changes):
 def vae(seed=0, **changes):
     torch.manual_seed(seed)
     settings = {"num_latents": 3, "network": "lean", "channels": 4}
-    return VAE(VAEConfig(**{**settings, **changes}))
+    model = VAE(VAEConfig(**{**settings, **changes}))
+    head = model.to_posterior[0]
+    with torch.no_grad():
+        _spread(head, model.encode(torch.from_numpy(frames(16)))[:, : model.config.num_latents])
+    return model
 
 
 def vqvae(quantizer, seed=0, **changes):
     torch.manual_seed(seed)
     settings = {"channels": 4, "codebook_size": 6, "code_size": 3, "levels": (4, 3)}
-    return VQVAE(VQVAEConfig(quantizer, **{**settings, **changes}))
+    model = VQVAE(VQVAEConfig(quantizer, **{**settings, **changes}))
+    with torch.no_grad():
+        grid = model.encoder(to_unit(torch.from_numpy(frames(16))))
+        _spread(model.encoder[1], grid.transpose(0, 1).flatten(1).T)
+    return model
+
+
+def _spread(layer, outputs):
+    """Outputs of mean 0 and spread 1: a fresh encoder says nearly the same of every frame."""
+    std, mean = torch.std_mean(outputs, 0)
+    layer.weight.div_(std.view(-1, *[1] * (layer.weight.dim() - 1)))
+    layer.bias.sub_(mean).div_(std)
 
 
 def mdnrnn(seed=0, **changes):
@@ -83,7 +99,7 @@ def codernn(seed=0, code_vectors=None, **changes):
 
 
 def agent(kind="vae", *, num_candidates=1, seed=0, hidden=0, action_map=ACTION_MAP, **body):
-    """An agent whose actions depend on the frame and on the past: its weights are large."""
+    """An agent whose actions depend on the frame and on the past, not all at their bounds."""
     if kind == "vae":
         vision = vae(seed)
         memory = mdnrnn(seed, num_actions=action_map.size)
@@ -103,5 +119,5 @@ def agent(kind="vae", *, num_candidates=1, seed=0, hidden=0, action_map=ACTION_M
     whole = Body(action_map=action_map, **settings)
     inputs = vision.num_features + (memory.config.num_hidden if whole.inputs == "zh" else 0)
     controller = ControllerConfig(inputs, action_map.num_outputs, hidden)
-    parameters = torch.randn(num_candidates, controller.num_parameters)
+    parameters = torch.randn(num_candidates, controller.num_parameters) * 2 / inputs**0.5
     return Agent(vision, memory, controller, parameters, whole)

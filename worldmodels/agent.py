@@ -20,7 +20,7 @@ from envs.views import View
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
-from worldmodels.vision import VQVAE, Vision, restore_vision, vision_metadata
+from worldmodels.vision import Vision, restore_vision, vision_metadata
 
 
 @dataclass(frozen=True)

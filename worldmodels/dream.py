@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from worldmodels.data.batches import SequenceBatch
@@ -32,6 +32,11 @@ class DreamState(NamedTuple):
         """The chosen dreams; an index may come several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.alive[index])
 
+    def to(self, device: torch.device | str) -> "DreamState":
+        """The same on another device."""
+        memory = LSTMState(self.memory.h.to(device), self.memory.c.to(device))
+        return DreamState(self.latent.to(device), memory, self.alive.to(device))
+
 
 class DreamModel:
     """V and M together as an environment of the agent's own making.
@@ -48,8 +53,8 @@ class DreamModel:
         # Beyond what V ever encoded, neither V nor M knows what a latent means.
         self.latent_range: tuple[Tensor, Tensor] | None = None
 
-    def keep_within(self, latents: Float[Tensor, "moment latent"]) -> None:
-        """Hold dreamed continuous latents within the range of these real ones."""
+    def keep_within(self, latents: Shaped[Tensor, "moment latent"]) -> None:
+        """Hold dreamed latents within the range of these real ones; codes cannot leave theirs."""
         if not self.vision.discrete:
             self.latent_range = (latents.amin(0), latents.amax(0))
 
@@ -81,18 +86,28 @@ def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dr
 
     M's state is the one before that decision, run up on the episode's real past.
     """
-    latents, hs, cs = [], [], []
+    latents = vision.mode(_decoded_type(sequences.posteriors[:, :-1]))
+    hs, cs = [], []
     state = memory.initial(len(sequences))
     for step in range(sequences.mask.shape[1]):
-        real = sequences.mask[:, step]
-        latent = vision.mode(_decoded_type(sequences.posteriors[:, step]))
-        latents.append(latent[real])
-        hs.append(state.h[real])
-        cs.append(state.c[real])
-        state = memory.advance(state, latent, sequences.actions[:, step])
-    moments = torch.cat(latents)
-    alive = torch.ones(len(moments), device=moments.device)
-    return DreamState(moments, LSTMState(torch.cat(hs), torch.cat(cs)), alive)
+        hs.append(state.h)
+        cs.append(state.c)
+        state = memory.advance(state, latents[:, step], sequences.actions[:, step])
+    real = sequences.mask
+    past = LSTMState(torch.stack(hs, 1)[real], torch.stack(cs, 1)[real])
+    return DreamState(latents[real], past, torch.ones(len(past.h), device=real.device))
+
+
+def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "moment"]:
+    """Which of `real_moments` have a reward above the mean at most `within` decisions away.
+
+    Far from any reward all controllers fare alike: a car deep in the grass tells none apart.
+    """
+    good = (sequences.rewards > sequences.rewards[sequences.mask].mean()) & sequences.mask
+    reach = torch.nn.functional.max_pool1d(
+        good.float()[:, None], 2 * within + 1, stride=1, padding=within
+    )
+    return (reach[:, 0] > 0)[sequences.mask]
 
 
 @torch.no_grad()

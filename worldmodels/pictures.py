@@ -60,6 +60,20 @@ def save_curves(
     figure.savefig(path, dpi=110)
 
 
+def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_label: str) -> None:
+    """A bar each of (value, low, high), the interval as a whisker."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    values, low, high = np.array(list(bars.values())).T
+    whiskers = np.nan_to_num(np.stack([values - low, high - values]))
+    axes.bar(list(bars), values, yerr=whiskers, capsize=4)
+    axes.set(ylabel=y_label)
+    axes.grid(alpha=0.3, axis="y")
+    figure.savefig(path, dpi=110)
+
+
 def _text(image: np.ndarray, text: str, origin: tuple[int, int]) -> None:
     white = (255, 255, 255)
     cv2.putText(image, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.42, white, 1, cv2.LINE_AA)

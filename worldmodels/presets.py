@@ -87,22 +87,22 @@ _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
 
 DEMO = Preset(
     name="demo",
-    rounds=3,
-    collect=CollectConfig(episodes=64),
-    later_episodes=32,
-    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later_steps=600),
-    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later_steps=600),
+    rounds=4,
+    collect=CollectConfig(episodes=96),
+    later_episodes=40,
+    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later_steps=400),
+    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later_steps=400),
     memory=MemoryStageConfig(
         fit=FitConfig(
-            600,
+            1_000,
             16,
             learning_rate=3e-3,
             final_learning_rate=3e-4,
             max_gradient_norm=1.0,
-            validate_every=50,
+            validate_every=100,
             patience=4,
         ),
-        later_steps=400,
+        later_steps=800,
         num_hidden=128,
         num_mixtures=1,
         predict_change=True,
@@ -111,10 +111,11 @@ DEMO = Preset(
     dream_search=ControllerStageConfig(
         dream=True,
         generations=150,
-        later_generations=150,
+        later_generations=120,
         diagonal=True,
         episodes=32,
         max_decisions=40,
+        far_starts=0.02,
     ),
     real_search=ControllerStageConfig(
         generations=30, later_generations=30, population=32, diagonal=True, episodes=2

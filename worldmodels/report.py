@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from rich.progress import (
 )
 
 from worldmodels.errors import UserError
+
+# Long enough to measure a speed after the first, slower steps; short beside any long stage.
+ESTIMATE_AFTER_SECONDS = 3.0
 
 
 class Report:
@@ -59,24 +63,37 @@ class Report:
             TextColumn("{task.fields[metrics]}"),
         )
         with Progress(*columns, console=self.console, disable=self.quiet) as bar:
-            yield Meter(bar, bar.add_task(label, total=total, completed=done, metrics=""))
+            task = bar.add_task(label, total=total, completed=done, metrics="")
+            yield Meter(bar, task, self)
 
 
 class Meter:
-    """One running progress bar."""
+    """One running progress bar; soon after its start it says how long the whole will take."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
+    def __init__(self, bar: Progress, task: TaskID, report: Report) -> None:
         self._bar = bar
         self._task = task
+        self._report = report
         self._shown: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._first = bar.tasks[task].completed
+        self._estimated = False
 
     def advance(self, steps: int = 1) -> None:
         """So many steps were done."""
-        self._bar.advance(self._task, steps)
+        self.to(int(self._bar.tasks[self._task].completed) + steps)
 
     def to(self, done: int) -> None:
         """So many steps are done in all."""
         self._bar.update(self._task, completed=done)
+        elapsed = time.monotonic() - self._started
+        if self._estimated or elapsed < ESTIMATE_AFTER_SECONDS or done <= self._first:
+            return
+        self._estimated = True
+        task = self._bar.tasks[self._task]
+        left = elapsed / (done - self._first) * ((task.total or done) - done)
+        if left > ESTIMATE_AFTER_SECONDS:
+            self._report.line(f"{task.description}: about {_duration(left)} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Numbers beside the bar; a name told again replaces its number."""
@@ -96,6 +113,13 @@ def tensorboard(folder: Path) -> Iterator[Any]:
         yield writer
     finally:
         writer.close()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} hours"
 
 
 def _size(num_bytes: float) -> str:

@@ -35,8 +35,11 @@ WEIGHTS = {
     "memory": "memory.safetensors",
     "controller": "agent.safetensors",
 }
-READS = {"vision": ("episodes",), "memory": ("episodes", "vision")}
-READS["controller"] = ("vision", "memory")
+READS = {
+    "vision": ("episodes",),
+    "memory": ("episodes", "vision"),
+    "controller": ("vision", "memory"),
+}
 
 
 @dataclass(frozen=True)
@@ -96,17 +99,10 @@ class Run:
         if found.quantized is None:
             self.write_json("run.json", asdict(replace(found, quantized=quantized)))
         elif found.quantized != quantized:
-            holds, asked = (
-                ("quantized", "continuous")
-                if found.quantized
-                else (
-                    "continuous",
-                    "quantized",
-                )
-            )
+            kinds = {True: "quantized", False: "continuous"}
             raise UserError(
-                f"{self.folder} holds a {holds} V, asked was a {asked} one: "
-                "name another folder with --run"
+                f"{self.folder} holds a {kinds[found.quantized]} V, "
+                f"asked was a {kinds[quantized]} one: name another folder with --run"
             )
 
     @cached_property

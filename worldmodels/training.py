@@ -23,6 +23,8 @@ from worldmodels.errors import UserError
 
 Metrics = dict[str, float]
 
+FIRST_CHECKPOINT = 10
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -132,7 +134,9 @@ def fit(
                 held_out = _validate(model, validate)
                 progress.record(held_out, model)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
-            if interrupted() or time.monotonic() - saved_at > checkpoint_seconds:
+            # The first one early: a disk that cannot be written shows before hours are spent.
+            due = time.monotonic() - saved_at > checkpoint_seconds
+            if due or interrupted() or progress.step == FIRST_CHECKPOINT:
                 save()
                 saved_at = time.monotonic()
             if interrupted():

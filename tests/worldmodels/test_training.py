@@ -156,6 +156,31 @@ def test_early_stopping_goes_back_to_the_best_weights(tmp_path):
     assert [entry["step"] for entry in result.history] == [2, 4, 6, 8]
 
 
+def test_the_best_weights_outlive_a_kill(tmp_path):
+    losses = iter([1.0, 2.0, 3.0])
+    after_step = {}
+    model = Scripted()
+
+    def kill(step, metrics):
+        after_step[step] = model.weight.item()
+        if step == 4:
+            raise Killed("after the best validation")
+
+    config = FitConfig(num_steps=6, batch_size=1, validate_every=2)
+    with pytest.raises(Killed, match="after the best"):
+        fit_scripted(
+            tmp_path,
+            config,
+            lambda: {"loss": next(losses)},
+            model,
+            on_step=kill,
+            checkpoint_seconds=-1,
+        )
+    resumed, result = fit_scripted(tmp_path, config, lambda: {"loss": next(losses)})
+    assert (result.best_step, result.steps) == (2, 6)
+    assert resumed.weight.item() == after_step[2]
+
+
 def test_without_patience_the_last_step_is_validated_and_the_best_kept(tmp_path):
     losses = iter([1.0, 2.0])
     config = FitConfig(num_steps=5, batch_size=1, validate_every=4)
@@ -185,7 +210,7 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, pressed_at):
             os.kill(os.getpid(), signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="^$"):
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
         fit_scripted(tmp_path, config, lambda: {"loss": 0.0}, on_step=press)
     assert signal.getsignal(signal.SIGINT) is handler
     steps = []

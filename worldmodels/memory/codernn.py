@@ -52,7 +52,7 @@ class CodePrediction:
 
     Attributes:
         log_pi: of the K components.
-        logits: one tensor a digit.
+        logits: one tensor a digit, each with as many values as its digit.
         keep: log-odds added to the value a digit has now, by [a digit before it changed, all
             before it kept].
         now: digits of the present codes.
@@ -60,7 +60,7 @@ class CodePrediction:
     """
 
     log_pi: Float[Tensor, "*batch mixture"]
-    logits: list[Float[Tensor, "*batch mixture code value"]]
+    logits: list[Float[Tensor, "*batch mixture code _"]]
     keep: Float[Tensor, "code digit 2"]
     now: Int[Tensor, "*batch code digit"]
     digit_sizes: tuple[int, ...]

@@ -1,7 +1,8 @@
 """Collect: play a policy and store its episodes."""
 
 import functools
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
 from worldmodels.agent import AgentFactory, space_of
 from worldmodels.errors import UserError
-from worldmodels.report import Report
-from worldmodels.run import Run
+from worldmodels.pictures import save_grid
+from worldmodels.report import Report, tensorboard
+from worldmodels.run import Run, versions
 
 POLICIES = ("exploring", "random", "brownian", "agent")
 # Each run seed draws its tracks from a stretch of its own of the training seeds.
 SEEDS_A_RUN = 20_000
 # Measured: a 64 x 64 frame of CarRacing takes about 1.7 kB after compression, 7x less than raw.
 BYTES_A_FRAME = 1_700
+SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise UserError(f"expected 1 episode or more, got {self.episodes}")
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise UserError(f"expected 1 step or more an episode, got {self.max_episode_steps}")
         if self.policy not in POLICIES:
-            raise UserError(f'expected a policy among {POLICIES}, got "{self.policy}"')
+            raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
 
 
 def make_policy(name: str, env_id: str, agent_file: Path) -> Policy:
@@ -102,7 +107,11 @@ def collect(
         max_steps=config.max_episode_steps,
     )
     returns: list[float] = []
-    with report.progress("collect", total=len(missing)) as meter:
+    started = time.monotonic()
+    with (
+        tensorboard(run.folder / "collect" / "events") as events,
+        report.progress("collect", total=len(missing)) as meter,
+    ):
         for index, rollout in zip(indices, rollouts, strict=True):
             if index in there:
                 continue
@@ -110,7 +119,21 @@ def collect(
             returns.append(rollout.episode_return)
             meter.advance()
             meter.show({"mean return": float(np.mean(returns))})
-    return _summary(run)
+            events.add_scalar("collect/return", returns[-1], index)
+    result = _summary(run)
+    save_grid(run.folder / "collect" / "collect.png", _contact_sheet(run))
+    run.write_json("collect/result.json", result)
+    manifest = {
+        "stage": "collect",
+        "round": round_,
+        "config": asdict(config),
+        "seed": settings.seed,
+        "output": store.digest,
+        "seconds": round(time.monotonic() - started, 2),
+        "versions": versions(),
+    }
+    run.write_json("collect/manifest.json", manifest)
+    return result
 
 
 def _whole_chunks(missing: list[int], first: int, end: int) -> list[int]:
@@ -122,6 +145,16 @@ def _whole_chunks(missing: list[int], first: int, end: int) -> list[int]:
         for index in range(first + chunk * CHUNK, first + (chunk + 1) * CHUNK)
         if 0 <= index < end
     ]
+
+
+def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
+    """Frames of the newest episodes: a row each, evenly spread over its steps."""
+    rows = {}
+    for episode in run.store.episodes[-SHEET_ROWS:]:
+        frames = episode.load().frames
+        picks = np.linspace(0, len(frames) - 1, SHEET_COLUMNS).astype(int)
+        rows[f"{episode.index}: {episode.meta['episode_return']:.0f}"] = frames[picks]
+    return rows
 
 
 def _summary(run: Run) -> dict[str, Any]:

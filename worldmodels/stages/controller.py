@@ -17,18 +17,19 @@ from agents.workers import CHUNK, Workers, chunks
 from envs.tasks import task_for
 from worldmodels.agent import Agent, AgentFactory, Body, load_agent, save_agent
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.dream import DreamModel, DreamState, dreamed_returns, real_moments
+from worldmodels.dream import DreamModel, dreamed_returns, near_reward, real_moments
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory, restore_memory
 from worldmodels.pictures import save_curves
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run, StageFolder
-from worldmodels.training import deferred_interrupt, step_generator
+from worldmodels.training import step_generator
 from worldmodels.vision import Vision, restore_vision
 
 CHECKPOINT_SECONDS = 20.0
 MAX_EPISODES_FOR_STARTS = 256
+NEAR_DECISIONS = 15
 
 Fitness = Callable[[np.ndarray, int], np.ndarray]
 
@@ -46,6 +47,7 @@ class ControllerStageConfig:
             candidates of a generation, other ones in every generation.
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
         temperature: of the dream.
+        far_starts: weight of dreams that begin far from any reward, against 1 for the others.
         inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
         action_map: one of the task's; None takes its default.
         sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
@@ -60,6 +62,7 @@ class ControllerStageConfig:
     episodes: int = 16
     max_decisions: int = 1_000
     temperature: float = 1.0
+    far_starts: float = 1.0
     inputs: str = "zh"
     hidden: int = 0
     action_map: str | None = None
@@ -151,11 +154,11 @@ class DreamFitness:
         with report.progress("encode starts", total=len(chosen)) as meter:
             sequences = encode_episodes(agent.vision, chosen, run.action_repeat, meter.advance)
         moments = real_moments(agent.vision, agent.memory, sequences)
-        self.moments = DreamState(
-            moments.latent.to(device),
-            type(moments.memory)(*(part.to(device) for part in moments.memory)),
-            moments.alive.to(device),
-        )
+        self.moments = moments.to(device)
+        near = near_reward(sequences, NEAR_DECISIONS)
+        # Where no reward stands out (all alike, or none at all), all moments count the same.
+        weights = torch.where(near, 1.0, config.far_starts).double() + 1e-6
+        self.cumulative = weights.cumsum(0).float().to(device)
         self.dream = DreamModel(
             agent.vision.to(device), agent.memory.to(device), config.temperature
         )
@@ -165,12 +168,8 @@ class DreamFitness:
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness of (population, D) candidates, from moments drawn anew each generation."""
         generator = step_generator(self.seed, generation, self.device)
-        picks = torch.randint(
-            len(self.moments.alive),
-            (self.config.episodes,),
-            generator=generator,
-            device=self.device,
-        )
+        uniform = torch.rand(self.config.episodes, generator=generator, device=self.device)
+        picks = torch.searchsorted(self.cumulative, uniform * self.cumulative[-1])
         population = len(candidates)
         parameters = torch.from_numpy(candidates).float().to(self.device)
         seen = self.controller.num_features
@@ -303,7 +302,6 @@ def _search(
     with (
         tensorboard(work.partial / "events") as events,
         report.progress("controller", total=generations, done=search.generation) as meter,
-        deferred_interrupt() as interrupted,
     ):
 
         def on_generation(stats: GenerationStats) -> None:
@@ -314,13 +312,15 @@ def _search(
             meter.show({**facts, "sigma": stats.sigma})
             for name, value in {**facts, "sigma": stats.sigma}.items():
                 events.add_scalar(f"controller/{name}", value, stats.generation)
-            if interrupted() or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 save()
                 saved_at = time.monotonic()
-            if interrupted():
-                raise KeyboardInterrupt
 
-        evolve(search, fitness, generations, on_generation)
+        try:
+            evolve(search, fitness, generations, on_generation)
+        except KeyboardInterrupt:
+            save()  # of all generations that ended; the one under way starts again
+            raise
     return history
 
 

@@ -12,6 +12,7 @@ from agents.workers import Workers
 from envs.tasks import Task, task_for
 from worldmodels.agent import AgentFactory, load_agent, space_of
 from worldmodels.errors import UserError
+from worldmodels.pictures import save_bars
 from worldmodels.report import Report
 from worldmodels.run import Run, file_digest
 
@@ -44,7 +45,7 @@ def evaluate_run(
         for name in baseline_names(task):
             factories[name] = functools.partial(make_baseline, name, task.env_id)
     name = f"{split}-{'stock' if stock else 'fast'}-{episodes}"
-    rows = []
+    rows, played = [], False
     for policy, factory in factories.items():
         place = f"evaluation/{name}-{policy.replace(' ', '-')}.json"
         digest = file_digest(agent_file) if policy == "agent" else "baseline"
@@ -54,7 +55,14 @@ def evaluate_run(
                 scores = evaluate(env_id, factory, split, episodes, workers, on_episodes=meter.to)
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
             run.write_json(place, row)
+            played = True
         rows.append(row)
+    if played:
+        save_bars(
+            run.folder / "evaluation" / f"{name}.png",
+            {row["policy"]: (row["mean"], *row["interval"]) for row in rows},
+            y_label=f"mean return over {episodes} {split} episodes, 95 % interval",
+        )
     return {"env_id": env_id, "split": split, "episodes": episodes, "rows": rows}
 
 

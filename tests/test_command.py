@@ -1,0 +1,68 @@
+"""The command itself: fast help, what it says of the install, and shadowed packages."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.command import wm, wm_json
+
+
+def test_help_needs_no_heavy_import():
+    code = (
+        "import sys; sys.argv = ['wm', '--help']\n"
+        "from worldmodels.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'cv2', 'gymnasium', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train-controller" in done.stdout
+    # Half a second on an idle core; a bound that only a heavy import would break.
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "collect", "train-vision", "train-memory", "train-controller", "evaluate", "record"],
+)
+def test_every_command_explains_itself(command):
+    done = wm(command, "--help")
+    assert done.code == 0
+    assert "--run" in done.output
+
+
+def test_info_tells_versions_and_that_nothing_is_shadowed():
+    facts = wm_json("info")
+    assert facts["shadowed_imports"] == "none"
+    assert {"torch", "gymnasium", "python"} <= facts["versions"].keys()
+    assert "cores" in wm("info").output
+
+
+def test_a_shadowed_package_is_said_at_once(tmp_path):
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "worldmodels", "info"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f'wm: "import agents" finds {tmp_path}')
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldmodels.stages.info.install_facts", interrupted)
+    done = wm("info")
+    assert done.code == 130
+    assert done.error.strip() == "stopped: the same command goes on from here"

@@ -1,0 +1,5 @@
+"""`python -m worldmodels` is `wm`."""
+
+from worldmodels.cli import main
+
+main()
