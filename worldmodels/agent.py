@@ -180,9 +180,10 @@ def load_agent(path: str | Path) -> Agent:
     Raises: UserError where there is none or it cannot be read.
     """
     place = Path(path)
-    file = place / "controller" / "agent.safetensors" if place.is_dir() else place
+    is_file = place.suffix == ".safetensors"
+    file = place if is_file else place / "controller" / "agent.safetensors"
     remedy = f'run "wm train-controller --run {place}" first'
-    if not place.is_dir():
+    if is_file:
         remedy = "name a run's folder or an agent file that exists"
     checkpoint = load_checkpoint(file, remedy=remedy)
     try:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from worldmodels.errors import UserError
 from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.controller import ControllerStageConfig
+from worldmodels.stages.fitness import ControllerStageConfig
 from worldmodels.stages.memory import MemoryStageConfig
 from worldmodels.stages.vision import VisionStageConfig
 from worldmodels.training import FitConfig

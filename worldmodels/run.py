@@ -216,8 +216,6 @@ class StageFolder:
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
         }
-        for name in ("resume.safetensors", "work.json"):
-            (self.partial / name).unlink(missing_ok=True)
         facts = {"result.json": dict(result), "manifest.json": manifest}
         for name, content in facts.items():
             (self.partial / name).write_text(json.dumps(content, indent=2) + "\n")
@@ -225,6 +223,9 @@ class StageFolder:
         if self.final.exists():
             os.replace(self.final, old)
         os.replace(self.partial, self.final)
+        # Only now: a kill before would have cost the checkpoint.
+        for name in ("resume.safetensors", "search.safetensors", "work.json"):
+            (self.final / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         return dict(result)
 

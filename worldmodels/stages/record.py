@@ -135,7 +135,6 @@ class _Follower:
         self.dreamed = vision.decode(self._state.latent)[0].numpy()
 
 
-@torch.no_grad()
 def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[np.ndarray]:
     """Frames of the agent acting in its own dream, begun at a real first frame."""
     state = dream_start(agent, config.episode)
@@ -149,9 +148,7 @@ def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[n
             f"reward {reward:+.1f}   score {score:.1f}",
         ]
         yield caption(side_by_side([frame], ["M dreams"]), lines)
-        action = dreamed_action(agent, dream, state)
-        state, expected = dream.step(state, action, generator)
-        reward = float(expected)
+        state, reward = _dream_on(agent, dream, state, generator)
         score += reward
         if float(state.alive) < 0.5:
             break
@@ -169,8 +166,13 @@ def dream_start(agent: Agent, episode: int) -> DreamState:
     return DreamState(agent.vision.mode(posterior), agent.memory.initial(1), torch.ones(1))
 
 
-def dreamed_action(agent: Agent, dream: DreamModel, state: DreamState) -> torch.Tensor:
-    """What the agent's C does in a dream, encoded, (1, A)."""
+@torch.no_grad()
+def _dream_on(
+    agent: Agent, dream: DreamModel, state: DreamState, generator: torch.Generator
+) -> tuple[DreamState, float]:
+    """One decision of the agent's C in its dream: the next state, the reward expected."""
     features = dream.features(state)[:, : agent.controller.num_features]
     outputs = control(agent.controller, agent.parameters, features[None])[0]
-    return apply_action_map(agent.body.action_map, outputs)
+    action = apply_action_map(agent.body.action_map, outputs)
+    state, reward = dream.step(state, action, generator)
+    return state, float(reward)

@@ -104,6 +104,8 @@ class VQVAE(nn.Module):
                 kmeans_init=True,
                 # The library's default never revives: codes used less than this come back.
                 threshold_ema_dead_code=1,
+                # And its default bends the gradient; the paper copies it straight through.
+                rotation_trick=False,
             )
         self.from_codes = nn.Sequential(
             nn.Conv2d(config.vector_size, config.channels, 3, padding=1), nn.ReLU()
