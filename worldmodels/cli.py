@@ -58,8 +58,8 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Every stage in order, resuming where it stopped; then an evaluation."""
+    from worldmodels.device import choose_device
     from worldmodels.pipeline import run_pipeline
-    from worldmodels.session import choose_device
 
     with _session(run, quiet, workers, create=True, env=env, preset=preset, seed=seed) as session:
         chosen = session.preset
@@ -118,7 +118,7 @@ def train_vision(
     as_json: JsonOption = False,
 ) -> None:
     """Train V: frames to latents (VAE), or to codes with --quantized (VQ-VAE)."""
-    from worldmodels.session import choose_device
+    from worldmodels.device import choose_device
     from worldmodels.stages.vision import train_vision as stage
 
     with _session(run, quiet) as session:
@@ -142,7 +142,7 @@ def train_memory(
     as_json: JsonOption = False,
 ) -> None:
     """Train M: what comes next, over the latents of the run's V."""
-    from worldmodels.session import choose_device
+    from worldmodels.device import choose_device
     from worldmodels.stages.memory import train_memory as stage
 
     with _session(run, quiet) as session:
@@ -169,8 +169,8 @@ def train_controller(
     as_json: JsonOption = False,
 ) -> None:
     """Search C with CMA-ES: in the real game over workers, or with --dream inside M."""
+    from worldmodels.device import choose_device
     from worldmodels.presets import override
-    from worldmodels.session import choose_device
     from worldmodels.stages.controller import train_controller as stage
 
     with _session(run, quiet, workers) as session:

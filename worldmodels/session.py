@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
+from worldmodels.device import num_cores
 from worldmodels.errors import UserError
 from worldmodels.presets import Preset, preset_named
 from worldmodels.report import Report
@@ -61,30 +59,6 @@ def open_session(
     chosen = preset_named(settings.preset)
     with Workers(num_workers or num_cores()) as workers:
         yield Session(run, chosen, workers, Report(quiet))
-
-
-def choose_device(name: str) -> str:
-    """The device to train on: cpu, cuda or mps; auto takes a GPU where there is one.
-
-    Raises: UserError for a device this machine lacks.
-    """
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if name == "auto":
-        return available[0]
-    if name not in available:
-        raise UserError(f'expected a device among auto, {", ".join(available)}, got "{name}"')
-    return name
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_same(what: str, asked: object, found: object, run: Run) -> None:

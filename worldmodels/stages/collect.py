@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.collecting import play_episodes
 from agents.exploration import ExploringPolicy, NoisyPolicy
-from agents.policy import BrownianPolicy, Policy, RandomPolicy
+from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
 from agents.seeds import seeds
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
@@ -53,7 +53,10 @@ class CollectConfig:
 
 
 def make_policy(name: str, env_id: str, agent_file: Path) -> Policy:
-    """The named policy at the env's own action repeat, made in the process that plays it."""
+    """The named policy at the env's own action repeat, made in the process that plays it.
+
+    Besides those of `POLICIES`, the task's constant actions go by their names.
+    """
     task = task_for(env_id)
     space = space_of(task.action_map)
     if name == "random":
@@ -62,6 +65,8 @@ def make_policy(name: str, env_id: str, agent_file: Path) -> Policy:
         return BrownianPolicy(space, task.action_repeat)
     if name == "exploring":
         return ExploringPolicy(task, space)
+    if name in task.constant_actions:
+        return ConstantPolicy(space, task.constant_actions[name], name, task.action_repeat)
     return NoisyPolicy(AgentFactory(agent_file)())
 
 

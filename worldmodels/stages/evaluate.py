@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from agents.evaluation import Scores, evaluate
-from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
+from agents.policy import Policy
 from agents.seeds import Split
 from agents.workers import Workers
 from envs.tasks import Task, task_for
-from worldmodels.agent import AgentFactory, load_agent, space_of
+from worldmodels.agent import AgentFactory, load_agent
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_bars
 from worldmodels.report import Report
 from worldmodels.run import Run, file_digest
+from worldmodels.stages.collect import make_policy
 
 
 def evaluate_run(
@@ -43,7 +44,7 @@ def evaluate_run(
     factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(agent_file)}
     if baselines:
         for name in baseline_names(task):
-            factories[name] = functools.partial(make_baseline, name, task.env_id)
+            factories[name] = functools.partial(make_policy, name, task.env_id, agent_file)
     name = f"{split}-{'stock' if stock else 'fast'}-{episodes}"
     rows, played = [], False
     for policy, factory in factories.items():
@@ -70,17 +71,6 @@ def baseline_names(task: Task) -> list[str]:
     """Policies that know nothing, for this task."""
     moving = [] if task.action_map.discrete else ["brownian"]
     return ["random", *moving, *task.constant_actions]
-
-
-def make_baseline(name: str, env_id: str) -> Policy:
-    """A baseline by name, made in the process that plays it."""
-    task = task_for(env_id)
-    space = space_of(task.action_map)
-    if name == "random":
-        return RandomPolicy(space, task.action_repeat)
-    if name == "brownian":
-        return BrownianPolicy(space, task.action_repeat)
-    return ConstantPolicy(space, task.constant_actions[name], name, task.action_repeat)
 
 
 def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:

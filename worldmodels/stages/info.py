@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from worldmodels.device import choose_device, num_cores
 from worldmodels.install import shadowed_imports
 from worldmodels.run import STAGES, Run, versions
-from worldmodels.session import choose_device, num_cores
 from worldmodels.stages.evaluate import all_evaluations
 
 # Of each stage's result, what a look at a run should tell.

@@ -158,9 +158,7 @@ class VQVAE(nn.Module):
         """Squared error summed over pixels + the quantizer's commitment.
 
         Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.
-        Differs: the error is a sum over pixels, so the commitment is scaled to stay beside it;
-        past the learned codebook gradients go rotated (arXiv 2410.06424, the library's default)
-        instead of straight through.
+        Differs: the error is a sum over pixels, so the commitment is scaled to stay beside it.
         """
         images = to_unit(frames)
         quantized, codes, commitment = self._quantize_with_loss(self.encoder(images))
