@@ -54,6 +54,7 @@ class Task:
     constant_actions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     action_repeat: int = 1
     keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    steps_per_second: float = 50.0
 
     def __post_init__(self) -> None:
         if self.default_action_map not in self.action_maps:
@@ -158,6 +159,7 @@ def task_for(env_id: str) -> Task:
     env = gym.make(env_id)
     try:
         space = env.action_space
+        steps_per_second = env.metadata.get("render_fps") or 30
     finally:
         env.close()
     action_map = ActionMap.for_space(space)
@@ -178,6 +180,7 @@ def task_for(env_id: str) -> Task:
         exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),
         constant_actions=constant_actions,
         keys=_keys_for(action_map),
+        steps_per_second=steps_per_second,
     )
 
 

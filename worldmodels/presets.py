@@ -55,7 +55,7 @@ class Preset:
 PAPER = Preset(
     name="paper",
     rounds=1,
-    collect=CollectConfig(episodes=10_000, policy="random"),
+    collect=CollectConfig(episodes=10_000, policy="random", action_repeat=1),
     later_episodes=1_000,
     vae=VisionStageConfig(
         model=VAEConfig(),

@@ -37,36 +37,43 @@ class CollectConfig:
         max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
         policy: "exploring" (correlated noise in the task's styles), "random", "brownian", or
             "agent" (the run's own, with noise).
+        action_repeat: env steps a decision is held; None takes the task's. The agent keeps it.
     """
 
     episodes: int = 10_000
     max_episode_steps: int | None = None
     policy: str = "exploring"
+    action_repeat: int | None = None
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise UserError(f"expected 1 episode or more, got {self.episodes}")
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise UserError(f"expected 1 step or more an episode, got {self.max_episode_steps}")
+        if self.action_repeat is not None and self.action_repeat < 1:
+            raise UserError(f"expected an action repeat of 1 or more, got {self.action_repeat}")
         if self.policy not in POLICIES:
             raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
 
 
-def make_policy(name: str, env_id: str, agent_file: Path) -> Policy:
-    """The named policy at the env's own action repeat, made in the process that plays it.
+def make_policy(
+    name: str, env_id: str, agent_file: Path, action_repeat: int | None = None
+) -> Policy:
+    """The named policy, made in the process that plays it.
 
     Besides those of `POLICIES`, the task's constant actions go by their names.
     """
     task = task_for(env_id)
     space = space_of(task.action_map)
+    repeat = action_repeat or task.action_repeat
     if name == "random":
-        return RandomPolicy(space, task.action_repeat)
+        return RandomPolicy(space, repeat)
     if name == "brownian":
-        return BrownianPolicy(space, task.action_repeat)
+        return BrownianPolicy(space, repeat)
     if name == "exploring":
-        return ExploringPolicy(task, space)
+        return ExploringPolicy(task, space, repeat)
     if name in task.constant_actions:
-        return ConstantPolicy(space, task.constant_actions[name], name, task.action_repeat)
+        return ConstantPolicy(space, task.constant_actions[name], name, repeat)
     return NoisyPolicy(AgentFactory(agent_file)())
 
 
@@ -102,7 +109,9 @@ def collect(
     run.create()
     first_of_round = sum(episode.meta.get("round", 1) < round_ for episode in store)
     indices = _whole_chunks(missing, first_of_round, config.episodes)
-    factory = functools.partial(make_policy, config.policy, settings.env_id, agent_file)
+    factory = functools.partial(
+        make_policy, config.policy, settings.env_id, agent_file, config.action_repeat
+    )
     base = settings.seed * SEEDS_A_RUN % 1_000_000
     rollouts = play_episodes(
         settings.env_id,

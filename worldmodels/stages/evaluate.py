@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.evaluation import Scores, evaluate
 from agents.policy import Policy
-from agents.seeds import Split
+from agents.seeds import SEED_RANGES, Split
 from agents.workers import Workers
 from envs.tasks import Task, task_for
 from worldmodels.agent import AgentFactory, load_agent
@@ -35,8 +35,8 @@ def evaluate_run(
     Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
     std and 95 % interval.
     """
-    if episodes < 1:
-        raise UserError(f"expected 1 episode or more, got {episodes}")
+    if not 1 <= episodes <= len(SEED_RANGES[split]):
+        raise UserError(f"expected 1 episode or more, and seeds for them all, got {episodes}")
     agent_file = run.weights("controller")
     load_agent(run.folder)  # refuse before anything is played
     task = task_for(run.settings.env_id)

@@ -88,7 +88,7 @@ def play_game(run: Run, env_id: str | None, seed: int) -> float:
         env.reset(seed=seed)
         over = False
         while not over and not keyboard.closed:
-            keyboard.show(np.asarray(env.render()), env.metadata.get("render_fps", 30))
+            keyboard.show(np.asarray(env.render()), task.steps_per_second)
             native = decode_actions(env.action_space, keyboard.action()[None])[0]
             _, reward, terminated, truncated, _ = env.step(native)
             score += float(reward)
@@ -107,7 +107,7 @@ def play_dream(run: Run, seed: int) -> float:
     keyboard = Keyboard(f"dream ({_legend(task.keys)})", task.keys, task.idle_action)
     dream = DreamModel(agent.vision, agent.memory)
     generator = step_generator(seed, 0)
-    per_second = 50 / agent.action_repeat
+    per_second = task.steps_per_second / agent.action_repeat
     score = 0.0
     try:
         with torch.no_grad():

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from agents.controller import apply_action_map, control
-from agents.seeds import seeds
+from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
-from envs.tasks import make_env
+from envs.tasks import make_env, task_for
 from worldmodels.agent import Agent, load_agent
 from worldmodels.dream import DreamModel, DreamState
 from worldmodels.errors import UserError
@@ -29,7 +29,6 @@ class RecordConfig:
         side_by_side: real | V's reconstruction | M's dream of the same moment.
         max_steps: env steps at most; None films the whole episode.
         episode: which one of the validation split.
-        frames_per_second: of the video; a dream shows one frame a decision.
         resync: with `side_by_side`, decisions after which the dream is set to reality again.
         temperature: of the dream alone.
     """
@@ -38,7 +37,6 @@ class RecordConfig:
     side_by_side: bool = False
     max_steps: int | None = None
     episode: int = 0
-    frames_per_second: int = 50
     resync: int = 15
     temperature: float = 1.0
 
@@ -47,6 +45,10 @@ class RecordConfig:
             raise UserError("expected one of --dream and --side-by-side, got both")
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"expected 1 step or more, got {self.max_steps}")
+        if not 0 <= self.episode < len(SEED_RANGES["validation"]):
+            raise UserError(f"expected an episode of 0 or more, got {self.episode}")
+        if self.temperature < 0:
+            raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
 
 
 def record(run: Run, out: Path, config: RecordConfig, *, report: Report) -> dict[str, Any]:
@@ -57,10 +59,10 @@ def record(run: Run, out: Path, config: RecordConfig, *, report: Report) -> dict
     if not out.parent.is_dir():
         raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
     steps = config.max_steps or 1000
-    fps = config.frames_per_second
+    fps = task_for(agent.body.env_id).steps_per_second
     if config.dream:
-        fps = max(1, fps // agent.action_repeat)
-        frames = _dream(agent, config, steps // agent.action_repeat)
+        fps /= agent.action_repeat  # a dream shows one frame a decision
+        frames = _dream(agent, config, max(1, steps // agent.action_repeat))
     else:
         frames = _real(agent, config, steps)
     totals = {"frames": 0}
