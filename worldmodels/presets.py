@@ -60,18 +60,18 @@ PAPER = Preset(
     vae=VisionStageConfig(
         model=VAEConfig(),
         fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
-        later_steps=100_000,
+        later=FitConfig(100_000, 100, learning_rate=1e-4, validate_every=5_000),
         frame_stride=1,
     ),
     vqvae=VisionStageConfig(
         model=VQVAEConfig(),
         fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
-        later_steps=100_000,
+        later=FitConfig(100_000, 100, learning_rate=1e-4, validate_every=5_000),
         frame_stride=1,
     ),
     memory=MemoryStageConfig(
         fit=FitConfig(4_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
-        later_steps=1_000,
+        later=FitConfig(1_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
     ),
     dream_search=ControllerStageConfig(
         action_map="paper", sample_latent=True, dream=True, temperature=1.15
@@ -84,25 +84,28 @@ PAPER = Preset(
 _LEAN_VAE = VAEConfig(network="lean", kl_weight=0.1, free_nats=0.25, background_weight=0.3)
 _FSQ = VQVAEConfig(quantizer="fsq", background_weight=0.3)
 _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
+# Slower in later rounds, so that M and C still know the latents they learned.
+_VISION_LATER = replace(_VISION_FIT, num_steps=400, learning_rate=3e-4)
+_MEMORY_FIT = FitConfig(
+    1_000,
+    16,
+    learning_rate=3e-3,
+    final_learning_rate=3e-4,
+    max_gradient_norm=1.0,
+    validate_every=100,
+    patience=4,
+)
 
 DEMO = Preset(
     name="demo",
     rounds=4,
     collect=CollectConfig(episodes=96),
     later_episodes=40,
-    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later_steps=400),
-    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later_steps=400),
+    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later=_VISION_LATER),
+    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later=_VISION_LATER),
     memory=MemoryStageConfig(
-        fit=FitConfig(
-            1_000,
-            16,
-            learning_rate=3e-3,
-            final_learning_rate=3e-4,
-            max_gradient_norm=1.0,
-            validate_every=100,
-            patience=4,
-        ),
-        later_steps=800,
+        fit=_MEMORY_FIT,
+        later=replace(_MEMORY_FIT, num_steps=800, learning_rate=2e-3),
         num_hidden=128,
         num_mixtures=1,
         predict_change=True,
@@ -138,7 +141,11 @@ GPU = replace(
     name="gpu",
     collect=CollectConfig(episodes=400),
     later_episodes=200,
-    memory=replace(CPU.memory, fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64)),
+    memory=replace(
+        CPU.memory,
+        fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64),
+        later=replace(CPU.memory.later, batch_size=64),
+    ),
     dream_search=replace(CPU.dream_search, population=256, episodes=64),
 )
 
@@ -149,10 +156,20 @@ TINY = replace(
     rounds=1,
     collect=CollectConfig(episodes=20, max_episode_steps=240),
     later_episodes=8,
-    vae=replace(DEMO.vae, fit=replace(_VISION_FIT, num_steps=400), later_steps=50),
-    vqvae=replace(DEMO.vqvae, fit=replace(_VISION_FIT, num_steps=400), later_steps=50),
+    vae=replace(
+        DEMO.vae,
+        fit=replace(_VISION_FIT, num_steps=400),
+        later=replace(_VISION_LATER, num_steps=50),
+    ),
+    vqvae=replace(
+        DEMO.vqvae,
+        fit=replace(_VISION_FIT, num_steps=400),
+        later=replace(_VISION_LATER, num_steps=50),
+    ),
     memory=replace(
-        DEMO.memory, fit=replace(DEMO.memory.fit, num_steps=200, validate_every=40), later_steps=40
+        DEMO.memory,
+        fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
+        later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
     ),
     dream_search=replace(
         DEMO.dream_search, generations=4, later_generations=2, population=8, episodes=4

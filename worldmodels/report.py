@@ -24,6 +24,8 @@ from worldmodels.errors import UserError
 
 # Long enough to measure a speed after the first, slower steps; short beside any long stage.
 ESTIMATE_AFTER_SECONDS = 3.0
+ESTIMATE_AT_LATEST = 30.0
+ESTIMATE_AFTER_SHARE = 0.1  # workers take seconds to start, and hand over many episodes at once
 
 
 class Report:
@@ -87,11 +89,13 @@ class Meter:
         """So many steps are done in all."""
         self._bar.update(self._task, completed=done)
         elapsed = time.monotonic() - self._started
-        if self._estimated or elapsed < ESTIMATE_AFTER_SECONDS or done <= self._first:
+        task = self._bar.tasks[self._task]
+        total, fresh = task.total or done, done - self._first
+        measured = elapsed > ESTIMATE_AFTER_SECONDS and fresh > ESTIMATE_AFTER_SHARE * total
+        if self._estimated or not (measured or (fresh and elapsed > ESTIMATE_AT_LATEST)):
             return
         self._estimated = True
-        task = self._bar.tasks[self._task]
-        left = elapsed / (done - self._first) * ((task.total or done) - done)
+        left = elapsed / fresh * (total - done)
         if left > ESTIMATE_AFTER_SECONDS:
             self._report.line(f"{task.description}: about {_duration(left)} to go")
 

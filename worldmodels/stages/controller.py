@@ -68,12 +68,13 @@ def train_controller(
         disk_bytes=20e6,
         folder=run.folder,
     )
+    seed = settings.seed + 1_000 * round_ + 2
     fitness: Fitness
     if config.dream:
-        fitness = DreamFitness(run, config, agent, device, report)
+        fitness = DreamFitness(run, config, agent, device, seed, report)
     else:
-        fitness = RealFitness(run, config, agent, workers, work.partial / "body.safetensors")
-    seed = settings.seed + 1_000 * round_ + 2
+        body_file = work.partial / "body.safetensors"
+        fitness = RealFitness(config, agent, workers, seed, body_file)
     search = _new_or_resumed(work, controller, config, seed, start)
     started = time.monotonic()
     history = _search(search, fitness, generations, work, report)
@@ -114,7 +115,10 @@ def _new_or_resumed(
     if saved.exists():
         state = load_checkpoint(saved, remedy=f"delete {work.partial} to start again")
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
-        return CMAES.from_state_dict({**arrays, **state.metadata})
+        try:
+            return CMAES.from_state_dict({**arrays, **state.metadata})
+        except ValueError as error:
+            raise UserError(f"{saved}: {error}; or delete {work.partial}") from error
     return CMAES(
         controller.num_parameters,
         sigma0=config.sigma0,

@@ -76,12 +76,13 @@ class DreamFitness:
         config: ControllerStageConfig,
         agent: Agent,
         device: str,
+        seed: int,
         report: Report,
     ) -> None:
         self.config = config
         self.controller, self.body = agent.controller, agent.body
         self.device = device
-        self.seed = run.settings.seed
+        self.seed = seed
         episodes = run.store.split(held_out=False)
         newest_first = sorted(episodes, key=lambda episode: -episode.index)
         chosen = newest_first[:MAX_EPISODES_FOR_STARTS]
@@ -115,6 +116,11 @@ class DreamFitness:
 
         starts = self.moments.rows(picks.repeat(population))
         returns = dreamed_returns(self.dream, starts, act, self.config.max_decisions, generator)
+        if not torch.isfinite(returns).all():
+            raise UserError(
+                f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
+                "train M on more episodes, or dream fewer decisions"
+            )
         return returns.view(population, -1).mean(1).double().cpu().numpy()
 
 
@@ -123,15 +129,15 @@ class RealFitness:
 
     def __init__(
         self,
-        run: Run,
         config: ControllerStageConfig,
         agent: Agent,
         workers: Workers,
+        seed: int,
         body_file: Path,
     ) -> None:
         self.config = config
-        self.env_id = run.settings.env_id
-        self.seed = run.settings.seed
+        self.env_id = agent.body.env_id
+        self.seed = seed
         self.workers = workers
         self.max_steps = config.max_decisions * agent.body.action_repeat
         self.body_file = body_file

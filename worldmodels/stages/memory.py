@@ -37,11 +37,11 @@ class MemoryStageConfig:
         num_hidden, num_mixtures, predict_change: see MDNRNNConfig and CodeRNNConfig.
         sequence_length: decisions a training sequence, from a random place of its episode;
             longer than the episodes means whole episodes.
-        later_steps: optimizer steps in rounds after the first, which go on from its weights.
+        later: the fit of rounds after the first, which go on from the weights before.
     """
 
     fit: FitConfig
-    later_steps: int
+    later: FitConfig
     num_hidden: int = 256
     num_mixtures: int = 5
     predict_change: bool = False
@@ -52,8 +52,11 @@ class MemoryStageConfig:
         """The same for so many optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self
-        fit = replace(self.fit, num_steps=num_steps)
-        return replace(self, fit=fit, later_steps=num_steps)
+        return replace(
+            self,
+            fit=replace(self.fit, num_steps=num_steps),
+            later=replace(self.later, num_steps=num_steps),
+        )
 
 
 def train_memory(
@@ -77,7 +80,7 @@ def train_memory(
     vision = restore_vision(checkpoint, vision_path, device)
     train, held_out = (_encode(run, vision, part, report).to(device) for part in (False, True))
     memory = _new_or_earlier(run, config, vision, train, round_).to(device)
-    fit = replace(config.fit, num_steps=config.later_steps) if round_ > 1 else config.fit
+    fit = config.later if round_ > 1 else config.fit
     decisions = int(train.mask.sum())
     report.plan(
         f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "
@@ -187,6 +190,8 @@ def open_loop(
 ) -> Tensor:
     """Frames M dreams under an episode's real actions, uint8 (num_decisions + 1, 64, 64, 3).
 
+    One sample of the many futures it holds possible; the likeliest codes would mostly stand still.
+
     Args:
         episode: a batch of one; M sees its real frames up to decision `start`.
     """
@@ -195,11 +200,11 @@ def open_loop(
     state = memory.initial(1)
     for step in range(start):
         state = memory.advance(state, latents[:, step], episode.actions[:, step])
-    dream = DreamModel(vision, memory, temperature=0.0)
+    dream, generator = DreamModel(vision, memory), step_generator(0, start, latents.device)
     now = DreamState(latents[:, start], state, torch.ones(1, device=latents.device))
     frames = [vision.decode(now.latent)]
     for step in range(start, start + num_decisions):
-        now, _ = dream.step(now, episode.actions[:, step])
+        now, _ = dream.step(now, episode.actions[:, step], generator)
         frames.append(vision.decode(now.latent))
     return torch.cat(frames).cpu()
 

@@ -113,7 +113,8 @@ class _Follower:
     def __init__(self, agent: Agent, resync: int) -> None:
         self.agent = agent
         self.resync = resync
-        self.dream = DreamModel(agent.vision, agent.memory, temperature=0.0)
+        self.dream = DreamModel(agent.vision, agent.memory)
+        self.generator = step_generator(0, 0)
         self.age = 0
         self._state: DreamState
         self._action: torch.Tensor
@@ -130,7 +131,7 @@ class _Follower:
         if self.age == 0:
             self._state = DreamState(self.agent.latent, self.agent.memory_state, torch.ones(1))
         else:
-            self._state, _ = self.dream.step(self._state, self._action)
+            self._state, _ = self.dream.step(self._state, self._action, self.generator)
         self._action = self.agent.last_action
         vision = self.agent.vision
         self.reconstruction = vision.decode(self.agent.latent)[0].numpy()

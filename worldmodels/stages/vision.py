@@ -36,14 +36,14 @@ class VisionStageConfig:
     """How V is trained.
 
     Attributes:
-        later_steps: optimizer steps in rounds after the first, which go on from its weights.
+        later: the fit of rounds after the first, which go on from the weights before.
         frame_stride: every such frame is used; None takes the env's action repeat.
         recent_fraction: part of each batch that comes from the newest round.
     """
 
     model: VisionConfig
     fit: FitConfig
-    later_steps: int
+    later: FitConfig
     frame_stride: int | None = None
     recent_fraction: float = 0.5
 
@@ -51,8 +51,11 @@ class VisionStageConfig:
         """The same for so many optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self
-        fit = replace(self.fit, num_steps=num_steps)
-        return replace(self, fit=fit, later_steps=num_steps)
+        return replace(
+            self,
+            fit=replace(self.fit, num_steps=num_steps),
+            later=replace(self.later, num_steps=num_steps),
+        )
 
 
 def train_vision(
@@ -72,10 +75,11 @@ def train_vision(
     if work is None:
         report.line(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}
+    fit = config.later if round_ > 1 else config.fit
     stride = config.frame_stride or run.action_repeat
     train = FrameBatches(
         run.store.split(held_out=False),
-        config.fit.batch_size,
+        fit.batch_size,
         stride=stride,
         recent_fraction=config.recent_fraction if round_ > 1 else 0.0,
         seed=settings.seed,
@@ -86,7 +90,6 @@ def train_vision(
     )
     sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
     vision = _new_or_earlier(run, config, sample, round_).to(device)
-    fit = replace(config.fit, num_steps=config.later_steps) if round_ > 1 else config.fit
     report.plan(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
         f"{sum(p.numel() for p in vision.parameters()):,} parameters, on {device}",
