@@ -67,13 +67,15 @@ class DreamModel:
         state: DreamState,
         action: Float[Tensor, "batch action"],
         generator: torch.Generator | None = None,
+        copies: int = 1,
     ) -> tuple[DreamState, Float[Tensor, "batch"]]:
         """One decision in every dream: the next state, and the reward expected now.
 
-        The reward is in the env's units and not weighted by `alive`.
+        The reward is in the env's units and not weighted by `alive`. `copies`: the batch is so
+        many blocks of dreams that meet the same luck, row by row.
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
-        latent = prediction.sample(self.temperature, generator)
+        latent = prediction.sample(self.temperature, generator, copies)
         if self.latent_range is not None:
             latent = latent.clamp(*self.latent_range)
         alive = state.alive * (1.0 - prediction.outcome.end_probability)
@@ -117,12 +119,16 @@ def dreamed_returns(
     act: Callable[[Float[Tensor, "batch feature"]], Float[Tensor, "batch action"]],
     num_decisions: int,
     generator: torch.Generator,
+    copies: int = 1,
 ) -> Float[Tensor, "batch"]:
-    """Sum of the rewards expected over `num_decisions`, of each dream from its start."""
+    """Sum of the rewards expected over `num_decisions`, of each dream from its start.
+
+    `copies`: see `DreamModel.step`.
+    """
     state, total = starts, torch.zeros_like(starts.alive)
     for _ in range(num_decisions):
         alive = state.alive
-        state, reward = dream.step(state, act(dream.features(state)), generator)
+        state, reward = dream.step(state, act(dream.features(state)), generator, copies)
         total = total + alive * reward
     return total
 

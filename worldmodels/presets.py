@@ -84,8 +84,7 @@ PAPER = Preset(
 _LEAN_VAE = VAEConfig(network="lean", kl_weight=0.1, free_nats=0.25, background_weight=0.3)
 _FSQ = VQVAEConfig(quantizer="fsq", background_weight=0.3)
 _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
-# Slower in later rounds, so that M and C still know the latents they learned.
-_VISION_LATER = replace(_VISION_FIT, num_steps=400, learning_rate=3e-4)
+_VISION_LATER = replace(_VISION_FIT, num_steps=400)
 _MEMORY_FIT = FitConfig(
     1_000,
     16,

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from tests.tiny_models import codernn
+from tests.tiny_models import codernn, mdnrnn
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.memory import CodePrediction, CodeRNN, memory_metadata, restore_memory
@@ -235,3 +235,16 @@ def test_a_round_trip_through_a_file_keeps_the_code_vectors(tmp_path):
     assert isinstance(loaded, CodeRNN) and loaded.config == memory.config
     assert torch.equal(loaded.code_vectors, memory.code_vectors)
     assert torch.equal(loaded.keep, memory.keep)
+
+
+@pytest.mark.parametrize("kind", ["codes", "latents"])
+def test_copies_of_a_dream_meet_the_same_luck(kind):
+    memory = codernn() if kind == "codes" else mdnrnn()
+    block = torch.randint(6, (5, 2)) if kind == "codes" else torch.randn(5, 3)
+    latents, actions = block.repeat(4, 1), torch.rand(5, 3).repeat(4, 1)
+    _, prediction = memory.step(memory.initial(20), latents, actions)
+    generator = torch.Generator().manual_seed(0)
+    together = prediction.sample(1.0, generator, copies=4)
+    torch.testing.assert_close(together, together[:5].repeat(4, 1))
+    apart = prediction.sample(1.0, generator)
+    assert not torch.equal(apart, apart[:5].repeat(4, 1))

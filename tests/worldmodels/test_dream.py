@@ -136,7 +136,7 @@ def test_gradients_flow_through_a_continuous_dream():
 class Known:
     """What comes next is one more; pays the latent, and ends with probability a fifth of it."""
 
-    def sample(self, temperature, generator=None):
+    def sample(self, temperature, generator=None, copies=1):
         return self.latent + 1
 
     def eval(self):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.outcome import Outcome, OutcomeHead
 
 
@@ -72,27 +73,35 @@ class CodePrediction:
         kept = torch.ones_like(codes_next, dtype=torch.bool)
         total: Tensor = self.log_pi.new_zeros(())
         for digit, logits in enumerate(self.logits):
-            log_p = self._with_keep(logits, digit, kept[..., None, :]).log_softmax(-1)
-            target = then[..., digit][..., None, :, None].expand(*log_p.shape[:-1], 1)
-            total = total + log_p.gather(-1, target)[..., 0].sum(-1)
+            logits = self._with_keep(logits, digit, kept[..., None, :])
+            target = then[..., digit][..., None, :, None].expand(*logits.shape[:-1], 1)
+            # Not log_softmax: over a handful of values torch's is 4x slower than this.
+            log_p = logits.gather(-1, target)[..., 0] - _log_sum_exp(logits)
+            total = total + log_p.sum(-1)
             kept = kept & (then[..., digit] == self.now[..., digit])
         return (self.log_pi + total).logsumexp(-1)
 
     def sample(
-        self, temperature: float = 1.0, generator: torch.Generator | None = None
+        self,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        copies: int = 1,
     ) -> Int[Tensor, "*batch code"]:
         """Next codes; temperature 0 takes the likeliest component's likeliest digits.
+
+        `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
 
         The component is chosen first, then only its codes are drawn: sampling over all logits
         costs several times as much.
         """
-        component = _draw(self.log_pi, temperature, generator)
+        component = _draw(self.log_pi, temperature, generator, copies)
         kept = torch.ones(self.now.shape[:-1], dtype=torch.bool, device=self.now.device)
         digits = []
         for digit, logits in enumerate(self.logits):
             index = component[..., None, None, None].expand(*component.shape, 1, *logits.shape[-2:])
-            chosen = logits.gather(-3, index)[..., 0, :, :]
-            drawn = _draw(self._with_keep(chosen, digit, kept), temperature, generator)
+            one = logits.shape[-3] == 1
+            chosen = (logits if one else logits.gather(-3, index))[..., 0, :, :]
+            drawn = _draw(self._with_keep(chosen, digit, kept), temperature, generator, copies)
             kept = kept & (drawn == self.now[..., digit])
             digits.append(drawn)
         return from_digits(torch.stack(digits, -1), self.digit_sizes)
@@ -103,8 +112,8 @@ class CodePrediction:
         now = self.now[..., digit]
         while now.dim() < bonus.dim():
             now = now[..., None, :]
-        values = torch.arange(logits.shape[-1], device=logits.device)
-        return logits + bonus[..., None] * (values == now[..., None])
+        where = now[..., None].expand(*logits.shape[:-1], 1)
+        return logits.scatter_add(-1, where, bonus[..., None].expand(*logits.shape[:-1], 1))
 
 
 class CodeRNN(nn.Module):
@@ -257,13 +266,21 @@ def _draw(
     logits: Float[Tensor, "*batch value"],
     temperature: float,
     generator: torch.Generator | None,
+    copies: int,
 ) -> Int[Tensor, "*batch"]:
     """One value a row, by inverse cumulative probability; temperature 0 takes the largest."""
     if temperature <= 0 or logits.shape[-1] == 1:
         return logits.argmax(-1)
-    cumulative = (logits / temperature).softmax(-1).cumsum(-1)
-    uniform = torch.rand(logits.shape[:-1], generator=generator, device=logits.device)
-    return (uniform[..., None] > cumulative[..., :-1]).sum(-1)
+    # Not softmax: over a handful of values torch's takes 2.0 ms where this takes 0.2.
+    weights = ((logits - logits.amax(-1, keepdim=True)) / temperature).exp()
+    cumulative = weights.cumsum(-1)
+    uniform = shared_noise(torch.rand, logits[..., 0], generator, copies)[..., None]
+    return (uniform * cumulative[..., -1:] > cumulative[..., :-1]).sum(-1)
+
+
+def _log_sum_exp(logits: Float[Tensor, "*batch value"]) -> Float[Tensor, "*batch"]:
+    largest = logits.detach().amax(-1, keepdim=True)
+    return (logits - largest).exp().sum(-1).log() + largest[..., 0]
 
 
 def _logit(probability: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.outcome import Outcome, OutcomeHead
 
 LOG_SIGMA_RANGE = (-7.0, 4.0)
@@ -61,10 +62,14 @@ class MixturePrediction:
         return (self.log_pi + log_normal).logsumexp(-1).sum(-1)
 
     def sample(
-        self, temperature: float = 1.0, generator: torch.Generator | None = None
+        self,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        copies: int = 1,
     ) -> Float[Tensor, "*batch latent"]:
         """A next latent; temperature 0 gives the mean of the likeliest Gaussian.
 
+        `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
         Temperature tau divides the mixture's logits and multiplies the variances.
         Source: arXiv 1803.10122, 4.2 and A.2.
         """
@@ -75,11 +80,11 @@ class MixturePrediction:
             mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
         else:
             weights = (self.log_pi / temperature).softmax(-1).cumsum(-1)
-            uniform = torch.rand(self.mu.shape[:-1], generator=generator, device=self.mu.device)
+            uniform = shared_noise(torch.rand, self.mu[..., 0], generator, copies)
             component = (uniform[..., None] > weights[..., :-1]).sum(-1, keepdim=True)
             mu = self.mu.gather(-1, component)[..., 0]
             log_sigma = self.log_sigma.gather(-1, component)[..., 0]
-        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        noise = shared_noise(torch.randn, mu, generator, copies)
         return mu + math.sqrt(temperature) * log_sigma.exp() * noise
 
 

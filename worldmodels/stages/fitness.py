@@ -115,7 +115,9 @@ class DreamFitness:
             return apply_action_map(self.body.action_map, outputs).flatten(0, 1)
 
         starts = self.moments.rows(picks.repeat(population))
-        returns = dreamed_returns(self.dream, starts, act, self.config.max_decisions, generator)
+        returns = dreamed_returns(
+            self.dream, starts, act, self.config.max_decisions, generator, copies=population
+        )
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
