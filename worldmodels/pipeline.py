@@ -35,6 +35,7 @@ def run_pipeline(
     """
     if rounds < 1:
         raise UserError(f"expected 1 round or more, got {rounds}")
+    run.check_kind(quantized)
     for round_ in range(1, rounds + 1):
         if _finished(run, round_):
             continue

@@ -93,17 +93,20 @@ class Run:
         if not self.exists:
             self.write_json("run.json", asdict(self.settings))
 
-    def choose_kind(self, quantized: bool) -> None:
-        """Fix the kind of V; raises UserError where the run holds the other kind."""
-        found = self.settings
-        if found.quantized is None:
-            self.write_json("run.json", asdict(replace(found, quantized=quantized)))
-        elif found.quantized != quantized:
-            kinds = {True: "quantized", False: "continuous"}
+    def check_kind(self, quantized: bool) -> None:
+        """Raise UserError where the run holds a V of the other kind."""
+        if self.weights("vision").exists() and self.settings.quantized != quantized:
+            holds, asked = ("continuous", "quantized") if quantized else ("quantized", "continuous")
             raise UserError(
-                f"{self.folder} holds a {kinds[found.quantized]} V, "
-                f"asked was a {kinds[quantized]} one: name another folder with --run"
+                f"{self.folder} holds a {holds} V, asked was a {asked} one: "
+                "name another folder with --run"
             )
+
+    def choose_kind(self, quantized: bool) -> None:
+        """Note which kind of V the run is for; raises UserError where it holds the other."""
+        self.check_kind(quantized)
+        if self.settings.quantized != quantized:
+            self.write_json("run.json", asdict(replace(self.settings, quantized=quantized)))
 
     @cached_property
     def store(self) -> EpisodeStore:
@@ -180,8 +183,11 @@ class Run:
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(partial, path)
+        try:
+            partial.write_text(json.dumps(facts, indent=2) + "\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run, None where there is none; UserError where it is damaged."""

@@ -59,8 +59,12 @@ def test_a_new_run_is_written_by_create_alone_and_an_old_one_keeps_its_settings(
 
 
 @pytest.mark.parametrize("quantized", [False, True])
-def test_the_kind_of_v_is_fixed_by_the_first_choice(run, quantized):
+def test_the_kind_of_v_is_free_until_there_is_a_v(run, quantized):
+    run.choose_kind(not quantized)
     run.choose_kind(quantized)
+    path = run.weights("vision")
+    path.parent.mkdir()
+    path.touch()
     run.choose_kind(quantized)
     assert Run(run.folder).settings == replace(SETTINGS, quantized=quantized)
     holds, asked = ("quantized", "continuous")[:: 1 if quantized else -1]
