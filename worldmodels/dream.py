@@ -88,7 +88,7 @@ def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dr
 
     M's state is the one before that decision, run up on the episode's real past.
     """
-    latents = vision.mode(_decoded_type(sequences.posteriors[:, :-1]))
+    latents = vision.mode(sequences.posteriors[:, :-1])
     hs, cs = [], []
     state = memory.initial(len(sequences))
     for step in range(sequences.mask.shape[1]):
@@ -131,8 +131,3 @@ def dreamed_returns(
         state, reward = dream.step(state, act(dream.features(state)), generator, copies)
         total = total + alive * reward
     return total
-
-
-def _decoded_type(posteriors: Tensor) -> Tensor:
-    """Stored codes are int16; indexing wants int64."""
-    return posteriors.long() if posteriors.dtype == torch.int16 else posteriors

@@ -16,14 +16,13 @@ ENCODE_BATCH = 256
 
 @torch.no_grad()
 def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -> Tensor:
-    """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int16 codes (n, N)."""
+    """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
     device = next(vision.parameters()).device
     parts = [
         vision.encode(torch.from_numpy(frames[start : start + ENCODE_BATCH]).to(device)).cpu()
         for start in range(0, len(frames), ENCODE_BATCH)
     ]
-    posteriors = torch.cat(parts)
-    return posteriors.to(torch.int16) if vision.discrete else posteriors
+    return torch.cat(parts)
 
 
 def encode_episodes(

@@ -129,7 +129,7 @@ DEMO = Preset(
 CPU = replace(
     DEMO,
     name="cpu",
-    rounds=8,
+    rounds=16,
     collect=CollectConfig(episodes=100),
     later_episodes=50,
     evaluation_episodes=100,

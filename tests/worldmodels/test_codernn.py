@@ -169,7 +169,7 @@ def sticky_codes(stay, num_values, count=30, length=80, seed=0):
         stays = torch.rand(count, 2, generator=generator) < stay
         codes[:, step + 1] = torch.where(stays, codes[:, step], drawn)
     return SequenceBatch(
-        codes.to(torch.int16),
+        codes,
         torch.zeros(count, length, 3),
         torch.randn(count, length, generator=generator),
         torch.zeros(count, length, dtype=torch.bool),
@@ -182,9 +182,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(sizes):
     batch = sticky_codes(0.9, 6)
     memory = codernn(digit_sizes=sizes)
     memory.calibrate(batch)
-    now, then = (
-        batch.posteriors[:, part].long().flatten(0, 1) for part in (slice(80), slice(1, 81))
-    )
+    now, then = (batch.posteriors[:, part].flatten(0, 1) for part in (slice(80), slice(1, 81)))
     frequency = torch.bincount(then.flatten(), minlength=6) / then.numel()
     unigram = -2 * (frequency * frequency.log()).sum().item()
     stay = StayCategorical.fit(now, then, 6).nll(now, then)
@@ -197,7 +195,7 @@ def test_calibrating_counts_as_one_hot_rows_would():
     batch = sticky_codes(0.5, 6)
     memory = codernn()
     memory.calibrate(batch)
-    then = to_digits(batch.posteriors[:, 1:].long().flatten(0, 1), SIZES)
+    then = to_digits(batch.posteriors[:, 1:].flatten(0, 1), SIZES)
     expected = []
     for digit, size in enumerate(SIZES):
         hits = torch.nn.functional.one_hot(then[..., digit], size).float()
@@ -215,7 +213,7 @@ def test_the_loss_leaves_padding_out():
     for row, length in ((0, 4), (1, 2)):
         state = memory.initial(1)
         for step in range(length):
-            now, then = (codes[row : row + 1, step + i].long() for i in (0, 1))
+            now, then = (codes[row : row + 1, step + i] for i in (0, 1))
             state, prediction = memory.step(state, now, batch.actions[row : row + 1, step])
             parts.append(-prediction.log_prob(then))
     padded = SequenceBatch(codes, batch.actions, batch.rewards, batch.ended, mask)

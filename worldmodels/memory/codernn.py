@@ -152,8 +152,8 @@ class CodeRNN(nn.Module):
         """
         self.outcome.calibrate(sequences.rewards[sequences.mask])
         sizes = self.config.digit_sizes
-        now = to_digits(sequences.posteriors[:, :-1][sequences.mask].long(), sizes)
-        then = to_digits(sequences.posteriors[:, 1:][sequences.mask].long(), sizes)
+        now = to_digits(sequences.posteriors[:, :-1][sequences.mask], sizes)
+        then = to_digits(sequences.posteriors[:, 1:][sequences.mask], sizes)
         shape = (self.config.num_mixtures, self.config.num_codes, sum(sizes))
         with torch.no_grad():
             self.logits.weight.mul_(0.1)
@@ -227,7 +227,7 @@ class CodeRNN(nn.Module):
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative log-likelihood of the next codes + reward and end, mean over decisions."""
-        codes = batch.posteriors.long()
+        codes = batch.posteriors
         hidden, _ = self.sequence(self.initial(len(batch)), codes[:, :-1], batch.actions)
         # Only real decisions: the logits of padding would be most of the work.
         prediction = self.predict(hidden[batch.mask], codes[:, :-1][batch.mask])

@@ -113,7 +113,7 @@ class MDNRNN(nn.Module):
         self.outcome.calibrate(sequences.rewards[sequences.mask])
         if not self.config.predict_change:
             return
-        mu, logvar = sequences.posteriors.float().chunk(2, dim=-1)
+        mu, logvar = sequences.posteriors.chunk(2, dim=-1)
         change = (mu[:, 1:] - mu[:, :-1])[sequences.mask]
         drawn = (logvar[:, 1:].exp() + logvar[:, :-1].exp())[sequences.mask]
         spread = (change.square() + drawn).mean(0).sqrt()
@@ -179,8 +179,7 @@ class MDNRNN(nn.Module):
 
         Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
         """
-        posteriors = batch.posteriors.float()
-        mu, logvar = posteriors.chunk(2, dim=-1)
+        mu, logvar = batch.posteriors.chunk(2, dim=-1)
         noise = torch.randn(mu.shape, generator=generator, device=mu.device)
         z = mu + (0.5 * logvar).exp() * noise
         hidden, _ = self.sequence(self.initial(len(batch)), z[:, :-1], batch.actions)

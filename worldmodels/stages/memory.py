@@ -177,9 +177,7 @@ def score_memory(
 def _pairs(vision: Vision, episodes: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Latents before and after each real decision, drawn from V's posterior, on the CPU."""
     generator = step_generator(0, 0)
-    posteriors = episodes.posteriors.cpu()
-    posteriors = posteriors.long() if vision.discrete else posteriors
-    latents = vision.sample(posteriors, generator)
+    latents = vision.sample(episodes.posteriors.cpu(), generator)
     mask = episodes.mask.cpu()
     return latents[:, :-1][mask], latents[:, 1:][mask]
 
@@ -195,8 +193,7 @@ def open_loop(
     Args:
         episode: a batch of one; M sees its real frames up to decision `start`.
     """
-    posteriors = episode.posteriors.long() if vision.discrete else episode.posteriors
-    latents = vision.mode(posteriors)
+    latents = vision.mode(episode.posteriors)
     state = memory.initial(1)
     for step in range(start):
         state = memory.advance(state, latents[:, step], episode.actions[:, step])
@@ -257,8 +254,7 @@ def _new_or_earlier(
             # V may have moved its codebook since: M keeps what it learned, with the new vectors.
             weights["code_vectors"] = memory.code_vectors
         load_weights(memory, weights, path)
-        if isinstance(memory, MDNRNN | CodeRNN):
-            memory.outcome.calibrate(train.rewards[train.mask].cpu())
+        memory.outcome.calibrate(train.rewards[train.mask].cpu())
     return memory
 
 
@@ -282,7 +278,7 @@ def _write(
     start = (length - horizon) // 2
     steps = [step for step in HORIZONS if step <= horizon]
     posteriors = episode.posteriors[0, [start + step for step in steps]]
-    seen = vision.decode(vision.mode(posteriors.long() if vision.discrete else posteriors))
+    seen = vision.decode(vision.mode(posteriors))
     stored = run.store.split(held_out=True)[row].load().frames
     repeat = run.action_repeat
     real = stored[[min((start + step) * repeat, len(stored) - 1) for step in steps]]

@@ -90,10 +90,10 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
         score, reward = 0.0, 0.0
         for step in range(max_steps):
             action = agent.act(frame[None])[0]
-            follower.follow(step)
             picture = np.asarray(env.render())
             lines = [f"step {step}   reward {reward:+.1f}   score {score:.1f}"]
             if config.side_by_side:
+                follower.follow(step)
                 lines.append(f"the dream saw reality {follower.age} decisions ago")
                 pictures = [picture, follower.reconstruction, follower.dreamed]
                 picture = side_by_side(pictures, ["real", "V sees", "M dreams"])
@@ -140,7 +140,7 @@ class _Follower:
 
 def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[np.ndarray]:
     """Frames of the agent acting in its own dream, begun at a real first frame."""
-    state = dream_start(agent, config.episode)
+    state = dream_start(agent, seeds("validation", 1, start=config.episode)[0])
     dream = DreamModel(agent.vision, agent.memory, config.temperature)
     generator = step_generator(config.episode, 0)
     score = reward = 0.0
@@ -157,11 +157,11 @@ def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[n
             break
 
 
-def dream_start(agent: Agent, episode: int) -> DreamState:
-    """A dream's state at the first frame of a validation episode."""
+def dream_start(agent: Agent, seed: int) -> DreamState:
+    """A dream's state at the first real frame of the episode with this seed."""
     env = make_env(agent.body.env_id)
     try:
-        frame, _ = env.reset(seed=seeds("validation", 1, start=episode)[0])
+        frame, _ = env.reset(seed=seed)
     finally:
         env.close()
     with torch.no_grad():
