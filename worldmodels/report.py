@@ -24,8 +24,10 @@ from worldmodels.errors import UserError
 
 # Long enough to measure a speed after the first, slower steps; short beside any long stage.
 ESTIMATE_AFTER_SECONDS = 3.0
+# Workers take seconds to start and hand over many episodes at once: count a share of the whole,
+# or, where that takes long, whole bursts.
+ESTIMATE_AFTER_SHARE = 0.1
 ESTIMATE_AT_LATEST = 30.0
-ESTIMATE_AFTER_SHARE = 0.1  # workers take seconds to start, and hand over many episodes at once
 
 
 class Report:
@@ -78,8 +80,9 @@ class Meter:
         self._report = report
         self._shown: dict[str, float] = {}
         self._started = time.monotonic()
-        self._first = bar.tasks[task].completed
+        self._first = int(bar.tasks[task].completed)
         self._estimated = False
+        self._seen, self._seen_at = 0, self._started
 
     def advance(self, steps: int = 1) -> None:
         """So many steps were done."""
@@ -88,11 +91,14 @@ class Meter:
     def to(self, done: int) -> None:
         """So many steps are done in all."""
         self._bar.update(self._task, completed=done)
-        elapsed = time.monotonic() - self._started
+        now = time.monotonic()
+        elapsed = now - self._started
         task = self._bar.tasks[self._task]
         total, fresh = task.total or done, done - self._first
-        measured = elapsed > ESTIMATE_AFTER_SECONDS and fresh > ESTIMATE_AFTER_SHARE * total
-        if self._estimated or not (measured or (fresh and elapsed > ESTIMATE_AT_LATEST)):
+        enough = fresh > ESTIMATE_AFTER_SHARE * total
+        next_burst = self._seen > 0 and now - self._seen_at > 1.0 and elapsed > ESTIMATE_AT_LATEST
+        self._seen, self._seen_at = fresh, now
+        if self._estimated or elapsed < ESTIMATE_AFTER_SECONDS or not (enough or next_burst):
             return
         self._estimated = True
         left = elapsed / fresh * (total - done)
