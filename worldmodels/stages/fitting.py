@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -13,6 +14,33 @@ from worldmodels.run import StageFolder
 from worldmodels.training import FitConfig, Metrics, fit
 
 LOG_EVERY = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStageConfig:
+    """How often a model is fitted.
+
+    Attributes:
+        fit: the fit of the first round.
+        later: the fit of rounds after it, which go on from the weights before.
+    """
+
+    fit: FitConfig
+    later: FitConfig
+
+    def in_round(self, round_: int) -> FitConfig:
+        """The fit of that round, counted from 1."""
+        return self.later if round_ > 1 else self.fit
+
+    def with_steps(self, num_steps: int | None) -> Self:
+        """The same for so many optimizer steps in every round; None changes nothing."""
+        if num_steps is None:
+            return self
+        return replace(
+            self,
+            fit=replace(self.fit, num_steps=num_steps),
+            later=replace(self.later, num_steps=num_steps),
+        )
 
 
 def fit_stage(

@@ -1,6 +1,6 @@
 """Train M on the stored episodes as V sees them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,41 +22,28 @@ from worldmodels.memory.baselines import StayCategorical, StayGaussian
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
 from worldmodels.run import Run, StageFolder
-from worldmodels.stages.fitting import fit_stage
-from worldmodels.training import FitConfig, Metrics, mean_metrics, step_generator
+from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
+from worldmodels.training import Metrics, mean_metrics, step_generator
 from worldmodels.vision import VQVAE, Vision, restore_vision
 
 HORIZONS = (0, 1, 2, 4, 8, 12, 16)
 
 
-@dataclass(frozen=True)
-class MemoryStageConfig:
+@dataclass(frozen=True, kw_only=True)
+class MemoryStageConfig(TrainingStageConfig):
     """How M is trained; what kind it is follows from V.
 
     Attributes:
         num_hidden, num_mixtures, predict_change: see MDNRNNConfig and CodeRNNConfig.
         sequence_length: decisions a training sequence, from a random place of its episode;
             longer than the episodes means whole episodes.
-        later: the fit of rounds after the first, which go on from the weights before.
     """
 
-    fit: FitConfig
-    later: FitConfig
     num_hidden: int = 256
     num_mixtures: int = 5
     predict_change: bool = False
     sequence_length: int = 999
     reward_weight: float = 1.0
-
-    def with_steps(self, num_steps: int | None) -> "MemoryStageConfig":
-        """The same for so many optimizer steps in every round; None changes nothing."""
-        if num_steps is None:
-            return self
-        return replace(
-            self,
-            fit=replace(self.fit, num_steps=num_steps),
-            later=replace(self.later, num_steps=num_steps),
-        )
 
 
 def train_memory(
@@ -80,7 +67,7 @@ def train_memory(
     vision = restore_vision(checkpoint, vision_path, device)
     train, held_out = (_encode(run, vision, part, report).to(device) for part in (False, True))
     memory = _new_or_earlier(run, config, vision, train, round_).to(device)
-    fit = config.later if round_ > 1 else config.fit
+    fit = config.in_round(round_)
     decisions = int(train.mask.sum())
     report.plan(
         f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "

@@ -14,8 +14,8 @@ from worldmodels.encoding import ENCODE_BATCH
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
 from worldmodels.run import Run, StageFolder
-from worldmodels.stages.fitting import fit_stage
-from worldmodels.training import FitConfig, Metrics
+from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
+from worldmodels.training import Metrics
 from worldmodels.vision import (
     VAE,
     VQVAE,
@@ -31,31 +31,18 @@ MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000
 
 
-@dataclass(frozen=True)
-class VisionStageConfig:
+@dataclass(frozen=True, kw_only=True)
+class VisionStageConfig(TrainingStageConfig):
     """How V is trained.
 
     Attributes:
-        later: the fit of rounds after the first, which go on from the weights before.
         frame_stride: every such frame is used; None takes the env's action repeat.
         recent_fraction: part of each batch that comes from the newest round.
     """
 
     model: VisionConfig
-    fit: FitConfig
-    later: FitConfig
     frame_stride: int | None = None
     recent_fraction: float = 0.5
-
-    def with_steps(self, num_steps: int | None) -> "VisionStageConfig":
-        """The same for so many optimizer steps in every round; None changes nothing."""
-        if num_steps is None:
-            return self
-        return replace(
-            self,
-            fit=replace(self.fit, num_steps=num_steps),
-            later=replace(self.later, num_steps=num_steps),
-        )
 
 
 def train_vision(
@@ -75,7 +62,7 @@ def train_vision(
     if work is None:
         report.line(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}
-    fit = config.later if round_ > 1 else config.fit
+    fit = config.in_round(round_)
     stride = config.frame_stride or run.action_repeat
     train = FrameBatches(
         run.store.split(held_out=False),
