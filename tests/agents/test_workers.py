@@ -132,6 +132,8 @@ def test_workers_end_with_their_parent(tmp_path, sent):
         [sys.executable, script, *notes],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         stderr=subprocess.DEVNULL,
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: all(note.exists() and note.read_text() for note in notes), 30)
