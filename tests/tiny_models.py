@@ -5,7 +5,7 @@ import torch
 
 from agents.controller import ControllerConfig
 from agents.rollout import Rollout
-from envs.actions import ActionMap
+from envs.tasks import task_for
 from envs.views import View
 from worldmodels.agent import Agent, Body
 from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
@@ -13,15 +13,7 @@ from worldmodels.vision import VAE, VQVAE, VAEConfig, VQVAEConfig
 from worldmodels.vision.networks import to_unit
 
 # Two outputs, three actions: each action has bounds of its own, and one output feeds two.
-ACTION_MAP = ActionMap(
-    num_outputs=2,
-    discrete=False,
-    source=(0, 1, 1),
-    scale=(1.0, 1.0, -1.0),
-    offset=(0.0, 0.0, 0.0),
-    low=(-1.0, 0.0, 0.0),
-    high=(1.0, 1.0, 1.0),
-)
+ACTION_MAP = task_for("CarRacing-v3").action_maps["pedal"]
 
 
 def frames(count, seed=0, size=(64, 64)):

