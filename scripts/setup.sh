@@ -3,13 +3,14 @@
 #
 #   scripts/setup.sh        what running needs
 #   scripts/setup.sh dev    and what checks and tests need
+#   scripts/setup.sh bench  and the peers that scripts/benchmark.py compares with
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 extra="${1:-}"
 case "$extra" in
-    "" | dev) ;;
-    *) echo "setup.sh: expected no argument or \"dev\", got \"$extra\"" >&2; exit 2 ;;
+    "" | dev | bench) ;;
+    *) echo "setup.sh: expected no argument, \"dev\" or \"bench\", got \"$extra\"" >&2; exit 2 ;;
 esac
 
 if [ ! -x .venv/bin/python ]; then
@@ -28,9 +29,11 @@ if [ ! -x .venv/bin/python ]; then
     "$found" -m venv .venv
 fi
 
-# The stamp says what was installed from which files; "dev" includes the rest.
+# A stamp says what was installed from which files; "dev" and "bench" include what running needs.
 wanted="$(pwd) $(cat pyproject.toml scripts/constraints.txt | cksum)"
-for stamp in ".venv/.installed-${extra:-run}" .venv/.installed-dev; do
+stamps=".venv/.installed-${extra:-run}"
+[ -n "$extra" ] || stamps="$stamps .venv/.installed-dev .venv/.installed-bench"
+for stamp in $stamps; do
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         exit 0
     fi

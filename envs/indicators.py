@@ -1,0 +1,95 @@
+"""The strip below the stock playfield: score, speed, wheels, steering and turning."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import pygame
+from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
+from jaxtyping import Float32, UInt8
+from numpy.typing import NDArray
+
+from envs.camera import PLAYFIELD_HEIGHT, Color, arriving
+
+_ROWS, _COLUMNS = 12, 96
+_PLACE, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
+_TEXT_COLUMNS = 12  # of the frame, 125 of the window: the score's own
+_TEXT_CENTRE = (60, 50)  # window pixels in the strip
+_FONT_SIZE = 42
+
+# Source: gymnasium's CarRacing._render_indicators. Speed and four wheels stand, one place wide;
+# steering and turning lie, two lines high, and grow to either side. Its polygons include their
+# last pixels.
+_WHITE, _BLUE, _VIOLET = (255, 255, 255), (0, 0, 255), (51, 0, 255)
+_STANDING: tuple[tuple[int, Color], ...] = (
+    (5, _WHITE),
+    (7, _BLUE),
+    (8, _BLUE),
+    (9, _VIOLET),
+    (10, _VIOLET),
+)
+_LYING: tuple[tuple[int, Color], ...] = ((20, (0, 255, 0)), (30, (255, 0, 0)))
+_FOOT = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
+_SCALES = np.array([0.02, 0.01, 0.01, 0.01, 0.01]) * _LINE
+_LYING_SCALES = np.array([-10.0, -0.8]) * _PLACE
+_SMALLEST = 1e-4  # what is below is not drawn
+
+
+def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None:
+    """Draw the strip for `env` as it stands now, in place."""
+    car: Any = env.car
+    wheels = car.wheels
+    values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
+    turning = np.array([wheels[0].joint.angle, car.hull.angularVelocity])
+    tops = (_FOOT - values * _SCALES).astype(int)
+    ends = (_LYING_STARTS + turning * _LYING_SCALES).astype(int)
+    rows = _shares(np.minimum(tops, _FOOT), np.maximum(tops, _FOOT) + 1, _ROW_EDGES)
+    rows[np.abs(values) <= _SMALLEST] = 0
+    columns = _shares(
+        np.minimum(ends, _LYING_STARTS), np.maximum(ends, _LYING_STARTS) + 1, _COLUMN_EDGES
+    )
+    columns[np.abs(turning) <= _SMALLEST] = 0
+    standing = rows.T @ _STANDING_LIGHT
+    lying = (_LYING_ROWS * columns[:, None]).transpose(1, 2, 0) @ _LYING_COLORS
+    strip[:] = np.minimum(standing.reshape(_ROWS, _COLUMNS, 3) + lying + 0.5, 255)
+    # After the bars, as a negative score could reach them.
+    strip[:, :_TEXT_COLUMNS] = _score(f"{env.reward:04.0f}")
+
+
+def _shares(
+    starts: NDArray[Any], ends: NDArray[Any], edges: NDArray[Any]
+) -> Float32[np.ndarray, "bar pixel"]:
+    """How much of each pixel lies between start and end, 0 to 1; all in window pixels."""
+    inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
+    return (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
+
+
+_ROW_EDGES = np.arange(_ROWS + 1) * ((WINDOW_H - PLAYFIELD_HEIGHT) / _ROWS)
+_COLUMN_EDGES = np.arange(_COLUMNS + 1) * (WINDOW_W / _COLUMNS)
+_STANDING_STARTS = np.array([place for place, _ in _STANDING]) * _PLACE
+_LYING_STARTS = np.array([place for place, _ in _LYING]) * _PLACE
+_STANDING_LIGHT = (
+    _shares(_STANDING_STARTS, _STANDING_STARTS + _PLACE, _COLUMN_EDGES)[:, :, None]
+    * np.array([arriving(color) for _, color in _STANDING], np.float32)[:, None]
+).reshape(len(_STANDING), -1)
+_LYING_COLORS = np.array([arriving(color) for _, color in _LYING], np.float32)
+_LYING_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
+_LYING_ROWS = _shares(_LYING_TOP, _LYING_TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
+
+
+@lru_cache(maxsize=2048)
+def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
+    """The score, white on black: 60 us to draw, and an episode shows few different ones."""
+    if not pygame.font.get_init():
+        pygame.font.init()
+    image = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE).render(
+        text, True, _WHITE, (0, 0, 0)
+    )
+    window = pygame.Surface((_TEXT_COLUMNS * WINDOW_W // _COLUMNS, WINDOW_H - PLAYFIELD_HEIGHT))
+    window.blit(image, image.get_rect(center=_TEXT_CENTRE))
+    pixels = pygame.surfarray.array3d(window).transpose(1, 0, 2)
+    small = cv2.resize(pixels, (_TEXT_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA)
+    return np.maximum(small, 2) - 2  # what smoothscale's rounding loses

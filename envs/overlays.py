@@ -1,0 +1,101 @@
+"""Rectangles drawn over CarRacing's pictures, as if the environment had drawn them itself."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from gymnasium.envs.box2d.car_racing import STATE_H, STATE_W
+from jaxtyping import Float32, Float64, UInt8
+
+from envs.camera import Color
+from envs.views import View
+
+
+class WindowRectangle(NamedTuple):
+    """A part of CarRacing's window, in fractions of its width and height from the top left."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def blend(
+    picture: UInt8[np.ndarray, "height width 3"],
+    rectangles: tuple[WindowRectangle, ...],
+    color: Color,
+    *,
+    view: View | None = None,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A copy with the rectangles in `color`; a pixel covered in part takes that part of it.
+
+    The picture shows the whole window or, given a `view`, the stock frame through that view.
+    `color` is the one that arrives in pictures, see `envs.camera.arriving`.
+    """
+    blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, and 32 into C order
+    height, width, _ = picture.shape
+    for patch in _patches(rectangles, color, height, width, view):
+        pixels = blended[patch.rows, patch.columns]
+        pixels[...] = pixels * patch.keep + patch.add
+    return blended
+
+
+class _Patch(NamedTuple):
+    """Pixels that a rectangle touches, and what becomes of them: pixels * keep + add."""
+
+    rows: slice
+    columns: slice
+    keep: Float32[np.ndarray, "rows columns 3"]
+    add: Float32[np.ndarray, "rows columns 3"]
+
+
+# The first second's 50 zooms come again in every episode; in two sizes if one also renders.
+@lru_cache(maxsize=256)
+def _patches(
+    rectangles: tuple[WindowRectangle, ...],
+    color: Color,
+    height: int,
+    width: int,
+    view: View | None,
+) -> list[_Patch]:
+    patches = []
+    for rectangle in rectangles:
+        if view is None:
+            cover = _cover(rectangle, height, width)
+        else:
+            # By way of the stock frame, where an edge's place within a pixel is lost: straight
+            # to the small pixels, bars would be 0.5 levels off in the mean.
+            first, last = view.rows or (0, STATE_H)
+            frame = _cover(rectangle, STATE_H, STATE_W)[first:last]
+            cover = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        rows, columns = _span(cover.sum(axis=1)), _span(cover.sum(axis=0))
+        # Written out for all channels: 2.2 us a bar, 3.8 when numpy has to broadcast.
+        cover = np.repeat(cover[rows, columns, None], 3, axis=2)
+        add = cover * np.array(color) + 0.5  # the half rounds: writing to uint8 cuts off
+        patches.append(_Patch(rows, columns, 1 - cover, add.astype(np.float32)))
+    return patches
+
+
+def _cover(
+    rectangle: WindowRectangle, height: int, width: int
+) -> Float32[np.ndarray, "{height} {width}"]:
+    """How much of each pixel a rectangle covers, in a picture of the whole window."""
+    left, top, right, bottom = rectangle
+    down = _overlap(top * height, bottom * height, height)
+    across = _overlap(left * width, right * width, width)
+    return np.outer(down, across).astype(np.float32)
+
+
+def _overlap(first: float, last: float, length: int) -> Float64[np.ndarray, "{length}"]:
+    """How much of each of `length` pixels in a line lies between `first` and `last`, in pixels."""
+    pixels = np.arange(length)
+    return np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
+
+
+def _span(cover: Float32[np.ndarray, "length"]) -> slice:
+    """From the first number that is not zero to the last."""
+    where = np.flatnonzero(cover)
+    return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0)

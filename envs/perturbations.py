@@ -1,0 +1,217 @@
+"""CarRacing as an agent has not seen it: other colours, bars at the border, a red blob.
+
+Only the pictures change; physics, tracks, rewards and ends stay. For Gymnasium's
+`CarRacing-v3` and `worldmodels/CarRacing-v3` alike.
+
+Source: Tang, Nguyen & Ha, arXiv 2003.08165, and the environments published with it.
+Differs: theirs build on CarRacing-v0, whose camera turns with the car's velocity; v3's turns
+with its hull, so that the blob stands still in the picture even when the car slides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
+
+from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, arriving, zoom_at
+from envs.overlays import WindowRectangle, blend
+from envs.views import View
+
+_PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # of the window's height, above the indicators
+# What becomes of the stock frame in each view of CarRacing.
+_VIEWS = {"stock": None, "paper": View(rows=(0, 84), size=64)}
+
+
+class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
+    """A wrapper that sits around CarRacing before anything cuts or resizes its frames.
+
+    Raises:
+        TypeError: not CarRacing, or its observations have been changed.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        car_racing = env.unwrapped
+        if not isinstance(car_racing, CarRacing):
+            raise TypeError(f"expected CarRacing to perturb, got {env}")
+        self._car_racing = car_racing
+        view = getattr(car_racing, "view", "stock")
+        changed = env.observation_space != car_racing.observation_space
+        if changed or view not in _VIEWS:
+            raise TypeError(
+                f"expected observations as CarRacing draws them, "
+                f"{car_racing.observation_space.shape} in a view among {sorted(_VIEWS)}, "
+                f"got {env.observation_space.shape} in the view {view!r}: "
+                "perturb first, then wrap in ViewObservation"
+            )
+        if env.render_mode not in (None, *car_racing.metadata["render_modes"]):
+            raise TypeError(
+                f"expected a render mode among {car_racing.metadata['render_modes']}, "
+                f"got {env.render_mode!r}: perturb first, then collect the pictures"
+            )
+        self._view = _VIEWS[view]
+
+
+class ColorPerturbation(_Perturbation):
+    """Every reset makes lane and grass lighter or darker, each by its own random amount.
+
+    Both amounts are uniform in [-0.2, 0.2] of full scale and added to red, green and blue
+    alike; `info["color_shift"]` of reset is (lane, grass). They come from a generator of
+    their own, made from reset's seed; a reset without a seed goes on with it. Tracks stay
+    those of the seed.
+
+    Source: the environments of arXiv 2003.08165. There too, the lighter squares of the grass
+    and the curbs keep their colours, lane tiles stay by 0, 1 or 2 hundredths lighter than the
+    lane's colour, and a touched tile takes that colour. Differs: theirs draw from numpy's
+    global generator.
+
+    Raises:
+        TypeError: not CarRacing, or its observations have been changed.
+        ValueError: the environment draws its own colours.
+    """
+
+    LARGEST_SHIFT = 0.2
+    LANE_COLOR = (102, 102, 102)
+    GRASS_COLOR = (102, 204, 102)
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        """Wrap a CarRacing with `domain_randomize=False`, directly."""
+        super().__init__(env)
+        if self._car_racing.domain_randomize:
+            raise ValueError(
+                "expected CarRacing with domain_randomize=False, got domain_randomize=True, "
+                "which draws other colours over the perturbed ones"
+            )
+        self._rng = np.random.default_rng()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Draw new colours, then reset; info also has "color_shift": (lane, grass)."""
+        if seed is not None:
+            # The key keeps this generator apart from the environment's own of the same seed.
+            sequence = np.random.SeedSequence(seed, spawn_key=tuple(b"color"))
+            self._rng = np.random.default_rng(sequence)
+        largest = self.LARGEST_SHIFT
+        lane, grass = (float(shift) for shift in self._rng.uniform(-largest, largest, size=2))
+        self._car_racing.road_color = _shifted(self.LANE_COLOR, lane)
+        self._car_racing.bg_color = _shifted(self.GRASS_COLOR, grass)
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, {**info, "color_shift": (lane, grass)}
+
+
+def _shifted(color: Color, shift: float) -> np.ndarray:
+    """`color` with `shift` of full scale added, integers as CarRacing has them."""
+    return np.rint(np.array(color) + 255 * shift).astype(int)
+
+
+class _Overlay(_Perturbation):
+    """Rectangles drawn over observations and over `render()`'s pictures.
+
+    With `render_mode="human"` the window on the screen stays as it is.
+    """
+
+    COLOR: Color
+
+    def rectangles(self) -> tuple[WindowRectangle, ...]:
+        """What is to be drawn now."""
+        raise NotImplementedError
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """As the environment's."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._drawn_on(observation, self._view), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment's."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation = self._drawn_on(observation, self._view)
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """As the environment's."""
+        picture = self.env.render()
+        if self.render_mode == "rgb_array" and isinstance(picture, np.ndarray):
+            return self._drawn_on(picture, None)
+        if self.render_mode == "state_pixels" and isinstance(picture, np.ndarray):
+            return self._drawn_on(picture, self._view)
+        return picture
+
+    def _drawn_on(self, picture: np.ndarray, view: View | None) -> np.ndarray:
+        return blend(picture, self.rectangles(), self.COLOR, view=view)
+
+
+class BarsPerturbation(_Overlay):
+    """A black bar at the left and the right border, from the top down to the indicators.
+
+    Source: the environments of arXiv 2003.08165: 3/40 of the window's width each.
+
+    Raises:
+        TypeError: not CarRacing, or its observations have been changed.
+    """
+
+    COLOR = arriving((0, 0, 0))
+    WIDTH = 3 / 40
+    RECTANGLES = (
+        WindowRectangle(0.0, 0.0, WIDTH, _PLAYFIELD_PART),
+        WindowRectangle(1.0 - WIDTH, 0.0, 1.0, _PLAYFIELD_PART),
+    )
+
+    def rectangles(self) -> tuple[WindowRectangle, ...]:
+        """Both bars."""
+        return self.RECTANGLES
+
+
+class BlobPerturbation(_Overlay):
+    """A red square ahead of the car and to its right, that goes and turns with it.
+
+    Source: the environments of arXiv 2003.08165: 8 x 8 world units, its near left corner 20
+    to the right and 10 ahead of the hull's rear right corner, (1, -2.4).
+
+    Raises:
+        TypeError: not CarRacing, or its observations have been changed.
+    """
+
+    COLOR = arriving((204, 0, 0))
+    NEAR_LEFT = (1.0 + 20, -2.4 + 10)  # to the right and ahead of the hull's origin
+    SIDE = 8.0
+
+    def rectangles(self) -> tuple[WindowRectangle, ...]:
+        """The square, as large as the camera's zoom shows it."""
+        zoom = zoom_at(self._car_racing.t)
+        left, near = self.NEAR_LEFT
+        square = WindowRectangle(
+            left=(CAR_X + left * zoom) / WINDOW_W,
+            top=(CAR_Y - (near + self.SIDE) * zoom) / WINDOW_H,
+            right=(CAR_X + (left + self.SIDE) * zoom) / WINDOW_W,
+            bottom=(CAR_Y - near * zoom) / WINDOW_H,
+        )
+        return (square,)
+
+
+PERTURBATIONS: Mapping[str, type[_Perturbation]] = {
+    "color": ColorPerturbation,
+    "bars": BarsPerturbation,
+    "blob": BlobPerturbation,
+}
+
+
+def perturb(env: gym.Env[Any, Any], name: str) -> gym.Env[Any, Any]:
+    """`env` with the perturbation of that name, one of `PERTURBATIONS`.
+
+    Perturbations can be nested, but sit inside of whatever cuts, resizes or stacks frames.
+
+    Raises:
+        ValueError: no such name, or colours for an environment that draws its own.
+        TypeError: not CarRacing, or its observations have been changed.
+    """
+    if name not in PERTURBATIONS:
+        raise ValueError(f"expected a perturbation among {sorted(PERTURBATIONS)}, got {name!r}")
+    return PERTURBATIONS[name](env)
