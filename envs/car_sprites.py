@@ -33,6 +33,7 @@ from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, arriving, zoo
 
 # Between two kept pictures a wheel's end moves by 0.35 window pixels, its mark by at most 1.1, of
 # the 8 to 10 in a pixel of the stock frame. Steps half as wide change no figure by 0.01 levels.
+# From afar they are wider, by the cube of the zoom, so that first seconds repeat themselves soon.
 _STEERING_STEPS = 25  # a radian
 _ROLLING_STEPS = 48  # a turn
 # Drawn in this part of the stock picture: it borders on whole pixels of 64x64, too.
@@ -45,7 +46,13 @@ _HULLS = [
     np.array([complex(x, y) for x, y in polygon])
     for polygon in (HULL_POLY1, HULL_POLY2, HULL_POLY3, HULL_POLY4)
 ]
-_SQUARE = ((-1, 1), (1, 1), (1, -1), (-1, -1))
+_WHEEL = np.array(
+    [complex(x * WHEEL_W, y * WHEEL_R) for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))]
+)
+_STEPS = [  # a radian and a turn, at each of the first second's zooms
+    (max(_STEERING_STEPS * share, 1.0), max(round(_ROLLING_STEPS * share), 1))
+    for share in ((zoom_at(moment / FPS) / zoom_at(1.0)) ** 3 for moment in range(FPS + 1))
+]
 
 # Red, green and blue times the share of a pixel that is covered, and less that share. Added up
 # over the car's parts, one of them with a 1 more, the last is what still shines through.
@@ -67,7 +74,7 @@ class CarSprites:
         self._patch = _patch(camera)
         self._hull = lru_cache(maxsize=256)(self._draw_hull)
         # 21 angles x 48 for either front wheel, 48 for either rear one: 2,112 after the zoom.
-        self._wheel = lru_cache(maxsize=1 << 14)(self._draw_wheel)
+        self._wheel = lru_cache(maxsize=1 << 15)(self._draw_wheel)
 
     def draw(
         self,
@@ -77,20 +84,24 @@ class CarSprites:
     ) -> None:
         """Draw `car` into a frame, in place, `seconds` after the episode began."""
         moment = min(round(seconds * FPS), FPS)  # from the first second on, all look the same
+        a_radian, a_turn = _STEPS[moment]
+        per_radian = a_turn / math.tau
         front_left, front_right, rear_left, rear_right = car.wheels
-        angle = round(front_left.joint.angle * _STEERING_STEPS)
+        angle = round(front_left.joint.angle * a_radian)
         # They overlap nowhere: what the hull hides of a wheel is not in the wheel's sprite.
-        sprite = self._hull(moment) + self._wheel(moment, 0, angle, _rolled(front_left.phase))
-        sprite += self._wheel(moment, 1, angle, _rolled(front_right.phase))
-        sprite += self._wheel(moment, 2, 0, _rolled(rear_left.phase))
-        sprite += self._wheel(moment, 3, 0, _rolled(rear_right.phase))
+        sprite = self._hull(moment) + self._wheel(
+            moment, 0, angle, round(front_left.phase * per_radian) % a_turn
+        )
+        sprite += self._wheel(moment, 1, angle, round(front_right.phase * per_radian) % a_turn)
+        sprite += self._wheel(moment, 2, 0, round(rear_left.phase * per_radian) % a_turn)
+        sprite += self._wheel(moment, 3, 0, round(rear_right.phase * per_radian) % a_turn)
         patch = frame[self._patch]
         behind = patch * sprite[..., 3:]
         np.add(behind, sprite[..., :3], out=patch, casting="unsafe")
 
     def _draw_hull(self, moment: int) -> Sprite:
-        canvas = _Canvas(zoom_at(moment / FPS))
-        for polygon in _HULLS:
+        canvas = _Canvas()
+        for polygon in _hull_points(moment):
             canvas.fill(polygon, _HULL_COLOR)
         sprite = canvas.sprite(self.camera)
         sprite[..., :3] += 0.5  # so that the cast to bytes rounds
@@ -102,50 +113,43 @@ class CarSprites:
 
         Source: gymnasium's Car.draw.
         """
-        canvas = _Canvas(zoom_at(moment / FPS))
-        turned = np.exp(1j * angle / _STEERING_STEPS)
+        a_radian, a_turn = _STEPS[moment]
+        canvas = _Canvas()
+        turned = np.exp(1j * angle / a_radian)
         centre = complex(*WHEELPOS[wheel])
-        outline = np.array([complex(x * WHEEL_W, y * WHEEL_R) for x, y in _SQUARE])
-        canvas.fill(centre + turned * outline, WHEEL_COLOR)
-        phase = rolled * math.tau / _ROLLING_STEPS
-        ends = phase, phase + 1.2
+        canvas.fill(_points(centre + turned * _WHEEL, moment), WHEEL_COLOR)
+        ends = rolled * math.tau / a_turn, rolled * math.tau / a_turn + 1.2
         # The mark's ends stop at the rim when they go underneath; once both are, it is hidden.
         top, bottom = (
             math.copysign(1.0, math.cos(end)) if math.sin(end) > 0 else math.cos(end)
             for end in ends
         )
         if any(math.sin(end) <= 0 for end in ends):
-            mark = outline.real + 1j * WHEEL_R * np.array([top, top, bottom, bottom])
-            canvas.fill(centre + turned * mark, _MARK_COLOR)
-        for polygon in _HULLS:
+            mark = _WHEEL.real + 1j * WHEEL_R * np.array([top, top, bottom, bottom])
+            canvas.fill(_points(centre + turned * mark, moment), _MARK_COLOR)
+        for polygon in _hull_points(moment):
             canvas.erase(polygon)
         return canvas.sprite(self.camera)
 
 
-def _rolled(phase: float) -> int:
-    return round(phase * (_ROLLING_STEPS / math.tau)) % _ROLLING_STEPS
-
-
 class _Canvas:
-    """Polygons, x + iy in the car's own units, drawn as finely as the stock window."""
+    """Where which colour is, drawn as finely as the stock window."""
 
-    def __init__(self, zoom: float) -> None:
-        self._zoom = zoom
+    def __init__(self) -> None:
         rows, columns = _BLOCK
         self._size = columns.stop - columns.start, rows.stop - rows.start
         self._colors: list[Color] = []
-        # Which colour is where, from 1 on: one byte a pixel takes a third of drawing four floats.
+        # From 1 on: one byte a pixel takes a third of drawing four floats.
         self._indices = np.zeros((self._size[1] * _DETAIL, self._size[0] * _DETAIL), np.uint8)
-        self._corner = np.array([columns.start, rows.start])
-        self._scale = np.array([STOCK_CAMERA.x_scale, STOCK_CAMERA.y_scale])
 
-    def fill(self, polygon: NDArray[np.complex128], color: Color) -> None:
+    def fill(self, points: NDArray[np.int32], color: Color) -> None:
         if color not in self._colors:
             self._colors.append(color)
-        self._fill(polygon, 1 + self._colors.index(color))
+        index = 1 + self._colors.index(color)
+        cv2.fillConvexPoly(self._indices, points, index, cv2.LINE_8, _SHIFT)
 
-    def erase(self, polygon: NDArray[np.complex128]) -> None:
-        self._fill(polygon, 0)
+    def erase(self, points: NDArray[np.int32]) -> None:
+        cv2.fillConvexPoly(self._indices, points, 0, cv2.LINE_8, _SHIFT)
 
     def sprite(self, camera: Camera) -> Sprite:
         """What `camera` sees, which gets the stock camera's picture area-resized."""
@@ -153,7 +157,7 @@ class _Canvas:
         rows, columns = (side.stop - side.start for side in block)
         sprite = np.zeros((rows, columns, 4), np.float32)
         for index, color in enumerate(self._colors, start=1):
-            covered = (self._indices == index).astype(np.uint8) * 255
+            covered = cv2.compare(self._indices, index, cv2.CMP_EQ)  # 255 where true
             covered = cv2.resize(covered, self._size, interpolation=cv2.INTER_AREA)
             covered = cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA)
             sprite += covered[..., None] * (np.array([*color, -1], np.float32) / 255)
@@ -163,12 +167,20 @@ class _Canvas:
         )
         return sprite[tuple(inside)].copy()
 
-    def _fill(self, polygon: NDArray[np.complex128], index: int) -> None:
-        window = (CAR_X, CAR_Y) + SIZE * self._zoom * np.stack([polygon.real, -polygon.imag], 1)
-        # cv2 counts from pixel centres.
-        points = (window * self._scale - self._corner) * _DETAIL - 0.5
-        points = np.rint(points * (1 << _SHIFT)).astype(np.int32)
-        cv2.fillConvexPoly(self._indices, points, index, cv2.LINE_8, _SHIFT)
+
+@lru_cache(maxsize=FPS + 1)
+def _hull_points(moment: int) -> list[NDArray[np.int32]]:
+    return [_points(polygon, moment) for polygon in _HULLS]
+
+
+def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.int32]:
+    """A polygon, x + iy in the car's own units, as cv2's fixed-point one on a canvas."""
+    ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
+    window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * zoom_at(moment / FPS))
+    rows, columns = _BLOCK
+    stock = window * (STOCK_CAMERA.x_scale, STOCK_CAMERA.y_scale) - (columns.start, rows.start)
+    # cv2 counts from pixel centres.
+    return np.rint((stock * _DETAIL - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
 
 def _block(camera: Camera) -> tuple[slice, slice]:

@@ -3,7 +3,7 @@
 A policy that sees either should drive equally well. This one imitates the scripted driver,
 which reads the track; it is a measuring tool and never meets the training of an agent:
 
-    python -m tests.pixel_policy          # about 20 minutes on two cores
+    python -m tests.pixel_policy          # about 15 minutes on two cores
 
 trains it on the fast pictures, drives the same 100 tracks on fast and on stock ones, and
 writes docs/results/pixel-policy.json.
@@ -16,7 +16,9 @@ import functools
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -65,24 +67,18 @@ class PixelPolicy(RepeatingPolicy):
         super().__init__(make_env(DEFAULT_ENV_ID).action_space, "pixels", ACTION_REPEAT)
         self.net = net
         self._history: list[Frames] = []
-        self._starting = np.zeros(0, dtype=bool)
 
     def begin(self, starting: EnvMask) -> None:
-        if len(starting) != len(self._starting) or starting.all():
+        if starting.all():
             self._history = []
-        self._starting = starting.copy()
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
-        self._remember(frames, reset_mask)
-        return super().act(frames, reset_mask)
-
-    def _remember(self, frames: Frames, reset_mask: EnvMask | None) -> None:
         if not self._history:
-            self._history = [frames] * (max(AGES) + 1)
-        if reset_mask is not None and reset_mask.any():
-            for past in self._history:
-                past[reset_mask] = frames[reset_mask]
+            self._history = [frames.copy() for _ in range(max(AGES) + 1)]
+        for past in self._history if reset_mask is not None else ():
+            past[reset_mask] = frames[reset_mask]
         self._history = [frames.copy(), *self._history[:-1]]
+        return super().act(frames, reset_mask)
 
     def stacked(self) -> np.ndarray:
         """What the net sees now, uint8 (B, 64, 64, 6)."""
@@ -147,7 +143,7 @@ def drive_and_label(job: tuple[bytes, list[int], float]) -> tuple[np.ndarray, np
     return np.concatenate(seen), np.concatenate(labels)
 
 
-def train(rounds: int, report: functools.partial[None]) -> PixelNet:
+def train(rounds: int, report: Callable[[str], object]) -> PixelNet:
     """DAgger (arXiv 1011.0686): the net drives more and more, the driver labels all of it."""
     torch.manual_seed(0)
     net = PixelNet()
@@ -157,9 +153,7 @@ def train(rounds: int, report: functools.partial[None]) -> PixelNet:
         for index in range(rounds):
             share = 0.0 if index == 0 else min(0.5 + 0.1 * index, 0.95)
             first = 500_000 + 16 * index
-            jobs = [
-                (to_bytes(net), list(range(at, at + 8)), share) for at in (first, first + 8)
-            ]
+            jobs = [(to_bytes(net), list(range(at, at + 8)), share) for at in (first, first + 8)]
             for frames, actions in workers.map(drive_and_label, jobs):
                 seen.append(torch.from_numpy(frames))
                 labels.append(torch.from_numpy(actions))
@@ -168,7 +162,9 @@ def train(rounds: int, report: functools.partial[None]) -> PixelNet:
             steps = 4000 if last else 1000
             for step in range(steps):
                 if last:
-                    optimizer.param_groups[0]["lr"] = 1e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+                    optimizer.param_groups[0]["lr"] = (
+                        1e-3 * (1 + math.cos(math.pi * step / steps)) / 2
+                    )
                 rows = torch.randint(len(x), (128,))
                 loss = nn.functional.smooth_l1_loss(net(x[rows]), y[rows], beta=0.2)
                 optimizer.zero_grad()
@@ -178,7 +174,7 @@ def train(rounds: int, report: functools.partial[None]) -> PixelNet:
     return net
 
 
-def compare(net: PixelNet, episodes: int) -> dict[str, object]:
+def compare(net: PixelNet, episodes: int) -> dict[str, Any]:
     """Scores on the same tracks in both drawings, and the interval of their mean difference."""
     factory = functools.partial(from_bytes, to_bytes(net))
     with Workers(2) as workers:
@@ -196,8 +192,8 @@ def compare(net: PixelNet, episodes: int) -> dict[str, object]:
         "first_seed": fast.seeds[0],
         "fast": {"mean": fast.mean, "std": fast.std, "returns": fast.returns},
         "stock": {"mean": stock.mean, "std": stock.std, "returns": stock.returns},
-        "mean_difference": difference.mean(),
-        "interval_95": [difference.mean() - half, difference.mean() + half],
+        "mean_difference": float(difference.mean()),
+        "interval_95": [float(difference.mean() - half), float(difference.mean() + half)],
     }
 
 
@@ -211,8 +207,11 @@ def main() -> None:
     net = train(arguments.rounds, functools.partial(print, flush=True))
     result = compare(net, arguments.episodes)
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
-    print({name: value for name, value in result.items() if name not in ("fast", "stock")})
-    print({name: result[name]["mean"] for name in ("fast", "stock")})
+    fast, stock = result["fast"], result["stock"]
+    low, high = result["interval_95"]
+    for name, scores in (("fast", fast), ("stock", stock)):
+        print(f"{name} {scores['mean']:.1f} ± {scores['std']:.1f}")
+    print(f"difference {result['mean_difference']:.1f}, 95 % interval {low:.1f} to {high:.1f}")
 
 
 if __name__ == "__main__":
