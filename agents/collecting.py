@@ -12,7 +12,7 @@ import gymnasium as gym
 from agents.policy import Policy
 from agents.rollout import EpisodeScore, Rollout, play
 from agents.workers import CHUNK, Workers, chunks
-from envs.tasks import make_env
+from envs.make import make_env
 
 
 @dataclass(frozen=True)

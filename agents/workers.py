@@ -8,9 +8,6 @@ parent's later training 2-3x.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,14 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import TypeVar
 
+from envs.processes import WorkerDiedError, prepare_worker
+
 CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class WorkerDiedError(RuntimeError):
-    """A worker process ended without an answer: killed, out of memory, or crashed."""
 
 
 class Workers:
@@ -126,22 +121,7 @@ def _start_executor(num_workers: int) -> ProcessPoolExecutor:
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["SDL_VIDEODRIVER"] = "dummy"
-    # Read when a library is loaded; torch is, here, and set_num_threads serves where a script
-    # had loaded it before.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import cv2
+    prepare_worker()
     import torch
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # only ever called in a worker
-    parent.join()
-    os._exit(1)
+    torch.set_num_threads(1)  # OMP_NUM_THREADS does not serve where a script had loaded torch

@@ -1,7 +1,8 @@
 """What is acted in: Gymnasium environments as small pictures, and what is known about each.
 
 Importing this package registers `worldmodels/CarRacing-v3`. Reading order: `actions`,
-`views`, `tasks`, then `car_racing` with its `renderer`.
+`views`, `tasks`, `make`; then `car_racing` with its `renderer`; then, for many environments at
+once, `vector`, `vector_share` and `processes`.
 """
 
 import os

@@ -157,7 +157,7 @@ class _Canvas:
         rows, columns = (side.stop - side.start for side in block)
         sprite = np.zeros((rows, columns, 4), np.float32)
         for index, color in enumerate(self._colors, start=1):
-            covered = cv2.compare(self._indices, index, cv2.CMP_EQ)  # 255 where true
+            covered = (self._indices == index).view(np.uint8) * np.uint8(255)
             covered = cv2.resize(covered, self._size, interpolation=cv2.INTER_AREA)
             covered = cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA)
             sprite += covered[..., None] * (np.array([*color, -1], np.float32) / 255)

@@ -1,4 +1,4 @@
-"""What is known about each environment, and how to make one; the one place with special cases.
+"""What is known about each environment; the one place with special cases.
 
 Any Gymnasium id works without an entry here. What a new environment may need (its view, its
 action maps, what to explore with) is one more `Task` below.
@@ -6,19 +6,16 @@ action maps, what to explore with) is one more `Task` below.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from envs.actions import ActionMap, action_size
-from envs.views import View, ViewObservation, has_pixels
+from envs.actions import ActionMap
+from envs.views import View
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ _CAR_STYLES = (
     ExplorationStyle("standing", (0.0, -2.0), 0.7),
 )
 DEFAULT_ENV_ID = "worldmodels/CarRacing-v3"
-_CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
+CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 
 
 def task_for(env_id: str) -> Task:
@@ -135,7 +132,7 @@ def task_for(env_id: str) -> Task:
         gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
         UnsupportedActionSpace: actions are neither a 1-D Box with finite bounds nor Discrete.
     """
-    if env_id in _CAR_RACING_IDS:
+    if env_id in CAR_RACING_IDS:
         return Task(
             env_id=env_id,
             stock_id="CarRacing-v3",
@@ -195,63 +192,3 @@ def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
         for name, limit in zip(pair, (action_map.low, action_map.high), strict=True):
             keys[name] = tuple(limit[dimension] * hot for hot in one_hot[dimension])
     return keys
-
-
-def make_env(
-    env_id: str, *, render_mode: str | None = None, max_episode_steps: int | None = None
-) -> gym.Env[Any, Any]:
-    """One environment whose observations are the task's frames, uint8 (size, size, 3).
-
-    Pixel observations are used as they are; anything else is drawn, through Gymnasium's
-    render wrapper. With `render_mode="rgb_array"`, `render()` gives the large picture.
-    `max_episode_steps` None keeps the registered limit.
-
-    Raises:
-        gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: actions are neither a 1-D Box nor Discrete.
-        gymnasium.error.UnsupportedMode: no pixels to observe, or a window was asked for
-            while the observations have to be drawn.
-    """
-    _draw_without_display()
-    env = gym.make(env_id, render_mode=render_mode, max_episode_steps=max_episode_steps)
-    try:
-        action_size(env.action_space)  # refuse before anything is drawn
-        if not has_pixels(env.observation_space):
-            _check_can_draw(env, render_mode)
-            if render_mode is None:
-                env.close()
-                env = gym.make(env_id, render_mode="rgb_array", max_episode_steps=max_episode_steps)
-            env = gym.wrappers.AddRenderObservation(env, render_only=True)
-        view = _view_of(env_id)
-        if env.observation_space.shape == (view.size, view.size, 3):
-            return env
-        return ViewObservation(env, view)
-    except BaseException:
-        env.close()
-        raise
-
-
-def _view_of(env_id: str) -> View:
-    """The view alone: `task_for` would make the environment once more."""
-    return task_for(env_id).view if env_id in _CAR_RACING_IDS else View()
-
-
-def _check_can_draw(env: gym.Env[Any, Any], render_mode: str | None) -> None:
-    name = env.spec.id if env.spec is not None else str(env)
-    if "rgb_array" not in env.metadata.get("render_modes", ()):
-        raise gym.error.UnsupportedMode(
-            f"expected {name} to observe or to draw pixels, got observations "
-            f"{env.observation_space} and render modes {env.metadata.get('render_modes')}"
-        )
-    if render_mode not in (None, "rgb_array"):
-        raise gym.error.UnsupportedMode(
-            f'expected render_mode None or "rgb_array" for {name}, whose frames are drawn for '
-            f'the agent, got {render_mode!r}: record a video with "rgb_array" instead'
-        )
-
-
-def _draw_without_display() -> None:
-    """Keep SDL from looking for a screen on a server; a display, or a choice made, stays."""
-    has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    if sys.platform.startswith("linux") and not has_display:
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

@@ -1,10 +1,10 @@
-"""How far the fast CarRacing's pictures are from Gymnasium's own, while the scripted driver drives.
+"""How far the fast CarRacing's pictures are from Gymnasium's own while the scripted driver drives.
 
     python scripts/compare_pictures.py
 
-writes docs/results/pictures.json, mean absolute differences in levels of 255 after the first second
-and within it, indicators left out; and docs/car_racing.png: stock, ours and eight times the difference
-for the paper's view, then for the stock one.
+writes docs/results/pictures.json, mean absolute differences in levels of 255, after the first
+second and within it, indicators left out; and docs/car_racing.png: stock, ours and eight times
+the difference, for the paper's view and then for the stock one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import worldmodels
-from envs.tasks import make_env
+from envs.make import make_env
 from tests.command import wm, wm_json
 
 KINDS = {"continuous": [], "quantized": ["--quantized"]}

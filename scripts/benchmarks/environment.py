@@ -31,7 +31,8 @@ from envs.tasks import DEFAULT_ENV_ID
 
 STOCK_ID = "CarRacing-v3"
 EPISODE = 1000  # env steps
-WARM_UP = 1500  # env steps that are not counted: caches fill, processes start
+WARM_UP = 3  # episodes that are not counted: caches fill, processes start
+VECTOR_SIZE = 64  # environments in lockstep: a population
 COPIES = 8  # environments whose memory is weighed
 STATM = Path("/proc/self/statm")  # Linux: pages in memory are its second number
 LOW, HIGH = np.array([-1.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])
@@ -52,14 +53,17 @@ class Contender:
     _env: Any = None
 
     def take_turn(self, seconds: float, seed: int) -> None:
-        """Reset, then step for so long, at most an episode."""
+        """Step for so long, in as many episodes as that takes."""
         if self._env is None:
             self._env = self.make()
-            for start in range(0, WARM_UP, EPISODE):
-                self._reset(seed)
-                self._step(seconds=10.0, seed=start, limit=WARM_UP // 2)
-        self.resets.append(self._reset(seed))
-        self.rates.append(self._step(seconds, seed, limit=EPISODE - 10))
+            for _ in range(WARM_UP):
+                self._play(seconds=3.0, seed=seed)
+            self.resets.clear()
+        steps, elapsed = 0, 0.0
+        while elapsed < seconds:
+            played = self._play(seconds - elapsed, seed)
+            steps, elapsed = steps + played[0], elapsed + played[1]
+        self.rates.append(steps / elapsed)
 
     def close(self) -> None:
         self._env.close()
@@ -79,13 +83,13 @@ class Contender:
             return None
         return EPISODE / (EPISODE / self.rate + self.reset_seconds)
 
-    def _reset(self, seed: int) -> float:
+    def _play(self, seconds: float, seed: int) -> tuple[int, float]:
+        """Env steps of one episode, or what there is time for, and how long they took."""
         start = time.perf_counter()
         self._env.reset(**({"seed": seed} if self.takes_seeds else {}))
-        return time.perf_counter() - start
-
-    def _step(self, seconds: float, seed: int, limit: int) -> float:
-        shape = (limit, self.num_envs, 3) if self.num_envs else (limit, 3)
+        self.resets.append(time.perf_counter() - start)
+        # Short of the limit, where vectors would reset by themselves.
+        shape = (EPISODE - 10, self.num_envs, 3) if self.num_envs else (EPISODE - 10, 3)
         actions = np.random.default_rng(seed).uniform(LOW, HIGH, shape).astype(np.float32)
         start = now = time.perf_counter()
         steps = 0
@@ -95,7 +99,7 @@ class Contender:
             now = time.perf_counter()
             if now - start > seconds or (not self.num_envs and result[2]):
                 break
-        return steps * max(self.num_envs, 1) / (now - start)
+        return steps * max(self.num_envs, 1), now - start
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -152,8 +156,14 @@ def list_contenders() -> list[Contender]:
         *peers,
         *ours,
         *(
-            Contender("worldmodels, 16 envs", "64x64", functools.partial(make_envs, 16, n), 16, n)
-            for n in (1, 2)
+            Contender(
+                f"worldmodels, {VECTOR_SIZE} envs",
+                "64x64",
+                functools.partial(make_envs, VECTOR_SIZE, workers),
+                VECTOR_SIZE,
+                workers,
+            )
+            for workers in (1, 2)
         ),
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from agents.evaluation import Scores, evaluate, student_t_quantile
 from agents.policy import ConstantPolicy
 from agents.workers import Workers
-from envs.tasks import make_env
+from envs.make import make_env
 from tests.counting_env import BOX_ID, episode_length
 
 

@@ -12,7 +12,7 @@ import torch
 from agents.collecting import play_episodes
 from agents.policy import RepeatingPolicy
 from agents.workers import WorkerDiedError, Workers, chunks
-from envs.tasks import make_env
+from envs.make import make_env
 from tests.counting_env import BOX_ID, episode_length
 
 SEEDS = list(range(100, 119))  # two whole chunks and one of three

@@ -13,7 +13,8 @@ import torch
 
 from agents.seeds import check_training_seed
 from envs.actions import decode_actions
-from envs.tasks import DEFAULT_ENV_ID, make_env, task_for
+from envs.make import make_env
+from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.agent import load_agent
 from worldmodels.dream import DreamModel
 from worldmodels.errors import UserError

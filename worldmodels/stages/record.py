@@ -11,7 +11,8 @@ import torch
 from agents.controller import apply_action_map, control
 from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
-from envs.tasks import make_env, task_for
+from envs.make import make_env
+from envs.tasks import task_for
 from worldmodels.agent import Agent, load_agent
 from worldmodels.dream import DreamModel, DreamState
 from worldmodels.errors import UserError

@@ -1,0 +1,257 @@
+"""Environments in lockstep over several processes, with the same result whatever their number.
+
+Every process runs Gymnasium's `SyncVectorEnv` of its share of the environments, and writes into
+arrays that all share; only infos, and what is rarely asked for, are pickled.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import CloudpickleWrapper, batch_space
+from numpy.typing import NDArray
+
+from envs.processes import Call, ProcessGroup
+from envs.vector_share import IndexedInfo, SharedArrays, VectorShare
+
+
+class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
+    """`num_envs` environments, stepped together by `num_workers` processes.
+
+    Gives what `gymnasium.vector.SyncVectorEnv` gives, infos too, in each of its autoreset
+    modes: an ended environment is reset by the next step (`NEXT_STEP`), by the step that ended
+    it (`SAME_STEP`), or by the client, with `reset(options={"reset_mask": ended})` (`DISABLED`).
+
+    Shapes: observations and actions (num_envs, ...) in the environments' own types, rewards
+    float64 (num_envs,), terminated and truncated bool (num_envs,).
+
+    An exception in an environment is raised here in its own type, the worker's traceback a note
+    on it. After it, as after an interrupt or a worker's death, the vector environment is closed.
+    Processes are spawned, so that a script needs its `if __name__ == "__main__":`.
+
+    Raises (every method):
+        WorkerDiedError: a worker process ended without an answer.
+        gymnasium.error.ClosedEnvironmentError: used after it was closed.
+    """
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env[Any, Any]]],
+        num_workers: int,
+        *,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+    ) -> None:
+        """Start the workers, with equally many environments each, or one more or less.
+
+        Args:
+            env_fns: one factory an environment; the first is called in this process too, to
+                know the spaces.
+            num_workers: processes, at most one an environment.
+            autoreset_mode: what resets an environment after its episode's end.
+            copy: False gives the shared memory itself as observations, valid until the next
+                `step` or `reset`.
+
+        Raises:
+            ValueError: no environments, or fewer than 1 or more than `num_envs` workers.
+            gymnasium.error.CustomSpaceError: actions or observations are not single arrays.
+            RuntimeError: the environments' spaces differ.
+        """
+        self.num_envs = len(env_fns)
+        if self.num_envs < 1:
+            raise ValueError("expected 1 environment or more, got 0")
+        if not 1 <= num_workers <= self.num_envs:
+            raise ValueError(
+                f"expected 1 to {self.num_envs} workers for {self.num_envs} environments, "
+                f"got {num_workers}"
+            )
+        self.copy = copy
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self._describe(env_fns[0])
+        self._was_reset = False
+        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        bounds = [self.num_envs * worker // num_workers for worker in range(num_workers + 1)]
+        self._shares = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        shared = SharedArrays.for_spaces(self.action_space, self.observation_space, self.num_envs)
+        self._arrays = shared.views()
+        single_spaces = (self.single_action_space, self.single_observation_space)
+        factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # lambdas, too
+        self._workers = ProcessGroup(
+            VectorShare,
+            [
+                (factories[share], self.autoreset_mode, single_spaces, shared, share)
+                for share in self._shares
+            ],
+        )
+
+    def reset(
+        self,
+        *,
+        seed: int | list[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Observations and infos where all environments, or those in a mask, begin an episode.
+
+        Args:
+            seed: environment i gets `seed + i`, or item i of a list.
+            options: for the environments, without its "reset_mask", bool (num_envs,).
+
+        Raises:
+            ValueError: not `num_envs` seeds; not `num_envs` items in the mask, or none True.
+            TypeError: the mask is no bool array.
+            gymnasium.error.ResetNeeded: the first reset leaves environments out.
+        """
+        self._check_open()
+        if seed is None or isinstance(seed, int):
+            seeds = [None if seed is None else seed + index for index in range(self.num_envs)]
+        else:
+            seeds = seed
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+        mask = np.ones(self.num_envs, dtype=np.bool_)
+        each = [options] * len(self._shares)
+        if options is not None and "reset_mask" in options:
+            mask = self._checked_mask(options["reset_mask"])
+            each = [{**options, "reset_mask": mask[share]} for share in self._shares]
+        infos = self._call(
+            {
+                worker: ("reset_shared", (seeds[share], each[worker]), {})
+                for worker, share in enumerate(self._shares)
+                if mask[share].any()
+            }
+        )
+        self._was_reset = True
+        self._ended[mask] = False
+        return self._observations(), self._merged(infos)
+
+    def step(
+        self, actions: Any
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Observations, rewards, terminated, truncated and infos, a step on everywhere.
+
+        Raises:
+            gymnasium.error.InvalidAction: the actions' shape or dtype is not the space's.
+            gymnasium.error.ResetNeeded: before the first reset; in mode `DISABLED`, before
+                ended environments are reset.
+        """
+        self._check_open()
+        self._check_running()
+        given, ours = np.asarray(actions), self._arrays["actions"]
+        if given.shape != ours.shape or given.dtype != ours.dtype:
+            raise gym.error.InvalidAction(
+                f"expected actions {ours.dtype} {ours.shape}, got {given.dtype} {given.shape}"
+            )
+        ours[...] = given
+        infos = self._call(None)
+        rewards, terminated, truncated = (
+            self._arrays[name].copy() for name in ("rewards", "terminated", "truncated")
+        )
+        self._ended = terminated | truncated
+        return self._observations(), rewards, terminated, truncated, self._merged(infos)
+
+    def render(self) -> tuple[Any, ...]:
+        """One picture an environment, or what else its `render()` returns."""
+        return self.call("render")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """What each environment's method `name` returns, or its attribute of that name."""
+        self._check_open()
+        each: Call = ("call", (name, *args), kwargs)
+        answers = self._call(dict.fromkeys(range(len(self._shares)), each))
+        return tuple(result for results in answers.values() for result in results)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Each environment's attribute `name`."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
+        """Set attribute `name` to one value for all, or a list or tuple of one each.
+
+        Raises:
+            ValueError: not `num_envs` values.
+        """
+        self._check_open()
+        each = values if isinstance(values, list | tuple) else [values] * self.num_envs
+        if len(each) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} values, got {len(each)}")
+        self._call({i: ("set_attr", (name, each[s]), {}) for i, s in enumerate(self._shares)})
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the workers: after what they are doing, or by force if that takes seconds."""
+        if hasattr(self, "_workers"):
+            self._workers.close()
+
+    def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
+        """Spaces, metadata and render mode are those of one environment."""
+        env = env_fn()
+        try:
+            self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
+            self.render_mode = env.render_mode
+            self.single_action_space = env.action_space
+            self.single_observation_space = env.observation_space
+        finally:
+            env.close()
+        arrays = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+        for space in (self.single_action_space, self.single_observation_space):
+            if not isinstance(space, arrays):
+                raise gym.error.CustomSpaceError(
+                    f"expected a Box, Discrete, MultiDiscrete or MultiBinary space, got {space}: "
+                    "use gymnasium.vector.SyncVectorEnv"
+                )
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise gym.error.ClosedEnvironmentError(
+                f"expected an open vector environment, got {self} after close() or an error"
+            )
+
+    def _check_running(self) -> None:
+        if not self._was_reset:
+            raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+            raise gym.error.ResetNeeded(
+                f"expected no ended episodes, got them in {np.flatnonzero(self._ended)}: "
+                'call reset(options={"reset_mask": terminated | truncated})'
+            )
+
+    def _checked_mask(self, mask: Any) -> NDArray[np.bool_]:
+        expected = f"expected a reset_mask of bool ({self.num_envs},)"
+        if not isinstance(mask, np.ndarray):
+            raise TypeError(f"{expected}, got {type(mask)}")
+        if mask.shape != (self.num_envs,):
+            raise ValueError(f"{expected}, got shape {mask.shape}")
+        if mask.dtype != np.bool_:
+            raise TypeError(f"{expected}, got {mask.dtype}")
+        if not mask.any():
+            raise ValueError(f"{expected} with at least one True, got {mask}")
+        if not (self._was_reset or mask.all()):
+            raise gym.error.ResetNeeded("expected a first reset without a mask: call reset()")
+        return mask
+
+    def _observations(self) -> NDArray[Any]:
+        observations = self._arrays["observations"]
+        return observations.copy() if self.copy else observations
+
+    def _merged(self, answers: dict[int, list[IndexedInfo] | None]) -> dict[str, Any]:
+        """One dict, merged by Gymnasium, in its order, of what it would merge in one process."""
+        infos: dict[str, Any] = {}
+        for worker, pairs in answers.items():
+            for index, info in pairs or ():
+                infos = self._add_info(infos, info, self._shares[worker].start + index)
+        return infos
+
+    def _call(self, calls: dict[int, Call] | None) -> dict[int, Any]:
+        """Call what is asked of each worker, or for None the steps of all."""
+        try:
+            return self._workers.call_all() if calls is None else self._workers.call(calls)
+        except BaseException:
+            self.close()
+            raise

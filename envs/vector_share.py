@@ -1,0 +1,107 @@
+"""One worker's share of a vector environment, and the arrays that all workers share."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+
+from envs.processes import SPAWN
+
+# What a step gives, in its order; infos, the last, are not arrays.
+_RESULTS = ("observations", "rewards", "terminated", "truncated")
+# An environment's number within its share, and its info.
+IndexedInfo = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SharedArrays:
+    """Actions, observations, rewards and ends of a batch, in memory that processes share.
+
+    `layout` has one field an array. The memory is that of an unlinked file: it goes with the
+    last process that uses it, even where all of them are killed. It is handed to a process as
+    an argument at its start.
+    """
+
+    memory: Any
+    layout: np.dtype[Any]
+
+    @classmethod
+    def for_spaces(
+        cls, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
+    ) -> SharedArrays:
+        """Zeros, for batched spaces whose samples are arrays."""
+        layout = np.dtype(
+            [
+                ("actions", action_space.dtype, action_space.shape),
+                ("observations", observation_space.dtype, observation_space.shape),
+                ("rewards", np.float64, num_envs),
+                ("terminated", np.bool_, num_envs),
+                ("truncated", np.bool_, num_envs),
+            ],
+            align=True,
+        )
+        return cls(SPAWN.RawArray(ctypes.c_byte, layout.itemsize), layout)
+
+    def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
+        """The arrays by name, or some rows of each: views of the memory."""
+        assert self.layout.names is not None  # it has fields
+        record = np.frombuffer(self.memory, self.layout)
+        return {name: record[name][0, rows] for name in self.layout.names}
+
+
+class VectorShare(SyncVectorEnv[NDArray[Any], NDArray[Any]]):
+    """Gymnasium's own vector of the environments in `rows`, whose arrays are shared ones."""
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env[Any, Any]]],
+        autoreset_mode: AutoresetMode,
+        single_spaces: tuple[spaces.Space[Any], spaces.Space[Any]],
+        shared: SharedArrays,
+        rows: slice,
+    ) -> None:
+        """Make the environments.
+
+        Raises:
+            RuntimeError: their (action, observation) spaces are not `single_spaces`.
+        """
+        super().__init__(env_fns, copy=False, autoreset_mode=autoreset_mode)
+        ours = (self.single_action_space, self.single_observation_space)
+        if ours != single_spaces:
+            self.close()
+            raise RuntimeError(f"expected environments of the spaces {single_spaces}, got {ours}")
+        self._shared = shared.views(rows)
+
+    def reset_shared(
+        self, seed: Sequence[int | None], options: dict[str, Any] | None
+    ) -> list[IndexedInfo] | None:
+        """`reset`, but the observations go to shared memory, and infos are not merged."""
+        self._shared["observations"][...], infos = self.reset(seed=list(seed), options=options)
+        return infos.get("unmerged")
+
+    def __call__(self) -> list[IndexedInfo] | None:
+        """`step` with the shared actions, all of whose arrays go to shared memory."""
+        # A copy: an environment may keep its action, and the next one would overwrite it.
+        *results, infos = self.step(self._shared["actions"].copy())
+        for name, result in zip(_RESULTS, results, strict=True):
+            self._shared[name][...] = result
+        return infos.get("unmerged")
+
+    def _add_info(
+        self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
+    ) -> dict[str, Any]:
+        """Gymnasium's hook to merge infos; only collects them, in order.
+
+        A merged array has the type of the batch's first value, which may be in another share.
+        """
+        if env_info:
+            vector_infos.setdefault("unmerged", []).append((env_num, env_info))
+        return vector_infos
