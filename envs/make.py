@@ -76,10 +76,10 @@ def make_envs(
 
     Shapes: observations uint8 (num_envs, size, size, 3), actions those of `env_id` behind a
     first axis (num_envs,), rewards float64, terminated and truncated bool (num_envs,).
-    Results do not depend on `num_workers`; `reset(seed=s)` seeds environment i with s + i.
-    `max_episode_steps` counts steps of the environment. `copy=False` returns observations that
-    are valid until the next step. Processes know an id that a module registers by the module's
-    name in it, "module:Name-v0".
+    Results do not depend on `num_workers`, but workers refuse actions of another dtype than the
+    space's. `reset(seed=s)` seeds environment i with s + i. `max_episode_steps` counts steps of
+    the environment. `copy=False` returns observations that are valid until the next step.
+    Processes know an id that a module registers by the module's name in it, "module:Name-v0".
 
         envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
         frames, infos = envs.reset(seed=0)

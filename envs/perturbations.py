@@ -19,11 +19,10 @@ from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 
 from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, arriving, zoom_at
 from envs.overlays import WindowRectangle, blend
+from envs.renderer import VIEWS
 from envs.views import View
 
 _PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # of the window's height, above the indicators
-# What becomes of the stock frame in each view of CarRacing.
-_VIEWS = {"stock": None, "paper": View(rows=(0, 84), size=64)}
 
 
 class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
@@ -42,10 +41,10 @@ class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
         self._car_racing = car_racing
         view = getattr(car_racing, "view", "stock")
         changed = env.observation_space != car_racing.observation_space
-        if changed or view not in _VIEWS:
+        if changed or view not in VIEWS:
             raise TypeError(
                 f"expected observations as CarRacing draws them, "
-                f"{car_racing.observation_space.shape} in a view among {sorted(_VIEWS)}, "
+                f"{car_racing.observation_space.shape} in a view among {sorted(VIEWS)}, "
                 f"got {env.observation_space.shape} in the view {view!r}: "
                 "perturb first, then wrap in ViewObservation"
             )
@@ -54,7 +53,7 @@ class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
                 f"expected a render mode among {car_racing.metadata['render_modes']}, "
                 f"got {env.render_mode!r}: perturb first, then collect the pictures"
             )
-        self._view = _VIEWS[view]
+        self._view = VIEWS[view].of_stock
 
 
 class ColorPerturbation(_Perturbation):

@@ -39,7 +39,8 @@ class ProcessGroup:
     The object can be called without arguments, and has a `close` that is called at its end.
 
     The processes end when this is closed, collected, or failed by any exception in `call`, and
-    when this process ends, killed or not. Ctrl-C is for this process alone.
+    when this process ends, killed or not. Ctrl-C is for this process alone (on Windows, once they
+    have started).
 
     Raises (constructing it, too):
         WorkerDiedError: a process ended without an answer; said at once.
@@ -53,7 +54,7 @@ class ProcessGroup:
         self._connections: list[Connection] = []
         self._end = weakref.finalize(self, _end, self._processes, self._connections)
         with self._ended_by_exceptions():
-            with _interrupts_held():
+            with _interrupts_held(), _one_thread_each():
                 for each in arguments:
                     ours, theirs = SPAWN.Pipe()
                     self._connections.append(ours)
@@ -104,7 +105,7 @@ class ProcessGroup:
         return WorkerDiedError(
             f"worker process {index + 1} of {len(self._processes)} died with exit code "
             f"{process.exitcode} (killed, out of memory, or crashed): run again with fewer "
-            "workers, or with 0 to see the error in this process"
+            "workers, or step the environments in this process to see the error"
         )
 
     @contextlib.contextmanager
@@ -195,6 +196,21 @@ def _end(processes: list[SpawnProcess], connections: list[Connection]) -> None:
         if process.is_alive():
             process.kill()  # not SIGTERM: SDL, where it is loaded, swallows that
             process.join()
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile load their libraries for one thread."""
+    name = "OMP_NUM_THREADS"  # read when a library is loaded, before any code of ours runs
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextlib.contextmanager

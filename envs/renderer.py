@@ -5,6 +5,7 @@ Gymnasium draws a 1000x800 window each step only to shrink it to 96x96: 98 % of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -17,13 +18,30 @@ from envs.camera import STOCK_CAMERA, Camera, Color, arriving, zoom_at
 from envs.car_sprites import car_sprites
 from envs.indicators import draw_indicators
 from envs.track_picture import TrackPicture
+from envs.views import PAPER_VIEW, View
 
-VIEW_SHAPES = {"paper": (64, 64, 3), "stock": (96, 96, 3)}
-_CAMERAS = {"paper": Camera(columns=64, rows=64), "stock": STOCK_CAMERA}
-# Texels a unit; a frame shows a unit as 1 x 1.5 pixels, or 1.6 x 1.9. In the paper's view
-# coarser is blurred, finer undersampled: 1.2 and 1.7 raise the squared error from 2.8 to 3.6
-# and 3.1. In the stock one 1.7 has 4.0, 2.1 has 2.1, 2.3 has 1.75.
-_DENSITIES = {"paper": 1.4, "stock": 2.2}
+
+@dataclass(frozen=True)
+class DrawnView:
+    """How a view of CarRacing is drawn.
+
+    `shape` is that of its frames; the camera's rows come first, indicators fill the rest.
+    `density` is in texels a unit: a frame shows a unit as 1 x 1.5 pixels, or 1.6 x 1.9.
+    `of_stock` is how to get the same from Gymnasium's frame, None if it is that frame.
+    """
+
+    shape: tuple[int, int, int]
+    camera: Camera
+    density: float
+    of_stock: View | None
+
+
+# Coarser textures are blurred, finer ones undersampled. In the paper's view 1.2 and 1.7 raise the
+# squared error from 2.8 to 3.6 and 3.1. In the stock one 1.7 has 4.0, 2.1 has 2.1, 2.3 has 1.75.
+VIEWS = {
+    "paper": DrawnView((64, 64, 3), Camera(columns=64, rows=64), 1.4, PAPER_VIEW),
+    "stock": DrawnView((96, 96, 3), STOCK_CAMERA, 2.2, None),
+}
 
 
 class Renderer:
@@ -31,9 +49,9 @@ class Renderer:
 
     def __init__(self, view: str) -> None:
         """No track yet: `paint` first."""
-        self._camera = _CAMERAS[view]
-        self._shape = VIEW_SHAPES[view]
-        self._track = TrackPicture(_DENSITIES[view])
+        drawn = VIEWS[view]
+        self._camera, self._shape = drawn.camera, drawn.shape
+        self._track = TrackPicture(drawn.density)
         self._car = car_sprites(self._camera)
 
     def paint(self, env: CarRacing) -> None:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import ActionMap
-from envs.views import View
+from envs.views import PAPER_VIEW, View
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def task_for(env_id: str) -> Task:
         return Task(
             env_id=env_id,
             stock_id="CarRacing-v3",
-            view=View(rows=(0, 84), size=64),
+            view=PAPER_VIEW,
             action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
             default_action_map="pedal",
             exploration=_CAR_STYLES,

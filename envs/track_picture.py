@@ -65,6 +65,9 @@ class TrackPicture:
         for tile, (_, color) in zip(_fixed(self._tiles), tiles, strict=True):
             if color != road_color:
                 cv2.fillConvexPoly(finest, tile, color, cv2.LINE_8, _SHIFT)
+        # One track in 150 has a curb of no width, where a bend runs out: a hairline in the stock
+        # picture, a tenth of a pixel wide.
+        curbs = [(at, color) for at, color in curbs if (at[0] != at[1]).any()]
         edges = _inset(_texels([at for at, _ in curbs], self.density), _EDGE)
         for curb, (_, color) in zip(edges, curbs, strict=True):
             _fill(finest, curb[None], color)

@@ -28,6 +28,8 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     modes: an ended environment is reset by the next step (`NEXT_STEP`), by the step that ended
     it (`SAME_STEP`), or by the client, with `reset(options={"reset_mask": ended})` (`DISABLED`).
 
+    It is stricter: it refuses actions of another dtype than the space's, and a step before reset.
+
     Shapes: observations and actions (num_envs, ...) in the environments' own types, rewards
     float64 (num_envs,), terminated and truncated bool (num_envs,).
 
@@ -169,6 +171,16 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def get_attr(self, name: str) -> tuple[Any, ...]:
         """Each environment's attribute `name`."""
         return self.call(name)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """Each environment's seed."""
+        return self.get_attr("np_random_seed")
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Copies of each environment's generator as it is now."""
+        return self.get_attr("np_random")
 
     def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
         """Set attribute `name` to one value for all, or a list or tuple of one each.

@@ -25,9 +25,9 @@ IndexedInfo = tuple[int, dict[str, Any]]
 class SharedArrays:
     """Actions, observations, rewards and ends of a batch, in memory that processes share.
 
-    `layout` has one field an array. The memory is that of an unlinked file: it goes with the
-    last process that uses it, even where all of them are killed. It is handed to a process as
-    an argument at its start.
+    `layout` has one field an array. The memory has no name (on POSIX systems, that of an
+    unlinked file): it goes with the last process that uses it, even where all are killed. It is
+    handed to a process as an argument at its start.
     """
 
     memory: Any
@@ -42,9 +42,9 @@ class SharedArrays:
             [
                 ("actions", action_space.dtype, action_space.shape),
                 ("observations", observation_space.dtype, observation_space.shape),
-                ("rewards", np.float64, num_envs),
-                ("terminated", np.bool_, num_envs),
-                ("truncated", np.bool_, num_envs),
+                ("rewards", np.float64, (num_envs,)),
+                ("terminated", np.bool_, (num_envs,)),
+                ("truncated", np.bool_, (num_envs,)),
             ],
             align=True,
         )
@@ -57,7 +57,7 @@ class SharedArrays:
         return {name: record[name][0, rows] for name in self.layout.names}
 
 
-class VectorShare(SyncVectorEnv[NDArray[Any], NDArray[Any]]):
+class VectorShare(SyncVectorEnv):
     """Gymnasium's own vector of the environments in `rows`, whose arrays are shared ones."""
 
     def __init__(

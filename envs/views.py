@@ -74,6 +74,10 @@ class View:
             )
 
 
+# The paper's view of CarRacing: without the indicators.
+PAPER_VIEW = View(rows=(0, 84), size=64)
+
+
 class ViewObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
     """Shows an environment's pixel observations through a `View`.
 

@@ -22,8 +22,8 @@ import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 
 from envs.car_racing import FastCarRacing
+from envs.renderer import VIEWS
 from envs.scripted_driver import ScriptedDriver
-from envs.views import View
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIRST_SEED = 1_700_000
@@ -38,7 +38,8 @@ def main() -> None:
     )
     parser.add_argument("--episodes", type=int, default=20)
     arguments = parser.parse_args()
-    result = {"command": "python scripts/compare_pictures.py", "gymnasium": gym.__version__}
+    command = f"python scripts/compare_pictures.py --episodes {arguments.episodes}"
+    result = {"command": command, "gymnasium": gym.__version__}
     columns: list[np.ndarray] = []
     for view in ("paper", "stock"):
         first_second, later, pictures = compare(view, arguments.episodes)
@@ -79,7 +80,8 @@ def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[np
 
 def seen_by_gymnasium(env: FastCarRacing) -> np.ndarray:
     frame = CarRacing._render(env, "state_pixels")
-    return frame if env.view == "stock" else View(rows=(0, 84))(frame)
+    of_stock = VIEWS[env.view].of_stock
+    return frame if of_stock is None else of_stock(frame)
 
 
 def enlarged(picture: np.ndarray) -> np.ndarray:

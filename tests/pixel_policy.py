@@ -23,6 +23,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
+from gymnasium.envs.box2d.car_racing import CarRacing
 from torch import Tensor, nn
 
 from agents.evaluation import evaluate, student_t_quantile
@@ -64,7 +66,7 @@ class PixelPolicy(RepeatingPolicy):
     """Drives by a `PixelNet`, remembering the last few frames of each environment."""
 
     def __init__(self, net: PixelNet) -> None:
-        super().__init__(make_env(DEFAULT_ENV_ID).action_space, "pixels", ACTION_REPEAT)
+        super().__init__(spaces.Box(LOW, HIGH), "pixels", ACTION_REPEAT)
         self.net = net
         self._history: list[Frames] = []
 
@@ -120,8 +122,9 @@ def drive_and_label(job: tuple[bytes, list[int], float]) -> tuple[np.ndarray, np
     policy.reset(len(envs))
     net_acts = np.zeros(len(envs), dtype=bool)
     noise = np.zeros((len(envs), 3))
+    reset_mask = np.zeros(len(envs), dtype=bool)
     for step in range(900):
-        own = policy.act(frames)
+        own = policy.act(frames, reset_mask)
         wanted = np.stack([driver.act() for driver in drivers])
         if step % 25 == 0:
             net_acts = rng.random(len(envs)) < share
@@ -134,13 +137,18 @@ def drive_and_label(job: tuple[bytes, list[int], float]) -> tuple[np.ndarray, np
         for i, env in enumerate(envs):
             action = np.clip(actions[i], LOW, HIGH).astype(np.float32)
             frames[i], _, terminated, truncated, _ = env.step(action)
-            far = np.abs(drivers[i]._centres - np.array(env.unwrapped.car.hull.position))
-            if terminated or truncated or np.hypot(*far.T).min() > 40:
+            if terminated or truncated or distance_from_road(env.unwrapped) > 40:
                 frames[i], _ = env.reset(seed=int(rng.integers(900_000)))
                 reset_mask[i] = True
-        if reset_mask.any():
-            policy.act(frames, reset_mask)
+    for env in envs:
+        env.close()
     return np.concatenate(seen), np.concatenate(labels)
+
+
+def distance_from_road(env: CarRacing) -> float:
+    """From the car to the nearest point of the centre line, in world units."""
+    centres = np.array([(x, y) for _, _, x, y in env.track])
+    return float(np.hypot(*(centres - np.array(env.car.hull.position)).T).min())
 
 
 def train(rounds: int, report: Callable[[str], object]) -> PixelNet:
@@ -186,7 +194,6 @@ def compare(net: PixelNet, episodes: int) -> dict[str, Any]:
     difference = np.array(fast.returns) - np.array(stock.returns)
     half = student_t_quantile(episodes - 1) * difference.std(ddof=1) / math.sqrt(episodes)
     return {
-        "command": "python -m tests.pixel_policy",
         "gymnasium": gym.__version__,
         "episodes": episodes,
         "first_seed": fast.seeds[0],
@@ -205,7 +212,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULT)
     arguments = parser.parse_args()
     net = train(arguments.rounds, functools.partial(print, flush=True))
-    result = compare(net, arguments.episodes)
+    command = f"python -m tests.pixel_policy --rounds {arguments.rounds}"
+    command += f" --episodes {arguments.episodes}"
+    result = {"command": command, **compare(net, arguments.episodes)}
     arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     fast, stock = result["fast"], result["stock"]
     low, high = result["interval_95"]

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -73,9 +74,12 @@ class TalkingEnv(gym.Env[Any, Any]):
     def surroundings(self) -> dict[str, Any]:
         import cv2
 
+        tasks = Path("/proc/self/task")  # Linux alone tells
         return {
             "has torch": "torch" in sys.modules,
-            "threads": (cv2.getNumThreads(), os.environ["OMP_NUM_THREADS"]),
+            "threads of cv2": cv2.getNumThreads(),
+            # Of the process: this one, and the one that waits for the parent's end.
+            "threads": len(list(tasks.iterdir())) if tasks.exists() else 2,
             "driver": os.environ["SDL_VIDEODRIVER"],
             "ignores ctrl-c": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
         }

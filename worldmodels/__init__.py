@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import envs as _envs  # noqa: F401  registers worldmodels/CarRacing-v3
+
 if TYPE_CHECKING:
     from worldmodels.agent import Agent, load_agent
     from worldmodels.dream import DreamModel

@@ -11,7 +11,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import multiprocessing
-import resource
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -52,17 +52,18 @@ class Contender:
     resets: list[float] = field(default_factory=list)  # seconds
     _env: Any = None
 
-    def take_turn(self, seconds: float, seed: int) -> None:
+    def take_turn(self, seconds: float, turn: int) -> None:
         """Step for so long, in as many episodes as that takes."""
         if self._env is None:
             self._env = self.make()
-            for _ in range(WARM_UP):
-                self._play(seconds=3.0, seed=seed)
+            for episode in range(WARM_UP):
+                self._play(seconds=3.0, seed=episode)
             self.resets.clear()
-        steps, elapsed = 0, 0.0
+        steps, elapsed, episode = 0, 0.0, 0
         while elapsed < seconds:
-            played = self._play(seconds - elapsed, seed)
-            steps, elapsed = steps + played[0], elapsed + played[1]
+            # Every episode of its own: a track seen before is in the processor's caches.
+            played = self._play(seconds - elapsed, seed=1000 * (1 + turn) + episode)
+            steps, elapsed, episode = steps + played[0], elapsed + played[1], episode + 1
         self.rates.append(steps / elapsed)
 
     def close(self) -> None:
@@ -111,9 +112,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the table, return its numbers."""
     cv2.setNumThreads(1)
     contenders = list_contenders()
+    if not any(contender.name.startswith("EnvPool") for contender in contenders):
+        Console().print('EnvPool is left out: pip install "worldmodels[bench]" brings it')
     for turn in range(arguments.turns):
         for contender in contenders:
-            contender.take_turn(arguments.seconds, seed=turn)
+            contender.take_turn(arguments.seconds, turn)
     for contender in contenders:
         contender.close()
     rows = _compare(contenders)
@@ -134,9 +137,7 @@ def list_contenders() -> list[Contender]:
         Contender("Gymnasium, cut and resized", "64x64", lambda: make_env(STOCK_ID)),
         Contender("Gymnasium, AsyncVectorEnv", "96x96", _two_processes, num_envs=2, workers=2),
     ]
-    if importlib.util.find_spec("envpool") is None:
-        Console().print('EnvPool is left out: pip install "worldmodels[bench]" brings it')
-    else:
+    if importlib.util.find_spec("envpool") is not None:
         peers += [
             Contender(
                 "EnvPool" if num_envs == 1 else f"EnvPool, {num_envs} envs",
@@ -181,16 +182,16 @@ def _envpool(num_envs: int, threads: int) -> Any:
 
 
 def _memory(index: int) -> float | None:
-    """MB an environment, in a process of its own; None for vectors, which have processes."""
+    """MB an environment, in a process of its own; None for vectors, and where it is not told."""
+    if list_contenders()[index].num_envs > 1 or not STATM.exists():
+        return None
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         return executor.submit(weigh, index).result()
 
 
-def weigh(index: int) -> float | None:
+def weigh(index: int) -> float:
     """How much the process grows by an environment that was reset and stepped."""
     contender = list_contenders()[index]
-    if contender.num_envs > 1 or not STATM.exists():
-        return None
     action = np.zeros((1, 3) if contender.num_envs else 3, dtype=np.float32)
     kept, sizes = [], []
     for _ in range(1 + COPIES):
@@ -198,7 +199,7 @@ def weigh(index: int) -> float | None:
         env.reset()
         env.step(action)
         kept.append(env)
-        sizes.append(int(STATM.read_text().split()[1]) * resource.getpagesize())
+        sizes.append(int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
     return (sizes[-1] - sizes[0]) / COPIES / 1e6
 
 

@@ -1,5 +1,7 @@
 """The fast CarRacing: Gymnasium's in everything but the drawing, and close in that."""
 
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -13,7 +15,7 @@ from envs import car_physics
 from envs.camera import STOCK_CAMERA, arriving
 from envs.car_racing import FastCarRacing
 from envs.scripted_driver import ScriptedDriver
-from envs.views import View
+from envs.views import PAPER_VIEW
 
 
 def state_of(env: CarRacing) -> list[float]:
@@ -30,7 +32,7 @@ def state_of(env: CarRacing) -> list[float]:
 def seen_by_stock(env: FastCarRacing) -> np.ndarray:
     """Gymnasium's own drawing of where `env` stands, in its view."""
     frame = CarRacing._render(env, "state_pixels")
-    return frame if env.view == "stock" else View(rows=(0, 84))(frame)
+    return frame if env.view == "stock" else PAPER_VIEW(frame)
 
 
 def difference_from_stock(frame: np.ndarray, env: FastCarRacing) -> np.ndarray:
@@ -119,10 +121,17 @@ def test_leaving_the_playfield_ends_the_episode_as_in_gymnasium() -> None:
     assert (reward, terminated, truncated, info) == (-100, True, False, {"lap_finished": False})
 
 
-@pytest.mark.parametrize("view", ["paper", "stock"])
-@pytest.mark.parametrize("options", [{}, {"domain_randomize": True}])
-def test_the_picture_is_within_a_level_of_the_stock_one(
-    view: str, options: dict[str, bool]
+@pytest.mark.parametrize(
+    ("view", "options", "largest_first", "largest_later"),
+    [
+        ("paper", {}, 0.5, 0.4),  # 0.39 and 0.31 over 20 episodes
+        ("stock", {}, 0.35, 0.3),  # 0.23 and 0.20
+        ("paper", {"domain_randomize": True}, 0.8, 0.7),  # colours further apart
+        ("stock", {"domain_randomize": True}, 0.6, 0.5),
+    ],
+)
+def test_the_picture_is_within_half_a_level_of_the_stock_one(
+    view: str, options: dict[str, bool], largest_first: float, largest_later: float
 ) -> None:
     first_second, later = [], []
     env = FastCarRacing(view=view, **options)
@@ -134,9 +143,18 @@ def test_the_picture_is_within_a_level_of_the_stock_one(
                 difference = difference_from_stock(frame, env).mean()
                 (first_second if env.t < 1 else later).append(difference)
             frame, *_ = env.step(driver.act())
-    assert np.mean(first_second) < 0.8  # 0.26 to 0.54 is usual
-    assert np.mean(later) < 0.6  # 0.34 to 0.50
-    assert max(later) < 1.5
+    assert np.mean(first_second) < largest_first
+    assert np.mean(later) < largest_later
+    assert max(later) < 3 * largest_later
+
+
+@pytest.mark.parametrize("view", ["paper", "stock"])
+def test_a_curb_without_width_does_no_harm(view: str) -> None:
+    env = FastCarRacing(view=view)
+    frame, _ = env.reset(seed=298)
+    curbs = [np.array(at) for at, color in env.road_poly if isinstance(color, tuple)]
+    assert any((at[0] == at[1]).all() for at in curbs), "this track has none"
+    assert difference_from_stock(frame, env).mean() < 1
 
 
 def test_the_indicators_are_the_stock_ones() -> None:
@@ -239,6 +257,11 @@ def test_it_is_registered_as_gymnasiums_is() -> None:
     )
 
 
+def test_importing_worldmodels_registers_it() -> None:
+    make = "import worldmodels, gymnasium; gymnasium.spec('worldmodels/CarRacing-v3')"
+    subprocess.run([sys.executable, "-c", make], check=True)
+
+
 def test_render_gives_gymnasiums_large_picture() -> None:
     ours = FastCarRacing(render_mode="rgb_array")
     ours.reset(seed=1)
@@ -270,6 +293,7 @@ def test_discrete_actions_drive_as_gymnasiums() -> None:
         [1.5, 0.5, 0.0],
         3,
         "left",
+        None,
     ],
 )
 def test_wrong_actions_are_refused_and_change_nothing(action: object) -> None:
@@ -277,20 +301,31 @@ def test_wrong_actions_are_refused_and_change_nothing(action: object) -> None:
     env.reset(seed=0)
     before = state_of(env)
     with pytest.raises(gym.error.InvalidAction, match=r"expected an action of three .*got"):
-        env.step(np.array(action))
+        env.step(action if action is None else np.array(action))
     assert state_of(env) == before
 
 
 def test_a_wrong_discrete_action_is_refused() -> None:
     env = FastCarRacing(continuous=False)
     env.reset(seed=0)
-    with pytest.raises(gym.error.InvalidAction, match="Discrete"):
-        env.step(5)
+    for action in (5, None):
+        with pytest.raises(gym.error.InvalidAction, match="Discrete"):
+            env.step(action)
 
 
 def test_a_step_before_reset_is_refused() -> None:
     with pytest.raises(gym.error.ResetNeeded, match="expected reset"):
         FastCarRacing().step(np.zeros(3, np.float32))
+
+
+def test_a_step_after_close_is_refused_and_reset_opens_again() -> None:
+    env = FastCarRacing()
+    env.reset(seed=0)
+    env.close()
+    with pytest.raises(gym.error.ResetNeeded, match="expected reset"):
+        env.step(np.zeros(3, np.float32))
+    env.reset(seed=0)
+    assert env.step(np.zeros(3, np.float32))[0] in env.observation_space
 
 
 def test_an_unknown_view_is_refused() -> None:

@@ -23,7 +23,7 @@ from envs.perturbations import (
     ColorPerturbation,
     perturb,
 )
-from envs.views import View, ViewObservation
+from envs.views import PAPER_VIEW, View, ViewObservation
 
 GREY = (100, 100, 100)
 MAKERS: dict[str, Callable[..., gym.Env]] = {
@@ -64,7 +64,7 @@ def test_blending_is_what_shrinking_a_drawn_window_gives() -> None:
 
 
 def test_blending_into_a_view_is_viewing_the_blended_frame() -> None:
-    rng, view = np.random.default_rng(1), View(rows=(0, 84))
+    rng, view = np.random.default_rng(1), PAPER_VIEW
     for _ in range(20):
         (left, right), (top, bottom) = np.sort(rng.uniform(size=(2, 2)))
         rectangle = (WindowRectangle(left, top, right, bottom),)
@@ -78,7 +78,7 @@ def test_what_lies_outside_the_picture_is_not_drawn() -> None:
     picture = np.full((64, 64, 3), 7, np.uint8)
     below = WindowRectangle(0.0, 0.9, 1.0, 1.0)
     beside = WindowRectangle(1.5, 0.0, 2.0, 1.0)
-    assert (blend(picture, (below, beside), GREY, view=View(rows=(0, 84))) == 7).all()
+    assert (blend(picture, (below, beside), GREY, view=PAPER_VIEW) == 7).all()
 
 
 def test_transposed_frames_are_blended_like_others() -> None:
@@ -163,7 +163,7 @@ def test_the_fast_environment_is_perturbed_like_gymnasiums(name: str, view: str)
     frame, info = fast.reset(seed=11)
     stock_frame, stock_info = stock.reset(seed=11)
     assert info == stock_info
-    seen = View(rows=(0, 84)) if view == "paper" else View(size=96)
+    seen = PAPER_VIEW if view == "paper" else View(size=96)
     differences = []
     for step in range(75):
         if step % 8 == 0:
@@ -257,7 +257,7 @@ def test_the_environments_own_frame_is_left_alone(maker: str) -> None:
 
 def test_perturbations_nest_and_a_view_goes_around_them() -> None:
     env = BlobPerturbation(BarsPerturbation(ColorPerturbation(CarRacing())))
-    seen = ViewObservation(env, View(rows=(0, 84)))
+    seen = ViewObservation(env, PAPER_VIEW)
     frame, info = seen.reset(seed=2)
     assert frame.shape == (64, 64, 3) and "color_shift" in info
     for step in range(51):
@@ -317,7 +317,7 @@ def test_an_unknown_perturbation_is_refused() -> None:
 def test_environments_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(TypeError, match=r"expected CarRacing to perturb, got .*CartPole"):
         perturb(gym.make("CartPole-v1"), name)
-    seen = ViewObservation(CarRacing(), View(rows=(0, 84)))
+    seen = ViewObservation(CarRacing(), PAPER_VIEW)
     with pytest.raises(TypeError, match=r"\(96, 96, 3\) .* got \(64, 64, 3\) .* perturb first"):
         perturb(seen, name)
     collecting = gym.make("CarRacing-v3", render_mode="rgb_array_list")

@@ -25,7 +25,10 @@ def shared_envs():
 
 def play(envs: VectorEnv[Any, Any, Any], num_steps: int) -> list[Any]:
     """All that resets and steps return; ended environments are reset if nobody else does it."""
-    returned = [envs.reset(seed=3), envs.reset(seed=[7, None, 7, 1, 2], options={"a": 1})]
+    returned = [
+        envs.reset(seed=3),
+        envs.reset(seed=[7, None, 7, 1, 2][: envs.num_envs], options={"a": 1}),
+    ]
     for actions in random_actions(num_steps, envs.num_envs):
         returned.append(envs.step(actions))
         ended = returned[-1][2] | returned[-1][3]
@@ -63,6 +66,12 @@ def test_results_are_gymnasiums_for_any_number_of_workers(mode: AutoresetMode) -
         assert len(set(envs.get_attr("process_id"))) == num_workers
         assert_same(play(envs, 40), theirs)
         envs.close()
+
+
+def test_a_vector_of_one_is_gymnasiums() -> None:
+    envs = ProcessVectorEnv(factories(1), 1)
+    assert_same(play(envs, 10), play(SyncVectorEnv(factories(1)), 10))
+    envs.close()
 
 
 def test_spaces_are_gymnasiums(shared_envs: ProcessVectorEnv) -> None:
