@@ -2,7 +2,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from agents.policy import RepeatingPolicy
 from agents.workers import WorkerDiedError, Workers, chunks
 from envs.make import make_env
 from tests.counting_env import BOX_ID, episode_length
+from tests.process_watch import is_running, wait_until
 
 SEEDS = list(range(100, 119))  # two whole chunks and one of three
 
@@ -143,23 +143,6 @@ def test_workers_end_with_their_parent(tmp_path, sent):
     finally:
         parent.kill()
         parent.wait()
-
-
-def is_running(process_id):
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    # An ended process that nobody has waited for still has its id.
-    status = Path(f"/proc/{process_id}/stat")
-    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
-
-
-def wait_until(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_chunks():

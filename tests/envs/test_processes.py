@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 
 from envs.processes import WorkerDiedError
 from envs.vector import ProcessVectorEnv
+from tests.process_watch import is_running, wait_until
 from tests.talking_env import NUM_ENVS, Do, TalkingEnv, factories, random_actions
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
@@ -198,20 +198,3 @@ def test_ctrl_c_while_workers_start_is_the_parents_alone(tmp_path: Path, seconds
     out, said = script.communicate(timeout=20)
     assert said.endswith("KeyboardInterrupt\n") and said.count("Traceback") == 1, said
     assert_nothing_is_left(script, [int(word) for word in out.split()])
-
-
-def is_running(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    # An ended process that nobody has waited for still has its id.
-    status = Path(f"/proc/{process_id}/stat")
-    return not (status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] == "Z")
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
