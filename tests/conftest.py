@@ -6,7 +6,7 @@ Installed here, before any test module imports the packages; worker processes go
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded; see worldmodels.cli
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded; see worldmodels.cli.entry
 
 import jaxtyping
 import pytest

@@ -1,0 +1,112 @@
+"""Commands that look at what was made: scores, films, facts, a game of one's own."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from worldmodels.cli.options import (
+    DEFAULT_RUN,
+    EnvOption,
+    JsonOption,
+    QuietOption,
+    RunOption,
+    WorkersOption,
+    app,
+    open_run_session,
+    print_facts,
+    print_result,
+    print_scores,
+)
+
+
+@app.command()
+def evaluate(
+    run: RunOption = DEFAULT_RUN,
+    episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100,
+    split: Annotated[
+        Literal["validation", "test"], typer.Option(help="Which tracks nobody trained on.")
+    ] = "validation",
+    stock: Annotated[
+        bool, typer.Option("--stock", help="The env's own drawing, slow: for headline scores.")
+    ] = False,
+    baselines: Annotated[
+        bool | None,
+        typer.Option(help="Policies that know nothing beside the agent; default: unless --stock."),
+    ] = None,
+    workers: WorkersOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the agent over held-out episodes, beside policies that know nothing."""
+    from worldmodels.stages.evaluate import evaluate_run
+
+    with open_run_session(run, quiet, workers) as session:
+        result = evaluate_run(
+            session.run,
+            episodes=episodes,
+            split=split,
+            stock=stock,
+            baselines=not stock if baselines is None else baselines,
+            workers=session.workers,
+            report=session.report,
+        )
+        print_result(result, as_json, lambda: print_scores(result))
+
+
+@app.command()
+def record(
+    run: RunOption = DEFAULT_RUN,
+    out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("drive.mp4"),
+    dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False,
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Real | what V sees | M's dream.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Env steps to film, at most.")] = None,
+    episode: Annotated[int, typer.Option(help="Which validation episode.")] = 0,
+    temperature: Annotated[float, typer.Option(help="Of the dream.")] = 1.0,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Film the agent."""
+    from worldmodels.stages.record import RecordConfig
+    from worldmodels.stages.record import record as stage
+
+    with open_run_session(run, quiet) as session:
+        config = RecordConfig(
+            dream=dream,
+            side_by_side=side_by_side,
+            max_steps=steps,
+            episode=episode,
+            temperature=temperature,
+        )
+        result = stage(session.run, out, config, report=session.report)
+        print_result(result, as_json, lambda: print_facts(result))
+
+
+@app.command()
+def play(
+    run: RunOption = DEFAULT_RUN,
+    dream: Annotated[bool, typer.Option("--dream", help="Inside the run's dream.")] = False,
+    env: EnvOption = None,
+    seed: Annotated[int, typer.Option(help="Of the episode, among the training seeds.")] = 0,
+) -> None:
+    """Play yourself: arrow keys, in the game or in a run's dream; Escape ends it."""
+    from worldmodels.run import Run
+    from worldmodels.stages.play import play_dream, play_game
+
+    score = play_dream(Run(run), seed) if dream else play_game(Run(run), env, seed)
+    typer.echo(f"score {score:.1f}")
+
+
+@app.command()
+def info(
+    run: Annotated[Path | None, typer.Option("--run", help="Folder of the run.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The machine and the install; of a run: what is there, settings, what is stale, scores."""
+    from worldmodels.run import Run
+    from worldmodels.stages.info import install_facts, run_facts
+
+    facts = install_facts() if run is None else run_facts(Run(run))
+    print_result(facts, as_json, lambda: print_facts(facts))

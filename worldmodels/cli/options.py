@@ -1,0 +1,75 @@
+"""What the commands share: the app, options that mean the same everywhere, how results print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from worldmodels.session import Session
+
+app = typer.Typer(
+    help="World models: collect, train V, M and C, evaluate, record; in the game or in the dream.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
+EnvOption = Annotated[str | None, typer.Option("--env", help="Gymnasium id; a new run's env.")]
+SeedOption = Annotated[int | None, typer.Option(help="A new run's seed.")]
+PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, paper, gpu.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one a core.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M train.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no lines.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
+
+DEFAULT_RUN = Path("runs/default")
+
+
+def open_run_session(
+    folder: Path, quiet: bool, workers: int | None = None, **settings: Any
+) -> AbstractContextManager[Session]:
+    """What every command works in: the run, its preset, workers and a report."""
+    from worldmodels.session import open_session
+
+    return open_session(folder, quiet=quiet, num_workers=workers, **settings)
+
+
+def print_result(result: dict[str, Any], as_json: bool, otherwise: Callable[[], None]) -> None:
+    """One JSON document for programs, or whatever `otherwise` prints for people."""
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        otherwise()
+
+
+def print_facts(facts: dict[str, Any], indent: str = "") -> None:
+    """Names and values, a line each; histories are for the JSON."""
+    width = max((len(name) for name in facts), default=0) + 2
+    for name, value in facts.items():
+        if name == "history":
+            continue
+        if isinstance(value, dict):
+            typer.echo(f"{indent}{name}")
+            print_facts(value, indent + "  ")
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            typer.echo(f"{indent}{name:<{width}}{shown}")
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """A row a policy: mean, spread, confidence interval."""
+    typer.echo(f"{result['env_id']}, {result['episodes']} {result['split']} episodes")
+    typer.echo(f"{'policy':<14}{'mean':>8}{'std':>8}   95 % interval")
+    for row in result["rows"]:
+        low, high = row["interval"]
+        typer.echo(
+            f"{row['policy']:<14}{row['mean']:>8.1f}{row['std']:>8.1f}   {low:.1f} to {high:.1f}"
+        )

@@ -1,0 +1,177 @@
+"""Commands that make something: whole runs, episodes, V, M and C."""
+
+from typing import Annotated
+
+import typer
+
+from worldmodels.cli.options import (
+    DEFAULT_RUN,
+    DeviceOption,
+    EnvOption,
+    JsonOption,
+    PresetOption,
+    QuantizedOption,
+    QuietOption,
+    RunOption,
+    SeedOption,
+    WorkersOption,
+    app,
+    open_run_session,
+    print_facts,
+    print_result,
+    print_scores,
+)
+
+
+@app.command()
+def run(
+    run: RunOption = DEFAULT_RUN,
+    preset: PresetOption = None,
+    quantized: QuantizedOption = False,
+    rounds: Annotated[int | None, typer.Option(help="Collect, V, M, C so many times.")] = None,
+    dream: Annotated[
+        bool | None, typer.Option("--dream/--real", help="Where C is searched.")
+    ] = None,
+    env: EnvOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Every stage in order, resuming where it stopped; then an evaluation."""
+    from worldmodels.device import choose_device
+    from worldmodels.pipeline import run_pipeline
+
+    with open_run_session(
+        run, quiet, workers, create=True, env=env, preset=preset, seed=seed
+    ) as session:
+        chosen = session.preset
+        result = run_pipeline(
+            session.run,
+            chosen if dream is None else chosen.searching(dream=dream),
+            quantized=quantized,
+            rounds=chosen.rounds if rounds is None else rounds,
+            workers=session.workers,
+            report=session.report,
+            device=choose_device(device),
+        )
+        print_result(result, as_json, lambda: print_scores(result))
+
+
+@app.command()
+def collect(
+    run: RunOption = DEFAULT_RUN,
+    episodes: Annotated[
+        int | None, typer.Option(help="How many the run shall hold in all.")
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="exploring, random, brownian, agent.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Env steps an episode, at most.")] = None,
+    env: EnvOption = None,
+    preset: PresetOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a policy and store its episodes."""
+    from worldmodels.presets import override
+    from worldmodels.stages.collect import collect as stage
+
+    with open_run_session(
+        run, quiet, workers, create=True, env=env, preset=preset, seed=seed
+    ) as session:
+        config = override(
+            session.preset.collect, episodes=episodes, policy=policy, max_episode_steps=max_steps
+        )
+        result = stage(
+            session.run,
+            config,
+            workers=session.workers,
+            report=session.report,
+            round_=session.run.round,
+        )
+        print_result(result, as_json, lambda: print_facts(result))
+
+
+@app.command()
+def train_vision(
+    run: RunOption = DEFAULT_RUN,
+    quantized: QuantizedOption = False,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train V: frames to latents (VAE), or to codes with --quantized (VQ-VAE)."""
+    from worldmodels.device import choose_device
+    from worldmodels.stages.vision import train_vision as stage
+
+    with open_run_session(run, quiet) as session:
+        config = session.preset.vision(quantized).with_steps(steps)
+        result = stage(
+            session.run,
+            config,
+            report=session.report,
+            device=choose_device(device),
+            round_=session.run.round,
+        )
+        print_result(result, as_json, lambda: print_facts(result))
+
+
+@app.command()
+def train_memory(
+    run: RunOption = DEFAULT_RUN,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train M: what comes next, over the latents of the run's V."""
+    from worldmodels.device import choose_device
+    from worldmodels.stages.memory import train_memory as stage
+
+    with open_run_session(run, quiet) as session:
+        config = session.preset.memory.with_steps(steps)
+        result = stage(
+            session.run,
+            config,
+            report=session.report,
+            device=choose_device(device),
+            round_=session.run.round,
+        )
+        print_result(result, as_json, lambda: print_facts(result))
+
+
+@app.command()
+def train_controller(
+    run: RunOption = DEFAULT_RUN,
+    dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False,
+    generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None,
+    population: Annotated[int | None, typer.Option(help="Candidates a generation.")] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Search C with CMA-ES: in the real game over workers, or with --dream inside M."""
+    from worldmodels.device import choose_device
+    from worldmodels.presets import override
+    from worldmodels.stages.controller import train_controller as stage
+
+    with open_run_session(run, quiet, workers) as session:
+        config = override(
+            session.preset.searching(dream=dream).controller,
+            generations=generations,
+            later_generations=generations,
+            population=population,
+        )
+        result = stage(
+            session.run,
+            config,
+            workers=session.workers,
+            report=session.report,
+            device=choose_device(device),
+            round_=session.run.round,
+        )
+        print_result(result, as_json, lambda: print_facts(result))
