@@ -1,6 +1,7 @@
 """Speeds, each beside its named peer's in the same run. README quotes nothing else.
 
     python scripts/benchmark.py env
+    python scripts/benchmark.py data
 
 A result is a table on the screen and, with `--json FILE`, the same numbers in a file.
 """
@@ -17,9 +18,9 @@ from pathlib import Path
 # Before a library that reads it is loaded: what is compared here is speed on one core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import environment
+from benchmarks import data, environment
 
-BENCHMARKS = {"env": environment}
+BENCHMARKS = {"env": environment, "data": data}
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ Installed here, before any test module imports the packages; worker processes go
 import os
 from collections.abc import Iterator
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch is loaded; see worldmodels.cli.entry
+# Before torch is loaded; see worldmodels.cli.entry.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import jaxtyping
 import pytest

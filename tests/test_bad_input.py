@@ -176,7 +176,7 @@ def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(run, monkey
         def fail(*_, number=number):
             raise OSError(number, os.strerror(number), str(run / "episodes" / "x"))
 
-        monkeypatch.setattr(store, "_write_array", fail)
+        monkeypatch.setattr(store, "_write_file", fail)
         refused("collect", "--run", run, "--episodes", 13, expected=[words, str(run)])
         assert files(run) == before
 

@@ -29,7 +29,10 @@ def test_help_needs_no_heavy_import():
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "collect", "train-vision", "train-memory", "train-controller", "evaluate", "record"],
+    [
+        *("run", "collect", "train-vision", "train-memory", "train-controller", "train-prior"),
+        *("evaluate", "record", "sample", "surprise"),
+    ],
 )
 def test_every_command_explains_itself(command):
     done = wm(command, "--help")

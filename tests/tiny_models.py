@@ -43,7 +43,7 @@ def vae(seed=0, **changes):
     torch.manual_seed(seed)
     settings = {"num_latents": 3, "network": "lean", "channels": 4}
     model = VAE(VAEConfig(**{**settings, **changes}))
-    head = model.to_posterior[0]
+    head = model.to_mean
     with torch.no_grad():
         _spread(head, model.encode(torch.from_numpy(frames(16)))[:, : model.config.num_latents])
     return model
@@ -54,7 +54,7 @@ def vqvae(quantizer, seed=0, **changes):
     settings = {"channels": 4, "codebook_size": 6, "code_size": 3, "levels": (4, 3)}
     model = VQVAE(VQVAEConfig(quantizer, **{**settings, **changes}))
     with torch.no_grad():
-        grid = model.encoder(to_unit(torch.from_numpy(frames(16))))
+        grid = model.encoder[:2](to_unit(torch.from_numpy(frames(16))))
         _spread(model.encoder[1], grid.transpose(0, 1).flatten(1).T)
     return model
 

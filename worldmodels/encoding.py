@@ -31,24 +31,26 @@ def encode_episodes(
     action_repeat: int,
     on_episode: Callable[[], None] = lambda: None,
 ) -> SequenceBatch:
-    """All episodes as one padded batch of whole sequences of decisions, on the CPU."""
-    posteriors, actions, rewards, ended = [], [], [], []
-    for episode in episodes:
+    """All episodes as one padded batch of whole sequences of decisions, on the CPU.
+
+    Written into place episode by episode: memory holds the batch once.
+    """
+    lengths = torch.tensor([-(-episode.num_steps // action_repeat) for episode in episodes])
+    shape = len(episodes), int(lengths.max())
+    posteriors = actions = torch.empty(0)
+    rewards = torch.zeros(shape)
+    ended = torch.zeros(shape, dtype=torch.bool)
+    for row, episode in enumerate(episodes):
         decisions = Decisions.from_rollout(episode.load(), action_repeat)
-        posteriors.append(encode_frames(vision, decisions.frames))
-        actions.append(torch.from_numpy(decisions.actions).float())
-        rewards.append(torch.from_numpy(decisions.rewards).float())
-        ended.append(torch.from_numpy(decisions.ended))
+        encoded = encode_frames(vision, decisions.frames)
+        count = len(decisions.rewards)
+        if row == 0:
+            posteriors = encoded.new_zeros(shape[0], shape[1] + 1, encoded.shape[1])
+            actions = torch.zeros(*shape, decisions.actions.shape[1])
+        posteriors[row, : count + 1] = encoded
+        actions[row, :count] = torch.from_numpy(decisions.actions)
+        rewards[row, :count] = torch.from_numpy(decisions.rewards)
+        ended[row, :count] = torch.from_numpy(decisions.ended)
         on_episode()
-    lengths = torch.tensor([len(item) for item in rewards])
-    return SequenceBatch(
-        posteriors=_pad(posteriors),
-        actions=_pad(actions),
-        rewards=_pad(rewards),
-        ended=_pad(ended),
-        mask=torch.arange(int(lengths.max())) < lengths[:, None],
-    )
-
-
-def _pad(items: list[Tensor]) -> Tensor:
-    return torch.nn.utils.rnn.pad_sequence(items, batch_first=True)
+    mask = torch.arange(shape[1]) < lengths[:, None]
+    return SequenceBatch(posteriors, actions, rewards, ended, mask)

@@ -9,7 +9,7 @@ from worldmodels.stages.fitness import ControllerStageConfig
 from worldmodels.stages.memory import MemoryStageConfig
 from worldmodels.stages.vision import VisionStageConfig
 from worldmodels.training import FitConfig
-from worldmodels.vision import VAEConfig, VQVAEConfig
+from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,22 @@ class Preset:
         """The same with C searched in the dream, or in the real game."""
         return replace(self, search_in_dream=dream)
 
-    def vision(self, quantized: bool) -> VisionStageConfig:
-        """V's stage of the kind asked for."""
-        return self.vqvae if quantized else self.vae
+    def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
+        """V's stage of the kind asked for.
+
+        Args:
+            estimator: how an encoder with categorical latents gets its gradient; None takes the
+                preset's own quantizer.
+
+        Raises: UserError for an estimator of a continuous V.
+        """
+        if estimator is None:
+            return self.vqvae if quantized else self.vae
+        if not quantized:
+            raise UserError(f"--estimator {estimator} is for codes: add --quantized")
+        weight = self.vqvae.model.background_weight
+        model = CategoricalVAEConfig(estimator=estimator, background_weight=weight)
+        return replace(self.vqvae, model=model)
 
 
 # The paper's own settings (arXiv 1803.10122, A.1-A.4); codes where it has none as in

@@ -5,6 +5,7 @@
       episodes/            the store
       vision/  memory/  controller/
                            one folder a stage: weights, result.json, a PNG, manifest.json
+      prior/               the same, of a run with codes, where it was asked for
       evaluation/          scores, one file for each way of measuring
       .vision.partial/     a stage under way; killed, it goes on from there
 
@@ -29,16 +30,18 @@ from typing import Any
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 
-STAGES = ("vision", "memory", "controller")
+STAGES = ("vision", "memory", "controller", "prior")
 WEIGHTS = {
     "vision": "vision.safetensors",
     "memory": "memory.safetensors",
     "controller": "agent.safetensors",
+    "prior": "prior.safetensors",
 }
 READS = {
     "vision": ("episodes",),
     "memory": ("episodes", "vision"),
     "controller": ("vision", "memory"),
+    "prior": ("episodes", "vision"),
 }
 
 
@@ -131,7 +134,8 @@ class Run:
     @property
     def round(self) -> int:
         """The newest round any episode was collected in; 1 before any."""
-        return max((episode.meta.get("round", 1) for episode in self.store), default=1)
+        # Of the whole ones: collecting must get as far as setting damaged ones aside.
+        return max((episode.round for episode in self.store.contents.episodes), default=1)
 
     @property
     def action_repeat(self) -> int:

@@ -59,16 +59,16 @@ def test_the_loss_is_the_formula_on_the_same_draw(network):
 def test_below_its_floor_the_kl_is_constant_and_has_no_gradient():
     def kl_part(model):
         loss, metrics = model.loss(FRAMES, draw(0))
-        gradient = torch.autograd.grad(loss - metrics["error"], model.to_posterior[1].bias)
+        gradient = torch.autograd.grad(loss - metrics["error"], model.to_logvar.bias)
         return loss.item() - metrics["error"].item(), metrics["kl"].item(), gradient[0]
 
     def with_logvar(bias, free_nats):
         # The decoder hears nothing of the latent, so that only the KL's gradient is left.
         model = vae(free_nats=free_nats, kl_weight=2.0)
         torch.nn.init.zeros_(model.from_latent[0].weight)
-        for parameter in model.to_posterior[0].parameters():
+        for parameter in model.to_mean.parameters():
             torch.nn.init.zeros_(parameter)
-        torch.nn.init.constant_(model.to_posterior[1].bias, bias)
+        torch.nn.init.constant_(model.to_logvar.bias, bias)
         return kl_part(model)
 
     floored, kl, gradient = with_logvar(-1.0, free_nats=0.5)
@@ -81,17 +81,28 @@ def test_below_its_floor_the_kl_is_constant_and_has_no_gradient():
     assert gradient.all()
 
 
-def test_the_lean_decoder_begins_at_the_mean_frame():
-    mean = FRAMES.float().mean(0).permute(2, 0, 1) / 255
+def test_the_lean_network_begins_at_the_mean_frame_and_tells_frames_apart():
     images = to_unit(FRAMES)
-    alone = squared_error(mean.expand_as(images), images)
+    alone = squared_error(images.mean(0).expand_as(images), images).mean()
     model = vae(channels=16)
     assert model.loss(FRAMES, draw(0))[1]["error"] > 1.05 * alone
-    model.start_at(mean)
-    assert model.loss(FRAMES, draw(0))[1]["error"] < 1.02 * alone
-    loss, _ = model.loss(FRAMES, draw(0))
-    loss.backward()
+    model.start_at(FRAMES)
+    assert model.loss(FRAMES, draw(0))[1]["error"] < 1.03 * alone
+    mu, logvar = model.encode(FRAMES).chunk(2, dim=-1)
+    torch.testing.assert_close(mu.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(mu.std(0), torch.ones(3), atol=1e-3, rtol=0)
+    assert logvar.max() < -0.5  # and says so with some certainty
+    spread = (model.decoder(model.from_latent(mu)) - images.mean(0)).std()
+    assert 0.03 < spread / (images - images.mean(0)).std() < 0.3
+    model.loss(FRAMES, draw(0))[0].backward()
     assert model.decoder.mean_frame.grad.abs().sum() > 0  # and moves on from there
+
+
+def test_the_papers_network_begins_as_torch_makes_it():
+    model = VAE(VAEConfig())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.start_at(FRAMES)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_frames_survive_the_way_to_the_networks_and_back():

@@ -6,10 +6,15 @@ Heavy imports stay inside the commands, so that `wm --help` answers at once.
 
 # isort: off
 from worldmodels.cli import training
+from worldmodels.cli import prior
 from worldmodels.cli import looking
+from worldmodels.cli import data
+from worldmodels.cli import inference
 
 # isort: on
 from worldmodels.cli.entry import main
 from worldmodels.cli.options import app
 
-__all__ = ["app", "looking", "main", "training"]
+app.add_typer(data.data_app, name="data")
+
+__all__ = ["app", "data", "inference", "looking", "main", "prior", "training"]

@@ -32,7 +32,8 @@ def main() -> None:
         message = _user_message(error)
         if message is None:
             raise
-        typer.echo(f"wm: {message}", err=True)
+        for line in message.splitlines():
+            typer.echo(f"wm: {line}", err=True)
         sys.exit(2)
 
 

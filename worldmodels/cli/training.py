@@ -1,6 +1,6 @@
 """Commands that make something: whole runs, episodes, V, M and C."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -67,6 +67,9 @@ def collect(
     ] = None,
     policy: Annotated[str | None, typer.Option(help="exploring, random, brownian, agent.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Env steps an episode, at most.")] = None,
+    prefer_surprising: Annotated[
+        bool, typer.Option("--prefer-surprising", help="Keep what V and its prior know least.")
+    ] = False,
     env: EnvOption = None,
     preset: PresetOption = None,
     seed: SeedOption = None,
@@ -82,7 +85,11 @@ def collect(
         run, quiet, workers, create=True, env=env, preset=preset, seed=seed
     ) as session:
         config = override(
-            session.preset.collect, episodes=episodes, policy=policy, max_episode_steps=max_steps
+            session.preset.collect,
+            episodes=episodes,
+            policy=policy,
+            max_episode_steps=max_steps,
+            prefer_surprising=prefer_surprising,
         )
         result = stage(
             session.run,
@@ -98,6 +105,10 @@ def collect(
 def train_vision(
     run: RunOption = DEFAULT_RUN,
     quantized: QuantizedOption = False,
+    estimator: Annotated[
+        Literal["score", "straight-through"] | None,
+        typer.Option(help="With --quantized: categorical latents, their gradient by this."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -108,7 +119,7 @@ def train_vision(
     from worldmodels.stages.vision import train_vision as stage
 
     with open_run_session(run, quiet) as session:
-        config = session.preset.vision(quantized).with_steps(steps)
+        config = session.preset.vision(quantized, estimator).with_steps(steps)
         result = stage(
             session.run,
             config,

@@ -9,6 +9,8 @@ action is held, and the rewards until the next decision are summed:
     reward       r_0+r_1+..  r_repeat+..       .. + r_{T-1}
 """
 
+import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,10 +20,16 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from agents.rollout import Rollout
-from worldmodels.data.store import Episode
+from worldmodels.data.episode import Episode
+from worldmodels.data.phases import Fetch, Phases
+from worldmodels.device import num_cores
+from worldmodels.errors import UserError
 
-# 60,000 frames of 64 x 64 x 3 are 737 MB; more than that is read phase by phase.
-MAX_FRAMES_IN_MEMORY = 60_000
+# 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
+# (measured: 1.7 GB); more than that is read phase by phase.
+MAX_FRAMES_IN_MEMORY = 48_000
+# What a look at the whole of a larger store is made of.
+MAX_SAMPLE, MAX_SAMPLED_EPISODES = 10_000, 64
 
 
 @dataclass(frozen=True)
@@ -60,12 +68,20 @@ class FrameBatches:
     """Uniform batches of frames from episodes on disk, in bounded memory.
 
     All frames stay in memory while they fit. Otherwise training goes through phases: a phase
-    holds as many whole episodes as fit, drawn anew each pass, and lasts for one look at each of
-    its frames.
+    holds as many whole episodes as fit in half of it and lasts for one look at each of their
+    frames, while the other half is filled with the next phase's in the background.
 
     Args:
         stride: keep every stride-th frame; neighbours in time are nearly the same picture.
         recent_fraction: this part of each batch comes from the episodes of the newest round.
+        max_frames: held in memory, both halves together.
+        num_readers: threads that read; None takes one for every four cores.
+
+    Attributes:
+        seconds_waited: that calls spent waiting for frames, those of the first phase included.
+        frames_read, seconds_read: by the readers, in finished phases.
+
+    Raises: UserError where frames differ in size, or, from a call, where a file is damaged.
     """
 
     def __init__(
@@ -77,29 +93,43 @@ class FrameBatches:
         recent_fraction: float = 0.0,
         seed: int = 0,
         max_frames: int = MAX_FRAMES_IN_MEMORY,
+        num_readers: int | None = None,
     ) -> None:
         self.episodes = list(episodes)
         self.batch_size = batch_size
         self.stride = stride
         self.recent_fraction = recent_fraction
-        self.seed = seed
-        self.max_frames = max_frames
-        counts = [episode.num_steps // stride + 1 for episode in self.episodes]
-        self.num_frames = sum(counts)
-        per_phase = max(1, int(len(counts) * min(1.0, max_frames / max(self.num_frames, 1))))
-        self.num_phases = -(-len(counts) // per_phase)
-        self._per_phase = per_phase
-        self._steps_per_phase = max(1, self.num_frames // (self.num_phases * batch_size))
-        self._phase = -1
+        self.num_readers = num_readers or max(1, num_cores() // 4)
+        self.seconds_waited = self.seconds_read = 0.0
+        self.frames_read = 0
+        self._frame_shape = _common_shape(self.episodes)
+        newest = max(episode.round for episode in self.episodes)
+        self._newest = np.array([episode.round == newest for episode in self.episodes])
+        self._counts = np.array([episode.num_frames(stride) for episode in self.episodes])
+        self.num_frames = int(self._counts.sum())
+        self.fits = self.num_frames <= max_frames
+        self._phases = Phases(
+            self._counts,
+            self._newest,
+            max_frames=max_frames // 2,
+            batch_size=batch_size,
+            newest_fraction=recent_fraction,
+            seed=seed,
+        )
+        self._number: int | None = None
         self._frames: UInt8[Tensor, "frames height width 3"]
+        self._num_drawn: int
         self._recent: Tensor
+        self._buffers: list[np.ndarray] = []
+        self._ahead: dict[int, Fetch] = {}  # of the next phase, by its number
+        weakref.finalize(self, _cancel, self._ahead)
 
     def __call__(
         self, step: int, generator: torch.Generator
     ) -> UInt8[Tensor, "batch height width 3"]:
         """The batch of step `step`; depends on nothing but the step, the generator and the seed."""
-        self._load_phase(0 if self.num_phases == 1 else step // self._steps_per_phase)
-        picks = torch.randint(len(self._frames), (self.batch_size,), generator=generator)
+        self._hold(0 if self.fits else self._phases.number_at(step))
+        picks = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
         if num_recent and len(self._recent):
             chosen = torch.randint(len(self._recent), (num_recent,), generator=generator)
@@ -107,27 +137,80 @@ class FrameBatches:
         return self._frames[picks]
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
-        """Every frame of the first phase, in order: the whole of a small store."""
-        self._load_phase(0)
-        return self._frames
-
-    def _load_phase(self, phase: int) -> None:
-        if phase == self._phase:
-            return
-        order = np.arange(len(self.episodes))
-        if self.num_phases > 1:
-            epoch = phase // self.num_phases
-            order = np.random.default_rng([self.seed, epoch]).permutation(order)
-        first = (phase % self.num_phases) * self._per_phase
-        chosen = [self.episodes[i] for i in order[first : first + self._per_phase]]
-        newest = max(episode.meta.get("round", 1) for episode in self.episodes)
-        frames, recent = [], []
+        """Every frame, in order, where they fit in memory; else `MAX_SAMPLE` evenly spread ones."""
+        if self.fits:
+            self._hold(0)
+            return self._frames
+        chosen = self.episodes[:: -(-len(self.episodes) // MAX_SAMPLED_EPISODES)]
+        most = max(1, MAX_SAMPLE // len(chosen))
+        sample = []
         for episode in chosen:
-            frames.append(episode.load().frames[:: self.stride])
-            recent.append(np.full(len(frames[-1]), episode.meta.get("round", 1) == newest))
-        self._frames = torch.from_numpy(np.concatenate(frames))
-        self._recent = torch.from_numpy(np.flatnonzero(np.concatenate(recent)))
-        self._phase = phase
+            frames = np.empty((episode.num_frames(self.stride), *self._frame_shape), np.uint8)
+            episode.read_frames(frames, self.stride)
+            sample.append(frames[:: -(-len(frames) // most)].copy())
+        return torch.from_numpy(np.concatenate(sample))
+
+    def _hold(self, number: int) -> None:
+        """Have the frames of a phase in memory and those of the next one on their way."""
+        if number == self._number:
+            return
+        started = time.perf_counter()
+        if number not in self._ahead:
+            _cancel(self._ahead)
+            self._fetch(number)
+        fetch = self._ahead.pop(number)
+        fetch.wait()
+        self.seconds_waited += time.perf_counter() - started
+        self.seconds_read += fetch.seconds
+        self.frames_read += fetch.num_frames
+        chosen, num_drawn = self._chosen(number)
+        counts = self._counts[chosen]
+        self._frames = torch.from_numpy(self._buffer(number)[: fetch.num_frames])
+        self._num_drawn = int(counts[:num_drawn].sum())
+        self._recent = torch.from_numpy(np.flatnonzero(np.repeat(self._newest[chosen], counts)))
+        self._number = number
+        if not self.fits:
+            self._fetch(number + 1)
+
+    def _fetch(self, number: int) -> None:
+        chosen, _ = self._chosen(number)
+        self._ahead[number] = Fetch(
+            [self.episodes[i] for i in chosen],
+            self.stride,
+            self._buffer(number),
+            self.num_readers,
+        )
+
+    def _chosen(self, number: int) -> tuple[list[int], int]:
+        """Which episodes a phase holds, and how many of them were drawn."""
+        if self.fits:
+            return list(range(len(self.episodes))), len(self.episodes)
+        phase = self._phases[number]
+        return list(phase.episodes), phase.num_drawn
+
+    def _buffer(self, number: int) -> np.ndarray:
+        """Phases take turns with two buffers; memory is taken from the system as they fill."""
+        if not self._buffers:
+            room = max(self._phases.max_frames, int(self._counts.max()))
+            rooms = [self.num_frames] if self.fits else [room, room]
+            self._buffers = [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
+        return self._buffers[number % len(self._buffers)]
+
+
+def _common_shape(episodes: Sequence[Episode]) -> tuple[int, int, int]:
+    shape = episodes[0].frame_shape
+    for episode in episodes:
+        if episode.frame_shape != shape:
+            raise UserError(
+                f"{episode.path} has frames of {episode.frame_shape}, expected {shape} as in "
+                f"{episodes[0].path}: collect them into a run of their own"
+            )
+    return shape
+
+
+def _cancel(fetches: dict[int, Fetch]) -> None:
+    while fetches:
+        fetches.popitem()[1].cancel()
 
 
 @dataclass(frozen=True)

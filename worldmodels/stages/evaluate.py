@@ -80,7 +80,7 @@ def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted((run.folder / "evaluation").glob("*.json")):
         row = run.read_json(f"evaluation/{path.name}")
-        if row["agent_digest"] in (digest, "baseline"):
+        if row.get("agent_digest") in (digest, "baseline"):  # other measurements have none
             found[Path(path).stem] = row
     return found
 

@@ -14,9 +14,15 @@ from worldmodels.stages.evaluate import all_evaluations
 
 # Of each stage's result, what a look at a run should tell.
 HEADLINES = {
-    "vision": ("error", "mean_frame_error", "gain", "psnr", "codes_used", "perplexity", "frames"),
+    "vision": (
+        *("error", "mean_frame_error", "gain", "psnr"),
+        *("foreground_error", "mean_frame_foreground_error"),
+        *("bits_per_frame", "codes_used", "perplexity", "epoch_codes_used", "epoch_perplexity"),
+        "frames",
+    ),
     "memory": ("nll", "stay_nll", "reward_r2", "decisions"),
     "controller": ("dream", "parameters", "generations", "fitness", "sigma"),
+    "prior": ("nats_per_code", "position_entropy", "gain_over_position", "bits_per_frame"),
 }
 
 
@@ -52,7 +58,8 @@ def run_facts(run: Run) -> dict[str, Any]:
         "env_steps": sum(episode.num_steps for episode in episodes),
     }
     for stage in STAGES:
-        facts[stage] = _stage_facts(run, stage)
+        if stage != "prior" or settings.quantized:  # there are no codes to have one over
+            facts[stage] = _stage_facts(run, stage)
     scores = all_evaluations(run)
     facts["scores"] = {
         name: f"{row['mean']:.1f} +- {row['std']:.1f} ({len(row['returns'])} episodes)"
@@ -64,7 +71,8 @@ def run_facts(run: Run) -> dict[str, Any]:
 def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
     manifest, result = run.manifest(stage), run.result(stage)
     if manifest is None or result is None:
-        return f'missing: run "wm train-{stage} --run {run}"'
+        word = "not made, optional" if stage == "prior" else "missing"
+        return f'{word}: run "wm train-{stage} --run {run}"'
     stale = run.stale(stage)
     facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
     if stale:

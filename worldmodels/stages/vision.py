@@ -3,18 +3,22 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
 from worldmodels.data.batches import FrameBatches
-from worldmodels.encoding import ENCODE_BATCH
+from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
 from worldmodels.run import Run, StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
+from worldmodels.stages.vision_pictures import (
+    NUM_FRAMES,
+    NUM_PATHS,
+    interpolations,
+    reconstructions,
+)
 from worldmodels.training import Metrics
 from worldmodels.vision import (
     VAE,
@@ -26,9 +30,11 @@ from worldmodels.vision import (
     vision_metadata,
 )
 from worldmodels.vision.objective import background_colour
+from worldmodels.vision.scores import code_usage, mean_frame, score_vision
 
 MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000
+MAX_START_FRAMES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +82,7 @@ def train_vision(
         MAX_HELD_OUT_FRAMES,
     )
     sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
+    baseline = mean_frame(sample)
     vision = _new_or_earlier(run, config, sample, round_).to(device)
     report.plan(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
@@ -86,87 +93,44 @@ def train_vision(
     result = fit_stage(
         vision,
         train,
-        lambda: _held_out_loss(vision, held_out, fit.batch_size),
+        lambda: _validate(vision, held_out, baseline, fit.batch_size),
         fit,
         work=work,
         seed=settings.seed + 1_000 * round_,
         report=report,
-        shown=("loss", "error", "val/error"),
+        shown=("loss", "error", "val/error", "val/psnr", "val/perplexity"),
         on_done=lambda: {
-            **score_vision(vision, held_out, mean_frame(sample)),
+            **score_vision(vision, held_out, baseline),
+            **_epoch_usage(vision, train.all_frames()),
             "frames": train.num_frames,
         },
         write=lambda: _write(vision, held_out, work),
     )
     report.line(
         f"vision: held-out squared error {result['error']:.1f} a frame "
-        f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x)"
+        f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x), "
+        f"on the foreground {result['foreground_error']:.1f}, PSNR {result['psnr']:.1f} dB"
     )
+    if "perplexity" in result:
+        report.line(
+            f"vision: {result['codes_used']:.0%} of the codes used, "
+            f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits a frame"
+        )
     return result
-
-
-def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Tensor:
-    """The mean of the frames, float (3, 64, 64) in 0..1: what a V that sees nothing would draw."""
-    return frames.float().mean(0).permute(2, 0, 1) / 255.0
-
-
-@torch.no_grad()
-def score_vision(
-    vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"], baseline: Tensor
-) -> dict[str, Any]:
-    """Squared error of reconstructions, in units of full scale summed over a frame.
-
-    Beside it that of the mean frame, PSNR in dB, and for codes how much of the codebook is used.
-    """
-    vision.eval()
-    device = next(vision.parameters()).device
-    errors, base_errors, posteriors = [], [], []
-    for part in frames.split(ENCODE_BATCH):
-        posterior = vision.encode(part.to(device))
-        decoded = vision.decode(vision.mode(posterior)).cpu()
-        images = part.float() / 255.0
-        errors.append((decoded.float() / 255.0 - images).square().flatten(1).sum(1))
-        base = baseline.cpu().permute(1, 2, 0)
-        base_errors.append((images - base).square().flatten(1).sum(1))
-        posteriors.append(posterior.cpu())
-    error = float(torch.cat(errors).mean())
-    base_error = float(torch.cat(base_errors).mean())
-    result: dict[str, Any] = {
-        "error": error,
-        "mean_frame_error": base_error,
-        "gain": base_error / max(error, 1e-9),
-        "psnr": float(-10 * np.log10(max(error, 1e-9) / images[0].numel())),
-    }
-    if isinstance(vision, VQVAE):
-        result.update(code_usage(torch.cat(posteriors), vision.config.num_values))
-    return result
-
-
-def code_usage(codes: Tensor, num_values: int) -> dict[str, float]:
-    """Share of the codebook used, its perplexity, and bits a frame, over all codes given."""
-    frequency = torch.bincount(codes.flatten(), minlength=num_values).double()
-    frequency /= frequency.sum()
-    entropy = -(frequency * frequency.clamp(min=1e-12).log()).sum()
-    return {
-        "codes_used": float((frequency > 0).double().mean()),
-        "perplexity": float(entropy.exp()),
-        "bits_per_frame": codes.shape[1] * float(np.log2(num_values)),
-    }
 
 
 def _spread(frames: Tensor, most: int) -> Tensor:
-    """At most so many frames, evenly spread."""
-    return frames[:: max(1, -(-len(frames) // most))]
+    """At most so many frames, evenly spread; a copy, so that the others need not stay."""
+    return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
 def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> Vision:
     """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
     model = config.model
-    if model.background_weight != 1.0:
-        model = replace(model, background=background_colour(sample.numpy()))
+    model = replace(model, background=background_colour(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
-    vision.start_at(mean_frame(sample))
+    vision.start_at(_spread(sample, MAX_START_FRAMES))
     manifest = run.manifest("vision")
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("vision")
@@ -175,7 +139,8 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
     return vision
 
 
-def _held_out_loss(vision: Vision, frames: Tensor, batch_size: int) -> Metrics:
+def _validate(vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int) -> Metrics:
+    """The held-out loss, and beside it how good V and how used its codes are over all frames."""
     device = next(vision.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
     totals: dict[str, float] = {}
@@ -183,7 +148,16 @@ def _held_out_loss(vision: Vision, frames: Tensor, batch_size: int) -> Metrics:
         loss, metrics = vision.loss(part.to(device), generator)
         for name, value in {"loss": loss, **metrics}.items():
             totals[name] = totals.get(name, 0.0) + float(value) * len(part) / len(frames)
-    return totals
+    return {**totals, **score_vision(vision, frames, baseline)}
+
+
+@torch.no_grad()
+def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
+    """How the codes are used over all training frames at hand; nothing for a VAE."""
+    if not isinstance(vision, VQVAE):
+        return {}
+    usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
+    return {f"epoch_{name}": value for name, value in usage.items()}
 
 
 @torch.no_grad()
@@ -191,17 +165,8 @@ def _write(vision: Vision, held_out: Tensor, work: StageFolder) -> None:
     facts = {"vision": vision_metadata(vision), "seed": work.work["seed"]}
     path = work.partial / "vision.safetensors"
     save_checkpoint(path, with_prefix("vision", vision.state_dict()), facts)
-    frames = _spread(held_out, 16)[:16]
-    device = next(vision.parameters()).device
-    decoded = vision.decode(vision.mode(vision.encode(frames.to(device)))).cpu()
-    rows = {"frame": frames.numpy(), "decoded": decoded.numpy()}
+    frames = _spread(held_out, NUM_FRAMES)
+    save_grid(work.partial / "vision.png", reconstructions(vision, frames))
     if isinstance(vision, VAE):
-        rows["drawn from N(0, 1)"] = _prior_samples(vision, len(frames))
-    save_grid(work.partial / "vision.png", rows)
-
-
-def _prior_samples(vision: VAE, count: int) -> np.ndarray:
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(count, vision.config.num_latents, generator=generator)
-    device = next(vision.parameters()).device
-    return np.asarray(vision.decode(z.to(device)).cpu().numpy())
+        paths = interpolations(vision, _spread(held_out, 2 * NUM_PATHS))
+        save_grid(work.partial / "interpolations.png", paths)

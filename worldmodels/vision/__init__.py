@@ -7,18 +7,35 @@ from typing import Any
 import torch
 
 from worldmodels.checkpoint import Checkpoint, load_weights
+from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
 from worldmodels.vision.vae import VAE, VAEConfig
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
 
 Vision = VAE | VQVAE
 VisionConfig = VAEConfig | VQVAEConfig
 
-__all__ = ["VAE", "VQVAE", "VAEConfig", "VQVAEConfig", "Vision", "VisionConfig"]
+# The class of V that each class of config makes; "kind" is what a checkpoint calls it.
+_KINDS: dict[type[VisionConfig], type[Vision]] = {
+    VAEConfig: VAE,
+    VQVAEConfig: VQVAE,
+    CategoricalVAEConfig: CategoricalVAE,
+}
+
+__all__ = [
+    "VAE",
+    "VQVAE",
+    "CategoricalVAE",
+    "CategoricalVAEConfig",
+    "VAEConfig",
+    "VQVAEConfig",
+    "Vision",
+    "VisionConfig",
+]
 
 
 def make_vision(config: VisionConfig) -> Vision:
     """A new V, its weights drawn from torch's global generator."""
-    return VAE(config) if isinstance(config, VAEConfig) else VQVAE(config)
+    return _KINDS[type(config)](config)  # type: ignore[arg-type]
 
 
 def vision_metadata(vision: Vision) -> dict[str, Any]:
@@ -31,9 +48,10 @@ def restore_vision(
 ) -> Vision:
     """V from the `vision` part of a checkpoint."""
     facts = checkpoint.metadata["vision"]
-    config: dict[str, Any] = {
+    settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
     }
-    vision = make_vision(VAEConfig(**config) if facts["kind"] == "vae" else VQVAEConfig(**config))
+    config = {vision.kind: config for config, vision in _KINDS.items()}[facts["kind"]]
+    vision = make_vision(config(**settings))
     load_weights(vision, checkpoint.part("vision"), path)
     return vision.eval().to(device)

@@ -82,29 +82,40 @@ class LeanEncoder(nn.Sequential):
 class LeanDecoder(nn.Module):
     """A grid of features, 4 x 4 or 8 x 8 cells -> frame, by pixel shuffles.
 
-    Its output starts as the mean frame of the data, a parameter of its own, plus what the grid
-    says at half strength: training begins at the mean-frame baseline. Starting near the mean
-    colour halved the error after 32 s of training (64.6 to 33.6).
+    Its output is the mean frame of the data, a parameter of its own, plus what the grid says.
     """
 
     def __init__(self, channels: int, grid: int = 4) -> None:
         super().__init__()
+        # 3/4 of the encoder's width: a sixth faster than all of it, at the same error.
+        wide, narrow = channels * 3 // 4, channels * 3 // 8
         layers: list[nn.Module] = []
         if grid == 4:
-            layers += [nn.Conv2d(channels, channels * 4, 3, padding=1), nn.PixelShuffle(2)]
-            layers += [nn.ReLU()]
+            layers += [nn.Conv2d(channels, wide * 4, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()]
         layers += [
-            nn.Conv2d(channels, channels * 2, 3, padding=1),
+            nn.Conv2d(wide if grid == 4 else channels, narrow * 4, 3, padding=1),
             nn.PixelShuffle(2),
             nn.ReLU(),
         ]
         self.grid_to_frame = nn.Sequential(*layers)
-        self.last = nn.Conv2d(channels // 2, 3 * 16, 3, padding=1)
+        self.last = nn.Conv2d(narrow, 3 * 16, 3, padding=1)
         self.mean_frame = nn.Parameter(torch.full((3, FRAME_SIZE, FRAME_SIZE), 0.5))
-        with torch.no_grad():
-            self.last.weight.mul_(0.5)
-            assert self.last.bias is not None
-            self.last.bias.zero_()
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def start_at(
+        self,
+        images: Float[Tensor, "batch 3 64 64"],
+        features: Float[Tensor, "batch channels grid grid"],
+    ) -> None:
+        """Let the output begin at the mean of `images`, with a tenth of their spread around it.
+
+        With the spread torch gives it (a sixth), or with all of it, the decoder first learns to
+        hear nothing of the latent, and a VAE at KL weight 1 stays there for hundreds of steps.
+        """
+        self.mean_frame.copy_(images.mean(0))
+        spread = (self(features) - self.mean_frame).std()
+        self.last.weight.mul_(0.1 * (images - self.mean_frame).std() / spread.clamp(min=1e-9))
 
     def forward(
         self, features: Float[Tensor, "batch channels grid grid"]

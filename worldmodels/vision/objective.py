@@ -1,6 +1,7 @@
 """What V is asked to get right: a squared error that can look harder at what stands out."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,19 @@ from torch.nn import functional as F
 
 COLOUR_DISTANCE = 48.0
 SURROUNDINGS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorConfig:
+    """Where V's error counts.
+
+    Attributes:
+        background_weight: weight of the error on the commonest colour; 1 weighs all alike.
+        background: the colour meant, 0..255, as found in the data.
+    """
+
+    background_weight: float = 1.0
+    background: tuple[int, int, int] = (0, 0, 0)
 
 
 def background_colour(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[int, int, int]:
@@ -43,9 +57,21 @@ def squared_error(
     images: Float[Tensor, "batch 3 height width"],
     target: Float[Tensor, "batch 3 height width"],
     weight: Float[Tensor, "batch 1 height width"] | None = None,
-) -> Float[Tensor, ""]:
-    """Squared error summed over a frame's pixels and channels, its mean over the batch."""
+) -> Float[Tensor, "batch"]:
+    """Squared error of each frame, summed over its pixels and channels; full scale is 1."""
     error = (images - target).square()
     if weight is not None:
         error = error * weight
-    return error.flatten(1).sum(1).mean()
+    return error.flatten(1).sum(1)
+
+
+def weighted_error(
+    images: Float[Tensor, "batch 3 height width"],
+    target: Float[Tensor, "batch 3 height width"],
+    config: ErrorConfig,
+) -> Float[Tensor, "batch"]:
+    """The error V is trained on: all of the foreground, `background_weight` of the rest."""
+    weight = None
+    if config.background_weight != 1.0:
+        weight = foreground_weight(target, config.background, config.background_weight)
+    return squared_error(images, target, weight)

@@ -15,11 +15,11 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.objective import foreground_weight, squared_error
+from worldmodels.vision.objective import ErrorConfig, squared_error, weighted_error
 
 
 @dataclass(frozen=True)
-class VAEConfig:
+class VAEConfig(ErrorConfig):
     """Settings of the VAE; the defaults are the paper's (arXiv 1803.10122, A.1).
 
     Attributes:
@@ -27,8 +27,6 @@ class VAEConfig:
         channels: width of the lean network.
         kl_weight: beta, the weight of the KL term.
         free_nats: floor of the KL, in nats a dimension; below it no gradient flows from it.
-        background_weight: weight of the error on the commonest colour; 1 weighs all alike.
-        background: the colour meant, 0..255, as found in the data.
     """
 
     num_latents: int = 32
@@ -36,8 +34,6 @@ class VAEConfig:
     channels: int = 64
     kl_weight: float = 1.0
     free_nats: float = 0.5
-    background_weight: float = 1.0
-    background: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.network not in ("paper", "lean"):
@@ -72,17 +68,32 @@ class VAE(nn.Module):
                 nn.Linear(z, cells), nn.Unflatten(1, (config.channels, 4, 4)), nn.ReLU()
             )
             self.decoder = LeanDecoder(config.channels)
-        self.to_posterior = nn.ModuleList([nn.Linear(cells, z), nn.Linear(cells, z)])
+        self.to_mean, self.to_logvar = nn.Linear(cells, z), nn.Linear(cells, z)
 
     @property
     def num_features(self) -> int:
         """F, the number of features C and M see."""
         return self.config.num_latents
 
-    def start_at(self, mean_frame: Float[Tensor, "3 64 64"]) -> None:
-        """Let the output begin at the data's mean frame (lean network only)."""
-        if isinstance(self.decoder, LeanDecoder):
-            self.decoder.mean_frame.data.copy_(mean_frame)
+    @torch.no_grad()
+    def start_at(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+        """Fit the first weights to the data (lean network only; the paper's starts as torch does).
+
+        The output begins at the mean frame, and latents begin to tell frames apart: means of
+        spread 1, posteriors somewhat narrower. Without, the lean VAE at KL weight 1 drew the mean
+        frame for 400 steps; with it, 300 steps leave a quarter of that error.
+        """
+        if not isinstance(self.decoder, LeanDecoder):
+            return
+        images = to_unit(frames)
+        hidden = self.encoder(images)
+        std, mean = torch.std_mean(self.to_mean(hidden), 0)
+        self.to_mean.weight.div_(std[:, None].clamp(min=1e-6))
+        self.to_mean.bias.sub_(mean).div_(std.clamp(min=1e-6))
+        self.to_logvar.weight.mul_(0.01)
+        nn.init.constant_(self.to_logvar.bias, -1.0)
+        latent = self.sample(self.encode(frames))
+        self.decoder.start_at(images, self.from_latent(latent))
 
     def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch two_z"]:
         """Mean and log-variance of each frame's latent."""
@@ -121,17 +132,12 @@ class VAE(nn.Module):
         posterior = self._posterior(images)
         mu, logvar = posterior.chunk(2, dim=-1)
         decoded = self.decoder(self.from_latent(self.sample(posterior, generator)))
-        weight = None
-        if self.config.background_weight != 1.0:
-            weight = foreground_weight(
-                images, self.config.background, self.config.background_weight
-            )
-        error = squared_error(decoded, images, weight)
+        error = weighted_error(decoded, images, self.config).mean()
         kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(1)
         floored = kl.clamp(min=self.config.free_nats * self.config.num_latents).mean()
-        plain_error = squared_error(decoded.detach(), images)
+        plain_error = squared_error(decoded.detach(), images).mean()
         return error + self.config.kl_weight * floored, {"error": plain_error, "kl": kl.mean()}
 
     def _posterior(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch two_z"]:
         hidden = self.encoder(images)
-        return torch.cat([head(hidden) for head in self.to_posterior], dim=-1)
+        return torch.cat([self.to_mean(hidden), self.to_logvar(hidden)], dim=-1)

@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from worldmodels.inference import MeanFieldGaussian
+from worldmodels.inference.comparison import best_family, log_evidence
+from worldmodels.inference.experiments import importance_log_evidence
+from worldmodels.inference.models import HierarchicalPoisson, LinearRegression
+
+
+def draw(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_importance_sampling_finds_the_evidence_of_a_linear_regression():
+    model = LinearRegression.synthetic()
+    exact = model.posterior
+    found, error = importance_log_evidence(
+        model.joint, exact.mean + 0.01, 1.2 * exact.covariance_matrix, draw(0)
+    )
+    assert error < 0.005
+    assert found == pytest.approx(model.log_evidence, abs=4 * error + 1e-3)
+
+
+def test_nested_integrals_give_the_evidence_of_the_hierarchical_model():
+    """Against importance sampling in two dimensions, where that is safe."""
+    model = HierarchicalPoisson(torch.tensor([4.0]))
+    family = best_family(model)
+    found, error = importance_log_evidence(
+        model.joint,
+        family.mean.detach().double(),
+        3 * (2 * family.log_scale.detach().double()).exp().diag(),
+        draw(0),
+    )
+    assert log_evidence(model) == pytest.approx(found, abs=4 * error + 1e-4)
+    assert error < 0.01
+
+
+def test_no_mean_field_gaussian_reaches_the_evidence():
+    model = HierarchicalPoisson.synthetic()
+    best = model.exact_elbo(best_family(model)).item()
+    assert log_evidence(model) - best == pytest.approx(0.2738, abs=1e-3)
+    assert log_evidence(model, 1601) == pytest.approx(log_evidence(model), abs=1e-6)
+    assert model.exact_elbo(MeanFieldGaussian(20)).item() < best - 100

@@ -1,0 +1,343 @@
+"""Runs to Minari datasets and back, and datasets that others made."""
+
+import json
+import shutil
+import sys
+import warnings
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from tests.command import wm_json
+from tests.counting_env import BOX_ID, DISCRETE_ID
+from tests.tiny_models import rollout
+from worldmodels.data.minari_format import write_dataset
+from worldmodels.errors import UserError
+from worldmodels.report import Report
+from worldmodels.run import Run, RunSettings
+from worldmodels.stages import data as stage
+from worldmodels.stages.data import data_info, export_data, import_data
+
+minari, h5py = pytest.importorskip("minari"), pytest.importorskip("h5py")
+from minari.data_collector import EpisodeBuffer  # noqa: E402
+
+NAME = "tests/counted-v0"
+QUIET = Report(quiet=True)
+
+
+def collected(folder, env_id):
+    wm_json(
+        *("collect", "--run", folder, "--env", env_id, "--preset", "tiny", "--seed", 3),
+        *("--episodes", 12, "--workers", 1),
+    )
+    return Run(folder)
+
+
+def export(run, root, name=NAME):
+    return export_data(run, name, root, report=QUIET)
+
+
+def read(folder, root, name=NAME, preset=None):
+    return import_data(folder, name, root, preset=preset, report=QUIET)
+
+
+@pytest.mark.parametrize("env_id", [BOX_ID, DISCRETE_ID])
+def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
+    run = collected(tmp_path / "run", env_id)
+    run.store.add(12, rollout(5, env_id="Other-v0", action_repeat=1), round=2, surprise=0.25)
+    if env_id == DISCRETE_ID:
+        actions = np.eye(3, dtype=np.float32)[[2, 0, 1, 1, 2]]
+        run.store.add(12, rollout(5, actions=actions, terminated=True), round=2, surprise=0.25)
+    else:
+        actions = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)
+        run.store.add(12, rollout(5, actions=actions, terminated=True), round=2, surprise=0.25)
+    (run.store.folder / "episode-000004.npz").unlink()  # a gap stays a gap
+    export(run, tmp_path)
+    read(tmp_path / "back", tmp_path)
+    back = Run(tmp_path / "back")
+    assert back.settings == run.settings
+    files = {path.name: path.read_bytes() for path in run.store.folder.iterdir()}
+    assert {path.name: path.read_bytes() for path in back.store.folder.iterdir()} == files
+    assert len(files) == 12
+
+
+def test_minari_reads_what_was_exported(tmp_path, monkeypatch):
+    run = collected(tmp_path / "run", DISCRETE_ID)
+    result = export(run, tmp_path / "datasets")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
+    assert list(minari.list_local_datasets()) == [NAME]
+    dataset = minari.load_dataset(NAME)
+    assert dataset.action_space == spaces.Discrete(3, start=1)
+    assert dataset.observation_space == spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    assert (len(dataset), result["episodes"]) == (12, 12)
+    run.store.refresh()
+    for ours, theirs in zip(run.store, dataset, strict=True):
+        played = ours.load()
+        assert np.array_equal(theirs.observations, played.frames)
+        assert np.array_equal(theirs.actions, played.actions.argmax(1) + 1)
+        assert theirs.rewards.dtype == np.float32
+        assert np.array_equal(theirs.rewards, played.rewards)
+        assert theirs.terminations.tolist() == [False] * (len(theirs) - 1) + [True]
+        assert not theirs.truncations.any()
+    raw = sum(episode.num_frames() for episode in run.store) * 64 * 64 * 3
+    assert result["bytes"] < raw / 2  # as Minari writes them, frames take all of that
+
+
+def made_by_others(root, observations, actions, spaces_, name="others/some-v0", env=None):
+    """Minari's own writer, with rewards of 64 bits and no seeds."""
+    buffers = [
+        EpisodeBuffer(
+            observations=observation,
+            actions=action,
+            rewards=np.linspace(0, 1, len(action)),
+            terminations=np.arange(len(action)) == len(action) - 1,
+            truncations=np.zeros(len(action), bool),
+        )
+        for observation, action in zip(observations, actions, strict=True)
+    ]
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("MINARI_DATASETS_PATH", str(root))
+        minari.create_dataset_from_buffers(
+            name,
+            buffers,
+            env=env,
+            observation_space=spaces_[0],
+            action_space=spaces_[1],
+            algorithm_name="somebody",
+            jpeg_encoding=False,
+        )
+    return name
+
+
+def pictures(count, size=(64, 64), seed=0):
+    shape = (count, *size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def pixels(size=(64, 64)):
+    return spaces.Box(0, 255, (*size, 3), np.uint8)
+
+
+BOX = spaces.Box(-1, 1, (2,), np.float64)
+
+
+def box_actions(count):
+    return np.random.default_rng(count).uniform(-1, 1, (count, 2))
+
+
+def test_a_data_set_of_others_trains_a_world_model(tmp_path):
+    count = 12
+    frames = [pictures(21, (80, 120), seed) for seed in range(count)]
+    actions = [np.random.default_rng(i).integers(5, 8, 20) for i in range(count)]
+    space = spaces.Discrete(3, start=5)
+    name = made_by_others(
+        tmp_path, frames, actions, (pixels((80, 120)), space), env=gym.spec("CartPole-v1")
+    )
+    folder = tmp_path / "run"
+    result = read(folder, tmp_path, name, preset="tiny")
+    assert (result["episodes"], result["env_steps"]) == (count, count * 20)
+    run = Run(folder)
+    assert run.settings == RunSettings("CartPole-v1", "tiny", 0)
+    played = run.store.episodes[3].load()
+    assert played.frames.shape == (21, 64, 64, 3)
+    # Area-resized, each pixel the mean of the part of the picture it stands for.
+    assert np.abs(played.frames.mean((1, 2, 3)) - frames[3].mean((1, 2, 3))).max() < 1
+    assert np.array_equal(played.actions, np.eye(3, dtype=np.float32)[actions[3] - 5])
+    assert np.array_equal(played.rewards, np.linspace(0, 1, 20, dtype=np.float32))
+    assert (played.terminated, played.truncated, played.seed) == (True, False, -1)
+    assert (played.policy, played.action_repeat) == ("somebody", 1)
+    wm_json("train-vision", "--run", folder, "--steps", 3)
+    assert wm_json("train-memory", "--run", folder, "--steps", 3)["decisions"] == 10 * 20
+
+
+@pytest.mark.parametrize("keys", [("pixels", "wrist"), ("picture",)])
+def test_pixels_among_other_observations_are_found(tmp_path, keys):
+    space = spaces.Dict({**{key: pixels() for key in keys}, "speed": spaces.Box(0, 1, (2,))})
+    seen = {key: pictures(5, seed=seed) for seed, key in enumerate(keys)}
+    observations = {**seen, "speed": np.zeros((5, 2), np.float32)}
+    name = made_by_others(tmp_path, [observations] * 2, [box_actions(4)] * 2, (space, BOX))
+    read(tmp_path / "run", tmp_path, name)
+    run = Run(tmp_path / "run")
+    assert run.settings.env_id == name  # it names no env
+    for episode in run.store:
+        played = episode.load()
+        assert np.array_equal(played.frames, seen[keys[0]])
+        assert np.array_equal(played.actions, box_actions(4).astype(np.float32))
+    # And on to another dataset, though no env says what its actions are.
+    export(run, tmp_path, "onward-v0")
+    read(tmp_path / "again", tmp_path, "onward-v0")
+    assert Run(tmp_path / "again").store.digest == run.store.digest
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions", "spaces_", "expected"),
+    [
+        (np.zeros((5, 4), np.float32), box_actions(4), (spaces.Box(-1, 1, (4,)), BOX), "pixels"),
+        (
+            pictures(5)[..., :1],
+            box_actions(4),
+            (spaces.Box(0, 255, (64, 64, 1), np.uint8), BOX),
+            "pixels",
+        ),
+        (
+            {"left": pictures(5), "right": pictures(5)},
+            box_actions(4),
+            (spaces.Dict(left=pixels(), right=pixels()), BOX),
+            "one such part",
+        ),
+        (
+            pictures(5),
+            np.zeros((4, 2), np.int64),
+            (pixels(), spaces.MultiDiscrete([2, 2])),
+            "1-D Box or a Discrete action space",
+        ),
+        (pictures(4), box_actions(4), (pixels(), BOX), "episode 0 of .* is not whole.*length 5"),
+        (pictures(1), box_actions(0), (pixels(), BOX), "it has no steps"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(
+    tmp_path, observations, actions, spaces_, expected
+):
+    if len(actions) == 0:
+        name = empty_episode(tmp_path, spaces_)
+    else:
+        name = made_by_others(tmp_path, [observations], [actions], spaces_)
+    with pytest.raises(UserError, match=expected) as caught:
+        read(tmp_path / "run", tmp_path, name)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def empty_episode(root, spaces_):
+    name = made_by_others(root, [pictures(2)], [box_actions(1)], spaces_)
+    with h5py.File(root / name / "data" / "main_data.hdf5", "a") as file:
+        for key in ("actions", "rewards", "terminations", "truncations"):
+            file["episode_0"][key].resize(0, axis=0)
+    return name
+
+
+def test_names_and_folders_that_make_no_sense(tmp_path):
+    run = collected(tmp_path / "run", BOX_ID)
+    with pytest.raises(
+        UserError, match='expected a name like "racing/random-v0", got "no version"'
+    ):
+        export(run, tmp_path, "no version")
+    with pytest.raises(UserError, match=r"no Minari dataset in .*minari download some/none-v0"):
+        read(tmp_path / "new", tmp_path, "some/none-v0")
+    export(run, tmp_path)
+    with pytest.raises(UserError, match="is there already"):
+        export(run, tmp_path)
+    with pytest.raises(UserError, match="is a run already"):
+        read(run.folder, tmp_path)
+    with pytest.raises(UserError, match=r'a preset among .* got "huge"'):
+        read(tmp_path / "new", tmp_path, preset="huge")
+    (tmp_path / NAME / "data" / "main_data.hdf5").unlink()
+    with pytest.raises(UserError, match="is not a readable Minari dataset: No data found"):
+        read(tmp_path / "new", tmp_path)
+    assert not (tmp_path / "new").exists()
+    empty = Run(tmp_path / "empty", new=RunSettings(BOX_ID, "tiny", 0))
+    with pytest.raises(UserError, match=r'no episodes in .*run "wm collect'):
+        export(empty, tmp_path, "empty-v0")
+
+
+def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkeypatch):
+    run = collected(tmp_path / "run", BOX_ID)
+    root = tmp_path / "datasets"
+
+    def interrupted(*arguments, **settings):
+        write_dataset(*arguments, **settings)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "write_dataset", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export(run, root)
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+    # A kill leaves its hidden folder, which the next export takes away.
+    shutil.copytree(run.store.folder, root / "tests" / ".counted-v0.partial")
+    export(run, root)
+    assert sorted(path.name for path in (root / "tests").iterdir()) == [
+        "counted-v0",
+        "namespace_metadata.json",
+    ]
+
+    def cut_off(path, content):
+        if "episode-000005" in path.name:
+            raise KeyboardInterrupt
+        path.write_bytes(content)
+
+    back = tmp_path / "back"
+    with monkeypatch.context() as patch:
+        patch.setattr("worldmodels.data.store._write_file", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            read(back, root)
+    assert not back.exists()
+    shutil.copytree(run.store.folder, back / ".episodes.partial")
+    (back / ".episodes.partial" / "episode-000000.npz").write_bytes(b"half")
+    read(back, root)
+    assert Run(back).store.digest == run.store.digest
+    assert not (back / ".episodes.partial").exists()
+
+
+def test_without_minari_the_line_says_what_to_install(tmp_path, monkeypatch):
+    run = collected(tmp_path / "run", BOX_ID)
+    for module in ("minari", "h5py"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            for call in (lambda: export(run, tmp_path), lambda: read(tmp_path / "b", tmp_path)):
+                with pytest.raises(UserError, match=r'pip install "worldmodels\[minari\]"'):
+                    call()
+
+
+def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
+    run = collected(tmp_path / "run", BOX_ID)
+    facts = data_info(run, check=True, report=QUIET)
+    episodes = list(run.store)
+    frames = sum(episode.num_steps + 1 for episode in episodes)
+    size = sum(path.stat().st_size for path in run.store.folder.iterdir())
+    assert (facts["episodes"], facts["held_out"], facts["bytes"]) == (12, 2, size)
+    assert facts["env_steps"] == frames - 12
+    assert facts["bytes_a_frame"] == pytest.approx(size / frames)
+    assert facts["times_smaller"] == pytest.approx(frames * 64 * 64 * 3 / size)
+    returns = [episode.load().episode_return for episode in episodes]
+    assert facts["mean_return"] == pytest.approx(np.mean(returns))
+    assert (facts["damaged"], facts["foreign"]) == ("none", "none")
+    folder = run.store.folder
+    (folder / "notes.txt").touch()
+    (folder / "episode-000001.npz").write_bytes(b"garbage")
+    spoiled = folder / "episode-000002.npz"
+    content = bytearray(spoiled.read_bytes())
+    content[content.index(b"frames.npy") + 150] ^= 1
+    spoiled.write_bytes(content)
+    facts = data_info(run, check=False, report=QUIET)
+    assert facts["damaged"] == {"episode-000001.npz": "File is not a zip file"}
+    facts = data_info(run, check=True, report=QUIET)
+    assert list(facts["damaged"]) == ["episode-000001.npz", "episode-000002.npz"]
+    assert list(facts["foreign"]) == ["notes.txt"]
+    json.dumps(facts)
+    with pytest.raises(UserError, match="no run in"):
+        data_info(Run(tmp_path / "none"), check=False, report=QUIET)
+
+
+def test_the_command_calls_the_stages(tmp_path):
+    from typer.testing import CliRunner
+
+    from worldmodels.cli.data import data_app
+
+    collected(tmp_path / "run", BOX_ID)
+    where = ["--dataset", NAME, "--root", str(tmp_path), "--quiet", "--json"]
+
+    def called(*arguments):
+        done = CliRunner().invoke(data_app, [*arguments])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    assert called("export", "--run", str(tmp_path / "run"), *where)["episodes"] == 12
+    assert called("import", "--run", str(tmp_path / "back"), *where)["episodes"] == 12
+    told = called("info", "--run", str(tmp_path / "back"), "--check", "--quiet", "--json")
+    assert (told["episodes"], told["damaged"]) == (12, "none")
+    assert Path(told["folder"]) == tmp_path / "back" / "episodes"

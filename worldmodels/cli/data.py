@@ -1,0 +1,75 @@
+"""`wm data`: what a run's episodes amount to, and their way to and from Minari."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worldmodels.cli.options import (
+    DEFAULT_RUN,
+    JsonOption,
+    PresetOption,
+    QuietOption,
+    RunOption,
+    print_facts,
+    print_result,
+)
+
+data_app = typer.Typer(
+    help="A run's episodes: figures, and to and from Minari datasets.", no_args_is_help=True
+)
+
+DatasetOption = Annotated[str, typer.Option(help="Name of the Minari dataset, racing/random-v0.")]
+RootOption = Annotated[
+    Path | None, typer.Option(help="Folder of Minari datasets; default: Minari's own.")
+]
+
+
+@data_app.command()
+def info(
+    run: RunOption = DEFAULT_RUN,
+    check: Annotated[bool, typer.Option("--check", help="Read every byte of it.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Episodes, steps, returns, bytes a frame; damaged and foreign files."""
+    from worldmodels.report import Report
+    from worldmodels.run import Run
+    from worldmodels.stages.data import data_info
+
+    facts = data_info(Run(run), check=check, report=Report(quiet))
+    print_result(facts, as_json, lambda: print_facts(facts))
+
+
+@data_app.command()
+def export(
+    dataset: DatasetOption,
+    run: RunOption = DEFAULT_RUN,
+    root: RootOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write all episodes of a run as a Minari dataset."""
+    from worldmodels.report import Report
+    from worldmodels.run import Run
+    from worldmodels.stages.data import export_data
+
+    result = export_data(Run(run), dataset, root, report=Report(quiet))
+    print_result(result, as_json, lambda: print_facts(result))
+
+
+@data_app.command("import")
+def import_(
+    dataset: DatasetOption,
+    run: RunOption = DEFAULT_RUN,
+    root: RootOption = None,
+    preset: PresetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
+    from worldmodels.report import Report
+    from worldmodels.stages.data import import_data
+
+    result = import_data(run, dataset, root, preset=preset, report=Report(quiet))
+    print_result(result, as_json, lambda: print_facts(result))

@@ -1,0 +1,45 @@
+"""Frames to few bytes and back, without loss.
+
+Zstandard finds runs and repeats, so frames are laid out for it first: channel by channel, and
+each channel column by column. A road that is driven on runs up the picture and so along a column.
+"""
+
+import numpy as np
+import zstandard
+from jaxtyping import UInt8
+
+# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us a
+# frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
+# Level 5 gains another 4 % for twice the time of writing.
+LEVEL = 3
+
+
+def compress_frames(frames: UInt8[np.ndarray, "frames height width channel"]) -> bytes:
+    """All frames as one Zstandard frame."""
+    columns = np.ascontiguousarray(frames.transpose(0, 3, 2, 1))
+    return zstandard.ZstdCompressor(level=LEVEL).compress(columns.reshape(-1).data)
+
+
+def decompress_frames(
+    data: bytes,
+    out: UInt8[np.ndarray, "kept height width channel"],
+    num_frames: int,
+    stride: int = 1,
+) -> None:
+    """Write every stride-th of the `num_frames` frames to `out`, the first one included.
+
+    Raises: ValueError or zstandard.ZstdError where `data` is not so many frames of that size.
+    """
+    kept, height, width, channels = out.shape
+    expected = num_frames * height * width * channels
+    content = zstandard.ZstdDecompressor().decompress(data, max_output_size=expected)
+    if len(content) != expected or kept != len(range(0, num_frames, stride)):
+        raise ValueError(
+            f"expected {num_frames} frames of {height} x {width} x {channels}, "
+            f"got {len(content)} bytes"
+        )
+    shape = (num_frames, channels, width, height)
+    columns = np.frombuffer(content, np.uint8).reshape(shape)[::stride]
+    # One channel at a time: long inner loops, a quarter of the time of one big assignment.
+    for channel in range(channels):
+        out[..., channel] = columns[:, channel].transpose(0, 2, 1)

@@ -1,0 +1,254 @@
+"""Episodes as a Minari dataset, and Minari datasets as episodes; one episode in memory at a time.
+
+Source: https://minari.farama.org. Its observations are our frames, its actions the
+environment's own: a Box's numbers, or a Discrete one's index where ours are one-hot. What Minari
+has no place for, it carries as JSON: `worldmodels` among an episode's and the dataset's metadata.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from agents.rollout import Rollout
+from envs.actions import UnsupportedActionSpace, action_size, decode_actions, encode_actions
+from envs.tasks import task_for
+from envs.views import View, has_pixels
+from worldmodels.agent import space_of
+from worldmodels.data.episode import FACTS, Episode, PackedEpisode, pack_episode
+from worldmodels.errors import UserError
+
+OURS = "worldmodels"
+PIXELS_KEY = "pixels"
+UNKNOWN_SEED = -1
+# Minari writes frames as they are; HDF5's own filter makes them smaller by about what our codec
+# does, and every HDF5 reader undoes it. Frames in one chunk: 196 kB, from which it profits.
+FRAMES_A_CHUNK = 16
+GZIP_LEVEL = 1
+
+
+def require_minari() -> Any:
+    """The minari package; raises UserError with the install command where it is missing."""
+    try:
+        import h5py  # noqa: F401 (Minari asks for it late)
+        import minari
+    except ImportError as error:
+        raise UserError(
+            f'Minari datasets need a package more ({error}): run pip install "worldmodels[minari]"'
+        ) from error
+    return minari
+
+
+def dataset_folder(name: str, root: Path | None) -> Path:
+    """Where the dataset lies, below `root` or where Minari keeps its datasets."""
+    minari = require_minari()
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(name)
+    except ValueError as error:
+        raise UserError(f'expected a name like "racing/random-v0", got "{name}"') from error
+    place: Path = minari.storage.get_dataset_path(None) if root is None else root
+    return place / name
+
+
+def write_dataset(
+    folder: Path,
+    name: str,
+    episodes: Sequence[Episode],
+    facts: dict[str, Any],
+    on_episode: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a new dataset to `folder`, which its name must fit in the end.
+
+    Args:
+        facts: of the whole, with "env_id", as `Dataset.facts` gives them back.
+    """
+    minari = require_minari()
+    from minari.dataset.minari_storage import MinariStorage
+
+    space, env_spec = _space_and_spec(facts["env_id"], episodes[0])
+    (folder / "data").mkdir(parents=True)
+    storage = MinariStorage.new(
+        folder / "data",
+        observation_space=spaces.Box(0, 255, episodes[0].frame_shape, np.uint8),
+        action_space=space,
+        env_spec=env_spec,
+        jpeg_encoding=False,  # its default, and lossy
+    )
+    for number, episode in enumerate(episodes):
+        _append(storage, number, episode, space)
+        on_episode()
+    storage.update_metadata(
+        {
+            "dataset_id": name,
+            "minari_version": minari.__version__,
+            "algorithm_name": ", ".join(sorted({e.meta["policy"] for e in episodes})),
+            "description": f"Episodes of {facts['env_id']}, collected by worldmodels.",
+            OURS: json.dumps(facts),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A Minari dataset of pixels and Box or Discrete actions.
+
+    Attributes:
+        facts: "env_id" at least; of a dataset of ours, all that `write_dataset` was given.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    num_episodes: int
+    num_steps: int
+    _data: Any
+    _pixels: str | None
+    _view: View
+
+    def episodes(self) -> Iterator[tuple[int, PackedEpisode]]:
+        """Each episode with its index, ready for a store; frames are resized where they must be.
+
+        Raises: UserError for an episode that is not whole.
+        """
+        storage = self._data.storage
+        numbers = self._data.episode_indices
+        algorithm = storage.metadata.get("algorithm_name", "unknown")
+        notes = storage.get_episode_metadata(numbers)
+        for number, note, content in zip(numbers, notes, self._data, strict=True):
+            ours = json.loads(note[OURS]) if OURS in note else {}
+            try:
+                rollout = self._rollout(content, note, {"policy": algorithm, **ours})
+            except ValueError as error:
+                raise UserError(f"episode {number} of {self.name} is not whole: {error}") from error
+            more = {key: value for key, value in ours.items() if key not in (*FACTS, "index")}
+            yield ours.get("index", int(number)), pack_episode(rollout, **{"round": 1, **more})
+
+    def _rollout(self, content: Any, note: dict[str, Any], ours: dict[str, Any]) -> Rollout:
+        frames = content.observations
+        if self._pixels is not None:
+            frames = frames[self._pixels]
+        if len(content.rewards) < 1:
+            raise ValueError("it has no steps")
+        return Rollout(
+            frames=np.ascontiguousarray(self._view(np.asarray(frames))),
+            actions=encode_actions(self._data.action_space, np.asarray(content.actions)),
+            rewards=np.asarray(content.rewards, np.float32),
+            terminated=bool(content.terminations[-1]),
+            truncated=bool(content.truncations[-1]),
+            env_id=ours.get("env_id", self.facts["env_id"]),
+            seed=int(note.get("seed", UNKNOWN_SEED)),
+            policy=ours["policy"],
+            action_repeat=ours.get("action_repeat", 1),
+        )
+
+
+def open_dataset(name: str, root: Path | None) -> Dataset:
+    """A dataset on this machine.
+
+    Raises: UserError where there is none, or where its observations or actions do not fit.
+    """
+    minari = require_minari()
+    folder = dataset_folder(name, root)
+    if not (folder / "data").is_dir():
+        raise UserError(
+            f'no Minari dataset in {folder}: download it with "minari download {name}", '
+            "or name its folder with --root"
+        )
+    try:
+        data = minari.MinariDataset(folder / "data")
+    except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{folder} is not a readable Minari dataset: {reason}") from error
+    try:
+        action_size(data.action_space)
+    except UnsupportedActionSpace as error:
+        raise UserError(f"{name}: {error}") from error
+    pixels = _pixels_key(name, data.observation_space)
+    ours = data.storage.metadata.get(OURS)
+    facts = json.loads(ours) if ours else {"env_id": data.env_spec.id if data.env_spec else name}
+    return Dataset(
+        name=name,
+        facts=facts,
+        num_episodes=len(data),
+        num_steps=int(data.total_steps),
+        _data=data,
+        _pixels=pixels,
+        _view=_view_of(facts["env_id"]),
+    )
+
+
+def _pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
+    """Which part of the observations are frames; None for the whole of them."""
+    if has_pixels(space):
+        return None
+    if isinstance(space, spaces.Dict):
+        keys = [key for key, part in space.spaces.items() if has_pixels(part)]
+        if PIXELS_KEY in keys or len(keys) == 1:
+            return PIXELS_KEY if PIXELS_KEY in keys else keys[0]
+    raise UserError(
+        f"expected {name} to hold pixels, a Box of uint8 (H, W, 3) or a Dict with one such part, "
+        f"got {space}: record the env once more through gymnasium.wrappers.AddRenderObservation"
+    )
+
+
+def _view_of(env_id: str) -> View:
+    """What of its frames an env's agent sees; all of them where the env is not installed."""
+    try:
+        return task_for(env_id).view
+    except (gym.error.Error, ImportError):
+        return View()
+
+
+def _space_and_spec(env_id: str, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
+    """The env's action space and spec; where it is not installed, any actions of that length."""
+    try:
+        space = space_of(task_for(env_id).action_map)
+    except (gym.error.Error, ImportError):
+        size = episode.load().actions.shape[1]
+        return spaces.Box(-np.inf, np.inf, (size,), np.float32), None
+    spec = gym.spec(env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
+    try:
+        spec.to_json()
+    except (TypeError, ValueError):  # made of a class instead of its name
+        return space, None
+    return space, spec
+
+
+def _append(
+    storage: Any, number: int, episode: Episode, space: spaces.Box | spaces.Discrete
+) -> None:
+    import h5py
+    from minari.data_collector import EpisodeBuffer
+
+    rollout = episode.load()
+    last = np.arange(1, rollout.num_steps + 1) == rollout.num_steps
+    discrete = isinstance(space, spaces.Discrete)
+    # Minari appends to what is there, with the filter it was made with.
+    with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
+        file.create_dataset(
+            f"episode_{number}/observations",
+            shape=(0, *episode.frame_shape),
+            maxshape=(None, *episode.frame_shape),
+            dtype=np.uint8,
+            chunks=(FRAMES_A_CHUNK, *episode.frame_shape),
+            compression="gzip",
+            compression_opts=GZIP_LEVEL,
+        )
+    buffer = EpisodeBuffer(
+        id=number,
+        seed=None if rollout.seed == UNKNOWN_SEED else rollout.seed,
+        observations=rollout.frames,
+        actions=decode_actions(space, rollout.actions) if discrete else rollout.actions,
+        rewards=rollout.rewards,
+        terminations=last & rollout.terminated,
+        truncations=last & rollout.truncated,
+    )
+    storage.update_episodes([buffer])
+    ours = {"index": episode.index, **episode.meta}
+    storage.update_episode_metadata([{OURS: json.dumps(ours)}], [number])

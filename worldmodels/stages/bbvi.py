@@ -1,0 +1,165 @@
+"""BBVI: the experiments of black-box variational inference, their figures and pictures."""
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from worldmodels.errors import UserError
+from worldmodels.inference.bbvi import BBVIConfig
+from worldmodels.inference.binary_vae_scores import fit_binary_vae
+from worldmodels.inference.comparison import compare_estimators
+from worldmodels.inference.diagnostics import GOOD_PARETO_K
+from worldmodels.inference.experiments import (
+    Fit,
+    FittingPlan,
+    fit_coin,
+    fit_gaussian,
+    fit_logistic,
+)
+from worldmodels.report import Report
+from worldmodels.stages import bbvi_pictures as pictures
+
+NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
+PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")
+HIGH_K = (
+    f"k-hat above {GOOD_PARETO_K}: q misses mass that the posterior has, too narrow or not fitted "
+    "yet; do not trust its spreads and tails, nor averages reweighted from its samples"
+)
+
+
+@dataclass(frozen=True)
+class ExperimentsConfig:
+    """Which experiments, and how.
+
+    Attributes:
+        num_steps: of every fit; None leaves each experiment its own number.
+        only: the name of one experiment; None runs all.
+        num_repeats: gradients an estimator, for their variance.
+    """
+
+    seed: int = 0
+    num_steps: int | None = None
+    only: str | None = None
+    num_repeats: int = 200
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+        if self.num_steps is not None:
+            BBVIConfig(num_steps=self.num_steps)  # the check is its own
+        if self.only not in (None, *NUM_FITS):
+            raise UserError(f'only must be one of {", ".join(NUM_FITS)}, got "{self.only}"')
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The experiments to run."""
+        return tuple(NUM_FITS) if self.only is None else (self.only,)
+
+
+def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
+    """Run, draw, and write result.json; what an earlier run left in `folder` is replaced.
+
+    Returns: `fits`, a row each as `Fit`; what the experiments told beside; `warnings`.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder with --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    fits: list[Fit] = []
+    facts: dict[str, Any] = {}
+    results: dict[str, Any] = {}
+    with report.progress("bbvi", total=sum(NUM_FITS[name] for name in config.names)) as meter:
+
+        def on_fit(fit: Fit) -> None:
+            fits.append(fit)
+            meter.advance()
+
+        plan = FittingPlan(config.seed, config.num_steps, on_fit)
+        for name in config.names:
+            results[name], facts[name] = _run(name, plan, config)
+    for name in ("result.json", *PICTURES):
+        (folder / name).unlink(missing_ok=True)
+    drawn = _draw(folder, results)
+    result = {
+        "seed": config.seed,
+        "steps": config.num_steps,
+        "seconds": time.monotonic() - started,
+        "fits": [asdict(fit) for fit in fits],
+        **{name: fact for name, fact in facts.items() if fact},
+        "warnings": _warnings(fits),
+        "pictures": [str(path) for path in drawn],
+    }
+    result = _plain(result)
+    partial = folder / ".result.json.partial"
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    os.replace(partial, folder / "result.json")
+    return result
+
+
+def _run(name: str, plan: FittingPlan, config: ExperimentsConfig) -> tuple[Any, dict[str, Any]]:
+    """One experiment: what there is to draw, and its figures beside those of its fits."""
+    if name == "beta-bernoulli":
+        return fit_coin(plan), {}
+    if name == "gaussian":
+        return fit_gaussian(plan), {}
+    if name == "logistic":
+        logistic = fit_logistic(plan)
+        return logistic, {
+            "log_evidence": logistic.log_evidence,
+            "standard_error": logistic.log_evidence_error,
+            "r_hat": logistic.r_hat,
+        }
+    if name == "variance":
+        comparison = compare_estimators(plan, config.num_repeats)
+        return comparison, {
+            "best_elbo": comparison.best_elbo,
+            "log_evidence": comparison.log_evidence,
+            "least_kl": comparison.log_evidence - comparison.best_elbo,
+            "gradient_variance": comparison.variances,
+            "cut": {where: comparison.cuts(where) for where in comparison.variances},
+        }
+    vae = fit_binary_vae(plan)
+    names = ("elbo", "independent_pixels", "pixels_of_cluster", "accuracy", "share_above")
+    return vae, {name: getattr(vae, name) for name in names}
+
+
+def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
+    """The pictures of the experiments that were run."""
+    drawn = []
+    posteriors = [results.get(name) for name in ("beta-bernoulli", "gaussian", "logistic")]
+    if any(posteriors):
+        drawn.append(folder / "posterior.png")
+        pictures.save_posteriors(drawn[-1], *posteriors)
+    if "variance" in results:
+        drawn += [folder / "elbo.png", folder / "variance.png"]
+        pictures.save_climbs(drawn[-2], results["variance"])
+        pictures.save_variances(drawn[-1], results["variance"])
+    if "binary-vae" in results:
+        drawn.append(folder / "latent.png")
+        pictures.save_binary_vae(drawn[-1], results["binary-vae"])
+    return drawn
+
+
+def _warnings(fits: list[Fit]) -> list[str]:
+    """What k-hat says against some of the fits."""
+    above = [
+        f"{fit.experiment}, {fit.family}, {fit.estimator}, {fit.optimizer} ({fit.pareto_k:.2f})"
+        for fit in fits
+        if not fit.pareto_k <= GOOD_PARETO_K
+    ]
+    return [f"{HIGH_K}. Here: {'; '.join(above)}"] if above else []
+
+
+def _plain(facts: Any) -> Any:
+    """As JSON has it: no nan and no infinity."""
+    if isinstance(facts, dict):
+        return {name: _plain(value) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [_plain(value) for value in facts]
+    if isinstance(facts, float) and not math.isfinite(facts):
+        return None
+    return facts

@@ -1,0 +1,99 @@
+"""Sample: frames that never were, drawn from the prior over V's latents into one picture."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.checkpoint import load_checkpoint
+from worldmodels.errors import UserError
+from worldmodels.pictures import save_grid
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.surprise import load_surprise
+from worldmodels.training import step_generator
+from worldmodels.vision import VAE, restore_vision
+
+DECODE_BATCH = 256
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """What to draw.
+
+    Attributes:
+        prior: from the prior over codes; otherwise z ~ N(0, temperature^2), of a continuous V.
+        count: frames.
+        temperature: 0 takes what is likeliest, 1 is the distribution itself.
+    """
+
+    prior: bool = False
+    count: int = 64
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 4096:
+            raise UserError(f"expected 1 to 4,096 frames, got {self.count}")
+        if not self.temperature >= 0 or math.isinf(self.temperature):
+            raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+
+
+def sample_frames(run: Run, out: Path, config: SampleConfig, *, report: Report) -> dict[str, Any]:
+    """Draw frames and write them as one picture.
+
+    Raises: UserError for `prior` on a continuous V, and for codes without it.
+    """
+    if out.suffix != ".png":
+        raise UserError(f"expected a picture name ending in .png, got {out}")
+    if not out.parent.is_dir():
+        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
+    frames, nats = _from_prior(run, config) if config.prior else _from_normal(run, config)
+    save_grid(out, _rows(frames))
+    report.line(f"drew {len(frames)} frames to {out}")
+    result: dict[str, Any] = {"picture": str(out), "frames": len(frames)}
+    if nats is not None:
+        result["nats_per_frame"] = nats
+    return result
+
+
+def _from_prior(run: Run, config: SampleConfig) -> tuple[np.ndarray, float]:
+    """Frames, and how surprising they are to the prior itself."""
+    surprise = load_surprise(run)
+    codes = surprise.prior.sample(config.count, config.temperature, step_generator(config.seed, 0))
+    with torch.no_grad():
+        frames = torch.cat([surprise.vision.decode(p) for p in codes.split(DECODE_BATCH)])
+    return frames.numpy(), float(surprise.of_codes(codes).mean())
+
+
+def _from_normal(run: Run, config: SampleConfig) -> tuple[np.ndarray, None]:
+    path = run.weights("vision")
+    _ = run.settings  # a folder that holds no run says so first
+    remedy = f'run "wm train-vision --run {run}" first'
+    vision = restore_vision(load_checkpoint(path, remedy=remedy), path)
+    if not isinstance(vision, VAE):
+        raise UserError(
+            f"{run} holds codes, which have no distribution of their own: add --prior, "
+            f'after "wm train-prior --run {run}"'
+        )
+    shape = (config.count, vision.config.num_latents)
+    z = config.temperature * torch.randn(shape, generator=step_generator(config.seed, 0))
+    with torch.no_grad():
+        frames = torch.cat([vision.decode(part) for part in z.split(DECODE_BATCH)])
+    return frames.numpy(), None
+
+
+def _rows(frames: np.ndarray) -> dict[str, np.ndarray]:
+    """A grid about as wide as it is high, its last row filled up with black."""
+    columns = math.ceil(math.sqrt(len(frames)))
+    missing = -len(frames) % columns
+    whole = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), frames.dtype)])
+    return {
+        f"drawn {first + 1} to {min(first + columns, len(frames))}": whole[first : first + columns]
+        for first in range(0, len(frames), columns)
+    }

@@ -1,0 +1,71 @@
+"""What `wm collect --prefer-surprising` keeps: of several candidates the one V knows least."""
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from agents.rollout import Rollout
+from worldmodels.data.episode import PackedEpisode, pack_episode
+from worldmodels.run import Run
+from worldmodels.surprise import Surprise, episode_surprise, load_surprise
+
+# Played for each episode kept. Three cost three times the playing, and nothing on disk.
+CANDIDATES = 3
+
+
+@dataclass(frozen=True)
+class PackWithSurprise:
+    """Packs an episode in the worker that played it, and notes its surprise in nats a frame.
+
+    Attributes:
+        stride: frames between two that are looked at.
+        prior: digest of the prior asked, so that a worker notices a new one.
+    """
+
+    run: Path
+    round: int
+    stride: int
+    prior: str
+
+    def __call__(self, rollout: Rollout) -> "Candidate":
+        """The episode as its file, beside its surprise."""
+        surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
+        packed = pack_episode(rollout, round=self.round, surprise=round(surprise, 4))
+        return Candidate(packed, surprise)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An episode that may be kept."""
+
+    episode: PackedEpisode
+    surprise: float
+
+
+@dataclass
+class Choice:
+    """Chooses among the candidates of each episode, and remembers what it gave up."""
+
+    seen: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+
+    def __call__(self, candidates: list[Candidate]) -> PackedEpisode:
+        """The most surprising one."""
+        best = max(candidates, key=lambda candidate: candidate.surprise)
+        self.seen += [candidate.surprise for candidate in candidates]
+        self.kept.append(best.surprise)
+        return best.episode
+
+    def summary(self) -> dict[str, float]:
+        """Mean surprise of the episodes kept and of all that were played, in nats a frame."""
+        return {
+            "mean_surprise": float(np.mean(self.kept)),
+            "candidates_mean_surprise": float(np.mean(self.seen)),
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def _load(run: Path, prior: str) -> Surprise:
+    return load_surprise(Run(run))
