@@ -6,6 +6,7 @@ import cv2
 import pytest
 
 from tests.command import wm, wm_json
+from worldmodels.inference import comparison
 from worldmodels.report import Report
 from worldmodels.stages.bbvi import NUM_FITS, ExperimentsConfig, run_experiments
 
@@ -57,6 +58,18 @@ def test_variance_is_cut_and_high_k_hat_is_explained(tmp_path):
     (warning,) = result["warnings"]  # 30 steps are not enough
     assert "k-hat above 0.7: q misses mass" in warning and f"{CALM}, adam" in warning
     assert {path.name for path in tmp_path.glob("*.png")} == {"elbo.png", "variance.png"}
+
+
+def test_a_fit_that_diverges_is_a_finding_and_ends_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(comparison.LEARNING_RATES, "adagrad", 50.0)
+    config = ExperimentsConfig(only="variance", num_steps=30, num_repeats=5)
+    result = run_experiments(tmp_path, config, Report(quiet=True))
+    assert len(result["fits"]) == NUM_FITS["variance"]
+    diverged = {row["optimizer"] for row in result["fits"] if row["diverged"]}
+    assert diverged == {"adagrad"}
+    assert "ended early at a gradient that was not finite: variance" in result["warnings"][1]
+    assert json.loads((tmp_path / "result.json").read_text()) == result  # no nan, no infinity
+    picture(tmp_path / "elbo.png")
 
 
 def test_the_table_and_a_folder_that_is_used_again(tmp_path):

@@ -15,20 +15,24 @@ def save_grid(
     path: Path,
     rows: Mapping[str, UInt8[np.ndarray, "frame height width 3"]],
     columns: Sequence[str] | None = None,
+    label_width: int = LABEL_WIDTH,
 ) -> None:
-    """Rows of frames, each row under its name on the left, enlarged with visible pixels."""
+    """Rows of frames, each row under its name on the left, enlarged with visible pixels.
+
+    `label_width`, in pixels, is the room the names have.
+    """
     lines = []
     for name, frames in rows.items():
         large = [np.kron(frame, np.ones((SCALE, SCALE, 1), np.uint8)) for frame in frames]
         strip = np.concatenate([np.pad(f, ((1, 1), (1, 1), (0, 0))) for f in large], axis=1)
-        label = np.zeros((len(strip), LABEL_WIDTH, 3), np.uint8)
+        label = np.zeros((len(strip), label_width, 3), np.uint8)
         _text(label, name, (6, len(strip) // 2))
         lines.append(np.concatenate([label, strip], axis=1))
     if columns is not None:
         header = np.zeros((20, lines[0].shape[1], 3), np.uint8)
-        width = (lines[0].shape[1] - LABEL_WIDTH) // len(columns)
+        width = (lines[0].shape[1] - label_width) // len(columns)
         for number, name in enumerate(columns):
-            _text(header, name, (LABEL_WIDTH + number * width + 4, 14))
+            _text(header, name, (label_width + number * width + 4, 14))
         lines.insert(0, header)
     picture = np.concatenate(lines)
     if not cv2.imwrite(str(path), picture[..., ::-1]):

@@ -26,7 +26,8 @@ class Comparison:
     """What the estimators came to.
 
     Attributes:
-        curves: optimizer -> estimator -> the exact ELBO after each step, in nats.
+        curves: optimizer -> estimator -> the exact ELBO after each step, in nats; shorter
+            where a fit diverged.
         best_elbo: the highest of any q of the family.
         log_evidence: exact; above the best by the KL that no q of the family can avoid.
         variances: where -> estimator -> the gradient's variance, summed over parameters.

@@ -3,6 +3,8 @@
 Each experiment fits q by several estimators and says how far it is from the exact posterior.
 """
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributions
 
+from worldmodels.errors import UserError
 from worldmodels.inference.bbvi import BBVIConfig, Estimator, estimate_elbo, fit_bbvi
 from worldmodels.inference.diagnostics import pareto_k
 from worldmodels.inference.families import (
@@ -37,6 +40,7 @@ class Fit:
         kl: KL(q, posterior) in nats.
         pareto_k: k-hat of the importance weights.
         seconds: of the fit alone.
+        diverged: it ended early, at a gradient that was not finite; KL and k-hat may be nan.
     """
 
     experiment: str
@@ -46,6 +50,7 @@ class Fit:
     kl: float
     pareto_k: float
     seconds: float
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,16 @@ class FittingPlan:
             kl: KL(q, posterior) in nats of the family as it then is.
         """
         generator, config = self.generator(), self.steps(config)
-        seconds = fit_bbvi(model, family, config, generator=generator, on_step=on_step).seconds
-        khat = pareto_k(model, family, generator=generator)
+        started, diverged = time.monotonic(), False
+        try:
+            fit_bbvi(model, family, config, generator=generator, on_step=on_step)
+        except UserError:  # a gradient that is not finite: a finding here, the noisiest do it
+            diverged = True
+        seconds = time.monotonic() - started
+        try:
+            khat = pareto_k(model, family, generator=generator)
+        except UserError:  # no finite weights
+            khat = math.nan
         fit = Fit(
             experiment,
             family_name,
@@ -95,6 +108,7 @@ class FittingPlan:
             kl(),
             khat,
             seconds,
+            diverged,
         )
         self.on_fit(fit)
         return fit

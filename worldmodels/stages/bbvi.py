@@ -145,13 +145,20 @@ def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
 
 
 def _warnings(fits: list[Fit]) -> list[str]:
-    """What k-hat says against some of the fits."""
-    above = [
-        f"{fit.experiment}, {fit.family}, {fit.estimator}, {fit.optimizer} ({fit.pareto_k:.2f})"
-        for fit in fits
-        if not fit.pareto_k <= GOOD_PARETO_K
-    ]
-    return [f"{HIGH_K}. Here: {'; '.join(above)}"] if above else []
+    """Which fits not to believe, and why."""
+    warnings = []
+    above = [fit for fit in fits if not fit.pareto_k <= GOOD_PARETO_K]
+    if above:
+        named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
+        warnings.append(f"{HIGH_K}. Here: {named}")
+    diverged = [_name(fit) for fit in fits if fit.diverged]
+    if diverged:
+        warnings.append(f"ended early at a gradient that was not finite: {'; '.join(diverged)}")
+    return warnings
+
+
+def _name(fit: Fit) -> str:
+    return f"{fit.experiment}, {fit.family}, {fit.estimator}, {fit.optimizer}"
 
 
 def _plain(facts: Any) -> Any:

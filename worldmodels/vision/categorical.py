@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from worldmodels.errors import UserError
 from worldmodels.inference.score import score_surrogate
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import squared_error, weighted_error
+from worldmodels.vision.objective import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
 
 ESTIMATORS = ("score", "straight-through")
@@ -108,15 +108,15 @@ class CategoricalVAE(VQVAE):
         if config.estimator == "straight-through":
             one_hot = one_hot + log_q.exp() - log_q.exp().detach()
         decoded = self._draw((one_hot @ self.code_vectors).flatten(0, 1))
-        error = weighted_error(decoded, images, config).unflatten(0, (config.num_samples, -1))
+        error, plain_error = training_error(decoded, images, config)
+        error = error.unflatten(0, (config.num_samples, -1))
         kl = (log_q.exp() * (log_q + math.log(config.num_values))).sum((1, 2)).mean()
         loss = error.mean() + config.kl_weight * kl
         if config.estimator == "score":
             of_draw = (F.one_hot(codes, config.num_values) * log_q).sum((2, 3))
             surrogate = score_surrogate(of_draw, error) / len(frames)
             loss = loss + surrogate - surrogate.detach()  # its gradient, not its value
-        plain = squared_error(decoded.detach(), images).mean()
-        return loss, {"error": plain, "kl": kl}
+        return loss, {"error": plain_error.mean(), "kl": kl}
 
     def _logits(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch code value"]:
         return self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)

@@ -65,13 +65,17 @@ def squared_error(
     return error.flatten(1).sum(1)
 
 
-def weighted_error(
+def training_error(
     images: Float[Tensor, "batch 3 height width"],
     target: Float[Tensor, "batch 3 height width"],
     config: ErrorConfig,
-) -> Float[Tensor, "batch"]:
-    """The error V is trained on: all of the foreground, `background_weight` of the rest."""
-    weight = None
+) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+    """The error V is trained on, and beside it the plain squared error, without gradient.
+
+    The first counts all of the foreground and `background_weight` of the rest.
+    """
+    squares = (images - target).square()
+    plain = squares.detach().flatten(1).sum(1)
     if config.background_weight != 1.0:
-        weight = foreground_weight(target, config.background, config.background_weight)
-    return squared_error(images, target, weight)
+        squares = squares * foreground_weight(target, config.background, config.background_weight)
+    return squares.flatten(1).sum(1), plain

@@ -15,7 +15,7 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.objective import ErrorConfig, squared_error, weighted_error
+from worldmodels.vision.objective import ErrorConfig, training_error
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ class VAE(nn.Module):
         posterior = self._posterior(images)
         mu, logvar = posterior.chunk(2, dim=-1)
         decoded = self.decoder(self.from_latent(self.sample(posterior, generator)))
-        error = weighted_error(decoded, images, self.config).mean()
+        error, plain_error = training_error(decoded, images, self.config)
         kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(1)
         floored = kl.clamp(min=self.config.free_nats * self.config.num_latents).mean()
-        plain_error = squared_error(decoded.detach(), images).mean()
-        return error + self.config.kl_weight * floored, {"error": plain_error, "kl": kl.mean()}
+        metrics = {"error": plain_error.mean(), "kl": kl.mean()}
+        return error.mean() + self.config.kl_weight * floored, metrics
 
     def _posterior(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch two_z"]:
         hidden = self.encoder(images)

@@ -16,7 +16,7 @@ from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError
 from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
-from worldmodels.vision.objective import ErrorConfig, squared_error, weighted_error
+from worldmodels.vision.objective import ErrorConfig, training_error
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ class VQVAE(nn.Module):
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
         decoded = self._draw(vectors)
-        error = weighted_error(decoded, images, self.config).mean()
-        metrics = {"error": squared_error(decoded.detach(), images).mean()}
+        error, plain_error = training_error(decoded, images, self.config)
         # One unit of commitment a code vector, beside an error of a few tens a frame.
-        return error + self.config.num_codes * self.config.vector_size * commitment, metrics
+        commitment = self.config.num_codes * self.config.vector_size * commitment
+        return error.mean() + commitment, {"error": plain_error.mean()}
 
     def _quantize(
         self, grid: Float[Tensor, "batch vector row column"]

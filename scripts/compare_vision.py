@@ -1,0 +1,268 @@
+"""Every kind of V on the same frames for the same epochs: held-out error, codes used, speed.
+
+    python scripts/compare_vision.py --json docs/results/vision.json --picture docs/vision.png
+
+Trained on frames of the exploring policy, judged on frames of a driver that V never saw: the
+scripted one, on validation tracks. One process and one thread a V; about a quarter of an hour on
+two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from agents.collecting import play_episodes
+from agents.rollout import Rollout
+from agents.seeds import seeds
+from agents.workers import Workers
+from envs.make import make_env
+from envs.scripted_driver import ScriptedDriver
+from envs.tasks import DEFAULT_ENV_ID, task_for
+from worldmodels.encoding import encode_frames
+from worldmodels.pictures import save_grid
+from worldmodels.run import versions
+from worldmodels.stages.collect import make_policy
+from worldmodels.training import FitConfig, fit
+from worldmodels.vision import (
+    VQVAE,
+    CategoricalVAEConfig,
+    VAEConfig,
+    Vision,
+    VisionConfig,
+    VQVAEConfig,
+    make_vision,
+)
+from worldmodels.vision.objective import background_colour
+from worldmodels.vision.scores import code_usage, mean_frame, score_vision
+
+BATCH_SIZE = 64
+SHOWN = 12  # frames in the picture, half of them the sharpest turns
+LEAN = VAEConfig(network="lean")
+FSQ = VQVAEConfig(quantizer="fsq")
+KINDS: dict[str, VisionConfig] = {
+    "VAE, paper's network": VAEConfig(),
+    "VAE, lean": LEAN,
+    "VAE, lean, grass at 0.3": replace(LEAN, background_weight=0.3),
+    "VQ 4x4, K = 256": VQVAEConfig(),
+    "FSQ 4x4, K = 240": FSQ,
+    "FSQ 4x4, grass at 0.3": replace(FSQ, background_weight=0.3),
+    "VQ 8x8, K = 256": VQVAEConfig(grid=8),
+    "FSQ 8x8, K = 240": replace(FSQ, grid=8),
+    "categorical 4x4, K = 32, score": CategoricalVAEConfig(),
+    "categorical 4x4, K = 32, straight-through": CategoricalVAEConfig(estimator="straight-through"),
+}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames every decision apart: uint8 (n, 64, 64, 3), and which of the held-out ones turn."""
+
+    train: Tensor
+    held_out: Tensor
+    shown: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--episodes", type=int, default=96, help="of training frames (96)")
+    parser.add_argument("--drives", type=int, default=16, help="of held-out frames (16)")
+    parser.add_argument("--epochs", type=int, default=5, help="through the training frames (5)")
+    parser.add_argument("--workers", type=int, default=2, help="V's trained side by side (2)")
+    parser.add_argument("--only", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the frames here")
+    arguments = parser.parse_args()
+    frames = collect(arguments.episodes, arguments.drives)
+    spawn = multiprocessing.get_context("spawn")
+    rows, pictures = {}, {"frame": frames.shown.numpy()}
+    with ProcessPoolExecutor(arguments.workers, mp_context=spawn) as executor:
+        work = functools.partial(train, frames=frames, epochs=arguments.epochs)
+        for name, (row, decoded) in zip(
+            arguments.only, executor.map(work, arguments.only), strict=True
+        ):
+            rows[name], pictures[name] = row, decoded
+    show(rows)
+    if arguments.picture is not None:
+        save_grid(arguments.picture, pictures, label_width=330)
+    if arguments.json is not None:
+        result = {
+            "command": "python scripts/compare_vision.py",
+            "episodes": arguments.episodes,
+            "frames": len(frames.train),
+            "held_out_frames": len(frames.held_out),
+            "epochs": arguments.epochs,
+            "versions": versions(),
+            "rows": rows,
+        }
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def collect(num_episodes: int, num_drives: int) -> Frames:
+    """Training frames of the exploring policy, held-out frames of the scripted driver."""
+    policy = functools.partial(make_policy, "exploring", DEFAULT_ENV_ID, Path())
+    repeat = task_for(DEFAULT_ENV_ID).action_repeat
+    with Workers(2) as workers:
+        explored = play_episodes(
+            DEFAULT_ENV_ID, policy, seeds("training", num_episodes), workers=workers
+        )
+        train = np.concatenate([rollout.frames[::repeat] for rollout in explored])
+    drives = [drive(seed) for seed in seeds("validation", num_drives)]
+    held_out = np.concatenate([rollout.frames[::repeat] for rollout in drives])
+    # A frame's turn is how far the wheel is turned around it.
+    steering = [np.abs(rollout.actions[:, 0]) for rollout in drives]
+    smooth = [np.convolve(np.append(s, 0), np.full(9, 1 / 9), "same")[::repeat] for s in steering]
+    sharpest = pick_apart(np.concatenate(smooth), SHOWN // 2)
+    ordinary = np.linspace(40, len(held_out) - 40, SHOWN - len(sharpest)).astype(int)
+    shown = held_out[np.concatenate([ordinary, sharpest])]
+    return Frames(torch.from_numpy(train), torch.from_numpy(held_out), torch.from_numpy(shown))
+
+
+def drive(seed: int) -> Rollout:
+    """One lap of the scripted driver."""
+    env = make_env(DEFAULT_ENV_ID)
+    frame, _ = env.reset(seed=seed)
+    driver = ScriptedDriver(env)
+    frames, actions, rewards, over = [frame.copy()], [], [], False
+    while not over:
+        actions.append(driver.act())
+        frame, reward, terminated, truncated, _ = env.step(actions[-1])
+        frames.append(frame.copy())
+        rewards.append(reward)
+        over = terminated or truncated
+    env.close()
+    return Rollout(
+        frames=np.stack(frames),
+        actions=np.stack(actions),
+        rewards=np.array(rewards, np.float32),
+        terminated=bool(terminated),
+        truncated=bool(truncated),
+        env_id=DEFAULT_ENV_ID,
+        seed=seed,
+        policy="scripted",
+        action_repeat=1,
+    )
+
+
+def pick_apart(values: np.ndarray, count: int, apart: int = 60) -> np.ndarray:
+    """Places of the largest values, at least so many frames from each other."""
+    values, places = values.copy(), []
+    for _ in range(count):
+        place = int(values.argmax())
+        places.append(place)
+        values[max(0, place - apart) : place + apart] = -1
+    return np.array(places)
+
+
+def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.ndarray]:
+    """One V from random weights; its figures, and its reconstructions of the shown frames."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    background = background_colour(frames.train[::5].numpy())
+    vision = make_vision(replace(KINDS[name], background=background))
+    vision.start_at(frames.train[::50])
+    baseline = mean_frame(frames.train[::5])
+    steps_an_epoch = len(frames.train) // BATCH_SIZE
+    usage: list[dict[str, float]] = []
+    looking = 0.0
+
+    def batch_at(step: int, generator: torch.Generator) -> Tensor:
+        epoch, place = divmod(step, steps_an_epoch)
+        order = np.random.default_rng([0, epoch]).permutation(len(frames.train))
+        return frames.train[order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE]]
+
+    def on_step(step: int, metrics: dict[str, float]) -> None:
+        nonlocal looking
+        if step % steps_an_epoch == 0 and "loss" in metrics and isinstance(vision, VQVAE):
+            started = time.perf_counter()
+            usage.append(epoch_usage(vision, frames.train))
+            looking += time.perf_counter() - started
+
+    num_steps = epochs * steps_an_epoch
+    config = FitConfig(
+        num_steps,
+        BATCH_SIZE,
+        learning_rate=1e-3,
+        final_learning_rate=1e-4,
+        validate_every=num_steps,  # nothing is chosen by the held-out frames
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit(
+            vision,
+            batch_at,
+            lambda: {"loss": 0.0},
+            config,
+            seed=0,
+            folder=Path(folder),
+            on_step=on_step,
+            checkpoint_seconds=1e9,
+        )
+    seconds = fitted.seconds - looking
+    result = score_vision(vision, frames.held_out, baseline)
+    result |= {
+        "parameters": sum(p.numel() for p in vision.parameters()),
+        "images_a_second": num_steps * BATCH_SIZE / seconds,
+        "training_seconds": seconds,
+        "usage_an_epoch": usage,
+    }
+    with torch.no_grad():
+        decoded = vision.decode(vision.mode(vision.encode(frames.shown))).numpy()
+    return result, decoded
+
+
+def epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
+    """How V as it stands uses its codes over every training frame."""
+    vision.eval()
+    usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
+    vision.train()
+    return usage
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    """The figures as a table; used and perplexity of held-out frames / of the last epoch."""
+    first = next(iter(rows.values()))
+    table = Table(title=f"V on held-out driving (mean frame: {first['mean_frame_error']:.1f})")
+    for column in ("V", "error", "foreground", "PSNR", "bits", "used", "perplexity", "img/s", "x"):
+        table.add_column(column, justify="left" if column == "V" else "right")
+    for name, row in rows.items():
+        codes = ["", "", ""]
+        if row["usage_an_epoch"]:
+            last = row["usage_an_epoch"][-1]
+            codes = [
+                f"{row['bits_per_frame']:.0f}",
+                f"{row['codes_used']:.0%} / {last['codes_used']:.0%}",
+                f"{row['perplexity']:.0f} / {last['perplexity']:.0f}",
+            ]
+        table.add_row(
+            name,
+            f"{row['error']:.1f}",
+            f"{row['foreground_error']:.1f}",
+            f"{row['psnr']:.1f}",
+            *codes,
+            f"{row['images_a_second']:.0f}",
+            f"{row['images_a_second'] / first['images_a_second']:.1f}",
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
