@@ -18,9 +18,9 @@ from pathlib import Path
 # Before a library that reads it is loaded: what is compared here is speed on one core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import data, environment
+from benchmarks import data, environment, vision
 
-BENCHMARKS = {"env": environment, "data": data}
+BENCHMARKS = {"env": environment, "data": data, "vision": vision}
 
 
 def main() -> None:

@@ -25,16 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from driving import drive
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from agents.collecting import play_episodes
-from agents.rollout import Rollout
 from agents.seeds import seeds
 from agents.workers import Workers
-from envs.make import make_env
-from envs.scripted_driver import ScriptedDriver
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
@@ -135,32 +133,6 @@ def collect(num_episodes: int, num_drives: int) -> Frames:
     ordinary = np.linspace(40, len(held_out) - 40, SHOWN - len(sharpest)).astype(int)
     shown = held_out[np.concatenate([ordinary, sharpest])]
     return Frames(torch.from_numpy(train), torch.from_numpy(held_out), torch.from_numpy(shown))
-
-
-def drive(seed: int) -> Rollout:
-    """One lap of the scripted driver."""
-    env = make_env(DEFAULT_ENV_ID)
-    frame, _ = env.reset(seed=seed)
-    driver = ScriptedDriver(env)
-    frames, actions, rewards, over = [frame.copy()], [], [], False
-    while not over:
-        actions.append(driver.act())
-        frame, reward, terminated, truncated, _ = env.step(actions[-1])
-        frames.append(frame.copy())
-        rewards.append(reward)
-        over = terminated or truncated
-    env.close()
-    return Rollout(
-        frames=np.stack(frames),
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float32),
-        terminated=bool(terminated),
-        truncated=bool(truncated),
-        env_id=DEFAULT_ENV_ID,
-        seed=seed,
-        policy="scripted",
-        action_repeat=1,
-    )
 
 
 def pick_apart(values: np.ndarray, count: int, apart: int = 60) -> np.ndarray:

@@ -113,7 +113,9 @@ def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_se
     assert len(np.unique(actions.reshape(10, -1), axis=0)) == 10
     assert np.array_equal(actions, play(whole, still, seed=1))
     assert not np.array_equal(actions, play(whole, still, seed=2))
-    assert np.array_equal(actions[:, 0], play(whole, still[:, :1], seed=1)[:, 0])
+    # The same draws with one env as with two; a batch of another size rounds another way.
+    alone = play(whole, still[:, :1], seed=1)[:, 0]
+    np.testing.assert_allclose(actions[:, 0], alone, atol=1e-5)
 
 
 def test_stock_frames_and_frames_of_the_view_give_the_same_actions():
