@@ -36,6 +36,7 @@ from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
+from worldmodels.presets import preset_named
 from worldmodels.run import versions
 from worldmodels.stages.collect import make_policy
 from worldmodels.training import FitConfig, fit
@@ -48,24 +49,26 @@ from worldmodels.vision import (
     VQVAEConfig,
     make_vision,
 )
-from worldmodels.vision.objective import background_colour
+from worldmodels.vision.objective import common_colours
 from worldmodels.vision.scores import code_usage, mean_frame, score_vision
 
 BATCH_SIZE = 64
-SHOWN = 12  # frames in the picture, half of them the sharpest turns
+SHOWN = 10  # frames in the picture, half of them the sharpest turns
 LEAN = VAEConfig(network="lean")
 FSQ = VQVAEConfig(quantizer="fsq")
+PRESETS = preset_named("demo")
 KINDS: dict[str, VisionConfig] = {
     "VAE, paper's network": VAEConfig(),
     "VAE, lean": LEAN,
-    "VAE, lean, grass at 0.3": replace(LEAN, background_weight=0.3),
-    "VQ 4x4, K = 256": VQVAEConfig(),
-    "FSQ 4x4, K = 240": FSQ,
-    "FSQ 4x4, grass at 0.3": replace(FSQ, background_weight=0.3),
-    "VQ 8x8, K = 256": VQVAEConfig(grid=8),
-    "FSQ 8x8, K = 240": replace(FSQ, grid=8),
-    "categorical 4x4, K = 32, score": CategoricalVAEConfig(),
-    "categorical 4x4, K = 32, straight-through": CategoricalVAEConfig(estimator="straight-through"),
+    "VAE of the presets": PRESETS.vae.model,
+    "VQ 4x4": VQVAEConfig(),
+    "FSQ 4x4": FSQ,
+    "FSQ 4x4 of the presets": PRESETS.vqvae.model,
+    "VQ 8x8": VQVAEConfig(grid=8),
+    "FSQ 8x8": replace(FSQ, grid=8),
+    "FSQ 8x8, curbs and car x 8": replace(FSQ, grid=8, rare_weight=8.0),
+    "categorical 4x4, score": CategoricalVAEConfig(),
+    "categorical 4x4, straight-through": CategoricalVAEConfig(estimator="straight-through"),
 }
 
 
@@ -101,7 +104,7 @@ def main() -> None:
             rows[name], pictures[name] = row, decoded
     show(rows)
     if arguments.picture is not None:
-        save_grid(arguments.picture, pictures, label_width=330)
+        save_grid(arguments.picture, pictures, label_width=260)
     if arguments.json is not None:
         result = {
             "command": "python scripts/compare_vision.py",
@@ -149,8 +152,8 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
     """One V from random weights; its figures, and its reconstructions of the shown frames."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    background = background_colour(frames.train[::5].numpy())
-    vision = make_vision(replace(KINDS[name], background=background))
+    colours = common_colours(frames.train[::5].numpy())
+    vision = make_vision(replace(KINDS[name], common_colours=colours))
     vision.start_at(frames.train[::50])
     baseline = mean_frame(frames.train[::5])
     steps_an_epoch = len(frames.train) // BATCH_SIZE
@@ -213,7 +216,8 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
     """The figures as a table; used and perplexity of held-out frames / of the last epoch."""
     first = next(iter(rows.values()))
     table = Table(title=f"V on held-out driving (mean frame: {first['mean_frame_error']:.1f})")
-    for column in ("V", "error", "foreground", "PSNR", "bits", "used", "perplexity", "img/s", "x"):
+    columns = "V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity", "img/s", "x"
+    for column in columns:
         table.add_column(column, justify="left" if column == "V" else "right")
     for name, row in rows.items():
         codes = ["", "", ""]
@@ -228,12 +232,13 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             name,
             f"{row['error']:.1f}",
             f"{row['foreground_error']:.1f}",
+            f"{row['rare_error']:.1f}",
             f"{row['psnr']:.1f}",
             *codes,
             f"{row['images_a_second']:.0f}",
             f"{row['images_a_second'] / first['images_a_second']:.1f}",
         )
-    Console(width=120).print(table)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,14 @@ from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.vision import VAE, VAEConfig, restore_vision, vision_metadata
 from worldmodels.vision.networks import to_frames, to_unit
-from worldmodels.vision.objective import background_colour, foreground_weight, squared_error
+from worldmodels.vision.objective import (
+    ErrorConfig,
+    common_colours,
+    error_weight,
+    foreground,
+    rare,
+    squared_error,
+)
 
 FRAMES = torch.from_numpy(frames(5))
 
@@ -113,7 +120,7 @@ def test_frames_survive_the_way_to_the_networks_and_back():
 
 
 def test_a_round_trip_through_a_file(tmp_path):
-    model = vae(background=(1, 2, 3), background_weight=0.3)
+    model = vae(common_colours=((1, 2, 3), (4, 5, 6)), background_weight=0.3)
     path = tmp_path / "v.safetensors"
     metadata = {"vision": vision_metadata(model)}
     save_checkpoint(path, with_prefix("vision", model.state_dict()), metadata)
@@ -126,28 +133,40 @@ def test_a_round_trip_through_a_file(tmp_path):
         restore_vision(load_checkpoint(path, remedy=""), path)
 
 
-def test_the_background_is_the_commonest_colour_and_not_the_mean():
+def test_the_common_colours_are_those_most_pixels_have_and_not_the_mean():
     picture = np.full((2, 64, 64, 3), 100, np.uint8)
-    picture[:, :30] = (200, 10, 90)
-    picture[:, 30:33, ::2] = 102  # the same cell of 16 levels: the median decides
-    assert background_colour(picture) == (100, 100, 100)
+    picture[:, :20] = (200, 10, 90)
+    picture[:, 20:23, ::2] = 102  # the same cell of 16 levels: the median decides
+    picture[:, 60, :32] = (250, 250, 250)  # less than a twentieth in all
+    assert common_colours(picture) == ((100, 100, 100), (200, 10, 90))
     picture[:, :40] = (200, 10, 90)
-    assert background_colour(picture) == (200, 10, 90)
+    assert common_colours(picture) == ((200, 10, 90), (100, 100, 100))
+    # A colour takes with it what is near: the two greens of the grass are one.
+    picture[:, 40:] = (200, 10, 130)
+    assert common_colours(picture) == ((200, 10, 90),)
 
 
-def test_the_foreground_and_two_pixels_around_it_weigh_one():
+def test_the_foreground_and_two_pixels_around_it_weigh_one_and_the_rare_more():
     images = torch.full((1, 3, 16, 16), 100 / 255)
     images[0, 1, 8, 8] = 149 / 255  # 49 above the background in one channel is foreground
     images[0, :, 2, 2] = 147 / 255  # 47 is not
-    weight = foreground_weight(images, (100, 100, 100), 0.3)[0, 0]
+    colours = ((100, 100, 100), (100, 150, 100))
+    config = ErrorConfig(background_weight=0.3, rare_weight=4.0, common_colours=colours)
     expected = torch.full((16, 16), 0.3)
-    expected[6:11, 6:11] = 1.0
-    torch.testing.assert_close(weight, expected)
+    expected[6:11, 6:11] = 1.0  # as common as the road: foreground, but not rare
+    torch.testing.assert_close(error_weight(images, config)[0, 0], expected)
+    images[0, 0, 9, 9] = 1.0
+    expected[6:12, 6:12] = 1.0
+    expected[6, 11] = expected[11, 6] = 0.3  # two squares side by side, not one
+    expected[9, 9] = 4.0
+    torch.testing.assert_close(error_weight(images, config)[0, 0], expected)
+    assert torch.equal(foreground(images, config)[0, 0], expected > 0.5)
+    assert rare(images, config).nonzero().tolist() == [[0, 0, 9, 9]]
 
 
 def test_the_weight_enters_the_loss_and_not_the_error_it_reports():
     still = torch.from_numpy(np.full((2, 64, 64, 3), 60, np.uint8))
-    options = {"background": (60, 60, 60), "kl_weight": 0.0}
+    options = {"common_colours": ((60, 60, 60),), "kl_weight": 0.0}
     plain = vae(**options).loss(still, draw(0))
     weighted = vae(background_weight=0.25, **options).loss(still, draw(0))
     assert weighted[0].item() == pytest.approx(0.25 * plain[0].item(), rel=1e-5)

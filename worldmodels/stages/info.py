@@ -17,6 +17,7 @@ HEADLINES = {
     "vision": (
         *("error", "mean_frame_error", "gain", "psnr"),
         *("foreground_error", "mean_frame_foreground_error"),
+        *("rare_error", "mean_frame_rare_error"),
         *("bits_per_frame", "codes_used", "perplexity", "epoch_codes_used", "epoch_perplexity"),
         "frames",
     ),

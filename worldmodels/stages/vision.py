@@ -29,7 +29,7 @@ from worldmodels.vision import (
     make_vision,
     vision_metadata,
 )
-from worldmodels.vision.objective import background_colour
+from worldmodels.vision.objective import common_colours
 from worldmodels.vision.scores import code_usage, mean_frame, score_vision
 
 MAX_HELD_OUT_FRAMES = 2_000
@@ -127,7 +127,7 @@ def _spread(frames: Tensor, most: int) -> Tensor:
 def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> Vision:
     """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
     model = config.model
-    model = replace(model, background=background_colour(sample.numpy()))
+    model = replace(model, common_colours=common_colours(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
     vision.start_at(_spread(sample, MAX_START_FRAMES))

@@ -48,10 +48,13 @@ def restore_vision(
 ) -> Vision:
     """V from the `vision` part of a checkpoint."""
     facts = checkpoint.metadata["vision"]
-    settings: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
-    }
+    settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
     config = {vision.kind: config for config, vision in _KINDS.items()}[facts["kind"]]
     vision = make_vision(config(**settings))
     load_weights(vision, checkpoint.part("vision"), path)
     return vision.eval().to(device)
+
+
+def _as_tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,16 +1,19 @@
 """What V is asked to get right: a squared error that can look harder at what stands out."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-COLOUR_DISTANCE = 48.0
+Colour = tuple[int, int, int]
+
+COLOUR_DISTANCE = 48
 SURROUNDINGS = 5
+COMMON_SHARE = 0.95
+MOST_COMMON_COLOURS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,38 +22,74 @@ class ErrorConfig:
 
     Attributes:
         background_weight: weight of the error on the commonest colour; 1 weighs all alike.
-        background: the colour meant, 0..255, as found in the data.
+        rare_weight: weight of the error on what has none of the common colours, such as curbs.
+        common_colours: the colours meant, 0..255, as found in the data; the commonest first.
     """
 
     background_weight: float = 1.0
-    background: tuple[int, int, int] = (0, 0, 0)
+    rare_weight: float = 1.0
+    common_colours: tuple[Colour, ...] = ((0, 0, 0),)
 
 
-def background_colour(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[int, int, int]:
-    """The commonest colour of the frames, found over cells of 16 levels a channel."""
-    cells = (frames.reshape(-1, 3) >> 4).astype(np.int64)
-    keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
-    commonest = np.bincount(keys, minlength=4096).argmax()
-    inside = frames.reshape(-1, 3)[keys == commonest]
-    red, green, blue = (int(value) for value in np.median(inside, axis=0))
-    return red, green, blue
+def common_colours(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Colour, ...]:
+    """The colours that nearly all pixels are close to, the commonest first; in CarRacing two.
+
+    Found over cells of 16 levels a channel; each colour takes all pixels around it with it.
+    """
+    pixels = frames.reshape(-1, 3)
+    found: list[Colour] = []
+    left = pixels
+    while len(left) > (1 - COMMON_SHARE) * len(pixels) and len(found) < MOST_COMMON_COLOURS:
+        cells = (left >> 4).astype(np.int64)
+        keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
+        commonest = np.bincount(keys, minlength=4096).argmax()
+        red, green, blue = (int(value) for value in np.median(left[keys == commonest], axis=0))
+        found.append((red, green, blue))
+        distance = np.abs(left.astype(np.int16) - np.array(found[-1], np.int16)).max(1)
+        left = left[distance > COLOUR_DISTANCE]
+    return tuple(found)
 
 
-def foreground_weight(
-    images: Float[Tensor, "batch 3 height width"],
-    background: Iterable[float],
-    background_weight: float,
-) -> Float[Tensor, "batch 1 height width"]:
-    """1 on whatever is not the background colour and on its surroundings, less elsewhere.
+def foreground(
+    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
+) -> Bool[Tensor, "batch 1 height width"]:
+    """Whatever is not of the commonest colour, and its surroundings.
 
-    In CarRacing the background is grass: a plain squared error spends itself there, while road,
+    In CarRacing that colour is grass: a plain squared error spends itself there, while road,
     curbs and car are a few hundred of 4,096 pixels and all that matters to driving.
     """
-    colour = torch.tensor([*background], device=images.device, dtype=images.dtype) / 255.0
-    distance = (images - colour[None, :, None, None]).abs().amax(1, keepdim=True)
-    foreground = (distance > COLOUR_DISTANCE / 255.0).float()
-    near = F.max_pool2d(foreground, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2)
-    return background_weight + (1.0 - background_weight) * near
+    apart = _unlike(images, config.common_colours[0]).float()
+    return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
+
+
+def error_weight(
+    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
+) -> Float[Tensor, "batch 1 height width"]:
+    """`rare_weight` on what is rare, `background_weight` far from all foreground, 1 between."""
+    weight = torch.ones_like(images[:, :1])
+    if config.background_weight != 1.0:
+        weight.masked_fill_(~foreground(images, config), config.background_weight)
+    if config.rare_weight != 1.0:
+        weight.masked_fill_(rare(images, config), config.rare_weight)
+    return weight
+
+
+def rare(
+    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
+) -> Bool[Tensor, "batch 1 height width"]:
+    """Pixels of none of the common colours: in CarRacing curbs and car."""
+    mask = _unlike(images, config.common_colours[0])
+    for colour in config.common_colours[1:]:
+        mask &= _unlike(images, colour)
+    return mask
+
+
+def _unlike(
+    images: Float[Tensor, "batch 3 height width"], colour: Colour
+) -> Bool[Tensor, "batch 1 height width"]:
+    point = torch.tensor(colour, device=images.device, dtype=images.dtype) / 255.0
+    distance = (images - point[:, None, None]).abs().amax(1, keepdim=True)
+    return distance > COLOUR_DISTANCE / 255.0
 
 
 def squared_error(
@@ -70,12 +109,9 @@ def training_error(
     target: Float[Tensor, "batch 3 height width"],
     config: ErrorConfig,
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-    """The error V is trained on, and beside it the plain squared error, without gradient.
-
-    The first counts all of the foreground and `background_weight` of the rest.
-    """
+    """The error V is trained on, and beside it the plain squared error, without gradient."""
     squares = (images - target).square()
     plain = squares.detach().flatten(1).sum(1)
-    if config.background_weight != 1.0:
-        squares = squares * foreground_weight(target, config.background, config.background_weight)
+    if (config.background_weight, config.rare_weight) != (1.0, 1.0):
+        squares = squares * error_weight(target, config)
     return squares.flatten(1).sum(1), plain

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import foreground_weight, squared_error
+from worldmodels.vision.objective import foreground, rare, squared_error
 
 SCORE_BATCH = 256
 
@@ -30,7 +30,8 @@ def score_vision(
         gain: their ratio.
         psnr: of the mean error, in dB.
         foreground_error, mean_frame_foreground_error: on whatever is not the commonest colour
-            and on its surroundings alone (road, curbs and car), as V's config has the colour.
+            and on its surroundings alone (road, curbs and car), as V's config has the colours.
+        rare_error, mean_frame_rare_error: on what has none of the common colours (curbs, car).
         bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
     """
     vision.eval()
@@ -41,23 +42,27 @@ def score_vision(
         images = to_unit(part.to(device))
         posterior = vision.encode(part.to(device))
         decoded = to_unit(vision.decode(vision.mode(posterior)))
-        foreground = foreground_weight(images, vision.config.background, 0.0)
+        near = foreground(images, vision.config).float()
+        striking = rare(images, vision.config).float()
         base = baseline.expand_as(images)
         errors = [
             squared_error(drawn, images, weight)
-            for weight in (None, foreground)
+            for weight in (None, near, striking)
             for drawn in (decoded, base)
         ]
         rows.append(torch.stack(errors).cpu())
         posteriors.append(posterior.cpu())
-    error, base_error, near, base_near = torch.cat(rows, 1).mean(1).tolist()
+    means = torch.cat(rows, 1).mean(1).tolist()
+    error, base_error, foreground_error, base_foreground_error, rare_error, base_rare_error = means
     result: dict[str, Any] = {
         "error": error,
         "mean_frame_error": base_error,
         "gain": base_error / max(error, 1e-9),
         "psnr": float(-10 * np.log10(max(error, 1e-9) / frames[0].numel())),
-        "foreground_error": near,
-        "mean_frame_foreground_error": base_near,
+        "foreground_error": foreground_error,
+        "mean_frame_foreground_error": base_foreground_error,
+        "rare_error": rare_error,
+        "mean_frame_rare_error": base_rare_error,
     }
     if isinstance(vision, VQVAE):
         result["bits_per_frame"] = vision.config.num_codes * float(
