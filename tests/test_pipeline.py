@@ -28,7 +28,12 @@ def test_vision_beats_the_mean_frame_fivefold(finished):
     folder, _ = finished
     vision = wm_json("info", "--run", folder)["vision"]
     assert vision["error"] * 5 <= vision["mean_frame_error"]
+    assert vision["foreground_error"] * 5 <= vision["mean_frame_foreground_error"]
     assert vision["frames"] > 500
+    if "quantized" in str(folder):
+        assert vision["codes_used"] > 0.8 and vision["epoch_codes_used"] > 0.8
+        assert 60 < vision["perplexity"] <= 240
+        assert vision["bits_per_frame"] == pytest.approx(16 * np.log2(240))
 
 
 def test_memory_beats_staying(finished):
@@ -40,7 +45,10 @@ def test_memory_beats_staying(finished):
 
 def test_everything_a_run_promises_is_there(finished):
     folder, result = finished
-    for name in ("vision/vision.png", "memory/memory.png", "controller/controller.png"):
+    pictures = ["vision/vision.png", "memory/memory.png", "controller/controller.png"]
+    if "continuous" in str(folder):
+        pictures.append("vision/interpolations.png")
+    for name in pictures:
         assert iio.imread(folder / name).std() > 1, f"{name} shows nothing"
     for stage in ("vision", "memory", "controller"):
         manifest = json.loads((folder / stage / "manifest.json").read_text())

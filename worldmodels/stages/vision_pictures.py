@@ -60,8 +60,8 @@ def code_maps(
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]
     place = torch.zeros(len(centred), 3, dtype=torch.double)
     place[:, : len(directions)] = centred @ directions.T
-    lowest, highest = place.amin(0), place.amax(0)
-    colours = 255 * (place - lowest) / (highest - lowest).clamp(min=1e-9)
+    lowest = place.amin(0)
+    colours = 255 * (place - lowest) / (place - lowest).max().clamp(min=1e-9)
     grid = round(codes.shape[1] ** 0.5)
     squares = colours.round().to(torch.uint8)[codes].unflatten(1, (grid, grid))
     size = FRAME_SIZE // grid
