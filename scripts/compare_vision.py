@@ -1,4 +1,4 @@
-"""Every kind of V on the same frames for the same epochs: held-out error, codes used, speed.
+"""Every kind of V on the same frames for the same epochs: held-out error and codes used.
 
     python scripts/compare_vision.py --json docs/results/vision.json --picture docs/vision.png
 
@@ -14,8 +14,8 @@ import functools
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,9 +93,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the frames here")
     arguments = parser.parse_args()
-    frames = collect(arguments.episodes, arguments.drives)
+    frames = collect(arguments.episodes, arguments.drives, arguments.workers)
     spawn = multiprocessing.get_context("spawn")
-    rows, pictures = {}, {"frame": frames.shown.numpy()}
+    # A copy: handing a tensor to a process moves it, and a view of it would point at nothing.
+    rows, pictures = {}, {"frame": frames.shown.numpy().copy()}
     with ProcessPoolExecutor(arguments.workers, mp_context=spawn) as executor:
         work = functools.partial(train, frames=frames, epochs=arguments.epochs)
         for name, (row, decoded) in zip(
@@ -107,7 +108,7 @@ def main() -> None:
         save_grid(arguments.picture, pictures, label_width=260)
     if arguments.json is not None:
         result = {
-            "command": "python scripts/compare_vision.py",
+            "command": " ".join(["python", *sys.argv]),
             "episodes": arguments.episodes,
             "frames": len(frames.train),
             "held_out_frames": len(frames.held_out),
@@ -118,11 +119,11 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def collect(num_episodes: int, num_drives: int) -> Frames:
+def collect(num_episodes: int, num_drives: int, num_workers: int) -> Frames:
     """Training frames of the exploring policy, held-out frames of the scripted driver."""
     policy = functools.partial(make_policy, "exploring", DEFAULT_ENV_ID, Path())
     repeat = task_for(DEFAULT_ENV_ID).action_repeat
-    with Workers(2) as workers:
+    with Workers(num_workers) as workers:
         explored = play_episodes(
             DEFAULT_ENV_ID, policy, seeds("training", num_episodes), workers=workers
         )
@@ -158,7 +159,6 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
     baseline = mean_frame(frames.train[::5])
     steps_an_epoch = len(frames.train) // BATCH_SIZE
     usage: list[dict[str, float]] = []
-    looking = 0.0
 
     def batch_at(step: int, generator: torch.Generator) -> Tensor:
         epoch, place = divmod(step, steps_an_epoch)
@@ -166,11 +166,8 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
         return frames.train[order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE]]
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
-        nonlocal looking
         if step % steps_an_epoch == 0 and "loss" in metrics and isinstance(vision, VQVAE):
-            started = time.perf_counter()
             usage.append(epoch_usage(vision, frames.train))
-            looking += time.perf_counter() - started
 
     num_steps = epochs * steps_an_epoch
     config = FitConfig(
@@ -181,7 +178,7 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
         validate_every=num_steps,  # nothing is chosen by the held-out frames
     )
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(
+        fit(
             vision,
             batch_at,
             lambda: {"loss": 0.0},
@@ -191,12 +188,9 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
             on_step=on_step,
             checkpoint_seconds=1e9,
         )
-    seconds = fitted.seconds - looking
     result = score_vision(vision, frames.held_out, baseline)
     result |= {
         "parameters": sum(p.numel() for p in vision.parameters()),
-        "images_a_second": num_steps * BATCH_SIZE / seconds,
-        "training_seconds": seconds,
         "usage_an_epoch": usage,
     }
     with torch.no_grad():
@@ -216,7 +210,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
     """The figures as a table; used and perplexity of held-out frames / of the last epoch."""
     first = next(iter(rows.values()))
     table = Table(title=f"V on held-out driving (mean frame: {first['mean_frame_error']:.1f})")
-    columns = "V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity", "img/s", "x"
+    columns = "V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity"
     for column in columns:
         table.add_column(column, justify="left" if column == "V" else "right")
     for name, row in rows.items():
@@ -235,8 +229,6 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
             f"{row['rare_error']:.1f}",
             f"{row['psnr']:.1f}",
             *codes,
-            f"{row['images_a_second']:.0f}",
-            f"{row['images_a_second'] / first['images_a_second']:.1f}",
         )
     Console(width=140).print(table)
 

@@ -1,14 +1,17 @@
 """`wm bbvi` as a user calls it: figures in result.json, pictures, bad options."""
 
 import json
+import math
+from dataclasses import replace
 
 import cv2
 import pytest
 
 from tests.command import wm, wm_json
 from worldmodels.inference import comparison
+from worldmodels.inference.experiments import Fit
 from worldmodels.report import Report
-from worldmodels.stages.bbvi import NUM_FITS, ExperimentsConfig, run_experiments
+from worldmodels.stages.bbvi import NUM_FITS, ExperimentsConfig, _warnings, run_experiments
 
 CALM = "rao-blackwell + leave-one-out"
 
@@ -92,6 +95,7 @@ def test_the_table_and_a_folder_that_is_used_again(tmp_path):
     [
         (["--steps", "0"], ["num_steps must be at least 1", "0"]),
         (["--seed", "-1"], ["a seed of 0 or more", "-1"]),
+        (["--seed", "99999999999999999999999"], ["below 2**63", "99999999999999999999999"]),
         (["--only", "coin"], ["--only", "coin", "beta-bernoulli"]),
         (["--steps", "many"], ["--steps"]),
     ],
@@ -109,6 +113,52 @@ def test_a_file_is_no_folder(tmp_path):
     done = wm("bbvi", "--out", tmp_path / "file", "--steps", 1)
     assert done.code == 2 and "is a file: name a folder with --out" in done.error
     assert (tmp_path / "file").read_text() == "mine"
+    done = wm("bbvi", "--out", tmp_path / "file" / "below", "--steps", 1)
+    assert done.code == 2 and f"{tmp_path / 'file'} is a file" in done.error
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("where", ["fit_binary_vae", "pictures.save_binary_vae", "json.dumps"])
+def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(tmp_path, monkeypatch, where):
+    options = ("--only", "binary-vae", "--steps", 2, "--quiet")
+    assert wm("bbvi", "--out", tmp_path / "old", *options).code == 0
+    earlier = contents(tmp_path / "old")
+    assert set(earlier) == {"result.json", "latent.png"}
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"worldmodels.stages.bbvi.{where}", interrupted)
+    for name in ("old", "new"):
+        done = wm("bbvi", "--out", tmp_path / name, *options)
+        assert done.code == 130 and done.error.strip() == "stopped: run the same command again"
+    assert contents(tmp_path / "old") == earlier
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_killed_command_left_is_cleared(tmp_path):
+    (tmp_path / ".bbvi.partial").mkdir()
+    (tmp_path / ".bbvi.partial" / "elbo.png").write_bytes(b"half")
+    assert wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--steps", 2).code == 0
+    assert set(contents(tmp_path)) == {"result.json", "latent.png"}
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)  # a test may run as root
+    done = wm("bbvi", "--out", tmp_path / "new")
+    assert done.code == 2 and f"no permission to write in {tmp_path}: name" in done.error
+
+
+def test_a_fit_without_k_hat_is_not_called_above_the_limit():
+    row = Fit("variance", "mean field", "score", "adam", kl=0.1, pareto_k=0.2, seconds=1.0)
+    assert _warnings([row]) == []
+    (warning,) = _warnings([row, replace(row, pareto_k=math.nan)])
+    assert "no k-hat, importance weights not finite or tied: variance" in warning
+    (warning,) = _warnings([row, replace(row, pareto_k=math.inf)])
+    assert "k-hat above 0.7" in warning and "(inf)" in warning
 
 
 @pytest.mark.slow

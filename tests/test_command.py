@@ -69,4 +69,4 @@ def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
     monkeypatch.setattr("worldmodels.stages.info.install_facts", interrupted)
     done = wm("info")
     assert done.code == 130
-    assert done.error.strip() == "stopped: the same command goes on from here"
+    assert done.error.strip() == "stopped: run the same command again"

@@ -51,7 +51,7 @@ def refused(*arguments, expected):
     return done
 
 
-def test_the_prior_beats_codes_that_ignore_each_other(quantized):
+def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
     result = json.loads((quantized / "prior" / "result.json").read_text())
     assert result["nats_per_code"] < 0.8 * result["position_cross_entropy"]
     assert result["position_cross_entropy"] < result["unigram_cross_entropy"] < result["log_k"]

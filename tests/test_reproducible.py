@@ -87,7 +87,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, end):
     assert process.returncode == (130 if end == signal.SIGINT else -signal.SIGKILL)
     assert not (folder / "vision").exists()
     if end == signal.SIGINT:
-        assert error.strip().splitlines()[-1] == "stopped: the same command goes on from here"
+        assert error.strip().splitlines()[-1] == "stopped: run the same command again"
     assert wm(*train, folder, "--quiet").code == 0
     digests = [file_digest(tmp_path / name / WEIGHTS[0]) for name in ("whole", "stopped")]
     assert digests[0] == digests[1]

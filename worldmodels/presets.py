@@ -50,7 +50,7 @@ class Preset:
 
         Args:
             estimator: how an encoder with categorical latents gets its gradient; None takes the
-                preset's own quantizer.
+                preset's own quantizer. A run that has such a V keeps to it: see `Run.estimator`.
 
         Raises: UserError for an estimator of a continuous V.
         """

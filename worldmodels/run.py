@@ -138,6 +138,12 @@ class Run:
         return max((episode.round for episode in self.store.contents.episodes), default=1)
 
     @property
+    def estimator(self) -> str | None:
+        """How the run's V with categorical latents was trained; None for every other V."""
+        manifest = self.manifest("vision")
+        return None if manifest is None else manifest["config"]["model"].get("estimator")
+
+    @property
     def action_repeat(self) -> int:
         """Env steps a decision lasted when the episodes were collected."""
         repeats = {int(episode.meta["action_repeat"]) for episode in self.store}

@@ -52,40 +52,45 @@ def test_draws_follow_the_posterior():
 
 
 def test_the_score_estimate_is_the_gradient_of_the_expectation():
-    """The encoder's bias moves all cells alike; exact by enumeration over one cell's codes."""
+    """Two frames, one open cell each; exact by enumeration over that cell's codes."""
     model = categorical(num_samples=8, kl_weight=0.0)
-    with torch.no_grad():  # 15 cells are as good as certain, one is open
-        model.encoder[-1].weight.zero_()
-        model.encoder[-1].bias.copy_(torch.tensor([0.3, -0.2, 0.1]))
-        model.table.weight.normal_(0, 3)
-    frame = FRAMES[:1]
-    logits = torch.zeros(1, 16, 3)
-    logits[:, 1:, 0] = 50.0
-    open_logits = torch.tensor([0.3, -0.2, 0.1], requires_grad=True)
+    torch.nn.init.normal_(model.table.weight, std=3.0)
+    few = FRAMES[:2]
+    certain = torch.zeros(2, 16, 3)
+    certain[:, 1:, 0] = 50.0
+    open_logits = torch.tensor([[0.3, -0.2, 0.1], [-0.5, 0.4, 0.0]], requires_grad=True)
 
     class Fixed(torch.nn.Module):
         def forward(self, images):
-            whole = logits.clone()
+            whole = certain.clone()
             whole[:, 0] = open_logits
-            return whole.transpose(1, 2).unflatten(2, (4, 4)).expand(len(images), -1, -1, -1)
+            return whole.transpose(1, 2).unflatten(2, (4, 4))
 
     model.encoder = Fixed()
     errors = []
     for value in range(3):
-        codes = torch.zeros(1, 16, dtype=torch.long)
-        codes[0, 0] = value
-        errors.append((model._draw(model.code_vectors[codes]) - to_unit(frame)).square().sum())
-    expectation = (open_logits.softmax(0) * torch.stack(errors).detach()).sum()
+        codes = torch.zeros(2, 16, dtype=torch.long)
+        codes[:, 0] = value
+        drawn = model._draw(model.code_vectors[codes])
+        errors.append((drawn - to_unit(few)).square().sum((1, 2, 3)).detach())
+    expectation = (open_logits.softmax(1) * torch.stack(errors, 1)).sum(1).mean()
     exact = torch.autograd.grad(expectation, open_logits)[0]
     generator = draw(0)
     estimates = []
     for _ in range(400):
-        loss, _ = model.loss(frame, generator)
+        loss, _ = model.loss(few, generator)
         estimates.append(torch.autograd.grad(loss, open_logits)[0])
     stacked = torch.stack(estimates)
     error_of_mean = stacked.std(0) / 400**0.5
     assert ((stacked.mean(0) - exact).abs() < 4 * error_of_mean + 1e-6).all()
     assert exact.abs().max() > 5 * error_of_mean.max()  # the estimate says something
+
+
+def test_straight_through_passes_the_gradient_of_the_probabilities():
+    model = categorical("straight-through", num_samples=1, kl_weight=0.0)
+    model.loss(FRAMES, draw(0))[0].backward()
+    assert model.encoder[0][0].weight.grad.abs().sum() > 0
+    assert model.encoder[-1].weight.grad.abs().sum() > 0
 
 
 @ESTIMATORS

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -5,8 +7,10 @@ from worldmodels.errors import UserError
 from worldmodels.inference import (
     GOOD_PARETO_K,
     FullCovarianceGaussian,
+    MeanFieldBernoulli,
     MeanFieldBeta,
     MeanFieldGaussian,
+    NoParetoTail,
     pareto_k,
 )
 from worldmodels.inference.diagnostics import pareto_k_of_weights, rank_normalized_r_hat
@@ -77,6 +81,35 @@ def test_weights_that_are_none_are_refused():
         pareto_k_of_weights(torch.full((200,), -torch.inf))
     with pytest.raises(UserError, match="at least 100 samples, got 50"):
         pareto_k_of_weights(torch.zeros(50))
+
+
+@pytest.mark.parametrize(
+    ("logits", "slopes", "distinct"), [((8.0, -8.0), (-5.0, 5.0), 3), ((1.0, -1.0), (2.0, 0.5), 4)]
+)
+def test_discrete_latents_have_no_tail(logits, slopes, distinct):
+    family = MeanFieldBernoulli(2)
+    with torch.no_grad():
+        family.logits.copy_(torch.tensor(logits))
+    with pytest.raises(NoParetoTail, match=f"a continuous q, got {distinct} distinct of 10000"):
+        pareto_k(lambda z: z @ torch.tensor(slopes), family, generator=draw(0))
+
+
+def test_a_tail_tied_at_its_foot_is_refused_and_one_tied_a_little_is_not():
+    u = torch.rand(10_000, generator=draw(0), dtype=torch.float64)
+    k = pareto_k_of_weights(-0.5 * u.log())
+    assert pareto_k_of_weights((-0.5 * u.log()).mul(100).round() / 100) == pytest.approx(k, abs=0.1)
+    log_weights = torch.zeros(10_000, dtype=torch.float64)
+    log_weights[:200] = u[:200]  # of a tail of 300
+    with pytest.raises(NoParetoTail, match="300 importance weights are tied, 201 of them"):
+        pareto_k_of_weights(log_weights)
+    with pytest.raises(NoParetoTail, match="tied, 2 of them distinct"):
+        pareto_k_of_weights((u < 0.001).double())
+
+
+@pytest.mark.parametrize("spread", [300.0, 1e4])
+def test_a_q_far_off_is_bad_even_where_weights_are_beyond_a_float(spread):
+    k = pareto_k_of_weights(spread * torch.randn(10_000, generator=draw(0)))
+    assert k > 10 and math.isinf(k) == (spread > 1000)
 
 
 def test_chains_that_disagree_have_an_r_hat_above_one():

@@ -1,14 +1,50 @@
+import math
+
 import pytest
 import torch
 
-from worldmodels.inference import MeanFieldGaussian
+from worldmodels.errors import UserError
+from worldmodels.inference import (
+    BBVIConfig,
+    Estimator,
+    MeanFieldBernoulli,
+    MeanFieldGaussian,
+    diagnostics,
+)
 from worldmodels.inference.comparison import best_family, log_evidence
-from worldmodels.inference.experiments import importance_log_evidence
+from worldmodels.inference.experiments import FittingPlan, importance_log_evidence
 from worldmodels.inference.models import HierarchicalPoisson, LinearRegression
 
 
 def draw(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def fit(model, family, estimator):
+    plan, config = FittingPlan(num_steps=2), BBVIConfig(estimator)
+    return plan.fit("of a test", "q", model, family, config, lambda: 0.0)
+
+
+def test_a_gradient_that_is_not_finite_and_a_missing_tail_are_findings():
+    def nan_below_two(z):
+        return (z.sum(-1) - 2).log()
+
+    found = fit(nan_below_two, MeanFieldGaussian(1), Estimator())
+    assert found.diverged and math.isnan(found.pareto_k)
+    found = fit(lambda z: z.sum(-1), MeanFieldBernoulli(2), Estimator())
+    assert not found.diverged and math.isnan(found.pareto_k)
+
+
+def test_other_mistakes_end_the_fit(monkeypatch):
+    with pytest.raises(UserError, match="no reparameterised samples"):
+        fit(lambda z: z.sum(-1), MeanFieldBernoulli(2), Estimator("pathwise", "none"))
+
+    def missing():
+        raise UserError("this check needs arviz-stats: pip install arviz-stats")
+
+    monkeypatch.setattr(diagnostics, "_arviz", missing)
+    with pytest.raises(UserError, match="pip install arviz-stats"):
+        fit(lambda z: -0.1 * z.square().sum(-1), MeanFieldGaussian(1), Estimator())
 
 
 def test_importance_sampling_finds_the_evidence_of_a_linear_regression():

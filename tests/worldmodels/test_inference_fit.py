@@ -16,6 +16,7 @@ from worldmodels.inference import (
     MeanFieldBeta,
     MeanFieldCategorical,
     MeanFieldGaussian,
+    NonFiniteGradient,
     estimate_elbo,
     fit_bbvi,
 )
@@ -189,7 +190,7 @@ def test_the_learning_rate_falls_by_a_cosine():
 
 def test_a_gradient_that_is_not_finite_is_refused_and_changes_nothing():
     family = MeanFieldGaussian(1)
-    with pytest.raises(UserError, match=r"gradient of step 1 is not finite \(ELBO -?nan\)"):
+    with pytest.raises(NonFiniteGradient, match=r"gradient of step 1 is not finite \(ELBO -?nan\)"):
         fit_bbvi(
             lambda z: (z.sum(-1) - 2).log(),  # nan below 2
             family,

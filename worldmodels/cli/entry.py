@@ -26,7 +26,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped: the same command goes on from here", err=True)
+        typer.echo("stopped: run the same command again", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         message = _user_message(error)

@@ -119,7 +119,8 @@ def train_vision(
     from worldmodels.stages.vision import train_vision as stage
 
     with open_run_session(run, quiet) as session:
-        config = session.preset.vision(quantized, estimator).with_steps(steps)
+        chosen = estimator or (session.run.estimator if quantized else None)
+        config = session.preset.vision(quantized, chosen).with_steps(steps)
         result = stage(
             session.run,
             config,

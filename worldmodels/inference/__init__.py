@@ -37,11 +37,12 @@ from worldmodels.inference.bbvi import (
     BBVIResult,
     ElboEstimate,
     Estimator,
+    NonFiniteGradient,
     elbo_surrogate,
     estimate_elbo,
     fit_bbvi,
 )
-from worldmodels.inference.diagnostics import GOOD_PARETO_K, pareto_k
+from worldmodels.inference.diagnostics import GOOD_PARETO_K, NoParetoTail, pareto_k
 from worldmodels.inference.families import (
     FullCovarianceGaussian,
     MeanFieldBernoulli,
@@ -73,6 +74,8 @@ __all__ = [
     "MeanFieldBeta",
     "MeanFieldCategorical",
     "MeanFieldGaussian",
+    "NoParetoTail",
+    "NonFiniteGradient",
     "VariationalFamily",
     "applicable_estimators",
     "elbo_surrogate",

@@ -24,6 +24,10 @@ CONTROLS = ("none", "fitted", "leave-one-out")
 OPTIMIZERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
+class NonFiniteGradient(UserError):
+    """A fit whose gradient became nan or infinite."""
+
+
 @dataclass(frozen=True)
 class Estimator:
     """How a gradient of the ELBO is estimated; every one of them is unbiased.
@@ -199,8 +203,8 @@ def fit_bbvi(
         generator: all randomness comes from it; on the family's device.
         on_step: told the step, from 1, and the ELBO estimate of its samples in nats.
 
-    Raises: UserError where the estimator asks more than model or family have, and where a
-    gradient is not finite; the parameters stay as they were before that step.
+    Raises: UserError where the estimator asks more than model or family have;
+    `NonFiniteGradient` where a gradient is, and the parameters stay as before that step.
     """
     started = time.monotonic()
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
@@ -217,7 +221,7 @@ def fit_bbvi(
         )
         surrogate.backward()
         if not all(p.grad is None or torch.isfinite(p.grad).all() for p in parameters):
-            raise UserError(
+            raise NonFiniteGradient(
                 f"the gradient of step {step + 1} is not finite (ELBO {difference.mean():g}): "
                 f"use a learning rate below {config.learning_rate_at(step):g}, or check that "
                 "log_joint is finite wherever the family can sample"

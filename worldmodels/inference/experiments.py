@@ -12,9 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributions
 
-from worldmodels.errors import UserError
-from worldmodels.inference.bbvi import BBVIConfig, Estimator, estimate_elbo, fit_bbvi
-from worldmodels.inference.diagnostics import pareto_k
+from worldmodels.inference.bbvi import (
+    BBVIConfig,
+    Estimator,
+    NonFiniteGradient,
+    estimate_elbo,
+    fit_bbvi,
+)
+from worldmodels.inference.diagnostics import NoParetoTail, pareto_k
 from worldmodels.inference.families import (
     FullCovarianceGaussian,
     MeanFieldBeta,
@@ -38,7 +43,7 @@ class Fit:
     Attributes:
         family: what q is.
         kl: KL(q, posterior) in nats.
-        pareto_k: k-hat of the importance weights.
+        pareto_k: k-hat of the importance weights; nan where they have no tail to judge.
         seconds: of the fit alone.
         diverged: it ended early, at a gradient that was not finite; KL and k-hat may be nan.
     """
@@ -93,12 +98,12 @@ class FittingPlan:
         started, diverged = time.monotonic(), False
         try:
             fit_bbvi(model, family, config, generator=generator, on_step=on_step)
-        except UserError:  # a gradient that is not finite: a finding here, the noisiest do it
+        except NonFiniteGradient:  # a finding here: the noisiest do it
             diverged = True
         seconds = time.monotonic() - started
         try:
             khat = pareto_k(model, family, generator=generator)
-        except UserError:  # no finite weights
+        except NoParetoTail:
             khat = math.nan
         fit = Fit(
             experiment,

@@ -3,7 +3,10 @@
 import json
 import math
 import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +50,8 @@ class ExperimentsConfig:
     num_repeats: int = 200
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+        if not 0 <= self.seed < 2**63:  # torch's generators take no larger one
+            raise UserError(f"expected a seed of 0 or more and below 2**63, got {self.seed}")
         if self.num_steps is not None:
             BBVIConfig(num_steps=self.num_steps)  # the check is its own
         if self.only not in (None, *NUM_FITS):
@@ -63,11 +66,12 @@ class ExperimentsConfig:
 def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
     """Run, draw, and write result.json; what an earlier run left in `folder` is replaced.
 
+    Ended before all is drawn, it leaves no new folder and the earlier result as it was.
+
     Returns: `fits`, a row each as `Fit`; what the experiments told beside; `warnings`.
+    Raises: UserError, before any fit, where nothing can be written to `folder`.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file: name a folder with --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_writable(folder)
     started = time.monotonic()
     fits: list[Fit] = []
     facts: dict[str, Any] = {}
@@ -81,23 +85,47 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
         plan = FittingPlan(config.seed, config.num_steps, on_fit)
         for name in config.names:
             results[name], facts[name] = _run(name, plan, config)
-    for name in ("result.json", *PICTURES):
-        (folder / name).unlink(missing_ok=True)
-    drawn = _draw(folder, results)
-    result = {
-        "seed": config.seed,
-        "steps": config.num_steps,
-        "seconds": time.monotonic() - started,
-        "fits": [asdict(fit) for fit in fits],
-        **{name: fact for name, fact in facts.items() if fact},
-        "warnings": _warnings(fits),
-        "pictures": [str(path) for path in drawn],
-    }
-    result = _plain(result)
-    partial = folder / ".result.json.partial"
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(partial, folder / "result.json")
+    with _replacing(folder) as partial:
+        drawn = _draw(partial, results)
+        result = {
+            "seed": config.seed,
+            "steps": config.num_steps,
+            "seconds": time.monotonic() - started,
+            "fits": [asdict(fit) for fit in fits],
+            **{name: fact for name, fact in facts.items() if fact},
+            "warnings": _warnings(fits),
+            "pictures": [str(folder / path.name) for path in drawn],
+        }
+        result = _plain(result)
+        (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _check_writable(folder: Path) -> None:
+    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not place.is_dir():
+        raise UserError(f"{place} is a file: name a folder with --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"no permission to write in {place}: name another folder with --out")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A hidden folder whose files, once all are written, replace the earlier ones in `folder`."""
+    is_new, partial = not folder.exists(), folder / ".bbvi.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for name in ("result.json", *PICTURES):
+            if (partial / name).exists():
+                os.replace(partial / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _run(name: str, plan: FittingPlan, config: ExperimentsConfig) -> tuple[Any, dict[str, Any]]:
@@ -147,13 +175,16 @@ def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
 def _warnings(fits: list[Fit]) -> list[str]:
     """Which fits not to believe, and why."""
     warnings = []
-    above = [fit for fit in fits if not fit.pareto_k <= GOOD_PARETO_K]
+    above = [fit for fit in fits if fit.pareto_k > GOOD_PARETO_K]
     if above:
         named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
         warnings.append(f"{HIGH_K}. Here: {named}")
     diverged = [_name(fit) for fit in fits if fit.diverged]
     if diverged:
         warnings.append(f"ended early at a gradient that was not finite: {'; '.join(diverged)}")
+    unjudged = [_name(fit) for fit in fits if math.isnan(fit.pareto_k)]
+    if unjudged:
+        warnings.append(f"no k-hat, importance weights not finite or tied: {'; '.join(unjudged)}")
     return warnings
 
 

@@ -23,7 +23,10 @@ HEADLINES = {
     ),
     "memory": ("nll", "stay_nll", "reward_r2", "decisions"),
     "controller": ("dream", "parameters", "generations", "fitness", "sigma"),
-    "prior": ("nats_per_code", "position_entropy", "gain_over_position", "bits_per_frame"),
+    "prior": (
+        *("nats_per_code", "position_entropy", "position_cross_entropy"),
+        *("gain_over_position", "bits_per_frame"),
+    ),
 }
 
 
@@ -73,10 +76,20 @@ def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
     manifest, result = run.manifest(stage), run.result(stage)
     if manifest is None or result is None:
         word = "not made, optional" if stage == "prior" else "missing"
-        return f'{word}: run "wm train-{stage} --run {run}"'
+        return f'{word}: run "{_command(run, stage)}"'
     stale = run.stale(stage)
     facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
     if stale:
-        facts["stale"] = f'{", ".join(stale)} changed: run "wm train-{stage} --run {run}" again'
+        facts["stale"] = f'{", ".join(stale)} changed: run "{_command(run, stage)}" again'
     facts.update({name: result[name] for name in HEADLINES[stage] if name in result})
     return facts
+
+
+def _command(run: Run, stage: str) -> str:
+    """What makes the stage anew, of the same kind as it was."""
+    words = ["wm", f"train-{stage}", "--run", str(run)]
+    if stage == "vision" and run.settings.quantized:
+        words.append("--quantized")
+    if stage == "controller" and (run.result(stage) or {}).get("dream"):
+        words.append("--dream")
+    return " ".join(words)

@@ -5,6 +5,7 @@ says how surprising each dreamed frame is, beside the real frame of the same dec
 frames one by one: whether their codes fit each other, not whether they follow from the past.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,7 @@ class PlausibilityConfig:
         for name in ("starts", "decisions"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature < 0:
+        if not self.temperature >= 0 or math.isinf(self.temperature):
             raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
 
 
@@ -180,7 +181,7 @@ def _draw(run: Run, result: dict[str, Any]) -> None:
     curves, bands = {}, {}
     for name in ("dreamed", "real"):
         curves[name] = [(row["decision"], row[name]) for row in history]
-        bands[f"{name}, 95 %"] = [
+        bands[f"{name}, 2 errors over starts"] = [
             (row["decision"], row[name] - margin, row[name] + margin)
             for row in history
             for margin in [1.96 * row[f"{name}_error"]]

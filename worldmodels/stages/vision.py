@@ -9,6 +9,7 @@ from torch import Tensor
 from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
 from worldmodels.data.batches import FrameBatches
 from worldmodels.encoding import encode_frames
+from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
 from worldmodels.run import Run, StageFolder
@@ -27,6 +28,7 @@ from worldmodels.vision import (
     VisionConfig,
     VQVAEConfig,
     make_vision,
+    restore_vision,
     vision_metadata,
 )
 from worldmodels.vision.objective import common_colours
@@ -35,6 +37,9 @@ from worldmodels.vision.scores import code_usage, mean_frame, score_vision
 MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000
 MAX_START_FRAMES = 512
+SHOWN = tuple(
+    f"val/{name}" for name in ("error", "foreground_error", "psnr", "codes_used", "perplexity")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +98,12 @@ def train_vision(
     result = fit_stage(
         vision,
         train,
-        lambda: _validate(vision, held_out, baseline, fit.batch_size),
+        lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
         fit,
         work=work,
         seed=settings.seed + 1_000 * round_,
         report=report,
-        shown=("loss", "error", "val/error", "val/psnr", "val/perplexity"),
+        shown=("loss", "error", *SHOWN),
         on_done=lambda: {
             **score_vision(vision, held_out, baseline),
             **_epoch_usage(vision, train.all_frames()),
@@ -135,13 +140,25 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("vision")
         checkpoint = load_checkpoint(path, remedy=f'run "wm train-vision --run {run}" again')
+        if type(restore_vision(checkpoint, path).config) is not type(model):
+            raise UserError(
+                f"{path} holds another kind of V than asked for in round {round_}: "
+                "ask for the same as in the round before, or name another folder with --run"
+            )
         load_weights(vision, checkpoint.part("vision"), path)
     return vision
 
 
-def _validate(vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int) -> Metrics:
-    """The held-out loss, and beside it how good V and how used its codes are over all frames."""
+def _validate(
+    vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
+) -> Metrics:
+    """The held-out loss, and beside it how good V and how used its codes are over all frames.
+
+    `sample` are training frames, by which the scales of codes are brought up to date before.
+    """
     device = next(vision.parameters()).device
+    if isinstance(vision, VQVAE):
+        vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
     generator = torch.Generator(device).manual_seed(0)
     totals: dict[str, float] = {}
     for part in frames.split(batch_size):
@@ -153,7 +170,10 @@ def _validate(vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int)
 
 @torch.no_grad()
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """How the codes are used over all training frames at hand; nothing for a VAE."""
+    """How the codes are used over one look at each training frame; nothing for a VAE.
+
+    Where they are more than fit into memory, over as many as `all_frames` gives.
+    """
     if not isinstance(vision, VQVAE):
         return {}
     usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
@@ -167,6 +187,6 @@ def _write(vision: Vision, held_out: Tensor, work: StageFolder) -> None:
     save_checkpoint(path, with_prefix("vision", vision.state_dict()), facts)
     frames = _spread(held_out, NUM_FRAMES)
     save_grid(work.partial / "vision.png", reconstructions(vision, frames))
-    if isinstance(vision, VAE):
+    if isinstance(vision, VAE) and len(held_out) > 1:
         paths = interpolations(vision, _spread(held_out, 2 * NUM_PATHS))
         save_grid(work.partial / "interpolations.png", paths)

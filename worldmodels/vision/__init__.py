@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from worldmodels.checkpoint import Checkpoint, load_weights
+from worldmodels.errors import UserError
 from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
 from worldmodels.vision.vae import VAE, VAEConfig
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
@@ -48,9 +49,15 @@ def restore_vision(
 ) -> Vision:
     """V from the `vision` part of a checkpoint."""
     facts = checkpoint.metadata["vision"]
+    kinds = {vision.kind: config for config, vision in _KINDS.items()}
     settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
-    config = {vision.kind: config for config, vision in _KINDS.items()}[facts["kind"]]
-    vision = make_vision(config(**settings))
+    try:
+        vision = make_vision(kinds[facts["kind"]](**settings))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"the V in {path} was written by another version of worldmodels ({error}): "
+            "train it again"
+        ) from error
     load_weights(vision, checkpoint.part("vision"), path)
     return vision.eval().to(device)
 

@@ -192,7 +192,8 @@ def _draw(
 ) -> Int[Tensor, "batch"]:
     if temperature <= 0:
         return logits.argmax(-1)
-    weights = (logits / temperature).softmax(-1)
+    # From the largest down: no temperature, however small, makes them infinite.
+    weights = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 

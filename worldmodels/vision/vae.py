@@ -88,8 +88,9 @@ class VAE(nn.Module):
         images = to_unit(frames)
         hidden = self.encoder(images)
         std, mean = torch.std_mean(self.to_mean(hidden), 0)
-        self.to_mean.weight.div_(std[:, None].clamp(min=1e-6))
-        self.to_mean.bias.sub_(mean).div_(std.clamp(min=1e-6))
+        std = torch.where(std > 1e-6, std, 1.0)  # nothing varies, or there is but one frame
+        self.to_mean.weight.div_(std[:, None])
+        self.to_mean.bias.sub_(mean).div_(std)
         self.to_logvar.weight.mul_(0.01)
         nn.init.constant_(self.to_logvar.bias, -1.0)
         latent = self.sample(self.encode(frames))

