@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import wm, wm_json
+from tests.counting_env import BOX_ID
 from worldmodels.data import store
+from worldmodels.stages import collect
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,7 @@ def test_a_missing_earlier_stage(run, missing, command, remedy):
         (["collect", "--workers", "0"], ["1 worker or more", "0"]),
         (["collect", "--policy", "clever"], ["exploring, random, brownian, agent", '"clever"']),
         (["collect", "--episodes", "many"], ["--episodes"]),
+        (["collect", "--episodes", "9999999999"], ["1,000,000 episodes or fewer"]),
         (["collect", "--env", "NoSuchEnv-v0"], ["NoSuchEnv"]),
         (["collect", "--env", "MountainCarContinuous-v9"], ["MountainCarContinuous"]),
         (["evaluate", "--split", "training"], ["validation", "test"]),
@@ -186,6 +189,29 @@ def test_too_little_disk_is_said_before_anything_is_played(run, monkeypatch):
     usage = shutil.disk_usage(run)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     refused("collect", "--run", run, "--episodes", 500, expected=["1 kB free", "make room"])
+    assert files(run) == before
+
+
+def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(run, monkeypatch):
+    def counted(*numbers):
+        assert max(numbers) < 1000, numbers
+        return range(*numbers)
+
+    monkeypatch.setattr(collect, "range", counted, raising=False)
+    usage = shutil.disk_usage(run)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    refused("collect", "--run", run, "--episodes", 999_999, expected=["1 kB free", "make room"])
+
+
+def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
+    other = tmp_path / "other"
+    wm_json("collect", "--run", other, *("--env", BOX_ID, "--preset", "tiny", "--episodes", 1))
+    strange = run / "episodes" / "episode-000012.npz"
+    shutil.copy(other / "episodes" / "episode-000000.npz", strange)
+    before = files(run)
+    for command in (["collect"], ["train-vision", "--steps", 4], ["train-memory", "--steps", 4]):
+        words = [str(strange), "CountingBox-v0 with 2", "CarRacing-v3 with 3", "move it away"]
+        refused(*command, "--run", run, expected=words)
     assert files(run) == before
 
 

@@ -1,5 +1,6 @@
 """A collection killed at any instant leaves whole episodes, and the next one completes it."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -11,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.workers import Workers
 from tests.command import wm
 from tests.counting_env import BOX_ID
 from tests.process_watch import wait_until
+from tests.tiny_models import rollout
 from worldmodels.data.store import EpisodeStore
+from worldmodels.report import Report
+from worldmodels.run import Run, RunSettings
+from worldmodels.stages.collect import CollectConfig, collect, replacements
 
 KILLS = 20
 EPISODES = 600
@@ -22,11 +28,6 @@ RUN = ("--env", BOX_ID, "--preset", "tiny")
 
 
 def collect_quietly(folder):
-    from agents.workers import Workers
-    from worldmodels.report import Report
-    from worldmodels.run import Run, RunSettings
-    from worldmodels.stages.collect import CollectConfig, collect
-
     run = Run(folder, new=RunSettings(BOX_ID, "tiny", 0))
     with Workers(1) as workers:
         collect(run, CollectConfig(EPISODES), workers=workers, report=Report(quiet=True))
@@ -119,3 +120,86 @@ def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episo
         f"{cut.name}.damaged",
         f"{spoiled.name}.damaged",
     }
+
+
+def spoil(path):
+    """Change a byte of the frames; what the file says of its episode stays readable."""
+    content = bytearray(path.read_bytes())
+    content[content.index(b"frames.npy") + 150] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(tmp_path):
+    run = Run(tmp_path, new=RunSettings(BOX_ID, "tiny", 0))
+    parts = [(11, "exploring", 1, None), (25, "random", 2, 4), (30, "brownian", 3, None)]
+    for episodes, policy, round_, max_steps in parts:
+        config = CollectConfig(episodes, policy=policy, max_episode_steps=max_steps)
+        with Workers(1) as workers:
+            collect(run, config, workers=workers, report=Report(quiet=True), round_=round_)
+    before = contents(tmp_path)
+    folder = tmp_path / "episodes"
+    for index in (0, 10, 12, 20, 29):
+        (folder / f"episode-{index:06d}.npz").write_bytes(b"garbage")
+    for index in (1, 11, 25):  # 11 and 25 have a neighbour of another round
+        spoil(folder / f"episode-{index:06d}.npz")
+    # Set aside by a collection that was killed before it played it again.
+    os.replace(folder / "episode-000021.npz", folder / "episode-000021.npz.damaged")
+    done = wm("collect", "--run", tmp_path, "--episodes", 5, "--workers", 1)
+    assert done.code == 0, done.error
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before} == before
+    for index, words in (
+        (10, "round 1, exploring"),
+        (11, "round 2, random"),
+        (29, "round 3, brownian"),
+    ):
+        assert f"episode {index}: played again in {words}" in done.error
+
+
+@pytest.mark.parametrize(
+    ("trained", "words"),
+    [
+        (None, "exploring policy: the agent that played it is gone"),
+        (1, "agent policy"),
+        (3, "by the agent there is, of round 3: the one that played it may be gone"),
+    ],
+)
+def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
+    run = Run(tmp_path, new=RunSettings(BOX_ID, "tiny", 0))
+    run.store.add(10, rollout(3, policy="noisy agent", action_repeat=2), round=2)
+    run.store.add(11, rollout(3, policy="noisy agent", action_repeat=2), round=2)
+    spoil(run.store.folder / "episode-000011.npz")
+    run.store.mend(lambda line: None)
+    if trained is not None:
+        run.write_json("controller/manifest.json", {"round": trained})
+        run.weights("controller").touch()
+    said = []
+    config = CollectConfig(5, action_repeat=7)
+    ((again, number),) = replacements(run, config, 4, said.append)
+    assert said == [f"episode 11: played again in round 2, {words}"]
+    expected = ("exploring", 7) if trained is None else ("agent", 2)
+    assert (again.policy, again.action_repeat, number) == (*expected, 2)
+    assert again.max_episode_steps == 3  # the others of its round were cut there
+
+
+def test_a_collection_killed_after_its_last_episode_is_summed_up_later(tmp_path):
+    command = ("collect", "--run", tmp_path, *RUN, "--episodes", 12, "--workers", 1)
+    assert wm(*command).code == 0
+    files = ("result.json", "collect.png", "manifest.json")
+    paths = [tmp_path / "collect" / name for name in files]
+    before = [path.read_bytes() for path in paths]
+    manifest = json.loads(before[2])
+    stale = json.dumps({**manifest, "output": "of fewer episodes"})
+    for content in (stale, None):
+        for path in paths:
+            path.unlink()
+        if content is not None:
+            paths[2].write_text(content)
+        done = wm(*command)
+        assert done.code == 0 and "collect: done" in done.error
+        assert [path.read_bytes() for path in paths[:2]] == before[:2]
+        now = json.loads(paths[2].read_bytes())
+        assert {**now, "seconds": 0} == {**manifest, "seconds": 0}
+    written_at = [path.stat().st_mtime_ns for path in paths]
+    assert wm(*command).code == 0
+    assert [path.stat().st_mtime_ns for path in paths] == written_at

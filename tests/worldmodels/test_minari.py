@@ -1,6 +1,7 @@
 """Runs to Minari datasets and back, and datasets that others made."""
 
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -47,13 +48,12 @@ def read(folder, root, name=NAME, preset=None):
 @pytest.mark.parametrize("env_id", [BOX_ID, DISCRETE_ID])
 def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
     run = collected(tmp_path / "run", env_id)
-    run.store.add(12, rollout(5, env_id="Other-v0", action_repeat=1), round=2, surprise=0.25)
     if env_id == DISCRETE_ID:
         actions = np.eye(3, dtype=np.float32)[[2, 0, 1, 1, 2]]
-        run.store.add(12, rollout(5, actions=actions, terminated=True), round=2, surprise=0.25)
     else:
         actions = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)
-        run.store.add(12, rollout(5, actions=actions, terminated=True), round=2, surprise=0.25)
+    facts = {"env_id": env_id.rpartition(":")[2], "actions": actions, "terminated": True}
+    run.store.add(12, rollout(5, **facts), round=2, surprise=0.25)
     (run.store.folder / "episode-000004.npz").unlink()  # a gap stays a gap
     export(run, tmp_path)
     read(tmp_path / "back", tmp_path)
@@ -132,8 +132,8 @@ def box_actions(count):
 def test_a_data_set_of_others_trains_a_world_model(tmp_path):
     count = 12
     frames = [pictures(21, (80, 120), seed) for seed in range(count)]
-    actions = [np.random.default_rng(i).integers(5, 8, 20) for i in range(count)]
-    space = spaces.Discrete(3, start=5)
+    actions = [np.random.default_rng(i).integers(5, 7, 20) for i in range(count)]
+    space = spaces.Discrete(2, start=5)  # two actions, as the env has
     name = made_by_others(
         tmp_path, frames, actions, (pixels((80, 120)), space), env=gym.spec("CartPole-v1")
     )
@@ -146,7 +146,7 @@ def test_a_data_set_of_others_trains_a_world_model(tmp_path):
     assert played.frames.shape == (21, 64, 64, 3)
     # Area-resized, each pixel the mean of the part of the picture it stands for.
     assert np.abs(played.frames.mean((1, 2, 3)) - frames[3].mean((1, 2, 3))).max() < 1
-    assert np.array_equal(played.actions, np.eye(3, dtype=np.float32)[actions[3] - 5])
+    assert np.array_equal(played.actions, np.eye(2, dtype=np.float32)[actions[3] - 5])
     assert np.array_equal(played.rewards, np.linspace(0, 1, 20, dtype=np.float32))
     assert (played.terminated, played.truncated, played.seed) == (True, False, -1)
     assert (played.policy, played.action_repeat) == ("somebody", 1)
@@ -212,6 +212,63 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("env_id", "space"),
+    [
+        ("CarRacing-v3", spaces.Discrete(5)),
+        ("CartPole-v1", spaces.Discrete(3)),
+        ("CarRacing-v3", spaces.Box(-1, 1, (2,))),
+        ("CarRacing-v3", spaces.Box(-1, 1, (3,))),
+    ],
+)
+def test_actions_that_are_not_the_envs_are_one_line(tmp_path, env_id, space):
+    actions = np.stack([space.sample() for _ in range(4)])
+    name = made_by_others(
+        tmp_path, [pictures(5)], [actions], (pixels(), space), env=gym.spec(env_id)
+    )
+    with pytest.raises(
+        UserError, match=rf"actions of .*{env_id}, .* got {re.escape(str(space))}"
+    ) as caught:
+        read(tmp_path / "run", tmp_path, name)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_path):
+    run = Run(tmp_path / "run", new=RunSettings(BOX_ID, "tiny", 0))
+    run.create()
+    for index in range(2):
+        run.store.add(index, rollout(4))  # three numbers an action, the env takes two
+    with pytest.raises(UserError, match=r"000000\.npz has actions of 3 numbers .* expected 2"):
+        export(run, tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "episode-000000.npz",
+        "episode-000001.npz",
+        "run.json",
+    ]
+
+
+def test_folders_may_be_relative(tmp_path, monkeypatch):
+    run = collected(tmp_path / "run", BOX_ID)
+    monkeypatch.chdir(tmp_path)
+    result = export(run, Path("datasets"))
+    assert Path(result["folder"]) == tmp_path / "datasets" / NAME
+    read(Path("back"), Path("datasets"))
+    assert Run(tmp_path / "back").store.digest == run.store.digest
+
+
+@pytest.mark.parametrize("lost", ["episode_3", "episode_3/rewards", "episode_3/observations"])
+def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(tmp_path, lost):
+    run = collected(tmp_path / "run", BOX_ID)
+    export(run, tmp_path)
+    with h5py.File(tmp_path / NAME / "data" / "main_data.hdf5", "a") as file:
+        del file[lost]
+    with pytest.raises(UserError, match=rf"{NAME} is not whole: KeyError") as caught:
+        read(tmp_path / "back", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "back").exists()
+
+
 def empty_episode(root, spaces_):
     name = made_by_others(root, [pictures(2)], [box_actions(1)], spaces_)
     with h5py.File(root / name / "data" / "main_data.hdf5", "a") as file:
@@ -222,10 +279,13 @@ def empty_episode(root, spaces_):
 
 def test_names_and_folders_that_make_no_sense(tmp_path):
     run = collected(tmp_path / "run", BOX_ID)
-    with pytest.raises(
-        UserError, match='expected a name like "racing/random-v0", got "no version"'
-    ):
-        export(run, tmp_path, "no version")
+    for name in ("no version", "racing/random"):
+        with pytest.raises(
+            UserError, match=f'expected a name like "racing/random-v0", got "{name}"'
+        ):
+            export(run, tmp_path, name)
+        with pytest.raises(UserError, match=f'got "{name}"'):
+            read(tmp_path / "new", tmp_path, name)
     with pytest.raises(UserError, match=r"no Minari dataset in .*minari download some/none-v0"):
         read(tmp_path / "new", tmp_path, "some/none-v0")
     export(run, tmp_path)

@@ -20,6 +20,11 @@ def compress_frames(frames: UInt8[np.ndarray, "frames height width channel"]) ->
     return zstandard.ZstdCompressor(level=LEVEL).compress(columns.reshape(-1).data)
 
 
+def size_of_frames(data: bytes) -> int:
+    """How many bytes `decompress_frames` would have to make; raises zstandard.ZstdError."""
+    return int(zstandard.frame_content_size(data))
+
+
 def decompress_frames(
     data: bytes,
     out: UInt8[np.ndarray, "kept height width channel"],
@@ -32,12 +37,12 @@ def decompress_frames(
     """
     kept, height, width, channels = out.shape
     expected = num_frames * height * width * channels
-    content = zstandard.ZstdDecompressor().decompress(data, max_output_size=expected)
-    if len(content) != expected or kept != len(range(0, num_frames, stride)):
+    size = size_of_frames(data)  # asked first: decompressing takes as much memory as it says
+    if size != expected or kept != len(range(0, num_frames, stride)):
         raise ValueError(
-            f"expected {num_frames} frames of {height} x {width} x {channels}, "
-            f"got {len(content)} bytes"
+            f"expected {num_frames} frames of {height} x {width} x {channels}, got {size} bytes"
         )
+    content = zstandard.ZstdDecompressor().decompress(data)
     shape = (num_frames, channels, width, height)
     columns = np.frombuffer(content, np.uint8).reshape(shape)[::stride]
     # One channel at a time: long inner loops, a quarter of the time of one big assignment.

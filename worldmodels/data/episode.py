@@ -7,19 +7,19 @@ member, so damage is noticed on reading.
 
 import io
 import json
+import math
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from agents.rollout import Rollout
-from worldmodels.data.codec import compress_frames, decompress_frames
+from worldmodels.data.codec import compress_frames, decompress_frames, size_of_frames
+from worldmodels.data.damage import DAMAGE, Damage, damage_of
 from worldmodels.errors import UserError
 
 FORMAT = 2
@@ -39,35 +39,6 @@ FACTS: dict[str, type | tuple[type, ...]] = {
     "truncated": bool,
 }
 
-# All that a file with some bytes cut or changed was seen to raise; RuntimeError is zipfile's
-# for a flag it does not know.
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    zstandard.ZstdError,
-)
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file that should be an episode and is not a whole one."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        run = self.path.parent.parent
-        return (
-            f"{self.path} is not a whole episode ({self.reason}): delete it, "
-            f'or run "wm collect --run {run}", which sets it aside and plays it again'
-        )
-
 
 @dataclass(frozen=True)
 class Episode:
@@ -76,6 +47,7 @@ class Episode:
     Attributes:
         index: its number in the store.
         meta: env id, seed, policy, action repeat, round, number of steps, how it ended.
+        action_size: length A of its actions.
         digest: changes with the stored bytes.
         num_bytes: of the file.
     """
@@ -83,6 +55,7 @@ class Episode:
     path: Path
     index: int
     meta: dict[str, Any]
+    action_size: int
     digest: str
     num_bytes: int
 
@@ -113,24 +86,23 @@ class Episode:
 
     def load(self) -> Rollout:
         """Read the whole episode; raises UserError naming the file where it is damaged."""
-        frames = np.empty((self.num_frames(), *self.frame_shape), np.uint8)
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                data = _read_array(archive, "frames.npy").tobytes()
-                decompress_frames(data, frames, len(frames))
-                return Rollout(
-                    frames=frames,
-                    actions=_read_array(archive, "actions.npy"),
-                    rewards=_read_array(archive, "rewards.npy"),
-                    terminated=self.meta["terminated"],
-                    truncated=self.meta["truncated"],
-                    env_id=self.meta["env_id"],
-                    seed=self.meta["seed"],
-                    policy=self.meta["policy"],
-                    action_repeat=self.meta["action_repeat"],
-                )
+            data, actions, rewards = self._read()
+            frames = np.empty((self.num_frames(), *self.frame_shape), np.uint8)
+            decompress_frames(data, frames, len(frames))
+            return Rollout(
+                frames=frames,
+                actions=actions,
+                rewards=rewards,
+                terminated=self.meta["terminated"],
+                truncated=self.meta["truncated"],
+                env_id=self.meta["env_id"],
+                seed=self.meta["seed"],
+                policy=self.meta["policy"],
+                action_repeat=self.meta["action_repeat"],
+            )
         except DAMAGE as error:
-            raise UserError(str(_damage(self.path, error))) from error
+            raise UserError(str(damage_of(self.path, error))) from error
 
     def read_frames(
         self, out: UInt8[np.ndarray, "kept height width channel"], stride: int = 1
@@ -141,16 +113,36 @@ class Episode:
                 data = _read_array(archive, "frames.npy").tobytes()
             decompress_frames(data, out, self.num_frames(), stride)
         except DAMAGE as error:
-            raise UserError(str(_damage(self.path, error))) from error
+            raise UserError(str(damage_of(self.path, error))) from error
 
     def damage(self) -> Damage | None:
-        """What the checksums say: cheaper than `load`, which decompresses, too."""
+        """What the checksums and the arrays' sizes say: cheaper than `load`, which decompresses."""
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                broken = archive.testzip()
+            self._read()
         except DAMAGE as error:
-            return _damage(self.path, error)
-        return None if broken is None else Damage(self.path, f"Bad CRC-32 for file '{broken}'")
+            return damage_of(self.path, error)
+        return None
+
+    def _read(
+        self,
+    ) -> tuple[bytes, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
+        """Compressed frames, actions and rewards; raises where they do not fit the facts."""
+        with zipfile.ZipFile(self.path) as archive:
+            data = _read_array(archive, "frames.npy").tobytes()
+            actions, rewards = (
+                _read_array(archive, f"{name}.npy") for name in ("actions", "rewards")
+            )
+        shapes = {"actions": (self.num_steps, self.action_size), "rewards": (self.num_steps,)}
+        for (name, shape), array in zip(shapes.items(), (actions, rewards), strict=True):
+            if array.dtype != np.float32 or array.shape != shape:
+                raise ValueError(
+                    f"expected {name} as float32 of shape {shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
+                )
+        size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
+        if size != expected:
+            raise ValueError(f"expected {expected} bytes of frames, got {size}")
+        return data, actions, rewards
 
 
 @dataclass(frozen=True)
@@ -199,22 +191,56 @@ def index_in(name: str) -> int | None:
 
 
 def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
-    """The episode of a file, by its directory and its metadata alone."""
+    """The episode of a file, by its directory and its metadata alone.
+
+    Raises: UserError for a file of another version of this format, or one that cannot be read.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            meta = dict(json.loads(archive.read("meta.json")))
+            meta = _read_facts(archive, path)
             checksums = [f"{info.filename}:{info.CRC:08x}" for info in archive.infolist()]
-        if "format" not in meta and isinstance(meta.get("num_steps"), int):
-            raise UserError(
-                f"{path} was written by an earlier version of worldmodels, which stored frames "
-                "in another way: collect again into another folder"
-            )
-        _check_facts(meta)
+            width = _action_size(archive, meta["num_steps"])
     except DAMAGE as error:
-        return _damage(path, error)
+        return damage_of(path, error)
     index = index_in(path.name)
     assert index is not None  # nothing else is opened
-    return Episode(path, index, meta, " ".join(checksums), num_bytes)
+    return Episode(path, index, meta, width, " ".join(checksums), num_bytes)
+
+
+def facts_left(path: Path) -> dict[str, Any] | None:
+    """What a damaged file still tells of its episode; None where that is not readable either."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read_facts(archive, path)
+    except DAMAGE as error:
+        damage_of(path, error)  # raises where it is not damage
+        return None
+
+
+def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    meta = dict(json.loads(archive.read("meta.json")))
+    if "format" not in meta and isinstance(meta.get("num_steps"), int):
+        raise UserError(
+            f"{path} was written by an earlier version of worldmodels, which stored frames "
+            "in another way: collect again into another folder"
+        )
+    if isinstance(meta["format"], int) and meta["format"] > FORMAT:
+        raise UserError(
+            f"{path} was written by a later version of worldmodels (format {meta['format']}, "
+            f"this one reads {FORMAT}): update worldmodels, or collect into another folder"
+        )
+    _check_facts(meta)
+    return meta
+
+
+def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
+    """Length A of the actions, by the members' sizes; raises where those are not of T steps."""
+    header = len(_npy(np.empty(0, np.float32)))  # the same for all of ours: NumPy pads it
+    width, rest = divmod(archive.getinfo("actions.npy").file_size - header, 4 * num_steps)
+    rewards = archive.getinfo("rewards.npy").file_size - header
+    if rewards != 4 * num_steps or rest or width < 1:
+        raise ValueError(f"actions.npy and rewards.npy are not of {num_steps} steps")
+    return width
 
 
 def _check_facts(meta: dict[str, Any]) -> None:
@@ -227,12 +253,11 @@ def _check_facts(meta: dict[str, Any]) -> None:
         raise ValueError(f"frame_shape is {shape}")
     if meta["num_steps"] < 1 or meta["action_repeat"] < 1:
         raise ValueError("no steps")
+    round_ = meta.get("round", 1)
+    if type(round_) is not int or round_ < 1:
+        raise ValueError(f"round is {round_!r}")
     if meta["format"] != FORMAT:
         raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
-
-
-def _damage(path: Path, error: Exception) -> Damage:
-    return Damage(path, str(error).partition("\n")[0])
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

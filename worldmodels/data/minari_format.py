@@ -19,7 +19,7 @@ from gymnasium import spaces
 
 from agents.rollout import Rollout
 from envs.actions import UnsupportedActionSpace, action_size, decode_actions, encode_actions
-from envs.tasks import task_for
+from envs.tasks import Task, task_for
 from envs.views import View, has_pixels
 from worldmodels.agent import space_of
 from worldmodels.data.episode import FACTS, Episode, PackedEpisode, pack_episode
@@ -51,10 +51,11 @@ def dataset_folder(name: str, root: Path | None) -> Path:
     minari = require_minari()
     try:
         minari.dataset.minari_dataset.parse_dataset_id(name)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: of a name without a version
         raise UserError(f'expected a name like "racing/random-v0", got "{name}"') from error
     place: Path = minari.storage.get_dataset_path(None) if root is None else root
-    return place / name
+    # Minari looks for a relative path from the folder it is in.
+    return (place / name).absolute()
 
 
 def write_dataset(
@@ -68,11 +69,22 @@ def write_dataset(
 
     Args:
         facts: of the whole, with "env_id", as `Dataset.facts` gives them back.
+
+    Raises: UserError, before anything is written, for episodes that do not fit the env or
+        each other.
     """
     minari = require_minari()
     from minari.dataset.minari_storage import MinariStorage
 
     space, env_spec = _space_and_spec(facts["env_id"], episodes[0])
+    expected = (action_size(space), episodes[0].frame_shape)
+    for episode in episodes:
+        if (episode.action_size, episode.frame_shape) != expected:
+            raise UserError(
+                f"{episode.path} has actions of {episode.action_size} numbers and frames of "
+                f"{episode.frame_shape}, expected {expected[0]}, as {facts['env_id']} takes, "
+                f"and {expected[1]}: move it away"
+            )
     (folder / "data").mkdir(parents=True)
     storage = MinariStorage.new(
         folder / "data",
@@ -116,18 +128,22 @@ class Dataset:
 
         Raises: UserError for an episode that is not whole.
         """
-        storage = self._data.storage
-        numbers = self._data.episode_indices
-        algorithm = storage.metadata.get("algorithm_name", "unknown")
-        notes = storage.get_episode_metadata(numbers)
-        for number, note, content in zip(numbers, notes, self._data, strict=True):
-            ours = json.loads(note[OURS]) if OURS in note else {}
-            try:
-                rollout = self._rollout(content, note, {"policy": algorithm, **ours})
-            except ValueError as error:
-                raise UserError(f"episode {number} of {self.name} is not whole: {error}") from error
-            more = {key: value for key, value in ours.items() if key not in (*FACTS, "index")}
-            yield ours.get("index", int(number)), pack_episode(rollout, **{"round": 1, **more})
+        place = self.name
+        try:
+            storage = self._data.storage
+            numbers = self._data.episode_indices
+            algorithm = storage.metadata.get("algorithm_name", "unknown")
+            notes = storage.get_episode_metadata(numbers)
+            contents = iter(self._data)
+            for number, note in zip(numbers, notes, strict=True):
+                place = f"episode {number} of {self.name}"
+                ours = json.loads(note[OURS]) if OURS in note else {}
+                rollout = self._rollout(next(contents), note, {"policy": algorithm, **ours})
+                more = {key: value for key, value in ours.items() if key not in (*FACTS, "index")}
+                index = int(ours.get("index", number))
+                yield index, pack_episode(rollout, **{"round": 1, **more})
+        except Exception as error:  # of any kind, as `open_dataset` says
+            raise UserError(f"{place} is not whole: {_reason(error)}") from error
 
     def _rollout(self, content: Any, note: dict[str, Any], ours: dict[str, Any]) -> Rollout:
         frames = content.observations
@@ -151,7 +167,8 @@ class Dataset:
 def open_dataset(name: str, root: Path | None) -> Dataset:
     """A dataset on this machine.
 
-    Raises: UserError where there is none, or where its observations or actions do not fit.
+    Raises: UserError where there is none, or where its observations or actions do not fit;
+        actions must be those of the env, where that can be made here.
     """
     minari = require_minari()
     folder = dataset_folder(name, root)
@@ -162,16 +179,19 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
         )
     try:
         data = minari.MinariDataset(folder / "data")
+        ours = data.storage.metadata.get(OURS)
+        env_id = data.env_spec.id if data.env_spec else name
+        facts = {"env_id": env_id, **(json.loads(ours) if ours else {})}
     except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{folder} is not a readable Minari dataset: {reason}") from error
+        raise UserError(f"{folder} is not a readable Minari dataset: {_reason(error)}") from error
     try:
         action_size(data.action_space)
     except UnsupportedActionSpace as error:
         raise UserError(f"{name}: {error}") from error
     pixels = _pixels_key(name, data.observation_space)
-    ours = data.storage.metadata.get(OURS)
-    facts = json.loads(ours) if ours else {"env_id": data.env_spec.id if data.env_spec else name}
+    task = _task_of(facts["env_id"])
+    if task is not None:
+        _check_actions(name, data.action_space, task)
     return Dataset(
         name=name,
         facts=facts,
@@ -179,7 +199,7 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
         num_steps=int(data.total_steps),
         _data=data,
         _pixels=pixels,
-        _view=_view_of(facts["env_id"]),
+        _view=View() if task is None else task.view,
     )
 
 
@@ -197,21 +217,46 @@ def _pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
     )
 
 
-def _view_of(env_id: str) -> View:
-    """What of its frames an env's agent sees; all of them where the env is not installed."""
+def _reason(error: Exception) -> str:
+    """One line; a KeyError says but a name."""
+    text = " ".join(str(error).split())
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}"
+
+
+def _task_of(env_id: str) -> Task | None:
+    """The task of an env; None where it is not installed."""
     try:
-        return task_for(env_id).view
+        return task_for(env_id)
     except (gym.error.Error, ImportError):
-        return View()
+        return None
+
+
+def _check_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
+    """Raise UserError for actions that mean something else than the env's.
+
+    A Discrete space may count from another number: one-hot, they are the same.
+    """
+    space = space_of(task.action_map)
+    same = type(found) is type(space) and action_size(found) == action_size(space)
+    if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
+        # Bounds that nobody gave, as of an export where the env was not installed, say nothing.
+        same = not found.is_bounded() or all(
+            np.allclose(ours, theirs)
+            for ours, theirs in ((space.low, found.low), (space.high, found.high))
+        )
+    if not same:
+        raise UserError(
+            f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "
+            "name a dataset recorded with the env as gymnasium.make gives it"
+        )
 
 
 def _space_and_spec(env_id: str, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
     """The env's action space and spec; where it is not installed, any actions of that length."""
-    try:
-        space = space_of(task_for(env_id).action_map)
-    except (gym.error.Error, ImportError):
-        size = episode.load().actions.shape[1]
-        return spaces.Box(-np.inf, np.inf, (size,), np.float32), None
+    task = _task_of(env_id)
+    if task is None:
+        return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
+    space = space_of(task.action_map)
     spec = gym.spec(env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
     try:
         spec.to_json()

@@ -6,13 +6,19 @@ while it grows, by one writer at a time.
 What a store does about files that are not whole episodes:
 
 - Damaged: training refuses, with one line for each of them. `wm collect` reads every file's
-  checksums first, renames a damaged one to `*.damaged`, says so, and plays that episode again.
+  checksums first, renames a damaged one to `*.damaged`, says so, and plays one in its place.
+- Strange, whole but of another env or with actions of another size than the others: training
+  and `wm collect` refuse, with one line for each of them.
+- Of another version of this format, or not to be read for now: refused, and left as they are.
 - Foreign, of any other name: `wm collect` and `wm data info` name them; they are ignored.
 - `.episode-*.partial`, left by a writer that was killed: the next `wm collect` removes them.
 """
 
 import hashlib
+import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.rollout import Rollout
+from worldmodels.data.damage import Damage
 from worldmodels.data.episode import (
-    Damage,
     Episode,
     PackedEpisode,
+    facts_left,
     file_name,
     index_in,
     open_episode,
@@ -44,6 +51,20 @@ class Contents:
     partial: list[Path]
     set_aside: list[Path]
 
+    @cached_property
+    def strange(self) -> dict[Path, str]:
+        """What episodes are that most others are not: of another env, or with other actions."""
+        kinds = [(str(e.meta["env_id"]), e.action_size) for e in self.episodes]
+        if len(set(kinds)) < 2:
+            return {}
+        common, _ = Counter(kinds).most_common(1)[0]
+        return {
+            episode.path: f"of {kind[0]} with {kind[1]} numbers an action, "
+            f"the others are of {common[0]} with {common[1]}"
+            for episode, kind in zip(self.episodes, kinds, strict=True)
+            if kind != common
+        }
+
 
 class EpisodeStore:
     """The episodes of one run, in the order they were collected."""
@@ -57,7 +78,8 @@ class EpisodeStore:
     def contents(self) -> Contents:
         """Every file of the folder, the episodes' metadata read.
 
-        Raises: UserError for an episode of an earlier version of this format.
+        Raises: UserError for an episode of another version of this format, or one that the
+            system would not read.
         """
         found = Contents([], [], [], [], [])
         opened: dict[tuple[str | int, ...], Episode | Damage] = {}
@@ -84,10 +106,12 @@ class EpisodeStore:
 
     @property
     def episodes(self) -> list[Episode]:
-        """All episodes; raises UserError with a line for each damaged file."""
+        """All episodes; raises UserError with a line for each damaged or strange file."""
         contents = self.contents
-        if contents.damaged:
-            raise UserError("\n".join(str(damage) for damage in contents.damaged))
+        lines = [str(damage) for damage in contents.damaged]
+        lines += [f"{path} is {what}: move it away" for path, what in contents.strange.items()]
+        if lines:
+            raise UserError("\n".join(lines))
         return contents.episodes
 
     def refresh(self) -> None:
@@ -115,20 +139,33 @@ class EpisodeStore:
 
         Reads every file's checksums, about a millisecond an episode of 1,000 frames. Tells
         `say` a line a file.
+
+        Raises: UserError, before anything is renamed, as `contents` does.
         """
         self.refresh()
         contents = self.contents
+        unsound = [damage for episode in contents.episodes if (damage := episode.damage())]
         for path in contents.partial:
             path.unlink(missing_ok=True)
             say(f"{path}: left by a collection that was killed, removed")
         for path in contents.foreign:
             say(f"{path}: not an episode, ignored")
-        unsound = [damage for episode in contents.episodes if (damage := episode.damage())]
         for damage in (*contents.damaged, *unsound):
-            aside = damage.path.with_name(damage.path.name + SET_ASIDE)
+            aside = _name_aside(damage.path)
             os.replace(damage.path, aside)
             say(f"{damage.path}: damaged ({damage.reason}), set aside as {aside.name}")
         self.refresh()
+
+    def lost(self) -> dict[int, dict[str, Any] | None]:
+        """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
+        there = {episode.index for episode in self.contents.episodes}
+        found: dict[int, dict[str, Any] | None] = {}
+        for path in self.contents.set_aside:
+            match = re.fullmatch(rf"(.+\.npz)(\.\d+)?{re.escape(SET_ASIDE)}", path.name)
+            index = index_in(match[1]) if match else None
+            if index is not None and index not in there:
+                found[index] = facts_left(path) or found.get(index)
+        return found
 
     def split(self, held_out: bool) -> list[Episode]:
         """The training episodes, or the held-out ones."""
@@ -153,6 +190,13 @@ class EpisodeStore:
 
     def __len__(self) -> int:
         return len(self.episodes)
+
+
+def _name_aside(path: Path) -> Path:
+    """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
+    names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
+    asides = (path.with_name(f"{path.name}{name}{SET_ASIDE}") for name in names)
+    return next(aside for aside in asides if not aside.exists())
 
 
 def _write_file(path: Path, content: bytes) -> None:

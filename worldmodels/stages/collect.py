@@ -4,7 +4,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,25 @@ from agents.collecting import play_episodes
 from agents.exploration import ExploringPolicy, NoisyPolicy
 from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
 from agents.rollout import Rollout
-from agents.seeds import seeds
+from agents.seeds import SEED_RANGES, seeds
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
 from worldmodels.agent import AgentFactory, space_of
 from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.errors import UserError
-from worldmodels.pictures import save_grid
 from worldmodels.report import Report, tensorboard
-from worldmodels.run import Run, file_digest, versions
+from worldmodels.run import Run, file_digest
+from worldmodels.stages.collect_summary import sum_up, summary, summed_up
 from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise
 from worldmodels.surprise import load_surprise
 
 POLICIES = ("exploring", "random", "brownian", "agent")
+AGENT_NAME = "noisy agent"  # as its episodes name it
 # Each run seed draws its tracks from a stretch of its own of the training seeds.
 SEEDS_A_RUN = 20_000
+MAX_EPISODES = len(SEED_RANGES["training"])
 # Measured: a 64 x 64 frame of CarRacing, well driven, takes 1,071 bytes; some room beside it.
 BYTES_A_FRAME = 1_200
-SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class CollectConfig:
     def __post_init__(self) -> None:
         if self.episodes < 1:
             raise UserError(f"expected 1 episode or more, got {self.episodes}")
+        if self.episodes > MAX_EPISODES:
+            raise UserError(
+                f"expected {MAX_EPISODES:,} episodes or fewer, as many as there are training "
+                f"seeds, got {self.episodes:,}"
+            )
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise UserError(f"expected 1 step or more an episode, got {self.max_episode_steps}")
         if self.action_repeat is not None and self.action_repeat < 1:
@@ -92,75 +98,121 @@ def collect(
     """Bring the run's store to `config.episodes` episodes; those there are left as they are.
 
     Episodes are played in chunks counted from the first one of the round, so a collection that
-    was cut off goes on with the episodes it would have had. Damaged files are set aside first,
-    and their episodes played again.
+    was cut off goes on with the episodes it would have had. Damaged files are set aside first;
+    episodes in their place are played as those were, where that is still known.
     """
     settings = run.settings
     store = run.store
     store.mend(report.line)
-    there = {episode.index for episode in store}
-    missing = [index for index in range(config.episodes) if index not in there]
-    if not missing:
+    there = {episode.index: episode.round for episode in store}
+    parts = replacements(run, config, round_, report.line)
+    replaced = {index for indices in parts.values() for index in indices}
+    known = sum(index < config.episodes for index in (*there, *replaced))
+    num_missing = config.episodes - known + len(replaced)
+    if not num_missing:
         report.line(f"collect: done, {len(store)} episodes in {store.folder}")
-        return _summary(run)
+        result = summary(run)
+        if not summed_up(run):  # killed after the last episode
+            sum_up(run, asdict(config), round_, result, 0.0)
+        return result
     agent_file = run.weights("controller")
     if config.policy == "agent" and not agent_file.is_file():
         raise UserError(
             f'no agent in {run}: run "wm train-controller --run {run}" first, '
             "or collect with another policy"
         )
-    if config.prefer_surprising:
+    if any(part.prefer_surprising for part, _ in ((config, round_), *parts)):
         load_surprise(run)  # refuse before anything is played
     steps = config.max_episode_steps or 1000
     report.plan(
-        f"collect: {len(missing)} episodes of {settings.env_id}, {config.policy} policy, "
+        f"collect: {num_missing:,} episodes of {settings.env_id}, {config.policy} policy, "
         f"up to {steps:,} steps each",
-        disk_bytes=len(missing) * steps * BYTES_A_FRAME,
+        disk_bytes=num_missing * steps * BYTES_A_FRAME,
         folder=store.folder,
     )
     run.create()
-    earlier = [episode.index for episode in store if episode.round < round_]
-    first_of_round = 1 + max(earlier, default=-1)
-    indices = _whole_chunks(missing, first_of_round, config.episodes)
-    factory = functools.partial(
-        make_policy, config.policy, settings.env_id, agent_file, config.action_repeat
-    )
+    fresh = [i for i in range(config.episodes) if i not in there and i not in replaced]
+    if fresh:
+        parts[config, round_] = sorted([*parts.get((config, round_), []), *fresh])
+    rounds = {**there, **{i: number for (_, number), part in parts.items() for i in part}}
     choice = Choice()
-    episodes = _played(run, config, factory, indices, round_, choice, workers=workers)
     returns: list[float] = []
     started = time.monotonic()
     with (
         tensorboard(run.folder / "collect" / "events") as events,
-        report.progress("collect", total=len(missing)) as meter,
+        report.progress("collect", total=num_missing) as meter,
     ):
-        for index, episode in zip(indices, episodes, strict=True):
-            if index in there:
-                continue
-            store.put(index, episode)
-            returns.append(episode.episode_return)
-            meter.advance()
-            meter.show({"mean return": float(np.mean(returns))})
-            events.add_scalar("collect/return", returns[-1], index)
-    result = {**_summary(run), **(choice.summary() if config.prefer_surprising else {})}
-    save_grid(run.folder / "collect" / "collect.png", _contact_sheet(run))
-    run.write_json("collect/result.json", result)
-    manifest = {
-        "stage": "collect",
-        "round": round_,
-        "config": asdict(config),
-        "seed": settings.seed,
-        "output": store.digest,
-        "seconds": round(time.monotonic() - started, 2),
-        "versions": versions(),
-    }
-    run.write_json("collect/manifest.json", manifest)
+        for (part, number), wanted in sorted(parts.items(), key=lambda item: item[0][1]):
+            first = 1 + max((i for i, other in rounds.items() if other < number), default=-1)
+            indices, kept = _whole_chunks(wanted, first), set(wanted)
+            episodes = _played(run, part, indices, number, choice, workers=workers)
+            for index, episode in zip(indices, episodes, strict=True):
+                if index not in kept:
+                    continue
+                store.put(index, episode)
+                returns.append(episode.episode_return)
+                meter.advance()
+                meter.show({"mean return": float(np.mean(returns))})
+                events.add_scalar("collect/return", returns[-1], index)
+    result = {**summary(run), **(choice.summary() if choice.kept else {})}
+    sum_up(run, asdict(config), round_, result, time.monotonic() - started)
     return result
+
+
+def replacements(
+    run: Run, config: CollectConfig, round_: int, say: Callable[[str], None]
+) -> dict[tuple[CollectConfig, int], list[int]]:
+    """Episodes set aside, by how and in which round each is played again; tells `say` a line each.
+
+    What a damaged file no longer tells is taken from the nearest one that does, an earlier one
+    first; where that does not help either, `config` and `round_` count.
+    """
+    lost = run.store.lost()
+    known = {episode.index: episode.meta for episode in run.store}
+    known |= {index: facts for index, facts in lost.items() if facts is not None}
+    parts: dict[tuple[CollectConfig, int], list[int]] = {}
+    for index in sorted(lost):
+        near = min(known, key=lambda other: (other > index, abs(other - index)), default=None)
+        like = {} if near is None else known[near]
+        number = like.get("round", 1) if like else round_
+        again, how = _as_before(run, config, like, number)
+        # Steps after which its round was cut.
+        kin = [facts for facts in known.values() if facts.get("round", 1) == number]
+        if kin:
+            cuts = [meta["num_steps"] for meta in kin if meta["truncated"]]
+            again = replace(again, max_episode_steps=max(cuts, default=None))
+        parts.setdefault((again, number), []).append(index)
+        say(f"episode {index}: played again in round {number}, {how}")
+    return parts
+
+
+def _as_before(
+    run: Run, config: CollectConfig, like: dict[str, Any], round_: int
+) -> tuple[CollectConfig, str]:
+    """The policy an episode is played with again, and what to say of it."""
+    name = str(like.get("policy", "unknown"))
+    policy = "agent" if name == AGENT_NAME else name
+    if policy == "agent" and not run.weights("controller").is_file():
+        return config, f"{config.policy} policy: the agent that played it is gone"
+    if policy not in POLICIES:
+        return config, f"{config.policy} policy: what played it is not known"
+    again = replace(
+        config,
+        policy=policy,
+        action_repeat=like["action_repeat"],
+        prefer_surprising="surprise" in like,
+    )
+    if policy != "agent":
+        return again, f"{policy} policy"
+    trained = (run.manifest("controller") or {}).get("round")
+    if trained == round_ - 1:
+        return again, "agent policy"
+    return again, f"by the agent there is, of round {trained}: the one that played it may be gone"
 
 
 def _played(
     run: Run,
     config: CollectConfig,
-    factory: Callable[[], Policy],
     indices: list[int],
     round_: int,
     choice: Choice,
@@ -169,6 +221,10 @@ def _played(
 ) -> Iterator[PackedEpisode]:
     """The episode of each index, one after the other; where asked, chosen among candidates."""
     settings = run.settings
+    agent_file = run.weights("controller")
+    factory = functools.partial(
+        make_policy, config.policy, settings.env_id, agent_file, config.action_repeat
+    )
     base = settings.seed * SEEDS_A_RUN
     candidates = CANDIDATES if config.prefer_surprising else 1
     # Candidates beside each other, from equal parts of the run's stretch.
@@ -197,36 +253,13 @@ def _played(
         yield choice(list(itertools.islice(played, candidates)))
 
 
-def _whole_chunks(missing: list[int], first: int, end: int) -> list[int]:
-    """Indices of every chunk with a missing episode: a chunk is always played as one."""
-    chunks = sorted({(index - first) // CHUNK for index in missing})
+def _whole_chunks(wanted: list[int], first: int) -> list[int]:
+    """Indices of every chunk with a wanted episode: a chunk is played from its start."""
+    chunks = sorted({(index - first) // CHUNK for index in wanted})
+    last = max(wanted, default=-1)
     return [
         index
         for chunk in chunks
         for index in range(first + chunk * CHUNK, first + (chunk + 1) * CHUNK)
-        if 0 <= index < end
+        if 0 <= index <= last
     ]
-
-
-def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
-    """Frames of the newest episodes: a row each, evenly spread over its steps."""
-    rows = {}
-    for episode in run.store.episodes[-SHEET_ROWS:]:
-        frames = episode.load().frames
-        picks = np.linspace(0, len(frames) - 1, SHEET_COLUMNS).astype(int)
-        rows[f"{episode.index}: {episode.meta['episode_return']:.0f}"] = frames[picks]
-    return rows
-
-
-def _summary(run: Run) -> dict[str, Any]:
-    run.store.refresh()
-    episodes = list(run.store)
-    returns = [episode.meta["episode_return"] for episode in episodes]
-    return {
-        "episodes": len(episodes),
-        "held_out": len(run.store.split(held_out=True)),
-        "env_steps": sum(episode.num_steps for episode in episodes),
-        "mean_return": float(np.mean(returns)),
-        "best_return": float(np.max(returns)),
-        "bytes": sum(episode.num_bytes for episode in episodes),
-    }

@@ -69,6 +69,7 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
     return {
         **facts,
         "damaged": damaged or "none",
+        "strange": {path.name: what for path, what in contents.strange.items()} or "none",
         "foreign": {path.name: "not an episode, ignored" for path in contents.foreign} or "none",
         "set_aside": len(contents.set_aside),
         "left_by_killed_writers": len(contents.partial),
@@ -122,7 +123,8 @@ def import_data(
 
     A dataset that came from a run brings back its env, seed and preset; `preset` replaces that.
 
-    Raises: UserError for a run that is there, or a dataset without pixels or with other actions.
+    Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, or
+        with actions that are not its env's.
     """
     dataset = open_dataset(name, root)
     facts = dataset.facts
