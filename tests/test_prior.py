@@ -23,7 +23,7 @@ def quantized(tmp_path_factory):
     wm_json("collect", *run, "--preset", "tiny", *few)
     wm_json("train-vision", *run, "--quantized", "--steps", 80)
     wm_json("train-memory", *run, "--steps", 5)
-    wm_json("train-prior", *run, "--steps", 60)
+    wm_json("train-prior", *run, "--steps", 150)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
 
 def test_a_second_training_finds_it_done_and_info_tells(quantized):
     before = (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns
-    result = wm_json("train-prior", "--run", quantized, "--steps", 60)
+    result = wm_json("train-prior", "--run", quantized, "--steps", 150)
     assert (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns == before
     facts = wm_json("info", "--run", quantized)["prior"]
     assert facts["nats_per_code"] == result["nats_per_code"] and "stale" not in facts
