@@ -36,7 +36,6 @@ from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
-from worldmodels.presets import preset_named
 from worldmodels.run import versions
 from worldmodels.stages.collect import make_policy
 from worldmodels.training import FitConfig, fit
@@ -56,14 +55,12 @@ BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns
 LEAN = VAEConfig(network="lean")
 FSQ = VQVAEConfig(quantizer="fsq")
-PRESETS = preset_named("demo")
 KINDS: dict[str, VisionConfig] = {
     "VAE, paper's network": VAEConfig(),
     "VAE, lean": LEAN,
-    "VAE of the presets": PRESETS.vae.model,
     "VQ 4x4": VQVAEConfig(),
     "FSQ 4x4": FSQ,
-    "FSQ 4x4 of the presets": PRESETS.vqvae.model,
+    "FSQ 4x4, grass at 0.3": replace(FSQ, background_weight=0.3),
     "VQ 8x8": VQVAEConfig(grid=8),
     "FSQ 8x8": replace(FSQ, grid=8),
     "FSQ 8x8, curbs and car x 8": replace(FSQ, grid=8, rare_weight=8.0),
