@@ -83,7 +83,7 @@ class VAE(nn.Module):
         apart: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew the mean
         frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL does
         not need that, and then it harms: all latents stay equally in use, where else few carry
-        most, and a linear C searched over them scored 145 in the demo (one run, against 641).
+        most, and a linear C searched over them scored 145 in the demo (one run each, against 352).
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
