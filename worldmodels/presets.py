@@ -94,8 +94,10 @@ PAPER = Preset(
     evaluation_episodes=100,
 )
 
-_LEAN_VAE = VAEConfig(network="lean", kl_weight=0.1, free_nats=0.25, background_weight=0.3)
-_FSQ = VQVAEConfig(quantizer="fsq", background_weight=0.3)
+_LEAN_VAE = VAEConfig(
+    network="lean", decoder_channels=64, kl_weight=0.1, free_nats=0.25, background_weight=0.3
+)
+_FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, background_weight=0.3)
 _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
 _VISION_LATER = replace(_VISION_FIT, num_steps=400)
 _MEMORY_FIT = FitConfig(

@@ -105,6 +105,17 @@ def test_the_lean_network_begins_at_the_mean_frame_and_tells_frames_apart():
     assert model.decoder.mean_frame.grad.abs().sum() > 0  # and moves on from there
 
 
+def test_at_a_light_kl_weight_only_the_decoder_is_fitted():
+    model = vae(channels=16, kl_weight=0.1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.start_at(FRAMES)
+    after = model.state_dict()
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert moved == {"decoder.last.weight", "decoder.mean_frame"}
+    torch.testing.assert_close(after["decoder.last.weight"], before["decoder.last.weight"] / 2)
+    torch.testing.assert_close(after["decoder.mean_frame"], to_unit(FRAMES).mean(0))
+
+
 def test_the_papers_network_begins_as_torch_makes_it():
     model = VAE(VAEConfig())
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -25,6 +25,8 @@ class VAEConfig(ErrorConfig):
     Attributes:
         network: "paper" (4,348,547 parameters at 32 latents) or "lean".
         channels: width of the lean network.
+        decoder_channels: width of its decoder. At KL weight 1, 32 trains at 1.3 times the speed of
+            64, at the same error after five epochs of CarRacing (27.6 against 27.7).
         kl_weight: beta, the weight of the KL term.
         free_nats: floor of the KL, in nats a dimension; below it no gradient flows from it.
     """
@@ -32,6 +34,7 @@ class VAEConfig(ErrorConfig):
     num_latents: int = 32
     network: str = "paper"
     channels: int = 64
+    decoder_channels: int = 32
     kl_weight: float = 1.0
     free_nats: float = 0.5
 
@@ -67,7 +70,7 @@ class VAE(nn.Module):
             self.from_latent = nn.Sequential(
                 nn.Linear(z, cells), nn.Unflatten(1, (config.channels, 4, 4)), nn.ReLU()
             )
-            self.decoder = LeanDecoder(config.channels)
+            self.decoder = LeanDecoder(config.channels, config.decoder_channels)
         self.to_mean, self.to_logvar = nn.Linear(cells, z), nn.Linear(cells, z)
 
     @property
@@ -83,13 +86,16 @@ class VAE(nn.Module):
         apart: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew the mean
         frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL does
         not need that, and then it harms: all latents stay equally in use, where else few carry
-        most, and a linear C searched over them scored 145 in the demo (one run each, against 352).
+        most. A linear C searched over them scored 145 in the demo; with a decoder that begins
+        quiet, but latents as torch makes them, 289 and 352; with neither 641, 751 and 754.
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
         images = to_unit(frames)
-        if self.config.kl_weight >= 1.0:
-            self._spread_latents(images)
+        if self.config.kl_weight < 1.0:
+            self.decoder.start_at(images)
+            return
+        self._spread_latents(images)
         latent = self.sample(self.encode(frames))
         self.decoder.start_at(images, self.from_latent(latent))
 

@@ -30,6 +30,7 @@ class VQVAEConfig(ErrorConfig):
         levels: levels a dimension, for "fsq"; their product is K.
         decay, commitment: the EMA codebook's (arXiv 1711.00937, A.1 and equation 3).
         channels: width of the network.
+        decoder_channels: width of its decoder.
     """
 
     quantizer: str = "vq"
@@ -40,6 +41,7 @@ class VQVAEConfig(ErrorConfig):
     decay: float = 0.99
     commitment: float = 0.25
     channels: int = 64
+    decoder_channels: int = 32
 
     def __post_init__(self) -> None:
         self._check_quantizer()
@@ -128,7 +130,7 @@ class VQVAE(nn.Module):
         self.from_codes = nn.Sequential(
             nn.Conv2d(config.vector_size, config.channels, 3, padding=1), nn.ReLU()
         )
-        self.decoder = LeanDecoder(config.channels, config.grid)
+        self.decoder = LeanDecoder(config.channels, config.decoder_channels, config.grid)
 
     def _add_quantizer(self, config: VQVAEConfig) -> None:
         self.quantizer: nn.Module
