@@ -217,8 +217,7 @@ class AgentFactory:
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """The agent, its state and its controllers its own; the networks are shared."""
-        """The agent; its V and M are read once a process and then shared."""
+        """The agent, its state and controllers its own; V and M are read once a process."""
         agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
         parameters = agent.parameters
         if self.parameters is not None:

@@ -1,10 +1,7 @@
 """Runs to Minari datasets and back, and datasets that others made."""
 
 import json
-import re
 import shutil
-import sys
-import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,35 +11,26 @@ from gymnasium import spaces
 
 from tests.command import wm_json
 from tests.counting_env import BOX_ID, DISCRETE_ID
+from tests.minari_datasets import (
+    BOX,
+    NAME,
+    QUIET,
+    box_actions,
+    collected,
+    export,
+    made_by_others,
+    pictures,
+    pixels,
+    read,
+)
 from tests.tiny_models import rollout
 from worldmodels.data.minari_format import write_dataset
 from worldmodels.errors import UserError
-from worldmodels.report import Report
 from worldmodels.run import Run, RunSettings
 from worldmodels.stages import data as stage
-from worldmodels.stages.data import data_info, export_data, import_data
+from worldmodels.stages.data import data_info
 
-minari, h5py = pytest.importorskip("minari"), pytest.importorskip("h5py")
-from minari.data_collector import EpisodeBuffer  # noqa: E402
-
-NAME = "tests/counted-v0"
-QUIET = Report(quiet=True)
-
-
-def collected(folder, env_id):
-    wm_json(
-        *("collect", "--run", folder, "--env", env_id, "--preset", "tiny", "--seed", 3),
-        *("--episodes", 12, "--workers", 1),
-    )
-    return Run(folder)
-
-
-def export(run, root, name=NAME):
-    return export_data(run, name, root, report=QUIET)
-
-
-def read(folder, root, name=NAME, preset=None):
-    return import_data(folder, name, root, preset=preset, report=QUIET)
+minari = pytest.importorskip("minari")
 
 
 @pytest.mark.parametrize("env_id", [BOX_ID, DISCRETE_ID])
@@ -84,49 +72,6 @@ def test_minari_reads_what_was_exported(tmp_path, monkeypatch):
         assert not theirs.truncations.any()
     raw = sum(episode.num_frames() for episode in run.store) * 64 * 64 * 3
     assert result["bytes"] < raw / 2  # as Minari writes them, frames take all of that
-
-
-def made_by_others(root, observations, actions, spaces_, name="others/some-v0", env=None):
-    """Minari's own writer, with rewards of 64 bits and no seeds."""
-    buffers = [
-        EpisodeBuffer(
-            observations=observation,
-            actions=action,
-            rewards=np.linspace(0, 1, len(action)),
-            terminations=np.arange(len(action)) == len(action) - 1,
-            truncations=np.zeros(len(action), bool),
-        )
-        for observation, action in zip(observations, actions, strict=True)
-    ]
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setenv("MINARI_DATASETS_PATH", str(root))
-        minari.create_dataset_from_buffers(
-            name,
-            buffers,
-            env=env,
-            observation_space=spaces_[0],
-            action_space=spaces_[1],
-            algorithm_name="somebody",
-            jpeg_encoding=False,
-        )
-    return name
-
-
-def pictures(count, size=(64, 64), seed=0):
-    shape = (count, *size, 3)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def pixels(size=(64, 64)):
-    return spaces.Box(0, 255, (*size, 3), np.uint8)
-
-
-BOX = spaces.Box(-1, 1, (2,), np.float64)
-
-
-def box_actions(count):
-    return np.random.default_rng(count).uniform(-1, 1, (count, 2))
 
 
 def test_a_data_set_of_others_trains_a_world_model(tmp_path):
@@ -173,81 +118,6 @@ def test_pixels_among_other_observations_are_found(tmp_path, keys):
     assert Run(tmp_path / "again").store.digest == run.store.digest
 
 
-@pytest.mark.parametrize(
-    ("observations", "actions", "spaces_", "expected"),
-    [
-        (np.zeros((5, 4), np.float32), box_actions(4), (spaces.Box(-1, 1, (4,)), BOX), "pixels"),
-        (
-            pictures(5)[..., :1],
-            box_actions(4),
-            (spaces.Box(0, 255, (64, 64, 1), np.uint8), BOX),
-            "pixels",
-        ),
-        (
-            {"left": pictures(5), "right": pictures(5)},
-            box_actions(4),
-            (spaces.Dict(left=pixels(), right=pixels()), BOX),
-            "one such part",
-        ),
-        (
-            pictures(5),
-            np.zeros((4, 2), np.int64),
-            (pixels(), spaces.MultiDiscrete([2, 2])),
-            "1-D Box or a Discrete action space",
-        ),
-        (pictures(4), box_actions(4), (pixels(), BOX), "episode 0 of .* is not whole.*length 5"),
-        (pictures(1), box_actions(0), (pixels(), BOX), "it has no steps"),
-    ],
-)
-def test_what_does_not_fit_is_one_line_and_leaves_nothing(
-    tmp_path, observations, actions, spaces_, expected
-):
-    if len(actions) == 0:
-        name = empty_episode(tmp_path, spaces_)
-    else:
-        name = made_by_others(tmp_path, [observations], [actions], spaces_)
-    with pytest.raises(UserError, match=expected) as caught:
-        read(tmp_path / "run", tmp_path, name)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("env_id", "space"),
-    [
-        ("CarRacing-v3", spaces.Discrete(5)),
-        ("CartPole-v1", spaces.Discrete(3)),
-        ("CarRacing-v3", spaces.Box(-1, 1, (2,))),
-        ("CarRacing-v3", spaces.Box(-1, 1, (3,))),
-    ],
-)
-def test_actions_that_are_not_the_envs_are_one_line(tmp_path, env_id, space):
-    actions = np.stack([space.sample() for _ in range(4)])
-    name = made_by_others(
-        tmp_path, [pictures(5)], [actions], (pixels(), space), env=gym.spec(env_id)
-    )
-    with pytest.raises(
-        UserError, match=rf"actions of .*{env_id}, .* got {re.escape(str(space))}"
-    ) as caught:
-        read(tmp_path / "run", tmp_path, name)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_path):
-    run = Run(tmp_path / "run", new=RunSettings(BOX_ID, "tiny", 0))
-    run.create()
-    for index in range(2):
-        run.store.add(index, rollout(4))  # three numbers an action, the env takes two
-    with pytest.raises(UserError, match=r"000000\.npz has actions of 3 numbers .* expected 2"):
-        export(run, tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
-        "episode-000000.npz",
-        "episode-000001.npz",
-        "run.json",
-    ]
-
-
 def test_folders_may_be_relative(tmp_path, monkeypatch):
     run = collected(tmp_path / "run", BOX_ID)
     monkeypatch.chdir(tmp_path)
@@ -255,53 +125,6 @@ def test_folders_may_be_relative(tmp_path, monkeypatch):
     assert Path(result["folder"]) == tmp_path / "datasets" / NAME
     read(Path("back"), Path("datasets"))
     assert Run(tmp_path / "back").store.digest == run.store.digest
-
-
-@pytest.mark.parametrize("lost", ["episode_3", "episode_3/rewards", "episode_3/observations"])
-def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(tmp_path, lost):
-    run = collected(tmp_path / "run", BOX_ID)
-    export(run, tmp_path)
-    with h5py.File(tmp_path / NAME / "data" / "main_data.hdf5", "a") as file:
-        del file[lost]
-    with pytest.raises(UserError, match=rf"{NAME} is not whole: KeyError") as caught:
-        read(tmp_path / "back", tmp_path)
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "back").exists()
-
-
-def empty_episode(root, spaces_):
-    name = made_by_others(root, [pictures(2)], [box_actions(1)], spaces_)
-    with h5py.File(root / name / "data" / "main_data.hdf5", "a") as file:
-        for key in ("actions", "rewards", "terminations", "truncations"):
-            file["episode_0"][key].resize(0, axis=0)
-    return name
-
-
-def test_names_and_folders_that_make_no_sense(tmp_path):
-    run = collected(tmp_path / "run", BOX_ID)
-    for name in ("no version", "racing/random"):
-        with pytest.raises(
-            UserError, match=f'expected a name like "racing/random-v0", got "{name}"'
-        ):
-            export(run, tmp_path, name)
-        with pytest.raises(UserError, match=f'got "{name}"'):
-            read(tmp_path / "new", tmp_path, name)
-    with pytest.raises(UserError, match=r"no Minari dataset in .*minari download some/none-v0"):
-        read(tmp_path / "new", tmp_path, "some/none-v0")
-    export(run, tmp_path)
-    with pytest.raises(UserError, match="is there already"):
-        export(run, tmp_path)
-    with pytest.raises(UserError, match="is a run already"):
-        read(run.folder, tmp_path)
-    with pytest.raises(UserError, match=r'a preset among .* got "huge"'):
-        read(tmp_path / "new", tmp_path, preset="huge")
-    (tmp_path / NAME / "data" / "main_data.hdf5").unlink()
-    with pytest.raises(UserError, match="is not a readable Minari dataset: No data found"):
-        read(tmp_path / "new", tmp_path)
-    assert not (tmp_path / "new").exists()
-    empty = Run(tmp_path / "empty", new=RunSettings(BOX_ID, "tiny", 0))
-    with pytest.raises(UserError, match=r'no episodes in .*run "wm collect'):
-        export(empty, tmp_path, "empty-v0")
 
 
 def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkeypatch):
@@ -341,16 +164,6 @@ def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkey
     read(back, root)
     assert Run(back).store.digest == run.store.digest
     assert not (back / ".episodes.partial").exists()
-
-
-def test_without_minari_the_line_says_what_to_install(tmp_path, monkeypatch):
-    run = collected(tmp_path / "run", BOX_ID)
-    for module in ("minari", "h5py"):
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, module, None)
-            for call in (lambda: export(run, tmp_path), lambda: read(tmp_path / "b", tmp_path)):
-                with pytest.raises(UserError, match=r'pip install "worldmodels\[minari\]"'):
-                    call()
 
 
 def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
