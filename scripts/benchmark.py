@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py env
     python scripts/benchmark.py data
+    python scripts/benchmark.py dream
 
 A result is a table on the screen and, with `--json FILE`, the same numbers in a file.
 """
@@ -15,12 +16,13 @@ import platform
 import sys
 from pathlib import Path
 
-# Before a library that reads it is loaded: what is compared here is speed on one core each.
+# Before a library that reads it is loaded: what is compared here is speed on one core each
+# (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import data, environment, vision
+from benchmarks import data, dream, environment, vision
 
-BENCHMARKS = {"env": environment, "data": data, "vision": vision}
+BENCHMARKS = {"env": environment, "data": data, "vision": vision, "dream": dream}
 
 
 def main() -> None:

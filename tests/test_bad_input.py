@@ -1,15 +1,18 @@
 """Bad input: one clear line, exit code 2, no traceback, and nothing lost or half written."""
 
+import dataclasses
 import errno
 import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.command import wm, wm_json
 from tests.counting_env import BOX_ID
 from worldmodels.data import store
+from worldmodels.run import Run
 from worldmodels.stages import collect
 
 
@@ -218,3 +221,18 @@ def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
 def test_an_empty_run_cannot_train(tmp_path):
     wm_json("collect", "--run", tmp_path, "--preset", "tiny", "--episodes", 1, "--max-steps", 5)
     refused("train-vision", "--run", tmp_path, expected=["1 episodes", "2 or more", "wm collect"])
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "the held-out loss became nan"), (3, "the loss became nan at step")]
+)
+def test_rewards_that_are_no_numbers_leave_the_memory_there_was(run, number, words):
+    episode = Run(run).store.episodes[number]
+    rollout = episode.load()
+    rewards = np.full_like(rollout.rewards, np.nan)
+    episode.path.unlink()
+    Run(run).store.add(episode.index, dataclasses.replace(rollout, rewards=rewards))
+    before = files(run / "memory")
+    expected = [words, "nothing was overwritten"]
+    refused("train-memory", "--run", run, "--steps", 3, expected=expected)
+    assert files(run / "memory") == before

@@ -9,6 +9,7 @@ from envs.tasks import task_for
 from envs.views import View
 from worldmodels.agent import Agent, Body
 from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
+from worldmodels.memory.outcome import Outcome
 from worldmodels.vision import VAE, VQVAE, VAEConfig, VQVAEConfig
 from worldmodels.vision.networks import to_unit
 
@@ -69,7 +70,7 @@ def _spread(layer, outputs):
 def mdnrnn(seed=0, **changes):
     torch.manual_seed(seed)
     settings = {"num_latents": 3, "num_actions": 3, "num_hidden": 5, "num_mixtures": 2}
-    return MDNRNN(MDNRNNConfig(**{**settings, **changes}))
+    return outspoken(MDNRNN(MDNRNNConfig(**{**settings, **changes})))
 
 
 def codernn(seed=0, code_vectors=None, **changes):
@@ -81,13 +82,46 @@ def codernn(seed=0, code_vectors=None, **changes):
         "num_actions": 3,
         "num_hidden": 5,
         "num_mixtures": 2,
+        "head_width": 7,
     }
     config = CodeRNNConfig(**{**settings, **changes})
     if code_vectors is None:
         code_vectors = torch.randn(int(np.prod(config.digit_sizes)), config.vector_size)
-    memory = CodeRNN(config, code_vectors)
-    torch.nn.init.normal_(memory.keep)  # zeros would hide what it does
+    return outspoken(CodeRNN(config, code_vectors))
+
+
+def outspoken(memory):
+    """The same M with the parts at random that begin at zero or small, and so would be hidden."""
+    torch.nn.init.normal_(memory.outcome.linear.weight)
+    if isinstance(memory, CodeRNN):
+        outspoken_head(memory.head)
     return memory
+
+
+def outspoken_head(head):
+    """The same for the mixture over codes."""
+    for part in (head.table.bias, head.keep, head.coupling):
+        torch.nn.init.normal_(part)
+    with torch.no_grad():
+        head.log_pi.weight.mul_(10.0)
+        head.to_queries.weight.mul_(10.0)
+    return head
+
+
+def outcome(*batch):
+    """Of a prediction where only latents matter."""
+    return Outcome(torch.zeros(*batch, 3), torch.tensor([-1.0, 0.0, 1.0]), torch.zeros(batch))
+
+
+def world(kind):
+    """V and M: "vae", or one of codes."""
+    if kind == "vae":
+        return vae(), mdnrnn()
+    vision = vqvae(kind).eval()
+    sizes, vector = vision.config.digit_sizes, vision.config.vector_size
+    return vision, codernn(
+        code_vectors=vision.code_vectors, num_codes=16, digit_sizes=sizes, vector_size=vector
+    )
 
 
 def agent(kind="vae", *, num_candidates=1, seed=0, hidden=0, action_map=ACTION_MAP, **body):

@@ -26,20 +26,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as _gym
+
 import envs as _envs  # noqa: F401  registers worldmodels/CarRacing-v3
+
+_gym.register(
+    id="worldmodels/Dream-v0",
+    entry_point="worldmodels.dream_envs:DreamEnv",
+    vector_entry_point="worldmodels.dream_envs:make_dream",
+)
 
 if TYPE_CHECKING:
     from worldmodels.agent import Agent, load_agent
     from worldmodels.dream import DreamModel
+    from worldmodels.dream_envs import make_dream
     from worldmodels.errors import UserError
+    from worldmodels.world_model import load_world_model
 
-__all__ = ["Agent", "DreamModel", "UserError", "load_agent"]
+__all__ = ["Agent", "DreamModel", "UserError", "load_agent", "load_world_model", "make_dream"]
 
 _HOMES = {
     "Agent": "worldmodels.agent",
     "DreamModel": "worldmodels.dream",
     "UserError": "worldmodels.errors",
     "load_agent": "worldmodels.agent",
+    "load_world_model": "worldmodels.world_model",
+    "make_dream": "worldmodels.dream_envs",
 }
 
 

@@ -109,7 +109,7 @@ class Agent(RepeatingPolicy):
         self._latent = latent
         features = self.vision.features(latent)
         if self.body.inputs == "zh":
-            features = torch.cat([features, self._state.h], dim=-1)
+            features = torch.cat([features, self.memory.features(self._state)], dim=-1)
         if len(self.parameters) == 1:
             outputs = control(self.controller, self.parameters, features[None])[0]
         else:

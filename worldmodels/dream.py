@@ -5,15 +5,18 @@ nothing is kept between steps. A dream begins at a real encoded moment, with M's
 the episode before it.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodels.data.batches import SequenceBatch
-from worldmodels.memory import LSTMState, Memory
+from worldmodels.errors import UserError
+from worldmodels.memory import EnsemblePrediction, LSTMState, Memory, MemoryEnsemble, Prediction
 from worldmodels.vision import Vision
 
 
@@ -38,29 +41,124 @@ class DreamState(NamedTuple):
         return DreamState(self.latent.to(device), memory, self.alive.to(device))
 
 
+@dataclass(frozen=True)
+class KnownRegion:
+    """What V and M have seen, and so may be believed about.
+
+    Dreamed latents are held within `low` and `high`: beyond what V ever encoded, neither V nor M
+    knows what a latent means. A dream has left the region, and ends, where a latent would lie
+    further outside than `SLACK` of the range and than `NOISE` times V's own noise, or where the
+    members of an M that votes disagree more than they do on all but one in a thousand real
+    decisions. Codes cannot leave their range, so that a single M over codes never leaves the
+    region.
+
+    Attributes:
+        low, high: of each latent over real frames; None for codes.
+        most_disagreement: see `EnsemblePrediction.disagreement`; None for a single M.
+        noise: standard deviation of V's posterior, of each latent; M dreams it along. None counts
+            as none.
+    """
+
+    SLACK: ClassVar[float] = 0.5
+    # One latent that V leaves unused has hardly a range and a noise of 1: at 0 it ended every
+    # dream within two decisions.
+    NOISE: ClassVar[float] = 5.0
+    QUANTILE: ClassVar[float] = 0.999
+
+    low: Float[Tensor, "latent"] | None = None
+    high: Float[Tensor, "latent"] | None = None
+    most_disagreement: float | None = None
+    noise: Float[Tensor, "latent"] | None = None
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "KnownRegion":
+        """The region that real episodes span."""
+        latents = vision.mode(sequences.posteriors)
+        low = high = most = noise = None
+        if not vision.discrete:
+            real = latents[:, :-1][sequences.mask]
+            low, high = real.amin(0), real.amax(0)
+            _, logvar = sequences.posteriors[:, :-1][sequences.mask].chunk(2, dim=-1)
+            noise = logvar.exp().mean(0).sqrt()
+        if isinstance(memory, MemoryEnsemble):
+            state = memory.initial(len(sequences))
+            hidden, _ = memory.sequence(state, latents[:, :-1], sequences.actions)
+            real, now = hidden[sequences.mask], latents[:, :-1][sequences.mask]
+            parts = [
+                memory.predict(h, z).disagreement()
+                for h, z in zip(real.split(1024), now.split(1024), strict=True)
+            ]
+            most = float(torch.cat(parts).quantile(cls.QUANTILE))
+        return cls(low, high, most, noise)
+
+    def hold(
+        self, latent: Tensor, prediction: Prediction
+    ) -> tuple[Tensor, Bool[Tensor, "batch"] | None]:
+        """Dreamed latents within range, and which dreams have left; None where none can."""
+        left = None
+        if self.low is not None and self.high is not None:
+            held = latent.clamp(self.low, self.high)
+            room = self.SLACK * (self.high - self.low)
+            if self.noise is not None:
+                room = torch.maximum(room, self.NOISE * self.noise)
+            left = ((latent - held).abs() > room).any(-1)
+            latent = held
+        if self.most_disagreement is not None and isinstance(prediction, EnsemblePrediction):
+            apart = prediction.disagreement() > self.most_disagreement
+            left = apart if left is None else left | apart
+        return latent, left
+
+    def to(self, device: torch.device | str) -> "KnownRegion":
+        """The same on another device."""
+        low, high, noise = (
+            None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
+        )
+        return KnownRegion(low, high, self.most_disagreement, noise)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise UserError for what is no temperature."""
+    if not 0 <= temperature < math.inf:
+        raise UserError(f"expected a temperature of 0 or more, got {temperature}")
+
+
 class DreamModel:
     """V and M together as an environment of the agent's own making.
+
+    Example:
+        vision, memory = worldmodels.load_world_model("runs/demo")
+        dream = worldmodels.DreamModel(vision, memory, temperature=1.15)
+        state, reward = dream.step(state, action, generator)
 
     Args:
         temperature: uncertainty of the dream; above 1 it is harder to exploit
             (arXiv 1803.10122, 4.2).
+        region: where dreams may go; None lets them go anywhere.
     """
 
-    def __init__(self, vision: Vision, memory: Memory, temperature: float = 1.0) -> None:
+    def __init__(
+        self,
+        vision: Vision,
+        memory: Memory,
+        temperature: float = 1.0,
+        region: KnownRegion | None = None,
+    ) -> None:
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.temperature = temperature
-        # Beyond what V ever encoded, neither V nor M knows what a latent means.
-        self.latent_range: tuple[Tensor, Tensor] | None = None
+        self.region = region
 
-    def keep_within(self, latents: Shaped[Tensor, "moment latent"]) -> None:
-        """Hold dreamed latents within the range of these real ones; codes cannot leave theirs."""
-        if not self.vision.discrete:
-            self.latent_range = (latents.amin(0), latents.amax(0))
+    @property
+    def num_features(self) -> int:
+        """Length of `features`."""
+        return self.vision.num_features + self.memory.config.num_hidden
 
     def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
         """[z, h], what C sees."""
-        return torch.cat([self.vision.features(state.latent), state.memory.h], dim=-1)
+        return torch.cat(
+            [self.vision.features(state.latent), self.memory.features(state.memory)], dim=-1
+        )
 
     def step(
         self,
@@ -76,10 +174,13 @@ class DreamModel:
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
         latent = prediction.sample(self.temperature, generator, copies)
-        if self.latent_range is not None:
-            latent = latent.clamp(*self.latent_range)
-        alive = state.alive * (1.0 - prediction.outcome.end_probability)
-        return DreamState(latent, memory, alive), prediction.outcome.reward
+        outcome = prediction.outcome
+        alive = state.alive * (1.0 - outcome.end_probability)
+        if self.region is not None:
+            latent, left = self.region.hold(latent, prediction)
+            if left is not None:
+                alive = alive.masked_fill(left, 0.0)
+        return DreamState(latent, memory, alive), outcome.reward
 
 
 @torch.no_grad()

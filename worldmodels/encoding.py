@@ -1,12 +1,13 @@
 """Stored episodes as V sees them: what M learns from and where dreams begin."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from agents.rollout import Rollout
 from worldmodels.data.batches import Decisions, SequenceBatch
 from worldmodels.data.store import Episode
 from worldmodels.vision import Vision
@@ -35,13 +36,26 @@ def encode_episodes(
 
     Written into place episode by episode: memory holds the batch once.
     """
-    lengths = torch.tensor([-(-episode.num_steps // action_repeat) for episode in episodes])
-    shape = len(episodes), int(lengths.max())
+    lengths = [episode.num_steps for episode in episodes]
+    rollouts = (episode.load() for episode in episodes)
+    return encode_rollouts(vision, rollouts, lengths, action_repeat, on_episode)
+
+
+def encode_rollouts(
+    vision: Vision,
+    rollouts: Iterable[Rollout],
+    num_steps: Sequence[int],
+    action_repeat: int,
+    on_episode: Callable[[], None] = lambda: None,
+) -> SequenceBatch:
+    """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
+    lengths = torch.tensor([-(-steps // action_repeat) for steps in num_steps])
+    shape = len(lengths), int(lengths.max())
     posteriors = actions = torch.empty(0)
     rewards = torch.zeros(shape)
     ended = torch.zeros(shape, dtype=torch.bool)
-    for row, episode in enumerate(episodes):
-        decisions = Decisions.from_rollout(episode.load(), action_repeat)
+    for row, rollout in enumerate(rollouts):
+        decisions = Decisions.from_rollout(rollout, action_repeat)
         encoded = encode_frames(vision, decisions.frames)
         count = len(decisions.rewards)
         if row == 0:

@@ -78,6 +78,27 @@ def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_l
     figure.savefig(path, dpi=110)
 
 
+def save_scatter(
+    path: Path,
+    groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    x_label: str,
+    y_label: str,
+) -> None:
+    """Points (x, y) in groups, and the line on which both are the same."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, (x, y) in groups.items():
+        axes.scatter(x, y, s=8, label=name)
+    axes.axline((0.0, 0.0), slope=1.0, color="grey", linewidth=1)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
 def _text(image: np.ndarray, text: str, origin: tuple[int, int]) -> None:
     white = (255, 255, 255)
     cv2.putText(image, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.42, white, 1, cv2.LINE_AA)

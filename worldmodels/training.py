@@ -5,6 +5,7 @@ training therefore resumes exactly where its checkpoint was, and ends with the s
 an undisturbed one.
 """
 
+import math
 import signal
 import threading
 import time
@@ -100,7 +101,8 @@ def fit(
         folder: where the resume checkpoint lives while training runs.
         on_step: told the training metrics of each step and the held-out ones ("val/...").
 
-    Raises: UserError where the loss is not finite; the checkpoint before it stays.
+    Raises: UserError where the loss, or the first held-out one, is not finite; the checkpoint
+        before it stays.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -125,6 +127,8 @@ def fit(
             on_step(progress.step, metrics)
             if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
                 held_out = _validate(model, validate)
+                if progress.best_step == 0:  # later on there are best weights to go back to
+                    _check_finite(held_out["loss"], "held-out loss", progress.step, config)
                 progress.record(held_out, model)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
             # The first one early: a disk that cannot be written shows before hours are spent.
@@ -156,17 +160,21 @@ def _train_step(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         loss, metrics = model.loss(batch, generator)  # type: ignore[operator]
-    if not torch.isfinite(loss):
-        raise UserError(
-            f"the loss became {loss.item()} at step {step + 1}: nothing was overwritten; "
-            f"use a learning rate below {config.learning_rate_at(step):g} or check the data"
-        )
+    _check_finite(loss.item(), "loss", step + 1, config)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.max_gradient_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     optimizer.step()
     return {"loss": loss.item(), **{name: float(value.detach()) for name, value in metrics.items()}}
+
+
+def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the {name} became {loss} at step {step}: nothing was overwritten; "
+            f"use a learning rate below {config.learning_rate_at(step - 1):g} or check the data"
+        )
 
 
 @torch.no_grad()

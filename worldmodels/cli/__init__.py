@@ -7,6 +7,7 @@ Heavy imports stay inside the commands, so that `wm --help` answers at once.
 # isort: off
 from worldmodels.cli import training
 from worldmodels.cli import prior
+from worldmodels.cli import dreaming
 from worldmodels.cli import looking
 from worldmodels.cli import data
 from worldmodels.cli import inference
@@ -17,4 +18,4 @@ from worldmodels.cli.options import app
 
 app.add_typer(data.data_app, name="data")
 
-__all__ = ["app", "data", "inference", "looking", "main", "prior", "training"]
+__all__ = ["app", "data", "dreaming", "inference", "looking", "main", "prior", "training"]

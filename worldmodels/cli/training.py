@@ -135,16 +135,18 @@ def train_vision(
 def train_memory(
     run: RunOption = DEFAULT_RUN,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    members: Annotated[int | None, typer.Option(help="M's that vote.")] = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train M: what comes next, over the latents of the run's V."""
     from worldmodels.device import choose_device
+    from worldmodels.presets import override
     from worldmodels.stages.memory import train_memory as stage
 
     with open_run_session(run, quiet) as session:
-        config = session.preset.memory.with_steps(steps)
+        config = override(session.preset.memory, members=members).with_steps(steps)
         result = stage(
             session.run,
             config,

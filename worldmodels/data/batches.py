@@ -255,6 +255,17 @@ class SequenceBatch:
             self.mask[rows, steps],
         )
 
+    def singles(self) -> "SequenceBatch":
+        """Each real decision as a sequence of its own, so that nothing is known of its past."""
+        pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
+        return SequenceBatch(
+            pairs[self.mask],
+            self.actions[self.mask][:, None],
+            self.rewards[self.mask][:, None],
+            self.ended[self.mask][:, None],
+            self.mask[self.mask][:, None],
+        )
+
     def to(self, device: torch.device | str) -> "SequenceBatch":
         """The same on another device."""
         return SequenceBatch(

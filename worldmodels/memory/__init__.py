@@ -7,29 +7,55 @@ from typing import Any
 import torch
 
 from worldmodels.checkpoint import Checkpoint, load_weights
-from worldmodels.memory.codernn import CodePrediction, CodeRNN, CodeRNNConfig
+from worldmodels.errors import UserError
+from worldmodels.memory.code_head import CodePrediction
+from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
+from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
 from worldmodels.memory.lstm import LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN, MDNRNNConfig, MixturePrediction
 
-Memory = MDNRNN | CodeRNN
-Prediction = MixturePrediction | CodePrediction
+Memory = MDNRNN | CodeRNN | MemoryEnsemble
+MemoryConfig = MDNRNNConfig | CodeRNNConfig
+Prediction = MixturePrediction | CodePrediction | EnsemblePrediction
 
 __all__ = [
     "MDNRNN",
     "CodePrediction",
     "CodeRNN",
     "CodeRNNConfig",
+    "EnsemblePrediction",
     "LSTMState",
     "MDNRNNConfig",
     "Memory",
+    "MemoryConfig",
+    "MemoryEnsemble",
     "MixturePrediction",
     "Prediction",
+    "make_memory",
+    "memory_metadata",
+    "restore_memory",
 ]
+
+
+def make_memory(
+    config: MemoryConfig, members: int = 1, code_vectors: torch.Tensor | None = None
+) -> Memory:
+    """An M with random weights; several that vote where `members` is above 1.
+
+    Args:
+        code_vectors: what V's codes stand for, (K, vector size); of M over codes only.
+    """
+
+    def make() -> MDNRNN | CodeRNN:
+        return MDNRNN(config) if isinstance(config, MDNRNNConfig) else CodeRNN(config, code_vectors)
+
+    return make() if members == 1 else MemoryEnsemble([make() for _ in range(members)])
 
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
     """What `restore_memory` needs beside the weights, as JSON."""
-    return {"kind": memory.kind, "config": asdict(memory.config)}
+    members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
+    return {"kind": memory.kind, "members": members, "config": asdict(memory.config)}
 
 
 def restore_memory(
@@ -37,13 +63,16 @@ def restore_memory(
 ) -> Memory:
     """M from the `memory` part of a checkpoint."""
     facts = checkpoint.metadata["memory"]
-    config: dict[str, Any] = {
+    settings: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
     }
-    memory: Memory
-    if facts["kind"] == "mdnrnn":
-        memory = MDNRNN(MDNRNNConfig(**config))
-    else:
-        memory = CodeRNN(CodeRNNConfig(**config))
+    kind = MDNRNNConfig if facts["kind"] == "mdnrnn" else CodeRNNConfig
+    try:
+        memory = make_memory(kind(**settings), facts["members"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"the M in {path} was written by another version of worldmodels ({error}): "
+            "train it again"
+        ) from error
     load_weights(memory, checkpoint.part("memory"), path)
     return memory.eval().to(device)

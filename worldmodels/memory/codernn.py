@@ -1,4 +1,4 @@
-"""M over codes: an LSTM whose output is a mixture of products of categoricals."""
+"""M over codes: an LSTM whose output is a mixture over whole frames of codes."""
 
 import math
 from dataclasses import dataclass
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.errors import UserError
+from worldmodels.memory.code_head import CodeHead, CodePrediction
+from worldmodels.memory.code_table import CodeTable
+from worldmodels.memory.codes import to_digits
 from worldmodels.memory.lstm import LSTM, LSTMState
-from worldmodels.memory.noise import shared_noise
-from worldmodels.memory.outcome import Outcome, OutcomeHead
+from worldmodels.memory.outcome import OutcomeHead
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class CodeRNNConfig:
         num_actions: A.
         num_hidden: LSTM units, the paper's 256 by default.
         num_mixtures: components, each a whole next frame; they keep several futures apart.
+        head_width: units of the hidden layer the mixture is read off.
+        coupled: whether codes of one frame hear each other; see `CodeHead`.
         reward_weight, end_weight: of their losses beside the codes' negative log-likelihood.
     """
 
@@ -34,86 +39,15 @@ class CodeRNNConfig:
     num_actions: int
     num_hidden: int = 256
     num_mixtures: int = 5
+    head_width: int = 256
+    coupled: bool = True
     reward_weight: float = 1.0
     end_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("num_codes", "num_actions", "num_hidden", "num_mixtures"):
+        for name in ("num_codes", "num_actions", "num_hidden", "num_mixtures", "head_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class CodePrediction:
-    """A mixture over whole next frames of codes, and the outcome.
-
-    Within a component the codes are independent given the past, and so are their digits but for
-    one thing: whether a digit keeps its value may depend on whether the digits before it, in
-    the same code, kept theirs. Which codes move together can only be said by the mixture.
-
-    Attributes:
-        log_pi: of the K components.
-        logits: one tensor a digit, each with as many values as its digit.
-        keep: log-odds added to the value a digit has now, by [a digit before it changed, all
-            before it kept].
-        now: digits of the present codes.
-        digit_sizes: values of each digit.
-    """
-
-    log_pi: Float[Tensor, "*batch mixture"]
-    logits: list[Float[Tensor, "*batch mixture code _"]]
-    keep: Float[Tensor, "code digit 2"]
-    now: Int[Tensor, "*batch code digit"]
-    digit_sizes: tuple[int, ...]
-    outcome: Outcome
-
-    def log_prob(self, codes_next: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of the next codes, in nats, summed over the frame's codes."""
-        then = to_digits(codes_next, self.digit_sizes)
-        kept = torch.ones_like(codes_next, dtype=torch.bool)
-        total: Tensor = self.log_pi.new_zeros(())
-        for digit, logits in enumerate(self.logits):
-            logits = self._with_keep(logits, digit, kept[..., None, :])
-            target = then[..., digit][..., None, :, None].expand(*logits.shape[:-1], 1)
-            # Not log_softmax: over a handful of values torch's is 4x slower than this.
-            log_p = logits.gather(-1, target)[..., 0] - _log_sum_exp(logits)
-            total = total + log_p.sum(-1)
-            kept = kept & (then[..., digit] == self.now[..., digit])
-        return (self.log_pi + total).logsumexp(-1)
-
-    def sample(
-        self,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-        copies: int = 1,
-    ) -> Int[Tensor, "*batch code"]:
-        """Next codes; temperature 0 takes the likeliest component's likeliest digits.
-
-        `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
-
-        The component is chosen first, then only its codes are drawn: sampling over all logits
-        costs several times as much.
-        """
-        component = _draw(self.log_pi, temperature, generator, copies)
-        kept = torch.ones(self.now.shape[:-1], dtype=torch.bool, device=self.now.device)
-        digits = []
-        for digit, logits in enumerate(self.logits):
-            index = component[..., None, None, None].expand(*component.shape, 1, *logits.shape[-2:])
-            one = logits.shape[-3] == 1
-            chosen = (logits if one else logits.gather(-3, index))[..., 0, :, :]
-            drawn = _draw(self._with_keep(chosen, digit, kept), temperature, generator, copies)
-            kept = kept & (drawn == self.now[..., digit])
-            digits.append(drawn)
-        return from_digits(torch.stack(digits, -1), self.digit_sizes)
-
-    def _with_keep(self, logits: Tensor, digit: int, kept: Tensor) -> Tensor:
-        """Logits (..., [mixture,] code, value) with the log-odds of keeping added."""
-        bonus = torch.where(kept, self.keep[:, digit, 1], self.keep[:, digit, 0])
-        now = self.now[..., digit]
-        while now.dim() < bonus.dim():
-            now = now[..., None, :]
-        where = now[..., None].expand(*logits.shape[:-1], 1)
-        return logits.scatter_add(-1, where, bonus[..., None].expand(*logits.shape[:-1], 1))
 
 
 class CodeRNN(nn.Module):
@@ -138,26 +72,29 @@ class CodeRNN(nn.Module):
         self.register_buffer("code_vectors", code_vectors.detach().clone())
         inputs = config.num_codes * config.vector_size + config.num_actions
         self.lstm = LSTM(inputs, config.num_hidden)
-        self.log_pi = nn.Linear(config.num_hidden, config.num_mixtures)
-        per_component = config.num_codes * sum(config.digit_sizes)
-        self.logits = nn.Linear(config.num_hidden, config.num_mixtures * per_component)
-        self.keep = nn.Parameter(torch.zeros(config.num_codes, len(config.digit_sizes), 2))
+        table = CodeTable(config.num_codes, config.digit_sizes, self.code_vectors)
+        self.head = CodeHead(
+            config.num_hidden,
+            config.num_codes,
+            config.num_mixtures,
+            config.head_width,
+            table,
+            config.coupled,
+        )
         self.outcome = OutcomeHead(config.num_hidden)
 
     def calibrate(self, sequences: SequenceBatch) -> None:
         """Begin at the data's own frequencies and habit of staying, and set the reward's units.
 
-        The output layer starts near zero, each digit's log-frequency as its bias and its
-        log-odds of staying as `keep`: training begins near the baseline it has to beat.
+        Each digit's log-frequency is its bias, and its log-odds of staying are `keep`: training
+        begins near the baseline it has to beat.
         """
         self.outcome.calibrate(sequences.rewards[sequences.mask])
-        sizes = self.config.digit_sizes
-        now = to_digits(sequences.posteriors[:, :-1][sequences.mask], sizes)
-        then = to_digits(sequences.posteriors[:, 1:][sequences.mask], sizes)
-        shape = (self.config.num_mixtures, self.config.num_codes, sum(sizes))
+        sizes, order = self.config.digit_sizes, self.head.order
+        now = to_digits(sequences.posteriors[:, :-1][sequences.mask][:, order], sizes)
+        then = to_digits(sequences.posteriors[:, 1:][sequences.mask][:, order], sizes)
         with torch.no_grad():
-            self.logits.weight.mul_(0.1)
-            biases = self.logits.bias.view(shape).split(list(sizes), dim=-1)
+            biases = self.head.table.bias.split(list(sizes), dim=-1)
             kept = torch.ones_like(now[..., 0], dtype=torch.bool)
             for digit, (size, bias) in enumerate(zip(sizes, biases, strict=True)):
                 stays = (then[..., digit] == now[..., digit]).float()
@@ -172,8 +109,12 @@ class CodeRNN(nn.Module):
                     weight = rows.sum(0) + 1.0
                     rate = ((stays * rows).sum(0) + 0.5) / weight
                     luck = ((chance * rows).sum(0) + 0.5) / weight
-                    self.keep[:, digit, flag] = (_logit(rate) - _logit(luck)).clamp(min=0.0)
+                    self.head.keep[:, digit, flag] = (_logit(rate) - _logit(luck)).clamp(min=0.0)
                 kept = kept & (then[..., digit] == now[..., digit])
+
+    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+        """What C sees of a state: h."""
+        return state.h
 
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
@@ -211,15 +152,11 @@ class CodeRNN(nn.Module):
         self, hidden: Float[Tensor, "*batch hidden"], latent: Int[Tensor, "*batch code"]
     ) -> CodePrediction:
         """Read a prediction off the state after a decision taken at the codes `latent`."""
-        config = self.config
-        shape = (*hidden.shape[:-1], config.num_mixtures, config.num_codes, -1)
-        logits = self.logits(hidden).view(shape)
         return CodePrediction(
-            self.log_pi(hidden).log_softmax(-1),
-            list(logits.split(list(config.digit_sizes), dim=-1)),
-            self.keep,
-            to_digits(latent, config.digit_sizes),
-            config.digit_sizes,
+            self.head,
+            self.head.log_pi(hidden).log_softmax(-1),
+            self.head.base(hidden, latent),
+            latent,
             self.outcome(hidden),
         )
 
@@ -232,55 +169,17 @@ class CodeRNN(nn.Module):
         # Only real decisions: the logits of padding would be most of the work.
         prediction = self.predict(hidden[batch.mask], codes[:, :-1][batch.mask])
         nll = -prediction.log_prob(codes[:, 1:][batch.mask]).mean()
-        reward, end = self.outcome.loss(
-            prediction.outcome, batch.rewards[batch.mask], batch.ended[batch.mask]
+        return self.outcome.add_to(
+            nll,
+            prediction.outcome,
+            batch.rewards[batch.mask],
+            batch.ended[batch.mask],
+            reward_weight=self.config.reward_weight,
+            end_weight=self.config.end_weight,
         )
-        reward, end = reward.mean(), end.mean()
-        loss = nll + self.config.reward_weight * reward + self.config.end_weight * end
-        return loss, {"nll": nll, "reward_error": reward, "end_error": end}
 
     def _inputs(self, codes: Tensor, actions: Tensor) -> Tensor:
-        return torch.cat([self.code_vectors[codes].flatten(-2), actions], -1)
-
-
-def to_digits(codes: Int[Tensor, "*batch"], sizes: tuple[int, ...]) -> Int[Tensor, "*batch digit"]:
-    """Code indices as digits of the given sizes, the first one changing fastest."""
-    digits, rest = [], codes
-    for size in sizes:
-        digits.append(rest % size)
-        rest = rest // size
-    return torch.stack(digits, -1)
-
-
-def from_digits(
-    digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]
-) -> Int[Tensor, "*batch"]:
-    """The inverse of `to_digits`."""
-    codes = torch.zeros_like(digits[..., 0])
-    for digit, size in reversed(list(enumerate(sizes))):
-        codes = codes * size + digits[..., digit]
-    return codes
-
-
-def _draw(
-    logits: Float[Tensor, "*batch value"],
-    temperature: float,
-    generator: torch.Generator | None,
-    copies: int,
-) -> Int[Tensor, "*batch"]:
-    """One value a row, by inverse cumulative probability; temperature 0 takes the largest."""
-    if temperature <= 0 or logits.shape[-1] == 1:
-        return logits.argmax(-1)
-    # Not softmax: over a handful of values torch's takes 2.0 ms where this takes 0.2.
-    weights = ((logits - logits.amax(-1, keepdim=True)) / temperature).exp()
-    cumulative = weights.cumsum(-1)
-    uniform = shared_noise(torch.rand, logits[..., 0], generator, copies)[..., None]
-    return (uniform * cumulative[..., -1:] > cumulative[..., :-1]).sum(-1)
-
-
-def _log_sum_exp(logits: Float[Tensor, "*batch value"]) -> Float[Tensor, "*batch"]:
-    largest = logits.detach().amax(-1, keepdim=True)
-    return (logits - largest).exp().sum(-1).log() + largest[..., 0]
+        return torch.cat([F.embedding(codes, self.code_vectors).flatten(-2), actions], -1)
 
 
 def _logit(probability: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.errors import UserError
+from worldmodels.memory.codes import draw_values, log_sum_exp
 from worldmodels.memory.lstm import LSTM, LSTMState
 from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.outcome import Outcome, OutcomeHead
@@ -61,6 +62,10 @@ class MixturePrediction:
         log_normal = -0.5 * (deviation.square() + math.log(2 * math.pi)) - self.log_sigma
         return (self.log_pi + log_normal).logsumexp(-1).sum(-1)
 
+    def mean(self) -> Float[Tensor, "*batch latent"]:
+        """The expected next latent."""
+        return (self.log_pi.exp() * self.mu).sum(-1)
+
     def sample(
         self,
         temperature: float = 1.0,
@@ -79,9 +84,7 @@ class MixturePrediction:
         if self.mu.shape[-1] == 1:
             mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
         else:
-            weights = (self.log_pi / temperature).softmax(-1).cumsum(-1)
-            uniform = shared_noise(torch.rand, self.mu[..., 0], generator, copies)
-            component = (uniform[..., None] > weights[..., :-1]).sum(-1, keepdim=True)
+            component = draw_values(self.log_pi, temperature, generator, copies)[..., None]
             mu = self.mu.gather(-1, component)[..., 0]
             log_sigma = self.log_sigma.gather(-1, component)[..., 0]
         noise = shared_noise(torch.randn, mu, generator, copies)
@@ -125,6 +128,10 @@ class MDNRNN(nn.Module):
             # Mixtures of different width, so that they do not all learn the same.
             bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
+    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+        """What C sees of a state: h."""
+        return state.h
+
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
         return self.lstm.initial(batch)
@@ -166,7 +173,7 @@ class MDNRNN(nn.Module):
         if self.config.predict_change:
             mu = mu + latent[..., None]
         return MixturePrediction(
-            log_pi.log_softmax(-1),
+            log_pi - log_sum_exp(log_pi)[..., None],  # log_softmax over so few takes 6x as long
             mu,
             log_sigma.clamp(*LOG_SIGMA_RANGE),
             self.outcome(hidden),
@@ -183,15 +190,13 @@ class MDNRNN(nn.Module):
         noise = torch.randn(mu.shape, generator=generator, device=mu.device)
         z = mu + (0.5 * logvar).exp() * noise
         hidden, _ = self.sequence(self.initial(len(batch)), z[:, :-1], batch.actions)
-        prediction = self.predict(hidden, z[:, :-1])
-        return _combine(self, prediction, z[:, 1:], batch)
-
-
-def _combine(
-    memory: "MDNRNN", prediction: MixturePrediction, target: Tensor, batch: SequenceBatch
-) -> tuple[Tensor, dict[str, Tensor]]:
-    nll = -prediction.log_prob(target)[batch.mask].mean()
-    reward, end = memory.outcome.loss(prediction.outcome, batch.rewards, batch.ended)
-    reward, end = reward[batch.mask].mean(), end[batch.mask].mean()
-    loss = nll + memory.config.reward_weight * reward + memory.config.end_weight * end
-    return loss, {"nll": nll, "reward_error": reward, "end_error": end}
+        prediction = self.predict(hidden[batch.mask], z[:, :-1][batch.mask])
+        nll = -prediction.log_prob(z[:, 1:][batch.mask]).mean()
+        return self.outcome.add_to(
+            nll,
+            prediction.outcome,
+            batch.rewards[batch.mask],
+            batch.ended[batch.mask],
+            reward_weight=self.config.reward_weight,
+            end_weight=self.config.end_weight,
+        )

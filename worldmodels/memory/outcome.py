@@ -7,57 +7,111 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# Values a reward can take, evenly spaced in symlog: 61 of them reach 148 spreads to either side,
+# and lie 0.17 spreads apart around the mean.
+NUM_VALUES, SYMLOG_REACH = 61, 5.0
+
 
 class Outcome(NamedTuple):
-    """Expected reward, in the env's units, and the logit that the episode ends here."""
+    """A distribution over the decision's reward, and the logit that the episode ends here.
 
-    reward: Float[Tensor, "*batch"]
+    Attributes:
+        reward_logits: of each of the values a reward can take.
+        reward_values: those values, rising, in the env's units.
+    """
+
+    reward_logits: Float[Tensor, "*batch value"]
+    reward_values: Float[Tensor, "value"]
     end_logit: Float[Tensor, "*batch"]
+
+    @property
+    def reward(self) -> Float[Tensor, "*batch"]:
+        """The expected reward, in the env's units."""
+        return self.reward_logits.softmax(-1) @ self.reward_values
 
     @property
     def end_probability(self) -> Float[Tensor, "*batch"]:
         """Probability that the episode ends with this decision."""
         return self.end_logit.sigmoid()
 
+    def reward_log_prob(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+        """Log-likelihood of rewards, each spread over the two values around it.
+
+        The two shares are such that their mean is the reward (the "two-hot" targets of
+        DreamerV3, arXiv 2301.04104), so the likeliest distribution has the right expectation.
+        """
+        values = self.reward_values
+        inside = rewards.clamp(values[0], values[-1])
+        above = torch.searchsorted(values, inside.contiguous()).clamp(1, len(values) - 1)
+        low, high = values[above - 1], values[above]
+        share = (inside - low) / (high - low)
+        log_p = self.reward_logits.log_softmax(-1)
+        pair = log_p.gather(-1, torch.stack([above - 1, above], -1))
+        return (1.0 - share) * pair[..., 0] + share * pair[..., 1]
+
 
 class OutcomeHead(nn.Module):
     """Hidden state -> outcome.
 
-    Rewards are learned in units of their spread in the data, so that their squared error and the
-    latents' log-likelihood stay comparable whatever the env pays.
+    Rewards are counted in units of their spread in the data, so that the head is the same
+    whatever the env pays.
     """
 
     reward_mean: Tensor
     reward_scale: Tensor
+    units: Tensor
 
     def __init__(self, num_hidden: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(num_hidden, 2)
+        self.linear = nn.Linear(num_hidden, NUM_VALUES + 1)
         self.register_buffer("reward_mean", torch.zeros(()))
         self.register_buffer("reward_scale", torch.ones(()))
+        even = torch.linspace(-SYMLOG_REACH, SYMLOG_REACH, NUM_VALUES)
+        self.register_buffer("units", even.sign() * even.abs().expm1(), persistent=False)
         with torch.no_grad():
             self.linear.weight.zero_()
-            # Ends are rare: begin at 1 in 150 rather than 1 in 2.
-            self.linear.bias.copy_(torch.tensor([0.0, -5.0]))
+            self.linear.bias.zero_()
+            self.linear.bias[-1] = -5.0  # ends are rare: begin at 1 in 150 rather than 1 in 2
 
     def calibrate(self, rewards: Float[Tensor, "decisions"]) -> None:
-        """Take the units from the training rewards."""
+        """Take the units from the training rewards, and begin at how often each value came."""
         self.reward_mean.copy_(rewards.mean())
-        self.reward_scale.copy_(rewards.std().clamp(min=1e-3))
+        self.reward_scale.copy_(rewards.std(correction=0).clamp(min=1e-3))
+        nearest = torch.bucketize(rewards, (self._values[1:] + self._values[:-1]) / 2)
+        counts = torch.bincount(nearest, minlength=NUM_VALUES) + 0.1
+        with torch.no_grad():
+            self.linear.bias[:-1] = (counts / counts.sum()).log()
+
+    @property
+    def _values(self) -> Float[Tensor, "value"]:
+        return self.reward_mean + self.reward_scale * self.units
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"]) -> Outcome:
         """The outcome predicted from the state after the decision."""
-        reward, end_logit = self.linear(hidden).unbind(-1)
-        return Outcome(self.reward_mean + self.reward_scale * reward, end_logit)
+        logits = self.linear(hidden)
+        return Outcome(logits[..., :-1], self._values, logits[..., -1])
 
-    def loss(
+    def add_to(
         self,
+        nll: Float[Tensor, ""],
         outcome: Outcome,
-        rewards: Float[Tensor, "*batch"],
-        ended: Bool[Tensor, "*batch"],
-    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
-        """Squared reward error in units of the data's variance, and cross-entropy of the end."""
-        error = ((outcome.reward - rewards) / self.reward_scale).square()
-        return error, F.binary_cross_entropy_with_logits(
-            outcome.end_logit, ended.float(), reduction="none"
-        )
+        rewards: Float[Tensor, "decision"],
+        ended: Bool[Tensor, "decision"],
+        *,
+        reward_weight: float,
+        end_weight: float,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """M's whole loss and its metrics, means over decisions.
+
+        Args:
+            nll: of the latents, in nats.
+
+        Returns: the loss; `nll`, `reward_nll` and `end_nll` in nats, and `reward_error`, the
+            squared error of the expected reward in units of the training rewards' variance.
+        """
+        reward_nll = -outcome.reward_log_prob(rewards).mean()
+        end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, ended.float())
+        error = ((outcome.reward.detach() - rewards) / self.reward_scale).square().mean()
+        loss = nll + reward_weight * reward_nll + end_weight * end_nll
+        parts = {"nll": nll, "reward_nll": reward_nll, "end_nll": end_nll}
+        return loss, {**parts, "reward_error": error}

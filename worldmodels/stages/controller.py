@@ -14,12 +14,11 @@ from envs.tasks import task_for
 from worldmodels.agent import Agent, Body, load_agent, save_agent
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.errors import UserError
-from worldmodels.memory import Memory, restore_memory
 from worldmodels.pictures import save_curves
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run, StageFolder
 from worldmodels.stages.fitness import ControllerStageConfig, DreamFitness, RealFitness
-from worldmodels.vision import Vision, restore_vision
+from worldmodels.world_model import load_world_model
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -41,7 +40,7 @@ def train_controller(
     """
     settings = run.settings
     run.store.refresh()
-    vision, memory = _load_models(run)
+    vision, memory = load_world_model(run)
     work = run.begin("controller", config, settings.seed, round_)
     if work is None:
         report.line(f"controller: done, {run.folder / 'controller'}")
@@ -80,18 +79,6 @@ def train_controller(
     history = _search(search, fitness, generations, work, report)
     agent.parameters = torch.from_numpy(search.mean).float()[None]
     return _finish(agent, history, controller, config, work, report, time.monotonic() - started)
-
-
-def _load_models(run: Run) -> tuple[Vision, Memory]:
-    vision_path, memory_path = run.weights("vision"), run.weights("memory")
-    vision_file = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
-    memory_file = load_checkpoint(memory_path, remedy=f'run "wm train-memory --run {run}" first')
-    if "vision" in run.stale("memory"):
-        raise UserError(
-            f"{memory_path} was trained on another V than {vision_path}: "
-            f'run "wm train-memory --run {run}" again'
-        )
-    return restore_vision(vision_file, vision_path), restore_memory(memory_file, memory_path)
 
 
 def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray:

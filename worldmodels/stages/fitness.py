@@ -12,14 +12,19 @@ from agents.rollout import EpisodeScore, Rollout
 from agents.seeds import SEED_RANGES
 from agents.workers import CHUNK, Workers, chunks
 from worldmodels.agent import Agent, AgentFactory, save_agent
-from worldmodels.dream import DreamModel, dreamed_returns, near_reward, real_moments
-from worldmodels.encoding import encode_episodes
+from worldmodels.dream import (
+    DreamModel,
+    KnownRegion,
+    dreamed_returns,
+    near_reward,
+    real_moments,
+)
 from worldmodels.errors import UserError
 from worldmodels.report import Report
 from worldmodels.run import Run
 from worldmodels.training import step_generator
+from worldmodels.world_model import encode_newest
 
-MAX_EPISODES_FOR_STARTS = 256
 NEAR_DECISIONS = 15
 
 
@@ -83,21 +88,17 @@ class DreamFitness:
         self.controller, self.body = agent.controller, agent.body
         self.device = device
         self.seed = seed
-        episodes = run.store.split(held_out=False)
-        newest_first = sorted(episodes, key=lambda episode: -episode.index)
-        chosen = newest_first[:MAX_EPISODES_FOR_STARTS]
-        with report.progress("encode starts", total=len(chosen)) as meter:
-            sequences = encode_episodes(agent.vision, chosen, run.action_repeat, meter.advance)
+        sequences = encode_newest(run, agent.vision, report)
         moments = real_moments(agent.vision, agent.memory, sequences)
+        region = KnownRegion.fit(agent.vision, agent.memory, sequences).to(device)
         self.moments = moments.to(device)
         near = near_reward(sequences, NEAR_DECISIONS)
         # Where no reward stands out (all alike, or none at all), all moments count the same.
         weights = torch.where(near, 1.0, config.far_starts).double() + 1e-6
         self.cumulative = weights.cumsum(0).float().to(device)
         self.dream = DreamModel(
-            agent.vision.to(device), agent.memory.to(device), config.temperature
+            agent.vision.to(device), agent.memory.to(device), config.temperature, region
         )
-        self.dream.keep_within(self.moments.latent)
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:

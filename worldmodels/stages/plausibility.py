@@ -5,7 +5,6 @@ says how surprising each dreamed frame is, beside the real frame of the same dec
 frames one by one: whether their codes fit each other, not whether they follow from the past.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +12,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
-from worldmodels.dream import DreamModel, real_moments
+from worldmodels.dream import DreamModel, check_temperature
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError
-from worldmodels.memory import CodeRNN, restore_memory
+from worldmodels.memory import Memory
+from worldmodels.open_loop import actions_after, dream_on, moments_at
 from worldmodels.pictures import save_curves
 from worldmodels.report import Report
 from worldmodels.run import Run, file_digest
 from worldmodels.surprise import Surprise, load_surprise
 from worldmodels.training import step_generator
 from worldmodels.vision.code_entropy import shuffled_positions
+from worldmodels.world_model import load_world_model
 
 HEADLINES = (1, 10, 100)
 MAX_EPISODES = 64
@@ -50,8 +50,7 @@ class PlausibilityConfig:
         for name in ("starts", "decisions"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.temperature >= 0 or math.isinf(self.temperature):
-            raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
+        check_temperature(self.temperature)
 
 
 def measure_plausibility(run: Run, config: PlausibilityConfig, *, report: Report) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def measure_plausibility(run: Run, config: PlausibilityConfig, *, report: Report
     Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.
     """
     surprise = load_surprise(run)
-    memory = _memory(run)
+    _, memory = load_world_model(run)
     run.store.require(run.folder)
     episodes = run.store.split(held_out=True)[:MAX_EPISODES]
     with report.progress("encode held-out", total=len(episodes)) as meter:
@@ -117,36 +116,17 @@ def choose_starts(
 @torch.no_grad()
 def dream_codes(
     surprise: Surprise,
-    memory: CodeRNN,
+    memory: Memory,
     sequences: SequenceBatch,
     rows: Int[Tensor, "start"],
     steps: Int[Tensor, "start"],
     config: PlausibilityConfig,
 ) -> Int[Tensor, "start decision code"]:
     """Codes that M dreams after each start, under the actions its episode really took."""
-    lengths = sequences.mask.sum(1)
-    moments = real_moments(surprise.vision, memory, sequences)
-    now = moments.rows((lengths.cumsum(0) - lengths)[rows] + steps)
+    starts = moments_at(surprise.vision, memory, sequences, rows, steps)
+    actions = actions_after(sequences, rows, steps, config.decisions)
     dream = DreamModel(surprise.vision, memory, config.temperature)
-    generator = step_generator(config.seed, 1)
-    dreamed = []
-    for decision in range(config.decisions):
-        now, _ = dream.step(now, sequences.actions[rows, steps + decision], generator)
-        dreamed.append(now.latent)
-    return torch.stack(dreamed, 1)
-
-
-def _memory(run: Run) -> CodeRNN:
-    path = run.weights("memory")
-    checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" first')
-    if checkpoint.metadata["vision_digest"] != file_digest(run.weights("vision")):
-        raise UserError(
-            f"the memory in {path.parent} is for an earlier V, whose codes meant something else: "
-            f'run "wm train-memory --run {run}" again'
-        )
-    memory = restore_memory(checkpoint, path)
-    assert isinstance(memory, CodeRNN), "M is of V's kind, and V was checked"
-    return memory
+    return dream_on(dream, starts, actions, seed=config.seed).transpose(0, 1)
 
 
 def _figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:

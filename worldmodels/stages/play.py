@@ -19,7 +19,7 @@ from worldmodels.agent import load_agent
 from worldmodels.dream import DreamModel
 from worldmodels.errors import UserError
 from worldmodels.run import Run
-from worldmodels.stages.record import dream_start
+from worldmodels.stages.dream_video import dream_start
 from worldmodels.training import step_generator
 
 WINDOW = (800, 640)
@@ -112,7 +112,7 @@ def play_dream(run: Run, seed: int) -> float:
     score = 0.0
     try:
         with torch.no_grad():
-            state = dream_start(agent, seed)
+            state = dream_start(dream, agent.body.env_id, seed)
             while not keyboard.closed and float(state.alive) > 0.5:
                 keyboard.show(agent.vision.decode(state.latent)[0].numpy(), per_second)
                 action = torch.from_numpy(keyboard.action())[None].float()

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.controller import apply_action_map, control
 from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
 from envs.make import make_env
 from envs.tasks import task_for
 from worldmodels.agent import Agent, load_agent
-from worldmodels.dream import DreamModel, DreamState
+from worldmodels.dream import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.stages.dream_video import DreamVideoConfig, check_video, film_dream
 from worldmodels.training import step_generator
 
 
@@ -48,36 +48,38 @@ class RecordConfig:
             raise UserError(f"expected 1 step or more, got {self.max_steps}")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode of 0 or more, got {self.episode}")
-        if self.temperature < 0:
-            raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
+        check_temperature(self.temperature)
 
 
 def record(run: Run, out: Path, config: RecordConfig, *, report: Report) -> dict[str, Any]:
     """Write a video; an episode of the validation split, the same one every time."""
-    if out.suffix not in (".mp4", ".gif"):
-        raise UserError(f"expected a video name ending in .mp4 or .gif, got {out}")
-    agent = load_agent(run.folder)
-    if not out.parent.is_dir():
-        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
-    steps = config.max_steps or 1000
-    fps = task_for(agent.body.env_id).steps_per_second
     if config.dream:
-        fps /= agent.action_repeat  # a dream shows one frame a decision
-        frames = _dream(agent, config, max(1, steps // agent.action_repeat))
-    else:
-        frames = _real(agent, config, steps)
+        return film_dream(run, out, _in_dream(run, config), report=report)
+    check_video(out)
+    agent = load_agent(run.folder)
+    steps = config.max_steps or 1000
     totals = {"frames": 0}
     with report.progress(f"record {out.name}", total=steps) as meter:
 
         def counted() -> Iterator[np.ndarray]:
-            for frame in frames:
+            for frame in _real(agent, config, steps):
                 totals["frames"] += 1
-                meter.advance(agent.action_repeat if config.dream else 1)
+                meter.advance()
                 yield frame
 
-        write_video(out, counted(), fps)
+        write_video(out, counted(), task_for(agent.body.env_id).steps_per_second)
     report.line(f"recorded {totals['frames']} frames to {out}")
     return {"video": str(out), **totals}
+
+
+def _in_dream(run: Run, config: RecordConfig) -> DreamVideoConfig:
+    """The same moment filmed in the run's dream, one frame a decision."""
+    steps = config.max_steps or 1000
+    return DreamVideoConfig(
+        decisions=max(1, steps // load_agent(run.folder).action_repeat),
+        episode=config.episode,
+        temperature=config.temperature,
+    )
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
@@ -137,46 +139,3 @@ class _Follower:
         vision = self.agent.vision
         self.reconstruction = vision.decode(self.agent.latent)[0].numpy()
         self.dreamed = vision.decode(self._state.latent)[0].numpy()
-
-
-def _dream(agent: Agent, config: RecordConfig, num_decisions: int) -> Iterator[np.ndarray]:
-    """Frames of the agent acting in its own dream, begun at a real first frame."""
-    state = dream_start(agent, seeds("validation", 1, start=config.episode)[0])
-    dream = DreamModel(agent.vision, agent.memory, config.temperature)
-    generator = step_generator(config.episode, 0)
-    score = reward = 0.0
-    for decision in range(num_decisions):
-        frame = agent.vision.decode(state.latent)[0].numpy()
-        lines = [
-            f"dream at temperature {config.temperature:g}   decision {decision}",
-            f"reward {reward:+.1f}   score {score:.1f}",
-        ]
-        yield caption(side_by_side([frame], ["M dreams"]), lines)
-        state, reward = _dream_on(agent, dream, state, generator)
-        score += reward
-        if float(state.alive) < 0.5:
-            break
-
-
-def dream_start(agent: Agent, seed: int) -> DreamState:
-    """A dream's state at the first real frame of the episode with this seed."""
-    env = make_env(agent.body.env_id)
-    try:
-        frame, _ = env.reset(seed=seed)
-    finally:
-        env.close()
-    with torch.no_grad():
-        posterior = agent.vision.encode(torch.from_numpy(agent.body.view(frame[None])))
-    return DreamState(agent.vision.mode(posterior), agent.memory.initial(1), torch.ones(1))
-
-
-@torch.no_grad()
-def _dream_on(
-    agent: Agent, dream: DreamModel, state: DreamState, generator: torch.Generator
-) -> tuple[DreamState, float]:
-    """One decision of the agent's C in its dream: the next state, the reward expected."""
-    features = dream.features(state)[:, : agent.controller.num_features]
-    outputs = control(agent.controller, agent.parameters, features[None])[0]
-    action = apply_action_map(agent.body.action_map, outputs)
-    state, reward = dream.step(state, action, generator)
-    return state, float(reward)

@@ -1,0 +1,109 @@
+"""Codes as digits, and drawing one of many values: what M over codes is built from."""
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from worldmodels.memory.noise import shared_noise
+
+FEW_VALUES = 32
+
+
+def to_digits(codes: Int[Tensor, "*batch"], sizes: tuple[int, ...]) -> Int[Tensor, "*batch digit"]:
+    """Code indices as digits of the given sizes, the first one changing fastest."""
+    digits, rest = [], codes
+    for size in sizes:
+        digits.append(rest % size)
+        rest = rest // size
+    return torch.stack(digits, -1)
+
+
+def from_digits(
+    digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]
+) -> Int[Tensor, "*batch"]:
+    """The inverse of `to_digits`."""
+    codes, stride = digits[..., 0], sizes[0]
+    for digit, size in enumerate(sizes[1:], start=1):
+        codes = torch.add(codes, digits[..., digit], alpha=stride)
+        stride *= size
+    return codes
+
+
+def shares(
+    like: Shaped[Tensor, "batch *rest"], generator: torch.Generator | None, copies: int
+) -> Float[Tensor, "batch *rest"]:
+    """Uniform noise to draw values by, equal in each of so many blocks.
+
+    None of it is 0: a share of 0 would fall on a first value of no weight.
+    """
+    return shared_noise(torch.rand, like, generator, copies).clamp_(min=2.0**-25)
+
+
+def draw_values(
+    logits: Float[Tensor, "*batch value"],
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+    copies: int = 1,
+) -> Int[Tensor, "*batch"]:
+    """One value a row; temperature 0 takes the largest.
+
+    `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
+    """
+    if temperature <= 0 or logits.shape[-1] == 1:
+        return logits.argmax(-1)
+    return values_at(shares(logits[..., 0], generator, copies), logits.clone(), temperature)
+
+
+@torch.no_grad()
+def values_at(
+    uniform: Float[Tensor, "*batch"],
+    logits: Float[Tensor, "*batch value"],
+    temperature: float = 1.0,
+) -> Int[Tensor, "*batch"]:
+    """The value at a share of the total probability, see `shares`; at temperature 0 the likeliest.
+
+    Overwrites the logits of many values: those of 256 a code are 4 MB a group of codes, and a
+    step draws from them in 12 ms this way and in 21 with memory fetched anew.
+    """
+    if temperature <= 0:
+        return logits.argmax(-1)
+    side = round(logits.shape[-1] ** 0.5)
+    few = logits.shape[-1] <= FEW_VALUES or side * side != logits.shape[-1]
+    # Not softmax: over a handful of values torch's takes 2.0 ms where this takes 0.2.
+    largest = logits.amax(-1, keepdim=True)
+    weights = logits - largest if few else logits.sub_(largest)
+    if temperature != 1.0:
+        weights.div_(temperature)
+    weights.exp_()
+    share = uniform[..., None]
+    if few:
+        cumulative = weights.cumsum(-1)
+        return _place(share * cumulative[..., -1:], cumulative)
+    # First which row of a square of them, then which of that row. Adding up all of them one after
+    # the other would take most of a dream's step.
+    square = weights.unflatten(-1, (side, side))
+    sums = square @ square.new_ones(side)  # half the time of sum(-1) over so few
+    cumulative = sums.cumsum(-1)
+    target = share * cumulative[..., -1:]
+    row = _place(target, cumulative)
+    left = target - (cumulative - sums).gather(-1, row[..., None])
+    first = torch.arange(0, row.numel() * side, side, device=row.device)
+    # index_select: 0.02 ms where gather takes 0.11.
+    chosen = square.reshape(-1, side).index_select(0, first + row.flatten()).view_as(sums)
+    within = chosen.cumsum(-1)
+    # Rounding may leave a little less than nothing, or more than the row holds.
+    left = torch.minimum(left.clamp(min=torch.finfo(left.dtype).tiny), within[..., -1:])
+    return row * side + _place(left, within)
+
+
+def _place(
+    target: Float[Tensor, "*batch 1"], cumulative: Float[Tensor, "*batch value"]
+) -> Int[Tensor, "*batch"]:
+    """The first value whose cumulative weight reaches the target, or else the last one."""
+    return (target > cumulative[..., :-1]).sum(-1)
+
+
+def log_sum_exp(logits: Float[Tensor, "*batch value"]) -> Float[Tensor, "*batch"]:
+    """As torch.logsumexp, which over a handful of values is 4x slower."""
+    largest = logits.detach().amax(-1, keepdim=True)
+    return (logits - largest).exp().sum(-1).log() + largest[..., 0]

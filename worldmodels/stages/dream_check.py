@@ -1,0 +1,199 @@
+"""Dream check: what agents earn in the dream beside what they earn in the game."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.collecting import play_episodes
+from agents.controller import apply_action_map, control
+from agents.seeds import seeds
+from agents.workers import Workers
+from worldmodels.agent import Agent, AgentFactory, load_agent
+from worldmodels.data.batches import SequenceBatch
+from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
+from worldmodels.encoding import encode_rollouts
+from worldmodels.errors import UserError
+from worldmodels.pictures import save_scatter
+from worldmodels.report import Report
+from worldmodels.run import Run, file_digest
+from worldmodels.training import step_generator
+from worldmodels.world_model import encode_newest
+
+HORIZONS = (10, 20, 50, 100, 200)  # env steps
+NOISE = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 5.0)  # of the run's C, in its weights' rms
+
+
+@dataclass(frozen=True)
+class DreamCheckConfig:
+    """What is compared.
+
+    Attributes:
+        agents: how many; the run's own, and copies of it with ever more noise on C's weights.
+        episodes: real ones an agent, on validation tracks.
+        starts: moments of those episodes, for each agent, that it dreams on from.
+        samples: dreams from each moment.
+        temperature: of the dreams.
+    """
+
+    agents: int = 6
+    episodes: int = 4
+    starts: int = 64
+    samples: int = 8
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.agents <= len(NOISE):
+            raise UserError(f"expected 2 to {len(NOISE)} agents, got {self.agents}")
+        for name in ("episodes", "starts", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_temperature(self.temperature)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Sums of rewards from the same moments, by decisions since: (moments, decisions)."""
+
+    real: Float[Tensor, "moment decision"]
+    dreamed: Float[Tensor, "moment decision"]
+    unbound: Float[Tensor, "moment decision"]
+
+
+def dream_check(
+    run: Run, config: DreamCheckConfig, *, workers: Workers, report: Report
+) -> dict[str, Any]:
+    """Compare predicted and real return of the same agents from the same moments.
+
+    Every agent plays, and dreams on from moments of its own episodes. Dreams end where they leave
+    what M knows (`KnownRegion`); `unbound` are those that may go anywhere.
+
+    Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
+    moments; `rank_correlation` over the agents' means; the same of `unbound` dreams.
+    """
+    agent = load_agent(run.folder)
+    rng = np.random.default_rng(0)
+    own = agent.parameters[0].numpy()
+    noise = np.sqrt(np.mean(own**2)) * rng.standard_normal(own.shape)
+    candidates = [own + strength * noise for strength in NOISE[: config.agents]]
+    region = KnownRegion.fit(
+        agent.vision, agent.memory, encode_newest(run, agent.vision, report, most=64)
+    )
+    tracks = seeds("validation", config.episodes)
+    each, scores = [], []
+    with report.progress("dream check", total=len(candidates)) as meter:
+        for candidate in candidates:
+            factory = AgentFactory(run.weights("controller"), candidate[None].astype(np.float32))
+            rollouts = list(play_episodes(agent.body.env_id, factory, tracks, workers=workers))
+            scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
+            lengths = [rollout.num_steps for rollout in rollouts]
+            sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
+            each.append(_returns(agent, candidate, sequences, region, config))
+            meter.advance()
+    result = {
+        "scores": scores,
+        "noise": list(NOISE[: config.agents]),
+        "horizons": {
+            str(decisions * agent.action_repeat): _compare(each, decisions)
+            for decisions in _decisions(agent.action_repeat)
+        },
+        "temperature": config.temperature,
+        "digests": {"controller": file_digest(run.weights("controller"))},
+    }
+    run.write_json("evaluation/dream-check.json", result)
+    last = _decisions(agent.action_repeat)[-1]
+    save_scatter(
+        run.folder / "evaluation" / "dream-check.png",
+        {
+            f"agent {number} (scores {score:.0f})": (
+                returns.real[:, last - 1].numpy(),
+                returns.dreamed[:, last - 1].numpy(),
+            )
+            for number, (returns, score) in enumerate(zip(each, scores, strict=True))
+        },
+        x_label=f"real return of {last * agent.action_repeat} steps",
+        y_label="dreamed return",
+    )
+    return result
+
+
+def _decisions(action_repeat: int) -> list[int]:
+    return [max(1, round(horizon / action_repeat)) for horizon in HORIZONS]
+
+
+@torch.no_grad()
+def _returns(
+    agent: Agent,
+    candidate: np.ndarray,
+    sequences: SequenceBatch,
+    region: KnownRegion,
+    config: DreamCheckConfig,
+) -> Returns:
+    """Real and dreamed returns of one agent from moments of its own episodes."""
+    horizon = _decisions(agent.action_repeat)[-1]
+    rows, steps = sequences.mask.nonzero(as_tuple=True)
+    room = (steps + horizon <= sequences.mask.sum(1)[rows]).nonzero()[:, 0]
+    if len(room) == 0:
+        raise UserError(
+            f"episodes end within {horizon * agent.action_repeat} steps: too short to compare"
+        )
+    chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
+    rewards = torch.stack(
+        [sequences.rewards[rows[chosen], steps[chosen] + i] for i in range(horizon)]
+    )
+    starts = real_moments(agent.vision, agent.memory, sequences).rows(
+        chosen.repeat_interleave(config.samples)
+    )
+    parameters = torch.from_numpy(candidate).float()[None]
+    dreamed = []
+    for limits in (region, None):
+        dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
+        state, generator, totals = starts, step_generator(0, 0), []
+        total = torch.zeros_like(starts.alive)
+        for _ in range(horizon):
+            features = dream.features(state)[:, : agent.controller.num_features]
+            outputs = control(agent.controller, parameters, features[None])[0]
+            alive = state.alive
+            state, reward = dream.step(
+                state, apply_action_map(agent.body.action_map, outputs), generator
+            )
+            total = total + alive * reward
+            totals.append(total.view(len(chosen), config.samples).mean(1))
+        dreamed.append(torch.stack(totals, 1))
+    return Returns(rewards.cumsum(0).T, *dreamed)
+
+
+def _compare(each: list[Returns], decisions: int) -> dict[str, Any]:
+    """Figures of one horizon over all agents' moments."""
+    real = [returns.real[:, decisions - 1].double().numpy() for returns in each]
+    kinds = {
+        "dreamed": [returns.dreamed[:, decisions - 1].double().numpy() for returns in each],
+        "unbound": [returns.unbound[:, decisions - 1].double().numpy() for returns in each],
+    }
+    figures: dict[str, Any] = {"moments": sum(len(r) for r in real)}
+    figures["real_mean"] = float(np.concatenate(real).mean())
+    for kind, values in kinds.items():
+        together, truth = np.concatenate(values), np.concatenate(real)
+        figures[kind] = {
+            "mean": float(together.mean()),
+            "bias": float((together - truth).mean()),
+            "correlation": correlation(together, truth),
+            "rank_correlation": correlation(
+                _ranks([v.mean() for v in values]), _ranks([r.mean() for r in real])
+            ),
+        }
+    return figures
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Pearson's; None where one of them does not vary."""
+    if a.std() < 1e-12 or b.std() < 1e-12:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: list[Any]) -> np.ndarray:
+    return np.argsort(np.argsort(values)).astype(np.float64)

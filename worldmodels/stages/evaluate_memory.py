@@ -1,0 +1,242 @@
+"""Evaluate M: nats beside two baselines, and dreams beside what happened."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from worldmodels.data.batches import Decisions, SequenceBatch
+from worldmodels.dream import check_temperature
+from worldmodels.encoding import encode_episodes
+from worldmodels.errors import UserError
+from worldmodels.memory import Memory
+from worldmodels.memory_scores import held_out_metrics, score_memory
+from worldmodels.open_loop import OpenLoop, open_loop
+from worldmodels.pictures import save_curves
+from worldmodels.report import Report
+from worldmodels.run import Run, file_digest
+from worldmodels.stages.memory import MemoryStageConfig, SequenceBatches, new_memory
+from worldmodels.stages.memory_pictures import liveliest, save_dreams
+from worldmodels.training import fit
+from worldmodels.vision import Vision
+from worldmodels.world_model import load_world_model
+
+MAX_EPISODES = 64
+SHOWN_STEPS = (0, 4, 12, 24, 36, 48, 72, 100)  # env steps since the pictured dreams began
+PICTURED_DREAMS = 3
+
+
+@dataclass(frozen=True)
+class EvaluateMemoryConfig:
+    """How M is judged.
+
+    Attributes:
+        steps: env steps the dreams go on for.
+        starts: real held-out moments they begin at.
+        samples: dreams from each moment, whose mean frame is compared.
+        temperature: of the dreams.
+    """
+
+    steps: int = 100
+    starts: int = 64
+    samples: int = 16
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "starts", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_temperature(self.temperature)
+
+
+def evaluate_memory(
+    run: Run,
+    training: MemoryStageConfig,
+    config: EvaluateMemoryConfig,
+    *,
+    report: Report,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Figures of the run's M on its held-out episodes; writes their JSON and two pictures.
+
+    The second baseline is trained here as `training` says for a first round: see
+    `train_memoryless`.
+
+    Raises: UserError where V, M or episodes are missing, or episodes shorter than the dreams.
+    """
+    vision, memory = load_world_model(run, device)
+    run.store.require(run.folder)
+    repeat = run.action_repeat
+    train, _ = _encoded(run, vision, False, report)
+    held_out, frames = _encoded(run, vision, True, report)
+    _check_length(held_out, config, repeat)
+    train, held_out = train.to(device), held_out.to(device)
+    memoryless = train_memoryless(
+        training, vision, train, held_out, seed=run.settings.seed, report=report
+    )
+    result, curves = memory_figures(
+        vision, memory, memoryless, train, held_out, frames, config, repeat
+    )
+    result["digests"] = {name: file_digest(run.weights(name)) for name in ("vision", "memory")}
+    run.write_json("evaluation/memory.json", result)
+    folder = run.folder / "evaluation"
+    draw_open_loop(folder / "memory.png", {"": curves}, repeat)
+    row = liveliest(held_out)
+    draw_dreams(folder / "dreams.png", vision, memory, held_out, frames, row, repeat)
+    report.line(
+        f"memory: held-out {result['nll']:.2f} nats a decision (without recurrence "
+        f"{result['memoryless_nll']:.2f}, stay {result['stay_nll']:.2f}); dreams beat a frozen "
+        f"frame for {result['open_loop']['steps_below_frozen']} of {config.steps} steps"
+    )
+    return result
+
+
+def train_memoryless(
+    config: MemoryStageConfig,
+    vision: Vision,
+    train: SequenceBatch,
+    held_out: SequenceBatch,
+    *,
+    seed: int,
+    report: Report,
+) -> Memory:
+    """The same net, of the same size, trained on the same decisions but each on its own.
+
+    It sees the present frame and the action and nothing of what came before: what M knows beyond
+    it, M remembers.
+    """
+    torch.manual_seed(seed + 1)
+    memory = new_memory(config, vision, train.actions.shape[-1])
+    memory.calibrate(train.to("cpu"))
+    memory.to(train.mask.device)
+    length = min(config.sequence_length, train.mask.shape[1])
+    batches = SequenceBatches(train.singles(), config.fit.batch_size * length, 1)
+    alone = held_out.singles()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        report.progress("without recurrence", total=config.fit.num_steps) as meter,
+    ):
+        fit(
+            memory,
+            batches,
+            lambda: held_out_metrics(memory, alone),
+            config.fit,
+            seed=seed,
+            folder=Path(folder),
+            on_step=lambda step, metrics: meter.to(step),
+        )
+    return memory.eval()
+
+
+def memory_figures(
+    vision: Vision,
+    memory: Memory,
+    memoryless: Memory,
+    train: SequenceBatch,
+    held_out: SequenceBatch,
+    frames: Sequence[UInt8[np.ndarray, "_ 64 64 3"]],
+    config: EvaluateMemoryConfig,
+    action_repeat: int,
+) -> tuple[dict[str, Any], OpenLoop]:
+    """What M is worth on held-out episodes beside both baselines, and its open-loop curves.
+
+    Args:
+        memoryless: of `train_memoryless`.
+        frames: of each held-out episode, one a decision and the last one.
+    """
+    alone = held_out_metrics(memoryless, held_out.singles())
+    curves = open_loop(
+        vision,
+        memory,
+        held_out,
+        frames,
+        num_decisions=max(1, config.steps // action_repeat),
+        num_starts=config.starts,
+        num_samples=config.samples,
+        temperature=config.temperature,
+    )
+    return {
+        **score_memory(vision, memory, train, held_out),
+        "memoryless_nll": alone["nll"],
+        "memoryless_reward_nll": alone["reward_nll"],
+        "open_loop": {
+            "action_repeat": action_repeat,
+            **asdict(config),
+            "steps_below_frozen": action_repeat * curves.decisions_below_frozen,
+            **asdict(curves),
+        },
+    }, curves
+
+
+def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) -> None:
+    """Errors against env steps, of one M or of several by name."""
+    lines = {}
+    for name, curve in curves.items():
+        for kind, errors in (
+            ("dream", curve.dreamed),
+            ("frozen frame", curve.frozen),
+            ("V's own error", curve.seen),
+        ):
+            label = f"{name}: {kind}" if name else kind
+            lines[label] = [(action_repeat * n, e) for n, e in enumerate(errors, start=1)]
+    save_curves(
+        path,
+        lines,
+        x_label="env steps since the dream began",
+        y_label="squared error a frame, under the real actions",
+    )
+
+
+def draw_dreams(
+    path: Path,
+    vision: Vision,
+    memory: Memory,
+    episodes: SequenceBatch,
+    frames: Sequence[UInt8[np.ndarray, "_ 64 64 3"]],
+    row: int,
+    action_repeat: int,
+) -> None:
+    """A few dreams from the middle of one episode, beside what happened."""
+    episode = episodes[slice(row, row + 1)]
+    decisions = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
+    save_dreams(
+        path,
+        vision,
+        memory,
+        episode,
+        frames[row],
+        start=max(0, int(episode.mask.sum()) - decisions[-1]) // 2,
+        decisions=decisions,
+        num_dreams=PICTURED_DREAMS,
+    )
+
+
+def _encoded(
+    run: Run, vision: Vision, held_out: bool, report: Report
+) -> tuple[SequenceBatch, list[np.ndarray]]:
+    """Episodes of one split as V sees them, and their frames; of held-out ones only so many."""
+    episodes = run.store.split(held_out)
+    if held_out:
+        episodes = episodes[:MAX_EPISODES]
+    with report.progress("encode", total=len(episodes)) as meter:
+        encoded = encode_episodes(vision, episodes, run.action_repeat, meter.advance)
+    if not held_out:
+        return encoded, []
+    loaded = (episode.load() for episode in episodes)
+    return encoded, [Decisions.from_rollout(r, run.action_repeat).frames for r in loaded]
+
+
+def _check_length(
+    episodes: SequenceBatch, config: EvaluateMemoryConfig, action_repeat: int
+) -> None:
+    longest = action_repeat * int(episodes.mask.sum(1).max())
+    if longest <= config.steps:
+        raise UserError(
+            f"the longest held-out episode has about {longest} steps, expected more than "
+            f"{config.steps}: ask for fewer with --steps"
+        )

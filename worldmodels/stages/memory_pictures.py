@@ -1,0 +1,63 @@
+"""Pictures of what M dreams, beside what happened."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from worldmodels.data.batches import SequenceBatch
+from worldmodels.dream import DreamModel
+from worldmodels.memory import Memory
+from worldmodels.open_loop import actions_after, dream_on, moments_at
+from worldmodels.pictures import save_grid
+from worldmodels.vision import Vision
+
+
+@torch.no_grad()
+def save_dreams(
+    path: Path,
+    vision: Vision,
+    memory: Memory,
+    episode: SequenceBatch,
+    frames: UInt8[np.ndarray, "decisions 64 64 3"],
+    *,
+    start: int,
+    decisions: tuple[int, ...],
+    num_dreams: int = 1,
+) -> None:
+    """Draw real frames, V's view of them and M's dreams under the same actions.
+
+    Dreams are samples of the futures M holds possible: its likeliest codes mostly stand still.
+
+    Args:
+        episode: a batch of one.
+        frames: of its decisions, the last one included.
+        start: the decision the dreams begin at, M having seen the episode up to there.
+        decisions: since then, rising, of the frames to show; those past the end are left out.
+    """
+    length = int(episode.mask.sum())
+    shown = [step for step in decisions if start + step <= length]
+    at = torch.zeros(num_dreams, dtype=torch.int64), torch.full((num_dreams,), start)
+    moments = moments_at(vision, memory, episode, *at)
+    actions = actions_after(episode, *at, max(1, shown[-1]))
+    futures = dream_on(DreamModel(vision, memory), moments, actions, seed=start)
+    latents = torch.cat([moments.latent[None], futures])[shown]
+    names = ["M dreams"] if num_dreams == 1 else [f"dream {n}" for n in range(1, num_dreams + 1)]
+    places = [start + step for step in shown]
+    seen = vision.decode(vision.mode(episode.posteriors[0, places]))
+    rows = {
+        "real": frames[places],
+        "V sees": seen.cpu().numpy(),
+        **{
+            name: vision.decode(latents[:, number]).cpu().numpy()
+            for number, name in enumerate(names)
+        },
+    }
+    save_grid(path, rows, [f"decision {step}" for step in shown])
+
+
+def liveliest(episodes: SequenceBatch) -> int:
+    """Which episode earns most, and among equals moves most: a standing car tests no dream."""
+    moves = (episodes.actions[:, 1:] - episodes.actions[:, :-1]).abs().sum((1, 2))
+    return int((episodes.rewards.sum(1) + 1e-3 * moves).argmax())
