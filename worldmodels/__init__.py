@@ -19,7 +19,8 @@ Z latents, N codes, K values a code or components of a mixture, H hidden units, 
 encoded action, F features, H x W x 3 frames.
 
 Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream.py`, `agent.py`,
-`stages/controller.py`; then `vision/vqvae.py` and `memory/codernn.py` for the discrete kind.
+`stages/controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and `memory/code_head.py` for
+the discrete kind, and `dreams.py` for dreams as Gymnasium environments.
 """
 
 from __future__ import annotations
@@ -38,16 +39,25 @@ _gym.register(
 
 if TYPE_CHECKING:
     from worldmodels.agent import Agent, load_agent
-    from worldmodels.dream import DreamModel
+    from worldmodels.dream import DreamModel, DreamState
     from worldmodels.dream_envs import make_dream
     from worldmodels.errors import UserError
     from worldmodels.world_model import load_world_model
 
-__all__ = ["Agent", "DreamModel", "UserError", "load_agent", "load_world_model", "make_dream"]
+__all__ = [
+    "Agent",
+    "DreamModel",
+    "DreamState",
+    "UserError",
+    "load_agent",
+    "load_world_model",
+    "make_dream",
+]
 
 _HOMES = {
     "Agent": "worldmodels.agent",
     "DreamModel": "worldmodels.dream",
+    "DreamState": "worldmodels.dream",
     "UserError": "worldmodels.errors",
     "load_agent": "worldmodels.agent",
     "load_world_model": "worldmodels.world_model",

@@ -129,7 +129,9 @@ class DreamModel:
     Example:
         vision, memory = worldmodels.load_world_model("runs/demo")
         dream = worldmodels.DreamModel(vision, memory, temperature=1.15)
-        state, reward = dream.step(state, action, generator)
+        latent = vision.mode(vision.encode(frames))  # uint8 (B, 64, 64, 3)
+        state = worldmodels.DreamState(latent, memory.initial(len(frames)), torch.ones(len(frames)))
+        state, reward = dream.step(state, actions)  # actions (B, A), encoded
 
     Args:
         temperature: uncertainty of the dream; above 1 it is harder to exploit
@@ -144,6 +146,7 @@ class DreamModel:
         temperature: float = 1.0,
         region: KnownRegion | None = None,
     ) -> None:
+        check_temperature(temperature)
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.temperature = temperature

@@ -1,6 +1,7 @@
 """What M is worth on held-out episodes: nats a decision, rewards and ends."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from worldmodels.memory.baselines import StayCategorical, StayGaussian
 from worldmodels.training import Metrics, mean_metrics, step_generator
 from worldmodels.vision import VQVAE, Vision
 
-SCORE_BATCH = 16
+SCORE_DECISIONS = 4_000
 
 
 @torch.no_grad()
@@ -23,8 +24,7 @@ def held_out_metrics(memory: Memory, episodes: SequenceBatch) -> Metrics:
     memory.eval()
     generator = step_generator(0, 0, episodes.mask.device)
     parts, weights = [], []
-    for start in range(0, len(episodes), SCORE_BATCH):
-        part = episodes[slice(start, start + SCORE_BATCH)]
+    for part in _parts(episodes):
         loss, metrics = memory.loss(part, generator)
         parts.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
         weights.append(float(part.mask.sum()))
@@ -48,6 +48,7 @@ def score_memory(
     no held-out episode ended.
     """
     metrics = held_out_metrics(memory, held_out)
+    nll = mean_nll(vision, memory, held_out)
     now, then = _pairs(vision, train)
     held_now, held_then = _pairs(vision, held_out)
     baseline: StayGaussian | StayCategorical
@@ -55,17 +56,38 @@ def score_memory(
         baseline = StayCategorical.fit(now, then, vision.config.num_values)
     else:
         baseline = StayGaussian.fit(now, then)
-    rewards, expected, end_logits = _outcomes(vision, memory, held_out)
+    rewards, expected, end_chances = _outcomes(vision, memory, held_out)
     variance = float(rewards.var(correction=0))
     return {
-        "nll": metrics["nll"],
-        "bits_per_frame": metrics["nll"] / math.log(2.0),
+        "nll": nll,
+        "bits_per_frame": nll / math.log(2.0),
         "stay_nll": baseline.nll(held_now, held_then),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
-        "end_auc": area_under_roc(end_logits, held_out.ended[held_out.mask].cpu()),
+        "end_auc": area_under_roc(end_chances, held_out.ended[held_out.mask].cpu()),
         "held_out_decisions": int(held_out.mask.sum()),
     }
+
+
+@torch.no_grad()
+def mean_nll(vision: Vision, memory: Memory, episodes: SequenceBatch) -> float:
+    """Nats a decision of M's whole prediction; of members that vote that is their mixture's."""
+    memory.eval()
+    generator = step_generator(0, 0)
+    total = 0.0
+    for part in _parts(episodes):
+        latents = vision.sample(part.posteriors.cpu(), generator).to(part.mask.device)
+        hidden, _ = memory.sequence(memory.initial(len(part)), latents[:, :-1], part.actions)
+        prediction = memory.predict(hidden[part.mask], latents[:, :-1][part.mask])
+        total -= float(prediction.log_prob(latents[:, 1:][part.mask]).sum())
+    return total / float(episodes.mask.sum())
+
+
+def _parts(episodes: SequenceBatch) -> Iterator[SequenceBatch]:
+    """The episodes in batches of about so many decisions."""
+    size = max(1, SCORE_DECISIONS // episodes.mask.shape[1])
+    for start in range(0, len(episodes), size):
+        yield episodes[slice(start, start + size)]
 
 
 def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float | None:
@@ -84,8 +106,7 @@ def _outcomes(
     """Rewards, those M expects, and its probability of an end, of each real decision."""
     memory.eval()
     rewards, expected, ends = [], [], []
-    for start in range(0, len(episodes), SCORE_BATCH):
-        part = episodes[slice(start, start + SCORE_BATCH)]
+    for part in _parts(episodes):
         latents = vision.mode(part.posteriors)[:, :-1]
         hidden, _ = memory.sequence(memory.initial(len(part)), latents, part.actions)
         outcome = memory.predict(hidden[part.mask], latents[part.mask]).outcome

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.device import choose_device
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory, restore_memory
@@ -17,10 +18,14 @@ MAX_EPISODES_FOR_STARTS = 256
 def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
     """V and M of a run.
 
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+
     Raises: UserError where one is missing or unreadable, or M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
     _ = run.settings  # where there is no run at all, that is what to say
+    device = choose_device(device)
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
     vision_file = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
     memory_file = load_checkpoint(memory_path, remedy=f'run "wm train-memory --run {run}" first')

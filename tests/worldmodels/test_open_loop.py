@@ -147,13 +147,13 @@ def test_singles_are_the_real_decisions_without_their_past(kind):
 def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
     vision, memory = models(kind)
     _, sequences = episodes(vision)
-    monkeypatch.setattr("worldmodels.memory_scores.SCORE_BATCH", 2)
+    monkeypatch.setattr("worldmodels.memory_scores.SCORE_DECISIONS", 18)
     torch.nn.init.normal_(memory.outcome.linear.weight)
     in_parts = held_out_metrics(memory, sequences)
     assert in_parts["loss"] == pytest.approx(
         in_parts["nll"] + in_parts["reward_nll"] + in_parts["end_nll"], rel=1e-5
     )
-    monkeypatch.setattr("worldmodels.memory_scores.SCORE_BATCH", 16)
+    monkeypatch.setattr("worldmodels.memory_scores.SCORE_DECISIONS", 4_000)
     whole = held_out_metrics(memory, sequences)
     tolerance = 1e-4 if kind == "fsq" else 0.3  # latents of a VAE are drawn anew
     assert in_parts["nll"] == pytest.approx(whole["nll"], rel=tolerance)
@@ -166,6 +166,8 @@ def test_scores_are_of_the_held_out_decisions(kind):
     _, sequences = episodes(vision)
     scores = score_memory(vision, memory, sequences, sequences)
     assert scores["held_out_decisions"] == 20 and scores["end_auc"] is None
+    tolerance = 1e-4 if kind == "fsq" else 0.3
+    assert scores["nll"] == pytest.approx(held_out_metrics(memory, sequences)["nll"], rel=tolerance)
     assert scores["bits_per_frame"] == pytest.approx(scores["nll"] / np.log(2))
     assert scores["reward_r2"] <= 0.05  # rewards are noise, and it has learned nothing
 

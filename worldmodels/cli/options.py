@@ -30,6 +30,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no line
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
 
+MOST_SHOWN = 8  # of a list's values; longer ones are for the JSON
+
 DEFAULT_RUN = Path("runs/default")
 
 
@@ -54,7 +56,7 @@ def print_facts(facts: dict[str, Any], indent: str = "") -> None:
     """Names and values, a line each; histories are for the JSON."""
     width = max((len(name) for name in facts), default=0) + 2
     for name, value in facts.items():
-        if name == "history":
+        if name == "history" or (isinstance(value, list) and len(value) > MOST_SHOWN):
             continue
         if isinstance(value, dict):
             typer.echo(f"{indent}{name}")

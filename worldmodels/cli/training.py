@@ -135,7 +135,7 @@ def train_vision(
 def train_memory(
     run: RunOption = DEFAULT_RUN,
     steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
-    members: Annotated[int | None, typer.Option(help="M's that vote.")] = None,
+    members: Annotated[int | None, typer.Option(help="How many M's vote.")] = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,

@@ -137,9 +137,9 @@ class CodePrediction:
         now, then = (to_digits(c, sizes) for c in (self.now[..., head.order], codes))
         kept = torch.ones_like(codes, dtype=torch.bool)
         total: Tensor = self.log_pi.new_zeros(())
-        every = slice(0, head.num_codes)
         for digit, logits in enumerate(head.table.logits(queries + heard[..., None, :, :])):
-            bonus = self._bonus(digit, every, kept)[..., None, :]
+            left, stayed = head.keep[:, digit].unbind(-1)
+            bonus = torch.where(kept, stayed, left)[..., None, :]
             now_digit = now[..., None, :, digit]
             logits = _favour(logits, now_digit.expand(logits.shape[:-1]), bonus)
             target = then[..., None, :, digit, None].expand(*logits.shape[:-1], 1)
@@ -149,15 +149,16 @@ class CodePrediction:
         return (self.log_pi + total).logsumexp(-1)
 
     def mean(self) -> Float[Tensor, "*batch number"]:
-        """The expected numbers of the next codes (see `CodeTable.embed`), side by side.
+        """What the next codes are on average, side by side, in the order they are drawn in.
 
-        In the order codes are drawn in. Approximate: a code hears the expected numbers of the
-        codes before it.
+        Probabilities of each digit's values for lattices, vectors and their squares for codebooks.
+        Approximate: a code hears the expected numbers of the codes before it.
         """
         head = self.head
         now = to_digits(self.now[..., head.order], head.table.digit_sizes)[..., None, :, :]
         queries = head.queries(self.base[..., None, :] + head.components)
         embedded = queries.new_zeros(*queries.shape[:-2], 0)
+        means: list[Tensor] = []
         start = 0
         for size in head.group_sizes:
             codes = slice(start, start + size)
@@ -174,8 +175,9 @@ class CodePrediction:
                 chances.append(chance)
                 kept = kept * if_kept.gather(-1, now_digit[..., None])[..., 0]
             embedded = torch.cat([embedded, head.table.expected(tuple(chances)).flatten(-2)], -1)
+            means.append(head.table.expected_vectors(tuple(chances)).flatten(-2))
             start += size
-        return (self.log_pi.exp()[..., None] * embedded).sum(-2)
+        return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
     @torch.no_grad()
     def sample(
@@ -236,11 +238,6 @@ class CodePrediction:
                 stays = digits[-1] == now_digit
                 kept = stays if kept is None else kept & stays
         return from_digits(torch.stack(digits, -1), self.head.table.digit_sizes)
-
-    def _bonus(self, digit: int, codes: slice, kept: Tensor) -> Tensor:
-        """Log-odds added to the value a digit has now, by whether the digits before it kept it."""
-        keep = self.head.keep[codes, digit]
-        return torch.where(kept, keep[:, 1], keep[:, 0])
 
 
 def _favour(

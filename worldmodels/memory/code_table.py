@@ -73,6 +73,13 @@ class CodeTable(nn.Module):
         together = torch.cat(probabilities, -1)
         return together if self.lattice else together @ self._rows()
 
+    def expected_vectors(
+        self, probabilities: tuple[Float[Tensor, "*batch _"], ...]
+    ) -> Float[Tensor, "*batch feature"]:
+        """As `expected`, without what this table alone has learned of a codebook's values."""
+        together = torch.cat(probabilities, -1)
+        return together if self.lattice else together @ self.vectors
+
     def logits(
         self, queries: Float[Tensor, "*batch code number"], chosen: slice = slice(None)
     ) -> tuple[Float[Tensor, "*batch code _"], ...]:

@@ -58,7 +58,6 @@ class CodeRNN(nn.Module):
     """
 
     kind = "codernn"
-    discrete = True
     code_vectors: Tensor
 
     def __init__(

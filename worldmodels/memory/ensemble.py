@@ -63,8 +63,8 @@ class EnsemblePrediction:
     def disagreement(self) -> Float[Tensor, "*batch"]:
         """How far the members' expected next latents lie apart.
 
-        The members' variance summed over latents or code vectors, as a root: in the units of
-        latents, 0 where all agree.
+        The root of the members' variance, summed over the latents or over what codes are on
+        average (see `CodePrediction.mean`); 0 where all agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
@@ -81,7 +81,6 @@ class MemoryEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.config = members[0].config
         self.kind = members[0].kind
-        self.discrete = members[0].discrete
 
     def calibrate(self, sequences: SequenceBatch) -> None:
         """Calibrate every member; see there."""
@@ -129,7 +128,7 @@ class MemoryEnsemble(nn.Module):
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the members' losses, so that each learns as it would alone; mean metrics."""
+        """The sum of the members' losses, none of which depends on another; mean metrics."""
         losses, metrics = zip(
             *(member.loss(batch, generator) for member in self._each), strict=True
         )

@@ -95,7 +95,6 @@ class MDNRNN(nn.Module):
     """Latent, action, state -> next state and a mixture over the next latent."""
 
     kind = "mdnrnn"
-    discrete = False
 
     def __init__(self, config: MDNRNNConfig) -> None:
         super().__init__()

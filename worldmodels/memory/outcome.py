@@ -76,7 +76,9 @@ class OutcomeHead(nn.Module):
     def calibrate(self, rewards: Float[Tensor, "decisions"]) -> None:
         """Take the units from the training rewards, and begin at how often each value came."""
         self.reward_mean.copy_(rewards.mean())
-        self.reward_scale.copy_(rewards.std(correction=0).clamp(min=1e-3))
+        spread = rewards.std(correction=0)
+        # Rewards all alike say nothing of those to come: their unit is then the env's.
+        self.reward_scale.copy_(torch.where(spread < 1e-3, torch.ones_like(spread), spread))
         nearest = torch.bucketize(rewards, (self._values[1:] + self._values[:-1]) / 2)
         counts = torch.bincount(nearest, minlength=NUM_VALUES) + 0.1
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """Dream check: what agents earn in the dream beside what they earn in the game."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,15 +136,17 @@ def _returns(
     """Real and dreamed returns of one agent from moments of its own episodes."""
     horizon = _decisions(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
-    room = (steps + horizon <= sequences.mask.sum(1)[rows]).nonzero()[:, 0]
+    # What comes after an end pays nothing; what comes after time ran out is not known.
+    known = sequences.ended.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
+    room = known.nonzero()[:, 0]
     if len(room) == 0:
         raise UserError(
-            f"episodes end within {horizon * agent.action_repeat} steps: too short to compare"
+            f"all of an agent's episodes are cut off within {horizon * agent.action_repeat} steps: "
+            "ask for more with --episodes"
         )
     chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
-    rewards = torch.stack(
-        [sequences.rewards[rows[chosen], steps[chosen] + i] for i in range(horizon)]
-    )
+    paid = torch.nn.functional.pad(sequences.rewards, (0, horizon))
+    rewards = torch.stack([paid[rows[chosen], steps[chosen] + i] for i in range(horizon)])
     starts = real_moments(agent.vision, agent.memory, sequences).rows(
         chosen.repeat_interleave(config.samples)
     )
@@ -182,7 +185,7 @@ def _compare(each: list[Returns], decisions: int) -> dict[str, Any]:
             "bias": float((together - truth).mean()),
             "correlation": correlation(together, truth),
             "rank_correlation": correlation(
-                _ranks([v.mean() for v in values]), _ranks([r.mean() for r in real])
+                ranks([v.mean() for v in values]), ranks([r.mean() for r in real])
             ),
         }
     return figures
@@ -195,5 +198,8 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _ranks(values: list[Any]) -> np.ndarray:
-    return np.argsort(np.argsort(values)).astype(np.float64)
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """The rank of each value, from 0; those alike share the mean of their ranks."""
+    row = np.asarray(values, np.float64)
+    below, alike = row[:, None] > row, row[:, None] == row
+    return below.sum(1) + (alike.sum(1) - 1) / 2

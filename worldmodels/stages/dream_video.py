@@ -58,7 +58,7 @@ class DreamVideoConfig:
         if self.decisions < 1:
             raise UserError(f"expected 1 decision or more, got {self.decisions}")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
-            raise UserError(f"expected an episode of 0 or more, got {self.episode}")
+            raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         check_temperature(self.temperature)
 
 
@@ -83,9 +83,9 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
     with report.progress(f"dream {out.name}", total=config.decisions) as meter:
 
         def counted() -> Iterator[np.ndarray]:
-            for frame, score in dream_frames(dream, state, act, config):
+            for frame, reward in dream_frames(dream, state, act, config):
                 totals["frames"] += 1
-                totals["dreamed_return"] = score
+                totals["dreamed_return"] += reward
                 meter.advance()
                 yield frame
 
@@ -97,7 +97,7 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
 def dream_frames(
     dream: DreamModel, state: DreamState, act: Actor, config: DreamVideoConfig
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, and the reward expected until each of them."""
+    """Captioned frames of a dream, and the reward expected of the decision after each of them."""
     generator = step_generator(config.episode, 0)
     score = reward = 0.0
     for decision in range(config.decisions):
@@ -109,10 +109,10 @@ def dream_frames(
             f"dream at temperature {config.temperature:g}   decision {decision}",
             f"reward {reward:+.1f}   score {score:.1f}",
         ]
-        yield caption(side_by_side([frame], ["M dreams"]), lines), score
         with torch.no_grad():
             state, expected = dream.step(state, action, generator)
         reward = float(expected)
+        yield caption(side_by_side([frame], ["M dreams"]), lines), reward
         score += reward
         if float(state.alive) < 0.5:
             break
@@ -170,12 +170,14 @@ def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
     assert path is not None, "asked for by the caller"
     size = dream.memory.config.num_actions
     try:
-        actions = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        actions = np.lib.format.read_array(path.open("rb"), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} is no readable .npy of actions: {error}") from error
-    if actions.ndim != 2 or actions.shape[1] != size or not np.isfinite(actions).all():
+    fits = actions.ndim == 2 and actions.shape[1] == size and len(actions) > 0
+    if not fits or actions.dtype.kind not in "biuf" or not np.isfinite(actions).all():
         raise UserError(
-            f"{path}: expected finite actions of shape (decisions, {size}), got {actions.shape}"
+            f"{path}: expected finite actions of shape (decisions, {size}), got {actions.dtype} "
+            f"of shape {actions.shape}"
         )
 
     def act(state: DreamState, decision: int) -> Tensor | None:

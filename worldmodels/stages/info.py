@@ -21,7 +21,7 @@ HEADLINES = {
         *("bits_per_frame", "codes_used", "perplexity", "epoch_codes_used", "epoch_perplexity"),
         "frames",
     ),
-    "memory": ("nll", "stay_nll", "bits_per_frame", "reward_r2", "end_auc", "decisions"),
+    "memory": ("nll", "stay_nll", "bits_per_frame", "reward_r2", "end_auc", "members", "decisions"),
     "controller": ("dream", "parameters", "generations", "fitness", "sigma"),
     "prior": (
         *("nats_per_code", "position_entropy", "position_cross_entropy"),

@@ -102,6 +102,7 @@ def train_memory(
         on_done=lambda: {
             **score_memory(vision, memory, train, held_out),
             "decisions": decisions,
+            "members": config.members,
         },
         write=lambda: _write(vision, memory, held_out, run, work),
     )

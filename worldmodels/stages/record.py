@@ -31,7 +31,7 @@ class RecordConfig:
         max_steps: env steps at most; None films the whole episode.
         episode: which one of the validation split.
         resync: with `side_by_side`, decisions after which the dream is set to reality again.
-        temperature: of the dream alone.
+        temperature: of the dream, with `dream` or `side_by_side`.
     """
 
     dream: bool = False
@@ -47,7 +47,7 @@ class RecordConfig:
         if self.max_steps is not None and self.max_steps < 1:
             raise UserError(f"expected 1 step or more, got {self.max_steps}")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
-            raise UserError(f"expected an episode of 0 or more, got {self.episode}")
+            raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         check_temperature(self.temperature)
 
 
@@ -89,7 +89,7 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
         seed = seeds("validation", 1, start=config.episode)[0]
         frame, _ = env.reset(seed=seed)
         agent.reset(num_envs=1, seed=seed)
-        follower = _Follower(agent, config.resync)
+        follower = _Follower(agent, config.resync, config.temperature)
         score, reward = 0.0, 0.0
         for step in range(max_steps):
             action = agent.act(frame[None])[0]
@@ -113,10 +113,10 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
 class _Follower:
     """Dreams along with a real episode: same actions, reality only every `resync` decisions."""
 
-    def __init__(self, agent: Agent, resync: int) -> None:
+    def __init__(self, agent: Agent, resync: int, temperature: float) -> None:
         self.agent = agent
         self.resync = resync
-        self.dream = DreamModel(agent.vision, agent.memory)
+        self.dream = DreamModel(agent.vision, agent.memory, temperature)
         self.generator = step_generator(0, 0)
         self.age = 0
         self._state: DreamState
