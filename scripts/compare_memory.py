@@ -139,10 +139,11 @@ def collect_episodes(folder: Path, num_exploring: int, num_noisy: int, num_worke
     with Workers(num_workers) as workers:
         config = replace(DEMO.collect, episodes=num_exploring)
         collect(run, config, workers=workers, report=Report(quiet=True))
-    random = np.random.default_rng(0)
+    random, repeat = np.random.default_rng(0), task_for(DEFAULT_ENV_ID).action_repeat
     for index, seed in enumerate(seeds("training", num_noisy), start=num_exploring):
         noise, top_speed = random.choice((0.1, 0.3, 0.6)), random.uniform(40.0, 90.0)
-        run.store.add(index, drive(seed, noise, top_speed=top_speed))
+        rollout = drive(seed, action_repeat=repeat, noise=noise, top_speed=top_speed)
+        run.store.add(index, rollout)
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,9 @@ def prepare(data: Path, steps: int | None, num_drives: int, name: str) -> None:
     run = Run(folder)
     train_vision(run, VISIONS[name].with_steps(steps), report=Report(quiet=True))
     vision = load_vision(run)
-    rollouts = [drive(seed) for seed in seeds("validation", num_drives)]
-    lengths = [rollout.num_steps for rollout in rollouts]
     repeat = task_for(DEFAULT_ENV_ID).action_repeat
+    rollouts = [drive(seed, action_repeat=repeat) for seed in seeds("validation", num_drives)]
+    lengths = [rollout.num_steps for rollout in rollouts]
     train, validation = (
         encode_episodes(vision, run.store.split(held_out), repeat) for held_out in (False, True)
     )

@@ -12,23 +12,23 @@ from envs.scripted_driver import ScriptedDriver
 from envs.tasks import DEFAULT_ENV_ID, task_for
 
 
-def drive(seed: int, noise: float = 0.0, **settings: Any) -> Rollout:
+def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: Any) -> Rollout:
     """One episode on the track of `seed`.
 
     Args:
+        action_repeat: frames an action is held, in a car whose driver decides no oftener.
         noise: standard deviation of what is added to steering, half of it to gas and a fifth to
-            the brake; correlated in time, and held for a decision as is the action then.
+            the brake; correlated in time.
         settings: the driver's.
     """
     env = make_env(DEFAULT_ENV_ID)
     frame, _ = env.reset(seed=seed)
     driver = ScriptedDriver(env, **settings)
     random, wobble = np.random.default_rng(seed), np.zeros(3)
-    repeat = task_for(DEFAULT_ENV_ID).action_repeat if noise else 1
     frames, actions, rewards = [frame.copy()], [], []
     terminated = truncated = False
     while not (terminated or truncated):
-        if len(actions) % repeat == 0:
+        if len(actions) % action_repeat == 0:
             wobble = 0.8 * wobble + 0.6 * random.standard_normal(3) * (1.0, 0.5, 0.2)
             action = np.clip(driver.act() + noise * wobble, (-1, 0, 0), (1, 1, 1))
         actions.append(action.astype(np.float32))
