@@ -99,6 +99,21 @@ def apply_action_map(
     return torch.clamp(scale * picked + offset, low, high)
 
 
+def choose_actions(
+    config: ControllerConfig,
+    action_map: ActionMap,
+    parameters: Float[Tensor, "candidate parameter"],
+    features: Float[Tensor, "batch feature"],
+) -> Float[Tensor, "batch action"]:
+    """Encoded actions of every candidate for its block of the batch, the blocks equally long.
+
+    Args:
+        features: z and then h; a controller of fewer features sees the first of them.
+    """
+    seen = features[:, : config.num_features].unflatten(0, (len(parameters), -1))
+    return apply_action_map(action_map, control(config, parameters, seen)).flatten(0, 1)
+
+
 @functools.lru_cache(maxsize=32)  # a dream asks at every step, and each copy to a GPU waits
 def _as_tensors(
     action_map: ActionMap, device: torch.device, dtype: torch.dtype

@@ -24,7 +24,7 @@ def made(request, tmp_path_factory):
     wm_json("collect", *run, "--preset", "tiny", *few)
     wm_json("train-vision", *run, "--steps", 150, *KINDS[request.param])
     members = 2 if request.param == "continuous" else 1
-    wm_json("train-memory", *run, "--steps", 80, "--members", members)
+    wm_json("train-memory", *run, "--steps", 160, "--members", members)
     wm_json("train-controller", *run, "--dream", "--generations", 1, "--population", 4)
     return folder
 
@@ -84,6 +84,7 @@ def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made
         result = wm_json("dream", "--run", made, "--out", out, "--decisions", 12, *flags)
         films[name] = iio.imread(out)
         assert result["frames"] == len(films[name])
+        assert np.isfinite(result["dreamed_return"]) and result["dreamed_return"] != 0
     assert len(films["agent"]) == 12 and len(films["left"]) == 7, "a file's actions run out"
     assert np.array_equal(films["agent"], films["named"])
     assert not np.array_equal(films["agent"], films["policy"])
@@ -146,6 +147,28 @@ def test_what_a_dream_promises_is_held_against_the_game(made):
             )
     assert iio.imread(made / "evaluation" / "dream-check.png").std() > 1
     assert wm_json("info", "--run", made)["memory"]["nll"] > 0
+
+
+def test_an_agents_file_dreams_without_a_run(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made / "controller" / "agent.safetensors", tmp_path)
+    result = wm_json("dream", "--agent", "agent.safetensors", "--decisions", 3)
+    assert result["frames"] == len(iio.imread("dream.mp4")) == 3
+
+
+def test_a_temperature_is_refused_where_nothing_dreams(made, tmp_path):
+    arguments = ("--run", made, "--out", tmp_path / "a.mp4", "--temperature", 1.15)
+    refused("record", *arguments, expected="--temperature is a dream's: add --dream or")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_m_of_another_size_starts_a_later_round_anew(run):
+    store = Run(run).store
+    store.add(len(store), store.episodes[0].load(), round=2)
+    done = wm("train-memory", "--run", run, "--steps", 2, "--members", 3)
+    assert done.code == 0, done.error
+    assert "another size or version than the round before" in done.output + done.error
+    assert len(load_world_model(run)[1].members) == 3
 
 
 def test_a_dream_check_needs_agents_to_compare(made):

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.controller import ControllerConfig, apply_action_map, control
+from agents.controller import ControllerConfig, choose_actions
 from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
 from envs.actions import ActionMap
 from envs.views import View
@@ -107,17 +107,18 @@ class Agent(RepeatingPolicy):
             self._state = _where(rows & self._acted, moved, self._state)
             latent = torch.where(mask, latent, self._latent)
         self._latent = latent
-        features = self.vision.features(latent)
-        if self.body.inputs == "zh":
-            features = torch.cat([features, self.memory.features(self._state)], dim=-1)
-        if len(self.parameters) == 1:
-            outputs = control(self.controller, self.parameters, features[None])[0]
-        else:
-            outputs = control(self.controller, self.parameters, features[:, None])[:, 0]
-        actions = apply_action_map(self.body.action_map, outputs)
+        remembered = self.memory.features(self._state)
+        features = torch.cat([self.vision.features(latent), remembered], dim=-1)
+        actions = self.actions_for(features)
         self._action = torch.where(mask, actions, self._action)
         self._acted = self._acted | rows
         return actions.numpy()
+
+    def actions_for(
+        self, features: Float[Tensor, "batch feature"]
+    ) -> Float[Tensor, "batch action"]:
+        """C's encoded actions for features [z, h], of a dream or of the game."""
+        return choose_actions(self.controller, self.body.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
         """Take note of what was executed in place of the last decision."""

@@ -52,6 +52,10 @@ class KnownRegion:
     decisions. Codes cannot leave their range, so that a single M over codes never leaves the
     region.
 
+    What comes after an end pays nothing, so where the game would have gone on to pay, a dream that
+    leaves is too low, and where it would have cost, too high; `wm dream-check` measures how much,
+    beside dreams that may go anywhere.
+
     Attributes:
         low, high: of each latent over real frames; None for codes.
         most_disagreement: see `EnsemblePrediction.disagreement`; None for a single M.

@@ -129,6 +129,12 @@ def test_any_batch_is_as_many_rows(sizes, batch):
     assert torch.equal(together.sample(0.0).reshape(-1, 4), rows.sample(0.0))
 
 
+def mean_numbers(head, frames):
+    """What `mean` is the mean of, in the head's own order of codes."""
+    table, ordered = head.table, frames[:, head.order]
+    return table.embed(ordered).flatten(-2) if table.lattice else table.seen(ordered)
+
+
 @CASES
 def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(num_codes, sizes):
     num_values = values_of(sizes)
@@ -138,7 +144,7 @@ def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(num_cod
         prediction = predict(head, some_codes(1, num_codes, num_values=num_values))
         frames = all_frames(num_codes, num_values)
         chances = torch.cat([prediction.log_prob(frame[None]) for frame in frames]).exp()
-        numbers = head.table.embed(frames[:, head.order]).flatten(-2)
+        numbers = mean_numbers(head, frames)
         torch.testing.assert_close(prediction.mean()[0], chances @ numbers, atol=1e-4, rtol=1e-4)
 
 
@@ -152,8 +158,23 @@ def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes):
         prediction = predict(head, now)
         frames = all_frames(3, values_of(sizes))
         chances = torch.cat([prediction.log_prob(frame[None]) for frame in frames]).exp()
-        numbers = head.table.embed(frames[:, head.order]).flatten(-2)
+        numbers = mean_numbers(head, frames)
         torch.testing.assert_close(prediction.mean()[0], chances @ numbers, atol=1e-3, rtol=1e-3)
+
+
+def test_what_a_table_alone_has_learned_of_a_codebook_is_no_part_of_the_mean():
+    head = random_head(4, (6,))
+    with torch.no_grad():
+        for weight in (head.keep, head.coupling):
+            weight.zero_()
+        head.table.bias.zero_()
+        flat = {name: weight for name, weight in head.named_parameters() if "table" not in name}
+        for weight in flat.values():
+            weight.zero_()
+        now = some_codes(1, 4, num_values=6)
+        before = predict(head, now).mean()
+        head.table.free.add_(1.0)
+        torch.testing.assert_close(predict(head, now).mean(), before)
 
 
 def test_gradients_reach_every_weight():

@@ -95,7 +95,6 @@ def test_samples_are_latents_of_the_members_kind(kind):
     _, prediction = memory.step(memory.initial(4), latents(kind, 4), torch.zeros(4, 3))
     sampled = prediction.sample(1.0, draw(0))
     assert sampled.shape == latents(kind, 4).shape and sampled.dtype == latents(kind, 4).dtype
-    assert memory.discrete == (kind == "codes")
 
 
 def test_the_outcome_is_the_mean_of_what_members_expect():

@@ -47,6 +47,25 @@ def test_latents_are_held_within_and_a_dream_leaves_beyond_the_slack():
     assert torch.equal(held[0], dreamed[0])
 
 
+def test_what_v_itself_is_unsure_of_is_no_leaving():
+    """A latent that V leaves unused has hardly a range, and a noise of 1."""
+    low, high = torch.tensor([-0.01, -1.0, 0.0]), torch.tensor([0.01, 1.0, 1.0])
+    region = KnownRegion(low, high, noise=torch.tensor([1.0, 0.1, 0.2]))
+    dreamed = torch.tensor(
+        [
+            [4.9, 0.0, 0.5],  # within five of V's deviations
+            [5.1, 0.0, 0.5],
+            [0.0, 1.9, 0.5],  # within half the range, though beyond V's noise
+            [0.0, 2.1, 0.5],
+            [0.0, 0.0, -0.9],
+            [0.0, 0.0, -1.1],
+        ]
+    )
+    held, left = region.hold(dreamed, near(6))
+    assert left.tolist() == [False, True, False, True, False, True]
+    assert (held >= low).all() and (held <= high).all()
+
+
 def test_a_dream_that_leaves_has_ended_and_earns_nothing_more():
     low, high = torch.tensor([-2.0, -1.0, -3.0]), torch.tensor([2.0, 3.0, 1.0])
     dream = DreamModel(vae(), mdnrnn(), temperature=2.0, region=KnownRegion(low, high))
@@ -138,6 +157,13 @@ def test_the_range_is_that_of_real_decisions(episodes):
     torch.testing.assert_close(region.low, seen.amin(0))
     torch.testing.assert_close(region.high, seen.amax(0))
     assert region.most_disagreement is None and not region.low.requires_grad
+    spread = torch.cat(
+        [
+            vision.encode(torch.from_numpy(episode.load().frames[:-1][::2]))[:, 3:]
+            for episode in episodes
+        ]
+    )
+    torch.testing.assert_close(region.noise, spread.exp().mean(0).sqrt().detach())
     sequences.posteriors[1, 3:] = 1e6  # padding
     again = KnownRegion.fit(vision, memory, sequences)
     assert torch.equal(again.high, region.high)

@@ -43,7 +43,6 @@ def evaluate_memory(
         )
         result = stage(
             session.run,
-            session.preset.memory,
             config,
             report=session.report,
             device=choose_device(device),
@@ -58,7 +57,7 @@ def dream(
     decisions: Annotated[int, typer.Option(help="To film, at most.")] = 250,
     temperature: TemperatureOption = 1.0,
     agent: Annotated[
-        Path | None, typer.Option(help="An agent's file or run; default: the run's own.")
+        Path | None, typer.Option(help="An agent's file or run, in place of --run's.")
     ] = None,
     policy: Annotated[
         str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
@@ -71,19 +70,20 @@ def dream(
     as_json: JsonOption = False,
 ) -> None:
     """Film a dream, under the actions of an agent, a policy or a file."""
+    from worldmodels.report import Report
+    from worldmodels.run import Run
     from worldmodels.stages.dream_video import DreamVideoConfig, film_dream
 
-    with open_run_session(run, quiet) as session:
-        config = DreamVideoConfig(
-            decisions=decisions,
-            temperature=temperature,
-            agent=agent,
-            policy=policy,
-            actions=actions,
-            episode=episode,
-        )
-        result = film_dream(session.run, out, config, report=session.report)
-        print_result(result, as_json, lambda: print_facts(result))
+    config = DreamVideoConfig(
+        decisions=decisions,
+        temperature=temperature,
+        agent=agent,
+        policy=policy,
+        actions=actions,
+        episode=episode,
+    )
+    result = film_dream(Run(run), out, config, report=Report(quiet))
+    print_result(result, as_json, lambda: print_facts(result))
 
 
 @app.command()

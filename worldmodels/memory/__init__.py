@@ -1,5 +1,6 @@
 """M: what comes next, given what was and what is done."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,10 @@ def make_memory(
 
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
-    """What `restore_memory` needs beside the weights, as JSON."""
+    """What `restore_memory` needs beside the weights, as JSON gives it back."""
     members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
-    return {"kind": memory.kind, "members": members, "config": asdict(memory.config)}
+    facts = {"kind": memory.kind, "members": members, "config": asdict(memory.config)}
+    return json.loads(json.dumps(facts))
 
 
 def restore_memory(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from agents.controller import ControllerConfig
 from agents.evolution import CMAES, GenerationStats, evolve
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.agent import Agent, Body, load_agent, save_agent
+from worldmodels.agent import Agent, Body, save_agent
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_curves
@@ -85,9 +86,9 @@ def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> 
     """Where the search starts: zeros, or the C of the round before."""
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
-        earlier = load_agent(run.weights("controller"))
-        if earlier.controller == controller:
-            return earlier.parameters[0].double().numpy()
+        earlier = load_checkpoint(run.weights("controller"), remedy="delete it to start from zeros")
+        if earlier.metadata["controller"] == asdict(controller):
+            return earlier.tensors["controller.parameters"][0].double().numpy()
     return np.zeros(controller.num_parameters)
 
 

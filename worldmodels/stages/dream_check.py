@@ -1,5 +1,6 @@
 """Dream check: what agents earn in the dream beside what they earn in the game."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.collecting import play_episodes
-from agents.controller import apply_action_map, control
+from agents.controller import choose_actions
 from agents.seeds import seeds
 from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, load_agent
@@ -151,18 +152,15 @@ def _returns(
         chosen.repeat_interleave(config.samples)
     )
     parameters = torch.from_numpy(candidate).float()[None]
+    act = functools.partial(choose_actions, agent.controller, agent.body.action_map, parameters)
     dreamed = []
     for limits in (region, None):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
         state, generator, totals = starts, step_generator(0, 0), []
         total = torch.zeros_like(starts.alive)
         for _ in range(horizon):
-            features = dream.features(state)[:, : agent.controller.num_features]
-            outputs = control(agent.controller, parameters, features[None])[0]
             alive = state.alive
-            state, reward = dream.step(
-                state, apply_action_map(agent.body.action_map, outputs), generator
-            )
+            state, reward = dream.step(state, act(dream.features(state)), generator)
             total = total + alive * reward
             totals.append(total.view(len(chosen), config.samples).mean(1))
         dreamed.append(torch.stack(totals, 1))

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.controller import apply_action_map, control
 from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
 from envs.actions import encode_actions
@@ -69,6 +68,8 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
     or folder that cannot be written.
     """
     check_video(out)
+    if config.agent is None:
+        _ = run.settings  # where there is no run at all, that is what to say
     if config.policy is None and config.actions is None:
         agent = load_agent(config.agent or run.folder)
         env_id, repeat = agent.body.env_id, agent.action_repeat
@@ -140,13 +141,7 @@ def dream_start(dream: DreamModel, env_id: str, seed: int) -> DreamState:
 
 def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
     """The agent's C, seeing the dream's [z, h]."""
-
-    def act(state: DreamState, decision: int) -> Tensor:
-        features = dream.features(state)[:, : agent.controller.num_features]
-        outputs = control(agent.controller, agent.parameters, features[None])[0]
-        return apply_action_map(agent.body.action_map, outputs)
-
-    return act
+    return lambda state, decision: agent.actions_for(dream.features(state))
 
 
 def _policy_actor(env_id: str, dream: DreamModel, config: DreamVideoConfig) -> Actor:

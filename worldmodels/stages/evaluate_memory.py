@@ -56,7 +56,6 @@ class EvaluateMemoryConfig:
 
 def evaluate_memory(
     run: Run,
-    training: MemoryStageConfig,
     config: EvaluateMemoryConfig,
     *,
     report: Report,
@@ -64,8 +63,8 @@ def evaluate_memory(
 ) -> dict[str, Any]:
     """Figures of the run's M on its held-out episodes; writes their JSON and two pictures.
 
-    The second baseline is trained here as `training` says for a first round: see
-    `train_memoryless`.
+    The second baseline is trained here, each time anew, with the settings that M was trained
+    with, as in a first round: see `train_memoryless`.
 
     Raises: UserError where V, M or episodes are missing, or episodes shorter than the dreams.
     """
@@ -77,7 +76,7 @@ def evaluate_memory(
     _check_length(held_out, config, repeat)
     train, held_out = train.to(device), held_out.to(device)
     memoryless = train_memoryless(
-        training, vision, train, held_out, seed=run.settings.seed, report=report
+        _settings(run), vision, train, held_out, seed=run.settings.seed, report=report
     )
     result, curves = memory_figures(
         vision, memory, memoryless, train, held_out, frames, config, repeat
@@ -94,6 +93,18 @@ def evaluate_memory(
         f"frame for {result['open_loop']['steps_below_frozen']} of {config.steps} steps"
     )
     return result
+
+
+def _settings(run: Run) -> MemoryStageConfig:
+    """What the run's M was trained with."""
+    manifest = run.manifest("memory") or {}
+    try:
+        return MemoryStageConfig.from_dict(manifest["config"])
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{run.weights('memory').parent} does not say how M was trained ({error!r}): "
+            f'run "wm train-memory --run {run}" again'
+        ) from error
 
 
 def train_memoryless(

@@ -1,5 +1,6 @@
 """What a candidate controller is worth: its return in the dream, or in the real game."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 
 from agents.collecting import PlayChunk
-from agents.controller import apply_action_map, control
+from agents.controller import choose_actions
 from agents.rollout import EpisodeScore, Rollout
 from agents.seeds import SEED_RANGES
 from agents.workers import CHUNK, Workers, chunks
@@ -108,13 +109,7 @@ class DreamFitness:
         picks = torch.searchsorted(self.cumulative, uniform * self.cumulative[-1])
         population = len(candidates)
         parameters = torch.from_numpy(candidates).float().to(self.device)
-        seen = self.controller.num_features
-
-        def act(features: torch.Tensor) -> torch.Tensor:
-            mine = features[:, :seen].view(population, -1, seen)
-            outputs = control(self.controller, parameters, mine)
-            return apply_action_map(self.body.action_map, outputs).flatten(0, 1)
-
+        act = functools.partial(choose_actions, self.controller, self.body.action_map, parameters)
         starts = self.moments.rows(picks.repeat(population))
         returns = dreamed_returns(
             self.dream, starts, act, self.config.max_decisions, generator, copies=population

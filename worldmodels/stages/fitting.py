@@ -30,6 +30,12 @@ class TrainingStageConfig:
     fit: FitConfig
     later: FitConfig
 
+    @classmethod
+    def from_dict(cls: type[Config], facts: dict[str, Any]) -> Config:
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        fits = {name: FitConfig(**facts[name]) for name in ("fit", "later")}
+        return cls(**{**facts, **fits})
+
     def in_round(self, round_: int) -> FitConfig:
         """The fit of that round, counted from 1."""
         return self.later if round_ > 1 else self.fit

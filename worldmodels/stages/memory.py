@@ -80,8 +80,9 @@ def train_memory(
         return run.result("memory") or {}
     vision = restore_vision(checkpoint, vision_path, device)
     train, held_out = (_encode(run, vision, part, report).to(device) for part in (False, True))
-    memory = _new_or_earlier(run, config, vision, train, round_).to(device)
-    fit = config.in_round(round_)
+    memory, is_new = _new_or_earlier(run, config, vision, train, round_, report)
+    memory.to(device)
+    fit = config.in_round(1 if is_new else round_)
     decisions = int(train.mask.sum())
     report.plan(
         f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "
@@ -150,9 +151,14 @@ def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> Sequenc
 
 
 def _new_or_earlier(
-    run: Run, config: MemoryStageConfig, vision: Vision, train: SequenceBatch, round_: int
-) -> Memory:
-    """A fresh M that begins near the baseline; in later rounds, the M of the round before."""
+    run: Run,
+    config: MemoryStageConfig,
+    vision: Vision,
+    train: SequenceBatch,
+    round_: int,
+    report: Report,
+) -> tuple[Memory, bool]:
+    """The M of the round before, or one near the baseline; and whether it is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, train.actions.shape[-1])
     memory.calibrate(train.to("cpu"))
@@ -160,10 +166,14 @@ def _new_or_earlier(
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("memory")
         checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" again')
+        if checkpoint.metadata["memory"] != memory_metadata(memory):
+            report.line("memory: another size or version than the round before, so it starts anew")
+            return memory, True
         # V may have moved its codebook since: M keeps what it learned, with the new vectors.
         vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
         load_weights(memory, {**checkpoint.part("memory"), **vectors}, path)
-    return memory
+        return memory, False
+    return memory, True
 
 
 def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> Memory:

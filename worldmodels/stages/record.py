@@ -48,6 +48,8 @@ class RecordConfig:
             raise UserError(f"expected 1 step or more, got {self.max_steps}")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
+        if self.temperature != 1.0 and not (self.dream or self.side_by_side):
+            raise UserError("--temperature is a dream's: add --dream or --side-by-side")
         check_temperature(self.temperature)
 
 
