@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 LABEL_WIDTH = 150
 SCALE = 2
+MOST_WITHIN = 4  # curves whose names still leave them room in the axes
 
 
 def save_grid(
@@ -60,7 +61,10 @@ def save_curves(
         axes.plot(x, y, label=name)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
-    axes.legend()
+    if len(axes.get_lines()) > MOST_WITHIN:
+        figure.legend(loc="outside upper center", ncols=2)
+    else:
+        axes.legend()
     figure.savefig(path, dpi=110)
 
 
