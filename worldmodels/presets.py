@@ -183,6 +183,7 @@ TINY = replace(
     ),
     memory=replace(
         DEMO.memory,
+        head_width=64,  # a thousand decisions: 256 units learn them by heart before any reward
         fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
         later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
     ),
