@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py env
     python scripts/benchmark.py data
+    python scripts/benchmark.py vision
     python scripts/benchmark.py dream
 
 A result is a table on the screen and, with `--json FILE`, the same numbers in a file.

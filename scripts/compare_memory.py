@@ -6,7 +6,7 @@ Trained on episodes of the exploring policy and of the scripted driver with nois
 training tracks; judged on the same driver without noise, on validation tracks, by whose episodes
 nothing is chosen. (None of these models drives: a driver that reads the track teaches no agent.)
 Writes the table, the open-loop curves and pictures of dreams. One process and one thread a model;
-about 15 minutes on two cores.
+about 20 minutes on two cores.
 """
 
 from __future__ import annotations

@@ -10,25 +10,12 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import worldmodels
-from tests.tiny_run import actions_of, place, real_features, tiny_run
+from tests.tiny_run import actions_of, place, real_features
 from worldmodels.dream_envs import DreamEnv
 from worldmodels.errors import UserError
 
 ID = "worldmodels/Dream-v0"
 FRAMES = pytest.mark.parametrize("render_frames", [False, True])
-
-
-@pytest.fixture(scope="module", params=["vae", "fsq"])
-def run(request, tmp_path_factory):
-    """Of either kind; its dreams end at the horizon alone."""
-    return tiny_run(tmp_path_factory.mktemp("runs") / request.param, request.param)
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory):
-    """Dreams end with probability 0.3 a decision."""
-    folder = tmp_path_factory.mktemp("runs") / "mortal"
-    return tiny_run(folder, end_logit=float(np.log(0.3 / 0.7)))
 
 
 def play(env, steps, seed):

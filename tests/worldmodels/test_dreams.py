@@ -21,19 +21,6 @@ from worldmodels.errors import UserError
 ID = "worldmodels/Dream-v0"
 
 
-@pytest.fixture(scope="module", params=["vae", "fsq"])
-def run(request, tmp_path_factory):
-    """Of either kind; its dreams end at the horizon alone."""
-    return tiny_run(tmp_path_factory.mktemp("runs") / request.param, request.param)
-
-
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory):
-    """Dreams end with probability 0.3 a decision."""
-    folder = tmp_path_factory.mktemp("runs") / "mortal"
-    return tiny_run(folder, end_logit=float(np.log(0.3 / 0.7)))
-
-
 def test_dreams_end_as_often_as_memory_says(mortal):
     dreams = worldmodels.make_dream(mortal, 2000)
     dreams.reset(seed=0)

@@ -1,0 +1,19 @@
+"""Runs small enough for a test, for whatever dreams of them."""
+
+import numpy as np
+import pytest
+
+from tests.tiny_run import tiny_run
+
+
+@pytest.fixture(scope="module", params=["vae", "fsq"])
+def run(request, tmp_path_factory):
+    """Of either kind; its dreams end at the horizon alone."""
+    return tiny_run(tmp_path_factory.mktemp("runs") / request.param, request.param)
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory):
+    """Dreams end with probability 0.3 a decision."""
+    folder = tmp_path_factory.mktemp("runs") / "mortal"
+    return tiny_run(folder, end_logit=float(np.log(0.3 / 0.7)))
