@@ -164,9 +164,11 @@ def evolve(
     search: CMAES,
     fitness: Callable[[Candidates, int], Fitness],
     generations: int,
-    on_generation: Callable[[GenerationStats], None] | None = None,
+    on_generation: Callable[[GenerationStats], bool | None] = lambda stats: None,
 ) -> None:
     """Runs until `generations` were told in all, those before a restart included.
+
+    Or until `on_generation`, told of each, says that it is enough.
 
     `fitness(candidates, generation)` gives (population,) values to maximise, from the real game
     or from a dream; `generation` counts from 0.
@@ -175,13 +177,12 @@ def evolve(
         generation = search.generation
         values = np.asarray(fitness(search.ask(), generation), dtype=np.float64)
         search.tell(values)
-        if on_generation is not None:
-            on_generation(
-                GenerationStats(
-                    generation=generation,
-                    best=float(values.max()),
-                    mean=float(values.mean()),
-                    std=float(values.std()),
-                    sigma=search.sigma,
-                )
-            )
+        stats = GenerationStats(
+            generation=generation,
+            best=float(values.max()),
+            mean=float(values.mean()),
+            std=float(values.std()),
+            sigma=search.sigma,
+        )
+        if on_generation(stats):
+            return

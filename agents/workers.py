@@ -7,7 +7,9 @@ parent's later training 2-3x.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -17,6 +19,7 @@ from typing import TypeVar
 
 from envs.processes import WorkerDiedError, prepare_worker
 
+MAX_DEATHS = 3
 CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
 
 Item = TypeVar("Item")
@@ -28,12 +31,16 @@ class Workers:
 
     A context manager: leaving it ends the processes, at once if by an exception (Ctrl-C too).
     Processes start when first needed, so that constructing one costs nothing.
+
+    Args:
+        say: told a line where a process died and others took its place.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, say: Callable[[str], object] = warnings.warn) -> None:
         if num_workers < 0:
             raise ValueError(f"expected 0 workers or more, got {num_workers}")
         self.num_workers = num_workers
+        self._say = say
         self._executor: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
@@ -64,32 +71,56 @@ class Workers:
         Takes an item only when a worker will soon want it, two a worker ahead, so that neither
         items nor results pile up.
 
-        Raises WorkerDiedError within seconds where a process dies; an exception in `function`
-        is raised here as it is.
+        Where a process dies (killed, out of memory), others take its place and what was under way
+        is done again; functions whose results depend on their item alone give the same ones.
+
+        Raises WorkerDiedError where that happens `MAX_DEATHS` times without a result in between;
+        an exception in `function` is raised here as it is.
         """
         if self.num_workers <= 1:
             for item in items:
                 yield _call_with_one_thread(function, item)
             return
+        pending: deque[tuple[Item, Future[Result]]] = deque()
+        rest, deaths = iter(items), 0
+        try:
+            while True:
+                for item in itertools.islice(rest, 2 * self.num_workers - len(pending)):
+                    pending.append((item, self._submit(function, item)))
+                if not pending:
+                    return
+                try:
+                    result = pending[0][1].result()
+                except BrokenProcessPool as error:
+                    deaths += 1
+                    self._replace_dead(deaths, error)
+                    pending = deque((item, self._submit(function, item)) for item, _ in pending)
+                    continue
+                pending.popleft()
+                deaths = 0
+                yield result
+        finally:
+            for _, future in pending:
+                future.cancel()
+
+    def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
         if self._executor is None:
             self._executor = _start_executor(self.num_workers)
-        pending: deque[Future[Result]] = deque()
         try:
-            for item in items:
-                pending.append(self._executor.submit(function, item))
-                if len(pending) >= 2 * self.num_workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        except BrokenProcessPool as error:
-            self.close(at_once=True)
+            return self._executor.submit(function, item)
+        except BrokenProcessPool as error:  # it died since the last result
+            failed: Future[Result] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def _replace_dead(self, deaths: int, error: BrokenProcessPool) -> None:
+        self.close(at_once=True)
+        if deaths == MAX_DEATHS:
             raise WorkerDiedError(
-                "a worker process died (killed, out of memory, or crashed): "
-                "run again with fewer workers, or with 1 to see the error in this process"
+                f"a worker process died (killed, out of memory, or crashed) {deaths} times in a "
+                "row: run again with fewer workers, or with 1 to see the error in this process"
             ) from error
-        finally:
-            for future in pending:
-                future.cancel()
+        self._say("a worker process died: what was under way is done again by others")
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:

@@ -4,6 +4,7 @@
     python scripts/benchmark.py data
     python scripts/benchmark.py vision
     python scripts/benchmark.py dream
+    python scripts/benchmark.py controller
 
 A result is a table on the screen and, with `--json FILE`, the same numbers in a file.
 """
@@ -21,9 +22,15 @@ from pathlib import Path
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import data, dream, environment, vision
+from benchmarks import controller, data, dream, environment, vision
 
-BENCHMARKS = {"env": environment, "data": data, "vision": vision, "dream": dream}
+BENCHMARKS = {
+    "env": environment,
+    "data": data,
+    "vision": vision,
+    "dream": dream,
+    "controller": controller,
+}
 
 
 def main() -> None:

@@ -85,6 +85,7 @@ def test_a_run_that_is_not_there(tmp_path, command, remedy):
 )
 def test_a_missing_earlier_stage(run, missing, command, remedy):
     shutil.rmtree(run / missing)
+    (run / "best.safetensors").unlink()
     before = files(run)
     refused(*command, "--run", run, expected=[str(run), remedy])
     assert files(run) == before
@@ -126,6 +127,13 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
         (["record", "--dream", "--temperature", "-1"], ["a temperature of 0 or more", "-1"]),
         (["train-vision", "--steps", "0"], ["num_steps must be at least 1"]),
         (["train-controller", "--population", "1"], ["population must be at least 4"]),
+        (["train-controller", "--minutes", "0"], ["minutes must be above 0"]),
+        (["train-controller", "--hidden", "-1"], ["hidden must be 0 or more"]),
+        (["train-controller", "--inputs", "h"], ['inputs must be "zh" or "z"', '"h"']),
+        (["train-controller", "--search", "luck"], ["evolution, gradient", '"luck"']),
+        (["train-controller", "--search", "gradient"], ["add --dream"]),
+        (["train-controller", "--from", "none.safetensors"], ["no file none.safetensors"]),
+        (["dream-check", "--agents", "1"], ["2 agents or more"]),
         (["train-vision", "--device", "tpu"], ["a device among auto, cpu", '"tpu"']),
         (["collect", "--env", "CartPole-v1"], ["made with env worldmodels/CarRacing-v3"]),
         (["run", "--preset", "demo"], ["made with preset tiny"]),
@@ -142,7 +150,7 @@ def test_options_that_do_not_fit_the_run(run, options, expected):
     [
         ("vision/vision.safetensors", ["train-memory"]),
         ("memory/memory.safetensors", ["train-controller", "--dream"]),
-        ("controller/agent.safetensors", ["evaluate", "--episodes", 1]),
+        ("best.safetensors", ["evaluate", "--episodes", 1]),
         ("episodes/episode-000003.npz", ["train-vision", "--steps", 4]),
         ("run.json", ["info"]),
         ("vision/manifest.json", ["info"]),

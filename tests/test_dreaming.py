@@ -172,7 +172,9 @@ def test_an_m_of_another_size_starts_a_later_round_anew(run):
 
 
 def test_a_dream_check_needs_agents_to_compare(made):
-    refused("dream-check", "--run", made, "--agents", 1, expected="expected 2 to 8 agents, got 1")
+    refused(
+        "dream-check", "--run", made, "--agents", 1, expected="expected 2 agents or more, got 1"
+    )
 
 
 def test_a_memory_of_another_v_is_refused_everywhere(run):

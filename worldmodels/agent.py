@@ -20,6 +20,7 @@ from envs.views import View
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
+from worldmodels.run import agent_file
 from worldmodels.vision import Vision, restore_vision, vision_metadata
 
 
@@ -176,13 +177,13 @@ def save_agent(path: Path, agent: Agent, facts: dict[str, Any]) -> None:
 
 
 def load_agent(path: str | Path) -> Agent:
-    """The agent of a run's folder, or of one agent file; it acts on the CPU.
+    """The best agent of a run's folder, or the one of an agent file; it acts on the CPU.
 
     Raises: UserError where there is none or it cannot be read.
     """
     place = Path(path)
     is_file = place.suffix == ".safetensors"
-    file = place if is_file else place / "controller" / "agent.safetensors"
+    file = agent_file(place)
     remedy = f'run "wm train-controller --run {place}" first'
     if is_file:
         remedy = "name a run's folder or an agent file that exists"

@@ -45,8 +45,9 @@ def run_pipeline(
         policy = preset.collect.policy if round_ == 1 else "agent"
         config = replace(preset.collect, episodes=episodes, policy=policy)
         collect(run, config, workers=workers, report=report, round_=round_)
-        vision = preset.vision(quantized, run.estimator if quantized else None)
-        train_vision(run, vision, report=report, device=device, round_=round_)
+        if preset.vision_rounds is None or round_ <= preset.vision_rounds:
+            vision = preset.vision(quantized, run.estimator if quantized else None)
+            train_vision(run, vision, report=report, device=device, round_=round_)
         train_memory(run, preset.memory, report=report, device=device, round_=round_)
         train_controller(
             run, preset.controller, workers=workers, report=report, device=device, round_=round_

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from worldmodels.errors import UserError
 from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.fitness import ControllerStageConfig
+from worldmodels.stages.controller import PATHWISE, PROXIMAL, ControllerStageConfig
+from worldmodels.stages.fitness import EvolutionConfig
 from worldmodels.stages.memory import MemoryStageConfig
 from worldmodels.stages.vision import VisionStageConfig
 from worldmodels.training import FitConfig
@@ -18,6 +19,8 @@ class Preset:
 
     Attributes:
         rounds: of collecting, V, M and C.
+        vision_rounds: the first of them, in which V learns; after that latents keep their meaning
+            under M. None lets it learn in all.
         later_episodes: episodes each round after the first one adds.
         vae, vqvae: V's stage, continuous and quantized.
         dream_search, real_search: C's stage, in the dream and in the real game.
@@ -26,6 +29,7 @@ class Preset:
 
     name: str
     rounds: int
+    vision_rounds: int | None
     collect: CollectConfig
     later_episodes: int
     vae: VisionStageConfig
@@ -68,6 +72,7 @@ class Preset:
 PAPER = Preset(
     name="paper",
     rounds=1,
+    vision_rounds=None,
     collect=CollectConfig(episodes=10_000, policy="random", action_repeat=1),
     later_episodes=1_000,
     vae=VisionStageConfig(
@@ -114,6 +119,7 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
+    vision_rounds=None,
     collect=CollectConfig(episodes=96),
     later_episodes=40,
     vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later=_VISION_LATER),
@@ -127,16 +133,20 @@ DEMO = Preset(
         reward_weight=2.0,
     ),
     dream_search=ControllerStageConfig(
+        search="gradient",
         dream=True,
-        generations=150,
-        later_generations=120,
-        diagonal=True,
-        episodes=32,
-        max_decisions=40,
-        far_starts=0.02,
+        hidden=64,
+        far_share=0.2,
+        pathwise=PATHWISE.with_steps(600),
+        proximal=PROXIMAL,
+        evolution=EvolutionConfig(
+            generations=150, later_generations=120, diagonal=True, episodes=32, max_decisions=40
+        ),
     ),
     real_search=ControllerStageConfig(
-        generations=30, later_generations=30, population=32, diagonal=True, episodes=2
+        evolution=EvolutionConfig(
+            generations=30, later_generations=30, population=32, diagonal=True, episodes=2
+        )
     ),
     search_in_dream=True,
     evaluation_episodes=20,
@@ -145,10 +155,13 @@ DEMO = Preset(
 CPU = replace(
     DEMO,
     name="cpu",
-    rounds=16,
-    collect=CollectConfig(episodes=100),
-    later_episodes=50,
-    evaluation_episodes=100,
+    rounds=24,
+    vision_rounds=12,
+    later_episodes=60,
+    vae=replace(DEMO.vae, later=replace(_VISION_LATER, num_steps=300)),
+    vqvae=replace(DEMO.vqvae, later=replace(_VISION_LATER, num_steps=300)),
+    memory=replace(DEMO.memory, later=replace(DEMO.memory.later, num_steps=500)),
+    dream_search=replace(DEMO.dream_search, pathwise=PATHWISE, proximal=PROXIMAL),
 )
 
 GPU = replace(
@@ -161,9 +174,9 @@ GPU = replace(
         fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64),
         later=replace(CPU.memory.later, batch_size=64),
     ),
-    dream_search=replace(CPU.dream_search, population=256, episodes=64),
 )
 
+_FEW_STEPS = FitConfig(24, 16, learning_rate=1e-3, validate_every=12)
 # Seconds, not minutes: it learns something at every stage and nothing well. For tests.
 TINY = replace(
     DEMO,
@@ -188,26 +201,43 @@ TINY = replace(
         later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
     ),
     dream_search=replace(
-        DEMO.dream_search, generations=4, later_generations=2, population=8, episodes=4
+        DEMO.dream_search,
+        look_episodes=2,
+        choice_episodes=2,
+        evolution=EvolutionConfig(
+            generations=4,
+            later_generations=2,
+            population=8,
+            diagonal=True,
+            episodes=4,
+            max_decisions=40,
+        ),
+        pathwise=replace(PATHWISE, fit=_FEW_STEPS, later=_FEW_STEPS),
+        proximal=replace(PROXIMAL, fit=_FEW_STEPS, later=_FEW_STEPS),
     ),
     real_search=replace(
         DEMO.real_search,
-        generations=2,
-        later_generations=2,
-        population=4,
-        episodes=2,
-        max_decisions=30,
+        look_episodes=2,
+        choice_episodes=2,
+        evolution=EvolutionConfig(
+            generations=2,
+            later_generations=2,
+            population=4,
+            diagonal=True,
+            episodes=2,
+            max_decisions=30,
+        ),
     ),
     evaluation_episodes=2,
 )
 
-Config = TypeVar("Config", CollectConfig, MemoryStageConfig, ControllerStageConfig)
+Config = TypeVar("Config")
 
 
 def override(config: Config, **settings: Any) -> Config:
     """`config` with the given settings; those that are None keep theirs."""
     given = {name: value for name, value in settings.items() if value is not None}
-    return replace(config, **given)
+    return replace(config, **given)  # type: ignore[type-var]
 
 
 _PRESETS = {preset.name: preset for preset in (DEMO, CPU, PAPER, GPU, TINY)}

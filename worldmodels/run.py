@@ -5,6 +5,7 @@
       episodes/            the store
       vision/  memory/  controller/
                            one folder a stage: weights, result.json, a PNG, manifest.json
+      best.safetensors     the best agent of all rounds, by its real score
       prior/               the same, of a run with codes, where it was asked for
       evaluation/          scores, one file for each way of measuring
       .vision.partial/     a stage under way; killed, it goes on from there
@@ -28,8 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels.data.store import EpisodeStore
+from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
 
+BEST = "best.safetensors"
 STAGES = ("vision", "memory", "controller", "prior")
 WEIGHTS = {
     "vision": "vision.safetensors",
@@ -110,6 +113,11 @@ class Run:
         self.check_kind(quantized)
         if self.settings.quantized != quantized:
             self.write_json("run.json", asdict(replace(self.settings, quantized=quantized)))
+
+    @cached_property
+    def encodings(self) -> Encodings:
+        """What V made of the run's episodes, while this process lasts."""
+        return Encodings()
 
     @cached_property
     def store(self) -> EpisodeStore:
@@ -244,6 +252,21 @@ class StageFolder:
             (self.final / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         return dict(result)
+
+
+def agent_file(place: str | Path) -> Path:
+    """The file of a run's best agent, or where its newest one is or would be.
+
+    Args:
+        place: a run's folder, or an agent file, which it gives back.
+    """
+    place = Path(place)
+    if place.suffix == ".safetensors":
+        return place
+    if (place / BEST).is_file():
+        return place / BEST
+    _restore(place, "controller")
+    return place / "controller" / WEIGHTS["controller"]
 
 
 def file_digest(path: Path) -> str:

@@ -57,8 +57,9 @@ def open_session(
     _check_same("preset", preset, settings.preset, run)
     _check_same("seed", seed, settings.seed, run)
     chosen = preset_named(settings.preset)
-    with Workers(num_workers or num_cores()) as workers:
-        yield Session(run, chosen, workers, Report(quiet))
+    report = Report(quiet)
+    with Workers(num_workers or num_cores(), say=report.line) as workers:
+        yield Session(run, chosen, workers, report)
 
 
 def _check_same(what: str, asked: object, found: object, run: Run) -> None:

@@ -46,4 +46,4 @@ def encode_newest(
     episodes = run.store.split(held_out=False)
     chosen = sorted(episodes, key=lambda episode: -episode.index)[:most]
     with report.progress("encode starts", total=len(chosen)) as meter:
-        return encode_episodes(vision, chosen, run.action_repeat, meter.advance)
+        return encode_episodes(vision, chosen, run.action_repeat, meter.advance, run.encodings)

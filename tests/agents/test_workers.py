@@ -100,9 +100,25 @@ def test_threads_are_restored_in_this_process():
         torch.set_num_threads(before)
 
 
-def test_a_dead_worker_is_an_error_in_seconds_and_the_next_map_works():
-    with Workers(2) as workers:
-        with pytest.raises(WorkerDiedError, match="a worker process died"):
+def die_at_first(note):
+    """Dies the first time it is called with a file that is not there yet."""
+    if note and not note.exists():
+        note.touch()
+        os._exit(7)
+    return note
+
+
+def test_what_a_dead_worker_was_at_is_done_again(tmp_path):
+    said = []
+    notes = [tmp_path / str(number) if number % 3 == 0 else None for number in range(10)]
+    with Workers(2, said.append) as workers:
+        assert list(workers.map(die_at_first, notes)) == notes
+    assert set(said) == {"a worker process died: what was under way is done again by others"}
+
+
+def test_a_worker_that_dies_again_and_again_is_an_error_and_the_next_map_works():
+    with Workers(2, say=lambda line: None) as workers:
+        with pytest.raises(WorkerDiedError, match=r"a worker process died .* 3 times in a row"):
             list(workers.map(die_on_three, range(20)))
         with pytest.raises(ValueError, match="three is not wanted"):
             list(workers.map(fail_on_three, range(20)))

@@ -89,10 +89,13 @@ def dream(
 @app.command()
 def dream_check(
     run: RunOption = DEFAULT_RUN,
-    agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 6,
+    agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 12,
     episodes: Annotated[int, typer.Option(help="Real ones an agent.")] = 4,
-    starts: Annotated[int, typer.Option(help="Moments an agent dreams on from.")] = 64,
+    starts: Annotated[int, typer.Option(help="Moments an agent dreams on from.")] = 256,
     samples: Annotated[int, typer.Option(help="Dreams from each moment.")] = 8,
+    good: Annotated[
+        float | None, typer.Option(help="Score of a good agent; half of the best's if not given.")
+    ] = None,
     temperature: TemperatureOption = 1.0,
     workers: WorkersOption = None,
     quiet: QuietOption = False,
@@ -109,6 +112,7 @@ def dream_check(
             starts=starts,
             samples=samples,
             temperature=temperature,
+            good=good,
         )
         result = stage(session.run, config, workers=session.workers, report=session.report)
         print_result(result, as_json, lambda: print_facts(result))

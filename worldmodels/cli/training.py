@@ -1,5 +1,6 @@
 """Commands that make something: whole runs, episodes, V, M and C."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -161,24 +162,65 @@ def train_memory(
 def train_controller(
     run: RunOption = DEFAULT_RUN,
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False,
+    search: Annotated[
+        str | None, typer.Option(help="evolution (CMA-ES), or gradient: through the dream.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of the gradient.")] = None,
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="End CMA-ES after so long, looks not counted.")
+    ] = None,
     population: Annotated[int | None, typer.Option(help="Candidates a generation.")] = None,
+    sigma: Annotated[float | None, typer.Option(help="First step size of CMA-ES.")] = None,
+    episodes_per_candidate: Annotated[
+        int | None, typer.Option(help="Episodes or dreams a candidate is judged by.")
+    ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="Decisions of a dream, and at most of an episode.")
+    ] = None,
+    full: Annotated[
+        bool | None, typer.Option("--full/--diagonal", help="What CMA-ES learns of covariances.")
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
+    ] = None,
+    inputs: Annotated[str | None, typer.Option(help="What C sees: zh, or z alone.")] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="A run or agent file to search on from.")
+    ] = None,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="As in the paper: linear C, real game, 1,800 x 64 x 16.")
+    ] = False,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search C with CMA-ES: in the real game over workers, or with --dream inside M."""
+    """Search C by evolution, in the real game or with --dream inside M; or by gradients."""
     from worldmodels.device import choose_device
-    from worldmodels.presets import override
+    from worldmodels.presets import PAPER, override
     from worldmodels.stages.controller import train_controller as stage
 
     with open_run_session(run, quiet, workers) as session:
+        preset = (PAPER if paper else session.preset).searching(dream=dream).controller
         config = override(
-            session.preset.searching(dream=dream).controller,
-            generations=generations,
-            later_generations=generations,
-            population=population,
+            preset,
+            search=search,
+            hidden=hidden,
+            inputs=inputs,
+            evolution=override(
+                preset.evolution,
+                generations=generations,
+                later_generations=generations,
+                max_minutes=minutes,
+                population=population,
+                sigma0=sigma,
+                diagonal=None if full is None else not full,
+                episodes=episodes_per_candidate,
+                max_decisions=horizon,
+            ),
+            pathwise=preset.pathwise.asked_for(steps, horizon),
+            proximal=preset.proximal.asked_for(steps, horizon),
         )
         result = stage(
             session.run,
@@ -187,5 +229,6 @@ def train_controller(
             report=session.report,
             device=choose_device(device),
             round_=session.run.round,
+            start_from=from_,
         )
         print_result(result, as_json, lambda: print_facts(result))

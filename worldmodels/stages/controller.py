@@ -1,29 +1,104 @@
-"""Search C with CMA-ES, in the dream or in the real game."""
+"""Search C: by CMA-ES in the dream or in the real game, or by gradients in the dream."""
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from agents.controller import ControllerConfig
-from agents.evolution import CMAES, GenerationStats, evolve
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.agent import Agent, Body, save_agent
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.agent import Agent, Body, load_agent, save_agent
+from worldmodels.best_agent import keep_best
+from worldmodels.checkpoint import load_checkpoint
+from worldmodels.data.batches import SequenceBatch
+from worldmodels.dream import DreamModel, KnownRegion
+from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
-from worldmodels.pictures import save_curves
-from worldmodels.report import Report, tensorboard
-from worldmodels.run import Run, StageFolder
-from worldmodels.stages.fitness import ControllerStageConfig, DreamFitness, RealFitness
-from worldmodels.world_model import load_world_model
+from worldmodels.memory import Memory
+from worldmodels.pathwise import PathwiseConfig, has_slope
+from worldmodels.proximal import ProximalConfig
+from worldmodels.report import Report
+from worldmodels.run import Run, agent_file, file_digest
+from worldmodels.stages.evolution import search_by_evolution
+from worldmodels.stages.fitness import (
+    DreamFitness,
+    EvolutionConfig,
+    Fitness,
+    RealFitness,
+    RealReturns,
+)
+from worldmodels.stages.gradient import GradientConfig, search_by_gradient
+from worldmodels.training import FitConfig
+from worldmodels.vision import Vision
+from worldmodels.world_model import encode_newest, load_world_model
 
-CHECKPOINT_SECONDS = 20.0
+SEARCHES = ("evolution", "gradient")
+BODY = "body.safetensors"
 
-Fitness = Callable[[np.ndarray, int], np.ndarray]
+_PATHWISE_FIT = FitConfig(
+    900, 128, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=300
+)
+PATHWISE = GradientConfig(fit=_PATHWISE_FIT, later=_PATHWISE_FIT, learner=PathwiseConfig())
+_PROXIMAL_FIT = FitConfig(
+    2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=400
+)
+PROXIMAL = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=ProximalConfig())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerStageConfig:
+    """What C is and how it is searched.
+
+    Attributes:
+        search: "evolution" (CMA-ES) or "gradient", which needs the dream.
+        dream: search in M's dream instead of the real game.
+        temperature: of the dream.
+        far_share: of the dreams, that begin far from any reward: there controllers fare alike, but
+            there they learn to come back. None takes moments as often as they came.
+        inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
+        action_map: one of the task's; None takes its default.
+        sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
+        look_episodes: on validation tracks, that tell during a search how well C drives.
+        choice_episodes: on validation tracks, by which the run's best agent is chosen.
+        start: digest of the agent file that the search began with; None began with the run's.
+        evolution: the settings of CMA-ES, which goes on from the C of the round before.
+        pathwise, proximal: the settings of the gradient, where the dream has a slope and where it
+            has none; it begins with a new C in every round.
+    """
+
+    search: str = "evolution"
+    dream: bool = False
+    temperature: float = 1.0
+    far_share: float | None = None
+    inputs: str = "zh"
+    hidden: int = 0
+    action_map: str | None = None
+    sample_latent: bool = False
+    look_episodes: int = 8
+    choice_episodes: int = 20
+    start: str | None = None
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    pathwise: GradientConfig = PATHWISE
+    proximal: GradientConfig = PROXIMAL
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise UserError(f'search must be among {", ".join(SEARCHES)}, got "{self.search}"')
+        if self.search == "gradient" and not self.dream:
+            raise UserError("the real game has no gradient: add --dream to --search gradient")
+        if self.inputs not in ("zh", "z"):
+            raise UserError(f'inputs must be "zh" or "z", got "{self.inputs}"')
+        if self.far_share is not None and not 0 <= self.far_share <= 1:
+            raise UserError(f"far_share must be within 0..1, got {self.far_share}")
+        if self.hidden < 0:
+            raise UserError(f"hidden must be 0 or more, got {self.hidden}")
+        for name in ("look_episodes", "choice_episodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def train_controller(
@@ -34,170 +109,154 @@ def train_controller(
     report: Report,
     device: str = "cpu",
     round_: int = 1,
+    start_from: Path | None = None,
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
-    What is saved is the mean of the search distribution, never the best sample seen.
+    What evolution leaves is the mean of the search distribution, never the best sample seen; what
+    gradients leave is the running average of C that scored best on validation tracks. Where that
+    is better than all agents of this run before, it becomes the run's best agent.
+
+    Args:
+        start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
+            None takes the run's V and M.
     """
     settings = run.settings
     run.store.refresh()
-    vision, memory = load_world_model(run)
+    agent, start = _first_agent(run, config, round_, start_from)
+    if start_from is not None:
+        config = replace(config, start=file_digest(agent_file(start_from)))
     work = run.begin("controller", config, settings.seed, round_)
     if work is None:
+        keep_best(run)  # a kill may have come between
         report.line(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
-    task = task_for(settings.env_id)
+    seed = settings.seed + 1_000 * round_ + 2
+    report.plan(
+        f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
+        f"{'the dream' if config.dream else settings.env_id}",
+        disk_bytes=20e6,
+        folder=run.folder,
+    )
+    started = time.monotonic()
+    body_file = work.partial / BODY
+    real = RealReturns(agent, workers, body_file)
+
+    def look(parameters: np.ndarray) -> float:
+        return float(real(parameters, config.look_episodes).mean())
+
+    if config.dream:
+        sequences = encode_newest(run, agent.vision, report)
+        starts = DreamStarts.of_episodes(
+            agent.vision, agent.memory, sequences, far_share=config.far_share, device=device
+        )
+        dream = _dream_of(agent, config, sequences, device)
+    parameters: np.ndarray
+    if config.search == "gradient":
+        sloping = has_slope(dream, agent.body.action_map)
+        parameters, result = search_by_gradient(
+            agent,
+            start,
+            config.pathwise if sloping else config.proximal,
+            dream,
+            starts,
+            look,
+            reward_scale=max(float(sequences.rewards[sequences.mask].std()), 1e-6),
+            work=work,
+            seed=seed,
+            round_=round_,
+            report=report,
+        )
+    else:
+        fitness: Fitness
+        if config.dream:
+            fitness = DreamFitness(config.evolution, agent, dream, starts, seed)
+        else:
+            fitness = RealFitness(config.evolution, agent, workers, seed, body_file)
+        parameters, result = search_by_evolution(
+            start if start is not None else np.zeros(agent.controller.num_parameters),
+            config.evolution,
+            fitness,
+            look,
+            work=work,
+            seed=seed,
+            round_=round_,
+            report=report,
+        )
+    agent.parameters = torch.from_numpy(parameters).float()[None]
+    agent.vision.cpu()
+    agent.memory.cpu()
+    returns = real(parameters, config.choice_episodes)
+    judged = {"real_score": float(returns.mean()), "choice_episodes": len(returns)}
+    save_agent(work.partial / "agent.safetensors", agent, {"made_by": work.work, **judged})
+    body_file.unlink()
+    facts = {
+        "search": config.search,
+        "dream": config.dream,
+        "parameters": agent.controller.num_parameters,
+        **judged,
+        "real_std": float(returns.std()),
+    }
+    result = work.commit({**facts, **result}, time.monotonic() - started)
+    best = keep_best(run)
+    report.line(
+        f"controller: {returns.mean():.0f} ± {returns.std():.0f} on {len(returns)} validation "
+        f"tracks; the run's best agent: {best['real_score']:.0f}, of round {best['round']}"
+    )
+    return result
+
+
+def _first_agent(
+    run: Run, config: ControllerStageConfig, round_: int, start_from: Path | None
+) -> tuple[Agent, np.ndarray | None]:
+    """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
+    if start_from is not None:
+        agent = load_agent(start_from)
+        if agent.body.env_id != run.settings.env_id:
+            raise UserError(
+                f"{start_from} is an agent for {agent.body.env_id}, {run} is for "
+                f"{run.settings.env_id}: name an agent of the same env with --from"
+            )
+        return agent, agent.parameters[0].double().numpy()
+    vision, memory = load_world_model(run)
+    agent = _new_agent(run, config, vision, memory)
+    if config.search == "gradient":
+        return agent, None
+    return agent, _earlier_parameters(run, agent.controller, round_)
+
+
+def _new_agent(run: Run, config: ControllerStageConfig, vision: Vision, memory: Memory) -> Agent:
+    """V, M and a C that is yet to be found."""
+    task = task_for(run.settings.env_id)
     action_map = task.action_maps[config.action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if config.inputs == "zh" else 0)
     controller = ControllerConfig(features, action_map.num_outputs, config.hidden)
     body = Body(
-        settings.env_id,
+        run.settings.env_id,
         task.view,
         action_map,
         run.action_repeat,
         config.inputs,
         config.sample_latent,
     )
-    start = _earlier_parameters(run, controller, round_)
-    agent = Agent(vision, memory, controller, torch.from_numpy(start).float()[None], body)
-    generations = config.later_generations if round_ > 1 else config.generations
-    where = "the dream" if config.dream else settings.env_id
-    report.plan(
-        f"controller: {controller.num_parameters} parameters, {generations} generations of "
-        f"{config.population} candidates x {config.episodes} episodes in {where}",
-        disk_bytes=20e6,
-        folder=run.folder,
-    )
-    seed = settings.seed + 1_000 * round_ + 2
-    fitness: Fitness
-    if config.dream:
-        fitness = DreamFitness(run, config, agent, device, seed, report)
-    else:
-        body_file = work.partial / "body.safetensors"
-        fitness = RealFitness(config, agent, workers, seed, body_file)
-    search = _new_or_resumed(work, controller, config, seed, start)
-    started = time.monotonic()
-    history = _search(search, fitness, generations, work, report)
-    agent.parameters = torch.from_numpy(search.mean).float()[None]
-    return _finish(agent, history, controller, config, work, report, time.monotonic() - started)
+    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
 
 
-def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray:
-    """Where the search starts: zeros, or the C of the round before."""
+def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:
+    """The C of the round before, (D,), where it had the same size."""
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
-        earlier = load_checkpoint(run.weights("controller"), remedy="delete it to start from zeros")
+        earlier = load_checkpoint(run.weights("controller"), remedy="delete it to start anew")
         if earlier.metadata["controller"] == asdict(controller):
             return earlier.tensors["controller.parameters"][0].double().numpy()
-    return np.zeros(controller.num_parameters)
+    return None
 
 
-def _new_or_resumed(
-    work: StageFolder,
-    controller: ControllerConfig,
-    config: ControllerStageConfig,
-    seed: int,
-    start: np.ndarray,
-) -> CMAES:
-    saved = work.partial / "search.safetensors"
-    if saved.exists():
-        state = load_checkpoint(saved, remedy=f"delete {work.partial} to start again")
-        arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
-        try:
-            return CMAES.from_state_dict({**arrays, **state.metadata})
-        except ValueError as error:
-            raise UserError(f"{saved}: {error}; or delete {work.partial}") from error
-    return CMAES(
-        controller.num_parameters,
-        sigma0=config.sigma0,
-        population=config.population,
-        diagonal=config.diagonal,
-        seed=seed,
-        mean=start,
-    )
-
-
-def _search(
-    search: CMAES, fitness: Fitness, generations: int, work: StageFolder, report: Report
-) -> list[dict[str, float]]:
-    """Run CMA-ES to its last generation; checkpoints, curve and Ctrl-C included."""
-    path = work.partial / "search.safetensors"
-    history: list[dict[str, float]] = []
-    if path.exists():
-        history = load_checkpoint(path, remedy="").metadata["history"]
-    saved_at = time.monotonic()
-
-    def save() -> None:
-        state = search.state_dict()
-        arrays = {
-            name: torch.from_numpy(value)
-            for name, value in state.items()
-            if isinstance(value, np.ndarray)
-        }
-        save_checkpoint(path, arrays, {"settings": state["settings"], "history": history})
-
-    with (
-        tensorboard(work.partial / "events") as events,
-        report.progress("controller", total=generations, done=search.generation) as meter,
-    ):
-
-        def on_generation(stats: GenerationStats) -> None:
-            nonlocal saved_at
-            facts = {"best": stats.best, "mean": stats.mean, "std": stats.std}
-            history.append({"generation": stats.generation, **facts, "sigma": stats.sigma})
-            meter.to(search.generation)
-            meter.show({**facts, "sigma": stats.sigma})
-            for name, value in {**facts, "sigma": stats.sigma}.items():
-                events.add_scalar(f"controller/{name}", value, stats.generation)
-            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                save()
-                saved_at = time.monotonic()
-
-        try:
-            evolve(search, fitness, generations, on_generation)
-        except KeyboardInterrupt:
-            save()  # of all generations that ended; the one under way starts again
-            raise
-    return history
-
-
-def _finish(
-    agent: Agent,
-    history: list[dict[str, float]],
-    controller: ControllerConfig,
-    config: ControllerStageConfig,
-    work: StageFolder,
-    report: Report,
-    seconds: float,
-) -> dict[str, Any]:
-    agent.vision.cpu()
-    agent.memory.cpu()
-    save_agent(work.partial / "agent.safetensors", agent, {"made_by": work.work})
-    (work.partial / "body.safetensors").unlink(missing_ok=True)
-    where = "dreamed" if config.dream else "real"
-    save_curves(
-        work.partial / "controller.png",
-        {name: [(h["generation"], h[name]) for h in history] for name in ("best", "mean")},
-        bands={
-            "one std": [
-                (h["generation"], h["mean"] - h["std"], h["mean"] + h["std"]) for h in history
-            ]
-        },
-        x_label="generation",
-        y_label=f"{where} return of {config.max_decisions} decisions",
-    )
-    last = history[-1]
-    result = {
-        "dream": config.dream,
-        "parameters": controller.num_parameters,
-        "generations": len(history),
-        "fitness": last["mean"],
-        "best_fitness": last["best"],
-        "sigma": last["sigma"],
-        "history": history,
-    }
-    report.line(
-        f"controller: {where} return {history[0]['mean']:.1f} -> {last['mean']:.1f} "
-        f"in {len(history)} generations"
-    )
-    return work.commit(result, seconds)
+def _dream_of(
+    agent: Agent, config: ControllerStageConfig, sequences: SequenceBatch, device: str
+) -> DreamModel:
+    vision, memory = agent.vision, agent.memory
+    region = KnownRegion.fit(vision, memory, sequences).to(device)
+    for weight in (*vision.parameters(), *memory.parameters()):
+        weight.requires_grad_(False)  # a third of the time of a gradient through a dream
+    return DreamModel(vision.to(device), memory.to(device), config.temperature, region)

@@ -21,12 +21,12 @@ from worldmodels.encoding import encode_rollouts
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_scatter
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run, agent_file, file_digest
 from worldmodels.training import step_generator
 from worldmodels.world_model import encode_newest
 
 HORIZONS = (10, 20, 50, 100, 200)  # env steps
-NOISE = (0.0, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 5.0)  # of the run's C, in its weights' rms
+LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # on the run's C, in its weights' rms
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,26 @@ class DreamCheckConfig:
     """What is compared.
 
     Attributes:
-        agents: how many; the run's own, and copies of it with ever more noise on C's weights.
+        agents: how many; the run's own, and copies of it with ever more noise on C's weights,
+            each in a direction of its own.
         episodes: real ones an agent, on validation tracks.
         starts: moments of those episodes, for each agent, that it dreams on from.
         samples: dreams from each moment.
         temperature: of the dreams.
+        good: real score from which on an agent is a good one, whose ranks are told apart; None
+            takes half of the best.
     """
 
-    agents: int = 6
+    agents: int = 12
     episodes: int = 4
-    starts: int = 64
+    starts: int = 256
     samples: int = 8
     temperature: float = 1.0
+    good: float | None = None
 
     def __post_init__(self) -> None:
-        if not 2 <= self.agents <= len(NOISE):
-            raise UserError(f"expected 2 to {len(NOISE)} agents, got {self.agents}")
+        if self.agents < 2:
+            raise UserError(f"expected 2 agents or more, got {self.agents}")
         for name in ("episodes", "starts", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -74,13 +78,15 @@ def dream_check(
     what M knows (`KnownRegion`); `unbound` are those that may go anywhere.
 
     Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
-    moments; `rank_correlation` over the agents' means; the same of `unbound` dreams.
+    moments; `rank_correlation` over the agents' means, of all and of the good ones alone; the
+    same of `unbound` dreams.
     """
     agent = load_agent(run.folder)
     rng = np.random.default_rng(0)
     own = agent.parameters[0].numpy()
-    noise = np.sqrt(np.mean(own**2)) * rng.standard_normal(own.shape)
-    candidates = [own + strength * noise for strength in NOISE[: config.agents]]
+    rms = np.sqrt(np.mean(own**2))
+    noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, config.agents - 1).round(3).tolist()]
+    candidates = [own + level * rms * rng.standard_normal(own.shape) for level in noise]
     region = KnownRegion.fit(
         agent.vision, agent.memory, encode_newest(run, agent.vision, report, most=64)
     )
@@ -88,22 +94,25 @@ def dream_check(
     each, scores = [], []
     with report.progress("dream check", total=len(candidates)) as meter:
         for candidate in candidates:
-            factory = AgentFactory(run.weights("controller"), candidate[None].astype(np.float32))
+            factory = AgentFactory(agent_file(run.folder), candidate[None].astype(np.float32))
             rollouts = list(play_episodes(agent.body.env_id, factory, tracks, workers=workers))
             scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
             lengths = [rollout.num_steps for rollout in rollouts]
             sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
             each.append(_returns(agent, candidate, sequences, region, config))
             meter.advance()
+    threshold = max(scores) / 2 if config.good is None else config.good
+    good = [number for number, score in enumerate(scores) if score >= threshold]
     result = {
         "scores": scores,
-        "noise": list(NOISE[: config.agents]),
+        "noise": noise,
+        "good": {"from": threshold, "agents": len(good)},
         "horizons": {
-            str(decisions * agent.action_repeat): _compare(each, decisions)
+            str(decisions * agent.action_repeat): _compare(each, decisions, good)
             for decisions in _decisions(agent.action_repeat)
         },
         "temperature": config.temperature,
-        "digests": {"controller": file_digest(run.weights("controller"))},
+        "digests": {"controller": file_digest(agent_file(run.folder))},
     }
     run.write_json("evaluation/dream-check.json", result)
     last = _decisions(agent.action_repeat)[-1]
@@ -167,8 +176,8 @@ def _returns(
     return Returns(rewards.cumsum(0).T, *dreamed)
 
 
-def _compare(each: list[Returns], decisions: int) -> dict[str, Any]:
-    """Figures of one horizon over all agents' moments."""
+def _compare(each: list[Returns], decisions: int, good: list[int]) -> dict[str, Any]:
+    """Figures of one horizon over all agents' moments, and over the good agents' ranks."""
     real = [returns.real[:, decisions - 1].double().numpy() for returns in each]
     kinds = {
         "dreamed": [returns.dreamed[:, decisions - 1].double().numpy() for returns in each],
@@ -182,11 +191,21 @@ def _compare(each: list[Returns], decisions: int) -> dict[str, Any]:
             "mean": float(together.mean()),
             "bias": float((together - truth).mean()),
             "correlation": correlation(together, truth),
-            "rank_correlation": correlation(
-                ranks([v.mean() for v in values]), ranks([r.mean() for r in real])
-            ),
+            "rank_correlation": _rank_correlation(values, real, range(len(each))),
+            "good_rank_correlation": _rank_correlation(values, real, good),
         }
     return figures
+
+
+def _rank_correlation(
+    dreamed: list[np.ndarray], real: list[np.ndarray], chosen: Sequence[int]
+) -> float | None:
+    """Spearman's, of the chosen agents' mean returns; None for fewer than two."""
+    if len(chosen) < 2:
+        return None
+    return correlation(
+        ranks([dreamed[i].mean() for i in chosen]), ranks([real[i].mean() for i in chosen])
+    )
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:

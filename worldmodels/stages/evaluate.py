@@ -14,7 +14,7 @@ from worldmodels.agent import AgentFactory, load_agent
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_bars
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run, agent_file, file_digest
 from worldmodels.stages.collect import make_policy
 
 
@@ -37,19 +37,19 @@ def evaluate_run(
     """
     if not 1 <= episodes <= len(SEED_RANGES[split]):
         raise UserError(f"expected 1 episode or more, and seeds for them all, got {episodes}")
-    agent_file = run.weights("controller")
+    file = agent_file(run.folder)
     load_agent(run.folder)  # refuse before anything is played
     task = task_for(run.settings.env_id)
     env_id = task.stock_id if stock else task.env_id
-    factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(agent_file)}
+    factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(file)}
     if baselines:
         for name in baseline_names(task):
-            factories[name] = functools.partial(make_policy, name, task.env_id, agent_file)
+            factories[name] = functools.partial(make_policy, name, task.env_id, file)
     name = f"{split}-{'stock' if stock else 'fast'}-{episodes}"
     rows, played = [], False
     for policy, factory in factories.items():
         place = f"evaluation/{name}-{policy.replace(' ', '-')}.json"
-        digest = file_digest(agent_file) if policy == "agent" else "baseline"
+        digest = file_digest(file) if policy == "agent" else "baseline"
         row = _read(run, place, digest)
         if row is None:
             with report.progress(f"evaluate {policy}", total=episodes) as meter:
@@ -75,8 +75,8 @@ def baseline_names(task: Task) -> list[str]:
 
 def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
     """Every score file of the run, by name; a score of another agent than today's is left out."""
-    agent_file = run.weights("controller")
-    digest = file_digest(agent_file) if agent_file.is_file() else ""
+    file = agent_file(run.folder)
+    digest = file_digest(file) if file.is_file() else ""
     found = {}
     for path in sorted((run.folder / "evaluation").glob("*.json")):
         row = run.read_json(f"evaluation/{path.name}")

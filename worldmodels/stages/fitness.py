@@ -3,52 +3,43 @@
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from agents.collecting import PlayChunk
+from agents.collecting import PlayChunk, play_episodes
 from agents.controller import choose_actions
-from agents.rollout import EpisodeScore, Rollout
-from agents.seeds import SEED_RANGES
+from agents.rollout import EpisodeScore
+from agents.seeds import SEED_RANGES, seeds
 from agents.workers import CHUNK, Workers, chunks
 from worldmodels.agent import Agent, AgentFactory, save_agent
-from worldmodels.dream import (
-    DreamModel,
-    KnownRegion,
-    dreamed_returns,
-    near_reward,
-    real_moments,
-)
+from worldmodels.dream import DreamModel, dreamed_returns
+from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
-from worldmodels.report import Report
-from worldmodels.run import Run
 from worldmodels.training import step_generator
-from worldmodels.world_model import encode_newest
 
-NEAR_DECISIONS = 15
+# Of the validation tracks; `wm evaluate` plays the first ones.
+FIRST_CHOICE_TRACK = 500_000
 
 
 @dataclass(frozen=True)
-class ControllerStageConfig:
-    """How C is searched; the defaults are the paper's (arXiv 1803.10122, A.4).
+class EvolutionConfig:
+    """How CMA-ES searches; the defaults are the paper's (arXiv 1803.10122, A.4).
 
     Attributes:
-        dream: search in M's dream instead of the real game.
         generations, later_generations: in the first round, and in rounds after it, which start
             from the C there is.
         population, sigma0, diagonal: CMA-ES; `diagonal` adapts one variance a parameter.
         episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
             candidates of a generation, other ones in every generation.
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
-        temperature: of the dream.
-        far_starts: weight of dreams that begin far from any reward, against 1 for the others.
-        inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
-        action_map: one of the task's; None takes its default.
-        sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
+        validate_every: generations between two looks at the real score of the distribution's mean.
+        max_minutes: of search, looks not counted, after which it ends early; None never does.
+            How far a search gets in so long depends on the machine.
     """
 
-    dream: bool = False
     generations: int = 1_800
     later_generations: int = 200
     population: int = 64
@@ -56,21 +47,38 @@ class ControllerStageConfig:
     diagonal: bool = False
     episodes: int = 16
     max_decisions: int = 1_000
-    temperature: float = 1.0
-    far_starts: float = 1.0
-    inputs: str = "zh"
-    hidden: int = 0
-    action_map: str | None = None
-    sample_latent: bool = False
+    validate_every: int = 25
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("generations", "later_generations", "episodes", "max_decisions"):
+        names = ("generations", "later_generations", "episodes", "max_decisions", "validate_every")
+        for name in names:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.population < 4:
             raise UserError(f"population must be at least 4, got {self.population}")
-        if self.inputs not in ("zh", "z"):
-            raise UserError(f'inputs must be "zh" or "z", got "{self.inputs}"')
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise UserError(f"minutes must be above 0, got {self.max_minutes}")
+        if not self.sigma0 > 0:
+            raise UserError(f"sigma must be above 0, got {self.sigma0}")
+
+    def generations_in(self, round_: int) -> int:
+        """Of that round, counted from 1."""
+        return self.later_generations if round_ > 1 else self.generations
+
+
+@runtime_checkable
+class Fitness(Protocol):
+    """What candidates are worth.
+
+    Attributes:
+        steps: dreamed decisions, or env steps, that calls have taken in all.
+    """
+
+    steps: int
+
+    def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Fitness (P,) of candidates (P, D) in a generation, to maximise."""
 
 
 class DreamFitness:
@@ -78,39 +86,27 @@ class DreamFitness:
 
     def __init__(
         self,
-        run: Run,
-        config: ControllerStageConfig,
+        config: EvolutionConfig,
         agent: Agent,
-        device: str,
+        dream: DreamModel,
+        starts: DreamStarts,
         seed: int,
-        report: Report,
     ) -> None:
         self.config = config
         self.controller, self.body = agent.controller, agent.body
-        self.device = device
-        self.seed = seed
-        sequences = encode_newest(run, agent.vision, report)
-        moments = real_moments(agent.vision, agent.memory, sequences)
-        region = KnownRegion.fit(agent.vision, agent.memory, sequences).to(device)
-        self.moments = moments.to(device)
-        near = near_reward(sequences, NEAR_DECISIONS)
-        # Where no reward stands out (all alike, or none at all), all moments count the same.
-        weights = torch.where(near, 1.0, config.far_starts).double() + 1e-6
-        self.cumulative = weights.cumsum(0).float().to(device)
-        self.dream = DreamModel(
-            agent.vision.to(device), agent.memory.to(device), config.temperature, region
-        )
+        self.dream, self.starts, self.seed = dream, starts, seed
+        self.steps = 0
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness of (population, D) candidates, from moments drawn anew each generation."""
-        generator = step_generator(self.seed, generation, self.device)
-        uniform = torch.rand(self.config.episodes, generator=generator, device=self.device)
-        picks = torch.searchsorted(self.cumulative, uniform * self.cumulative[-1])
+        device = self.starts.device
+        generator = step_generator(self.seed, generation, device)
         population = len(candidates)
-        parameters = torch.from_numpy(candidates).float().to(self.device)
+        parameters = torch.from_numpy(candidates).float().to(device)
         act = functools.partial(choose_actions, self.controller, self.body.action_map, parameters)
-        starts = self.moments.rows(picks.repeat(population))
+        once = torch.arange(self.config.episodes, device=device)
+        starts = self.starts.draw(self.config.episodes, generator).rows(once.repeat(population))
         returns = dreamed_returns(
             self.dream, starts, act, self.config.max_decisions, generator, copies=population
         )
@@ -119,6 +115,7 @@ class DreamFitness:
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
                 "train M on more episodes, or dream fewer decisions"
             )
+        self.steps += len(returns) * self.config.max_decisions
         return returns.view(population, -1).mean(1).double().cpu().numpy()
 
 
@@ -127,7 +124,7 @@ class RealFitness:
 
     def __init__(
         self,
-        config: ControllerStageConfig,
+        config: EvolutionConfig,
         agent: Agent,
         workers: Workers,
         seed: int,
@@ -139,6 +136,7 @@ class RealFitness:
         self.workers = workers
         self.max_steps = config.max_decisions * agent.body.action_repeat
         self.body_file = body_file
+        self.steps = 0
         save_agent(body_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
@@ -159,12 +157,13 @@ class RealFitness:
             )
             for part in chunks(jobs)
         ]
-        scores = self.workers.map(_play, plays)
-        returns = [score.episode_return for part in scores for score in part]
+        scores = [score for part in self.workers.map(_play, plays) for score in part]
+        self.steps += sum(score.num_steps for score in scores)
+        returns = [score.episode_return for score in scores]
         return np.array(returns).reshape(len(candidates), -1).mean(1)
 
 
-def _play(job: tuple[PlayChunk, list[int]]) -> list[Rollout] | list[EpisodeScore]:
+def _play(job: tuple[PlayChunk, list[int]]) -> list[EpisodeScore]:
     play_chunk, tracks = job
     return play_chunk(tracks)
 
@@ -172,3 +171,31 @@ def _play(job: tuple[PlayChunk, list[int]]) -> list[Rollout] | list[EpisodeScore
 def _padded(parameters: np.ndarray) -> np.ndarray:
     """A full chunk of controllers; batched networks must always see one batch size."""
     return np.resize(parameters, (CHUNK, parameters.shape[1]))
+
+
+class RealReturns:
+    """Real returns of one C after another over the same validation tracks.
+
+    The tracks are not those that `wm evaluate` plays, so that what was chosen by them can be
+    judged on others.
+
+    Args:
+        body_file: where V, M and the body are left for the workers.
+    """
+
+    def __init__(self, agent: Agent, workers: Workers, body_file: Path) -> None:
+        self.env_id = agent.body.env_id
+        self.workers = workers
+        self.body_file = body_file
+        save_agent(body_file, agent, {})
+
+    def __call__(
+        self, parameters: Float[np.ndarray, "parameter"], episodes: int
+    ) -> Float[np.ndarray, "episode"]:
+        """The return of C with these parameters on each of so many tracks."""
+        factory = AgentFactory(self.body_file, parameters[None].astype(np.float32))
+        tracks = seeds("validation", episodes, FIRST_CHOICE_TRACK)
+        scores = play_episodes(
+            self.env_id, factory, tracks, workers=self.workers, keep_frames=False
+        )
+        return np.array([score.episode_return for score in scores])

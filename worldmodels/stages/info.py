@@ -22,7 +22,10 @@ HEADLINES = {
         "frames",
     ),
     "memory": ("nll", "stay_nll", "bits_per_frame", "reward_r2", "end_auc", "members", "decisions"),
-    "controller": ("dream", "parameters", "generations", "fitness", "sigma"),
+    "controller": (
+        *("search", "dream", "parameters", "generations", "steps", "fitness", "sigma"),
+        "real_score",
+    ),
     "prior": (
         *("nats_per_code", "position_entropy", "position_cross_entropy"),
         *("gain_over_position", "bits_per_frame"),

@@ -147,7 +147,7 @@ def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> Sequenc
     episodes = run.store.split(held_out)
     name = "held-out" if held_out else "training"
     with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_episodes(vision, episodes, run.action_repeat, meter.advance)
+        return encode_episodes(vision, episodes, run.action_repeat, meter.advance, run.encodings)
 
 
 def _new_or_earlier(

@@ -1,0 +1,134 @@
+"""The search by CMA-ES: what it keeps, when it looks, and that Ctrl-C costs no more than time."""
+
+import numpy as np
+import pytest
+
+from worldmodels.report import Report
+from worldmodels.run import StageFolder
+from worldmodels.stages.evolution import search_by_evolution
+from worldmodels.stages.fitness import EvolutionConfig
+
+CONFIG = EvolutionConfig(
+    generations=7, later_generations=3, population=6, sigma0=0.3, validate_every=3
+)
+AIM = np.array([1.0, -2.0, 0.5])
+
+
+class Bowl:
+    """Fitness falls with the distance from the aim; Ctrl-C where it is told to come."""
+
+    def __init__(self, stop_at=None):
+        self.steps = 0
+        self.stop_at = stop_at
+        self.generations = []
+
+    def __call__(self, candidates, generation):
+        if generation == self.stop_at:
+            raise KeyboardInterrupt("in a generation")
+        self.generations.append(generation)
+        self.steps += 10 * len(candidates)
+        return -np.square(candidates - AIM).sum(1)
+
+
+class Look:
+    """The real score; Ctrl-C in the look at which it is told to come."""
+
+    def __init__(self, stop_at=None):
+        self.stop_at = stop_at
+        self.seen = []
+
+    def __call__(self, parameters):
+        self.seen.append(parameters.copy())
+        if len(self.seen) == self.stop_at:
+            raise KeyboardInterrupt("in a look")
+        return float(100.0 * parameters[0])
+
+
+def search(folder, fitness, look, *, config=CONFIG, start=None, round_=1, seed=0):
+    return search_by_evolution(
+        np.zeros(3) if start is None else start,
+        config,
+        fitness,
+        look,
+        work=StageFolder(folder, folder.with_name("final"), {}),
+        seed=seed,
+        round_=round_,
+        report=Report(quiet=True),
+    )
+
+
+def timeless(result):
+    """The result without what depends on the machine's speed."""
+    history = [
+        {name: value for name, value in entry.items() if "second" not in name}
+        for entry in result["history"]
+    ]
+    return {**result, "history": history}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a search leaves that nobody stopped."""
+    return search(tmp_path_factory.mktemp("undisturbed") / "a", Bowl(), Look())
+
+
+def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path):
+    fitness, look = Bowl(), Look()
+    parameters, result = search(tmp_path / "a", fitness, look)
+    history = result["history"]
+    assert [entry["generation"] for entry in history] == [1, 2, 3, 4, 5, 6, 7]
+    assert fitness.generations == [0, 1, 2, 3, 4, 5, 6]
+    looked = {e["generation"]: e["real_score"] for e in history if "real_score" in e}
+    assert list(looked) == [3, 6, 7]
+    assert [100.0 * seen[0] for seen in look.seen] == list(looked.values())
+    assert np.array_equal(parameters, look.seen[-1])
+    assert result["looked_score"] == looked[7] and result["generations"] == 7
+    assert result["fitness"] == history[-1]["mean"] > history[0]["mean"]
+    assert result["best_fitness"] == history[-1]["best"] > result["fitness"]
+    assert [entry["steps"] for entry in history] == [60 * n for n in range(1, 8)]
+    assert all(entry["steps_per_second"] > 0 for entry in history)
+    seconds = [entry["seconds"] for entry in history]
+    assert seconds == sorted(seconds)
+    assert (tmp_path / "a" / "controller.png").is_file()
+
+
+def test_it_climbs_from_where_it_starts(tmp_path):
+    config = EvolutionConfig(generations=30, population=8, sigma0=0.5, validate_every=100)
+    found, _ = search(tmp_path / "a", Bowl(), Look(), config=config)
+    assert np.abs(found - AIM).max() < 0.2
+    tiny = EvolutionConfig(generations=2, population=8, sigma0=1e-6)
+    start = np.array([5.0, 6.0, 7.0])
+    near, _ = search(tmp_path / "b", Bowl(), Look(), config=tiny, start=start)
+    assert 0 < np.abs(near - start).max() < 1e-4
+
+
+def test_later_rounds_have_generations_of_their_own(tmp_path):
+    _, result = search(tmp_path / "a", Bowl(), Look(), round_=2)
+    assert result["generations"] == 3
+
+
+def test_another_seed_is_another_search(tmp_path, undisturbed):
+    other, _ = search(tmp_path / "a", Bowl(), Look(), seed=1)
+    assert np.abs(other - undisturbed[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fitness", "look"),
+    [
+        (Bowl(stop_at=0), Look()),
+        (Bowl(stop_at=4), Look()),
+        (Bowl(), Look(stop_at=1)),
+        (Bowl(), Look(stop_at=3)),
+    ],
+    ids=["at once", "in a generation", "in a look", "in the last look"],
+)
+def test_a_search_stopped_by_ctrl_c_resumes_to_the_same_bits(tmp_path, undisturbed, fitness, look):
+    expected, told = undisturbed
+    with pytest.raises(KeyboardInterrupt, match="in a"):
+        search(tmp_path / "b", fitness, look)
+    again = Bowl()
+    parameters, result = search(tmp_path / "b", again, Look())
+    assert np.array_equal(parameters, expected)
+    assert timeless(result) == timeless(told)
+    # What had ended is not done again, but for the generation that was under way.
+    assert len(fitness.generations) + len(again.generations) <= 8

@@ -1,0 +1,114 @@
+"""What a candidate is worth: its own dreams, or its own play, under everyone's luck."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from agents.controller import choose_actions
+from agents.seeds import seeds
+from agents.workers import Workers
+from envs.tasks import task_for
+from tests.counting_env import BOX_ID, episode_length
+from tests.paying_world import starts
+from tests.tiny_models import agent
+from worldmodels.dream import DreamModel, dreamed_returns
+from worldmodels.dream_starts import DreamStarts
+from worldmodels.errors import UserError
+from worldmodels.stages.fitness import (
+    FIRST_CHOICE_TRACK,
+    DreamFitness,
+    EvolutionConfig,
+    RealFitness,
+    RealReturns,
+)
+from worldmodels.training import step_generator
+
+CONFIG = EvolutionConfig(episodes=3, max_decisions=4)
+KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
+
+
+def dream_fitness(kind):
+    driver = agent(kind, num_candidates=4)
+    dream = DreamModel(driver.vision, driver.memory, temperature=1.2)
+    moments = DreamStarts(starts(dream, 30), torch.ones(30))
+    fitness = DreamFitness(CONFIG, driver, dream, moments, seed=5)
+    return fitness, driver.parameters.double().numpy()
+
+
+@KINDS
+def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind):
+    fitness, candidates = dream_fitness(kind)
+    together = fitness(candidates, 0)
+    alone = np.concatenate([fitness(candidates[[row]], 0) for row in range(4)])
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert len(set(together.round(4))) == 4
+    assert fitness(candidates[::-1].copy(), 0) == pytest.approx(together[::-1], rel=1e-4)
+    assert fitness.steps == 3 * 4 * (4 + 4 + 4)
+
+
+@KINDS
+def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(kind):
+    fitness, candidates = dream_fitness(kind)
+    for generation in (0, 1):
+        luck = step_generator(5, generation)
+        parameters = torch.from_numpy(candidates[:1]).float()
+        act = functools.partial(
+            choose_actions, fitness.controller, fitness.body.action_map, parameters
+        )
+        first = fitness.starts.draw(3, luck)
+        returns = dreamed_returns(fitness.dream, first, act, 4, luck)
+        worth = fitness(candidates[:1], generation)
+        assert worth == pytest.approx(returns.mean().item(), rel=1e-5)
+    assert fitness(candidates[:1], 0) != pytest.approx(worth, rel=1e-3)
+
+
+def test_a_dream_that_leaves_all_bounds_is_named():
+    fitness, candidates = dream_fitness("vae")
+    with torch.no_grad():
+        fitness.dream.memory.outcome.linear.bias.fill_(float("inf"))
+    with pytest.raises(UserError, match=r"a dream of generation 2 left all bounds \(return nan\)"):
+        fitness(candidates, 2)
+
+
+def always(*outputs):
+    """A C that sees nothing: its biases alone decide."""
+    parameters = np.zeros((8 + 1) * 2)
+    parameters[-2:] = outputs
+    return parameters
+
+
+def paid(outputs, length):
+    """What the env pays for an episode of such a C; see tests.counting_env."""
+    action = np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1]) + 0.5
+    return 1000.0 * length * (length - 1) / 2 + length * action
+
+
+@pytest.fixture
+def driver():
+    return agent("vae", action_map=task_for(BOX_ID).action_map, env_id=BOX_ID)
+
+
+OUTPUTS = np.random.default_rng(0).uniform(-1, 1, (5, 2))
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, driver, generation):
+    fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+    values = fitness(np.array([always(*each) for each in OUTPUTS]), generation)
+    # Fifteen episodes fill more than one chunk. At most four decisions of two steps each.
+    tracks = np.random.default_rng([7, generation]).integers(1_000_000, size=3)
+    lengths = [min(8, episode_length(int(track))) for track in tracks]
+    expected = [np.mean([paid(each, length) for length in lengths]) for each in OUTPUTS]
+    assert values == pytest.approx(expected, abs=0.01)
+    assert fitness.steps == 5 * sum(lengths)
+
+
+def test_the_real_score_is_of_whole_episodes_on_validation_tracks(tmp_path, driver):
+    real = RealReturns(driver, Workers(1), tmp_path / "body.safetensors")
+    tracks = seeds("validation", 9, FIRST_CHOICE_TRACK)
+    assert tracks[0] == 1_500_000
+    for outputs in OUTPUTS[:2]:
+        expected = [paid(outputs, episode_length(track)) for track in tracks]
+        assert real(always(*outputs), 9) == pytest.approx(expected, abs=0.01)

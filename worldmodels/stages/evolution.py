@@ -1,0 +1,124 @@
+"""C by CMA-ES, in the dream or in the real game."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.evolution import CMAES, GenerationStats, evolve
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.errors import UserError
+from worldmodels.report import Report
+from worldmodels.run import StageFolder
+from worldmodels.stages.fitness import EvolutionConfig, Fitness
+from worldmodels.stages.search_log import Stopwatch, search_log
+
+SEARCH = "search.safetensors"
+CHECKPOINT_SECONDS = 20.0
+
+
+def search_by_evolution(
+    start: np.ndarray,
+    config: EvolutionConfig,
+    fitness: Fitness,
+    real_score: Callable[[np.ndarray], float],
+    *,
+    work: StageFolder,
+    seed: int,
+    round_: int,
+    report: Report,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The mean of the search distribution, (D,), and the history of the generations.
+
+    Args:
+        start: parameters the distribution begins at, (D,).
+        real_score: mean return in the real game of an agent with these parameters (D,).
+
+    Raises: UserError where a search under way was saved by other versions.
+    """
+    generations = config.generations_in(round_)
+    search, saved = _new_or_resumed(work, config, seed, start)
+    history: list[dict[str, float]] = saved.get("history", [])
+    clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
+    saved_at = time.monotonic()
+
+    def whole() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        state = search.state_dict()
+        arrays = {
+            name: torch.from_numpy(value)
+            for name, value in state.items()
+            if isinstance(value, np.ndarray)
+        }
+        facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
+        return arrays, {"settings": state["settings"], **facts}
+
+    # Ctrl-C may come in a look, when the search has gone further than its history.
+    ended = whole()
+
+    with search_log(work, report, "generation", generations, search.generation) as log:
+
+        def on_generation(stats: GenerationStats) -> bool:
+            nonlocal ended, saved_at
+            clock.steps = first_steps + fitness.steps
+            facts = {
+                **{name: getattr(stats, name) for name in ("best", "mean", "std", "sigma")},
+                "seconds": round(clock.seconds, 2),
+                "steps": clock.steps,
+                "steps_per_second": round(clock.steps_per_second, 1),
+            }
+            over = config.max_minutes is not None and clock.seconds > 60 * config.max_minutes
+            last = over or search.generation == generations
+            if last or search.generation % config.validate_every == 0:
+                with clock.paused():
+                    facts["real_score"] = real_score(search.mean)
+            history.append({"generation": search.generation, **facts})
+            ended = whole()
+            log.progress(search.generation, facts)
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                save_checkpoint(work.partial / SEARCH, *ended)
+                log.draw(history)
+                saved_at = time.monotonic()
+            return over
+
+        first_steps = clock.steps
+        try:
+            evolve(search, fitness, generations, on_generation)
+        except KeyboardInterrupt:
+            # Of all generations that ended; the one under way starts again.
+            save_checkpoint(work.partial / SEARCH, *ended)
+            raise
+        log.draw(history)
+    last = history[-1]
+    return search.mean, {
+        "generations": len(history),
+        "fitness": last["mean"],
+        "best_fitness": last["best"],
+        "sigma": last["sigma"],
+        "looked_score": last["real_score"],
+        "history": history,
+    }
+
+
+def _new_or_resumed(
+    work: StageFolder, config: EvolutionConfig, seed: int, start: np.ndarray
+) -> tuple[CMAES, dict[str, Any]]:
+    """The search, and what was saved beside it."""
+    saved = work.partial / SEARCH
+    if saved.exists():
+        state = load_checkpoint(saved, remedy=f"delete {work.partial} to start again")
+        arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
+        try:
+            return CMAES.from_state_dict({**arrays, **state.metadata}), state.metadata
+        except ValueError as error:
+            raise UserError(f"{saved}: {error}; or delete {work.partial}") from error
+    search = CMAES(
+        len(start),
+        sigma0=config.sigma0,
+        population=config.population,
+        diagonal=config.diagonal,
+        seed=seed,
+        mean=start,
+    )
+    return search, {}

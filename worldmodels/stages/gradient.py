@@ -1,0 +1,141 @@
+"""C by gradients in the dream, chosen by its real score on validation tracks."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from worldmodels.actor_critic import ActorCritic
+from worldmodels.agent import Agent
+from worldmodels.checkpoint import load_checkpoint
+from worldmodels.dream import DreamModel, DreamState
+from worldmodels.dream_starts import DreamStarts
+from worldmodels.pathwise import PathwiseActorCritic, PathwiseConfig
+from worldmodels.proximal import ProximalActorCritic, ProximalConfig
+from worldmodels.report import Report
+from worldmodels.run import StageFolder
+from worldmodels.stages.fitting import TrainingStageConfig
+from worldmodels.stages.search_log import Stopwatch, search_log
+from worldmodels.training import Metrics, fit
+
+RESUME = "resume.safetensors"  # where `fit` keeps a training under way
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientConfig(TrainingStageConfig):
+    """How C climbs.
+
+    Attributes:
+        fit, later: optimizer steps; their batches are so many dreams each.
+        learner: how the gradient is made.
+    """
+
+    learner: PathwiseConfig | ProximalConfig
+
+    def asked_for(self, num_steps: int | None, num_decisions: int | None) -> "GradientConfig":
+        """The same with so many steps, and so many decisions a dream; None changes nothing."""
+        config = self.with_steps(num_steps)
+        if num_decisions is None:
+            return config
+        return replace(config, learner=replace(config.learner, num_decisions=num_decisions))
+
+
+def search_by_gradient(
+    agent: Agent,
+    start: np.ndarray | None,
+    config: GradientConfig,
+    dream: DreamModel,
+    starts: DreamStarts,
+    real_score: Callable[[np.ndarray], float],
+    *,
+    reward_scale: float,
+    work: StageFolder,
+    seed: int,
+    round_: int,
+    report: Report,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """C's parameters (D,) with the best real score among those looked at, and the history.
+
+    Args:
+        start: parameters to begin at, (D,); None begins at random ones.
+        real_score: mean return in the real game of an agent with these parameters (D,).
+        reward_scale: see `ActorCritic`.
+    """
+    steps = config.in_round(round_)
+    torch.manual_seed(seed)
+    first = None if start is None else torch.from_numpy(start).float()[None]
+    settings = (agent.controller, agent.body.action_map, dream, reward_scale, first)
+    learner: ActorCritic
+    if isinstance(config.learner, PathwiseConfig):
+        learner = PathwiseActorCritic(config.learner, *settings)
+    else:
+        learner = ProximalActorCritic(
+            config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
+        )
+    learner.to(starts.device)
+
+    def batch_at(step: int, generator: torch.Generator) -> DreamState:
+        return starts.draw(steps.batch_size, generator)
+
+    per_step = learner.decisions_a_step(steps.batch_size)
+    last: Metrics = {}
+    done, looks, clock = _so_far(work, per_step)
+
+    def validate() -> Metrics:
+        facts = {
+            "dreamed_return": last["dreamed_return"],
+            "seconds": clock.seconds,
+            "steps": clock.steps,
+            "steps_per_second": clock.steps_per_second,
+        }
+        started = time.monotonic()
+        with clock.paused():
+            score = real_score(learner.average[0].double().cpu().numpy())
+        looked = time.monotonic() - started
+        return {"loss": -score, "looked": looked, "real_score": score, **facts}
+
+    with search_log(work, report, "step", steps.num_steps, done) as log:
+
+        def on_step(step: int, metrics: Metrics) -> None:
+            if "loss" in metrics:
+                last.update(metrics)
+                clock.steps = step * per_step
+                shown = {name: value for name, value in metrics.items() if name != "loss"}
+                log.progress(step, shown, sparse=True)
+            else:
+                facts = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
+                looks.append({"step": step, **facts})
+                log.tell(step, facts)
+                log.draw(looks)
+
+        fitted = fit(
+            learner, batch_at, validate, steps, seed=seed, folder=work.partial, on_step=on_step
+        )
+        history = [_shown(look) for look in fitted.history]
+        log.draw(history)
+    best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
+    return learner.average[0].double().cpu().numpy(), {
+        "steps": fitted.steps,
+        "best_step": fitted.best_step,
+        "looked_score": best,
+        "history": history,
+    }
+
+
+def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:
+    """Steps, looks and time of a search that was stopped; none of a new one."""
+    saved = work.partial / RESUME
+    if not saved.exists():
+        return 0, [], Stopwatch()
+    facts = load_checkpoint(saved, remedy=f"delete {saved} to start again").metadata
+    step, looks = facts["step"], facts["history"]
+    searched = facts["seconds"] - sum(look["looked"] for look in looks)
+    return step, [_shown(look) for look in looks], Stopwatch(searched, step * per_step)
+
+
+def _shown(look: Metrics) -> Metrics:
+    """Without what only the fit and a resume need."""
+    return {name: value for name, value in look.items() if name not in ("loss", "looked")}
