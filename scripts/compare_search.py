@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,7 @@ def result_of(run: Run, name: str, search: Search) -> dict[str, Any]:
     return {
         "label": search.label,
         "dream": search.config.dream,
-        "command": " ".join(["python", *sys.argv]),
+        "command": f"python scripts/compare_search.py --only {name}",
         "versions": versions(),
         "processor_cores": os.cpu_count(),
         "vision": file_digest(scratch.weights("vision")),
@@ -204,21 +203,24 @@ def main() -> None:
     known = searches(arguments.minutes)
     if arguments.only is not None and arguments.only not in known:
         parser.error(f"expected a search among {', '.join(known)}, got {arguments.only}")
-    missing = [name for name in known if not (folder / f"{name}.json").exists()]
-    wanted = [name for name in missing if arguments.only in (None, name)]
+    wanted = [
+        name
+        for name in known
+        if not (folder / f"{name}.json").exists() and arguments.only in (None, name)
+    ]
     if wanted and arguments.run is not None:
         result = result_of(Run(arguments.run), wanted[0], known[wanted[0]])
         (folder / f"{wanted[0]}.json").write_text(json.dumps(result, indent=1) + "\n")
-        missing.remove(wanted[0])
     results = {
         name: json.loads((folder / f"{name}.json").read_text())
         for name in known
-        if name not in missing
+        if (folder / f"{name}.json").exists()
     }
     if results:
         draw(arguments.docs / PICTURE, results)
         (arguments.docs / TABLE).write_text(table(results))
-    print(f"{len(results)} of {len(known)} searches done; missing: {', '.join(missing) or 'none'}")
+    missing = ", ".join(name for name in known if name not in results)
+    print(f"{len(results)} of {len(known)} searches done; missing: {missing or 'none'}")
 
 
 if __name__ == "__main__":
