@@ -187,14 +187,7 @@ class Run:
             "seed": seed,
             "inputs": self.inputs(stage),
         }
-        manifest = self.manifest(stage)
-        if manifest is not None and all(manifest[key] == value for key, value in work.items()):
-            return None
-        partial = self.folder / f".{stage}.partial"
-        if self.read_json(f".{stage}.partial/work.json") != work:
-            shutil.rmtree(partial, ignore_errors=True)
-            self.write_json(f".{stage}.partial/work.json", work)
-        return StageFolder(partial, self.folder / stage, work)
+        return begin_work(self.folder / stage, work)
 
     def write_json(self, name: str, facts: Any) -> None:
         """Write a JSON file of the run, whole or not at all."""
@@ -252,6 +245,24 @@ class StageFolder:
             (self.final / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         return dict(result)
+
+
+def begin_work(final: Path, work: dict[str, Any]) -> StageFolder | None:
+    """Open a folder for `work`, what a result depends on; None where it is there and of this work.
+
+    A partial folder of the same work is kept, so that it goes on from its checkpoint; one of other
+    work is removed.
+    """
+    parent, name = Run(final.parent), final.name
+    _restore(final.parent, name)
+    manifest = parent.read_json(f"{name}/manifest.json")
+    if manifest is not None and all(manifest.get(key) == value for key, value in work.items()):
+        return None
+    partial = final.parent / f".{name}.partial"
+    if parent.read_json(f".{name}.partial/work.json") != work:
+        shutil.rmtree(partial, ignore_errors=True)
+        parent.write_json(f".{name}.partial/work.json", work)
+    return StageFolder(partial, final, work)
 
 
 def agent_file(place: str | Path) -> Path:

@@ -1,0 +1,236 @@
+"""MAP-Elites as ask and tell: the best solution of every niche, found by varying those there are.
+
+Archives come from pyribs. Everything random in a generation is drawn from `(seed, generation)`, so
+that a search goes on exactly where it was saved: what is saved is the archive itself and the
+bandit's window, nothing else has a past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64
+from numpy.typing import ArrayLike
+from ribs.archives import CVTArchive, k_means_centroids
+
+from agents.bandit import SlidingWindowBandit
+from agents.operators import Mix, OperatorConfig, Reconstruct, Solutions, breed
+
+Centroids = Float64[np.ndarray, "niche measure"]
+SAMPLES_A_NICHE = 20
+
+
+@dataclass(frozen=True)
+class ElitesConfig:
+    """How MAP-Elites searches.
+
+    Attributes:
+        batch_size: children a generation.
+        start_share: of all niches, that random solutions fill before children are made.
+        start_sigma: spread of those solutions around 0.
+        bounds: of every number of a solution; what leaves them is clipped.
+        mixes: operators' shares; of several a bandit takes the one that adds most elites.
+        qd_offset: added to every fitness in the QD score, so that no niche counts below 0.
+
+    Source: arXiv 2003.04389, section 4.
+    """
+
+    batch_size: int = 100
+    start_share: float = 0.05
+    start_sigma: float = 1.0
+    bounds: tuple[float, float] = (-1.0, 1.0)
+    mixes: tuple[Mix, ...] = (Mix(line=1.0),)
+    operators: OperatorConfig = field(default_factory=OperatorConfig)
+    bandit_window: int = 1_000
+    exploration: float = 0.1
+    qd_offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"expected a batch size of 1 or more, got {self.batch_size}")
+        if not 0 < self.start_share <= 1:
+            raise ValueError(f"expected a start share within (0, 1], got {self.start_share}")
+        if not self.mixes:
+            raise ValueError("expected 1 mix of operators or more, got none")
+        if not self.bounds[0] < self.bounds[1]:
+            raise ValueError(f"expected a lower bound below the upper one, got {self.bounds}")
+
+
+@dataclass(frozen=True)
+class EliteStats:
+    """Where a search stands.
+
+    Attributes:
+        coverage: share of niches that hold an elite.
+        qd_score: sum over elites of fitness + offset, divided by the number of niches.
+        mean_fitness: over elites.
+        added: solutions of the last generation that became elites.
+        mix: index of the mix that made them; None for random ones.
+    """
+
+    generation: int
+    evaluations: int
+    coverage: float
+    qd_score: float
+    mean_fitness: float
+    best_fitness: float
+    added: int
+    mix: int | None
+
+
+class MapElites:
+    """The search: `ask()` for solutions, `tell(fitness, measures)` what they are worth.
+
+    Args:
+        centroids: of the niches, in the space of measures.
+        reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
+
+    Source: arXiv 1504.04909; niches as in arXiv 1610.05729, operators as in arXiv 2003.04389.
+    """
+
+    def __init__(
+        self,
+        num_parameters: int,
+        centroids: Centroids,
+        config: ElitesConfig,
+        *,
+        seed: int = 0,
+        reconstruct: Reconstruct | None = None,
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.reconstruct = reconstruct
+        self.archive = CVTArchive(
+            solution_dim=num_parameters,
+            centroids=centroids,
+            ranges=list(zip(centroids.min(axis=0), centroids.max(axis=0), strict=True)),
+            solution_dtype=np.float32,
+            objective_dtype=np.float64,
+            measures_dtype=np.float64,
+        )
+        self.generation = 0
+        self.evaluations = 0
+        self._bandit = SlidingWindowBandit(
+            len(config.mixes), window=config.bandit_window, exploration=config.exploration
+        )
+        self._asked: tuple[Solutions, int | None] | None = None
+
+    @property
+    def elites(self) -> Solutions:
+        """All elites, (n, D), those of the niches that were filled first coming first."""
+        return self.archive.data("solution")
+
+    @property
+    def started(self) -> bool:
+        """Whether enough niches are filled to make children."""
+        return len(self.archive) >= max(self.config.start_share * self.archive.cells, 1)
+
+    def ask(self) -> Solutions:
+        """This generation's solutions, (batch_size, D); the same until `tell`."""
+        if self._asked is None:
+            config = self.config
+            generator = np.random.default_rng([self.seed, self.generation])
+            mix = self._bandit.choose() if self.started else None
+            if mix is None:
+                shape = (config.batch_size, self.archive.solution_dim)
+                drawn = config.start_sigma * generator.standard_normal(shape, dtype=np.float32)
+            else:
+                drawn = breed(
+                    self.elites,
+                    config.mixes[mix],
+                    config.batch_size,
+                    generator,
+                    config.operators,
+                    self.reconstruct,
+                )
+            self._asked = np.clip(drawn, *config.bounds, dtype=np.float32), mix
+        return self._asked[0].copy()
+
+    def tell(
+        self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]
+    ) -> EliteStats:
+        """Takes the fitness (batch_size,), higher being better, and measures of what was asked for.
+
+        Raises ValueError where a value is not finite, RuntimeError where nothing was asked for.
+        """
+        if self._asked is None:
+            raise RuntimeError("no solutions to tell about: call ask() before each tell()")
+        values = np.asarray(fitness, dtype=np.float64)
+        if not (np.isfinite(values).all() and np.isfinite(measures).all()):
+            raise ValueError(
+                f"expected finite fitness and measures, got others in generation {self.generation}"
+            )
+        solutions, mix = self._asked
+        status = self.archive.add(solutions, values, measures)["status"]
+        added = int(np.count_nonzero(status))
+        if mix is not None:
+            self._bandit.tell(mix, added / len(solutions))
+        self._asked = None
+        self.generation += 1
+        self.evaluations += len(solutions)
+        return self._stats(added, mix)
+
+    def _stats(self, added: int, mix: int | None) -> EliteStats:
+        # Not the archive's own running sums: after a resume they would round otherwise.
+        fitness = self.archive.data("objective")
+        return EliteStats(
+            generation=self.generation,
+            evaluations=self.evaluations,
+            coverage=len(fitness) / self.archive.cells,
+            qd_score=float((fitness + self.config.qd_offset).sum()) / self.archive.cells,
+            mean_fitness=float(fitness.mean()),
+            best_fitness=float(fitness.max()),
+            added=added,
+            mix=mix,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that `load_state_dict` needs: arrays, and the JSON-able `search`."""
+        data = self.archive.data(["solution", "objective", "measures"], return_type="tuple")
+        return {
+            **dict(zip(("solutions", "fitness", "measures"), data, strict=True)),
+            "search": {
+                "generation": self.generation,
+                "evaluations": self.evaluations,
+                "plays": self._bandit.plays,
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved search; elites come back in the order in which they were saved."""
+        self.archive.clear()
+        # One by one: a batch would come in the order of its niches, and parents be drawn otherwise.
+        for elite in zip(state["solutions"], state["fitness"], state["measures"], strict=True):
+            self.archive.add_single(*elite)
+        for choice, reward in state["search"]["plays"]:
+            self._bandit.tell(choice, reward)
+        self.generation = state["search"]["generation"]
+        self.evaluations = state["search"]["evaluations"]
+        self._asked = None
+
+
+def disc_centroids(num_niches: int, seed: int = 0) -> Centroids:
+    """Niches of equal size in the disc around (0.5, 0.5) that an arm of length 1 can reach.
+
+    A centroidal Voronoi tessellation by k-means: each centroid is the middle of its niche.
+
+    Source: arXiv 1610.05729, algorithm 1. Differs: points of the disc alone, so that every niche
+    can be filled and a coverage of 1 means all of them.
+    """
+    generator = np.random.default_rng(seed)
+    count = SAMPLES_A_NICHE * num_niches
+    radius = np.sqrt(generator.random(count)) / 2
+    turn = generator.uniform(0, 2 * np.pi, count)
+    points = 0.5 + np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
+    centroids, _ = k_means_centroids(
+        centroids=num_niches,
+        ranges=[(0.0, 1.0), (0.0, 1.0)],
+        samples=points,
+        dtype=np.float64,
+        seed=seed,
+        k_means_kwargs={},
+    )
+    return centroids

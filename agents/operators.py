@@ -1,0 +1,89 @@
+"""How MAP-Elites makes children of elites: noise, lines between them, and a model's crossover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+from ribs.emitters.operators import IsoLineOperator
+
+Solutions = Float32[np.ndarray, "solution parameter"]
+Reconstruct = Callable[[Solutions], Solutions]
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Which share of a generation's children each operator makes; isotropic noise makes the rest.
+
+    Attributes:
+        reconstruction: child = (x + decode(encode(x))) / 2.
+        line: child = x + noise + a step along the line to another elite.
+    """
+
+    reconstruction: float = 0.0
+    line: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.reconstruction, self.line) < 0 or self.reconstruction + self.line > 1:
+            raise ValueError(f"expected shares of 0 or more that add up to at most 1, got {self}")
+
+    def counts(self, batch_size: int) -> tuple[int, int, int]:
+        """Children by reconstruction, along lines and by noise alone, `batch_size` in all."""
+        reconstructed = round(self.reconstruction * batch_size)
+        along = min(round(self.line * batch_size), batch_size - reconstructed)
+        return reconstructed, along, batch_size - reconstructed - along
+
+
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LINE_MIXES = tuple(Mix(line=share) for share in _QUARTERS)
+# Source: arXiv 2003.04389, section 3.3: reconstruction with noise, and line with noise, nine in
+# all; noise alone is in both.
+ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=share) for share in _QUARTERS[1:]))
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """Step sizes of the operators, in units of the solutions.
+
+    Source: arXiv 2003.04389, section 4: 0.003 and 0.1, of a range of 2.
+    """
+
+    iso_sigma: float = 0.006
+    line_sigma: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.iso_sigma > 0 or not self.line_sigma > 0:
+            raise ValueError(f"expected step sizes above 0, got {self}")
+
+
+def breed(
+    elites: Solutions,
+    mix: Mix,
+    batch_size: int,
+    generator: np.random.Generator,
+    config: OperatorConfig,
+    reconstruct: Reconstruct | None = None,
+) -> Solutions:
+    """`batch_size` children of elites drawn at random, (batch_size, D); not limited to any bounds.
+
+    Raises ValueError where the mix has reconstruction and there is nothing to reconstruct with.
+    """
+    reconstructed, along, by_noise = mix.counts(batch_size)
+    children = []
+    if reconstructed:
+        if reconstruct is None:
+            raise ValueError(f"{mix} needs a model to reconstruct with, got none")
+        parents = _drawn(elites, reconstructed, generator)
+        children.append((parents + reconstruct(parents)) / 2)
+    for count, sigma in ((along, config.line_sigma), (by_noise, 0.0)):
+        if count:
+            operator = IsoLineOperator(config.iso_sigma, sigma, seed=generator)
+            pairs = _drawn(elites, 2 * count, generator).reshape(2, count, -1)
+            children.append(operator.ask(pairs))
+    return np.concatenate(children)
+
+
+def _drawn(elites: Solutions, count: int, generator: np.random.Generator) -> Solutions:
+    return elites[generator.integers(len(elites), size=count)]

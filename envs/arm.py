@@ -1,0 +1,65 @@
+"""The planar arm: a chain of joints in the plane, whose end is wanted in many places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+Solutions = Float32[np.ndarray, "solution joint"]
+Fitness = Float64[np.ndarray, " solution"]
+Measures = Float64[np.ndarray, "solution 2"]
+
+CHUNK = 2_000_000  # numbers held at once: cosines of more no longer fit a core's cache
+
+
+@dataclass(frozen=True)
+class PlanarArm:
+    """Links of equal length, 1 in all; a solution turns each joint by x * pi / 2, x in [-1, 1].
+
+    Fitness is what MAP-Elites calls the quality of a solution: here how alike its angles are,
+    minus their standard deviation in radians; measures say where its end is.
+
+    Source: arXiv 2003.04389, section 4: angles, fitness and measures.
+    """
+
+    num_joints: int
+
+    def __post_init__(self) -> None:
+        if self.num_joints < 1:
+            raise ValueError(f"expected 1 joint or more, got {self.num_joints}")
+
+    def evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
+        """Fitness (B,), at most 0, and measures (B, 2) within [0, 1] of solutions (B, J).
+
+        Raises ValueError where solutions have another number of joints.
+        """
+        if solutions.ndim != 2 or solutions.shape[1] != self.num_joints:
+            raise ValueError(
+                f"expected solutions of shape (B, {self.num_joints}), got {solutions.shape}"
+            )
+        rows = max(CHUNK // self.num_joints // 16, 1)
+        parts = [
+            self._evaluate(solutions[first : first + rows])
+            for first in range(0, len(solutions), rows)
+        ]
+        if not parts:
+            return np.empty(0), np.empty((0, 2))
+        return np.concatenate([part[0] for part in parts]), np.concatenate(
+            [part[1] for part in parts]
+        )
+
+    def joints(self, solutions: Solutions) -> Float64[np.ndarray, "solution point 2"]:
+        """Where the arm's points are, from base to end: (B, J + 1, 2) within the unit disc."""
+        turned = np.cumsum(solutions.astype(np.float64) * (np.pi / 2), axis=1)
+        steps = np.stack([np.cos(turned), np.sin(turned)], axis=-1) / self.num_joints
+        return np.concatenate([np.zeros((len(solutions), 1, 2)), steps.cumsum(axis=1)], axis=1)
+
+    def _evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
+        # One row a joint: adding rows runs over all solutions at once.
+        angles = np.multiply(solutions.T, np.float32(np.pi / 2), order="C")
+        spread = angles.std(axis=0)
+        np.cumsum(angles, axis=0, out=angles)
+        end = np.stack([np.cos(angles).mean(axis=0), np.sin(angles).mean(axis=0)], axis=1)
+        return -spread.astype(np.float64), end.astype(np.float64) / 2 + 0.5

@@ -1,0 +1,1 @@
+"""Representations that MAP-Elites discovers: autoencoders of elites, trained while it searches."""

@@ -1,0 +1,171 @@
+"""Autoencoders of solutions: what the elites of a MAP-Elites search have in common, in few numbers.
+
+Two kinds, which the rest of the search does not tell apart: both `encode` solutions to a code of a
+few numbers, `decode` it, and `reconstruct`, which for the quantized one goes through its codebook.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from vector_quantize_pytorch import VectorQuantize
+
+from worldmodels.errors import UserError
+
+KINDS = ("vae", "vqvae")
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes and losses of an autoencoder of solutions.
+
+    Attributes:
+        kind: "vae" or "vqvae".
+        num_latents: numbers of a VAE's code, and half the hidden units of either kind.
+        kl_weight: a VAE's; next to nothing, as a code is to keep solutions, not to be drawn.
+        num_codes, code_size, codebook_size: a VQ-VAE's code is so many vectors of that size, each
+            out of a codebook of so many.
+        commitment, decay: of a VQ-VAE's encoder to its codes, and its codebook's moving average.
+        orthogonal_weight, cosine: two of the quantizer library's remedies against code vectors
+            that align: a penalty on their cosines, and a codebook on the unit sphere.
+
+    Source: arXiv 2003.04389, section 4, and its code: one hidden layer of twice the latent.
+    """
+
+    kind: str = "vae"
+    num_latents: int = 32
+    kl_weight: float = 1e-4
+    num_codes: int = 3
+    code_size: int = 3
+    codebook_size: int = 32
+    commitment: float = 0.25
+    decay: float = 0.99
+    orthogonal_weight: float = 0.0
+    cosine: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise UserError(f'kind must be "vae" or "vqvae", got "{self.kind}"')
+        for name in ("num_latents", "num_codes", "code_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.codebook_size < 2:
+            raise UserError(f"codebook_size must be at least 2, got {self.codebook_size}")
+
+    @property
+    def num_numbers(self) -> int:
+        """Length of a code."""
+        return self.num_latents if self.kind == "vae" else self.num_codes * self.code_size
+
+
+class SolutionAutoencoder(nn.Module):
+    """What both kinds share: an encoder and a decoder of one hidden layer.
+
+    Solutions are numbers within [-1, 1]; a code is `config.num_numbers` numbers.
+    """
+
+    def __init__(self, num_parameters: int, config: AutoencoderConfig, num_outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        hidden = 2 * config.num_latents
+        self.encoder = nn.Sequential(
+            nn.Linear(num_parameters, hidden), nn.ReLU(), nn.Linear(hidden, num_outputs)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(config.num_numbers, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, num_parameters),
+            nn.Tanh(),
+        )
+
+    def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
+        """The code of each solution."""
+        raise NotImplementedError
+
+    def decode(self, code: Float[Tensor, "batch number"]) -> Float[Tensor, "batch parameter"]:
+        """The solution each code stands for, within -1 to 1."""
+        return self.decoder(code)
+
+    @torch.no_grad()
+    def reconstruct(
+        self, solutions: Float[Tensor, "batch parameter"]
+    ) -> Float[Tensor, "batch parameter"]:
+        """decode(encode(x))."""
+        return self.decode(self.encode(solutions))
+
+    def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
+        """What training lowers, a mean over the batch."""
+        raise NotImplementedError
+
+
+class SolutionVAE(SolutionAutoencoder):
+    """A code of real numbers, drawn from a Gaussian in training and its mean afterwards."""
+
+    def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
+        super().__init__(num_parameters, config, 2 * config.num_latents)
+
+    def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
+        """The posterior's mean."""
+        mean: Tensor = self.encoder(solutions).chunk(2, dim=-1)[0]
+        return mean
+
+    def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
+        """Squared error summed over parameters + weighted KL to N(0, 1)."""
+        mean, logvar = self.encoder(solutions).chunk(2, dim=-1)
+        code = mean + torch.randn_like(mean) * (logvar / 2).exp()
+        error = (self.decoder(code) - solutions).square().sum(-1)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
+        return (error + self.config.kl_weight * kl).mean()
+
+
+class SolutionVQVAE(SolutionAutoencoder):
+    """A code of a few vectors out of one codebook.
+
+    Source: arXiv 1711.00937, with the codebook as moving averages (A.1).
+    """
+
+    def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
+        super().__init__(num_parameters, config, config.num_codes * config.code_size)
+        self.quantizer = VectorQuantize(
+            dim=config.code_size,
+            codebook_size=config.codebook_size,
+            decay=config.decay,
+            commitment_weight=config.commitment,
+            kmeans_init=True,
+            threshold_ema_dead_code=1,
+            rotation_trick=False,
+            use_cosine_sim=config.cosine,
+            orthogonal_reg_weight=config.orthogonal_weight,
+        )
+
+    @property
+    def code_vectors(self) -> Float[Tensor, "value number"]:
+        """The codebook."""
+        return self.quantizer.codebook
+
+    def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
+        """The nearest code vectors, side by side."""
+        training = self.quantizer.training
+        self.quantizer.eval()  # only a loss moves the codebook
+        quantized: Tensor = self.quantizer(self._vectors(solutions))[0]
+        self.quantizer.train(training)
+        return quantized.flatten(1)
+
+    def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
+        """Squared error summed over parameters + the quantizer's commitment, likewise summed."""
+        vectors, _, commitment = self.quantizer(self._vectors(solutions))
+        error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
+        return error.mean() + self.config.num_numbers * commitment.sum()
+
+    def _vectors(self, solutions: Tensor) -> Tensor:
+        return self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))
+
+
+def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:
+    """The autoencoder of the config's kind, with new weights."""
+    if config.kind == "vae":
+        return SolutionVAE(num_parameters, config)
+    return SolutionVQVAE(num_parameters, config)
