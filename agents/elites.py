@@ -100,6 +100,7 @@ class MapElites:
         seed: int = 0,
         reconstruct: Reconstruct | None = None,
     ) -> None:
+        self.num_parameters = num_parameters
         self.config = config
         self.seed = seed
         self.reconstruct = reconstruct
@@ -135,7 +136,7 @@ class MapElites:
             generator = np.random.default_rng([self.seed, self.generation])
             mix = self._bandit.choose() if self.started else None
             if mix is None:
-                shape = (config.batch_size, self.archive.solution_dim)
+                shape = (config.batch_size, self.num_parameters)
                 drawn = config.start_sigma * generator.standard_normal(shape, dtype=np.float32)
             else:
                 drawn = breed(

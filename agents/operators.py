@@ -79,7 +79,8 @@ def breed(
         children.append((parents + reconstruct(parents)) / 2)
     for count, sigma in ((along, config.line_sigma), (by_noise, 0.0)):
         if count:
-            operator = IsoLineOperator(config.iso_sigma, sigma, seed=generator)
+            seed = int(generator.integers(2**63))
+            operator = IsoLineOperator(config.iso_sigma, sigma, seed=seed)
             pairs = _drawn(elites, 2 * count, generator).reshape(2, count, -1)
             children.append(operator.ask(pairs))
     return np.concatenate(children)
