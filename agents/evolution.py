@@ -40,8 +40,9 @@ class CMAES:
         diagonal: bool = False,
         seed: int = 0,
         mean: ArrayLike | None = None,
+        bounds: tuple[float, float] | None = None,
     ) -> None:
-        """`mean` is where the search starts, zeros by default.
+        """`mean` is where the search starts, zeros by default; `bounds` hold for every parameter.
 
         Raises ValueError for fewer than 2 parameters, or a mean of another shape.
         """
@@ -57,6 +58,7 @@ class CMAES:
             "population": population,
             "diagonal": diagonal,
             "seed": seed,
+            "bounds": bounds,
         }
         self._start = start
         self._told: list[Fitness] = []
@@ -68,6 +70,7 @@ class CMAES:
             # Our own generator, and a seed of nan: pycma would otherwise seed numpy's global one.
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": np.nan,
+            "bounds": None if bounds is None else list(bounds),
             "verbose": -9,
             "verb_log": 0,
         }

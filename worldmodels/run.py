@@ -183,7 +183,7 @@ class Run:
         work = {
             "stage": stage,
             "round": round_,
-            "config": _plain(config),
+            "config": plain(config),
             "seed": seed,
             "inputs": self.inputs(stage),
         }
@@ -308,8 +308,8 @@ def _restore(folder: Path, stage: str) -> None:
             os.replace(old, folder / stage)
 
 
-def _plain(config: Any) -> Any:
+def plain(config: Any) -> Any:
     """A config as JSON gives it back, so that it compares equal after a round trip."""
     if is_dataclass(config) and not isinstance(config, type):
-        return {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
+        return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
     return json.loads(json.dumps(config))

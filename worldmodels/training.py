@@ -226,18 +226,12 @@ class _Progress:
         return sum(entry["step"] > self.best_step for entry in self.history) >= patience
 
     def save(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        state = optimizer.state_dict()["state"]
-        moments = {
-            f"{index}.{name}": value
-            for index, slots in state.items()
-            for name, value in slots.items()
-        }
         save_checkpoint(
             path,
             {
                 **with_prefix("model", model.state_dict()),
                 **with_prefix("best", self.best_weights),
-                **with_prefix("optimizer", moments),
+                **with_prefix("optimizer", optimizer_tensors(optimizer)),
             },
             {
                 "step": self.step,
@@ -254,15 +248,28 @@ class _Progress:
         checkpoint = load_checkpoint(path, remedy=f"delete {path} to start again", device=device)
         model.load_state_dict(checkpoint.part("model"))
         self.best_weights = checkpoint.part("best")
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in checkpoint.part("optimizer").items():
-            index, slot = name.split(".", 1)
-            # Adam keeps its step counter on the CPU whatever the parameters' device.
-            state.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        restore_optimizer(optimizer, checkpoint.part("optimizer"))
         for key in ("step", "seconds", "history", "best_step", "best_loss"):
             setattr(self, key, checkpoint.metadata[key])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer remembers of its parameters, each tensor named `parameter.slot`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": value for index, slots in state.items() for name, value in slots.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`, for an optimizer of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, slot = name.split(".", 1)
+        # Adam keeps its step counter on the CPU whatever the parameters' device.
+        state.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

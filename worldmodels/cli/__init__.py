@@ -11,11 +11,23 @@ from worldmodels.cli import dreaming
 from worldmodels.cli import looking
 from worldmodels.cli import data
 from worldmodels.cli import inference
+from worldmodels.cli import elites
 
 # isort: on
 from worldmodels.cli.entry import main
 from worldmodels.cli.options import app
 
 app.add_typer(data.data_app, name="data")
+app.add_typer(elites.elites_app, name="elites")
 
-__all__ = ["app", "data", "dreaming", "inference", "looking", "main", "prior", "training"]
+__all__ = [
+    "app",
+    "data",
+    "dreaming",
+    "elites",
+    "inference",
+    "looking",
+    "main",
+    "prior",
+    "training",
+]

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from worldmodels.errors import UserError
 
 KINDS = ("vae", "vqvae")
+REMEDIES = ("revival", "orthogonal", "cosine", "rotation")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ class AutoencoderConfig:
         num_codes, code_size, codebook_size: a VQ-VAE's code is so many vectors of that size, each
             out of a codebook of so many.
         commitment, decay: of a VQ-VAE's encoder to its codes, and its codebook's moving average.
-        orthogonal_weight, cosine: two of the quantizer library's remedies against code vectors
-            that align: a penalty on their cosines, and a codebook on the unit sphere.
+        remedies: the quantizer library's against code vectors that are unused or align, among
+            `REMEDIES`: vectors begin at k-means and come back when unused; a penalty on their
+            cosines; a codebook on the unit sphere; gradients rotated with the vectors.
 
     Source: arXiv 2003.04389, section 4, and its code: one hidden layer of twice the latent.
     """
@@ -38,17 +40,19 @@ class AutoencoderConfig:
     kind: str = "vae"
     num_latents: int = 32
     kl_weight: float = 1e-4
-    num_codes: int = 3
-    code_size: int = 3
+    num_codes: int = 8
+    code_size: int = 4
     codebook_size: int = 32
     commitment: float = 0.25
     decay: float = 0.99
-    orthogonal_weight: float = 0.0
-    cosine: bool = False
+    remedies: tuple[str, ...] = ("revival",)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise UserError(f'kind must be "vae" or "vqvae", got "{self.kind}"')
+        unknown = set(self.remedies) - set(REMEDIES)
+        if unknown:
+            raise UserError(f"remedies must be among {', '.join(REMEDIES)}, got {sorted(unknown)}")
         for name in ("num_latents", "num_codes", "code_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -134,11 +138,11 @@ class SolutionVQVAE(SolutionAutoencoder):
             codebook_size=config.codebook_size,
             decay=config.decay,
             commitment_weight=config.commitment,
-            kmeans_init=True,
-            threshold_ema_dead_code=1,
-            rotation_trick=False,
-            use_cosine_sim=config.cosine,
-            orthogonal_reg_weight=config.orthogonal_weight,
+            kmeans_init="revival" in config.remedies,
+            threshold_ema_dead_code=int("revival" in config.remedies),
+            rotation_trick="rotation" in config.remedies,
+            use_cosine_sim="cosine" in config.remedies,
+            orthogonal_reg_weight=10.0 * ("orthogonal" in config.remedies),
         )
 
     @property
@@ -148,17 +152,24 @@ class SolutionVQVAE(SolutionAutoencoder):
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
         """The nearest code vectors, side by side."""
-        training = self.quantizer.training
-        self.quantizer.eval()  # only a loss moves the codebook
-        quantized: Tensor = self.quantizer(self._vectors(solutions))[0]
-        self.quantizer.train(training)
-        return quantized.flatten(1)
+        return self._nearest(solutions)[0].flatten(1)
+
+    def codes(self, solutions: Float[Tensor, "batch parameter"]) -> Int[Tensor, "batch code"]:
+        """Which code vectors they are."""
+        return self._nearest(solutions)[1]
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
         """Squared error summed over parameters + the quantizer's commitment, likewise summed."""
         vectors, _, commitment = self.quantizer(self._vectors(solutions))
         error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
         return error.mean() + self.config.num_numbers * commitment.sum()
+
+    def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
+        training = self.quantizer.training
+        self.quantizer.eval()  # only a loss moves the codebook
+        quantized, codes, _ = self.quantizer(self._vectors(solutions))
+        self.quantizer.train(training)
+        return quantized, codes
 
     def _vectors(self, solutions: Tensor) -> Tensor:
         return self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))

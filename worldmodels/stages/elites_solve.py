@@ -1,0 +1,154 @@
+"""Elites re-used: targets searched in the code space of their autoencoder, and without it."""
+
+import csv
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.arm import PlanarArm
+from worldmodels.checkpoint import load_checkpoint, load_weights
+from worldmodels.discovery.autoencoders import SolutionAutoencoder, make_autoencoder
+from worldmodels.discovery.targets import TARGETS, Attempt, code_space, direct_space, reach
+from worldmodels.errors import UserError
+from worldmodels.report import Report
+from worldmodels.run import begin_work, file_digest, plain
+from worldmodels.stages.elites import ARCHIVE, ArmConfig, load_result
+
+CLOSE = 0.01  # of a target, in the space of measures, whose width is 1
+MARKS = (500, 1_000, 5_000)
+
+
+@dataclass(frozen=True)
+class SolveConfig:
+    """How targets are searched: so many evaluations each, in either space.
+
+    Source: arXiv 2003.04389, section 4.3.
+    """
+
+    evaluations: int = 5_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 1:
+            raise UserError(f"evaluations must be at least 1, got {self.evaluations}")
+        if self.seed < 0:
+            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+
+
+def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report) -> dict[str, Any]:
+    """Search the targets with CMA-ES, with equal evaluations in both spaces; leave it in `out`.
+
+    Args:
+        archive: folder of a finished `wm elites arm` with an autoencoder.
+
+    Returns: for each space its figures after `MARKS` evaluations; `history`, the median distance
+        at every tenth evaluation.
+    Raises: UserError where there is no such archive, or it has no autoencoder.
+    """
+    started = time.monotonic()
+    arm_config, model = load_autoencoder(archive)
+    inputs = {"archive": file_digest(archive / ARCHIVE)}
+    work = begin_work(out, {"stage": "elites solve", "config": plain(config), "inputs": inputs})
+    if work is None:
+        report.line(f"solve: done, {out}")
+        return load_result(out)
+    arm = PlanarArm(arm_config.joints)
+    spaces = (direct_space(arm_config.joints), code_space(model))
+    attempts: dict[str, list[Attempt]] = {space.name: [] for space in spaces}
+    with report.progress("solve", len(spaces) * len(TARGETS)) as meter:
+        for index, target in enumerate(TARGETS):
+            for space in spaces:
+                seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+                attempts[space.name].append(reach(target, space, arm, config.evaluations, seed))
+                meter.advance()
+    _write_attempts(work.partial / "solve.csv", attempts)
+    draw_attempts(work.partial / "solve.png", attempts)
+    result = {
+        "joints": arm_config.joints,
+        "operator": arm_config.operator,
+        "targets": len(TARGETS),
+        **{name: summary(found) for name, found in attempts.items()},
+        "history": {name: median_curve(found) for name, found in attempts.items()},
+    }
+    return work.commit(result, time.monotonic() - started)
+
+
+def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
+    """What an archive was searched with, and the autoencoder of its elites.
+
+    Raises: UserError where there is no archive in the folder, or it was searched without one.
+    """
+    remedy = 'run "wm elites arm --operator vae --out FOLDER" first'
+    saved = load_checkpoint(archive / ARCHIVE, remedy=remedy)
+    config = ArmConfig(**saved.metadata["config"])
+    settings = config.discovery.model
+    if settings is None:
+        raise UserError(f"{archive} was searched with the line operator, it has no codes: {remedy}")
+    model = make_autoencoder(config.joints, settings)
+    load_weights(model, saved.part("model"), archive / ARCHIVE)
+    return config, model.eval()
+
+
+def summary(attempts: list[Attempt]) -> dict[str, Any]:
+    """Targets reached, median distance and the joints' mean variance, at each of the marks."""
+    evaluations = len(attempts[0].distances)
+    marks = [mark for mark in MARKS if mark < evaluations] + [evaluations]
+    rows = {}
+    for mark in marks:
+        distances = np.array([attempt.distances[mark - 1] for attempt in attempts])
+        spreads = np.array([attempt.spreads[mark - 1] for attempt in attempts])
+        rows[str(mark)] = {
+            "reached": int((distances < CLOSE).sum()),
+            "median_distance": float(np.median(distances)),
+            "joint_variance": float(np.mean(spreads**2)),
+        }
+    return rows
+
+
+def median_curve(attempts: list[Attempt]) -> list[float]:
+    """Median distance to the targets at every tenth evaluation."""
+    middle = np.median([attempt.distances for attempt in attempts], axis=0)
+    return [round(float(distance), 6) for distance in middle[9::10]]
+
+
+def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
+    """Median distance to the targets against evaluations, with its quartiles."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, found in attempts.items():
+        distances = np.array([attempt.distances for attempt in found])
+        low, middle, high = np.quantile(distances, (0.25, 0.5, 0.75), axis=0)
+        evaluations = np.arange(1, len(middle) + 1)
+        axes.plot(evaluations, middle, label=name)
+        axes.fill_between(evaluations, low, high, alpha=0.2)
+    axes.axhline(CLOSE, color="gray", lw=1, ls=":")
+    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="distance to the target")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
+    """A row a target and space: distance and joint spread of the best, at the marks."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])
+        for name, found in attempts.items():
+            for index, attempt in enumerate(found):
+                evaluations = len(attempt.distances)
+                for mark in [m for m in MARKS if m < evaluations] + [evaluations]:
+                    writer.writerow(
+                        [
+                            name,
+                            index,
+                            *TARGETS[index],
+                            mark,
+                            f"{attempt.distances[mark - 1]:.6f}",
+                            f"{attempt.spreads[mark - 1]:.6f}",
+                        ]
+                    )
