@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 from jaxtyping import Float64
 
@@ -27,34 +25,31 @@ class SlidingWindowBandit:
                 f"{num_choices} and {window}"
             )
         self.num_choices = num_choices
+        self.window = window
         self.exploration = exploration
-        self._plays: deque[tuple[int, float]] = deque(maxlen=window)
+        self._choices = np.empty(0, dtype=np.int64)
+        self._rewards = np.empty(0)
 
     @property
     def plays(self) -> list[tuple[int, float]]:
         """Choice and reward of each play in the window, oldest first."""
-        return list(self._plays)
+        return list(zip(self._choices.tolist(), self._rewards.tolist(), strict=True))
 
     def counts(self) -> Float64[np.ndarray, " choice"]:
         """How often each choice was played in the window."""
-        chosen = [choice for choice, _ in self._plays]
-        return np.bincount(chosen, minlength=self.num_choices).astype(np.float64)
+        return np.bincount(self._choices, minlength=self.num_choices).astype(np.float64)
 
     def values(self) -> Float64[np.ndarray, " choice"]:
         """Upper confidence bound of each choice; infinite for one not played in the window."""
         counts = self.counts()
-        chosen = [choice for choice, _ in self._plays]
-        rewards = [reward for _, reward in self._plays]
-        sums = np.bincount(chosen, weights=rewards, minlength=self.num_choices)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bounds = sums / counts + self.exploration * np.sqrt(
-                2 * np.log(len(self._plays)) / counts
-            )
-        return np.where(counts == 0, np.inf, bounds)
+        sums = np.bincount(self._choices, weights=self._rewards, minlength=self.num_choices)
+        played = np.maximum(counts, 1)
+        unknown = np.sqrt(2 * np.log(max(len(self._choices), 1)) / played)
+        return np.where(counts == 0, np.inf, sums / played + self.exploration * unknown)
 
     def choose(self) -> int:
         """The choice with the highest bound, the first of equals."""
-        return int(np.argmax(self.values()))
+        return int(np.argmax(self.values())) if self.num_choices > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:
         """One play. Raises ValueError for an unknown choice or a reward outside [0, 1]."""
@@ -62,4 +57,5 @@ class SlidingWindowBandit:
             raise ValueError(f"expected a choice of 0 to {self.num_choices - 1}, got {choice}")
         if not 0 <= reward <= 1:
             raise ValueError(f"expected a reward within [0, 1], got {reward}")
-        self._plays.append((choice, float(reward)))
+        self._choices = np.append(self._choices, choice)[-self.window :]
+        self._rewards = np.append(self._rewards, reward)[-self.window :]

@@ -7,6 +7,7 @@ bandit's window, nothing else has a past.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,6 +105,8 @@ class MapElites:
         self.config = config
         self.seed = seed
         self.reconstruct = reconstruct
+        # Archive and operators draw from this one, which every generation begins anew.
+        self._generator = np.random.default_rng(seed)
         self.archive = CVTArchive(
             solution_dim=num_parameters,
             centroids=centroids,
@@ -111,6 +114,7 @@ class MapElites:
             solution_dtype=np.float32,
             objective_dtype=np.float64,
             measures_dtype=np.float64,
+            seed=self._generator,  # type: ignore[arg-type]  # it takes what default_rng takes
         )
         self.generation = 0
         self.evaluations = 0
@@ -118,6 +122,7 @@ class MapElites:
             len(config.mixes), window=config.bandit_window, exploration=config.exploration
         )
         self._asked: tuple[Solutions, int | None] | None = None
+        self._last: tuple[int, int | None] = (0, None)
 
     @property
     def elites(self) -> Solutions:
@@ -133,14 +138,16 @@ class MapElites:
         """This generation's solutions, (batch_size, D); the same until `tell`."""
         if self._asked is None:
             config = self.config
-            generator = np.random.default_rng([self.seed, self.generation])
+            generator = self._generator
+            fresh = np.random.PCG64(np.random.SeedSequence([self.seed, self.generation]))
+            generator.bit_generator.state = fresh.state
             mix = self._bandit.choose() if self.started else None
             if mix is None:
                 shape = (config.batch_size, self.num_parameters)
                 drawn = config.start_sigma * generator.standard_normal(shape, dtype=np.float32)
             else:
                 drawn = breed(
-                    self.elites,
+                    lambda count: self.archive.sample_elites(count)["solution"],
                     config.mixes[mix],
                     config.batch_size,
                     generator,
@@ -150,9 +157,7 @@ class MapElites:
             self._asked = np.clip(drawn, *config.bounds, dtype=np.float32), mix
         return self._asked[0].copy()
 
-    def tell(
-        self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]
-    ) -> EliteStats:
+    def tell(self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]) -> None:
         """Takes the fitness (batch_size,), higher being better, and measures of what was asked for.
 
         Raises ValueError where a value is not finite, RuntimeError where nothing was asked for.
@@ -160,21 +165,22 @@ class MapElites:
         if self._asked is None:
             raise RuntimeError("no solutions to tell about: call ask() before each tell()")
         values = np.asarray(fitness, dtype=np.float64)
-        if not (np.isfinite(values).all() and np.isfinite(measures).all()):
+        if not math.isfinite(float(values.sum()) + float(measures.sum())):
             raise ValueError(
                 f"expected finite fitness and measures, got others in generation {self.generation}"
             )
         solutions, mix = self._asked
-        status = self.archive.add(solutions, values, measures)["status"]
-        added = int(np.count_nonzero(status))
+        added = int(np.count_nonzero(self.archive.add(solutions, values, measures)["status"]))
         if mix is not None:
             self._bandit.tell(mix, added / len(solutions))
         self._asked = None
+        self._last = added, mix
         self.generation += 1
         self.evaluations += len(solutions)
-        return self._stats(added, mix)
 
-    def _stats(self, added: int, mix: int | None) -> EliteStats:
+    def stats(self) -> EliteStats:
+        """Where the search stands, after the generation last told."""
+        added, mix = self._last
         # Not the archive's own running sums: after a resume they would round otherwise.
         fitness = self.archive.data("objective")
         return EliteStats(

@@ -64,16 +64,17 @@ class CMAES:
         self._told: list[Fitness] = []
         self._asked: list[np.ndarray] | None = None
         generator = np.random.default_rng(seed)
-        options = {
+        options: dict[str, Any] = {
             "popsize": population,
             "CMA_diagonal": diagonal,
             # Our own generator, and a seed of nan: pycma would otherwise seed numpy's global one.
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": np.nan,
-            "bounds": None if bounds is None else list(bounds),
             "verbose": -9,
             "verb_log": 0,
         }
+        if bounds is not None:
+            options["bounds"] = list(bounds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._search = cma.CMAEvolutionStrategy(start, sigma0, options)

@@ -59,14 +59,17 @@ class OperatorConfig:
 
 
 def breed(
-    elites: Solutions,
+    draw: Callable[[int], Solutions],
     mix: Mix,
     batch_size: int,
     generator: np.random.Generator,
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
-) -> Solutions:
-    """`batch_size` children of elites drawn at random, (batch_size, D); not limited to any bounds.
+) -> Float32[np.ndarray, "child parameter"]:
+    """`batch_size` children of elites, (batch_size, D); not limited to any bounds.
+
+    Args:
+        draw: so many elites, each drawn at random among all.
 
     Raises ValueError where the mix has reconstruction and there is nothing to reconstruct with.
     """
@@ -75,16 +78,12 @@ def breed(
     if reconstructed:
         if reconstruct is None:
             raise ValueError(f"{mix} needs a model to reconstruct with, got none")
-        parents = _drawn(elites, reconstructed, generator)
+        parents = draw(reconstructed)
         children.append((parents + reconstruct(parents)) / 2)
     for count, sigma in ((along, config.line_sigma), (by_noise, 0.0)):
         if count:
             seed = int(generator.integers(2**63))
             operator = IsoLineOperator(config.iso_sigma, sigma, seed=seed)
-            pairs = _drawn(elites, 2 * count, generator).reshape(2, count, -1)
+            pairs = draw(2 * count).reshape(2, count, -1)
             children.append(operator.ask(pairs))
     return np.concatenate(children)
-
-
-def _drawn(elites: Solutions, count: int, generator: np.random.Generator) -> Solutions:
-    return elites[generator.integers(len(elites), size=count)]

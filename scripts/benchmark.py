@@ -5,6 +5,7 @@
     python scripts/benchmark.py vision
     python scripts/benchmark.py dream
     python scripts/benchmark.py controller
+    python scripts/benchmark.py arm
 
 A result is a table on the screen and, with `--json FILE`, the same numbers in a file.
 """
@@ -22,7 +23,7 @@ from pathlib import Path
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import controller, data, dream, environment, vision
+from benchmarks import arm, controller, data, dream, environment, vision
 
 BENCHMARKS = {
     "env": environment,
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "vision": vision,
     "dream": dream,
     "controller": controller,
+    "arm": arm,
 }
 
 

@@ -79,8 +79,8 @@ def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
     found = Discovery(20, disc_centroids(1_950), replace(config, model=model), seed)
     arm = PlanarArm(20)
     while found.search.evaluations < FEWER:
-        stats = found.step(arm.evaluate)
-    autoencoder = found.model
+        found.step(arm.evaluate)
+    stats, autoencoder = found.search.stats(), found.model
     assert isinstance(autoencoder, SolutionVQVAE)
     elites = torch.from_numpy(found.search.elites)
     vectors = autoencoder.code_vectors.detach()

@@ -85,3 +85,15 @@ def test_mistakes_are_named():
     search.tell(np.zeros(4))  # a refused tell leaves the search as it was
     with pytest.raises(ValueError, match=r"expected a mean of shape \(5,\), got \(4,\)"):
         CMAES(5, mean=np.zeros(4))
+
+
+def test_candidates_stay_within_bounds():
+    def far_away(candidates, generation):
+        assert np.abs(candidates).max() <= 1
+        return -np.sum((candidates - 3) ** 2, axis=1)
+
+    search = CMAES(5, population=10, sigma0=0.5, bounds=(-1.0, 1.0), seed=2)
+    evolve(search, far_away, 40)
+    assert search.ask().mean() == pytest.approx(1, abs=0.05)
+    restored = CMAES.from_state_dict(search.state_dict())
+    assert np.array_equal(restored.ask(), search.ask())

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.elites import Centroids, ElitesConfig, EliteStats, MapElites
+from agents.elites import Centroids, ElitesConfig, MapElites
 from agents.operators import Solutions
 from worldmodels.checkpoint import Checkpoint, with_prefix
 from worldmodels.discovery.autoencoders import (
@@ -87,11 +87,11 @@ class Discovery:
             reconstruct=None if self.model is None else self._reconstruct,
         )
 
-    def step(self, evaluate: Evaluate) -> EliteStats:
+    def step(self, evaluate: Evaluate) -> None:
         """Train the model on the elites, make children, and take in what they are worth."""
         if self.model is not None and self.search.started:
             self._train(torch.from_numpy(self.search.elites))
-        return self.search.tell(*evaluate(self.search.ask()))
+        self.search.tell(*evaluate(self.search.ask()))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able facts, that `load_state_dict` goes on from."""

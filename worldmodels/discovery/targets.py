@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from agents.evolution import CMAES
 from agents.operators import Solutions
 from envs.arm import PlanarArm
 from worldmodels.discovery.autoencoders import SolutionAutoencoder
-from worldmodels.errors import UserError
 
 # Source: arXiv 2003.04389, section 4.3, and its code.
 TARGETS = np.array(
@@ -42,6 +41,11 @@ class SearchSpace:
     bounds: tuple[float, float]
     express: Callable[[Float[np.ndarray, "point parameter"]], Solutions]
 
+    @property
+    def population(self) -> int:
+        """Candidates a generation of CMA-ES in this space: pycma's own choice."""
+        return 4 + int(3 * np.log(self.num_parameters))
+
 
 def direct_space(num_joints: int) -> SearchSpace:
     """The solutions themselves."""
@@ -56,7 +60,9 @@ def code_space(model: SolutionAutoencoder) -> SearchSpace:
     """
 
     @torch.no_grad()
-    def express(points: Float[np.ndarray, "point parameter"]) -> Solutions:
+    def express(
+        points: Float[np.ndarray, "point parameter"],
+    ) -> Float32[np.ndarray, "point joint"]:
         solutions: np.ndarray = model.decode(torch.from_numpy(points).float()).numpy()
         return solutions
 
@@ -87,11 +93,11 @@ def reach(
 
     Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1), the distance alone counts.
 
-    Raises: UserError for fewer evaluations than CMA-ES has candidates a generation.
+    Raises ValueError for fewer evaluations than CMA-ES has candidates a generation.
     """
-    population = 4 + int(3 * np.log(space.num_parameters))  # pycma's own
+    population = space.population
     if evaluations < population:
-        raise UserError(f"expected {population} evaluations or more, got {evaluations}")
+        raise ValueError(f"expected {population} evaluations or more, got {evaluations}")
     generator = np.random.default_rng(seed)
     start = START_SPREAD * generator.standard_normal(space.num_parameters)
     search = CMAES(

@@ -122,14 +122,15 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     ):
         saved_at = time.monotonic()
         while discovery.search.generation < config.generations:
-            stats = discovery.step(arm.evaluate)
-            last = stats.generation == config.generations
-            if last or _is_point(stats.generation, config.generations):
+            discovery.step(arm.evaluate)
+            generation = discovery.search.generation
+            if generation == config.generations or _is_point(generation, config.generations):
+                stats = discovery.search.stats()
                 seconds = first_seconds + time.monotonic() - started
                 history.append(_entry(stats, seconds, discovery.training_seconds))
                 _tell(events, stats)
                 meter.show({"coverage": stats.coverage, "fitness": stats.mean_fitness})
-            meter.to(stats.generation)
+            meter.to(generation)
             if interrupted() or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 save()
                 saved_at = time.monotonic()

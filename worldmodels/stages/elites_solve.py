@@ -50,13 +50,16 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
     """
     started = time.monotonic()
     arm_config, model = load_autoencoder(archive)
+    spaces = (direct_space(arm_config.joints), code_space(model))
+    fewest = max(space.population for space in spaces)
+    if config.evaluations < fewest:
+        raise UserError(f"expected {fewest} evaluations or more, got {config.evaluations}")
     inputs = {"archive": file_digest(archive / ARCHIVE)}
     work = begin_work(out, {"stage": "elites solve", "config": plain(config), "inputs": inputs})
     if work is None:
         report.line(f"solve: done, {out}")
         return load_result(out)
     arm = PlanarArm(arm_config.joints)
-    spaces = (direct_space(arm_config.joints), code_space(model))
     attempts: dict[str, list[Attempt]] = {space.name: [] for space in spaces}
     with report.progress("solve", len(spaces) * len(TARGETS)) as meter:
         for index, target in enumerate(TARGETS):

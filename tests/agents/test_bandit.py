@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from agents.bandit import SlidingWindowBandit
+
+
+def test_every_choice_is_played_once_before_any_twice():
+    bandit, played = SlidingWindowBandit(4, window=100), []
+    for _ in range(4):
+        played.append(bandit.choose())
+        bandit.tell(played[-1], 1.0)
+    assert played == [0, 1, 2, 3]
+
+
+def test_bounds_are_means_plus_what_is_not_known_yet():
+    bandit = SlidingWindowBandit(2, window=100, exploration=0.5)
+    for choice, reward in ((0, 0.2), (0, 0.4), (0, 0.3), (1, 0.6)):
+        bandit.tell(choice, reward)
+    expected = [0.3 + 0.5 * np.sqrt(2 * np.log(4) / 3), 0.6 + 0.5 * np.sqrt(2 * np.log(4) / 1)]
+    assert bandit.values() == pytest.approx(expected)
+
+
+def test_it_finds_what_pays_and_notices_when_that_changes():
+    bandit, generator = SlidingWindowBandit(3, window=60, exploration=0.1), np.random.default_rng(0)
+
+    def play(pay, times):
+        chosen = []
+        for _ in range(times):
+            chosen.append(bandit.choose())
+            bandit.tell(chosen[-1], float(generator.random() < pay[chosen[-1]]))
+        return np.bincount(chosen[-60:], minlength=3)
+
+    assert play((0.1, 0.2, 0.9), 200).argmax() == 2
+    assert play((0.9, 0.2, 0.1), 200).argmax() == 0
+
+
+def test_exploration_stays_beside_small_rewards():
+    # As elites added of a hundred children: rewards of some per cent must not hide what is unknown.
+    bandit = SlidingWindowBandit(2, window=1_000)
+    for _ in range(500):
+        bandit.tell(0, 0.04)
+    bandit.tell(1, 0.03)
+    assert bandit.choose() == 1
+
+
+def test_plays_that_left_the_window_do_not_count():
+    bandit = SlidingWindowBandit(2, window=3)
+    for choice in (0, 1, 1, 1):
+        bandit.tell(choice, 0.5)
+    assert bandit.counts().tolist() == [0, 3]
+    assert bandit.choose() == 0
+
+
+def test_what_is_refused():
+    with pytest.raises(ValueError, match="a window of at least as many plays, got 5 and 4"):
+        SlidingWindowBandit(5, window=4)
+    with pytest.raises(ValueError, match="expected a choice of 0 to 1, got 2"):
+        SlidingWindowBandit(2).tell(2, 0.5)
+    with pytest.raises(ValueError, match=r"expected a reward within \[0, 1\], got 7"):
+        SlidingWindowBandit(2).tell(0, 7.0)
