@@ -20,7 +20,7 @@ def test_speed_is_the_hull_s_and_comes_from_its_moves(env_id: str) -> None:
     env = gym.make(env_id)
     env.reset(seed=0)
     black = np.zeros(env.observation_space.shape, np.uint8)
-    env.unwrapped._render = lambda mode: black  # slow in the stock env, and not looked at
+    env.unwrapped._render = lambda mode: black.copy()  # slow in the stock env, and not looked at
     speed = task_for(env_id).measures[0]
     assert (speed.name, speed.read) == ("speed", hull_speed)
     action = np.array([0.2, 1.0, 0.0], np.float32)
