@@ -10,6 +10,7 @@ from jaxtyping import Float32
 from ribs.emitters.operators import IsoLineOperator
 
 Solutions = Float32[np.ndarray, "solution parameter"]
+Children = Float32[np.ndarray, "child parameter"]
 Reconstruct = Callable[[Solutions], Solutions]
 
 
@@ -65,7 +66,7 @@ def breed(
     generator: np.random.Generator,
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
-) -> Solutions:
+) -> Children:
     """`batch_size` children of elites drawn at random, (batch_size, D); not limited to any bounds.
 
     Raises ValueError where the mix has reconstruction and there is nothing to reconstruct with.
@@ -86,5 +87,5 @@ def breed(
     return np.concatenate(children)
 
 
-def _drawn(elites: Solutions, count: int, generator: np.random.Generator) -> Solutions:
+def _drawn(elites: Solutions, count: int, generator: np.random.Generator) -> Children:
     return elites[generator.integers(len(elites), size=count)]
