@@ -10,7 +10,6 @@ from jaxtyping import Float32
 from ribs.emitters.operators import IsoLineOperator
 
 Solutions = Float32[np.ndarray, "solution parameter"]
-Children = Float32[np.ndarray, "child parameter"]
 Reconstruct = Callable[[Solutions], Solutions]
 
 
@@ -66,7 +65,7 @@ def breed(
     generator: np.random.Generator,
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
-) -> Children:
+) -> Float32[np.ndarray, "child parameter"]:
     """`batch_size` children of elites drawn at random, (batch_size, D); not limited to any bounds.
 
     Raises ValueError where the mix has reconstruction and there is nothing to reconstruct with.
@@ -87,5 +86,7 @@ def breed(
     return np.concatenate(children)
 
 
-def _drawn(elites: Solutions, count: int, generator: np.random.Generator) -> Children:
+def _drawn(
+    elites: Solutions, count: int, generator: np.random.Generator
+) -> Float32[np.ndarray, "drawn parameter"]:
     return elites[generator.integers(len(elites), size=count)]

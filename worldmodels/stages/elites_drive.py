@@ -49,7 +49,8 @@ class DriveConfig:
         inputs: C sees "zh" or "z".
         start_sigma: spread of the first weights. With 0.1 the wheel is turned by 0.1 to 0.8 on
             average, with 0.4 by 0.8 or more and the car hardly moves.
-        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`.
+        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
+            solutions an iso_sigma of 0.02 had filled 0.48 of the niches, 0.05 had 0.41 (one seed).
         bound: of every weight, to either side.
         qd_offset: added to each fitness in the QD score; no drive of 300 steps pays less than
             -130.
@@ -62,7 +63,7 @@ class DriveConfig:
     batch_size: int = 64
     inputs: str = "zh"
     start_sigma: float = 0.1
-    iso_sigma: float = 0.05
+    iso_sigma: float = 0.02
     line_sigma: float = 0.3
     bound: float = 5.0
     qd_offset: float = 130.0
