@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload, runtime_checkable
 
 import gymnasium as gym
 
@@ -13,8 +13,20 @@ from agents.policy import Policy
 from agents.rollout import EpisodeScore, Rollout, play
 from agents.workers import CHUNK, Workers, chunks
 from envs.make import make_env
+from envs.measures import Measure
 
 Result = TypeVar("Result")
+
+
+@runtime_checkable
+class PoliciesByEpisode(Protocol):
+    """A policy factory that must know which episodes its policy will play, by their seeds."""
+
+    def for_episodes(self, seeds: Sequence[int]) -> Policy:
+        """A policy of `CHUNK` rows, row i for the episode of `seeds[i]`; further rows idle."""
+
+
+PolicyFactory = Callable[[], Policy] | PoliciesByEpisode
 
 
 @dataclass(frozen=True)
@@ -22,27 +34,34 @@ class PlayChunk:
     """What a worker is sent: plays one chunk of seeds with a policy of its own."""
 
     env_id: str
-    policy_factory: Callable[[], Policy]
+    policy_factory: PolicyFactory
     max_steps: int | None
     keep_frames: bool
     finish: Callable[[Rollout], Any] | None = None
+    measures: tuple[Measure, ...] = ()
 
     def __call__(self, seeds: Sequence[int]) -> list[Any]:
         """The episodes of up to `CHUNK` seeds, in their order, each as `finish` makes it."""
         make: Callable[[], gym.Env[Any, Any]] = functools.partial(
             make_env, self.env_id, max_episode_steps=self.max_steps
         )
-        policy = self.policy_factory()
+        factory = self.policy_factory
+        if isinstance(factory, PoliciesByEpisode):
+            policy = factory.for_episodes(seeds)
+        else:
+            policy = factory()
         if self.keep_frames:
             rollouts = play(make, policy, seeds, batch_size=CHUNK)
             return rollouts if self.finish is None else [self.finish(each) for each in rollouts]
-        return play(make, policy, seeds, batch_size=CHUNK, keep_frames=False)
+        return play(
+            make, policy, seeds, batch_size=CHUNK, keep_frames=False, measures=self.measures
+        )
 
 
 @overload
 def play_episodes(
     env_id: str,
-    policy_factory: Callable[[], Policy],
+    policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
     workers: Workers,
@@ -52,7 +71,7 @@ def play_episodes(
 @overload
 def play_episodes(
     env_id: str,
-    policy_factory: Callable[[], Policy],
+    policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
     workers: Workers,
@@ -62,7 +81,7 @@ def play_episodes(
 @overload
 def play_episodes(
     env_id: str,
-    policy_factory: Callable[[], Policy],
+    policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
     workers: Workers,
@@ -71,7 +90,7 @@ def play_episodes(
 ) -> Iterator[Result]: ...
 def play_episodes(
     env_id: str,
-    policy_factory: Callable[[], Policy],
+    policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
     workers: Workers,
@@ -82,8 +101,9 @@ def play_episodes(
     """One episode per seed, in the order of `seeds`; chunks of `CHUNK` are played side by side.
 
     `policy_factory` is called in the worker, once a chunk, and must pickle: a top-level
-    function, or functools.partial of one over plain data and bytes. `max_steps` replaces the
-    environment's own limit, in env steps. At most two chunks a worker are in memory.
+    function, or functools.partial of one over plain data and bytes; one that has `for_episodes`
+    is told the chunk's seeds. `max_steps` replaces the environment's own limit, in env steps. At
+    most two chunks a worker are in memory.
 
     `finish` turns each rollout into what is yielded in its place, in the worker: what takes
     time then takes it in all of them at once, and a rollout's frames, 12 MB for 1,000 steps, need

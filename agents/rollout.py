@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 
 from agents.policy import Policy
 from envs.actions import encode_actions
+from envs.measures import Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,10 @@ class Rollout:
 
 @dataclass(frozen=True)
 class EpisodeScore:
-    """What is left of an episode whose frames nobody needs; `num_steps` counts env steps."""
+    """What is left of an episode whose frames nobody needs; `num_steps` counts env steps.
+
+    `measures` are those that were asked for, each the mean over all env steps.
+    """
 
     episode_return: float
     num_steps: int
@@ -72,15 +76,20 @@ class EpisodeScore:
     seed: int
     policy: str
     action_repeat: int
+    measures: tuple[float, ...] = ()
 
 
 @dataclass
 class _Recording:
-    """An episode while it is played. `frames` holds the latest only, unless all are kept."""
+    """An episode while it is played. `frames` holds the latest only, unless all are kept.
+
+    `readings` has a row of measures a step.
+    """
 
     frames: list[np.ndarray]
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    readings: list[list[float]] = field(default_factory=list)
     terminated: bool = False
     truncated: bool = False
 
@@ -108,6 +117,7 @@ def play(
     max_steps: int | None = None,
     keep_frames: Literal[False],
     batch_size: int | None = None,
+    measures: Sequence[Measure] = (),
 ) -> list[EpisodeScore]: ...
 def play(
     make: Callable[[], gym.Env[Any, Any]],
@@ -117,6 +127,7 @@ def play(
     max_steps: int | None = None,
     keep_frames: bool = True,
     batch_size: int | None = None,
+    measures: Sequence[Measure] = (),
 ) -> list[Rollout] | list[EpisodeScore]:
     """Plays one episode per seed, all in this process, with one batched policy.
 
@@ -125,7 +136,8 @@ def play(
     an ended episode keeps its last frame; nothing of either is recorded. The policy's own
     randomness is seeded with the first seed.
 
-    `max_steps` env steps truncate an episode. `keep_frames=False` gives `EpisodeScore`s.
+    `max_steps` env steps truncate an episode. `keep_frames=False` gives `EpisodeScore`s, with
+    the `measures` asked for.
 
     Raises ValueError where there are no seeds, or more than `batch_size`, or max_steps is below
     1. Whatever happens, the environments are closed.
@@ -139,7 +151,9 @@ def play(
     try:
         for _ in seeds:
             envs.append(make())
-        recordings = _play_in_lockstep(envs, policy, seeds, max_steps, keep_frames, batch_size)
+        recordings = _play_in_lockstep(
+            envs, policy, seeds, max_steps, keep_frames, batch_size, measures
+        )
     finally:
         for env in envs:
             env.close()
@@ -170,6 +184,7 @@ def play(
             seed=seed,
             policy=policy.name,
             action_repeat=policy.action_repeat,
+            measures=tuple(np.mean(recording.readings, axis=0).tolist()),
         )
         for seed, recording in zip(seeds, recordings, strict=True)
     ]
@@ -182,6 +197,7 @@ def _play_in_lockstep(
     max_steps: int | None,
     keep_frames: bool,
     batch_size: int,
+    measures: Sequence[Measure],
 ) -> list[_Recording]:
     action_space = envs[0].action_space
     # Copied: an environment may draw every frame into the same buffer.
@@ -205,6 +221,7 @@ def _play_in_lockstep(
             recording.frames.append(np.array(frame))
             recording.actions.append(encoded[i])
             recording.rewards.append(float(reward))
+            recording.readings.append([each.read(env, encoded[i]) for each in measures])
             out_of_steps = max_steps is not None and len(recording.rewards) >= max_steps
             recording.terminated = bool(terminated)
             recording.truncated = bool(truncated) or (out_of_steps and not terminated)

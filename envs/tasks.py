@@ -15,6 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import ActionMap
+from envs.measures import CAR_MEASURES, Measure, action_measures
 from envs.views import PAPER_VIEW, View
 
 
@@ -40,6 +41,7 @@ class Task:
     itself where there is none). `constant_actions` are encoded actions of trivial baselines.
     `action_repeat` counts env steps per decision and is what works well, not a property of
     the environment. `action_maps` are ways from raw controller outputs to encoded actions.
+    `measures` tell agents apart by how they act.
     """
 
     env_id: str
@@ -48,6 +50,7 @@ class Task:
     action_maps: Mapping[str, ActionMap]
     default_action_map: str
     exploration: tuple[ExplorationStyle, ...]
+    measures: tuple[Measure, ...]
     constant_actions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     action_repeat: int = 1
     keys: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -140,6 +143,7 @@ def task_for(env_id: str) -> Task:
             action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
             default_action_map="pedal",
             exploration=_CAR_STYLES,
+            measures=CAR_MEASURES,
             constant_actions={
                 "standing": (0.0, 0.0, 1.0),
                 "gentle gas": (0.0, 0.1, 0.0),
@@ -175,6 +179,7 @@ def task_for(env_id: str) -> Task:
         action_maps={"default": action_map},
         default_action_map="default",
         exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),
+        measures=action_measures(action_map),
         constant_actions=constant_actions,
         keys=_keys_for(action_map),
         steps_per_second=steps_per_second,

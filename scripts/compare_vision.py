@@ -37,7 +37,7 @@ from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
 from worldmodels.run import versions
-from worldmodels.stages.collect import make_policy
+from worldmodels.stages.players import make_policy
 from worldmodels.training import FitConfig, fit
 from worldmodels.vision import (
     VQVAE,

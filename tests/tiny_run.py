@@ -5,7 +5,7 @@ import torch
 
 import worldmodels
 from envs.tasks import DEFAULT_ENV_ID
-from tests.counting_env import DISCRETE_ID
+from tests.counting_env import BOX_ID, DISCRETE_ID
 from tests.tiny_models import mdnrnn, rollout, vae, vqvae
 from worldmodels.checkpoint import save_checkpoint, with_prefix
 from worldmodels.memory import CodeRNN, CodeRNNConfig, MemoryEnsemble, memory_metadata
@@ -31,6 +31,23 @@ def tiny_run(folder, kind="vae", *, end_logit=-30.0, members=1):
     write_vision(run, vision)
     memories = [_memory(vision, seed, end_logit) for seed in range(members)]
     write_memory(run, memories[0] if members == 1 else MemoryEnsemble(memories))
+    return run
+
+
+def box_run(folder, seed=0):
+    """A run of a Box env that pays what was done, with a VAE; no dream of it ends."""
+    run = Run(folder, RunSettings(BOX_ID, "tiny", 0))
+    run.create()
+    for index, length in enumerate((4, 7, 4, 5)):
+        actions = np.random.default_rng(index).uniform(0, 1, (length, 2)).astype(np.float32)
+        env_id = BOX_ID.rpartition(":")[2]  # as an env calls itself
+        run.store.add(index, rollout(length, seed=index, env_id=env_id, actions=actions))
+    write_vision(run, vae(seed))
+    memory = mdnrnn(seed, num_actions=2)
+    with torch.no_grad():  # so narrow that dreams stay where V has been
+        memory.mixture.bias.view(3, -1)[2] -= 3.0
+        memory.outcome.linear.bias[-1] = -30.0
+    write_memory(run, memory)
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,14 +158,21 @@ def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
     return LSTMState(torch.where(mask, new.h, old.h), torch.where(mask, new.c, old.c))
 
 
-def save_agent(path: Path, agent: Agent, facts: dict[str, Any]) -> None:
-    """Write V, M, C and the body to one file; `facts` is where they come from."""
+def save_agent(
+    path: Path, agent: Agent, facts: dict[str, Any], beside: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write V, M, C and the body to one file; `facts` is where they come from.
+
+    Args:
+        beside: tensors about the agent, that it does not need to act.
+    """
     save_checkpoint(
         path,
         {
             **with_prefix("vision", agent.vision.state_dict()),
             **with_prefix("memory", agent.memory.state_dict()),
             "controller.parameters": agent.parameters.float(),
+            **(beside or {}),
         },
         {
             "vision": vision_metadata(agent.vision),

@@ -6,6 +6,7 @@
       vision/  memory/  controller/
                            one folder a stage: weights, result.json, a PNG, manifest.json
       best.safetensors     the best agent of all rounds, by its real score
+      elites/              the same, of agents that drive each in its own way, where asked for
       prior/               the same, of a run with codes, where it was asked for
       evaluation/          scores, one file for each way of measuring
       .vision.partial/     a stage under way; killed, it goes on from there
@@ -33,18 +34,20 @@ from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
 
 BEST = "best.safetensors"
-STAGES = ("vision", "memory", "controller", "prior")
+STAGES = ("vision", "memory", "controller", "prior", "elites")
 WEIGHTS = {
     "vision": "vision.safetensors",
     "memory": "memory.safetensors",
     "controller": "agent.safetensors",
     "prior": "prior.safetensors",
+    "elites": "elites.safetensors",
 }
 READS = {
     "vision": ("episodes",),
     "memory": ("episodes", "vision"),
     "controller": ("vision", "memory"),
     "prior": ("episodes", "vision"),
+    "elites": ("vision", "memory"),
 }
 
 

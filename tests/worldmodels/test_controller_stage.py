@@ -11,15 +11,14 @@ from agents.collecting import play_episodes
 from agents.seeds import seeds
 from agents.workers import Workers
 from tests.counting_env import BOX_ID, DISCRETE_ID
-from tests.tiny_models import mdnrnn, rollout, vae
-from tests.tiny_run import tiny_run, write_memory, write_vision
+from tests.tiny_run import box_run, tiny_run
 from worldmodels.agent import AgentFactory, load_agent, save_agent
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings, agent_file, file_digest
+from worldmodels.run import agent_file, file_digest
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import FIRST_CHOICE_TRACK, EvolutionConfig
 from worldmodels.stages.gradient import GradientConfig
@@ -55,20 +54,7 @@ SEARCHES = {
 
 def make_run(folder, kind, seed=0):
     """A VAE drives by two numbers, FSQ codes by three choices; both envs pay what was done."""
-    if kind == "fsq":
-        return tiny_run(folder, "fsq")
-    run = Run(folder, RunSettings(BOX_ID, "tiny", 0))
-    run.create()
-    for index, length in enumerate((4, 7, 4, 5)):
-        actions = np.random.default_rng(index).uniform(0, 1, (length, 2)).astype(np.float32)
-        run.store.add(index, rollout(length, seed=index, env_id=BOX_ID, actions=actions))
-    write_vision(run, vae(seed))
-    memory = mdnrnn(seed, num_actions=2)
-    with torch.no_grad():  # so narrow that dreams stay where V has been; no dream ends
-        memory.mixture.bias.view(3, -1)[2] -= 3.0
-        memory.outcome.linear.bias[-1] = -30.0
-    write_memory(run, memory)
-    return run
+    return tiny_run(folder, "fsq") if kind == "fsq" else box_run(folder, seed)
 
 
 def train(run, config, workers=None, **options):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from worldmodels.cli.elites_drive import drive
 from worldmodels.cli.options import JsonOption, QuietOption, print_facts, print_result
 
 elites_app = typer.Typer(
@@ -60,3 +61,6 @@ def solve(
     target = out or archive.with_name(f"{archive.name}-solve")
     result = solve_targets(archive, target, config, Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))
+
+
+elites_app.command()(drive)

@@ -66,7 +66,9 @@ def collect(
     episodes: Annotated[
         int | None, typer.Option(help="How many the run shall hold in all.")
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="exploring, random, brownian, agent.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="exploring, random, brownian, agent, elites.")
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Env steps an episode, at most.")] = None,
     prefer_surprising: Annotated[
         bool, typer.Option("--prefer-surprising", help="Keep what V and its prior know least.")

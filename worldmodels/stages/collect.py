@@ -5,29 +5,25 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agents.collecting import play_episodes
-from agents.exploration import ExploringPolicy, NoisyPolicy
-from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
 from agents.rollout import Rollout
 from agents.seeds import SEED_RANGES, seeds
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
-from worldmodels.agent import AgentFactory, space_of
 from worldmodels.data.episode import PackedEpisode, pack_episode
+from worldmodels.elite_agents import ELITES_NAME
 from worldmodels.errors import UserError
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run, file_digest
 from worldmodels.stages.collect_summary import sum_up, summary, summed_up
+from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise
 from worldmodels.surprise import load_surprise
 
-POLICIES = ("exploring", "random", "brownian", "agent")
-AGENT_NAME = "noisy agent"  # as its episodes name it
 # Each run seed draws its tracks from a stretch of its own of the training seeds.
 SEEDS_A_RUN = 20_000
 MAX_EPISODES = len(SEED_RANGES["training"])
@@ -42,9 +38,9 @@ class CollectConfig:
     Attributes:
         episodes: how many the run shall hold in all; what is there already counts.
         max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
-        policy: "exploring" (correlated noise in the task's styles), "random", "brownian", or
-            "agent" (the run's own, with noise).
-        action_repeat: env steps a decision is held; None takes the task's. The agent keeps it.
+        policy: "exploring" (correlated noise in the task's styles), "random", "brownian",
+            "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).
+        action_repeat: env steps a decision is held; None takes the task's. Agents keep theirs.
         prefer_surprising: play several candidates for each episode and keep the one whose frames
             the run's V and prior find least likely.
     """
@@ -71,27 +67,6 @@ class CollectConfig:
             raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
 
 
-def make_policy(
-    name: str, env_id: str, agent_file: Path, action_repeat: int | None = None
-) -> Policy:
-    """The named policy, made in the process that plays it.
-
-    Besides those of `POLICIES`, the task's constant actions go by their names.
-    """
-    task = task_for(env_id)
-    space = space_of(task.action_map)
-    repeat = action_repeat or task.action_repeat
-    if name == "random":
-        return RandomPolicy(space, repeat)
-    if name == "brownian":
-        return BrownianPolicy(space, repeat)
-    if name == "exploring":
-        return ExploringPolicy(task, space, repeat)
-    if name in task.constant_actions:
-        return ConstantPolicy(space, task.constant_actions[name], name, repeat)
-    return NoisyPolicy(AgentFactory(agent_file)())
-
-
 def collect(
     run: Run, config: CollectConfig, *, workers: Workers, report: Report, round_: int = 1
 ) -> dict[str, Any]:
@@ -115,12 +90,7 @@ def collect(
         if not summed_up(run):  # killed after the last episode
             sum_up(run, asdict(config), round_, result, 0.0)
         return result
-    agent_file = run.weights("controller")
-    if config.policy == "agent" and not agent_file.is_file():
-        raise UserError(
-            f'no agent in {run}: run "wm train-controller --run {run}" first, '
-            "or collect with another policy"
-        )
+    check_agents(run, config.policy)
     if any(part.prefer_surprising for part, _ in ((config, round_), *parts)):
         load_surprise(run)  # refuse before anything is played
     steps = config.max_episode_steps or 1000
@@ -194,6 +164,8 @@ def _as_before(
     policy = "agent" if name == AGENT_NAME else name
     if policy == "agent" and not run.weights("controller").is_file():
         return config, f"{config.policy} policy: the agent that played it is gone"
+    if policy == ELITES_NAME and not run.weights("elites").is_file():
+        return config, f"{config.policy} policy: the elites that played it are gone"
     if policy not in POLICIES:
         return config, f"{config.policy} policy: what played it is not known"
     again = replace(
@@ -202,6 +174,8 @@ def _as_before(
         action_repeat=like["action_repeat"],
         prefer_surprising="surprise" in like,
     )
+    if policy == ELITES_NAME and like.get("elites") != file_digest(run.weights("elites")):
+        return again, "by the elites there are: those that played it were others"
     if policy != "agent":
         return again, f"{policy} policy"
     trained = (run.manifest("controller") or {}).get("round")
@@ -221,10 +195,7 @@ def _played(
 ) -> Iterator[PackedEpisode]:
     """The episode of each index, one after the other; where asked, chosen among candidates."""
     settings = run.settings
-    agent_file = run.weights("controller")
-    factory = functools.partial(
-        make_policy, config.policy, settings.env_id, agent_file, config.action_repeat
-    )
+    factory, facts = player(run, config.policy, config.action_repeat)
     base = settings.seed * SEEDS_A_RUN
     candidates = CANDIDATES if config.prefer_surprising else 1
     # Candidates beside each other, from equal parts of the run's stretch.
@@ -233,11 +204,11 @@ def _played(
         for index in indices
         for candidate in range(candidates)
     ]
-    finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_)
+    finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
     if config.prefer_surprising:
         repeat = config.action_repeat or task_for(settings.env_id).action_repeat
         prior = file_digest(run.weights("prior"))
-        finish = PackWithSurprise(run.folder, round_, repeat, prior)
+        finish = PackWithSurprise(run.folder, round_, repeat, prior, facts)
     played = play_episodes(
         settings.env_id,
         factory,

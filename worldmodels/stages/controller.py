@@ -10,15 +10,13 @@ import torch
 
 from agents.controller import ControllerConfig
 from agents.workers import Workers
-from envs.tasks import task_for
-from worldmodels.agent import Agent, Body, load_agent, save_agent
+from worldmodels.agent import Agent, load_agent, save_agent
 from worldmodels.best_agent import keep_best
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
-from worldmodels.memory import Memory
 from worldmodels.pathwise import PathwiseConfig, has_slope
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
@@ -32,8 +30,8 @@ from worldmodels.stages.fitness import (
     RealReturns,
 )
 from worldmodels.stages.gradient import GradientConfig, search_by_gradient
+from worldmodels.stages.new_agent import check_inputs, new_agent
 from worldmodels.training import FitConfig
-from worldmodels.vision import Vision
 from worldmodels.world_model import encode_newest, load_world_model
 
 SEARCHES = ("evolution", "gradient")
@@ -90,8 +88,7 @@ class ControllerStageConfig:
             raise UserError(f'search must be among {", ".join(SEARCHES)}, got "{self.search}"')
         if self.search == "gradient" and not self.dream:
             raise UserError("the real game has no gradient: add --dream to --search gradient")
-        if self.inputs not in ("zh", "z"):
-            raise UserError(f'inputs must be "zh" or "z", got "{self.inputs}"')
+        check_inputs(self.inputs)
         if self.far_share is not None and not 0 <= self.far_share <= 1:
             raise UserError(f"far_share must be within 0..1, got {self.far_share}")
         if self.hidden < 0:
@@ -219,27 +216,18 @@ def _first_agent(
             )
         return agent, agent.parameters[0].double().numpy()
     vision, memory = load_world_model(run)
-    agent = _new_agent(run, config, vision, memory)
+    agent = new_agent(
+        run,
+        vision,
+        memory,
+        inputs=config.inputs,
+        hidden=config.hidden,
+        action_map=config.action_map,
+        sample_latent=config.sample_latent,
+    )
     if config.search == "gradient":
         return agent, None
     return agent, _earlier_parameters(run, agent.controller, round_)
-
-
-def _new_agent(run: Run, config: ControllerStageConfig, vision: Vision, memory: Memory) -> Agent:
-    """V, M and a C that is yet to be found."""
-    task = task_for(run.settings.env_id)
-    action_map = task.action_maps[config.action_map or task.default_action_map]
-    features = vision.num_features + (memory.config.num_hidden if config.inputs == "zh" else 0)
-    controller = ControllerConfig(features, action_map.num_outputs, config.hidden)
-    body = Body(
-        run.settings.env_id,
-        task.view,
-        action_map,
-        run.action_repeat,
-        config.inputs,
-        config.sample_latent,
-    )
-    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
 
 
 def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:

@@ -16,10 +16,11 @@ from envs.make import make_env
 from envs.tasks import task_for
 from worldmodels.agent import Agent, load_agent, space_of
 from worldmodels.dream import DreamModel, DreamState, check_temperature
+from worldmodels.elite_agents import ELITES_NAME
 from worldmodels.errors import UserError
 from worldmodels.report import Report
 from worldmodels.run import Run
-from worldmodels.stages.collect import POLICIES, make_policy
+from worldmodels.stages.players import POLICIES, make_policy
 from worldmodels.training import step_generator
 from worldmodels.world_model import load_world_model
 
@@ -146,7 +147,10 @@ def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
 
 def _policy_actor(env_id: str, dream: DreamModel, config: DreamVideoConfig) -> Actor:
     task, name = task_for(env_id), config.policy
-    known = [*(other for other in POLICIES if other != "agent"), *task.constant_actions]
+    known = [
+        *(other for other in POLICIES if other not in ("agent", ELITES_NAME)),
+        *task.constant_actions,
+    ]
     if name not in known:
         raise UserError(f'expected a policy among {", ".join(known)}, got "{name}"')
     space = space_of(task.action_map)

@@ -1,6 +1,5 @@
 """MAP-Elites on the planar arm: an archive of solutions, and an autoencoder of what they share."""
 
-import csv
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -19,11 +18,11 @@ from worldmodels.discovery.search import Discovery, DiscoveryConfig
 from worldmodels.errors import UserError
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run, StageFolder, begin_work, plain
-from worldmodels.stages.elites_pictures import draw_elites
+from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
 from worldmodels.training import deferred_interrupt
 
 OPERATORS = ("line", *KINDS)
-ARCHIVE, CURVE, PICTURE = "elites.safetensors", "curve.csv", "elites.png"
+ARCHIVE = "elites.safetensors"
 CHECKPOINT_SECONDS = 20.0
 # Of several hundred generations each a point of the curves, of more one in ten.
 FINE_GENERATIONS = 500
@@ -128,7 +127,7 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
                 stats = discovery.search.stats()
                 seconds = first_seconds + time.monotonic() - started
                 history.append(_entry(stats, seconds, discovery.training_seconds))
-                _tell(events, stats)
+                tell_events(events, stats)
                 meter.show({"coverage": stats.coverage, "fitness": stats.mean_fitness})
             meter.to(generation)
             if interrupted() or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
@@ -137,12 +136,14 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
             if interrupted():
                 raise KeyboardInterrupt
     save()
-    _write_curve(work.partial / CURVE, history)
+    write_curve(work.partial / CURVE, history)
     draw_elites(
         work.partial / PICTURE,
         discovery.search.archive,
         history,
+        fitness="fitness",
         measures=("end of the arm, x", "y"),
+        qd_offset=discovery_config.elites.qd_offset,
         region=shapely.Point(0.5, 0.5).buffer(0.5),
     )
     result = {**history[-1], "qd_offset": discovery_config.elites.qd_offset, "history": history}
@@ -167,11 +168,6 @@ def _entry(stats: EliteStats, seconds: float, training_seconds: float) -> dict[s
     }
 
 
-def _tell(events: Any, stats: EliteStats) -> None:
-    for name in ("coverage", "qd_score", "mean_fitness", "best_fitness", "added"):
-        events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
-
-
 def _resume(work: StageFolder, discovery: Discovery) -> list[dict[str, Any]]:
     """Take up the search under way, if there is one; its curve so far."""
     path = work.partial / ARCHIVE
@@ -181,10 +177,3 @@ def _resume(work: StageFolder, discovery: Discovery) -> list[dict[str, Any]]:
     discovery.load_state_dict(saved)
     history: list[dict[str, Any]] = saved.metadata["history"]
     return history
-
-
-def _write_curve(path: Path, history: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)

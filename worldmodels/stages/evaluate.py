@@ -15,7 +15,7 @@ from worldmodels.errors import UserError
 from worldmodels.pictures import save_bars
 from worldmodels.report import Report
 from worldmodels.run import Run, agent_file, file_digest
-from worldmodels.stages.collect import make_policy
+from worldmodels.stages.players import make_policy
 
 
 def evaluate_run(

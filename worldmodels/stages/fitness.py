@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from agents.collecting import PlayChunk, play_episodes
+from agents.collecting import play_episodes
 from agents.controller import choose_actions
-from agents.rollout import EpisodeScore
 from agents.seeds import SEED_RANGES, seeds
-from agents.workers import CHUNK, Workers, chunks
+from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, save_agent
 from worldmodels.dream import DreamModel, dreamed_returns
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
+from worldmodels.stages.real_episodes import RealEpisodes
 from worldmodels.training import step_generator
 
 # Of the validation tracks; `wm evaluate` plays the first ones.
@@ -69,13 +69,11 @@ class EvolutionConfig:
 
 @runtime_checkable
 class Fitness(Protocol):
-    """What candidates are worth.
+    """What candidates are worth."""
 
-    Attributes:
-        steps: dreamed decisions, or env steps, that calls have taken in all.
-    """
-
-    steps: int
+    @property
+    def steps(self) -> int:
+        """Dreamed decisions, or env steps, that calls have taken in all."""
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness (P,) of candidates (P, D) in a generation, to maximise."""
@@ -131,46 +129,22 @@ class RealFitness:
         body_file: Path,
     ) -> None:
         self.config = config
-        self.env_id = agent.body.env_id
         self.seed = seed
-        self.workers = workers
-        self.max_steps = config.max_decisions * agent.body.action_repeat
-        self.body_file = body_file
-        self.steps = 0
-        save_agent(body_file, agent, {})
+        max_steps = config.max_decisions * agent.body.action_repeat
+        self._play = RealEpisodes(agent, workers, body_file, max_steps)
+
+    @property
+    def steps(self) -> int:
+        """Env steps that calls have taken in all."""
+        return self._play.steps
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness of (population, D) candidates, on tracks drawn anew each generation."""
         tracks = np.random.default_rng([self.seed, generation]).integers(
             SEED_RANGES["training"].stop, size=self.config.episodes
         )
-        jobs = [(row, int(track)) for row in range(len(candidates)) for track in tracks]
-        plays = [
-            (
-                PlayChunk(
-                    self.env_id,
-                    AgentFactory(self.body_file, _padded(candidates[[row for row, _ in part]])),
-                    self.max_steps,
-                    keep_frames=False,
-                ),
-                [track for _, track in part],
-            )
-            for part in chunks(jobs)
-        ]
-        scores = [score for part in self.workers.map(_play, plays) for score in part]
-        self.steps += sum(score.num_steps for score in scores)
-        returns = [score.episode_return for score in scores]
-        return np.array(returns).reshape(len(candidates), -1).mean(1)
-
-
-def _play(job: tuple[PlayChunk, list[int]]) -> list[EpisodeScore]:
-    play_chunk, tracks = job
-    return play_chunk(tracks)
-
-
-def _padded(parameters: np.ndarray) -> np.ndarray:
-    """A full chunk of controllers; batched networks must always see one batch size."""
-    return np.resize(parameters, (CHUNK, parameters.shape[1]))
+        scores = self._play(candidates, tracks.tolist())
+        return np.array([[score.episode_return for score in row] for row in scores]).mean(1)
 
 
 class RealReturns:

@@ -30,7 +30,9 @@ HEADLINES = {
         *("nats_per_code", "position_entropy", "position_cross_entropy"),
         *("gain_over_position", "bits_per_frame"),
     ),
+    "elites": ("elites", "coverage", "qd_score", "qd_offset", "mean_fitness", "best_fitness"),
 }
+OPTIONAL = ("prior", "elites")
 
 
 def install_facts() -> dict[str, Any]:
@@ -78,7 +80,7 @@ def run_facts(run: Run) -> dict[str, Any]:
 def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
     manifest, result = run.manifest(stage), run.result(stage)
     if manifest is None or result is None:
-        word = "not made, optional" if stage == "prior" else "missing"
+        word = "not made, optional" if stage in OPTIONAL else "missing"
         return f'{word}: run "{_command(run, stage)}"'
     stale = run.stale(stage)
     facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
@@ -90,7 +92,8 @@ def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
 
 def _command(run: Run, stage: str) -> str:
     """What makes the stage anew, of the same kind as it was."""
-    words = ["wm", f"train-{stage}", "--run", str(run)]
+    command = ["elites", "drive"] if stage == "elites" else [f"train-{stage}"]
+    words = ["wm", *command, "--run", str(run)]
     if stage == "vision" and run.settings.quantized:
         words.append("--quantized")
     if stage == "controller" and (run.result(stage) or {}).get("dream"):

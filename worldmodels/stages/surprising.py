@@ -22,17 +22,20 @@ class PackWithSurprise:
     Attributes:
         stride: frames between two that are looked at.
         prior: digest of the prior asked, so that a worker notices a new one.
+        facts: to note beside, of what played it.
     """
 
     run: Path
     round: int
     stride: int
     prior: str
+    facts: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, rollout: Rollout) -> "Candidate":
         """The episode as its file, beside its surprise."""
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
-        packed = pack_episode(rollout, round=self.round, surprise=round(surprise, 4))
+        facts = {**self.facts, "surprise": round(surprise, 4)}
+        packed = pack_episode(rollout, round=self.round, **facts)
         return Candidate(packed, surprise)
 
 

@@ -1,0 +1,26 @@
+"""Niches of a box of measures: a regular grid, so that a picture's axes can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.elites import Centroids
+
+
+def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroids:
+    """The centres of `cells` equal niches along each measure, (cells ** M, M), first one slowest.
+
+    A point belongs to the nearest centre: within the box that is its cell whatever the measures'
+    units, as each coordinate chooses for itself; a point beyond belongs to the cell at the border.
+
+    Raises ValueError where there are no measures, a range is empty, or cells are fewer than 1.
+    """
+    if cells < 1:
+        raise ValueError(f"expected 1 cell or more along each measure, got {cells}")
+    if not ranges or any(not low < high for low, high in ranges):
+        raise ValueError(f"expected 1 range or more with low below high, got {list(ranges)}")
+    middles = (np.arange(cells) + 0.5) / cells
+    axes = [low + (high - low) * middles for low, high in ranges]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(ranges))

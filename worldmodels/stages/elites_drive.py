@@ -1,0 +1,236 @@
+"""MAP-Elites over controllers: the best C of every way of driving, slow or fast, straight or not.
+
+The archive is a set of agents, `wm collect --policy elites` plays them, and what V and M then
+learn from is whatever ways of driving there are, in equal parts.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.elites import Centroids, ElitesConfig, MapElites
+from agents.niches import box_centroids
+from agents.operators import OperatorConfig
+from agents.seeds import SEED_RANGES
+from agents.workers import Workers
+from envs.tasks import task_for
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.elite_agents import save_elites
+from worldmodels.errors import UserError
+from worldmodels.report import Report, tensorboard
+from worldmodels.run import WEIGHTS, Run, StageFolder
+from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
+from worldmodels.stages.new_agent import check_inputs, new_agent
+from worldmodels.stages.real_episodes import RealEpisodes
+from worldmodels.world_model import load_world_model
+
+ELITES, SEARCH, BODY = WEIGHTS["elites"], "search.safetensors", "body.safetensors"
+CHECKPOINT_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveConfig:
+    """What is searched for, and how; C is linear, as in the paper.
+
+    Attributes:
+        evaluations: of solutions in all; whole generations, so that it may be a few more.
+        episodes: a solution; on the same tracks for all of a search, as elites of early
+            generations are held against late ones.
+        max_steps: env steps of an episode: enough for the first bends.
+        cells: niches along each of the task's measures.
+        batch_size: solutions a generation.
+        inputs: C sees "zh" or "z".
+        start_sigma: spread of the first weights. With 0.1 the wheel is turned by 0.1 to 0.8 on
+            average, with 0.4 by 0.8 or more and the car hardly moves.
+        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
+            solutions an iso_sigma of 0.02 had filled 0.48 of the niches, 0.05 had 0.41 (one seed).
+        bound: of every weight, to either side.
+        qd_offset: added to each fitness in the QD score; no drive of 300 steps pays less than
+            -130.
+    """
+
+    evaluations: int = 10_000
+    episodes: int = 2
+    max_steps: int = 300
+    cells: int = 16
+    batch_size: int = 64
+    inputs: str = "zh"
+    start_sigma: float = 0.1
+    iso_sigma: float = 0.02
+    line_sigma: float = 0.3
+    bound: float = 5.0
+    qd_offset: float = 130.0
+
+    def __post_init__(self) -> None:
+        for name in ("evaluations", "episodes", "max_steps", "cells", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("start_sigma", "iso_sigma", "line_sigma", "bound"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_inputs(self.inputs)
+
+    @property
+    def generations(self) -> int:
+        """As many whole ones as have `evaluations` at least."""
+        return math.ceil(self.evaluations / self.batch_size)
+
+    @property
+    def elites(self) -> ElitesConfig:
+        """The settings of the search itself."""
+        return ElitesConfig(
+            batch_size=self.batch_size,
+            start_sigma=self.start_sigma,
+            bounds=(-self.bound, self.bound),
+            operators=OperatorConfig(self.iso_sigma, self.line_sigma),
+            qd_offset=self.qd_offset,
+        )
+
+
+def drive_elites(
+    run: Run,
+    config: DriveConfig,
+    *,
+    workers: Workers,
+    report: Report,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Fill an archive with C's for the run's V and M and leave it in the run's folder.
+
+    Killed, the same call goes on from its last checkpoint and ends with the same archive.
+
+    Args:
+        seed: of the search and of its tracks, all of them training tracks; None takes the run's.
+
+    Raises: UserError where V or M is missing, or a seed is negative.
+    """
+    seed = run.settings.seed if seed is None else seed
+    if seed < 0:
+        raise UserError(f"expected a seed of 0 or more, got {seed}")
+    run.store.refresh()
+    vision, memory = load_world_model(run)
+    agent = new_agent(run, vision, memory, inputs=config.inputs)
+    round_ = (run.manifest("memory") or {}).get("round", 1)
+    work = run.begin("elites", config, seed, round_)
+    if work is None:
+        report.line(f"elites: done, {run.folder / 'elites'}")
+        return run.result("elites") or {}
+    started = time.monotonic()
+    measures = task_for(run.settings.env_id).measures
+    centroids = box_centroids([(each.low, each.high) for each in measures], config.cells)
+    report.plan(
+        f"elites: {config.generations * config.batch_size:,} controllers of "
+        f"{agent.controller.num_parameters} parameters, {config.episodes} episodes each of up to "
+        f"{config.max_steps} steps of {run.settings.env_id}, {len(centroids)} niches by "
+        f"{' and '.join(each.name for each in measures)}",
+        disk_bytes=8 * len(centroids) * agent.controller.num_parameters + 20e6,
+        folder=run.folder,
+    )
+    play = RealEpisodes(agent, workers, work.partial / BODY, config.max_steps, measures)
+    drawn = np.random.default_rng(seed).integers(SEED_RANGES["training"].stop, size=config.episodes)
+    search, history = _search(
+        config, centroids, agent.controller.num_parameters, seed, play, drawn.tolist(), work, report
+    )
+    facts = {"made_by": work.work, "measures": [each.label for each in measures]}
+    save_elites(work.partial / ELITES, agent, search, centroids, facts)
+    write_curve(work.partial / CURVE, history)
+    draw_elites(
+        work.partial / PICTURE,
+        search.archive,
+        history,
+        fitness="return",
+        measures=[each.label for each in measures],
+        qd_offset=config.qd_offset,
+    )
+    (work.partial / BODY).unlink()
+    result = {
+        "elites": len(search.archive),
+        "niches": len(centroids),
+        "measures": facts["measures"],
+        "parameters": agent.controller.num_parameters,
+        "qd_offset": config.qd_offset,
+        **history[-1],
+    }
+    report.line(
+        f"elites: {result['elites']} of {result['niches']} niches filled, best return "
+        f"{result['best_fitness']:.0f}, mean {result['mean_fitness']:.0f}"
+    )
+    return work.commit(result, time.monotonic() - started)
+
+
+def _search(
+    config: DriveConfig,
+    centroids: Centroids,
+    num_parameters: int,
+    seed: int,
+    play: RealEpisodes,
+    tracks: list[int],
+    work: StageFolder,
+    report: Report,
+) -> tuple[MapElites, list[dict[str, Any]]]:
+    """The search at its end, and its curve: an entry a generation."""
+    search = MapElites(num_parameters, centroids, config.elites, seed=seed)
+    history = _resume(work, search)
+    last = history[-1] if history else {"seconds": 0.0, "steps": 0}
+    started = saved_at = time.monotonic()
+    # Ctrl-C may come in the middle of a generation: what is saved then is the last whole one.
+    ended = _state(search, history)
+    with (
+        tensorboard(work.partial / "events") as events,
+        report.progress(
+            "elites", config.generations * config.batch_size, search.evaluations
+        ) as meter,
+    ):
+        try:
+            while search.generation < config.generations:
+                search.tell(*_judged(play(search.ask(), tracks)))
+                stats = search.stats()
+                entry = {
+                    **{name: value for name, value in asdict(stats).items() if name != "mix"},
+                    "steps": last["steps"] + play.steps,
+                    "seconds": round(last["seconds"] + time.monotonic() - started, 2),
+                }
+                history.append(entry)
+                ended = _state(search, history)
+                meter.to(stats.evaluations)
+                meter.show({"coverage": stats.coverage, "best": stats.best_fitness})
+                tell_events(events, stats)
+                if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                    save_checkpoint(work.partial / SEARCH, *ended)
+                    saved_at = time.monotonic()
+        except KeyboardInterrupt:
+            save_checkpoint(work.partial / SEARCH, *ended)
+            raise
+    return search, history
+
+
+def _judged(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Fitness (P,) and measures (P, M): means over each solution's episodes."""
+    returns = np.array([[score.episode_return for score in row] for row in scores])
+    measures = np.array([[score.measures for score in row] for row in scores])
+    return returns.mean(axis=1), measures.mean(axis=1)
+
+
+def _state(
+    search: MapElites, history: list[dict[str, Any]]
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts to go on from; copies, so that they stay as they are now."""
+    state = search.state_dict()
+    facts = {"search": state.pop("search"), "history": list(history)}
+    return {name: torch.from_numpy(value) for name, value in state.items()}, facts
+
+
+def _resume(work: StageFolder, search: MapElites) -> list[dict[str, Any]]:
+    """Take up the search under way, if there is one; its curve so far."""
+    path = work.partial / SEARCH
+    if not path.exists():
+        return []
+    saved = load_checkpoint(path, remedy=f"delete {work.partial} to start again")
+    arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}
+    search.load_state_dict({**arrays, "search": saved.metadata["search"]})
+    history: list[dict[str, Any]] = saved.metadata["history"]
+    return history

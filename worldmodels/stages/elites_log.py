@@ -1,0 +1,72 @@
+"""What a MAP-Elites search tells: TensorBoard events, its curve, and a picture of its archive."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import shapely
+from ribs.archives import CVTArchive
+from ribs.visualize import cvt_archive_heatmap
+
+from agents.elites import EliteStats
+
+Entry = Mapping[str, Any]
+CURVE, PICTURE = "curve.csv", "elites.png"
+TOLD = ("coverage", "qd_score", "mean_fitness", "best_fitness", "added")
+
+
+def tell_events(events: Any, stats: EliteStats) -> None:
+    """A search's figures to TensorBoard, against its evaluations."""
+    for name in TOLD:
+        events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
+
+
+def write_curve(path: Path, history: Sequence[Entry]) -> None:
+    """A row an entry, as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def draw_elites(
+    path: Path,
+    archive: CVTArchive,
+    history: Sequence[Entry],
+    *,
+    fitness: str,
+    measures: Sequence[str],
+    qd_offset: float,
+    region: shapely.Polygon | None = None,
+) -> None:
+    """The fitness of every niche; and coverage, QD score and mean fitness against evaluations.
+
+    Args:
+        fitness, measures: what they are, for the labels; one measure or two.
+        qd_offset: that the QD score adds to each fitness, for its label.
+        region: of the space of measures that can be reached; None draws all of it.
+    """
+    from matplotlib.figure import Figure
+
+    curves = {
+        "coverage": "coverage",
+        "qd_score": f"QD score a niche,\n{fitness} + {qd_offset:.3g}",
+        "mean_fitness": f"mean {fitness}",
+    }
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    axes = figure.subplot_mosaic([["heat", name] for name in curves], width_ratios=(1.2, 1))
+    heat = axes["heat"]
+    cvt_archive_heatmap(archive, heat, lw=0, cmap="viridis", clip=region or False)
+    heat.set(xlabel=measures[0], title=f"{fitness} of each niche's elite; white: there is none")
+    if len(measures) > 1:
+        heat.set(ylabel=measures[1])
+    if region is not None:
+        heat.set_aspect("equal")
+    evaluations = [entry["evaluations"] for entry in history]
+    for name, label in curves.items():
+        axes[name].plot(evaluations, [entry[name] for entry in history])
+        axes[name].set(ylabel=label)
+        axes[name].grid(alpha=0.3)
+    axes["mean_fitness"].set(xlabel="evaluations")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,44 @@
+"""V and M of a run, and a C that is yet to be found."""
+
+import torch
+
+from agents.controller import ControllerConfig
+from envs.tasks import task_for
+from worldmodels.agent import Agent, Body
+from worldmodels.errors import UserError
+from worldmodels.memory import Memory
+from worldmodels.run import Run
+from worldmodels.vision import Vision
+
+INPUTS = ("zh", "z")
+
+
+def new_agent(
+    run: Run,
+    vision: Vision,
+    memory: Memory,
+    *,
+    inputs: str = "zh",
+    hidden: int = 0,
+    action_map: str | None = None,
+    sample_latent: bool = False,
+) -> Agent:
+    """An agent for the run's env whose C is all zeros.
+
+    Args:
+        action_map: one of the task's; None takes its default.
+        inputs, hidden, sample_latent: see `Body` and `ControllerConfig`.
+    """
+    task = task_for(run.settings.env_id)
+    chosen = task.action_maps[action_map or task.default_action_map]
+    features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
+    controller = ControllerConfig(features, chosen.num_outputs, hidden)
+    env_id, repeat = run.settings.env_id, run.action_repeat
+    body = Body(env_id, task.view, chosen, repeat, inputs, sample_latent)
+    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
+
+
+def check_inputs(inputs: str) -> None:
+    """Raise UserError for inputs of C that there are not."""
+    if inputs not in INPUTS:
+        raise UserError(f'inputs must be "zh" or "z", got "{inputs}"')
