@@ -124,8 +124,11 @@ class FastCarRacing(CarRacing):
         """As Gymnasium's; also lets go of the painted track.
 
         Env, world and listener refer to each other: until Python's collector comes by, every
-        closed environment would keep 5 MB, 12 in the stock view.
+        closed environment would keep 5 MB, 12 in the stock view. And what stays in a Box2D world is
+        never freed, 300 bodies or 0.3 MB each time, so that an hour of playing took 8 GB.
         """
+        if self.car is not None and self.car.hull is not None:  # not cut off within a reset
+            self._destroy()
         super().close()
         self._renderer = Renderer(self.view)
         self._listener = None

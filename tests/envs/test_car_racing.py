@@ -1,5 +1,6 @@
 """The fast CarRacing: Gymnasium's in everything but the drawing, and close in that."""
 
+import gc
 import subprocess
 import sys
 import warnings
@@ -207,6 +208,20 @@ def test_a_step_after_close_is_refused_and_reset_opens_again() -> None:
         env.step(np.zeros(3, np.float32))
     env.reset(seed=0)
     assert env.step(np.zeros(3, np.float32))[0] in env.observation_space
+
+
+def test_closed_environments_leave_no_bodies_behind():
+    def bodies_after(count: int) -> int:
+        for seed in range(count):
+            env = gym.make("worldmodels/CarRacing-v3")
+            env.reset(seed=seed)
+            env.step(np.array([0.0, 1.0, 0.0], np.float32))
+            env.close()
+        gc.collect()
+        return sum(type(thing).__name__ == "b2Body" for thing in gc.get_objects())
+
+    first = bodies_after(1)
+    assert bodies_after(3) <= first
 
 
 def test_an_unknown_view_is_refused() -> None:
