@@ -8,7 +8,7 @@ bandit's window, nothing else has a past.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,7 @@ class MapElites:
 
     Args:
         centroids: of the niches, in the space of measures.
+        ranges: of that space, for pictures; None takes those of the centroids.
         reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
 
     Source: arXiv 1504.04909; niches as in arXiv 1610.05729, operators as in arXiv 2003.04389.
@@ -100,6 +101,7 @@ class MapElites:
         *,
         seed: int = 0,
         reconstruct: Reconstruct | None = None,
+        ranges: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         self.num_parameters = num_parameters
         self.config = config
@@ -110,7 +112,7 @@ class MapElites:
         self.archive = CVTArchive(
             solution_dim=num_parameters,
             centroids=centroids,
-            ranges=list(zip(centroids.min(axis=0), centroids.max(axis=0), strict=True)),
+            ranges=ranges or list(zip(centroids.min(axis=0), centroids.max(axis=0), strict=True)),
             solution_dtype=np.float32,
             objective_dtype=np.float64,
             measures_dtype=np.float64,

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from ribs.archives import CVTArchive
 
+from agents.elites import ElitesConfig, MapElites
 from agents.niches import box_centroids
 
 
@@ -20,6 +21,13 @@ def test_an_archive_puts_a_point_into_its_cell_whatever_the_units():
     points = np.random.default_rng(0).uniform(low - 0.3 * (high - low), high, (500, 2))
     place = np.floor((points - low) / (high - low) * cells).clip(0, cells - 1)
     assert archive.index_of(points).tolist() == (place[:, 0] * cells + place[:, 1]).tolist()
+
+
+def test_a_search_s_archive_spans_whole_cells():
+    ranges = [(0.0, 60.0), (-1.0, 1.0)]
+    search = MapElites(2, box_centroids(ranges, 3), ElitesConfig(), ranges=ranges)
+    bounds = [search.archive.lower_bounds, search.archive.upper_bounds]
+    assert np.transpose(bounds).tolist() == [[0, 60], [-1, 1]]
 
 
 @pytest.mark.parametrize(

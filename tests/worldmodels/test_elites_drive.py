@@ -177,7 +177,7 @@ def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path):
     [
         ({"evaluations": 0}, "evaluations must be at least 1, got 0"),
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"cells": 0}, "cells must be at least 1, got 0"),
+        ({"cells": 1}, "cells must be at least 2, got 1"),
         ({"line_sigma": 0.0}, r"line_sigma must be above 0, got 0\.0"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
     ],
@@ -291,7 +291,7 @@ def test_the_command_says_what_is_missing_in_one_line(tmp_path):
     done = wm("elites", "drive", "--run", run.folder)
     assert done.code == 2 and f'run "wm train-memory --run {run}" first' in done.error
     done = wm("elites", "drive", "--run", run.folder, "--cells", 0)
-    assert done.code == 2 and "cells must be at least 1, got 0" in done.error
+    assert done.code == 2 and "cells must be at least 2, got 0" in done.error
     done = wm("elites", "drive", "--run", tmp_path / "none")
     assert done.code == 2 and "wm collect --run" in done.error
     assert not (run.folder / "elites").exists()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.elites import Centroids, ElitesConfig, MapElites
+from agents.elites import ElitesConfig, MapElites
 from agents.niches import box_centroids
 from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
@@ -66,9 +66,11 @@ class DriveConfig:
     qd_offset: float = 130.0
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "episodes", "max_steps", "cells", "batch_size"):
+        for name in ("evaluations", "episodes", "max_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.cells < 2:
+            raise UserError(f"cells must be at least 2, got {self.cells}")
         for name in ("start_sigma", "iso_sigma", "line_sigma", "bound"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -121,7 +123,8 @@ def drive_elites(
         return run.result("elites") or {}
     started = time.monotonic()
     measures = task_for(run.settings.env_id).measures
-    centroids = box_centroids([(each.low, each.high) for each in measures], config.cells)
+    ranges = [(each.low, each.high) for each in measures]
+    centroids = box_centroids(ranges, config.cells)
     report.plan(
         f"elites: {config.generations * config.batch_size:,} controllers of "
         f"{agent.controller.num_parameters} parameters, {config.episodes} episodes each of up to "
@@ -132,9 +135,9 @@ def drive_elites(
     )
     play = RealEpisodes(agent, workers, work.partial / BODY, config.max_steps, measures)
     drawn = np.random.default_rng(seed).integers(SEED_RANGES["training"].stop, size=config.episodes)
-    search, history = _search(
-        config, centroids, agent.controller.num_parameters, seed, play, drawn.tolist(), work, report
-    )
+    num_parameters = agent.controller.num_parameters
+    search = MapElites(num_parameters, centroids, config.elites, seed=seed, ranges=ranges)
+    history = _run(search, config, play, drawn.tolist(), work, report)
     facts = {"made_by": work.work, "measures": [each.label for each in measures]}
     save_elites(work.partial / ELITES, agent, search, centroids, facts)
     write_curve(work.partial / CURVE, history)
@@ -162,18 +165,15 @@ def drive_elites(
     return work.commit(result, time.monotonic() - started)
 
 
-def _search(
+def _run(
+    search: MapElites,
     config: DriveConfig,
-    centroids: Centroids,
-    num_parameters: int,
-    seed: int,
     play: RealEpisodes,
     tracks: list[int],
     work: StageFolder,
     report: Report,
-) -> tuple[MapElites, list[dict[str, Any]]]:
-    """The search at its end, and its curve: an entry a generation."""
-    search = MapElites(num_parameters, centroids, config.elites, seed=seed)
+) -> list[dict[str, Any]]:
+    """Search to the end, from where it was saved; the curve, an entry a generation."""
     history = _resume(work, search)
     last = history[-1] if history else {"seconds": 0.0, "steps": 0}
     started = saved_at = time.monotonic()
@@ -205,7 +205,7 @@ def _search(
         except KeyboardInterrupt:
             save_checkpoint(work.partial / SEARCH, *ended)
             raise
-    return search, history
+    return history
 
 
 def _judged(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
