@@ -38,8 +38,12 @@ class DiscoveryConfig:
     Attributes:
         model: the autoencoder; None searches without one.
         epochs: over all elites, each generation.
+        weight_decay: of AdamW. All elites descend from the first few, and share their noise, which
+            without decay the model takes for a thing worth keeping: at 1,000 joints 20,000
+            evaluations then filled 0.57 of the niches, with it 0.67.
 
     Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs a generation.
+        Differs: weights decay.
     """
 
     elites: ElitesConfig = field(default_factory=ElitesConfig)
@@ -47,6 +51,7 @@ class DiscoveryConfig:
     epochs: int = 5
     batch_size: int = 64
     learning_rate: float = 1e-3
+    weight_decay: float = 0.1
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -56,6 +61,8 @@ class DiscoveryConfig:
             )
         if not self.learning_rate > 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be 0 or more, got {self.weight_decay}")
         if self.model is None and any(mix.reconstruction for mix in self.elites.mixes):
             raise UserError("a mix with reconstruction needs a model: name one, or line mixes only")
 
@@ -78,7 +85,12 @@ class Discovery:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(step_generator(seed, 0).initial_seed())
                 self.model = make_autoencoder(num_parameters, config.model)
-            self._optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+            self._optimizer = torch.optim.AdamW(
+                self.model.parameters(),
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                fused=True,  # a step of the VAE takes 0.63 ms at 20 joints, 0.93 without
+            )
         self.search = MapElites(
             num_parameters,
             centroids,
