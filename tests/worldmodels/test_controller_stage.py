@@ -227,6 +227,12 @@ def test_an_agent_of_another_env_or_none_is_no_start(tmp_path, other_run):
         train(run, CONFIG, start_from=tmp_path / "nowhere.safetensors")
     with pytest.raises(UserError, match=r'no file .*: run "wm train-controller --run .*nowhere"'):
         train(run, CONFIG, start_from=tmp_path / "nowhere")
+    several = load_agent(other_run.folder)
+    several.parameters = several.parameters.repeat(3, 1)
+    save_agent(tmp_path / "several.safetensors", several, {})
+    same_env = make_run(tmp_path / "b", "vae")
+    with pytest.raises(UserError, match="holds 3 controllers, expected one"):
+        train(same_env, CONFIG, start_from=tmp_path / "several.safetensors")
     assert not (run.folder / ".controller.partial").exists()
 
 

@@ -214,6 +214,11 @@ def _first_agent(
                 f"{start_from} is an agent for {agent.body.env_id}, {run} is for "
                 f"{run.settings.env_id}: name an agent of the same env with --from"
             )
+        if len(agent.parameters) != 1:
+            raise UserError(
+                f"{start_from} holds {len(agent.parameters)} controllers, expected one: "
+                "name a single agent's file with --from"
+            )
         return agent, agent.parameters[0].double().numpy()
     vision, memory = load_world_model(run)
     agent = new_agent(
