@@ -159,7 +159,8 @@ def draw_codebooks(path: Path, results: dict[str, dict[str, Any]]) -> None:
     bins = np.linspace(-1, 1, 21)
     for axis, name in zip(axes, CODEBOOKS, strict=True):
         cosines = [value for result in codebooks_of(results, name) for value in result["cosines"]]
-        axis.hist(cosines, bins=bins, density=True)
+        if cosines:
+            axis.hist(cosines, bins=bins, density=True)
         axis.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
         axis.set(title=name if name != "none" else "no remedy", xlabel="cosine")
     figure.savefig(path, dpi=110)
