@@ -50,12 +50,6 @@ class PlanarArm:
             [part[1] for part in parts]
         )
 
-    def joints(self, solutions: Solutions) -> Float64[np.ndarray, "solution point 2"]:
-        """Where the arm's points are, from base to end: (B, J + 1, 2) within the unit disc."""
-        turned = np.cumsum(solutions.astype(np.float64) * (np.pi / 2), axis=1)
-        steps = np.stack([np.cos(turned), np.sin(turned)], axis=-1) / self.num_joints
-        return np.concatenate([np.zeros((len(solutions), 1, 2)), steps.cumsum(axis=1)], axis=1)
-
     def _evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
         # One row a joint: adding rows runs over all solutions at once.
         angles = np.multiply(solutions.T, np.float32(np.pi / 2), order="C")

@@ -74,7 +74,7 @@ def solve(operator: str, seed: int) -> dict[str, Any]:
 
 def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Cosines between the code vectors of a search on 20 joints, and what the search came to."""
-    config = replace(ArmConfig(operator="vqvae").discovery)
+    config = ArmConfig(operator="vqvae").discovery
     model = replace(CODEBOOK, remedies=remedies)
     found = Discovery(20, disc_centroids(1_950), replace(config, model=model), seed)
     arm = PlanarArm(20)

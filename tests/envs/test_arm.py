@@ -41,16 +41,6 @@ def test_many_are_the_same_as_few():
         assert measures[part] == pytest.approx(few[1], abs=1e-6)
 
 
-def test_joints_are_the_points_between_base_and_end():
-    solutions = np.random.default_rng(2).uniform(-1, 1, (5, 9)).astype(np.float32)
-    arm = PlanarArm(9)
-    points = arm.joints(solutions)
-    assert points.shape == (5, 10, 2)
-    assert (points[:, 0] == 0).all()
-    assert np.linalg.norm(np.diff(points, axis=1), axis=2) == pytest.approx(np.full((5, 9), 1 / 9))
-    assert points[:, -1] / 2 + 0.5 == pytest.approx(arm.evaluate(solutions)[1], abs=1e-6)
-
-
 def test_no_solutions_are_worth_nothing():
     fitness, measures = PlanarArm(3).evaluate(np.empty((0, 3), np.float32))
     assert fitness.shape == (0,)
