@@ -26,8 +26,8 @@ ARCHIVE = "elites.safetensors"
 CHECKPOINT_SECONDS = 20.0
 # Of several hundred generations each a point of the curves, of more one in ten.
 FINE_GENERATIONS = 500
-# Half by reconstruction, half along lines: with noise in place of lines 20,000 evaluations filled 0.62
-# of the niches instead of 0.72 at 1,000 joints (one seed).
+# Half by reconstruction, half along lines: with noise in place of lines 20,000 evaluations filled
+# 0.62 of the niches instead of 0.72 at 1,000 joints (one seed).
 _MODEL_MIX = Mix(reconstruction=0.5, line=0.5)
 
 
