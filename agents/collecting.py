@@ -42,19 +42,23 @@ class PlayChunk:
 
     def __call__(self, seeds: Sequence[int]) -> list[Any]:
         """The episodes of up to `CHUNK` seeds, in their order, each as `finish` makes it."""
-        make: Callable[[], gym.Env[Any, Any]] = functools.partial(
-            make_env, self.env_id, max_episode_steps=self.max_steps
-        )
+        make: Callable[[], gym.Env[Any, Any]] = functools.partial(make_env, self.env_id)
         factory = self.policy_factory
         if isinstance(factory, PoliciesByEpisode):
             policy = factory.for_episodes(seeds)
         else:
             policy = factory()
         if self.keep_frames:
-            rollouts = play(make, policy, seeds, batch_size=CHUNK)
+            rollouts = play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
             return rollouts if self.finish is None else [self.finish(each) for each in rollouts]
         return play(
-            make, policy, seeds, batch_size=CHUNK, keep_frames=False, measures=self.measures
+            make,
+            policy,
+            seeds,
+            max_steps=self.max_steps,
+            keep_frames=False,
+            batch_size=CHUNK,
+            measures=self.measures,
         )
 
 
@@ -102,8 +106,8 @@ def play_episodes(
 
     `policy_factory` is called in the worker, once a chunk, and must pickle: a top-level
     function, or functools.partial of one over plain data and bytes; one that has `for_episodes`
-    is told the chunk's seeds. `max_steps` replaces the environment's own limit, in env steps. At
-    most two chunks a worker are in memory.
+    is told the chunk's seeds. `max_steps` env steps end an episode before the environment's own
+    limit does. At most two chunks a worker are in memory.
 
     `finish` turns each rollout into what is yielded in its place, in the worker: what takes
     time then takes it in all of them at once, and a rollout's frames, 12 MB for 1,000 steps, need

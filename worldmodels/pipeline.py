@@ -4,12 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from agents.workers import Workers
+from worldmodels.best_agent import keep_best
 from worldmodels.errors import UserError
+from worldmodels.learning_curve import LearningCurve
 from worldmodels.presets import Preset
 from worldmodels.report import Report
-from worldmodels.run import Run
+from worldmodels.run import Run, agent_file
 from worldmodels.stages.collect import collect
-from worldmodels.stages.controller import train_controller
+from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.evaluate import evaluate_run
 from worldmodels.stages.memory import train_memory
 from worldmodels.stages.vision import train_vision
@@ -25,17 +27,18 @@ def run_pipeline(
     report: Report,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Collect, V, M and C for each round, then an evaluation on validation episodes.
+    """Collect, V, M and C for each round, the last touch, an evaluation on validation episodes.
 
     The first round collects with exploration noise alone; each later one with the agent of the
-    round before and noise, and trains V, M and C on from there on all data. A round that was
-    finished is passed over.
+    round before and noise, and trains V, M and C on from there on all data. After the last one
+    `preset.finish` searches on from the best agent there is. What was finished is passed over.
 
     Source: arXiv 1803.10122, 5, the iterative procedure.
     """
     if rounds < 1:
         raise UserError(f"expected 1 round or more, got {rounds}")
     run.check_kind(quantized)
+    curve = LearningCurve(run)
     for round_ in range(1, rounds + 1):
         if _finished(run, round_):
             continue
@@ -52,6 +55,10 @@ def run_pipeline(
         train_controller(
             run, preset.controller, workers=workers, report=report, device=device, round_=round_
         )
+        curve.note(round_)
+    if preset.finish is not None:
+        _finish(run, preset.finish, rounds + 1, workers=workers, report=report)
+        curve.note(rounds + 1)
     return evaluate_run(
         run,
         episodes=preset.evaluation_episodes,
@@ -61,6 +68,18 @@ def run_pipeline(
         workers=workers,
         report=report,
     )
+
+
+def _finish(
+    run: Run, config: ControllerStageConfig, round_: int, *, workers: Workers, report: Report
+) -> None:
+    manifest = run.manifest("controller")
+    if manifest is not None and manifest["round"] >= round_:
+        keep_best(run)  # a kill may have come between
+        return
+    report.line("the last touch, from the best agent of all rounds")
+    best = agent_file(run.folder)
+    train_controller(run, config, workers=workers, report=report, round_=round_, start_from=best)
 
 
 def _finished(run: Run, round_: int) -> bool:

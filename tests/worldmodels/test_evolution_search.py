@@ -1,5 +1,7 @@
 """The search by CMA-ES: what it keeps, when it looks, and that Ctrl-C costs no more than time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,48 @@ def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path
     seconds = [entry["seconds"] for entry in history]
     assert seconds == sorted(seconds)
     assert (tmp_path / "a" / "controller.png").is_file()
+
+
+class Peak:
+    """A real score that is highest where it is looked at for the n-th time."""
+
+    def __init__(self, highest):
+        self.highest = highest
+        self.seen = []
+
+    def __call__(self, parameters):
+        self.seen.append(parameters.copy())
+        return 50.0 - abs(len(self.seen) - 1 - self.highest)
+
+
+@pytest.mark.parametrize("highest", [0, 1, 2, 3])
+def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_path, highest):
+    look, start = Peak(highest), np.array([0.1, 0.2, 0.3])
+    config = replace(CONFIG, choose=True)
+    parameters, result = search(tmp_path / "a", Bowl(), look, config=config, start=start)
+    looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
+    assert list(looked) == [0, 3, 6, 7]
+    assert np.array_equal(look.seen[0], start)
+    assert np.array_equal(parameters, look.seen[highest])
+    assert result["looked_score"] == 50.0
+    assert result["kept_generation"] == list(looked)[highest]
+    assert result["generations"] == 7
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
+    class Falling(Look):
+        def __call__(self, parameters):
+            super().__call__(parameters)
+            return -float(np.square(parameters).sum())  # the start is best
+
+    config = replace(CONFIG, choose=True)
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path / "a", Bowl(stop_at), Falling(), config=config)
+    parameters, result = search(tmp_path / "a", Bowl(), Falling(), config=config)
+    whole, told = search(tmp_path / "b", Bowl(), Falling(), config=config)
+    assert np.array_equal(parameters, np.zeros(3)) and np.array_equal(whole, parameters)
+    assert timeless(result) == timeless(told) and result["kept_generation"] == 0
 
 
 def test_it_climbs_from_where_it_starts(tmp_path):

@@ -1,7 +1,9 @@
 """What a candidate is worth: its own dreams, or its own play, under everyone's luck."""
 
 import functools
+from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from agents.controller import choose_actions
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import task_for
-from tests.counting_env import BOX_ID, episode_length
+from tests.counting_env import BOX_ID, CountingEnv, episode_length
 from tests.paying_world import starts
 from tests.tiny_models import agent
 from worldmodels.dream import DreamModel, dreamed_returns
@@ -103,6 +105,19 @@ def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, 
     expected = [np.mean([paid(each, length) for length in lengths]) for each in OUTPUTS]
     assert values == pytest.approx(expected, abs=0.01)
     assert fitness.steps == 5 * sum(lengths)
+
+
+def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
+    short = "short/BoxCounting-v0"
+    gym.register(short, entry_point=CountingEnv, max_episode_steps=5)
+    driver.body = replace(driver.body, env_id=short)
+    try:
+        fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+        fitness(np.array([always(0.0, 0.0)]), 0)
+    finally:
+        del gym.registry[short]
+    assert CONFIG.max_decisions * driver.action_repeat > 5
+    assert fitness.steps == 5 * CONFIG.episodes
 
 
 def test_the_real_score_is_of_whole_episodes_on_validation_tracks(tmp_path, driver):

@@ -31,7 +31,8 @@ def run(
     quantized: QuantizedOption = False,
     rounds: Annotated[int | None, typer.Option(help="Collect, V, M, C so many times.")] = None,
     dream: Annotated[
-        bool | None, typer.Option("--dream/--real", help="Where C is searched.")
+        bool | None,
+        typer.Option("--dream/--real", help="Where alone C is searched; else as the preset says."),
     ] = None,
     env: EnvOption = None,
     seed: SeedOption = None,

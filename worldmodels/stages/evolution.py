@@ -1,7 +1,9 @@
 """C by CMA-ES, in the dream or in the real game."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +32,9 @@ def search_by_evolution(
     round_: int,
     report: Report,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """The mean of the search distribution, (D,), and the history of the generations.
+    """A mean of the search distribution, (D,), and the history of the generations.
+
+    The last one, or of those looked at the one with the best real score: see `config.choose`.
 
     Args:
         start: parameters the distribution begins at, (D,).
@@ -39,10 +43,17 @@ def search_by_evolution(
     Raises: UserError where a search under way was saved by other versions.
     """
     generations = config.generations_in(round_)
-    search, saved = _new_or_resumed(work, config, seed, start)
+    search, kept, saved = _new_or_resumed(work, config, seed, start)
     history: list[dict[str, float]] = saved.get("history", [])
     clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
     saved_at = time.monotonic()
+
+    def look() -> float:
+        with clock.paused():
+            score = real_score(search.mean)
+        if not config.choose or score > kept.score:
+            kept.mean, kept.score, kept.generation = search.mean, score, search.generation
+        return score
 
     def whole() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         state = search.state_dict()
@@ -51,7 +62,9 @@ def search_by_evolution(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
+        arrays["kept"] = torch.from_numpy(kept.mean)
         facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
+        facts |= {"kept_score": kept.score, "kept_generation": kept.generation}
         return arrays, {"settings": state["settings"], **facts}
 
     # Ctrl-C may come in a look, when the search has gone further than its history.
@@ -71,8 +84,7 @@ def search_by_evolution(
             over = config.max_minutes is not None and clock.seconds > 60 * config.max_minutes
             last = over or search.generation == generations
             if last or search.generation % config.validate_every == 0:
-                with clock.paused():
-                    facts["real_score"] = real_score(search.mean)
+                facts["real_score"] = look()
             history.append({"generation": search.generation, **facts})
             ended = whole()
             log.progress(search.generation, facts)
@@ -83,6 +95,9 @@ def search_by_evolution(
             return over
 
         first_steps = clock.steps
+        if config.choose and not history:
+            history.append({"generation": 0, "seconds": 0.0, "steps": 0, "real_score": look()})
+            ended = whole()
         try:
             evolve(search, fitness, generations, on_generation)
         except KeyboardInterrupt:
@@ -91,26 +106,38 @@ def search_by_evolution(
             raise
         log.draw(history)
     last = history[-1]
-    return search.mean, {
-        "generations": len(history),
+    return kept.mean, {
+        "generations": search.generation,
+        "kept_generation": kept.generation,
         "fitness": last["mean"],
         "best_fitness": last["best"],
         "sigma": last["sigma"],
-        "looked_score": last["real_score"],
+        "looked_score": kept.score,
         "history": history,
     }
 
 
+@dataclass
+class _Kept:
+    """The mean (D,) that the search would leave now."""
+
+    mean: np.ndarray
+    score: float = -math.inf
+    generation: int = 0
+
+
 def _new_or_resumed(
     work: StageFolder, config: EvolutionConfig, seed: int, start: np.ndarray
-) -> tuple[CMAES, dict[str, Any]]:
-    """The search, and what was saved beside it."""
+) -> tuple[CMAES, _Kept, dict[str, Any]]:
+    """The search, the mean it would leave, and what else was saved."""
     saved = work.partial / SEARCH
     if saved.exists():
         state = load_checkpoint(saved, remedy=f"delete {work.partial} to start again")
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
+        facts = state.metadata
         try:
-            return CMAES.from_state_dict({**arrays, **state.metadata}), state.metadata
+            kept = _Kept(arrays["kept"], facts["kept_score"], facts["kept_generation"])
+            return CMAES.from_state_dict({**arrays, **facts}), kept, facts
         except ValueError as error:
             raise UserError(f"{saved}: {error}; or delete {work.partial}") from error
     search = CMAES(
@@ -121,4 +148,4 @@ def _new_or_resumed(
         seed=seed,
         mean=start,
     )
-    return search, {}
+    return search, _Kept(search.mean), {}

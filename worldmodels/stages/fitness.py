@@ -36,6 +36,8 @@ class EvolutionConfig:
             candidates of a generation, other ones in every generation.
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two looks at the real score of the distribution's mean.
+        choose: keep, of the means looked at, the start among them, the one with the best real
+            score; otherwise the last one.
         max_minutes: of search, looks not counted, after which it ends early; None never does.
             How far a search gets in so long depends on the machine.
     """
@@ -48,6 +50,7 @@ class EvolutionConfig:
     episodes: int = 16
     max_decisions: int = 1_000
     validate_every: int = 25
+    choose: bool = False
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
