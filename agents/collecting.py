@@ -39,10 +39,13 @@ class PlayChunk:
     keep_frames: bool
     finish: Callable[[Rollout], Any] | None = None
     measures: tuple[Measure, ...] = ()
+    perturbation: str | None = None
 
     def __call__(self, seeds: Sequence[int]) -> list[Any]:
         """The episodes of up to `CHUNK` seeds, in their order, each as `finish` makes it."""
-        make: Callable[[], gym.Env[Any, Any]] = functools.partial(make_env, self.env_id)
+        make: Callable[[], gym.Env[Any, Any]] = functools.partial(
+            make_env, self.env_id, perturbation=self.perturbation
+        )
         factory = self.policy_factory
         if isinstance(factory, PoliciesByEpisode):
             policy = factory.for_episodes(seeds)
@@ -81,6 +84,7 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
     keep_frames: Literal[False],
+    perturbation: str | None = None,
 ) -> Iterator[EpisodeScore]: ...
 @overload
 def play_episodes(
@@ -101,6 +105,7 @@ def play_episodes(
     max_steps: int | None = None,
     keep_frames: bool = True,
     finish: Callable[[Rollout], Any] | None = None,
+    perturbation: str | None = None,
 ) -> Iterator[Any]:
     """One episode per seed, in the order of `seeds`; chunks of `CHUNK` are played side by side.
 
@@ -112,7 +117,11 @@ def play_episodes(
     `finish` turns each rollout into what is yielded in its place, in the worker: what takes
     time then takes it in all of them at once, and a rollout's frames, 12 MB for 1,000 steps, need
     not travel. It must pickle, too.
+
+    `perturbation` is one of `envs.perturbations.PERTURBATIONS`.
     """
-    play_chunk = PlayChunk(env_id, policy_factory, max_steps, keep_frames, finish)
+    play_chunk = PlayChunk(
+        env_id, policy_factory, max_steps, keep_frames, finish, perturbation=perturbation
+    )
     for episodes in workers.map(play_chunk, chunks(seeds)):
         yield from episodes

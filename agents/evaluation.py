@@ -87,6 +87,7 @@ def evaluate(
     *,
     start: int = 0,
     max_steps: int | None = None,
+    perturbation: str | None = None,
     on_episodes: Callable[[int], None] | None = None,
 ) -> Scores:
     """Plays `episodes` of a split, from its `start`-th seed on; see `play_episodes`.
@@ -105,6 +106,7 @@ def evaluate(
         workers=workers,
         max_steps=max_steps,
         keep_frames=False,
+        perturbation=perturbation,
     ):
         results.append(score)
         if on_episodes is not None:

@@ -36,7 +36,8 @@ from worldmodels.memory import Memory
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.open_loop import open_loop
 from worldmodels.presets import DEMO
-from worldmodels.run import Run, RunSettings, file_digest, versions
+from worldmodels.provenance import file_digest, versions
+from worldmodels.run import Run, RunSettings
 from worldmodels.stages.memory import SequenceBatches, new_memory
 from worldmodels.stages.players import POLICIES, check_agents, player
 from worldmodels.training import fit

@@ -30,8 +30,8 @@ from agents.elites import disc_centroids
 from envs.arm import PlanarArm
 from worldmodels.discovery.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.discovery.search import Discovery
+from worldmodels.provenance import versions
 from worldmodels.report import Report
-from worldmodels.run import versions
 from worldmodels.stages.elites import ArmConfig, search_arm
 from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 

@@ -29,10 +29,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from driving import drive
 from rich.console import Console
 from rich.table import Table
 
+from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
@@ -43,8 +43,9 @@ from worldmodels.memory import Memory
 from worldmodels.memory_scores import held_out_metrics
 from worldmodels.open_loop import OpenLoop
 from worldmodels.presets import DEMO
+from worldmodels.provenance import versions
 from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings, versions
+from worldmodels.run import Run, RunSettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate_memory import (
     EvaluateMemoryConfig,

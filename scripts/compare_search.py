@@ -26,8 +26,9 @@ import torch
 from matplotlib.figure import Figure
 
 from agents.workers import Workers
+from worldmodels.provenance import file_digest, versions
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest, versions
+from worldmodels.run import Run
 from worldmodels.stages.controller import (
     PATHWISE,
     PROXIMAL,

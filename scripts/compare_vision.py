@@ -25,18 +25,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from driving import drive
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from agents.collecting import play_episodes
+from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
-from worldmodels.run import versions
+from worldmodels.provenance import versions
 from worldmodels.stages.players import make_policy
 from worldmodels.training import FitConfig, fit
 from worldmodels.vision import (

@@ -16,8 +16,9 @@ import pytest
 from agents.workers import Workers
 from tests.process_watch import wait_until
 from tests.tiny_run import tiny_run
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.stages import evolution
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import EvolutionConfig

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.command import wm, wm_json
-from worldmodels.run import file_digest
+from worldmodels.provenance import file_digest
 
 WEIGHTS = (
     "vision/vision.safetensors",

@@ -12,7 +12,7 @@ from worldmodels.report import Report
 from worldmodels.run import Run, agent_file
 from worldmodels.stages.collect import collect
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
-from worldmodels.stages.evaluate import evaluate_run
+from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.stages.memory import train_memory
 from worldmodels.stages.vision import train_vision
 
@@ -59,15 +59,8 @@ def run_pipeline(
     if preset.finish is not None:
         _finish(run, preset.finish, rounds + 1, workers=workers, report=report)
         curve.note(rounds + 1)
-    return evaluate_run(
-        run,
-        episodes=preset.evaluation_episodes,
-        split="validation",
-        stock=False,
-        baselines=True,
-        workers=workers,
-        report=report,
-    )
+    judged = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
+    return evaluate_run(run, judged, workers=workers, report=report)
 
 
 def _finish(

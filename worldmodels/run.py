@@ -17,14 +17,7 @@ then.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import platform
-import shutil
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +25,10 @@ from typing import Any
 from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
+from worldmodels.json_files import read_json, write_json
+from worldmodels.pretrained import pretrained_agents
+from worldmodels.provenance import file_digest, plain
+from worldmodels.stage_folder import StageFolder, begin_work, restore
 
 BEST = "best.safetensors"
 STAGES = ("vision", "memory", "controller", "prior", "elites")
@@ -129,17 +126,17 @@ class Run:
 
     def weights(self, stage: str) -> Path:
         """The file a stage leaves for those after it."""
-        _restore(self.folder, stage)
+        restore(self.folder, stage)
         return self.folder / stage / WEIGHTS[stage]
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """What a finished stage was made from and with; None where it never finished."""
-        _restore(self.folder, stage)
+        restore(self.folder, stage)
         return self.read_json(f"{stage}/manifest.json")
 
     def result(self, stage: str) -> dict[str, Any] | None:
         """The figures of a finished stage."""
-        _restore(self.folder, stage)
+        restore(self.folder, stage)
         return self.read_json(f"{stage}/result.json")
 
     @property
@@ -194,24 +191,11 @@ class Run:
 
     def write_json(self, name: str, facts: Any) -> None:
         """Write a JSON file of the run, whole or not at all."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text(json.dumps(facts, indent=2) + "\n")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_json(self.folder / name, facts)
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run, None where there is none; UserError where it is damaged."""
-        path = self.folder / name
-        if not path.is_file():
-            return None
-        try:
-            return json.loads(path.read_text())
-        except ValueError as error:
-            raise UserError(f"{path} is not readable JSON ({error}): delete it") from error
+        return read_json(self.folder / name)
 
     def _digest(self, name: str) -> str:
         if name == "episodes":
@@ -220,99 +204,19 @@ class Run:
         return file_digest(path) if path.is_file() else "absent"
 
 
-@dataclass(frozen=True)
-class StageFolder:
-    """A stage under way: write into `partial`, then `commit`."""
-
-    partial: Path
-    final: Path
-    work: dict[str, Any]
-
-    def commit(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Add result and manifest and put the folder in place of the old one."""
-        manifest = {
-            **self.work,
-            "seconds": round(seconds, 2),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "versions": versions(),
-        }
-        facts = {"result.json": dict(result), "manifest.json": manifest}
-        for name, content in facts.items():
-            (self.partial / name).write_text(json.dumps(content, indent=2) + "\n")
-        old = _old(self.final.parent, self.final.name)
-        if self.final.exists():
-            os.replace(self.final, old)
-        os.replace(self.partial, self.final)
-        # Only now: a kill before would have cost the checkpoint.
-        for name in ("resume.safetensors", "search.safetensors", "work.json"):
-            (self.final / name).unlink(missing_ok=True)
-        shutil.rmtree(old, ignore_errors=True)
-        return dict(result)
-
-
-def begin_work(final: Path, work: dict[str, Any]) -> StageFolder | None:
-    """Open a folder for `work`, what a result depends on; None where it is there and of this work.
-
-    A partial folder of the same work is kept, so that it goes on from its checkpoint; one of other
-    work is removed.
-    """
-    parent, name = Run(final.parent), final.name
-    _restore(final.parent, name)
-    manifest = parent.read_json(f"{name}/manifest.json")
-    if manifest is not None and all(manifest.get(key) == value for key, value in work.items()):
-        return None
-    partial = final.parent / f".{name}.partial"
-    if parent.read_json(f".{name}.partial/work.json") != work:
-        shutil.rmtree(partial, ignore_errors=True)
-        parent.write_json(f".{name}.partial/work.json", work)
-    return StageFolder(partial, final, work)
-
-
 def agent_file(place: str | Path) -> Path:
     """The file of a run's best agent, or where its newest one is or would be.
 
     Args:
-        place: a run's folder, or an agent file, which it gives back.
+        place: a run's folder; an agent file, which it gives back; or, where there is no such
+            folder, the name of an agent that comes with the package.
     """
     place = Path(place)
+    if not place.exists() and str(place) in (ours := pretrained_agents()):
+        return ours[str(place)]
     if place.suffix == ".safetensors":
         return place
     if (place / BEST).is_file():
         return place / BEST
-    _restore(place, "controller")
+    restore(place, "controller")
     return place / "controller" / WEIGHTS["controller"]
-
-
-def file_digest(path: Path) -> str:
-    """The first 16 hex digits of a file's SHA-256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def versions() -> dict[str, str]:
-    """Versions that results depend on."""
-    from importlib.metadata import version
-
-    names = ("worldmodels", "torch", "numpy", "gymnasium", "cma", "vector-quantize-pytorch")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def _old(folder: Path, stage: str) -> Path:
-    return folder / f".{stage}.old"
-
-
-def _restore(folder: Path, stage: str) -> None:
-    """After a kill between the two renames of a commit, the old folder is the one that counts."""
-    old = _old(folder, stage)
-    if old.exists():
-        if (folder / stage).exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(old, folder / stage)
-
-
-def plain(config: Any) -> Any:
-    """A config as JSON gives it back, so that it compares equal after a round trip."""
-    if is_dataclass(config) and not isinstance(config, type):
-        return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
-    return json.loads(json.dumps(config))

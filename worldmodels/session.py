@@ -29,6 +29,18 @@ class Session:
 
 
 @contextmanager
+def open_workers(
+    quiet: bool = False, num_workers: int | None = None
+) -> Iterator[tuple[Workers, Report]]:
+    """Workers and a report, for what needs no run; leaving ends the workers."""
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"expected 1 worker or more, got {num_workers}")
+    report = Report(quiet)
+    with Workers(num_workers or num_cores(), say=report.line) as workers:
+        yield workers, report
+
+
+@contextmanager
 def open_session(
     folder: Path,
     *,
@@ -43,8 +55,6 @@ def open_session(
 
     Raises: UserError for a run that is not there, or that was made with other settings.
     """
-    if num_workers is not None and num_workers < 1:
-        raise UserError(f"expected 1 worker or more, got {num_workers}")
     if seed is not None and seed < 0:
         raise UserError(f"expected a seed of 0 or more, got {seed}")
     run = Run(folder)
@@ -57,8 +67,7 @@ def open_session(
     _check_same("preset", preset, settings.preset, run)
     _check_same("seed", seed, settings.seed, run)
     chosen = preset_named(settings.preset)
-    report = Report(quiet)
-    with Workers(num_workers or num_cores(), say=report.line) as workers:
+    with open_workers(quiet, num_workers) as (workers, report):
         yield Session(run, chosen, workers, report)
 
 

@@ -24,7 +24,8 @@ from torch import Tensor
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.encoding import ENCODE_BATCH
 from worldmodels.errors import UserError
-from worldmodels.run import Run, file_digest
+from worldmodels.provenance import file_digest
+from worldmodels.run import Run
 from worldmodels.vision import VQVAE, restore_vision
 from worldmodels.vision.prior import CodePrior, restore_prior
 

@@ -8,8 +8,9 @@ from worldmodels.device import choose_device
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory, restore_memory
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.vision import Vision, restore_vision
 
 MAX_EPISODES_FOR_STARTS = 256

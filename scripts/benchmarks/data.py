@@ -22,10 +22,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from driving import drive
 from rich.console import Console
 
 from agents.rollout import Rollout
+from agents.scripted_episodes import drive
 from benchmarks.codecs import compare_codecs, print_codecs
 from envs.tasks import DEFAULT_ENV_ID
 from worldmodels.data.store import EpisodeStore

@@ -16,9 +16,10 @@ from worldmodels.agent import AgentFactory, load_agent, save_agent
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig
+from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import agent_file, file_digest
+from worldmodels.run import agent_file
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import FIRST_CHOICE_TRACK, EvolutionConfig
 from worldmodels.stages.gradient import GradientConfig

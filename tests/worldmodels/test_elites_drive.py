@@ -22,8 +22,9 @@ from worldmodels.agent import AgentFactory, load_agent
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.elite_agents import ElitesFactory, elite_of
 from worldmodels.errors import UserError
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.stages import elites_drive
 from worldmodels.stages.collect import CollectConfig, collect, replacements
 from worldmodels.stages.elites_drive import DriveConfig, drive_elites

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from worldmodels.report import Report
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution
 from worldmodels.stages.fitness import EvolutionConfig
 

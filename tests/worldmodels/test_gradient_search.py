@@ -14,7 +14,7 @@ from worldmodels.dream_starts import DreamStarts
 from worldmodels.pathwise import PathwiseConfig
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.gradient import GradientConfig, search_by_gradient
 from worldmodels.training import FitConfig
 

@@ -6,7 +6,8 @@ import pytest
 
 from tests.tiny_models import rollout
 from worldmodels.errors import UserError
-from worldmodels.run import Run, RunSettings, file_digest, versions
+from worldmodels.provenance import file_digest, versions
+from worldmodels.run import Run, RunSettings
 
 SETTINGS = RunSettings("Tiny-v0", "demo", 0)
 

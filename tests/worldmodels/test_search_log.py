@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from worldmodels.report import Report
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages import search_log as module
 from worldmodels.stages.search_log import SearchLog, Stopwatch, draw_history, search_log
 

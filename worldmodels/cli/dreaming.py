@@ -7,6 +7,7 @@ import typer
 
 from worldmodels.cli.options import (
     DEFAULT_RUN,
+    AgentOption,
     DeviceOption,
     JsonOption,
     QuietOption,
@@ -56,9 +57,7 @@ def dream(
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("dream.mp4"),
     decisions: Annotated[int, typer.Option(help="To film, at most.")] = 250,
     temperature: TemperatureOption = 1.0,
-    agent: Annotated[
-        Path | None, typer.Option(help="An agent's file or run, in place of --run's.")
-    ] = None,
+    agent: AgentOption = None,
     policy: Annotated[
         str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
     ] = None,

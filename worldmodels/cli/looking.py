@@ -7,13 +7,13 @@ import typer
 
 from worldmodels.cli.options import (
     DEFAULT_RUN,
+    AgentOption,
     EnvOption,
     JsonOption,
     QuietOption,
     RunOption,
     WorkersOption,
     app,
-    open_run_session,
     print_facts,
     print_result,
     print_scores,
@@ -23,6 +23,7 @@ from worldmodels.cli.options import (
 @app.command()
 def evaluate(
     run: RunOption = DEFAULT_RUN,
+    agent: AgentOption = None,
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100,
     split: Annotated[
         Literal["validation", "test"], typer.Option(help="Which tracks nobody trained on.")
@@ -30,6 +31,9 @@ def evaluate(
     stock: Annotated[
         bool, typer.Option("--stock", help="The env's own drawing, slow: for headline scores.")
     ] = False,
+    perturbation: Annotated[
+        str | None, typer.Option(help="color, bars or blob: CarRacing as nobody trained on it.")
+    ] = None,
     baselines: Annotated[
         bool | None,
         typer.Option(help="Policies that know nothing beside the agent; default: unless --stock."),
@@ -39,24 +43,29 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score the agent over held-out episodes, beside policies that know nothing."""
-    from worldmodels.stages.evaluate import evaluate_run
+    from worldmodels.run import Run
+    from worldmodels.session import open_workers
+    from worldmodels.stages.evaluate import EvaluateConfig, evaluate_agent, evaluate_run
 
-    with open_run_session(run, quiet, workers) as session:
-        result = evaluate_run(
-            session.run,
-            episodes=episodes,
-            split=split,
-            stock=stock,
-            baselines=not stock if baselines is None else baselines,
-            workers=session.workers,
-            report=session.report,
-        )
+    config = EvaluateConfig(
+        episodes=episodes,
+        split=split,
+        stock=stock,
+        perturbation=perturbation,
+        baselines=not stock if baselines is None else baselines,
+    )
+    with open_workers(quiet, workers) as (hands, report):
+        if agent is None:
+            result = evaluate_run(Run(run), config, workers=hands, report=report)
+        else:
+            result = evaluate_agent(agent, config, workers=hands, report=report)
         print_result(result, as_json, lambda: print_scores(result))
 
 
 @app.command()
 def record(
     run: RunOption = DEFAULT_RUN,
+    agent: AgentOption = None,
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("drive.mp4"),
     dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False,
     side_by_side: Annotated[
@@ -69,19 +78,20 @@ def record(
     as_json: JsonOption = False,
 ) -> None:
     """Film the agent."""
+    from worldmodels.report import Report
+    from worldmodels.run import Run
     from worldmodels.stages.record import RecordConfig
     from worldmodels.stages.record import record as stage
 
-    with open_run_session(run, quiet) as session:
-        config = RecordConfig(
-            dream=dream,
-            side_by_side=side_by_side,
-            max_steps=steps,
-            episode=episode,
-            temperature=temperature,
-        )
-        result = stage(session.run, out, config, report=session.report)
-        print_result(result, as_json, lambda: print_facts(result))
+    config = RecordConfig(
+        dream=dream,
+        side_by_side=side_by_side,
+        max_steps=steps,
+        episode=episode,
+        temperature=temperature,
+    )
+    result = stage(Run(run), out, config, report=Report(quiet), agent=agent)
+    print_result(result, as_json, lambda: print_facts(result))
 
 
 @app.command()

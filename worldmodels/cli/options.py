@@ -23,6 +23,10 @@ app = typer.Typer(
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 EnvOption = Annotated[str | None, typer.Option("--env", help="Gymnasium id; a new run's env.")]
 SeedOption = Annotated[int | None, typer.Option(help="A new run's seed.")]
+AgentOption = Annotated[
+    Path | None,
+    typer.Option("--agent", help="An agent's name, file or run, in place of --run's."),
+]
 PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, paper, gpu.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one a core.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M train.")]

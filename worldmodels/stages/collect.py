@@ -17,8 +17,9 @@ from envs.tasks import task_for
 from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.elite_agents import ELITES_NAME
 from worldmodels.errors import UserError
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.stages.collect_summary import sum_up, summary, summed_up
 from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise

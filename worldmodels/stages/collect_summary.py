@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from worldmodels.pictures import save_grid
-from worldmodels.run import Run, versions
+from worldmodels.provenance import versions
+from worldmodels.run import Run
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 12
 

@@ -18,9 +18,10 @@ from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig, has_slope
+from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file, file_digest
+from worldmodels.run import Run, agent_file
 from worldmodels.stages.evolution import search_by_evolution
 from worldmodels.stages.fitness import (
     DreamFitness,

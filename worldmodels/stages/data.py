@@ -12,8 +12,9 @@ from worldmodels.data.minari_format import dataset_folder, open_dataset, write_d
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.presets import preset_named
+from worldmodels.provenance import versions
 from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings, versions
+from worldmodels.run import Run, RunSettings
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # A frame in HDF5, as `minari_format` compresses it: measured 1.9 kB on driven CarRacing.

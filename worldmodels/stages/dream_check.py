@@ -20,8 +20,9 @@ from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_m
 from worldmodels.encoding import encode_rollouts
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_scatter
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file, file_digest
+from worldmodels.run import Run, agent_file
 from worldmodels.training import step_generator
 from worldmodels.world_model import encode_newest
 

@@ -16,8 +16,10 @@ from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.discovery.autoencoders import KINDS, AutoencoderConfig
 from worldmodels.discovery.search import Discovery, DiscoveryConfig
 from worldmodels.errors import UserError
+from worldmodels.json_files import read_json
+from worldmodels.provenance import plain
 from worldmodels.report import Report, tensorboard
-from worldmodels.run import Run, StageFolder, begin_work, plain
+from worldmodels.stage_folder import StageFolder, begin_work
 from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
 from worldmodels.training import deferred_interrupt
 
@@ -152,7 +154,7 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
 
 def load_result(folder: Path) -> dict[str, Any]:
     """The figures of a finished search."""
-    result: dict[str, Any] = Run(folder.parent).read_json(f"{folder.name}/result.json")
+    result: dict[str, Any] = read_json(folder / "result.json")
     return result
 
 

@@ -22,7 +22,8 @@ from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.elite_agents import save_elites
 from worldmodels.errors import UserError
 from worldmodels.report import Report, tensorboard
-from worldmodels.run import WEIGHTS, Run, StageFolder
+from worldmodels.run import WEIGHTS, Run
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
 from worldmodels.stages.new_agent import check_inputs, new_agent
 from worldmodels.stages.real_episodes import RealEpisodes

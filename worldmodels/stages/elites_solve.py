@@ -13,8 +13,9 @@ from worldmodels.checkpoint import load_checkpoint, load_weights
 from worldmodels.discovery.autoencoders import SolutionAutoencoder, make_autoencoder
 from worldmodels.discovery.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.errors import UserError
+from worldmodels.provenance import file_digest, plain
 from worldmodels.report import Report
-from worldmodels.run import begin_work, file_digest, plain
+from worldmodels.stage_folder import begin_work
 from worldmodels.stages.elites import ARCHIVE, ArmConfig, load_result
 
 CLOSE = 0.01  # of a target, in the space of measures, whose width is 1

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,62 +10,129 @@ from agents.evaluation import Scores, evaluate
 from agents.policy import Policy
 from agents.seeds import SEED_RANGES, Split
 from agents.workers import Workers
-from envs.tasks import Task, task_for
+from envs.tasks import CAR_RACING_IDS, Task, task_for
 from worldmodels.agent import AgentFactory, load_agent
 from worldmodels.errors import UserError
+from worldmodels.json_files import read_json, write_json
 from worldmodels.pictures import save_bars
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file, file_digest
+from worldmodels.run import Run, agent_file
 from worldmodels.stages.players import make_policy
 
 
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How an agent is scored: over the first `episodes` of a split.
+
+    Attributes:
+        stock: in the env's own drawing, slow, as headline scores are.
+        perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
+        baselines: policies that know nothing beside the agent.
+    """
+
+    episodes: int = 100
+    split: Split = "validation"
+    stock: bool = False
+    perturbation: str | None = None
+    baselines: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.episodes <= len(SEED_RANGES[self.split]):
+            raise UserError(
+                f"expected 1 episode or more, and seeds for them all, got {self.episodes}"
+            )
+        if self.perturbation is not None:
+            from envs.perturbations import PERTURBATIONS  # Box2D, only where it is needed
+
+            if self.perturbation not in PERTURBATIONS:
+                known = ", ".join(PERTURBATIONS)
+                raise UserError(f'expected a perturbation among {known}, got "{self.perturbation}"')
+
+    @property
+    def name(self) -> str:
+        """Of the files that the scores are kept in."""
+        parts = [self.split, "stock" if self.stock else "fast", self.perturbation, self.episodes]
+        return "-".join(str(part) for part in parts if part is not None)
+
+
 def evaluate_run(
-    run: Run,
+    run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
+) -> dict[str, Any]:
+    """Score the run's agent, and the baselines if asked, and keep the scores in its folder.
+
+    What was scored before is read back: baselines know nothing, so once a run is enough for them.
+
+    Returns: as `evaluate_agent`.
+    """
+    _ = run.settings  # where there is no run at all, that is what to say
+    folder = run.folder / "evaluation"
+    return evaluate_agent(run.folder, config, workers=workers, report=report, folder=folder)
+
+
+def evaluate_agent(
+    place: Path,
+    config: EvaluateConfig,
     *,
-    episodes: int,
-    split: Split,
-    stock: bool,
-    baselines: bool,
     workers: Workers,
     report: Report,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
-    """Score the run's agent, and the baselines if asked, over the first episodes of a split.
+    """Score an agent, and the baselines if asked.
 
-    Baselines know nothing, so they are scored once for a run and read back afterwards.
+    Args:
+        place: an agent's file, its name, or a run's folder.
+        folder: where scores are kept and read back; None keeps none.
 
     Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
     std and 95 % interval.
     """
-    if not 1 <= episodes <= len(SEED_RANGES[split]):
-        raise UserError(f"expected 1 episode or more, and seeds for them all, got {episodes}")
-    file = agent_file(run.folder)
-    load_agent(run.folder)  # refuse before anything is played
-    task = task_for(run.settings.env_id)
-    env_id = task.stock_id if stock else task.env_id
+    agent = load_agent(place)  # refuse before anything is played
+    file = agent_file(place)
+    task = task_for(agent.body.env_id)
+    env_id = task.stock_id if config.stock else task.env_id
+    if config.perturbation is not None and env_id not in CAR_RACING_IDS:
+        raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
     factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(file)}
-    if baselines:
+    if config.baselines:
         for name in baseline_names(task):
             factories[name] = functools.partial(make_policy, name, task.env_id, file)
-    name = f"{split}-{'stock' if stock else 'fast'}-{episodes}"
     rows, played = [], False
     for policy, factory in factories.items():
-        place = f"evaluation/{name}-{policy.replace(' ', '-')}.json"
+        kept = folder and folder / f"{config.name}-{policy.replace(' ', '-')}.json"
         digest = file_digest(file) if policy == "agent" else "baseline"
-        row = _read(run, place, digest)
+        row = _read(kept, digest) if kept else None
         if row is None:
-            with report.progress(f"evaluate {policy}", total=episodes) as meter:
-                scores = evaluate(env_id, factory, split, episodes, workers, on_episodes=meter.to)
+            with report.progress(f"evaluate {policy}", total=config.episodes) as meter:
+                scores = evaluate(
+                    env_id,
+                    factory,
+                    config.split,
+                    config.episodes,
+                    workers,
+                    perturbation=config.perturbation,
+                    on_episodes=meter.to,
+                )
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
-            run.write_json(place, row)
+            if kept:
+                write_json(kept, row)
             played = True
         rows.append(row)
-    if played:
+    if played and folder:
+        changed = f", {config.perturbation}" if config.perturbation else ""
         save_bars(
-            run.folder / "evaluation" / f"{name}.png",
+            folder / f"{config.name}.png",
             {row["policy"]: (row["mean"], *row["interval"]) for row in rows},
-            y_label=f"mean return over {episodes} {split} episodes, 95 % interval",
+            y_label=f"mean return over {config.episodes} {config.split} episodes{changed}, "
+            "95 % interval",
         )
-    return {"env_id": env_id, "split": split, "episodes": episodes, "rows": rows}
+    return {
+        "env_id": env_id,
+        "split": config.split,
+        "perturbation": config.perturbation,
+        "episodes": config.episodes,
+        "rows": rows,
+    }
 
 
 def baseline_names(task: Task) -> list[str]:
@@ -85,8 +153,8 @@ def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _read(run: Run, place: str, digest: str) -> dict[str, Any] | None:
-    row = run.read_json(place)
+def _read(place: Path, digest: str) -> dict[str, Any] | None:
+    row = read_json(place)
     return row if row is not None and row["agent_digest"] == digest else None
 
 

@@ -18,8 +18,9 @@ from worldmodels.memory import Memory
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.open_loop import OpenLoop, open_loop
 from worldmodels.pictures import save_curves
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.stages.memory import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.stages.memory_pictures import liveliest, save_dreams
 from worldmodels.training import fit

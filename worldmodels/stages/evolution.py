@@ -13,7 +13,7 @@ from agents.evolution import CMAES, GenerationStats, evolve
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.errors import UserError
 from worldmodels.report import Report
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitness import EvolutionConfig, Fitness
 from worldmodels.stages.search_log import Stopwatch, search_log
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from worldmodels.pictures import save_curves
 from worldmodels.report import Report, tensorboard
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.training import FitConfig, Metrics, fit
 
 LOG_EVERY = 20

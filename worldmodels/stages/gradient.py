@@ -16,7 +16,7 @@ from worldmodels.dream_starts import DreamStarts
 from worldmodels.pathwise import PathwiseActorCritic, PathwiseConfig
 from worldmodels.proximal import ProximalActorCritic, ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig
 from worldmodels.stages.search_log import Stopwatch, search_log
 from worldmodels.training import Metrics, fit

@@ -9,7 +9,8 @@ import torch
 
 from worldmodels.device import choose_device, num_cores
 from worldmodels.install import shadowed_imports
-from worldmodels.run import STAGES, Run, versions
+from worldmodels.provenance import versions
+from worldmodels.run import STAGES, Run
 from worldmodels.stages.evaluate import all_evaluations
 
 # Of each stage's result, what a look at a run should tell.

@@ -18,7 +18,8 @@ from worldmodels.memory import (
 )
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.report import Report
-from worldmodels.run import Run, StageFolder
+from worldmodels.run import Run
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
 from worldmodels.stages.memory_pictures import liveliest, save_dreams
 from worldmodels.vision import VQVAE, Vision, restore_vision

@@ -19,8 +19,9 @@ from worldmodels.errors import UserError
 from worldmodels.memory import Memory
 from worldmodels.open_loop import actions_after, dream_on, moments_at
 from worldmodels.pictures import save_curves
+from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, file_digest
+from worldmodels.run import Run
 from worldmodels.surprise import Surprise, load_surprise
 from worldmodels.training import step_generator
 from worldmodels.vision.code_entropy import shuffled_positions

@@ -12,7 +12,8 @@ from worldmodels.agent import AgentFactory, space_of
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.elite_agents import ELITES_NAME, ElitesFactory
 from worldmodels.errors import UserError
-from worldmodels.run import Run, file_digest
+from worldmodels.provenance import file_digest
+from worldmodels.run import Run
 
 POLICIES = ("exploring", "random", "brownian", "agent", ELITES_NAME)
 AGENT_NAME = "noisy agent"  # as its episodes name it

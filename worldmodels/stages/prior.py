@@ -15,7 +15,8 @@ from worldmodels.data.store import Episode
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
-from worldmodels.run import Run, StageFolder
+from worldmodels.run import Run
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import fit_stage
 from worldmodels.surprise import load_vision_with_codes
 from worldmodels.training import FitConfig, Metrics, step_generator

@@ -53,35 +53,39 @@ class RecordConfig:
         check_temperature(self.temperature)
 
 
-def record(run: Run, out: Path, config: RecordConfig, *, report: Report) -> dict[str, Any]:
-    """Write a video; an episode of the validation split, the same one every time."""
-    if config.dream:
-        return film_dream(run, out, _in_dream(run, config), report=report)
-    check_video(out)
-    agent = load_agent(run.folder)
+def record(
+    run: Run, out: Path, config: RecordConfig, *, report: Report, agent: Path | None = None
+) -> dict[str, Any]:
+    """Write a video; an episode of the validation split, the same one every time.
+
+    Args:
+        agent: an agent's file, its name, or a run's folder; None takes the run's own.
+    """
+    if agent is None:
+        _ = run.settings  # where there is no run at all, that is what to say
+    player = load_agent(agent or run.folder)
     steps = config.max_steps or 1000
+    if config.dream:
+        dreamed = DreamVideoConfig(
+            decisions=max(1, steps // player.action_repeat),
+            episode=config.episode,
+            temperature=config.temperature,
+            agent=agent,
+        )
+        return film_dream(run, out, dreamed, report=report)
+    check_video(out)
     totals = {"frames": 0}
     with report.progress(f"record {out.name}", total=steps) as meter:
 
         def counted() -> Iterator[np.ndarray]:
-            for frame in _real(agent, config, steps):
+            for frame in _real(player, config, steps):
                 totals["frames"] += 1
                 meter.advance()
                 yield frame
 
-        write_video(out, counted(), task_for(agent.body.env_id).steps_per_second)
+        write_video(out, counted(), task_for(player.body.env_id).steps_per_second)
     report.line(f"recorded {totals['frames']} frames to {out}")
     return {"video": str(out), **totals}
-
-
-def _in_dream(run: Run, config: RecordConfig) -> DreamVideoConfig:
-    """The same moment filmed in the run's dream, one frame a decision."""
-    steps = config.max_steps or 1000
-    return DreamVideoConfig(
-        decisions=max(1, steps // load_agent(run.folder).action_repeat),
-        episode=config.episode,
-        temperature=config.temperature,
-    )
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodels.report import Meter, Report, tensorboard
-from worldmodels.run import StageFolder
+from worldmodels.stage_folder import StageFolder
 
 CURVE = "controller.png"
 LOG_EVERY = 20

@@ -12,7 +12,8 @@ from worldmodels.encoding import encode_frames
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
-from worldmodels.run import Run, StageFolder
+from worldmodels.run import Run
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
 from worldmodels.stages.vision_pictures import (
     NUM_FRAMES,

@@ -1,4 +1,4 @@
-"""A lap of the scripted driver, as an episode: frames that no model was trained on."""
+"""A lap of the scripted driver, as an episode: frames to judge models by, never to train agents."""
 
 from __future__ import annotations
 
