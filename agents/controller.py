@@ -43,6 +43,12 @@ class ControllerConfig:
         """Weights and biases; 867 for the paper's 288 features and 3 outputs."""
         return sum((inputs + 1) * outputs for inputs, outputs in self.layers)
 
+    @property
+    def num_last_parameters(self) -> int:
+        """Weights and biases of the last layer, which come last."""
+        inputs, outputs = self.layers[-1]
+        return (inputs + 1) * outputs
+
 
 def control(
     config: ControllerConfig,

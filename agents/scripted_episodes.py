@@ -25,7 +25,9 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
     frame, _ = env.reset(seed=seed)
     driver = ScriptedDriver(env, **settings)
     random, wobble = np.random.default_rng(seed), np.zeros(3)
-    frames, actions, rewards = [frame.copy()], [], []
+    frames: list[np.ndarray] = [frame.copy()]
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated):
         if len(actions) % action_repeat == 0:
@@ -34,7 +36,7 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
         actions.append(action.astype(np.float32))
         frame, reward, terminated, truncated, _ = env.step(actions[-1])
         frames.append(frame.copy())
-        rewards.append(reward)
+        rewards.append(float(reward))
     env.close()
     return Rollout(
         frames=np.stack(frames),

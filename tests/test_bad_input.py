@@ -119,6 +119,8 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
     ("options", "expected"),
     [
         (["evaluate", "--episodes", "0"], ["1 episode or more"]),
+        (["evaluate", "--perturbation", "fog"], ["color, bars, blob", '"fog"']),
+        (["evaluate", "--agent", "nowhere"], ["nowhere", "wm train-controller --run"]),
         (["record", "--out", "drive.avi"], [".mp4 or .gif", "drive.avi"]),
         (["record", "--out", "nowhere/drive.mp4"], ["no folder nowhere"]),
         (["record", "--dream", "--side-by-side"], ["one of --dream and --side-by-side"]),

@@ -108,6 +108,39 @@ def test_videos_show_the_game_the_dream_and_both(finished):
         assert np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.05, "nothing moves"
 
 
+def test_a_run_tells_how_it_learned_and_ends_in_the_real_game(finished):
+    folder, _ = finished
+    rows = json.loads((folder / "rounds.json").read_text())
+    assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "evolution")]
+    first, last = rows
+    assert first["searched"] == 0 < last["searched"]
+    assert last["env_steps"] == first["env_steps"] + last["searched"]
+    assert 0 < first["seconds"] < last["seconds"]
+    # The finish keeps the mean that looked best, and its start is among those looked at.
+    result = json.loads((folder / "controller" / "result.json").read_text())
+    looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
+    assert list(looked) == [0, 1, 2]
+    assert last["score"] == result["looked_score"] == max(looked.values())
+    assert iio.imread(folder / "rounds.png").std() > 1
+
+
+def test_an_agent_s_file_is_scored_and_filmed_without_its_run(finished, tmp_path):
+    folder, _ = finished
+    file = tmp_path / "agent.safetensors"
+    file.write_bytes((folder / "best.safetensors").read_bytes())
+    scored = {
+        name: wm_json("evaluate", "--agent", file, "--episodes", 1, "--no-baselines", *flags)
+        for name, flags in {"plain": [], "bars": ["--perturbation", "bars"]}.items()
+    }
+    of_run = wm_json("evaluate", "--run", folder, "--episodes", 1, "--no-baselines")
+    assert scored["plain"]["rows"] == of_run["rows"]
+    assert scored["bars"]["rows"][0]["returns"] != of_run["rows"][0]["returns"]
+    out = tmp_path / "drive.mp4"
+    wm_json("record", "--agent", file, "--out", out, "--steps", 8)
+    assert len(iio.imread(out)) == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.safetensors", "drive.mp4"]
+
+
 def test_the_controller_can_be_searched_in_the_real_game(finished):
     folder, _ = finished
     result = wm_json("train-controller", "--run", folder, "--workers", 2)

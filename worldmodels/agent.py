@@ -187,10 +187,6 @@ def save_agent(
 def load_agent(path: str | Path) -> Agent:
     """The best agent of a run's folder, or the one of an agent file; it acts on the CPU.
 
-    Args:
-        path: or the name of an agent that comes with the package: "carracing" or
-            "carracing-quantized".
-
     Raises: UserError where there is none or it cannot be read.
     """
     place = Path(path)

@@ -205,6 +205,16 @@ def test_a_search_goes_on_from_an_agent_of_another_run(tmp_path, other_run, sear
     assert run.manifest("controller")["config"]["start"] == file_digest(file)
 
 
+def test_the_last_layer_alone_moves_where_it_alone_is_searched(tmp_path, other_run):
+    run = make_run(tmp_path / "a", "vae")
+    part = replace(CONFIG.evolution, last_layer=True)
+    train(run, replace(CONFIG, evolution=part), start_from=other_run.folder)
+    start, found = load_agent(other_run.folder), load_agent(run.folder)
+    first = start.controller.num_parameters - (3 + 1) * 2
+    assert torch.equal(found.parameters[0, :first], start.parameters[0, :first])
+    assert (found.parameters[0, first:] != start.parameters[0, first:]).all()
+
+
 def test_another_start_is_other_work(tmp_path, other_run):
     run = make_run(tmp_path / "a", "vae")
     config = held(replace(CONFIG, dream=True, hidden=3))

@@ -22,6 +22,7 @@ from worldmodels.stages.fitness import (
     FIRST_CHOICE_TRACK,
     DreamFitness,
     EvolutionConfig,
+    PartFitness,
     RealFitness,
     RealReturns,
 )
@@ -118,6 +119,16 @@ def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
         del gym.registry[short]
     assert CONFIG.max_decisions * driver.action_repeat > 5
     assert fitness.steps == 5 * CONFIG.episodes
+
+
+def test_fitness_of_a_part_is_that_of_the_whole(tmp_path, driver):
+    whole = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+    part = PartFitness(whole, always(0.0, 0.0)[:-2])
+    assert np.array_equal(part.whole(OUTPUTS), [always(*each) for each in OUTPUTS])
+    assert np.array_equal(part.whole(OUTPUTS[0]), always(*OUTPUTS[0]))
+    values = part(OUTPUTS, 0)
+    assert len(set(values)) == len(OUTPUTS) and part.steps == whole.steps > 0
+    assert np.array_equal(values, whole(part.whole(OUTPUTS), 0))
 
 
 def test_the_real_score_is_of_whole_episodes_on_validation_tracks(tmp_path, driver):

@@ -184,6 +184,9 @@ def train_controller(
     full: Annotated[
         bool | None, typer.Option("--full/--diagonal", help="What CMA-ES learns of covariances.")
     ] = None,
+    last_layer: Annotated[
+        bool | None, typer.Option("--last-layer/--all-layers", help="What of C CMA-ES searches.")
+    ] = None,
     hidden: Annotated[
         int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
     ] = None,
@@ -219,6 +222,7 @@ def train_controller(
                 population=population,
                 sigma0=sigma,
                 diagonal=None if full is None else not full,
+                last_layer=last_layer,
                 episodes=episodes_per_candidate,
                 max_decisions=horizon,
             ),

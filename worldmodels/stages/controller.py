@@ -27,6 +27,7 @@ from worldmodels.stages.fitness import (
     DreamFitness,
     EvolutionConfig,
     Fitness,
+    PartFitness,
     RealFitness,
     RealReturns,
 )
@@ -171,16 +172,23 @@ def train_controller(
             fitness = DreamFitness(config.evolution, agent, dream, starts, seed)
         else:
             fitness = RealFitness(config.evolution, agent, workers, seed, body_file)
-        parameters, result = search_by_evolution(
-            start if start is not None else np.zeros(agent.controller.num_parameters),
+        size = agent.controller.num_parameters
+        if start is None:
+            start = np.zeros(size)
+        searched = agent.controller.num_last_parameters if config.evolution.last_layer else size
+        fixed, first = np.split(start, [size - searched])
+        part = PartFitness(fitness, fixed)
+        found, result = search_by_evolution(
+            first,
             config.evolution,
-            fitness,
-            look,
+            part,
+            lambda last: look(part.whole(last)),
             work=work,
             seed=seed,
             round_=round_,
             report=report,
         )
+        parameters = part.whole(found)
     agent.parameters = torch.from_numpy(parameters).float()[None]
     agent.vision.cpu()
     agent.memory.cpu()

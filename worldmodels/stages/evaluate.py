@@ -81,7 +81,7 @@ def evaluate_agent(
     """Score an agent, and the baselines if asked.
 
     Args:
-        place: an agent's file, its name, or a run's folder.
+        place: an agent's file, or a run's folder.
         folder: where scores are kept and read back; None keeps none.
 
     Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,

@@ -36,6 +36,7 @@ class EvolutionConfig:
             candidates of a generation, other ones in every generation.
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two looks at the real score of the distribution's mean.
+        last_layer: search the weights of C's last layer alone; those before it stay.
         choose: keep, of the means looked at, the start among them, the one with the best real
             score; otherwise the last one.
         max_minutes: of search, looks not counted, after which it ends early; None never does.
@@ -50,6 +51,7 @@ class EvolutionConfig:
     episodes: int = 16
     max_decisions: int = 1_000
     validate_every: int = 25
+    last_layer: bool = False
     choose: bool = False
     max_minutes: float | None = None
 
@@ -148,6 +150,32 @@ class RealFitness:
         )
         scores = self._play(candidates, tracks.tolist())
         return np.array([[score.episode_return for score in row] for row in scores]).mean(1)
+
+
+class PartFitness:
+    """Fitness of the last parameters alone: those before them are always the same.
+
+    Args:
+        fixed: the first parameters, (F,).
+    """
+
+    def __init__(self, fitness: Fitness, fixed: np.ndarray) -> None:
+        self._fitness = fitness
+        self._fixed = fixed
+
+    @property
+    def steps(self) -> int:
+        """As the whole fitness counts them."""
+        return self._fitness.steps
+
+    def whole(self, searched: np.ndarray) -> np.ndarray:
+        """All parameters (..., F + S), the last ones (..., S) given."""
+        fixed = np.broadcast_to(self._fixed, (*searched.shape[:-1], len(self._fixed)))
+        return np.concatenate([fixed, searched], axis=-1)
+
+    def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
+        """Fitness (P,) of candidates (P, S) in a generation."""
+        return self._fitness(self.whole(candidates), generation)
 
 
 class RealReturns:

@@ -59,7 +59,7 @@ def record(
     """Write a video; an episode of the validation split, the same one every time.
 
     Args:
-        agent: an agent's file, its name, or a run's folder; None takes the run's own.
+        agent: an agent's file, or a run's folder; None takes the run's own.
     """
     if agent is None:
         _ = run.settings  # where there is no run at all, that is what to say
