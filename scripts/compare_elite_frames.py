@@ -42,8 +42,7 @@ from worldmodels.stages.memory import SequenceBatches, new_memory
 from worldmodels.stages.players import POLICIES, check_agents, player
 from worldmodels.training import fit
 from worldmodels.vision import Vision
-from worldmodels.vision.objective import common_colours
-from worldmodels.vision.scores import mean_frame, score_vision
+from worldmodels.vision.scores import score_alike
 
 SOURCES = ("elites", "exploring", "random")
 KINDS = {"VAE": "VAE, lean", "FSQ": "FSQ"}
@@ -163,11 +162,7 @@ def judge(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
     vision = load_vision(Run(folder))
     encoded: Encoded = torch.load(folder / "encoded.pt", weights_only=False)
     driven = torch.from_numpy(np.concatenate(encoded.drive_frames))
-    # One mask for all: each V has the common colours of its own training frames.
-    own = vision.config
-    vision.config = replace(own, common_colours=common_colours(driven[::5].numpy()))
-    seen = score_vision(vision, driven, mean_frame(driven))
-    vision.config = own
+    seen = score_alike(vision, driven)
     memory = train_memory(vision, encoded, steps, max_steps)
     curves = open_loop(
         vision,

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import torch
 from matplotlib.figure import Figure
 
 from agents.workers import Workers
+from worldmodels.borrowed_run import borrowed_run
 from worldmodels.provenance import file_digest, versions
 from worldmodels.report import Report
 from worldmodels.run import Run
@@ -89,22 +89,9 @@ def searches(minutes: float) -> dict[str, Search]:
     }
 
 
-def scratch_run(run: Run, name: str) -> Run:
-    """A run of its own for one search, with the V, M and episodes of the one given."""
-    folder = run.folder / "compare-search" / name
-    if not (folder / "run.json").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / "episodes").symlink_to((run.folder / "episodes").resolve())
-        for stage in ("vision", "memory"):
-            shutil.copytree(run.folder / stage, folder / stage)
-        shutil.copyfile(run.folder / "run.json", folder / "run.json")
-    return Run(folder)
-
-
 def result_of(run: Run, name: str, search: Search) -> dict[str, Any]:
     """Search from scratch; what is written to the result's file."""
-    scratch = scratch_run(run, name)
+    scratch = borrowed_run(run, run.folder / "compare-search" / name)
     with Workers(1) as workers:
         result = train_controller(scratch, search.config, workers=workers, report=Report())
     return {

@@ -21,6 +21,7 @@ from envs.views import View
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
+from worldmodels.pretrained import pretrained_agents
 from worldmodels.run import agent_file
 from worldmodels.vision import Vision, restore_vision, vision_metadata
 
@@ -185,16 +186,21 @@ def save_agent(
 
 
 def load_agent(path: str | Path) -> Agent:
-    """The best agent of a run's folder, or the one of an agent file; it acts on the CPU.
+    """The best agent of a run's folder, the one of a file, or one that comes with the package.
+
+    It acts on the CPU.
+
+    Args:
+        path: a folder, a file, or a name such as "carracing": see `pretrained_agents`.
 
     Raises: UserError where there is none or it cannot be read.
     """
     place = Path(path)
-    is_file = place.suffix == ".safetensors"
     file = agent_file(place)
     remedy = f'run "wm train-controller --run {place}" first'
-    if is_file:
-        remedy = "name a run's folder or an agent file that exists"
+    if not place.is_dir():
+        names = ", ".join(pretrained_agents())
+        remedy = f"name a run's folder, an agent file that exists, or one of: {names}"
     checkpoint = load_checkpoint(file, remedy=remedy)
     try:
         config = ControllerConfig(**checkpoint.metadata["controller"])

@@ -1,4 +1,4 @@
-"""The settings of whole runs: demo, cpu, paper, gpu; each a plain replacement of defaults."""
+"""The settings of whole runs: demo, cpu, study, paper, gpu; plain replacements of defaults."""
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -184,6 +184,20 @@ CPU = replace(
     finish=FINISH,
 )
 
+# A third of CPU, for many runs side by side: `wm compare`.
+STUDY = replace(
+    CPU,
+    name="study",
+    rounds=8,
+    vision_rounds=5,
+    finish=replace(
+        FINISH,
+        look_episodes=50,
+        choice_episodes=50,
+        evolution=replace(FINISH.evolution, generations=16, later_generations=16, validate_every=8),
+    ),
+)
+
 GPU = replace(
     CPU,
     name="gpu",
@@ -268,7 +282,7 @@ def override(config: Config, **settings: Any) -> Config:
     return replace(config, **given)  # type: ignore[type-var]
 
 
-_PRESETS = {preset.name: preset for preset in (DEMO, CPU, PAPER, GPU, TINY)}
+_PRESETS = {preset.name: preset for preset in (DEMO, CPU, STUDY, PAPER, GPU, TINY)}
 
 
 def preset_named(name: str) -> Preset:

@@ -26,6 +26,7 @@ from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
+from worldmodels.pretrained import pretrained_agents
 from worldmodels.provenance import file_digest, plain
 from worldmodels.stage_folder import StageFolder, begin_work, restore
 
@@ -207,11 +208,14 @@ def agent_file(place: str | Path) -> Path:
     """The file of a run's best agent, or where its newest one is or would be.
 
     Args:
-        place: a run's folder, or an agent file, which it gives back.
+        place: a run's folder, an agent file, which it gives back, or the name of an agent that
+            comes with the package, where nothing else has that name.
     """
     place = Path(place)
     if place.suffix == ".safetensors":
         return place
+    if not place.exists() and str(place) in pretrained_agents():
+        return pretrained_agents()[str(place)]
     if (place / BEST).is_file():
         return place / BEST
     restore(place, "controller")

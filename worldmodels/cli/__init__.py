@@ -12,6 +12,7 @@ from worldmodels.cli import looking
 from worldmodels.cli import data
 from worldmodels.cli import inference
 from worldmodels.cli import elites
+from worldmodels.cli import comparing
 
 # isort: on
 from worldmodels.cli.entry import main
@@ -22,6 +23,7 @@ app.add_typer(elites.elites_app, name="elites")
 
 __all__ = [
     "app",
+    "comparing",
     "data",
     "dreaming",
     "elites",

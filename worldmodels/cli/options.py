@@ -25,7 +25,9 @@ EnvOption = Annotated[str | None, typer.Option("--env", help="Gymnasium id; a ne
 SeedOption = Annotated[int | None, typer.Option(help="A new run's seed.")]
 AgentOption = Annotated[
     Path | None,
-    typer.Option("--agent", help="An agent's file or run, in place of --run's."),
+    typer.Option(
+        "--agent", help="A file, a run, or carracing, carracing-quantized; in place of --run's."
+    ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, paper, gpu.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one a core.")]

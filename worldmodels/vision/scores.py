@@ -1,5 +1,6 @@
 """How good a V is on frames it was not trained on, and how its codes are used."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import foreground, rare, squared_error
+from worldmodels.vision.objective import common_colours, foreground, rare, squared_error
 
 SCORE_BATCH = 256
 
@@ -70,6 +71,21 @@ def score_vision(
         )
         result.update(code_usage(torch.cat(posteriors), vision.config.num_values))
     return result
+
+
+def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict[str, Any]:
+    """Errors on frames by which several V are compared: the common colours are these frames' own.
+
+    Each V has those of its own training frames, and so a foreground of its own.
+
+    Returns: as `score_vision`, beside the mean of the very frames.
+    """
+    own = vision.config
+    vision.config = replace(own, common_colours=common_colours(frames[::5].numpy()))
+    try:
+        return score_vision(vision, frames, mean_frame(frames))
+    finally:
+        vision.config = own
 
 
 def code_usage(codes: Int[Tensor, "frames code"], num_values: int) -> dict[str, float]:

@@ -1,0 +1,93 @@
+"""`wm compare`: a whole run and an ablation, measured and on the page; its refusals."""
+
+import json
+
+import imageio.v3 as iio
+import pytest
+import torch
+
+from agents.workers import Workers
+from tests.command import wm
+from worldmodels.comparison.ablation import ABLATION
+from worldmodels.comparison.metrics import METRICS
+from worldmodels.presets import override, preset_named
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.stages.compare import CompareConfig, compare
+from worldmodels.stages.dream_check import DreamCheckConfig
+from worldmodels.world_model import load_world_model
+
+CELL, PART = "fsq-1", "fsq-1-untrained"
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """One run and one of its ablations; all of it as small as can be."""
+    folder = tmp_path_factory.mktemp("compare")
+    few = override(ABLATION.evolution, generations=2, population=4, max_decisions=20)
+    small = {
+        "runs": folder / "runs",
+        "docs": folder / "docs",
+        "preset": preset_named("tiny"),
+        "episodes": 2,
+        "drives": 1,
+        "dream": DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2),
+        "ablation": override(ABLATION, look_episodes=1, choice_episodes=2, evolution=few),
+    }
+    with Workers(2) as workers:
+        results = [
+            compare(CompareConfig(only=name, **small), workers=workers, report=Report(quiet=True))
+            for name in (CELL, PART, CELL)
+        ]
+    return folder, results
+
+
+def test_a_call_works_on_one_cell_and_none_twice(compared):
+    _, (first, second, again) = compared
+    assert first["done"] == CELL and CELL not in first["missing"] and len(first["missing"]) == 14
+    assert second["done"] == PART and PART not in second["missing"]
+    assert again["done"] is None and again["missing"] == second["missing"]
+
+
+def test_every_figure_of_a_run_is_measured(compared):
+    folder, _ = compared
+    result = json.loads((folder / f"docs/results/compare/{CELL}.json").read_text())
+    # An agent of seconds does not score 500, nor are there two good ones to rank.
+    late = {"decisions_to_enough", "good_rank_50", "rank_50"}
+    missing = {name for name, metric in METRICS.items() if metric.of(result) is None}
+    assert missing <= late
+    assert result["open_loop"]["dreamed"][0] < result["open_loop"]["frozen"][0]
+    assert 0 < result["bits"]["memory"] < result["bits"]["stay"]
+    assert result["rounds"][-1]["search"] == "evolution"
+    assert len({scores["mean"] for scores in result["scores"].values()}) == 4
+    assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
+
+
+def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(compared):
+    folder, _ = compared
+    run = Run(folder / "runs" / CELL)
+    vision, memory = load_world_model(run)
+    same, untrained = load_world_model(Run(run.folder / "ablation" / "untrained"))
+    ours, theirs = vision.state_dict(), same.state_dict()
+    assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
+    assert not torch.equal(memory.lstm.weight_hidden, untrained.lstm.weight_hidden)
+    hidden = untrained.lstm.num_hidden
+    assert untrained.lstm.bias[hidden : 2 * hidden].eq(1.0).all()
+    assert untrained.lstm.weight_hidden.abs().max() <= hidden**-0.5
+
+
+def test_the_page_shows_what_there_is(compared):
+    folder, _ = compared
+    text = (folder / "docs/results.md").read_text()
+    assert "Too few runs to compare kinds: 1 of FSQ" in text
+    assert "| z and h of an untrained M |" in text
+    for picture in ("learning.png", "dreams.png", "perturbed.png", f"codes-{CELL}.png"):
+        assert f"(results/compare/{picture})" in text
+        assert iio.imread(folder / "docs/results/compare" / picture).std() > 1
+
+
+def test_a_cell_that_is_not_there_is_refused():
+    done = wm("compare", "--only", "fsq-9")
+    assert done.code == 2
+    assert done.error.startswith("wm: expected one of vae-1, vq-1, fsq-1, ")
+    assert done.error.endswith(', got "fsq-9"\n')

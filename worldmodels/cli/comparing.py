@@ -1,0 +1,38 @@
+"""The command that compares kinds of V."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worldmodels.cli.options import (
+    JsonOption,
+    QuietOption,
+    WorkersOption,
+    app,
+    print_facts,
+    print_result,
+)
+
+
+@app.command()
+def compare(
+    only: Annotated[
+        str | None,
+        typer.Option(help="This one, such as fsq-2 or vae-1-z; default: the first missing."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
+    docs: Annotated[Path, typer.Option(help="Where figures and results.md go.")] = Path("docs"),
+    workers: WorkersOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """VAE, VQ-VAE and FSQ side by side: one run or ablation a call, then docs/results.md."""
+    from worldmodels.session import open_workers
+    from worldmodels.stages.compare import CompareConfig
+    from worldmodels.stages.compare import compare as stage
+
+    config = CompareConfig(only=only, runs=runs, docs=docs)
+    with open_workers(quiet, workers) as (hands, report):
+        result = stage(config, workers=hands, report=report)
+    print_result(result, as_json, lambda: print_facts(result))

@@ -1,0 +1,12 @@
+"""What a quantized V brings: runs of every kind side by side, measured alike.
+
+kinds.py      which runs there are, and what C sees in ablations
+measures.py   what is measured of a finished run
+ablation.py   how well C drives with parts of what it sees
+code_sheet.py frames that share a code
+estimates.py  means and differences over seeds, with intervals
+metrics.py    the figures that are compared, each with its name and its direction
+peers.py      what others published
+page.py       docs/results.md
+figures.py    its figures
+"""

@@ -1,0 +1,73 @@
+"""How well a linear C drives with parts of what it sees, searched by CMA-ES in the real game.
+
+Source: arXiv 1803.10122, table 1: z alone, and z with h.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from agents.workers import Workers
+from worldmodels.borrowed_run import borrowed_run
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.comparison.kinds import Inputs
+from worldmodels.memory import make_memory, restore_memory
+from worldmodels.memory.ensemble import MemoryEnsemble
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.stages.controller import ControllerStageConfig, train_controller
+from worldmodels.stages.fitness import EvolutionConfig
+
+ABLATION = ControllerStageConfig(
+    look_episodes=16,
+    choice_episodes=100,
+    evolution=EvolutionConfig(
+        generations=40, population=32, episodes=2, max_decisions=250, validate_every=10
+    ),
+)
+
+
+def ablation_measures(
+    run: Run,
+    name: str,
+    inputs: Inputs,
+    config: ControllerStageConfig,
+    workers: Workers,
+    report: Report,
+) -> dict[str, Any]:
+    """A search from zero on the run's V and M, in a folder of the run of that name."""
+    folder = run.folder / "ablation" / name
+    is_new = not (folder / "run.json").exists()
+    borrowed = borrowed_run(run, folder)
+    if is_new and not inputs.trained:
+        forget(borrowed, run.settings.seed)
+    result = train_controller(borrowed, config, workers=workers, report=report)
+    return {
+        "label": inputs.label,
+        "parameters": result["parameters"],
+        "score": result["real_score"],
+        "std": result["real_std"],
+        "episodes": result["choice_episodes"],
+        "looks": [
+            {key: round(look[key], 1) for key in ("seconds", "steps", "real_score")}
+            for look in result["history"]
+            if "real_score" in look
+        ],
+    }
+
+
+def forget(run: Run, seed: int) -> None:
+    """Give the run's M the recurrent weights it had before any training: random ones."""
+    path = run.weights("memory")
+    checkpoint = load_checkpoint(path, remedy="train M first")
+    memory = restore_memory(checkpoint, path)
+    assert not isinstance(memory, MemoryEnsemble), "the study's M has no members"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = make_memory(memory.config)
+    assert not isinstance(fresh, MemoryEnsemble)
+    memory.lstm.load_state_dict(fresh.lstm.state_dict())
+    weights = with_prefix("memory", memory.state_dict())
+    save_checkpoint(path, {**checkpoint.tensors, **weights}, checkpoint.metadata)

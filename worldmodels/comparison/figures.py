@@ -1,0 +1,101 @@
+"""The comparison's figures, drawn from its result files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worldmodels.comparison.estimates import mean_over
+from worldmodels.comparison.kinds import KINDS
+from worldmodels.comparison.metrics import METRICS
+
+Results = Mapping[str, list[dict[str, Any]]]
+BARS = {"score": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
+
+
+def save_learning(path: Path, results: Results) -> None:
+    """Score of the best agent so far against decisions in the real game, a line a run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for (kind, runs), colour in zip(results.items(), _colours(), strict=False):
+        for number, result in enumerate(runs):
+            rows = result["rounds"]
+            repeat = result["open_loop"]["action_repeat"]
+            axes.plot(
+                [row["env_steps"] / repeat / 1e3 for row in rows],
+                np.maximum.accumulate([row["score"] for row in rows]),
+                color=colour,
+                label=KINDS[kind].label if number == 0 else None,
+            )
+    axes.set(
+        xscale="log",
+        xlabel="thousand real decisions that anything learned from",
+        ylabel="score of the best agent so far, validation tracks",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def save_dreams(path: Path, results: Results) -> None:
+    """Error of dreams under real actions, step by step: the mean over seeds, and their range."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for (kind, runs), colour in zip(results.items(), _colours(), strict=False):
+        curves = {
+            name: np.array([result["open_loop"][name] for result in runs])
+            for name in ("dreamed", "seen")
+        }
+        repeat = runs[0]["open_loop"]["action_repeat"]
+        steps = repeat * np.arange(1, curves["dreamed"].shape[1] + 1)
+        dreamed = curves["dreamed"]
+        axes.plot(steps, dreamed.mean(0), color=colour, label=f"{KINDS[kind].label}, dreamed")
+        axes.fill_between(steps, dreamed.min(0), dreamed.max(0), color=colour, alpha=0.2)
+        seen = curves["seen"].mean(0)
+        axes.plot(steps, seen, ":", color=colour, label=f"{KINDS[kind].label}, seen by V")
+    axes.set(xlabel="env steps since the dream began", ylabel="squared error a frame")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def save_perturbed(path: Path, results: Results) -> None:
+    """Scores as trained and perturbed: means over seeds, with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / max(len(results), 1)
+    for place, (kind, runs) in enumerate(results.items()):
+        means = [mean_over(METRICS[name].values(runs)) for name in BARS]
+        axes.bar(
+            np.arange(len(BARS)) + place * width,
+            [mean.value for mean in means],
+            width,
+            yerr=np.nan_to_num([mean.half_width for mean in means]),
+            capsize=3,
+            label=KINDS[kind].label,
+        )
+    axes.set_xticks(np.arange(len(BARS)) + 0.4 - width / 2, list(BARS.values()))
+    axes.set(ylabel="score, 100 test tracks")
+    axes.grid(alpha=0.3, axis="y")
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+FIGURES: dict[str, tuple[Callable[[Path, Results], None], str]] = {
+    "learning.png": (save_learning, "How each run learned"),
+    "dreams.png": (save_dreams, "How soon dreams leave what really happens"),
+    "perturbed.png": (save_perturbed, "Scores as trained, and perturbed without training again"),
+}
+
+
+def _colours() -> list[str]:
+    return [f"C{number}" for number in range(10)]

@@ -1,0 +1,102 @@
+"""What is measured of a finished run: its agent, V, M and dreams."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.scripted_episodes import drive
+from agents.seeds import seeds
+from agents.workers import Workers
+from envs.perturbations import PERTURBATIONS
+from worldmodels.agent import load_agent
+from worldmodels.comparison.code_sheet import code_sheet
+from worldmodels.comparison.rates import rates
+from worldmodels.data.batches import Decisions
+from worldmodels.encoding import encode_rollouts
+from worldmodels.learning_curve import LearningCurve
+from worldmodels.memory_scores import score_memory
+from worldmodels.open_loop import open_loop
+from worldmodels.pictures import save_grid
+from worldmodels.report import Report
+from worldmodels.run import Run
+from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
+from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
+from worldmodels.vision import VQVAE
+from worldmodels.vision.scores import score_alike
+from worldmodels.world_model import encode_newest
+
+ENOUGH = 500  # decisions to such a score are counted
+FIRST_DRIVE = 700_000  # of the validation tracks; nothing else plays there
+HORIZON = 100  # env steps that open-loop dreams go on for
+SHEET_ROWS, SHEET_COLUMNS = 6, 10
+
+
+def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) -> dict[str, Any]:
+    """Scores over test tracks, as they are (`none`) and perturbed; in the fast env."""
+    scores = {}
+    for name in (None, *PERTURBATIONS):
+        config = EvaluateConfig(episodes=episodes, split="test", perturbation=name)
+        row = evaluate_run(run, config, workers=workers, report=report)["rows"][0]
+        scores[name or "none"] = {key: row[key] for key in ("mean", "std", "interval")}
+    return scores
+
+
+def curve_measures(run: Run) -> dict[str, Any]:
+    """The run's rounds, and decisions of real driving before an agent scored `ENOUGH`.
+
+    `decisions_to_enough` is None where none did.
+    """
+    rows = LearningCurve(run).rows
+    repeat = run.action_repeat
+    there = next((row["env_steps"] // repeat for row in rows if row["score"] >= ENOUGH), None)
+    return {
+        "minutes": rows[-1]["seconds"] / 60,
+        "decisions_to_enough": there,
+        "decisions": rows[-1]["env_steps"] // repeat,
+        "rounds": rows,
+    }
+
+
+def world_measures(run: Run, drives: int, report: Report, sheet: Path) -> dict[str, Any]:
+    """V and M of the best agent on episodes of the scripted driver, the same for all runs.
+
+    Args:
+        sheet: where a picture of frames that share a code goes, if V has codes.
+    """
+    agent = load_agent(run.folder)
+    repeat = agent.action_repeat
+    rollouts = []
+    with report.progress("held-out drives", total=drives) as meter:
+        for seed in seeds("validation", drives, FIRST_DRIVE):
+            rollouts.append(drive(seed, action_repeat=repeat))
+            meter.advance()
+    frames = [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts]
+    if isinstance(agent.vision, VQVAE):
+        rows = code_sheet(agent.vision, frames, rows=SHEET_ROWS, columns=SHEET_COLUMNS)
+        save_grid(sheet, rows)
+    driven = encode_rollouts(
+        agent.vision, rollouts, [rollout.num_steps for rollout in rollouts], repeat
+    )
+    train = encode_newest(run, agent.vision, report, most=64)
+    curves = open_loop(agent.vision, agent.memory, driven, frames, num_decisions=HORIZON // repeat)
+    memory = score_memory(agent.vision, agent.memory, train, driven)
+    told = rates(agent.vision, driven, stay_nll=memory["stay_nll"], nll=memory["nll"])
+    return {
+        "vision": score_alike(agent.vision, torch.from_numpy(np.concatenate(frames))),
+        "memory": {name: memory[name] for name in ("nll", "stay_nll", "reward_r2")},
+        "bits": asdict(told),
+        "open_loop": {"action_repeat": repeat, **asdict(curves)},
+    }
+
+
+def dream_measures(
+    run: Run, config: DreamCheckConfig, workers: Workers, report: Report
+) -> dict[str, Any]:
+    """How the dream's returns stand to the game's, over the run's agent and noisier ones."""
+    checked = dream_check(run, config, workers=workers, report=report)
+    return {"scores": checked["scores"], "horizons": checked["horizons"]}

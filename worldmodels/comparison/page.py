@@ -1,0 +1,262 @@
+"""docs/results.md: what was measured, and what it says, in words that follow the intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from worldmodels.comparison.estimates import Estimate, difference, mean_over
+from worldmodels.comparison.kinds import ABLATED_KINDS, ABLATIONS, KINDS
+from worldmodels.comparison.metrics import METRICS, Metric
+from worldmodels.comparison.peers import INPUTS, PERTURBED
+
+BASE, CODES = "vae", ("fsq", "vq")
+PERTURBATIONS = {"none": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
+
+Results = Mapping[str, list[dict[str, Any]]]
+
+
+def page(
+    results: Results,
+    ablations: Mapping[str, dict[str, Any]],
+    agents: Mapping[str, dict[str, Any]],
+    frames: dict[str, Any] | None,
+    figures: Mapping[str, str],
+) -> str:
+    """The whole page in Markdown.
+
+    Args:
+        results: of each kind, a result a seed.
+        ablations: by cell.
+        agents: facts of the agents that come with the package, by name.
+        frames: what V and M make of frames from different sources.
+        figures: captions by file, relative to the page.
+    """
+    parts = [
+        "# What a quantized representation brings",
+        summary(results),
+        _agents(agents),
+        _kinds(results),
+        _perturbed(results),
+        _ablations(ablations),
+        _frames(frames),
+        _answers(results),
+        "\n\n".join(f"![{caption}]({file})\n\n*{caption}*" for file, caption in figures.items()),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(results: Results) -> str:
+    """One paragraph: what codes did, what they did not, how sure that is."""
+    seeds = {kind: len(runs) for kind, runs in results.items()}
+    if not all(seeds.get(kind, 0) > 1 for kind in (BASE, CODES[0])):
+        known = ", ".join(f"{count} of {KINDS[kind].label}" for kind, count in seeds.items())
+        return f"Too few runs to compare kinds: {known or 'none'}."
+    better, worse, alike = sorted_by_verdict(results, CODES[0])
+    count = min(seeds[BASE], seeds[CODES[0]])
+    return (
+        f"Codes of a fixed lattice (FSQ) in place of continuous latents, {count} short runs from "
+        f"scratch each, the same settings. Better with codes: {_listed(better)}. Worse: "
+        f"{_listed(worse)}. Not told apart: {_names(alike)}. Brackets hold the difference, codes "
+        f"minus latents, with its 95 % interval by Student's t over {count} seeds a side; "
+        f"{len(better) + len(worse) + len(alike)} figures are looked at, so about one in twenty "
+        "would come out apart if nothing were, and with so few seeds only large effects show."
+    )
+
+
+def sorted_by_verdict(
+    results: Results, kind: str
+) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Estimate]]:
+    """Figures in which a kind is better than latents, worse, and not told apart, by name."""
+    better: dict[str, Estimate] = {}
+    worse: dict[str, Estimate] = {}
+    alike: dict[str, Estimate] = {}
+    for name, metric in METRICS.items():
+        apart = apart_from_latents(metric, results, kind)
+        if metric.better is None or apart is None:
+            continue
+        if not apart.apart_from_zero:
+            alike[name] = apart
+        elif (apart.value > 0) == (metric.better == "higher"):
+            better[name] = apart
+        else:
+            worse[name] = apart
+    return better, worse, alike
+
+
+def apart_from_latents(metric: Metric, results: Results, kind: str) -> Estimate | None:
+    """A kind's mean minus that of latents; None where either has less than two runs with it."""
+    ours, theirs = (metric.values(results.get(name, [])) for name in (kind, BASE))
+    return difference(ours, theirs) if min(len(ours), len(theirs)) > 1 else None
+
+
+def _listed(found: dict[str, Estimate]) -> str:
+    texts = [
+        f"{METRICS[name].noun} ({estimate.text(METRICS[name].digits)})"
+        for name, estimate in found.items()
+    ]
+    return ", ".join(texts) or "nothing"
+
+
+def _names(found: dict[str, Estimate]) -> str:
+    return ", ".join(METRICS[name].noun for name in found) or "nothing"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _agents(agents: Mapping[str, dict[str, Any]]) -> str:
+    if not agents:
+        return ""
+    rows = [
+        [
+            f"`{name}`",
+            f"`{facts['command']}`",
+            f"{facts['minutes']:.0f}",
+            f"{facts['env_steps']:,}",
+            f"**{facts['scores']['mean']:.1f} ± {facts['scores']['std']:.1f}**",
+            "{:.1f} to {:.1f}".format(*facts["scores"]["interval"]),
+        ]
+        for name, facts in agents.items()
+    ]
+    heads = ["agent", "from scratch by", "minutes", "env steps", "mean ± std", "95 % of the mean"]
+    return (
+        "## The agents that come with the package\n\n"
+        "Each trained from nothing on two CPU cores, and scored once in Gymnasium's own "
+        "CarRacing-v3 over 100 tracks of the test split, which nothing else has seen "
+        "(`wm evaluate --agent NAME --stock --split test`).\n\n" + _table(heads, rows)
+    )
+
+
+def _kinds(results: Results) -> str:
+    present = [kind for kind in KINDS if results.get(kind)]
+    if not present:
+        return ""
+    heads = ["", *(KINDS[kind].label for kind in present)]
+    heads += [f"{kind.upper()} minus VAE" for kind in CODES if kind in present]
+    rows = []
+    for metric in METRICS.values():
+        cells = [metric.label]
+        for kind in present:
+            values = metric.values(results[kind])
+            cells.append(mean_over(values).text(metric.digits) if values else "")
+        for kind in CODES:
+            if kind in present:
+                apart = apart_from_latents(metric, results, kind)
+                text = "" if apart is None else apart.text(metric.digits)
+                cells.append(f"**{text}**" if apart and apart.apart_from_zero else text)
+        rows.append(cells)
+    counts = ", ".join(f"{len(results[kind])} of {kind.upper()}" for kind in present)
+    return (
+        "## Three kinds side by side\n\n"
+        f"Runs: {counts}. Means over seeds ± half of the 95 % interval; differences that leave "
+        "zero out in bold. The first episodes are the same for all kinds, later ones each run "
+        "drives itself, equally many; M and C have the same sizes, all trainings the same steps. "
+        "V and M are judged on drives of a scripted driver, the same for all: squared error "
+        "summed over a frame, a dream's that of the mean of 16. Bits are those a receiver with the "
+        "same models needs for a frame's latents (of a VAE with bits back). One process and thread "
+        "a run.\n\n" + _table(heads, rows)
+    )
+
+
+def _perturbed(results: Results) -> str:
+    present = [kind for kind in KINDS if results.get(kind)]
+    if not present:
+        return ""
+    rows = []
+    for kind in present:
+        cells = [KINDS[kind].label]
+        cells += [
+            mean_over(METRICS["score" if name == "none" else name].values(results[kind])).text()
+            for name in PERTURBATIONS
+        ]
+        rows.append(cells)
+    rows += [
+        [label, *(str(scores[name]) for name in PERTURBATIONS)]
+        for label, scores in PERTURBED.items()
+    ]
+    return (
+        "## Changed without training again\n\n"
+        "The perturbations of Tang, Nguyen & Ha, whose table 2 has the last two rows "
+        "(arXiv 2003.08165; long trainings). Ours are the short runs above.\n\n"
+        + _table(["", *PERTURBATIONS.values()], rows)
+    )
+
+
+def _ablations(ablations: Mapping[str, dict[str, Any]]) -> str:
+    if not ablations:
+        return ""
+    rows = []
+    for name, inputs in ABLATIONS.items():
+        cells = [inputs.label]
+        for kind in ABLATED_KINDS:
+            found = [r for r in ablations.values() if (r["kind"], r["ablation"]) == (kind, name)]
+            cells.append(f"{found[0]['score']:.0f} ± {found[0]['std']:.0f}" if found else "")
+        rows.append([*cells, INPUTS.get(name, "")])
+    first = next(iter(ablations.values()))
+    return (
+        "## What C sees\n\n"
+        "A linear C found from zero by CMA-ES in the real game, on V and M of one run of each "
+        f"kind: mean ± standard deviation over {first['episodes']} tracks after "
+        f"{first['looks'][-1]['steps'] / 1e6:.1f} million env steps, one search each; beside them "
+        "the original's (arXiv 1803.10122, table 1).\n\n"
+        + _table(["", *(KINDS[kind].label for kind in ABLATED_KINDS), "Ha & Schmidhuber"], rows)
+    )
+
+
+def _frames(frames: dict[str, Any] | None) -> str:
+    if frames is None:
+        return ""
+    rows = [
+        [
+            row["kind"],
+            row["source"],
+            f"{row['error']:.1f}",
+            f"{row['foreground_error']:.1f}",
+            f"{row['open_loop']['dreamed'][12]:.0f}, {row['open_loop']['frozen'][12]:.0f}",
+        ]
+        for row in frames["rows"].values()
+    ]
+    heads = ["V", "frames of", "error", "on road and car", "dream after 52 steps, frozen"]
+    return (
+        "## Whose frames V and M learn from\n\n"
+        f"As many frames of each source ({frames['settings']['frames']:,}), judged on drives of "
+        "the scripted driver; one seed (`python scripts/compare_elite_frames.py`).\n\n"
+        + _table(heads, rows)
+    )
+
+
+def _answers(results: Results) -> str:
+    if apart_from_latents(METRICS["score"], results, CODES[0]) is None:
+        return ""
+    groups = {
+        "Sequence prediction": ("dreamed_20", "dreamed_52", "dreamed_100", "reward_r2"),
+        "Does an autoregressive model fit codes better than latents?": (
+            "bits_saved",
+            "bits_memory",
+        ),
+        "Search": ("score", "decisions_to_enough", "swing", "rank_50", "good_rank_50", "bias_50"),
+        "Robustness": ("color", "bars", "blob"),
+    }
+    lines = ["## The questions"]
+    for title, names in groups.items():
+        told = [_told(METRICS[name], results) for name in names]
+        lines.append(f"**{title}** " + " ".join(text for text in told if text))
+    return "\n\n".join(lines)
+
+
+def _told(metric: Metric, results: Results) -> str:
+    texts = []
+    for kind in CODES:
+        apart = apart_from_latents(metric, results, kind)
+        if apart is None:
+            continue
+        means = " against ".join(
+            mean_over(metric.values(results[name])).text(metric.digits) for name in (kind, BASE)
+        )
+        verdict = "" if apart.apart_from_zero else ", not told apart"
+        texts.append(f"{kind.upper()} {means}{verdict}")
+    noun = metric.noun[0].upper() + metric.noun[1:]
+    return f"{noun}: {'; '.join(texts)}." if texts else ""

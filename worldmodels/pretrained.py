@@ -1,0 +1,12 @@
+"""Agents that come with the package, by name."""
+
+from pathlib import Path
+
+import agents
+
+FOLDER = Path(agents.__file__).parent / "pretrained"
+
+
+def pretrained_agents() -> dict[str, Path]:
+    """The file of each, by its name: `worldmodels.load_agent("carracing")`."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

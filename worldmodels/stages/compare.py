@@ -1,0 +1,173 @@
+"""Compare: what a quantized V brings, a run or an ablation a call, and the page of all of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agents.workers import Workers
+from envs.tasks import DEFAULT_ENV_ID
+from worldmodels.comparison.ablation import ABLATION, ablation_measures
+from worldmodels.comparison.figures import FIGURES
+from worldmodels.comparison.kinds import ABLATIONS, KINDS, Cell, all_cells
+from worldmodels.comparison.measures import (
+    agent_measures,
+    curve_measures,
+    dream_measures,
+    world_measures,
+)
+from worldmodels.comparison.page import page
+from worldmodels.errors import UserError
+from worldmodels.json_files import read_json, write_json
+from worldmodels.pipeline import run_pipeline
+from worldmodels.presets import STUDY, Preset
+from worldmodels.pretrained import pretrained_agents
+from worldmodels.provenance import versions
+from worldmodels.report import Report
+from worldmodels.run import Run, RunSettings
+from worldmodels.stages.controller import ControllerStageConfig
+from worldmodels.stages.dream_check import DreamCheckConfig
+
+RESULTS, PAGE = "results/compare", "results.md"
+FRAMES = "results/elites/frames.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What is compared, and where it lies.
+
+    Attributes:
+        runs: folder of the runs; only their figures are kept in `docs`.
+        docs: where result files, figures and the page go.
+        only: one cell by name, such as `fsq-2` or `vae-1-z`; None takes the first that is missing.
+        preset: of every run.
+        episodes: test tracks, as they are and under each perturbation.
+        drives: of the scripted driver, that V and M are judged on.
+        dream: how dream and game are compared.
+        ablation: the search of an ablation, whatever its inputs.
+    """
+
+    runs: Path = Path("runs/compare")
+    docs: Path = Path("docs")
+    only: str | None = None
+    preset: Preset = STUDY
+    episodes: int = 100
+    drives: int = 16
+    dream: DreamCheckConfig = field(default_factory=DreamCheckConfig)
+    ablation: ControllerStageConfig = ABLATION
+
+    def __post_init__(self) -> None:
+        if self.only is not None and self.only not in all_cells():
+            raise UserError(f'expected one of {", ".join(all_cells())}, got "{self.only}"')
+        for name in ("episodes", "drives"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def file(self, name: str) -> Path:
+        """Of the results of a cell."""
+        return self.docs / RESULTS / f"{name}.json"
+
+
+def compare(config: CompareConfig, *, workers: Workers, report: Report) -> dict[str, Any]:
+    """Work on one cell whose result file is missing, if any is, and draw the page anew.
+
+    A cell that was stopped goes on where it was.
+
+    Returns: `done`, the cell worked on or None; `missing`, those yet to do; `page`.
+    """
+    cells = all_cells()
+    missing = [name for name in cells if not config.file(name).exists()]
+    wanted = missing if config.only is None else [n for n in missing if n == config.only]
+    done = None
+    if wanted:
+        done = wanted[0]
+        report.line(f"compare: {done}, {len(missing)} of {len(cells)} to do")
+        write_json(config.file(done), _result(cells[done], config, workers, report))
+        missing.remove(done)
+    return {"done": done, "missing": missing, "page": str(write_page(config))}
+
+
+def write_page(config: CompareConfig) -> Path:
+    """Draw the figures and write the page from the result files there are."""
+    found = {name: read_json(config.file(name)) for name in all_cells()}
+    cells = {name: result for name, result in found.items() if result is not None}
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for kind in KINDS:
+        of_kind = [r for r in cells.values() if r["kind"] == kind and r["ablation"] is None]
+        if of_kind:
+            runs[kind] = of_kind
+    folder = config.docs / RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    text = page(
+        runs,
+        {name: result for name, result in cells.items() if result["ablation"] is not None},
+        _agents(config.docs),
+        read_json(config.docs / FRAMES),
+        _draw(folder, runs),
+    )
+    path = config.docs / PAGE
+    partial = path.with_name(f".{PAGE}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+    return path
+
+
+def _draw(folder: Path, runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Captions by file, relative to the page."""
+    captions = {}
+    if runs:
+        for file, (draw, caption) in FIGURES.items():
+            draw(folder / file, runs)
+            captions[f"{RESULTS}/{file}"] = caption
+    for sheet in sorted(folder.glob("codes-*.png")):
+        kind = sheet.stem.removeprefix("codes-").rsplit("-", 1)[0]
+        captions[f"{RESULTS}/{sheet.name}"] = (
+            f"{KINDS[kind].label}: frames that share a code in the framed cell, a row a code"
+        )
+    return captions
+
+
+def _agents(docs: Path) -> dict[str, dict[str, Any]]:
+    found = {name: read_json(docs / "results" / f"{name}.json") for name in pretrained_agents()}
+    return {name: facts for name, facts in found.items() if facts is not None}
+
+
+def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report) -> dict[str, Any]:
+    kind = KINDS[cell.kind]
+    preset = kind.settings(config.preset)
+    new = RunSettings(DEFAULT_ENV_ID, preset.name, cell.seed)
+    run = Run(config.runs / cell.run_name, new)
+    run_pipeline(
+        run,
+        preset,
+        quantized=kind.quantized,
+        rounds=preset.rounds,
+        workers=workers,
+        report=report,
+    )
+    facts = {
+        "kind": cell.kind,
+        "seed": cell.seed,
+        "ablation": cell.ablation,
+        "command": f"wm compare --only {cell.name}",
+        "versions": versions(),
+        "processor_cores": os.cpu_count(),
+        "workers": workers.num_workers,
+    }
+    if cell.ablation is not None:
+        inputs = ABLATIONS[cell.ablation]
+        search = replace(config.ablation, inputs=inputs.inputs)
+        part = ablation_measures(run, cell.ablation, inputs, search, workers, report)
+        return {**facts, **part}
+    sheet = config.docs / RESULTS / f"codes-{cell.run_name}.png"
+    sheet.parent.mkdir(parents=True, exist_ok=True)
+    return {
+        **facts,
+        **curve_measures(run),
+        "scores": agent_measures(run, config.episodes, workers, report),
+        **world_measures(run, config.drives, report, sheet),
+        "dream": dream_measures(run, config.dream, workers, report),
+    }
