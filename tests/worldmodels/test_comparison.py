@@ -151,6 +151,9 @@ def test_missing_figures_are_left_out(results):
     results["fsq"][0]["decisions_to_enough"] = None
     assert len(METRICS["decisions_to_enough"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
+    text = page(results, {}, {}, None, {})
+    assert "| real decisions until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
+    assert "decisions_to_enough" not in sorted_by_verdict(results, "fsq")[2]
 
 
 def test_kinds_differ_in_the_quantizer_alone():

@@ -85,9 +85,14 @@ def sorted_by_verdict(
 
 
 def apart_from_latents(metric: Metric, results: Results, kind: str) -> Estimate | None:
-    """A kind's mean minus that of latents; None where either has less than two runs with it."""
-    ours, theirs = (metric.values(results.get(name, [])) for name in (kind, BASE))
-    return difference(ours, theirs) if min(len(ours), len(theirs)) > 1 else None
+    """A kind's mean minus that of latents; None for less than two runs, or one without it."""
+    sides = []
+    for runs in (results.get(kind, []), results.get(BASE, [])):
+        values = metric.values(runs)
+        if len(values) < max(2, len(runs)):
+            return None
+        sides.append(values)
+    return difference(*sides)
 
 
 def _listed(found: dict[str, Estimate]) -> str:
@@ -140,8 +145,7 @@ def _kinds(results: Results) -> str:
     for metric in METRICS.values():
         cells = [metric.label]
         for kind in present:
-            values = metric.values(results[kind])
-            cells.append(mean_over(values).text(metric.digits) if values else "")
+            cells.append(_over_seeds(metric, results[kind]))
         for kind in CODES:
             if kind in present:
                 apart = apart_from_latents(metric, results, kind)
@@ -159,6 +163,15 @@ def _kinds(results: Results) -> str:
         "same models needs for a frame's latents (of a VAE with bits back). One process and thread "
         "a run.\n\n" + _table(heads, rows)
     )
+
+
+def _over_seeds(metric: Metric, runs: list[dict[str, Any]]) -> str:
+    """The mean; of those runs that have the figure, and how many, where some have none."""
+    values = metric.values(runs)
+    if not values:
+        return ""
+    text = mean_over(values).text(metric.digits)
+    return text if len(values) == len(runs) else f"{text} ({len(values)} of {len(runs)} runs)"
 
 
 def _perturbed(results: Results) -> str:
