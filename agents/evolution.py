@@ -62,6 +62,7 @@ class CMAES:
         }
         self._start = start
         self._told: list[Fitness] = []
+        self._means: list[np.ndarray] = []
         self._asked: list[np.ndarray] | None = None
         generator = np.random.default_rng(seed)
         options: dict[str, Any] = {
@@ -86,8 +87,17 @@ class CMAES:
 
     @property
     def mean(self) -> Float64[np.ndarray, " parameter"]:
-        """The distribution's mean: the agent to report, never the best sample seen."""
+        """The distribution's mean: what to report, never the best sample seen."""
         return np.array(self._search.mean)
+
+    def recent_mean(self, generations: int) -> Float64[np.ndarray, " parameter"]:
+        """The average of the means after each of the last `generations` told, or of all there are.
+
+        Where fitness is noisy the mean strays around an optimum; its average lies closer.
+        Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, for gradients.
+        """
+        recent = self._means[-generations:]
+        return np.mean(recent, axis=0) if recent else self.mean
 
     @property
     def sigma(self) -> float:
@@ -124,6 +134,7 @@ class CMAES:
             self._search.tell(self._asked, (-values).tolist())  # pycma minimises
         self._asked = None
         self._told.append(values)
+        self._means.append(self.mean)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that `from_state_dict` needs: JSON-able `settings` and float64 arrays."""

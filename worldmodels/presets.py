@@ -160,12 +160,13 @@ FINISH = ControllerStageConfig(
     look_episodes=100,
     choice_episodes=100,
     evolution=EvolutionConfig(
-        generations=90,
-        later_generations=90,
-        population=24,
-        sigma0=0.02,
+        generations=105,
+        later_generations=105,
+        population=32,
+        sigma0=0.06,  # with 0.02 the game's own noise is louder than what a candidate changes
         episodes=2,
         validate_every=15,
+        average=15,
         last_layer=True,
         choose=True,
     ),

@@ -34,7 +34,8 @@ def search_by_evolution(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """A mean of the search distribution, (D,), and the history of the generations.
 
-    The last one, or of those looked at the one with the best real score: see `config.choose`.
+    The last one, averaged over `config.average` generations, or of those looked at the one with
+    the best real score: see `config.choose`.
 
     Args:
         start: parameters the distribution begins at, (D,).
@@ -49,10 +50,11 @@ def search_by_evolution(
     saved_at = time.monotonic()
 
     def look() -> float:
+        mean = search.recent_mean(config.average)
         with clock.paused():
-            score = real_score(search.mean)
+            score = real_score(mean)
         if not config.choose or score > kept.score:
-            kept.mean, kept.score, kept.generation = search.mean, score, search.generation
+            kept.mean, kept.score, kept.generation = mean, score, search.generation
         return score
 
     def whole() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -37,6 +37,8 @@ class EvolutionConfig:
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two looks at the real score of the distribution's mean.
         last_layer: search the weights of C's last layer alone; those before it stay.
+        average: what is looked at and left is the average of the distribution's means after so
+            many generations, the last ones; 1 is the mean itself.
         choose: keep, of the means looked at, the start among them, the one with the best real
             score; otherwise the last one.
         max_minutes: of search, looks not counted, after which it ends early; None never does.
@@ -52,12 +54,13 @@ class EvolutionConfig:
     max_decisions: int = 1_000
     validate_every: int = 25
     last_layer: bool = False
+    average: int = 1
     choose: bool = False
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
         names = ("generations", "later_generations", "episodes", "max_decisions", "validate_every")
-        for name in names:
+        for name in (*names, "average"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.population < 4:
