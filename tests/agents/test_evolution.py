@@ -41,6 +41,24 @@ def test_a_restored_search_asks_for_the_very_same_candidates(diagonal):
     assert np.array_equal(resumed, uninterrupted[5:])
 
 
+def test_the_average_of_the_means_is_nearer_where_fitness_is_noisy():
+    random = np.random.default_rng(0)
+    search, means = CMAES(20, sigma0=0.3, population=16, seed=1, mean=np.ones(20)), []
+
+    def noisy(candidates, generation):
+        return sphere(candidates, generation) + random.normal(0, 1.0, len(candidates))
+
+    assert np.array_equal(search.recent_mean(5), search.mean)
+    evolve(search, noisy, 200, lambda stats: means.append(search.mean))
+    assert search.recent_mean(100) == pytest.approx(np.mean(means[100:], axis=0))
+    assert np.array_equal(search.recent_mean(1), search.mean)
+    assert search.recent_mean(500) == pytest.approx(np.mean(means, axis=0))
+    usual = np.mean([np.linalg.norm(mean - TARGET) for mean in means[100:]])
+    assert np.linalg.norm(search.recent_mean(100) - TARGET) < 0.95 * usual
+    restored = CMAES.from_state_dict(search.state_dict())
+    assert np.array_equal(restored.recent_mean(100), search.recent_mean(100))
+
+
 def test_a_search_saved_between_ask_and_tell_asks_again():
     search = CMAES(5, seed=2)
     asked = search.ask()

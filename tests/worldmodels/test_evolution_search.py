@@ -120,6 +120,16 @@ def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_p
     assert result["generations"] == 7
 
 
+def test_averages_of_the_last_means_are_looked_at_and_left(tmp_path):
+    each, look = Look(), Look()
+    search(tmp_path / "each", Bowl(), each, config=replace(CONFIG, validate_every=1))
+    parameters, _ = search(tmp_path / "a", Bowl(), look, config=replace(CONFIG, average=3))
+    means = np.array(each.seen)
+    averages = [means[0:3].mean(0), means[3:6].mean(0), means[4:7].mean(0)]
+    assert np.allclose(look.seen, averages, atol=1e-12)
+    assert np.array_equal(parameters, look.seen[-1])
+
+
 @pytest.mark.parametrize("stop_at", [1, 5])
 def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
     class Falling(Look):
