@@ -197,9 +197,9 @@ def load_agent(path: str | Path) -> Agent:
     """
     place = Path(path)
     file = agent_file(place)
-    remedy = f'run "wm train-controller --run {place}" first'
-    if not place.is_dir():
-        names = ", ".join(pretrained_agents())
+    names = ", ".join(pretrained_agents()) or "none"
+    remedy = f'run "wm train-controller --run {place}" first, or name one that is there: {names}'
+    if file == place:
         remedy = f"name a run's folder, an agent file that exists, or one of: {names}"
     checkpoint = load_checkpoint(file, remedy=remedy)
     try:

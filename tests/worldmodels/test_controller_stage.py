@@ -234,7 +234,7 @@ def test_an_agent_of_another_env_or_none_is_no_start(tmp_path, other_run):
         UserError, match=f"is an agent for {BOX_ID}, .*a is for {DISCRETE_ID}: name an agent of"
     ):
         train(run, CONFIG, start_from=other_run.folder)
-    with pytest.raises(UserError, match=r"no file .*: name a run's folder or an agent file that"):
+    with pytest.raises(UserError, match=r"no file .*: name a run's folder, an agent file that"):
         train(run, CONFIG, start_from=tmp_path / "nowhere.safetensors")
     with pytest.raises(UserError, match=r'no file .*: run "wm train-controller --run .*nowhere"'):
         train(run, CONFIG, start_from=tmp_path / "nowhere")

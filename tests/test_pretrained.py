@@ -1,0 +1,68 @@
+"""Agents by name, and those that come with the package."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import worldmodels
+from agents.evaluation import evaluate
+from agents.workers import Workers
+from envs.tasks import DEFAULT_ENV_ID
+from tests.command import wm
+from tests.tiny_run import tiny_run
+from worldmodels import pretrained
+from worldmodels.agent import AgentFactory, save_agent
+from worldmodels.provenance import file_digest
+from worldmodels.run import agent_file
+from worldmodels.stages.new_agent import new_agent
+from worldmodels.world_model import load_world_model
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A package that comes with one agent, called toy; its file."""
+    run = tiny_run(tmp_path / "run")
+    file = tmp_path / "pretrained" / "toy.safetensors"
+    save_agent(file, new_agent(run, *load_world_model(run)), {"of": "the package"})
+    monkeypatch.setattr(pretrained, "FOLDER", file.parent)
+    monkeypatch.chdir(tmp_path)
+    return file
+
+
+def test_an_agent_is_found_by_its_name(toy):
+    assert agent_file("toy") == toy
+    assert worldmodels.load_agent("toy").facts == {"of": "the package"}
+    done = wm("evaluate", "--agent", "toy", "--episodes", 1, "--no-baselines", "--workers", 1)
+    assert done.code == 0 and "agent" in done.output
+
+
+def test_a_folder_of_that_name_comes_first(toy):
+    tiny_run(Path("toy"))
+    assert agent_file("toy") == Path("toy/controller/agent.safetensors")
+
+
+def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
+    done = wm("evaluate", "--agent", "carracer")
+    assert done.code == 2 and len(done.error.splitlines()) == 1
+    assert done.error.endswith('--run carracer" first, or name one that is there: toy\n')
+    done = wm("evaluate", "--agent", "carracer.safetensors")
+    assert done.error.endswith("an agent file that exists, or one of: toy\n")
+
+
+@pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
+def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name):
+    file = pretrained.pretrained_agents()[name]
+    published = json.loads((RESULTS / f"{name}.json").read_text())
+    assert published["shipped_digest"] == file_digest(file)
+    shipped = worldmodels.load_agent(name).facts["shipped"]
+    assert shipped["scores"]["mean"] == published["scores"]["mean"]
+    assert (
+        shipped["scores"]["env_id"] == "CarRacing-v3" and len(shipped["scores"]["returns"]) == 100
+    )
+    assert file.stat().st_size < 5e6
+    with Workers(2) as workers:
+        scores = evaluate(DEFAULT_ENV_ID, AgentFactory(file), "validation", 4, workers)
+    assert scores.mean > 800
