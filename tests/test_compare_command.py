@@ -9,11 +9,11 @@ import torch
 from agents.workers import Workers
 from tests.command import wm
 from worldmodels.comparison.ablation import ABLATION
+from worldmodels.comparison.compare import CompareConfig, compare
 from worldmodels.comparison.metrics import METRICS
 from worldmodels.presets import override, preset_named
 from worldmodels.report import Report
 from worldmodels.run import Run
-from worldmodels.stages.compare import CompareConfig, compare
 from worldmodels.stages.dream_check import DreamCheckConfig
 from worldmodels.world_model import load_world_model
 

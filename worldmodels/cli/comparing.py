@@ -28,9 +28,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """VAE, VQ-VAE and FSQ side by side: one run or ablation a call, then docs/results.md."""
+    from worldmodels.comparison.compare import CompareConfig
+    from worldmodels.comparison.compare import compare as stage
     from worldmodels.session import open_workers
-    from worldmodels.stages.compare import CompareConfig
-    from worldmodels.stages.compare import compare as stage
 
     config = CompareConfig(only=only, runs=runs, docs=docs)
     with open_workers(quiet, workers) as (hands, report):

@@ -9,4 +9,5 @@ metrics.py    the figures that are compared, each with its name and its directio
 peers.py      what others published
 page.py       docs/results.md
 figures.py    its figures
+compare.py    a cell a call: run, measure, draw; over the stages, as `pipeline.py` is
 """
