@@ -94,7 +94,7 @@ def test_a_missing_earlier_stage(run, missing, command, remedy):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["run", "--preset", "huge"], ["demo, cpu, paper, gpu", '"huge"']),
+        (["run", "--preset", "huge"], ["demo, cpu, study, paper, gpu", '"huge"']),
         (["run", "--rounds", "0"], ["1 round or more", "0"]),
         (["run", "--seed", "-1"], ["seed", "-1"]),
         (["collect", "--episodes", "-3"], ["1 episode or more", "-3"]),

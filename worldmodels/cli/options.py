@@ -29,7 +29,7 @@ AgentOption = Annotated[
         "--agent", help="A file, a run, or carracing, of the package; in place of --run's."
     ),
 ]
-PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, paper, gpu.")]
+PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper, gpu.")]
 WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one a core.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M train.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no lines.")]
