@@ -190,7 +190,7 @@ def test_a_body_survives_json():
 def test_what_is_no_agent_is_named_with_what_helps(tmp_path):
     with pytest.raises(UserError, match=r'no file .*agent\.safetensors: run "wm train-controller'):
         load_agent(tmp_path)
-    with pytest.raises(UserError, match=r"no file .*none\.safetensors: name a run's folder or an"):
+    with pytest.raises(UserError, match=r"no file .*none\.safetensors: name a run's folder, an"):
         load_agent(tmp_path / "none.safetensors")
     file = tmp_path / "v.safetensors"
     save_checkpoint(file, {"w": torch.ones(1)}, {"vision": {}})
