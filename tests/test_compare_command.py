@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.workers import Workers
-from tests.command import wm
+from tests.command import wm, wm_json
 from worldmodels.comparison.ablation import ABLATION
 from worldmodels.comparison.compare import CompareConfig, compare
 from worldmodels.comparison.metrics import METRICS
@@ -91,3 +91,16 @@ def test_a_cell_that_is_not_there_is_refused():
     assert done.code == 2
     assert done.error.startswith("wm: expected one of vae-1, vq-1, fsq-1, ")
     assert done.error.endswith(', got "fsq-9"\n')
+
+
+def test_drawing_works_on_none(compared):
+    folder, _ = compared
+    page = folder / "docs/results.md"
+    before = page.read_text()
+    page.unlink()
+    result = wm_json("compare", "--draw", "--docs", folder / "docs", "--runs", folder / "none")
+    assert result["done"] is None and len(result["missing"]) == 13
+    assert page.read_text() == before
+    assert not (folder / "none").exists()
+    done = wm("compare", "--draw", "--only", CELL)
+    assert done.code == 2 and done.error == "wm: expected one of --draw and --only, got both\n"

@@ -21,6 +21,9 @@ def compare(
         str | None,
         typer.Option(help="This one, such as fsq-2 or vae-1-z; default: the first missing."),
     ] = None,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Work on none; draw the page from the results there are.")
+    ] = False,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
     docs: Annotated[Path, typer.Option(help="Where figures and results.md go.")] = Path("docs"),
     workers: WorkersOption = None,
@@ -32,7 +35,7 @@ def compare(
     from worldmodels.comparison.compare import compare as stage
     from worldmodels.session import open_workers
 
-    config = CompareConfig(only=only, runs=runs, docs=docs)
+    config = CompareConfig(only=only, draw=draw, runs=runs, docs=docs)
     with open_workers(quiet, workers) as (hands, report):
         result = stage(config, workers=hands, report=report)
     print_result(result, as_json, lambda: print_facts(result))

@@ -43,6 +43,7 @@ class CompareConfig:
         runs: folder of the runs; only their figures are kept in `docs`.
         docs: where result files, figures and the page go.
         only: one cell by name, such as `fsq-2` or `vae-1-z`; None takes the first that is missing.
+        draw: work on none, and only draw the page.
         preset: of every run.
         episodes: test tracks, as they are and under each perturbation.
         drives: of the scripted driver, that V and M are judged on.
@@ -53,6 +54,7 @@ class CompareConfig:
     runs: Path = Path("runs/compare")
     docs: Path = Path("docs")
     only: str | None = None
+    draw: bool = False
     preset: Preset = STUDY
     episodes: int = 100
     drives: int = 16
@@ -62,6 +64,8 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in all_cells():
             raise UserError(f'expected one of {", ".join(all_cells())}, got "{self.only}"')
+        if self.draw and self.only is not None:
+            raise UserError("expected one of --draw and --only, got both")
         for name in ("episodes", "drives"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -82,7 +86,7 @@ def compare(config: CompareConfig, *, workers: Workers, report: Report) -> dict[
     missing = [name for name in cells if not config.file(name).exists()]
     wanted = missing if config.only is None else [n for n in missing if n == config.only]
     done = None
-    if wanted:
+    if wanted and not config.draw:
         done = wanted[0]
         report.line(f"compare: {done}, {len(missing)} of {len(cells)} to do")
         write_json(config.file(done), _result(cells[done], config, workers, report))

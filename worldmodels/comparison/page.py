@@ -119,7 +119,7 @@ def _agents(agents: Mapping[str, dict[str, Any]]) -> str:
         [
             f"`{name}`",
             f"`{facts['command']}`",
-            f"{facts['minutes']:.0f}",
+            f"{facts['minutes']:.1f}",
             f"{facts['env_steps']:,}",
             f"**{facts['scores']['mean']:.1f} ± {facts['scores']['std']:.1f}**",
             "{:.1f} to {:.1f}".format(*facts["scores"]["interval"]),
