@@ -52,7 +52,7 @@ def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
     assert done.error.endswith("an agent file that exists, or one of: toy\n")
 
 
-@pytest.mark.parametrize("name", ["carracing"])
+@pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
 def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name):
     file = pretrained.pretrained_agents()[name]
     published = json.loads((RESULTS / f"{name}.json").read_text())

@@ -26,7 +26,7 @@ SeedOption = Annotated[int | None, typer.Option(help="A new run's seed.")]
 AgentOption = Annotated[
     Path | None,
     typer.Option(
-        "--agent", help="A file, a run, or carracing, of the package; in place of --run's."
+        "--agent", help="A file, a run, or carracing, carracing-quantized; in place of --run's."
     ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper, gpu.")]
