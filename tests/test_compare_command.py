@@ -59,7 +59,7 @@ def test_every_figure_of_a_run_is_measured(compared):
     curves = result["open_loop"]
     assert {len(curves[name]) for name in ("dreamed", "frozen", "seen")} == {25}
     assert curves["frozen"][0] < curves["frozen"][-1]  # what does not move is soon wrong
-    assert 0 < result["bits"]["memory"] < result["bits"]["stay"]
+    assert 0 < result["bits"]["memory"] < result["bits"]["alone"]
     assert result["rounds"][-1]["search"] == "evolution"
     assert len({scores["mean"] for scores in result["scores"].values()}) == 4
     assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
