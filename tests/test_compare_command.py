@@ -30,7 +30,7 @@ def compared(tmp_path_factory):
         "docs": folder / "docs",
         "preset": preset_named("tiny"),
         "episodes": 2,
-        "drives": 1,
+        "drives": 2,
         "dream": DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2),
         "ablation": override(ABLATION, look_episodes=1, choice_episodes=2, evolution=few),
     }
@@ -53,13 +53,14 @@ def test_every_figure_of_a_run_is_measured(compared):
     folder, _ = compared
     result = json.loads((folder / f"docs/results/compare/{CELL}.json").read_text())
     # An agent of seconds does not score 500, nor are there two good ones to rank.
-    late = {"decisions_to_enough", "good_rank_50", "rank_50"}
+    late = {"decisions_to_enough", "good_rank", "rank"}
     missing = {name for name, metric in METRICS.items() if metric.of(result) is None}
     assert missing <= late
     curves = result["open_loop"]
     assert {len(curves[name]) for name in ("dreamed", "frozen", "seen")} == {25}
     assert curves["frozen"][0] < curves["frozen"][-1]  # what does not move is soon wrong
     assert 0 < result["bits"]["memory"] < result["bits"]["alone"]
+    assert result["codes"]["other_cells"] < result["codes"]["own_cell"] < 1
     assert result["rounds"][-1]["search"] == "evolution"
     assert len({scores["mean"] for scores in result["scores"].values()}) == 4
     assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1

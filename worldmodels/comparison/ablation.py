@@ -39,9 +39,8 @@ def ablation_measures(
 ) -> dict[str, Any]:
     """A search from zero on the run's V and M, in a folder of the run of that name."""
     folder = run.folder / "ablation" / name
-    is_new = not (folder / "run.json").exists()
     borrowed = borrowed_run(run, folder)
-    if is_new and not inputs.trained:
+    if not inputs.trained:
         forget(borrowed, run.settings.seed)
     result = train_controller(borrowed, config, workers=workers, report=report)
     return {
@@ -59,7 +58,7 @@ def ablation_measures(
 
 
 def forget(run: Run, seed: int) -> None:
-    """Give the run's M the recurrent weights it had before any training: random ones."""
+    """Give the run's M random recurrent weights in place of the trained ones; twice is as once."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, remedy="train M first")
     memory = restore_memory(checkpoint, path)

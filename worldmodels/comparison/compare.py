@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID
@@ -66,9 +68,9 @@ class CompareConfig:
             raise UserError(f'expected one of {", ".join(all_cells())}, got "{self.only}"')
         if self.draw and self.only is not None:
             raise UserError("expected one of --draw and --only, got both")
-        for name in ("episodes", "drives"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("episodes", 1), ("drives", 2)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def file(self, name: str) -> Path:
         """Of the results of a cell."""
@@ -110,7 +112,7 @@ def write_page(config: CompareConfig) -> Path:
         {name: result for name, result in cells.items() if result["ablation"] is not None},
         _agents(config.docs),
         read_json(config.docs / FRAMES),
-        _draw(folder, runs),
+        _draw(folder, runs, cells),
     )
     path = config.docs / PAGE
     partial = path.with_name(f".{PAGE}.partial")
@@ -119,18 +121,21 @@ def write_page(config: CompareConfig) -> Path:
     return path
 
 
-def _draw(folder: Path, runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:
+def _draw(
+    folder: Path, runs: Mapping[str, list[dict[str, Any]]], names: Iterable[str]
+) -> dict[str, str]:
     """Captions by file, relative to the page."""
     captions = {}
     if runs:
         for file, (draw, caption) in FIGURES.items():
             draw(folder / file, runs)
             captions[f"{RESULTS}/{file}"] = caption
-    for sheet in sorted(folder.glob("codes-*.png")):
-        kind = sheet.stem.removeprefix("codes-").rsplit("-", 1)[0]
-        captions[f"{RESULTS}/{sheet.name}"] = (
-            f"{KINDS[kind].label}: frames that share a code in the framed cell, a row a code"
-        )
+    for name in names:
+        sheet = folder / f"codes-{name}.png"
+        if sheet.exists():
+            captions[f"{RESULTS}/{sheet.name}"] = (
+                f"{name}: frames that share a code in the framed cell, a row a code"
+            )
     return captions
 
 
@@ -160,6 +165,7 @@ def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report)
         "versions": versions(),
         "processor_cores": os.cpu_count(),
         "workers": workers.num_workers,
+        "threads": torch.get_num_threads(),
     }
     if cell.ablation is not None:
         inputs = ABLATIONS[cell.ablation]

@@ -10,14 +10,13 @@ import numpy as np
 
 from worldmodels.comparison.estimates import mean_over
 from worldmodels.comparison.kinds import KINDS
-from worldmodels.comparison.metrics import METRICS
+from worldmodels.comparison.metrics import METRICS, UNDER
 
 Results = Mapping[str, list[dict[str, Any]]]
-BARS = {"score": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
 
 
 def save_learning(path: Path, results: Results) -> None:
-    """Score of the best agent so far against decisions in the real game, a line a run."""
+    """Score of each round's agent against decisions in the real game, a line a run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -28,14 +27,14 @@ def save_learning(path: Path, results: Results) -> None:
             repeat = result["open_loop"]["action_repeat"]
             axes.plot(
                 [row["env_steps"] / repeat / 1e3 for row in rows],
-                np.maximum.accumulate([row["score"] for row in rows]),
+                [row["score"] for row in rows],
                 color=colour,
                 label=KINDS[kind].label if number == 0 else None,
             )
     axes.set(
         xscale="log",
         xlabel="thousand real decisions that anything learned from",
-        ylabel="score of the best agent so far, validation tracks",
+        ylabel="score of the round's agent, validation tracks",
     )
     axes.grid(alpha=0.3)
     axes.legend()
@@ -74,17 +73,17 @@ def save_perturbed(path: Path, results: Results) -> None:
     axes = figure.subplots()
     width = 0.8 / max(len(results), 1)
     for place, (kind, runs) in enumerate(results.items()):
-        means = [mean_over(METRICS[name].values(runs)) for name in BARS]
+        means = [mean_over(METRICS[name].values(runs)) for name in UNDER]
         axes.bar(
-            np.arange(len(BARS)) + place * width,
+            np.arange(len(UNDER)) + place * width,
             [mean.value for mean in means],
             width,
             yerr=np.nan_to_num([mean.half_width for mean in means]),
             capsize=3,
             label=KINDS[kind].label,
         )
-    axes.set_xticks(np.arange(len(BARS)) + 0.4 - width / 2, list(BARS.values()))
-    axes.set(ylabel="score, 100 test tracks")
+    axes.set_xticks(np.arange(len(UNDER)) + 0.4 - width / 2, list(UNDER.values()))
+    axes.set(ylabel="score, 100 test tracks, fast env")
     axes.grid(alpha=0.3, axis="y")
     axes.legend()
     figure.savefig(path, dpi=110)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from agents.seeds import seeds
 from agents.workers import Workers
 from envs.perturbations import PERTURBATIONS
 from worldmodels.agent import load_agent
-from worldmodels.comparison.code_sheet import code_sheet
+from worldmodels.comparison.code_sheet import code_sheet, frame_codes, told_by_codes
 from worldmodels.comparison.rates import rates
 from worldmodels.data.batches import Decisions
 from worldmodels.encoding import encode_rollouts
@@ -78,9 +79,6 @@ def world_measures(run: Run, drives: int, report: Report, sheet: Path) -> dict[s
             rollouts.append(drive(seed, action_repeat=repeat, **DRIVER))
             meter.advance()
     frames = [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts]
-    if isinstance(agent.vision, VQVAE):
-        rows = code_sheet(agent.vision, frames, rows=SHEET_ROWS, columns=SHEET_COLUMNS)
-        save_grid(sheet, rows)
     driven = encode_rollouts(
         agent.vision, rollouts, [rollout.num_steps for rollout in rollouts], repeat
     )
@@ -88,12 +86,40 @@ def world_measures(run: Run, drives: int, report: Report, sheet: Path) -> dict[s
     curves = open_loop(agent.vision, agent.memory, driven, frames, num_decisions=HORIZON // repeat)
     memory = score_memory(agent.vision, agent.memory, train, driven)
     told = rates(agent.vision, driven, stay_nll=memory["stay_nll"], nll=memory["nll"])
+    seen_by_codes = (
+        {"codes": code_measures(agent.vision, frames, sheet)}
+        if isinstance(agent.vision, VQVAE)
+        else {}
+    )
     return {
+        **seen_by_codes,
         "vision": score_alike(agent.vision, torch.from_numpy(np.concatenate(frames))),
         "memory": {name: memory[name] for name in ("nll", "stay_nll", "reward_r2")},
         "bits": asdict(told),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
+
+
+def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> dict[str, float]:
+    """How much of a picture a single code tells, and a sheet of frames that share one.
+
+    Returns: `own_cell` and `other_cells`, shares of what varies in the code's own cell and in a
+    cell elsewhere, means over cells.
+    """
+    coded = [(frames, frame_codes(vision, frames)) for frames in drives]
+    grid = vision.config.grid
+    told = told_by_codes(coded, grid)
+    own = np.diagonal(told)
+    rows = code_sheet(
+        np.concatenate([frames for frames, _ in coded]),
+        np.concatenate([codes for _, codes in coded]),
+        grid=grid,
+        rows=SHEET_ROWS,
+        columns=SHEET_COLUMNS,
+    )
+    save_grid(sheet, rows)
+    others = (told.sum() - own.sum()) / (told.size - len(own))
+    return {"own_cell": float(own.mean()), "other_cells": float(others)}
 
 
 def dream_measures(

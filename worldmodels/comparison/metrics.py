@@ -11,6 +11,9 @@ import numpy as np
 from worldmodels.comparison.measures import ENOUGH
 
 LAST_ROUNDS = 4
+# Metrics that are scores, by what the env looked like.
+UNDER = {"score": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
+SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def _dreamed(step: int) -> Callable[[dict[str, Any]], float]:
 
 
 def _horizon(result: dict[str, Any], steps: int) -> dict[str, Any]:
-    return min(result["dream"]["horizons"].items(), key=lambda row: abs(int(row[0]) - steps))[1]
+    return result["dream"]["horizons"][str(steps)]
 
 
 def _bias(steps: int) -> Callable[[dict[str, Any]], float]:
@@ -96,24 +99,28 @@ METRICS = {
     "dreamed_100": Metric(
         "after 100 steps", "error of dreams after 100 steps", "lower", _dreamed(100), 1
     ),
-    "bias_50": Metric(
-        "dream promises too much, 50 steps, %", "what dreams promise too much", None, _bias(50), 1
+    "bias_short": Metric(
+        f"dream's return minus the game's, {SHORT} steps, %",
+        "what dreams promise too much",
+        None,
+        _bias(SHORT),
+        1,
     ),
-    "bias_200": Metric(
-        "the same, 200 steps, %", "what long dreams promise too much", None, _bias(200), 1
+    "bias_long": Metric(
+        f"the same, {LONG} steps, %", "what long dreams promise too much", None, _bias(LONG), 1
     ),
-    "rank_50": Metric(
-        "rank correlation of dream and game, 50 steps",
+    "rank": Metric(
+        f"rank correlation of dream and game, {SHORT} steps",
         "rank correlation of dream and game",
-        "higher",
-        _rank(50, "rank_correlation"),
+        None,
+        _rank(SHORT, "rank_correlation"),
         2,
     ),
-    "good_rank_50": Metric(
+    "good_rank": Metric(
         "the same, good agents alone",
         "rank correlation of dream and game among good agents",
-        "higher",
-        _rank(50, "good_rank_correlation"),
+        None,
+        _rank(SHORT, "good_rank_correlation"),
         2,
     ),
     "error": Metric(
@@ -133,20 +140,30 @@ METRICS = {
         "after the frame before", "bits after the last frame", None, lambda r: r["bits"]["stay"], 1
     ),
     "bits_memory": Metric(
-        "after what M has seen", "bits that M leaves open", None, lambda r: r["bits"]["memory"], 1
-    ),
-    "bits_saved": Metric(
-        "of the bits after the frame before, M saves, %",
-        "share of the bits that M saves",
-        "higher",
-        lambda r: 100.0 * (1.0 - r["bits"]["memory"] / r["bits"]["stay"]),
+        "after what M has seen",
+        "bits that M leaves open",
+        "lower",
+        lambda r: r["bits"]["memory"],
+        1,
     ),
     "reward_r2": Metric(
-        "reward R2 of M",
+        "reward R2 of M, the run's own driving",
         "share of the reward M explains",
-        "higher",
-        lambda r: r["memory"]["reward_r2"],
+        None,
+        lambda r: r["rounds"][-1]["reward_r2"],
         2,
+    ),
+    "own_cell": Metric(
+        "a code tells of its own cell, %",
+        "what a code tells of its own cell",
+        None,
+        lambda r: None if "codes" not in r else 100 * r["codes"]["own_cell"],
+    ),
+    "other_cells": Metric(
+        "of another cell, %",
+        "what a code tells of another cell",
+        None,
+        lambda r: None if "codes" not in r else 100 * r["codes"]["other_cells"],
     ),
     "codes_used": Metric(
         "codes used, %",
@@ -160,5 +177,5 @@ METRICS = {
         None,
         lambda r: r["vision"].get("perplexity"),
     ),
-    "minutes": Metric("minutes, one core", "minutes", "lower", lambda r: r["minutes"]),
+    "minutes": Metric("minutes, one core", "minutes", None, lambda r: r["minutes"]),
 }

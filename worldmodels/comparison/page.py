@@ -7,11 +7,33 @@ from typing import Any
 
 from worldmodels.comparison.estimates import Estimate, difference, mean_over
 from worldmodels.comparison.kinds import ABLATED_KINDS, ABLATIONS, KINDS
-from worldmodels.comparison.metrics import METRICS, Metric
+from worldmodels.comparison.metrics import METRICS, UNDER, Metric
 from worldmodels.comparison.peers import INPUTS, PERTURBED
+from worldmodels.presets import STUDY
+from worldmodels.stages.gradient import GradientConfig
 
 BASE, CODES = "vae", ("fsq", "vq")
-PERTURBATIONS = {"none": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
+
+# What each asks of the figures, and which ones answer it.
+QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Sequence prediction.": (
+        "How far dreams under real actions are from what happened.",
+        ("dreamed_20", "dreamed_52", "dreamed_100"),
+    ),
+    "Does an autoregressive model fit codes better than latents?": (
+        "It does if what M leaves open costs fewer bits for pictures at least as good.",
+        ("bits_alone", "bits_memory", "error", "foreground_error"),
+    ),
+    "Search.": (
+        "What C makes of it; the table of what C sees has the same search over both.",
+        ("score", "decisions_to_enough", "swing"),
+    ),
+    "Robustness.": ("Scores under what no run was trained on.", ("color", "bars", "blob")),
+    "Do codes name things one can recognise?": (
+        "A name tells of its own place and little else; the sheets of frames below show of what.",
+        ("own_cell", "other_cells"),
+    ),
+}
 
 Results = Mapping[str, list[dict[str, Any]]]
 
@@ -53,14 +75,15 @@ def summary(results: Results) -> str:
         known = ", ".join(f"{count} of {KINDS[kind].label}" for kind, count in seeds.items())
         return f"Too few runs to compare kinds: {known or 'none'}."
     better, worse, alike = sorted_by_verdict(results, CODES[0])
-    count = min(seeds[BASE], seeds[CODES[0]])
+    sides = f"{seeds[CODES[0]]} seeds of codes and {seeds[BASE]} of latents"
     return (
-        f"Codes of a fixed lattice (FSQ) in place of continuous latents, {count} short runs from "
-        f"scratch each, the same settings. Better with codes: {_listed(better)}. Worse: "
-        f"{_listed(worse)}. Not told apart: {_names(alike)}. Brackets hold the difference, codes "
-        f"minus latents, with its 95 % interval by Student's t over {count} seeds a side; "
-        f"{len(better) + len(worse) + len(alike)} figures are looked at, so about one in twenty "
-        "would come out apart if nothing were, and with so few seeds only large effects show."
+        "Codes of a fixed lattice (FSQ) in place of continuous latents, short runs from scratch on "
+        f"as much data. Better with codes: {_listed(better)}. Worse: {_listed(worse)}. Not told "
+        f"apart: {_names(alike)}. Brackets hold the difference, codes minus latents, with its 95 % "
+        f"interval by Student's t over {sides}; {len(better) + len(worse) + len(alike)} figures "
+        "are looked at, so about one in twenty would come out apart if nothing were, and with so "
+        "few seeds only large effects show. A return has no slope in codes, so C learns another "
+        "way over them: what concerns driving tells of codes and of that search together."
     )
 
 
@@ -130,7 +153,7 @@ def _agents(agents: Mapping[str, dict[str, Any]]) -> str:
     return (
         "## The agents that come with the package\n\n"
         "Each trained from nothing on two CPU cores, and scored once in Gymnasium's own "
-        "CarRacing-v3 over 100 tracks of the test split, which nothing else has seen "
+        "CarRacing-v3 over 100 tracks of the test split, by which nothing was trained or chosen "
         "(`wm evaluate --agent NAME --stock --split test`).\n\n" + _table(heads, rows)
     )
 
@@ -156,13 +179,24 @@ def _kinds(results: Results) -> str:
     return (
         "## Three kinds side by side\n\n"
         f"Runs: {counts}. Means over seeds ± half of the 95 % interval; differences that leave "
-        "zero out in bold. The first episodes are the same for all kinds, later ones each run "
-        "drives itself, equally many; M and C have the same sizes, all trainings the same steps. "
-        "V and M are judged on drives of a scripted driver, the same for all: squared error "
-        "summed over a frame, a dream's that of the mean of 16. Bits are those a receiver with the "
-        "same models needs for a frame's latents (of a VAE with bits back). One process and thread "
-        "a run.\n\n" + _table(heads, rows)
+        "zero out in bold. The first "
+        "episodes are the same for all kinds, later ones each run drives itself, equally many. V "
+        "and M train for the same steps, M with as many units; C has the same hidden ones. C "
+        f"learns in the dream, over latents by {_search(STUDY.dream_search.pathwise)} along the "
+        f"return's slope, over codes by {_search(STUDY.dream_search.proximal)} of PPO, and ends "
+        "with a short CMA-ES in the game. Scores are of the fast env, test tracks. V and M are "
+        "judged on drives of a scripted driver, the same for all: squared error summed over a "
+        "frame, a dream's that of the mean of 16. Bits are those a receiver with the same models "
+        "needs for a frame's latents (of a VAE with bits back). Returns of dream and game are of "
+        "noisy copies of each run's own C, so those rows say how far one run's dream is to be "
+        "trusted, less which kind's. What a code tells of a cell of the picture: the share of the "
+        "pixels' variance, on drives it was not fitted to. One process and thread a run, two runs "
+        "at a time on two cores.\n\n" + _table(heads, rows)
     )
+
+
+def _search(config: GradientConfig) -> str:
+    return f"{config.fit.num_steps:,} steps of {config.fit.batch_size} dreams"
 
 
 def _over_seeds(metric: Metric, runs: list[dict[str, Any]]) -> str:
@@ -181,20 +215,14 @@ def _perturbed(results: Results) -> str:
     rows = []
     for kind in present:
         cells = [KINDS[kind].label]
-        cells += [
-            mean_over(METRICS["score" if name == "none" else name].values(results[kind])).text()
-            for name in PERTURBATIONS
-        ]
+        cells += [mean_over(METRICS[name].values(results[kind])).text() for name in UNDER]
         rows.append(cells)
-    rows += [
-        [label, *(str(scores[name]) for name in PERTURBATIONS)]
-        for label, scores in PERTURBED.items()
-    ]
+    rows += [[label, *(str(scores[name]) for name in UNDER)] for label, scores in PERTURBED.items()]
     return (
         "## Changed without training again\n\n"
         "The perturbations of Tang, Nguyen & Ha, whose table 2 has the last two rows "
-        "(arXiv 2003.08165; long trainings). Ours are the short runs above.\n\n"
-        + _table(["", *PERTURBATIONS.values()], rows)
+        "(arXiv 2003.08165; long trainings, stock env). Ours are the short runs above, in the fast "
+        "env.\n\n" + _table(["", *UNDER.values()], rows)
     )
 
 
@@ -212,9 +240,9 @@ def _ablations(ablations: Mapping[str, dict[str, Any]]) -> str:
     return (
         "## What C sees\n\n"
         "A linear C found from zero by CMA-ES in the real game, on V and M of one run of each "
-        f"kind: mean ± standard deviation over {first['episodes']} tracks after "
-        f"{first['looks'][-1]['steps'] / 1e6:.1f} million env steps, one search each; beside them "
-        "the original's (arXiv 1803.10122, table 1).\n\n"
+        f"kind: mean ± standard deviation over {first['episodes']} validation tracks, fast env, "
+        f"after about {first['looks'][-1]['steps'] / 1e6:.1f} million env steps, one search each, "
+        "the same for both kinds; beside them the original's (arXiv 1803.10122, table 1).\n\n"
         + _table(["", *(KINDS[kind].label for kind in ABLATED_KINDS), "Ha & Schmidhuber"], rows)
     )
 
@@ -244,32 +272,25 @@ def _frames(frames: dict[str, Any] | None) -> str:
 def _answers(results: Results) -> str:
     if apart_from_latents(METRICS["score"], results, CODES[0]) is None:
         return ""
-    groups = {
-        "Sequence prediction": ("dreamed_20", "dreamed_52", "dreamed_100", "reward_r2"),
-        "Does an autoregressive model fit codes better than latents?": (
-            "bits_saved",
-            "bits_memory",
-        ),
-        "Search": ("score", "decisions_to_enough", "swing", "rank_50", "good_rank_50", "bias_50"),
-        "Robustness": ("color", "bars", "blob"),
-    }
     lines = ["## The questions"]
-    for title, names in groups.items():
+    for question, (meaning, names) in QUESTIONS.items():
         told = [_told(METRICS[name], results) for name in names]
-        lines.append(f"**{title}** " + " ".join(text for text in told if text))
+        lines.append(" ".join(text for text in (f"**{question}**", meaning, *told) if text))
     return "\n\n".join(lines)
 
 
 def _told(metric: Metric, results: Results) -> str:
     texts = []
     for kind in CODES:
-        apart = apart_from_latents(metric, results, kind)
-        if apart is None:
+        values = metric.values(results.get(kind, []))
+        if not values:
             continue
-        means = " against ".join(
-            mean_over(metric.values(results[name])).text(metric.digits) for name in (kind, BASE)
-        )
-        verdict = "" if apart.apart_from_zero else ", not told apart"
-        texts.append(f"{kind.upper()} {means}{verdict}")
+        text = f"{kind.upper()} {mean_over(values).text(metric.digits)}"
+        apart = apart_from_latents(metric, results, kind)
+        if apart is not None:
+            theirs = mean_over(metric.values(results[BASE]))
+            verdict = "" if apart.apart_from_zero else ", not told apart"
+            text += f" against {theirs.text(metric.digits)}{verdict}"
+        texts.append(text)
     noun = metric.noun[0].upper() + metric.noun[1:]
     return f"{noun}: {'; '.join(texts)}." if texts else ""
