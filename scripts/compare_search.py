@@ -13,7 +13,6 @@ quarter, one by gradients a few minutes; one process and one thread each.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from matplotlib.figure import Figure
 
 from agents.workers import Workers
 from worldmodels.borrowed_run import borrowed_run
+from worldmodels.json_files import read_json, write_json
 from worldmodels.provenance import file_digest, versions
 from worldmodels.report import Report
 from worldmodels.run import Run
@@ -198,9 +198,9 @@ def main() -> None:
     ]
     if wanted and arguments.run is not None:
         result = result_of(Run(arguments.run), wanted[0], known[wanted[0]])
-        (folder / f"{wanted[0]}.json").write_text(json.dumps(result, indent=1) + "\n")
+        write_json(folder / f"{wanted[0]}.json", result)
     results = {
-        name: json.loads((folder / f"{name}.json").read_text())
+        name: read_json(folder / f"{name}.json")
         for name in known
         if (folder / f"{name}.json").exists()
     }
