@@ -24,7 +24,7 @@ ABLATION = ControllerStageConfig(
     look_episodes=16,
     choice_episodes=100,
     evolution=EvolutionConfig(
-        generations=40, population=32, episodes=2, max_decisions=250, validate_every=10
+        generations=30, population=32, episodes=2, max_decisions=250, validate_every=10
     ),
 )
 
