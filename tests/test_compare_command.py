@@ -8,7 +8,7 @@ import torch
 
 from agents.workers import Workers
 from tests.command import wm, wm_json
-from worldmodels.comparison.ablation import ABLATION
+from worldmodels.comparison.ablation import ABLATION, forget
 from worldmodels.comparison.compare import CompareConfig, compare
 from worldmodels.comparison.metrics import METRICS
 from worldmodels.presets import override, preset_named
@@ -77,6 +77,15 @@ def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(com
     hidden = untrained.lstm.num_hidden
     assert untrained.lstm.bias[hidden : 2 * hidden].eq(1.0).all()
     assert untrained.lstm.weight_hidden.abs().max() <= hidden**-0.5
+
+
+def test_forgetting_again_after_a_stop_changes_nothing(compared):
+    folder, _ = compared
+    run = Run(folder / "runs" / CELL / "ablation" / "untrained")
+    weights = run.weights("memory")
+    before = weights.read_bytes()
+    forget(run, Run(folder / "runs" / CELL).settings.seed)
+    assert weights.read_bytes() == before
 
 
 def test_the_page_shows_what_there_is(compared):

@@ -106,10 +106,23 @@ def test_verdicts_follow_the_intervals(results):
     assert not worse
     assert {"error", "dreamed_52", "decisions_to_enough"} <= set(alike)
     assert better["score"].value == pytest.approx(100.0)
-    assert "Better with codes: score (100 ± 2)" in summary(results)
+    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
+    assert "learned codebook" not in summary(results)
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
     assert set(sorted_by_verdict(results, "fsq")[1]) == {"error"}
+
+
+def test_a_figure_is_told_apart_for_either_kind_of_codes(results):
+    results["vq"] = [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]
+    for result in results["vq"]:
+        result["bits"]["memory"] += 20.0
+    text = summary(results)
+    assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits that M" in text
+    assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
+    alike = text.split("Not told apart in either: ")[1].split(".")[0].split(", ")
+    assert "error of dreams after 20 steps" in alike
+    assert "score" not in alike and "bits that M leaves open" not in alike
 
 
 def test_seeds_that_swing_are_not_told_apart(results):

@@ -13,6 +13,7 @@ from worldmodels.presets import STUDY
 from worldmodels.stages.gradient import GradientConfig
 
 BASE, CODES = "vae", ("fsq", "vq")
+CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"}
 
 # What each asks of the figures, and which ones answer it.
 QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -74,16 +75,23 @@ def summary(results: Results) -> str:
     if not all(seeds.get(kind, 0) > 1 for kind in (BASE, CODES[0])):
         known = ", ".join(f"{count} of {KINDS[kind].label}" for kind, count in seeds.items())
         return f"Too few runs to compare kinds: {known or 'none'}."
-    better, worse, alike = sorted_by_verdict(results, CODES[0])
-    sides = f"{seeds[CODES[0]]} seeds of codes and {seeds[BASE]} of latents"
+    kinds = [kind for kind in CODES if seeds.get(kind, 0) > 1]
+    verdicts = {kind: sorted_by_verdict(results, kind) for kind in kinds}
+    said = " ".join(
+        f"With codes of {CODEBOOKS[kind]}, better: {_listed(better)}; worse: {_listed(worse)}."
+        for kind, (better, worse, _) in verdicts.items()
+    )
+    open_ = [name for name in METRICS if all(name in alike for _, _, alike in verdicts.values())]
+    looked = sum(len(part) for verdict in verdicts.values() for part in verdict)
+    sides = ", ".join(f"{seeds[kind]} of {kind.upper()}" for kind in (BASE, *kinds))
     return (
-        "Codes of a fixed lattice (FSQ) in place of continuous latents, short runs from scratch on "
-        f"as much data. Better with codes: {_listed(better)}. Worse: {_listed(worse)}. Not told "
-        f"apart: {_names(alike)}. Brackets hold the difference, codes minus latents, with its 95 % "
-        f"interval by Student's t over {sides}; {len(better) + len(worse) + len(alike)} figures "
-        "are looked at, so about one in twenty would come out apart if nothing were, and with so "
-        "few seeds only large effects show. A return has no slope in codes, so C learns another "
-        "way over them: what concerns driving tells of codes and of that search together."
+        "Codes in place of continuous latents, short runs from scratch on as much data. "
+        f"{said} Not told apart{' in either' if len(kinds) > 1 else ''}: {_names(open_)}. "
+        "Brackets hold the difference, codes minus latents, with its 95 % interval by Student's t "
+        f"over runs ({sides}); {looked} differences are looked at, so about one in twenty would "
+        "come out apart if nothing were, and with so few seeds only large effects show. A return "
+        "has no slope in codes, so C learns another way over them: what concerns driving tells of "
+        "codes and of that search together."
     )
 
 
@@ -126,8 +134,8 @@ def _listed(found: dict[str, Estimate]) -> str:
     return ", ".join(texts) or "nothing"
 
 
-def _names(found: dict[str, Estimate]) -> str:
-    return ", ".join(METRICS[name].noun for name in found) or "nothing"
+def _names(names: list[str]) -> str:
+    return ", ".join(METRICS[name].noun for name in names) or "nothing"
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
