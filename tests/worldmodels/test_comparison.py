@@ -13,8 +13,9 @@ from worldmodels.comparison.code_sheet import code_sheet, frame_codes, framed, t
 from worldmodels.comparison.estimates import difference, mean_over
 from worldmodels.comparison.kinds import KINDS, all_cells
 from worldmodels.comparison.metrics import METRICS
-from worldmodels.comparison.page import page, sorted_by_verdict, summary
+from worldmodels.comparison.page import page, summary
 from worldmodels.comparison.rates import rates
+from worldmodels.comparison.verdicts import sorted_by_verdict
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.presets import STUDY
 

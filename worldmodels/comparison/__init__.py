@@ -7,6 +7,7 @@ code_sheet.py what a code stands for: frames that share one
 rates.py      bits a frame, of codes and of latents
 estimates.py  means and differences over seeds, with intervals
 metrics.py    the figures that are compared, each with its name and its direction
+verdicts.py   which figures tell codes and latents apart
 peers.py      what others published
 page.py       docs/results.md
 figures.py    its figures

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from worldmodels.comparison.kinds import KINDS
 from worldmodels.comparison.metrics import METRICS, UNDER
-
-Results = Mapping[str, list[dict[str, Any]]]
+from worldmodels.comparison.verdicts import Results
 
 
 def save_learning(path: Path, results: Results) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worldmodels.comparison.estimates import Estimate, difference, mean_over
+from worldmodels.comparison.estimates import Estimate, mean_over
 from worldmodels.comparison.kinds import ABLATED_KINDS, ABLATIONS, KINDS
 from worldmodels.comparison.metrics import METRICS, UNDER, Metric
 from worldmodels.comparison.peers import INPUTS, PERTURBED
+from worldmodels.comparison.verdicts import (
+    BASE,
+    CODES,
+    Results,
+    apart_from_latents,
+    sorted_by_verdict,
+)
 from worldmodels.presets import STUDY
 from worldmodels.stages.gradient import GradientConfig
 
-BASE, CODES = "vae", ("fsq", "vq")
 CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"}
 
 # What each asks of the figures, and which ones answer it.
@@ -35,8 +41,6 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("own_cell", "other_cells"),
     ),
 }
-
-Results = Mapping[str, list[dict[str, Any]]]
 
 
 def page(
@@ -93,37 +97,6 @@ def summary(results: Results) -> str:
         "has no slope in codes, so C learns another way over them: what concerns driving tells of "
         "codes and of that search together."
     )
-
-
-def sorted_by_verdict(
-    results: Results, kind: str
-) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Estimate]]:
-    """Figures in which a kind is better than latents, worse, and not told apart, by name."""
-    better: dict[str, Estimate] = {}
-    worse: dict[str, Estimate] = {}
-    alike: dict[str, Estimate] = {}
-    for name, metric in METRICS.items():
-        apart = apart_from_latents(metric, results, kind)
-        if metric.better is None or apart is None:
-            continue
-        if not apart.apart_from_zero:
-            alike[name] = apart
-        elif (apart.value > 0) == (metric.better == "higher"):
-            better[name] = apart
-        else:
-            worse[name] = apart
-    return better, worse, alike
-
-
-def apart_from_latents(metric: Metric, results: Results, kind: str) -> Estimate | None:
-    """A kind's mean minus that of latents; None for less than two runs, or one without it."""
-    sides = []
-    for runs in (results.get(kind, []), results.get(BASE, [])):
-        values = metric.values(runs)
-        if len(values) < max(2, len(runs)):
-            return None
-        sides.append(values)
-    return difference(*sides)
 
 
 def _listed(found: dict[str, Estimate]) -> str:
