@@ -153,6 +153,13 @@ METRICS = {
         lambda r: r["rounds"][-1]["reward_r2"],
         2,
     ),
+    "drives_reward_r2": Metric(
+        "the same, the scripted driver's steady laps",
+        "share of the reward M explains on steady laps",
+        None,
+        lambda r: r["memory"]["reward_r2"],
+        2,
+    ),
     "own_cell": Metric(
         "a code tells of its own cell, %",
         "what a code tells of its own cell",

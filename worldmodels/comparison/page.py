@@ -170,7 +170,8 @@ def _kinds(results: Results) -> str:
         "frame, a dream's that of the mean of 16. Bits are those a receiver with the same models "
         "needs for a frame's latents (of a VAE with bits back). Returns of dream and game are of "
         "noisy copies of each run's own C, so those rows say how far one run's dream is to be "
-        "trusted, less which kind's. What a code tells of a cell of the picture: the share of the "
+        "trusted, less which kind's. R2 compares M's rewards with their mean: at zero it "
+        "is no better than that. What a code tells of a cell of the picture: the share of the "
         "pixels' variance, on drives it was not fitted to. One process and thread a run, two runs "
         "at a time on two cores.\n\n" + _table(heads, rows)
     )
