@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,14 @@ from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 
 Metrics = dict[str, float]
+
+
+class Batch(Protocol):
+    """What a model learns from in one step: a tensor, sequences, start states."""
+
+    def to(self, device: torch.device, /) -> "Batch":
+        """The same on another device."""
+
 
 FIRST_CHECKPOINT = 10
 
@@ -83,7 +91,7 @@ def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> 
 
 def fit(
     model: nn.Module,
-    batch_at: Callable[[int, torch.Generator], Any],
+    batch_at: Callable[[int, torch.Generator], Batch],
     validate: Callable[[], Metrics],
     config: FitConfig,
     *,
@@ -96,7 +104,9 @@ def fit(
 
     Args:
         model: has `loss(batch, generator) -> (scalar loss, named scalars worth watching)`.
-        batch_at: (step, generator) -> batch; must depend on nothing else.
+        batch_at: (step, generator) -> batch, on the CPU or on the model's device; it must depend on
+            nothing else. `fit` moves each batch to the model's device with `batch.to(device)`, and
+            nothing else has to.
         validate: held-out metrics of the model as it stands; `loss` decides which is best.
         folder: where the resume checkpoint lives while training runs.
         on_step: told the training metrics of each step and the held-out ones ("val/...").
@@ -147,13 +157,13 @@ def fit(
 def _train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch_at: Callable[[int, torch.Generator], Any],
+    batch_at: Callable[[int, torch.Generator], Batch],
     config: FitConfig,
     seed: int,
     step: int,
     device: torch.device,
 ) -> Metrics:
-    batch = batch_at(step, step_generator(seed, 2 * step))
+    batch = batch_at(step, step_generator(seed, 2 * step)).to(device)
     generator = step_generator(seed, 2 * step + 1, device)
     model.train()
     # Libraries (the quantizers) draw from the global generator: seed it for this step only.

@@ -11,7 +11,7 @@ from torch import nn
 from worldmodels.pictures import save_curves
 from worldmodels.report import Report, tensorboard
 from worldmodels.stage_folder import StageFolder
-from worldmodels.training import FitConfig, Metrics, fit
+from worldmodels.training import Batch, FitConfig, Metrics, fit
 
 LOG_EVERY = 20
 
@@ -53,7 +53,7 @@ class TrainingStageConfig:
 
 def fit_stage(
     model: nn.Module,
-    batch_at: Callable[[int, torch.Generator], Any],
+    batch_at: Callable[[int, torch.Generator], Batch],
     validate: Callable[[], Metrics],
     config: FitConfig,
     *,
