@@ -13,8 +13,8 @@ import numpy as np
 
 from agents.collecting import play_episodes
 from agents.policy import Policy
+from agents.protocol import EvaluationProtocol
 from agents.rollout import EpisodeScore
-from agents.seeds import Split, seeds
 from agents.workers import Workers
 
 
@@ -56,6 +56,11 @@ class Scores:
         return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else math.nan
 
     @property
+    def env_steps(self) -> int:
+        """Steps of the env in all episodes together."""
+        return sum(self.lengths)
+
+    @property
     def confidence_interval(self) -> tuple[float, float]:
         """95 % interval of the mean, by Student's t; nan for a single episode."""
         num_episodes = len(self.returns)
@@ -79,34 +84,27 @@ class Scores:
 
 
 def evaluate(
-    env_id: str,
+    protocol: EvaluationProtocol,
     policy_factory: Callable[[], Policy],
-    split: Split,
-    episodes: int,
     workers: Workers,
     *,
-    start: int = 0,
     max_steps: int | None = None,
-    perturbation: str | None = None,
     on_episodes: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Plays `episodes` of a split, from its `start`-th seed on; see `play_episodes`.
+    """Plays the episodes of a protocol; see `play_episodes`.
 
-    `on_episodes` is told how many are done.
-
-    Raises ValueError where the split has no such seeds, or no episodes are asked for.
+    Args:
+        on_episodes: called with the number of episodes done so far.
     """
-    if episodes < 1:
-        raise ValueError(f"expected 1 episode or more to evaluate, got {episodes}")
     results: list[EpisodeScore] = []
     for score in play_episodes(
-        env_id,
+        protocol.env_id,
         policy_factory,
-        seeds(split, episodes, start),
+        protocol.seeds,
         workers=workers,
         max_steps=max_steps,
         keep_frames=False,
-        perturbation=perturbation,
+        perturbation=protocol.perturbation,
     ):
         results.append(score)
         if on_episodes is not None:
@@ -114,7 +112,7 @@ def evaluate(
     return Scores(
         policy=results[0].policy,
         env_id=results[0].env_id,
-        split=split,
+        split=protocol.purpose,
         action_repeat=results[0].action_repeat,
         gymnasium_version=gym.__version__,
         seeds=tuple(result.seed for result in results),

@@ -1,14 +1,22 @@
-"""Which episode seeds are for training, for choosing, and for reporting."""
+"""Which episode seeds are for which purpose; no two purposes share one."""
 
 from typing import Literal, get_args
 
-Split = Literal["training", "validation", "test"]
+Split = Literal["training", "validation", "selection", "monitoring", "driving", "test"]
 
-# Validation chooses checkpoints and settings; test is used once for an agent that is reported.
+# Validation seeds are 1,000,000 to 1,999,999, in four parts. Test seeds are used once, for an
+# agent that is reported, and seeds from 2,900,000 on are never used.
 SEED_RANGES: dict[Split, range] = {
     "training": range(0, 1_000_000),
-    "validation": range(1_000_000, 2_000_000),
-    "test": range(2_000_000, 3_000_000),
+    # Scores that are reported while things are still being changed.
+    "validation": range(1_000_000, 1_500_000),
+    # Scores that select an agent.
+    "selection": range(1_500_000, 1_600_000),
+    # Scores that monitor a search, and select among the agents it passes through.
+    "monitoring": range(1_600_000, 1_700_000),
+    # Drives of the scripted driver, on which V and M are evaluated.
+    "driving": range(1_700_000, 1_800_000),
+    "test": range(2_000_000, 2_900_000),
 }
 
 

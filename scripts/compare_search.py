@@ -64,7 +64,7 @@ class Search:
 
 def searches(minutes: float) -> dict[str, Search]:
     """By name; those of CMA-ES last so many minutes, looks at the real score not counted."""
-    linear = ControllerStageConfig(look_episodes=LOOKS, choice_episodes=CHOICES, far_share=0.2)
+    linear = ControllerStageConfig(eval_episodes=LOOKS, selection_episodes=CHOICES, far_share=0.2)
     dream, real = (replace(config, max_minutes=minutes) for config in (_DREAM, _REAL))
     sloping, blind = (
         replace(config, fit=replace(config.fit, validate_every=config.fit.num_steps // 12))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from agents.evaluation import evaluate, student_t_quantile
 from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy
+from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.make import make_env
 from envs.scripted_driver import ScriptedDriver
@@ -187,7 +188,9 @@ def compare(net: PixelNet, episodes: int) -> dict[str, Any]:
     factory = functools.partial(from_bytes, to_bytes(net))
     with Workers(2) as workers:
         fast, stock = (
-            evaluate(env_id, factory, "validation", episodes, workers, start=5000)
+            evaluate(
+                EvaluationProtocol(env_id, "validation", episodes, start=5000), factory, workers
+            )
             for env_id in (DEFAULT_ENV_ID, STOCK_ID)
         )
     assert fast.seeds == stock.seeds

@@ -32,7 +32,7 @@ def compared(tmp_path_factory):
         "episodes": 2,
         "drives": 2,
         "dream": DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2),
-        "ablation": override(ABLATION, look_episodes=1, choice_episodes=2, evolution=few),
+        "ablation": override(ABLATION, eval_episodes=1, selection_episodes=2, evolution=few),
     }
     with Workers(2) as workers:
         results = [

@@ -27,7 +27,7 @@ KILLS = int(os.environ.get("KILLS", "4"))
 SEARCH = EvolutionConfig(
     generations=8, population=4, episodes=2, max_decisions=20, validate_every=3, diagonal=True
 )
-CONFIG = ControllerStageConfig(look_episodes=1, choice_episodes=1, evolution=SEARCH)
+CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, evolution=SEARCH)
 
 
 def search(folder, dream):

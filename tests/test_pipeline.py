@@ -113,14 +113,19 @@ def test_a_run_tells_how_it_learned_and_ends_in_the_real_game(finished):
     rows = json.loads((folder / "rounds.json").read_text())
     assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "evolution")]
     first, last = rows
-    assert first["searched"] == 0 < last["searched"]
-    assert last["env_steps"] == first["env_steps"] + last["searched"]
+    by_purpose = first["env_steps_by_purpose"]
+    assert by_purpose["searched"] == by_purpose["reported"] == 0
+    assert last["env_steps_by_purpose"]["collected"] == by_purpose["collected"]
+    assert all(last["env_steps_by_purpose"].values())
+    for row in rows:
+        assert row["env_steps"] == sum(row["env_steps_by_purpose"].values())
     assert 0 < first["seconds"] < last["seconds"]
-    # The finish keeps the mean that looked best, and its start is among those looked at.
+    # Fine-tuning leaves the best of the means evaluated, its start among them.
     result = json.loads((folder / "controller" / "result.json").read_text())
     looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
     assert list(looked) == [0, 1, 2]
-    assert last["score"] == result["looked_score"] == max(looked.values())
+    assert result["eval_score"] == max(looked.values())
+    assert last["score"] == result["real_score"]
     assert iio.imread(folder / "rounds.png").std() > 1
 
 

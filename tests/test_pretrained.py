@@ -7,6 +7,7 @@ import pytest
 
 import worldmodels
 from agents.evaluation import evaluate
+from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID
 from tests.command import wm
@@ -64,5 +65,7 @@ def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name):
     )
     assert file.stat().st_size < 5e6
     with Workers(2) as workers:
-        scores = evaluate(DEFAULT_ENV_ID, AgentFactory(file), "validation", 4, workers)
+        scores = evaluate(
+            EvaluationProtocol(DEFAULT_ENV_ID, "validation", 4), AgentFactory(file), workers
+        )
     assert scores.mean > 800

@@ -1,46 +1,148 @@
-"""The best agent a run has had: V, M and C of the round that drove best on validation tracks.
+"""The best agent a run has had: V, M and C of the search whose agent scored best.
 
-Rounds do not only improve: a later V, M or C may be worse. Every agent of a run is judged by the
-same tracks, and the best one is kept whole, beside the run's newest stages.
+Rounds do not only improve: a later V, M or C may be worse. Every agent of a run is therefore
+evaluated on the selection episodes, and the best one is kept whole, beside the run's newest stages.
 """
 
-import os
-import shutil
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worldmodels.checkpoint import load_checkpoint
+from agents.evaluation import Scores, evaluate
+from agents.protocol import EvaluationProtocol
+from agents.workers import Workers
+from worldmodels.agent import AgentFactory
+from worldmodels.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from worldmodels.env_steps import record_env_steps
+from worldmodels.provenance import file_digest
 from worldmodels.run import BEST, Run
 
+Evaluate = Callable[[Path, EvaluationProtocol], Scores]
 
-def keep_best(run: Run) -> dict[str, Any]:
-    """Keep the run's newest agent where it is the best; what is known of the one kept.
+RECORD = "best.json"  # which agent was compared last, and the score of the best one
 
-    An agent that was judged by another number of episodes than the newest one cannot be compared,
-    and gives way.
 
-    Returns: `real_score`, `choice_episodes` and `round`.
+@dataclass(frozen=True)
+class Selection:
+    """The score by which an agent is compared with the other agents of its run.
+
+    Attributes:
+        mean, std: of the returns; the std is None for a single episode.
+    """
+
+    protocol: EvaluationProtocol
+    mean: float
+    std: float | None
+
+    @classmethod
+    def of(cls, protocol: EvaluationProtocol, scores: Scores) -> Selection:
+        """From the scores that were measured under that protocol."""
+        return cls(protocol, scores.mean, None if math.isnan(scores.std) else scores.std)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"protocol": self.protocol.to_dict(), "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
+        """What an agent's file says of it.
+
+        Files written before protocols were recorded hold the mean and the number of episodes, which
+        were the first ones of the selection split.
+        """
+        facts = metadata["facts"]
+        if "selection" in facts:
+            saved = facts["selection"]
+            return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
+        env_id, episodes = metadata["body"]["env_id"], facts["choice_episodes"]
+        return cls(
+            EvaluationProtocol(env_id, "selection", episodes),
+            facts["real_score"],
+            facts.get("real_std"),
+        )
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An agent's file, as far as selecting needs it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    selection: Selection
+
+    @classmethod
+    def read(cls, path: Path) -> Contender:
+        """Raises UserError where the file is damaged."""
+        checkpoint = load_checkpoint(path, remedy=f"delete {path}")
+        return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata))
+
+    @property
+    def round(self) -> int:
+        """The round whose search found it."""
+        return int(self.checkpoint.metadata["facts"]["made_by"]["round"])
+
+    def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
+        """The same agent with its score under `protocol`, evaluated where it has another."""
+        if self.selection.protocol == protocol:
+            return self
+        scores = evaluate(self.path, protocol)
+        work = f"selection/{file_digest(self.path)[:16]}/{protocol.episodes}"
+        record_env_steps(run, work, {"selected": scores.env_steps})
+        selection = Selection.of(protocol, scores)
+        metadata = self.checkpoint.metadata
+        facts = {**metadata["facts"], "selection": selection.to_dict()}
+        changed = Checkpoint(self.checkpoint.tensors, {**metadata, "facts": facts})
+        return replace(self, checkpoint=changed, selection=selection)
+
+    def write(self, path: Path) -> None:
+        """Write the agent and its score there, whole or not at all."""
+        save_checkpoint(path, self.checkpoint.tensors, self.checkpoint.metadata)
+
+
+def evaluator(workers: Workers) -> Evaluate:
+    """Scores agents' files by playing the episodes of a protocol."""
+
+    def evaluate_file(path: Path, protocol: EvaluationProtocol) -> Scores:
+        return evaluate(protocol, AgentFactory(path), workers)
+
+    return evaluate_file
+
+
+def keep_best(run: Run, evaluate: Evaluate) -> Contender:
+    """Keep the run's newest agent where it is the best one that the run has had.
+
+    Both must be scored under one protocol. Where they are not, the one with fewer episodes is
+    evaluated again under the protocol of the other. Of two equal scores the earlier agent stays.
+    An agent that was compared before is not compared again, so that this may be called at any
+    time: before a new search replaces the newest agent, it must be.
+
+    Returns: the run's best agent now.
     """
     newest, best = run.weights("controller"), run.folder / BEST
-    challenger = _facts(newest)
+    digest = file_digest(newest)
+    record = run.read_json(RECORD) or {}
+    if best.is_file() and record.get("compared") == digest:
+        return Contender.read(best)
+    winner = challenger = Contender.read(newest)
     if best.is_file():
-        champion = _facts(best)
-        same = champion["choice_episodes"] == challenger["choice_episodes"]
-        if same and champion["real_score"] >= challenger["real_score"]:
-            return champion
-    partial = best.with_name(f".{BEST}.partial")
-    try:
-        shutil.copyfile(newest, partial)
-        os.replace(partial, best)
-    finally:
-        partial.unlink(missing_ok=True)
-    return challenger
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    facts = load_checkpoint(path, remedy=f"delete {path}").metadata["facts"]
-    return {
-        "real_score": facts["real_score"],
-        "choice_episodes": facts["choice_episodes"],
-        "round": facts["made_by"]["round"],
-    }
+        champion = Contender.read(best)
+        protocols = challenger.selection.protocol, champion.selection.protocol
+        protocol = max(protocols, key=lambda each: each.episodes)
+        challenger = challenger.under(protocol, evaluate, run)
+        winner = champion.under(protocol, evaluate, run)
+        if challenger.selection.mean > winner.selection.mean:
+            winner = challenger
+        if winner is not champion:
+            winner.write(best)
+    else:
+        winner.write(best)
+    facts = {"round": winner.round, **winner.selection.to_dict()}
+    run.write_json(RECORD, {"compared": digest, "best": facts})
+    return winner

@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from worldmodels.best_agent import RECORD
+from worldmodels.env_steps import env_steps
 from worldmodels.pictures import save_curves
 from worldmodels.run import Run
 
@@ -12,10 +14,11 @@ ROUNDS, PICTURE = "rounds.json", "rounds.png"
 class LearningCurve:
     """Rows of `rounds.json`, each written when its round is over.
 
-    A row holds `round`, `seconds` of the run so far (work that a kill undid is not counted),
-    `env_steps` of the real game that anything has learned from so far, those of searches in the
-    real game included, V's `vision_error`, M's `memory_nll` and `reward_r2`, and what C scored on
-    the tracks by which the best agent is chosen: `score`, `std`, `episodes`.
+    A row holds `round`; `seconds` of the run so far (work that a kill undid is not counted);
+    `env_steps` of the real env so far, for whatever purpose, and `env_steps_by_purpose` (see
+    `worldmodels.env_steps`); V's `vision_error`, M's `memory_nll` and `reward_r2`; of the round's
+    agent on the selection episodes `score`, `std` (None for one episode) and `episodes`; and of the
+    run's best agent so far `best_round`, `best_score` and `best_episodes`.
     """
 
     def __init__(self, run: Run) -> None:
@@ -24,55 +27,66 @@ class LearningCurve:
         self._started = time.monotonic()
         self._before: float = self.rows[-1]["seconds"] if self.rows else 0.0
 
-    def note(self, round_: int) -> None:
+    def record_round(self, round_: int) -> None:
         """Add the row of a round that has just ended; one that is there stays."""
         if any(row["round"] >= round_ for row in self.rows):
             return
         run = self.run
-        collected, vision, memory, controller = (
-            run.result(stage) or {} for stage in ("collect", "vision", "memory", "controller")
+        vision, memory, controller = (
+            run.result(stage) or {} for stage in ("vision", "memory", "controller")
         )
-        searched = 0 if controller["dream"] else int(controller["history"][-1]["steps"])
-        searched += self.rows[-1]["searched"] if self.rows else 0
+        best = run.read_json(RECORD)["best"]
         self.rows.append(
             {
                 "round": round_,
                 "seconds": round(self._before + time.monotonic() - self._started, 1),
-                "env_steps": collected["env_steps"] + searched,
-                "searched": searched,
+                **self._env_steps(),
                 "vision_error": vision["error"],
                 "memory_nll": memory["nll"],
                 "reward_r2": memory["reward_r2"],
                 "search": controller["search"],
                 "score": controller["real_score"],
                 "std": controller["real_std"],
-                "episodes": controller["choice_episodes"],
+                "episodes": controller["selection_episodes"],
+                "best_round": best["round"],
+                "best_score": best["mean"],
+                "best_episodes": best["protocol"]["episodes"],
             }
         )
         run.write_json(ROUNDS, self.rows)
         self._draw()
 
+    def record_env_steps(self) -> None:
+        """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
+        counts = self._env_steps()
+        if self.rows and any(self.rows[-1].get(name) != value for name, value in counts.items()):
+            self.rows[-1].update(counts)
+            self.run.write_json(ROUNDS, self.rows)
+
+    def _env_steps(self) -> dict[str, Any]:
+        counts = env_steps(self.run)
+        return {"env_steps": sum(counts.values()), "env_steps_by_purpose": counts}
+
     def _draw(self) -> None:
         minutes = [row["seconds"] / 60 for row in self.rows]
-        scores = [(row["score"], row["std"]) for row in self.rows]
-        best, highest = [], float("-inf")
-        for score, _ in scores:
-            highest = max(highest, score)
-            best.append(highest)
+        curves = {"agent of the round": list(zip(minutes, self._column("score"), strict=True))}
+        # Scores over other numbers of episodes are not comparable: each gets a line of its own.
+        for x, row in zip(minutes, self.rows, strict=True):
+            if "best_score" in row:
+                name = f"best agent so far, {row['best_episodes']} episodes"
+                curves.setdefault(name, []).append((x, row["best_score"]))
+        spread = [
+            (x, row["score"] - row["std"], row["score"] + row["std"])
+            for x, row in zip(minutes, self.rows, strict=True)
+            if row["std"] is not None
+        ]
         save_curves(
             self.run.folder / PICTURE,
-            {
-                "a round's agent": [
-                    (x, score) for x, (score, _) in zip(minutes, scores, strict=True)
-                ],
-                "the best so far": list(zip(minutes, best, strict=True)),
-            },
+            curves,
             x_label="minutes",
-            y_label="score on validation tracks",
-            bands={
-                "standard deviation over tracks": [
-                    (x, score - std, score + std)
-                    for x, (score, std) in zip(minutes, scores, strict=True)
-                ]
-            },
+            y_label="return on the selection episodes",
+            bands={"standard deviation over episodes": spread} if spread else {},
         )
+
+    def _column(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows]

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from agents.workers import Workers
-from worldmodels.best_agent import keep_best
+from worldmodels.best_agent import evaluator, keep_best
 from worldmodels.errors import UserError
 from worldmodels.learning_curve import LearningCurve
 from worldmodels.presets import Preset
@@ -27,7 +27,7 @@ def run_pipeline(
     report: Report,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Collect, V, M and C for each round, the last touch, an evaluation on validation episodes.
+    """Collect, V, M and C for each round, fine-tuning, an evaluation on validation episodes.
 
     The first round collects with exploration noise alone; each later one with the agent of the
     round before and noise, and trains V, M and C on from there on all data. After the last one
@@ -55,24 +55,39 @@ def run_pipeline(
         train_controller(
             run, preset.controller, workers=workers, report=report, device=device, round_=round_
         )
-        curve.note(round_)
+        curve.record_round(round_)
     if preset.finish is not None:
-        _finish(run, preset.finish, rounds + 1, workers=workers, report=report)
-        curve.note(rounds + 1)
-    judged = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
-    return evaluate_run(run, judged, workers=workers, report=report)
+        _finish(run, preset.finish, rounds + 1, workers=workers, report=report, device=device)
+        curve.record_round(rounds + 1)
+    evaluation = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
+    result = evaluate_run(run, evaluation, workers=workers, report=report)
+    curve.record_env_steps()
+    return result
 
 
 def _finish(
-    run: Run, config: ControllerStageConfig, round_: int, *, workers: Workers, report: Report
+    run: Run,
+    config: ControllerStageConfig,
+    round_: int,
+    *,
+    workers: Workers,
+    report: Report,
+    device: str,
 ) -> None:
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] >= round_:
-        keep_best(run)  # a kill may have come between
+        keep_best(run, evaluator(workers))  # a kill may have come before
         return
-    report.line("the last touch, from the best agent of all rounds")
-    best = agent_file(run.folder)
-    train_controller(run, config, workers=workers, report=report, round_=round_, start_from=best)
+    report.line("fine-tuning in the real env, from the best agent of all rounds")
+    train_controller(
+        run,
+        config,
+        workers=workers,
+        report=report,
+        device=device,
+        round_=round_,
+        start_from=agent_file(run.folder),
+    )
 
 
 def _finished(run: Run, round_: int) -> bool:

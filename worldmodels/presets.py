@@ -139,7 +139,11 @@ DEMO = Preset(
         dream=True,
         hidden=64,
         far_share=0.2,
-        pathwise=PATHWISE.with_steps(600),
+        pathwise=replace(
+            PATHWISE,
+            fit=replace(PATHWISE.fit, num_steps=600, validate_every=200),
+            later=replace(PATHWISE.later, num_steps=600, validate_every=200),
+        ),
         proximal=PROXIMAL,
         evolution=EvolutionConfig(
             generations=150, later_generations=120, diagonal=True, episodes=32, max_decisions=40
@@ -157,8 +161,8 @@ DEMO = Preset(
 # Gradients in the dream leave single tiles out, and a lap without them is driven on for nothing
 # until time is up. In the real game that counts; see docs/experiments.md.
 FINISH = ControllerStageConfig(
-    look_episodes=100,
-    choice_episodes=100,
+    eval_episodes=100,
+    selection_episodes=100,
     evolution=EvolutionConfig(
         generations=105,
         later_generations=105,
@@ -168,7 +172,7 @@ FINISH = ControllerStageConfig(
         validate_every=15,
         average=15,
         last_layer=True,
-        choose=True,
+        select_best=True,
     ),
 )
 
@@ -193,8 +197,8 @@ STUDY = replace(
     vision_rounds=5,
     finish=replace(
         FINISH,
-        look_episodes=50,
-        choice_episodes=50,
+        eval_episodes=50,
+        selection_episodes=50,
         evolution=replace(FINISH.evolution, generations=16, later_generations=16, validate_every=8),
     ),
 )
@@ -237,8 +241,8 @@ TINY = replace(
     ),
     dream_search=replace(
         DEMO.dream_search,
-        look_episodes=2,
-        choice_episodes=2,
+        eval_episodes=2,
+        selection_episodes=2,
         evolution=EvolutionConfig(
             generations=4,
             later_generations=2,
@@ -252,8 +256,8 @@ TINY = replace(
     ),
     real_search=replace(
         DEMO.real_search,
-        look_episodes=2,
-        choice_episodes=2,
+        eval_episodes=2,
+        selection_episodes=2,
         evolution=EvolutionConfig(
             generations=2,
             later_generations=2,
@@ -266,8 +270,8 @@ TINY = replace(
     evaluation_episodes=2,
     finish=replace(
         FINISH,
-        look_episodes=2,
-        choice_episodes=2,
+        eval_episodes=2,
+        selection_episodes=2,
         evolution=replace(
             FINISH.evolution, later_generations=2, population=4, max_decisions=30, validate_every=1
         ),

@@ -22,12 +22,17 @@ class StageFolder:
     work: dict[str, Any]
 
     def commit(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Add result and manifest and put the folder in place of the old one."""
+        """Add result and manifest and put the folder in place of the old one.
+
+        The manifest repeats the result's `env_steps`: steps of the real env that the stage took, by
+        purpose (see `worldmodels.env_steps`).
+        """
         manifest = {
             **self.work,
             "seconds": round(seconds, 2),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
+            "env_steps": result.get("env_steps", {}),
         }
         facts = {"result.json": dict(result), "manifest.json": manifest}
         for name, content in facts.items():

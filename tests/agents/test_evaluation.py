@@ -7,6 +7,7 @@ import pytest
 
 from agents.evaluation import Scores, evaluate, student_t_quantile
 from agents.policy import ConstantPolicy
+from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.make import make_env
 from tests.counting_env import BOX_ID, episode_length
@@ -55,7 +56,7 @@ def standing():
 
 
 def test_evaluate_plays_the_split_and_survives_json():
-    scores = evaluate(BOX_ID, standing, "validation", 10, Workers(1), start=4)
+    scores = evaluate(EvaluationProtocol(BOX_ID, "validation", 10, start=4), standing, Workers(1))
     assert scores.seeds == tuple(range(1_000_004, 1_000_014))
     lengths = [episode_length(seed) for seed in scores.seeds]
     assert list(scores.lengths) == lengths
@@ -67,13 +68,13 @@ def test_evaluate_plays_the_split_and_survives_json():
 
 
 def test_a_step_limit_truncates():
-    scores = evaluate(BOX_ID, standing, "test", 2, Workers(1), max_steps=3)
+    scores = evaluate(EvaluationProtocol(BOX_ID, "test", 2), standing, Workers(1), max_steps=3)
     assert scores.lengths == (3, 3)
     assert all(scores.truncated) and not any(scores.terminated)
 
 
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="1 episode or more"):
-        evaluate(BOX_ID, standing, "test", 0, Workers(1))
+        EvaluationProtocol(BOX_ID, "test", 0)
     with pytest.raises(ValueError, match="of one length"):
         functools.partial(Scores, **{**scores_of(1.0).to_dict(), "seeds": (1, 2)})()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from agents.collecting import play_episodes
+from agents.protocol import EvaluationProtocol
 from agents.seeds import seeds
 from agents.workers import Workers
 from tests.counting_env import BOX_ID, DISCRETE_ID
@@ -21,7 +22,7 @@ from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
 from worldmodels.run import agent_file
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
-from worldmodels.stages.fitness import FIRST_CHOICE_TRACK, EvolutionConfig
+from worldmodels.stages.fitness import EvolutionConfig
 from worldmodels.stages.gradient import GradientConfig
 from worldmodels.training import FitConfig
 
@@ -29,8 +30,8 @@ KINDS = ("vae", "fsq")
 PATHWISE_FIT = FitConfig(num_steps=4, batch_size=4, learning_rate=0.05, validate_every=2)
 PROXIMAL_FIT = FitConfig(num_steps=3, batch_size=4, learning_rate=0.05, validate_every=2)
 CONFIG = ControllerStageConfig(
-    look_episodes=2,
-    choice_episodes=3,
+    eval_episodes=2,
+    selection_episodes=3,
     evolution=EvolutionConfig(
         generations=2, later_generations=1, population=6, episodes=2, max_decisions=6
     ),
@@ -99,8 +100,12 @@ def test_a_search_leaves_an_agent_its_figures_and_its_curve(finished):
     assert (result["search"], result["dream"]) == (search.split()[0], "game" not in search)
     agent = load_agent(folder / "agent.safetensors")
     assert result["parameters"] == agent.parameters.numel()
-    assert result["choice_episodes"] == 3 and result["real_std"] >= 0
-    assert agent.facts["real_score"] == result["real_score"]
+    assert result["selection_episodes"] == 3 and result["real_std"] >= 0
+    assert agent.facts["selection"] == {
+        "protocol": EvaluationProtocol(run.settings.env_id, "selection", 3).to_dict(),
+        "mean": result["real_score"],
+        "std": result["real_std"],
+    }
     assert agent.facts["made_by"]["config"] == run.manifest("controller")["config"]
     assert iio.imread(folder / "controller.png").std() > 1
     assert list((folder / "events").glob("events.*"))
@@ -124,13 +129,13 @@ def test_every_look_tells_the_real_score_and_what_it_took(finished):
         decisions = {"vae": 4 * 3, "fsq": 4 * 3 / 2}[kind]
         assert [entry["steps"] for entry in history] == [e["step"] * decisions for e in history]
         assert all(np.isfinite(entry["dreamed_return"]) for entry in history)
-        assert result["looked_score"] == max(entry["real_score"] for entry in history)
-        best = next(e for e in history if e["real_score"] == result["looked_score"])
+        assert result["eval_score"] == max(entry["real_score"] for entry in history)
+        best = next(e for e in history if e["real_score"] == result["eval_score"])
         assert result["best_step"] == best["step"]
     else:
         assert result["generations"] == len(history) == 2
         assert "real_score" not in history[0]
-        assert result["looked_score"] == history[1]["real_score"]
+        assert result["eval_score"] == history[1]["real_score"]
         if result["dream"]:
             assert [entry["steps"] for entry in history] == [6 * 2 * 6, 2 * 6 * 2 * 6]
         else:
@@ -142,7 +147,7 @@ def test_every_look_tells_the_real_score_and_what_it_took(finished):
 def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(finished):
     run, _, _, result = finished
     file = run.folder / "controller" / "agent.safetensors"
-    tracks = seeds("validation", 3, FIRST_CHOICE_TRACK)
+    tracks = seeds("selection", 3)
     factory = AgentFactory(file)
     scores = play_episodes(
         run.settings.env_id, factory, tracks, workers=Workers(1), keep_frames=False
@@ -150,7 +155,7 @@ def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(finished)
     returns = [score.episode_return for score in scores]
     assert len(set(returns)) > 1
     assert result["real_score"] == pytest.approx(np.mean(returns))
-    assert result["real_std"] == pytest.approx(np.std(returns))
+    assert result["real_std"] == pytest.approx(np.std(returns, ddof=1))
 
 
 def test_two_workers_and_a_second_time_give_the_same_bits(finished, two_workers, tmp_path):
@@ -293,8 +298,8 @@ def test_c_sees_and_has_what_was_asked_for(tmp_path, inputs, hidden, count):
         ({"search": "gradient"}, "the real game has no gradient: add --dream to --search gradient"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
         ({"hidden": -1}, "hidden must be 0 or more, got -1"),
-        ({"look_episodes": 0}, "look_episodes must be at least 1, got 0"),
-        ({"choice_episodes": 0}, "choice_episodes must be at least 1, got 0"),
+        ({"eval_episodes": 0}, "eval_episodes must be at least 1, got 0"),
+        ({"selection_episodes": 0}, "selection_episodes must be at least 1, got 0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

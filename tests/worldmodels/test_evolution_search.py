@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.fake_scores import scores
 from worldmodels.report import Report
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution
@@ -43,7 +44,7 @@ class Look:
         self.seen.append(parameters.copy())
         if len(self.seen) == self.stop_at:
             raise KeyboardInterrupt("in a look")
-        return float(100.0 * parameters[0])
+        return scores(100.0 * parameters[0])
 
 
 def search(folder, fitness, look, *, config=CONFIG, start=None, round_=1, seed=0):
@@ -52,6 +53,7 @@ def search(folder, fitness, look, *, config=CONFIG, start=None, round_=1, seed=0
         config,
         fitness,
         look,
+        evaluate_start=start is not None,
         work=StageFolder(folder, folder.with_name("final"), {}),
         seed=seed,
         round_=round_,
@@ -84,7 +86,7 @@ def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path
     assert list(looked) == [3, 6, 7]
     assert [100.0 * seen[0] for seen in look.seen] == list(looked.values())
     assert np.array_equal(parameters, look.seen[-1])
-    assert result["looked_score"] == looked[7] and result["generations"] == 7
+    assert result["eval_score"] == looked[7] and result["generations"] == 7
     assert result["fitness"] == history[-1]["mean"] > history[0]["mean"]
     assert result["best_fitness"] == history[-1]["best"] > result["fitness"]
     assert [entry["steps"] for entry in history] == [60 * n for n in range(1, 8)]
@@ -103,19 +105,19 @@ class Peak:
 
     def __call__(self, parameters):
         self.seen.append(parameters.copy())
-        return 50.0 - abs(len(self.seen) - 1 - self.highest)
+        return scores(50.0 - abs(len(self.seen) - 1 - self.highest))
 
 
 @pytest.mark.parametrize("highest", [0, 1, 2, 3])
 def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_path, highest):
     look, start = Peak(highest), np.array([0.1, 0.2, 0.3])
-    config = replace(CONFIG, choose=True)
+    config = replace(CONFIG, select_best=True)
     parameters, result = search(tmp_path / "a", Bowl(), look, config=config, start=start)
     looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
     assert list(looked) == [0, 3, 6, 7]
     assert np.array_equal(look.seen[0], start)
     assert np.array_equal(parameters, look.seen[highest])
-    assert result["looked_score"] == 50.0
+    assert result["eval_score"] == 50.0
     assert result["kept_generation"] == list(looked)[highest]
     assert result["generations"] == 7
 
@@ -135,15 +137,26 @@ def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
     class Falling(Look):
         def __call__(self, parameters):
             super().__call__(parameters)
-            return -float(np.square(parameters).sum())  # the start is best
+            return scores(-np.square(parameters).sum())  # the start is best
 
-    config = replace(CONFIG, choose=True)
+    config = replace(CONFIG, select_best=True)
     with pytest.raises(KeyboardInterrupt):
-        search(tmp_path / "a", Bowl(stop_at), Falling(), config=config)
-    parameters, result = search(tmp_path / "a", Bowl(), Falling(), config=config)
-    whole, told = search(tmp_path / "b", Bowl(), Falling(), config=config)
-    assert np.array_equal(parameters, np.zeros(3)) and np.array_equal(whole, parameters)
-    assert timeless(result) == timeless(told) and result["kept_generation"] == 0
+        search(tmp_path / "a", Bowl(stop_at), Falling(), config=config, start=np.zeros(3))
+    resumed, whole = (
+        search(tmp_path / name, Bowl(), Falling(), config=config, start=np.zeros(3))
+        for name in ("a", "b")
+    )
+    assert np.array_equal(resumed[0], np.zeros(3)) and np.array_equal(whole[0], np.zeros(3))
+    assert timeless(resumed[1]) == timeless(whole[1])
+    assert whole[1]["kept_generation"] == 0
+    # The start and generations 3, 6 and 7, ten steps each.
+    assert whole[1]["env_steps"] == {"monitored": 40}
+
+
+def test_a_start_from_zero_is_not_evaluated(tmp_path):
+    config = replace(CONFIG, select_best=True)
+    _, result = search(tmp_path / "a", Bowl(), Look(), config=config)
+    assert [e["generation"] for e in result["history"] if "real_score" in e] == [3, 6, 7]
 
 
 def test_it_climbs_from_where_it_starts(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents.controller import choose_actions
-from agents.seeds import seeds
+from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.tasks import task_for
 from tests.counting_env import BOX_ID, CountingEnv, episode_length
@@ -19,12 +19,11 @@ from worldmodels.dream import DreamModel, dreamed_returns
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
 from worldmodels.stages.fitness import (
-    FIRST_CHOICE_TRACK,
     DreamFitness,
     EvolutionConfig,
     PartFitness,
     RealFitness,
-    RealReturns,
+    RealScores,
 )
 from worldmodels.training import step_generator
 
@@ -131,10 +130,14 @@ def test_fitness_of_a_part_is_that_of_the_whole(tmp_path, driver):
     assert np.array_equal(values, whole(part.whole(OUTPUTS), 0))
 
 
-def test_the_real_score_is_of_whole_episodes_on_validation_tracks(tmp_path, driver):
-    real = RealReturns(driver, Workers(1), tmp_path / "body.safetensors")
-    tracks = seeds("validation", 9, FIRST_CHOICE_TRACK)
-    assert tracks[0] == 1_500_000
+@pytest.mark.parametrize(
+    ("purpose", "first"), [("selection", 1_500_000), ("monitoring", 1_600_000)]
+)
+def test_the_real_score_is_of_whole_episodes_of_the_protocol(tmp_path, driver, purpose, first):
+    real = RealScores(driver, Workers(1), tmp_path / "body.safetensors")
+    tracks = range(first, first + 9)
     for outputs in OUTPUTS[:2]:
+        scores = real(always(*outputs), EvaluationProtocol(BOX_ID, purpose, 9))
         expected = [paid(outputs, episode_length(track)) for track in tracks]
-        assert real(always(*outputs), 9) == pytest.approx(expected, abs=0.01)
+        assert scores.returns == pytest.approx(expected, abs=0.01)
+        assert scores.env_steps == sum(episode_length(track) for track in tracks)

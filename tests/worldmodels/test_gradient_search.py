@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from envs.views import View
+from tests.fake_scores import scores
 from tests.paying_world import MAPS, controller, pay, paying_world, starts
 from worldmodels.agent import Agent, Body
 from worldmodels.dream_starts import DreamStarts
@@ -45,7 +46,7 @@ class Look:
         self.seen.append(parameters.copy())
         if len(self.seen) == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
-        return self.scores[len(self.seen) - 1]
+        return scores(self.scores[len(self.seen) - 1])
 
 
 def search(folder, config, look, *, start=None, seed=0, round_=1):
@@ -90,14 +91,15 @@ def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(undisturbe
     name, folder, look, (parameters, result) = undisturbed
     assert np.array_equal(parameters, look.seen[0])
     assert not np.array_equal(parameters, look.seen[1])
-    assert (result["steps"], result["best_step"], result["looked_score"]) == (8, 5, 5.0)
+    assert (result["steps"], result["best_step"], result["eval_score"]) == (8, 5, 5.0)
     history = result["history"]
     assert [entry["step"] for entry in history] == [5, 8]
     assert [entry["real_score"] for entry in history] == [5.0, 3.0]
     decisions = 3 * 6 if name == "pathwise" else 3 * 6 / 3
     assert [entry["steps"] for entry in history] == [5 * decisions, 8 * decisions]
     for entry in history:
-        names = {"step", "real_score", "dreamed_return", "seconds", "steps", "steps_per_second"}
+        names = {"step", "real_score", "eval_env_steps", "dreamed_return"}
+        names |= {"seconds", "steps", "steps_per_second"}
         assert entry.keys() == names
         assert 0 < entry["dreamed_return"] < 3 and entry["steps_per_second"] > 0
     assert 0 < history[0]["seconds"] < history[1]["seconds"]
@@ -139,7 +141,7 @@ def test_it_climbs_the_dream(tmp_path):
     sizes = controller(dream, PEDAL)
 
     def look(parameters):
-        return pay(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None])
+        return scores(pay(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None]))
 
     fit = FitConfig(num_steps=40, batch_size=48, learning_rate=1e-2, validate_every=20)
     config = GradientConfig(fit=fit, later=fit, learner=LEARNERS["pathwise"])

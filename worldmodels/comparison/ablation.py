@@ -21,8 +21,8 @@ from worldmodels.stages.controller import ControllerStageConfig, train_controlle
 from worldmodels.stages.fitness import EvolutionConfig
 
 ABLATION = ControllerStageConfig(
-    look_episodes=16,
-    choice_episodes=100,
+    eval_episodes=16,
+    selection_episodes=100,
     evolution=EvolutionConfig(
         generations=30, population=32, episodes=2, max_decisions=250, validate_every=10
     ),
@@ -48,7 +48,7 @@ def ablation_measures(
         "parameters": result["parameters"],
         "score": result["real_score"],
         "std": result["real_std"],
-        "episodes": result["choice_episodes"],
+        "episodes": result["selection_episodes"],
         "looks": [
             {key: round(look[key], 1) for key in ("seconds", "steps", "real_score")}
             for look in result["history"]

@@ -16,6 +16,7 @@ from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
 from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.elite_agents import ELITES_NAME
+from worldmodels.env_steps import record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
@@ -120,6 +121,9 @@ def collect(
             for index, episode in zip(indices, episodes, strict=True):
                 if index not in kept:
                     continue
+                if part.prefer_surprising:  # before the episode is there: a kill may come between
+                    work = f"collect/candidates/{index:06d}"
+                    record_env_steps(run, work, {"collected": choice.discarded_steps})
                 store.put(index, episode)
                 returns.append(episode.episode_return)
                 meter.advance()

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from worldmodels.env_steps import env_steps
 from worldmodels.pictures import save_grid
 from worldmodels.provenance import versions
 from worldmodels.run import Run
@@ -34,6 +35,7 @@ def sum_up(
         "output": run.store.digest,
         "seconds": round(seconds, 2),
         "versions": versions(),
+        "env_steps": {"collected": env_steps(run)["collected"]},
     }
     run.write_json("collect/manifest.json", manifest)
 

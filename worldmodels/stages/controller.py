@@ -1,6 +1,8 @@
 """Search C: by CMA-ES in the dream or in the real game, or by gradients in the dream."""
 
+import functools
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +11,23 @@ import numpy as np
 import torch
 
 from agents.controller import ControllerConfig
+from agents.evaluation import Scores
+from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import Agent, load_agent, save_agent
-from worldmodels.best_agent import keep_best
+from worldmodels.best_agent import Selection, evaluator, keep_best
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
+from worldmodels.env_steps import record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig, has_slope
 from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file
+from worldmodels.run import WEIGHTS, Run, agent_file
+from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution
 from worldmodels.stages.fitness import (
     DreamFitness,
@@ -29,7 +35,7 @@ from worldmodels.stages.fitness import (
     Fitness,
     PartFitness,
     RealFitness,
-    RealReturns,
+    RealScores,
 )
 from worldmodels.stages.gradient import GradientConfig, search_by_gradient
 from worldmodels.stages.new_agent import check_inputs, new_agent
@@ -39,12 +45,13 @@ from worldmodels.world_model import encode_newest, load_world_model
 SEARCHES = ("evolution", "gradient")
 BODY = "body.safetensors"
 
+# Both are evaluated three times, so that both select the best of three.
 _PATHWISE_FIT = FitConfig(
     900, 128, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=300
 )
 PATHWISE = GradientConfig(fit=_PATHWISE_FIT, later=_PATHWISE_FIT, learner=PathwiseConfig())
 _PROXIMAL_FIT = FitConfig(
-    2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=400
+    2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=800
 )
 PROXIMAL = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=ProximalConfig())
 
@@ -62,8 +69,8 @@ class ControllerStageConfig:
         inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
         action_map: one of the task's; None takes its default.
         sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
-        look_episodes: on validation tracks, that tell during a search how well C drives.
-        choice_episodes: on validation tracks, by which the run's best agent is chosen.
+        eval_episodes: episodes of each evaluation during a search.
+        selection_episodes: episodes by which the run's best agent is selected.
         start: digest of the agent file that the search began with; None began with the run's.
         evolution: the settings of CMA-ES, which goes on from the C of the round before.
         pathwise, proximal: the settings of the gradient, where the dream has a slope and where it
@@ -78,8 +85,8 @@ class ControllerStageConfig:
     hidden: int = 0
     action_map: str | None = None
     sample_latent: bool = False
-    look_episodes: int = 8
-    choice_episodes: int = 20
+    eval_episodes: int = 8
+    selection_episodes: int = 20
     start: str | None = None
     evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
     pathwise: GradientConfig = PATHWISE
@@ -95,7 +102,7 @@ class ControllerStageConfig:
             raise UserError(f"far_share must be within 0..1, got {self.far_share}")
         if self.hidden < 0:
             raise UserError(f"hidden must be 0 or more, got {self.hidden}")
-        for name in ("look_episodes", "choice_episodes"):
+        for name in ("eval_episodes", "selection_episodes"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -112,9 +119,10 @@ def train_controller(
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
-    What evolution leaves is the mean of the search distribution, never the best sample seen; what
-    gradients leave is the running average of C that scored best on validation tracks. Where that
-    is better than all agents of this run before, it becomes the run's best agent.
+    What evolution leaves is a mean of the search distribution, never the best sample; what
+    gradients leave is the running average of C that scored best on the monitoring episodes. That
+    agent is scored on the selection episodes, and where it is better than all agents that this run
+    had before, it becomes the run's best agent.
 
     Args:
         start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
@@ -122,12 +130,14 @@ def train_controller(
     """
     settings = run.settings
     run.store.refresh()
+    evaluate_file = evaluator(workers)
+    if run.weights("controller").is_file():
+        keep_best(run, evaluate_file)  # a kill may have come before the newest one was compared
     agent, start = _first_agent(run, config, round_, start_from)
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
     work = run.begin("controller", config, settings.seed, round_)
     if work is None:
-        keep_best(run)  # a kill may have come between
         report.line(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
     seed = settings.seed + 1_000 * round_ + 2
@@ -139,77 +149,131 @@ def train_controller(
     )
     started = time.monotonic()
     body_file = work.partial / BODY
-    real = RealReturns(agent, workers, body_file)
-
-    def look(parameters: np.ndarray) -> float:
-        return float(real(parameters, config.look_episodes).mean())
-
-    if config.dream:
-        sequences = encode_newest(run, agent.vision, report)
-        starts = DreamStarts.of_episodes(
-            agent.vision, agent.memory, sequences, far_share=config.far_share, device=device
-        )
-        dream = _dream_of(agent, config, sequences, device)
-    parameters: np.ndarray
+    real = RealScores(agent, workers, body_file)
+    monitoring = EvaluationProtocol(agent.body.env_id, "monitoring", config.eval_episodes)
+    monitor = functools.partial(real, protocol=monitoring)
+    common: dict[str, Any] = {"work": work, "seed": seed, "round_": round_, "report": report}
+    dreams = _dreams_of(run, agent, config, device, report) if config.dream else None
     if config.search == "gradient":
-        sloping = has_slope(dream, agent.body.action_map)
-        parameters, result = search_by_gradient(
-            agent,
-            start,
-            config.pathwise if sloping else config.proximal,
-            dream,
-            starts,
-            look,
-            reward_scale=max(float(sequences.rewards[sequences.mask].std()), 1e-6),
-            work=work,
-            seed=seed,
-            round_=round_,
-            report=report,
-        )
+        assert dreams is not None, "the config allows gradients in the dream only"
+        parameters, result = _search_by_gradient(agent, start, config, dreams, monitor, **common)
     else:
         fitness: Fitness
-        if config.dream:
-            fitness = DreamFitness(config.evolution, agent, dream, starts, seed)
+        if dreams is not None:
+            fitness = DreamFitness(config.evolution, agent, dreams.model, dreams.starts, seed)
         else:
             fitness = RealFitness(config.evolution, agent, workers, seed, body_file)
-        size = agent.controller.num_parameters
-        if start is None:
-            start = np.zeros(size)
-        searched = agent.controller.num_last_parameters if config.evolution.last_layer else size
-        fixed, first = np.split(start, [size - searched])
-        part = PartFitness(fitness, fixed)
-        found, result = search_by_evolution(
-            first,
-            config.evolution,
-            part,
-            lambda last: look(part.whole(last)),
-            work=work,
-            seed=seed,
-            round_=round_,
-            report=report,
+        parameters, result = _search_by_evolution(
+            agent, start, config.evolution, fitness, monitor, **common
         )
-        parameters = part.whole(found)
     agent.parameters = torch.from_numpy(parameters).float()[None]
     agent.vision.cpu()
     agent.memory.cpu()
-    returns = real(parameters, config.choice_episodes)
-    judged = {"real_score": float(returns.mean()), "choice_episodes": len(returns)}
-    save_agent(work.partial / "agent.safetensors", agent, {"made_by": work.work, **judged})
+    result = _score(run, config, agent, real, result, work)
     body_file.unlink()
-    facts = {
+    work.commit(result, time.monotonic() - started)
+    best = keep_best(run, evaluate_file)
+    report.line(
+        f"controller: {result['real_score']:.0f} on {config.selection_episodes} selection "
+        f"episodes; the run's best agent: {best.selection}, of round {best.round}"
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class _Dreams:
+    """What a search in the dream needs of it."""
+
+    model: DreamModel
+    starts: DreamStarts
+    reward_scale: float
+
+
+def _dreams_of(
+    run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
+) -> _Dreams:
+    sequences = encode_newest(run, agent.vision, report)
+    starts = DreamStarts.of_episodes(
+        agent.vision, agent.memory, sequences, far_share=config.far_share, device=device
+    )
+    scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
+    return _Dreams(_dream_of(agent, config, sequences, device), starts, scale)
+
+
+def _search_by_gradient(
+    agent: Agent,
+    start: np.ndarray | None,
+    config: ControllerStageConfig,
+    dreams: _Dreams,
+    monitor: Callable[[np.ndarray], Scores],
+    **common: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
+    sloping = has_slope(dreams.model, agent.body.action_map)
+    return search_by_gradient(
+        agent,
+        start,
+        config.pathwise if sloping else config.proximal,
+        dreams.model,
+        dreams.starts,
+        monitor,
+        reward_scale=dreams.reward_scale,
+        **common,
+    )
+
+
+def _search_by_evolution(
+    agent: Agent,
+    start: np.ndarray | None,
+    config: EvolutionConfig,
+    fitness: Fitness,
+    monitor: Callable[[np.ndarray], Scores],
+    **common: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """All of C's parameters, or those of its last layer alone; from zero where there is no C."""
+    size = agent.controller.num_parameters
+    searched = agent.controller.num_last_parameters if config.last_layer else size
+    fixed, first = np.split(np.zeros(size) if start is None else start, [size - searched])
+    part = PartFitness(fitness, fixed)
+    found, result = search_by_evolution(
+        first,
+        config,
+        part,
+        lambda last: monitor(part.whole(last)),
+        evaluate_start=start is not None,
+        **common,
+    )
+    if isinstance(fitness, RealFitness):
+        result["env_steps"]["searched"] = int(result["history"][-1]["steps"])
+    return part.whole(found), result
+
+
+def _score(
+    run: Run,
+    config: ControllerStageConfig,
+    agent: Agent,
+    real: RealScores,
+    result: dict[str, Any],
+    work: StageFolder,
+) -> dict[str, Any]:
+    """Score the agent on the selection episodes and write it; the figures of the stage."""
+    protocol = EvaluationProtocol(agent.body.env_id, "selection", config.selection_episodes)
+    scores = real(agent.parameters[0].numpy(), protocol)
+    selection = Selection.of(protocol, scores)
+    file = work.partial / WEIGHTS["controller"]
+    save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
+    steps = {**result["env_steps"], "selected": scores.env_steps}
+    record_env_steps(run, f"controller/{file_digest(file)[:16]}", steps)
+    return {
         "search": config.search,
         "dream": config.dream,
         "parameters": agent.controller.num_parameters,
-        **judged,
-        "real_std": float(returns.std()),
+        "real_score": selection.mean,
+        "real_std": selection.std,
+        "selection_episodes": protocol.episodes,
+        **result,
+        "env_steps": steps,
     }
-    result = work.commit({**facts, **result}, time.monotonic() - started)
-    best = keep_best(run)
-    report.line(
-        f"controller: {returns.mean():.0f} ± {returns.std():.0f} on {len(returns)} validation "
-        f"tracks; the run's best agent: {best['real_score']:.0f}, of round {best['round']}"
-    )
-    return result
 
 
 def _first_agent(

@@ -18,6 +18,7 @@ from worldmodels.agent import Agent, AgentFactory, load_agent
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
 from worldmodels.encoding import encode_rollouts
+from worldmodels.env_steps import record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_scatter
 from worldmodels.provenance import file_digest
@@ -92,19 +93,20 @@ def dream_check(
         agent.vision, agent.memory, encode_newest(run, agent.vision, report, most=64)
     )
     tracks = seeds("validation", config.episodes)
-    each, scores = [], []
+    each, scores, steps = [], [], 0
     with report.progress("dream check", total=len(candidates)) as meter:
         for candidate in candidates:
             factory = AgentFactory(agent_file(run.folder), candidate[None].astype(np.float32))
             rollouts = list(play_episodes(agent.body.env_id, factory, tracks, workers=workers))
             scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
             lengths = [rollout.num_steps for rollout in rollouts]
+            steps += sum(lengths)
             sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
             each.append(_returns(agent, candidate, sequences, region, config))
             meter.advance()
     threshold = max(scores) / 2 if config.good is None else config.good
     good = [number for number, score in enumerate(scores) if score >= threshold]
-    result = {
+    result: dict[str, Any] = {
         "scores": scores,
         "noise": noise,
         "good": {"from": threshold, "agents": len(good)},
@@ -115,6 +117,8 @@ def dream_check(
         "temperature": config.temperature,
         "digests": {"controller": file_digest(agent_file(run.folder))},
     }
+    work = f"dream check/{result['digests']['controller'][:16]}/{config}"
+    record_env_steps(run, work, {"reported": steps})
     run.write_json("evaluation/dream-check.json", result)
     last = _decisions(agent.action_repeat)[-1]
     save_scatter(

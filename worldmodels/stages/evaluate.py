@@ -4,14 +4,16 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from agents.evaluation import Scores, evaluate
 from agents.policy import Policy
-from agents.seeds import SEED_RANGES, Split
+from agents.protocol import EvaluationProtocol
+from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.tasks import CAR_RACING_IDS, Task, task_for
 from worldmodels.agent import AgentFactory, load_agent
+from worldmodels.env_steps import record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
 from worldmodels.pictures import save_bars
@@ -32,7 +34,7 @@ class EvaluateConfig:
     """
 
     episodes: int = 100
-    split: Split = "validation"
+    split: Literal["validation", "test"] = "validation"
     stock: bool = False
     perturbation: str | None = None
     baselines: bool = False
@@ -66,8 +68,7 @@ def evaluate_run(
     Returns: as `evaluate_agent`.
     """
     _ = run.settings  # where there is no run at all, that is what to say
-    folder = run.folder / "evaluation"
-    return evaluate_agent(run.folder, config, workers=workers, report=report, folder=folder)
+    return evaluate_agent(run.folder, config, workers=workers, report=report, run=run)
 
 
 def evaluate_agent(
@@ -76,13 +77,14 @@ def evaluate_agent(
     *,
     workers: Workers,
     report: Report,
-    folder: Path | None = None,
+    run: Run | None = None,
 ) -> dict[str, Any]:
     """Score an agent, and the baselines if asked.
 
     Args:
         place: an agent's file, or a run's folder.
-        folder: where scores are kept and read back; None keeps none.
+        run: in whose folder scores are kept and read back, and whose env steps are counted;
+            None keeps none.
 
     Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
     std and 95 % interval.
@@ -97,6 +99,10 @@ def evaluate_agent(
     if config.baselines:
         for name in baseline_names(task):
             factories[name] = functools.partial(make_policy, name, task.env_id, file)
+    folder = run.folder / "evaluation" if run else None
+    protocol = EvaluationProtocol(
+        env_id, config.split, config.episodes, perturbation=config.perturbation
+    )
     rows, played = [], False
     for policy, factory in factories.items():
         kept = folder and folder / f"{config.name}-{policy.replace(' ', '-')}.json"
@@ -104,15 +110,10 @@ def evaluate_agent(
         row = _read(kept, digest) if kept else None
         if row is None:
             with report.progress(f"evaluate {policy}", total=config.episodes) as meter:
-                scores = evaluate(
-                    env_id,
-                    factory,
-                    config.split,
-                    config.episodes,
-                    workers,
-                    perturbation=config.perturbation,
-                    on_episodes=meter.to,
-                )
+                scores = evaluate(protocol, factory, workers, on_episodes=meter.to)
+            if run:
+                work = f"evaluation/{config.name}-{policy}/{digest[:16]}"
+                record_env_steps(run, work, {"reported": scores.env_steps})
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
             if kept:
                 write_json(kept, row)

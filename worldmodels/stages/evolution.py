@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.evaluation import Scores
 from agents.evolution import CMAES, GenerationStats, evolve
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.errors import UserError
@@ -25,8 +26,9 @@ def search_by_evolution(
     start: np.ndarray,
     config: EvolutionConfig,
     fitness: Fitness,
-    real_score: Callable[[np.ndarray], float],
+    real_score: Callable[[np.ndarray], Scores],
     *,
+    evaluate_start: bool = False,
     work: StageFolder,
     seed: int,
     round_: int,
@@ -34,12 +36,13 @@ def search_by_evolution(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """A mean of the search distribution, (D,), and the history of the generations.
 
-    The last one, averaged over `config.average` generations, or of those looked at the one with
-    the best real score: see `config.choose`.
+    The last one, averaged over `config.average` generations, or of those evaluated the one with
+    the best real score: see `config.select_best`.
 
     Args:
         start: parameters the distribution begins at, (D,).
-        real_score: mean return in the real game of an agent with these parameters (D,).
+        real_score: scores in the real env of an agent with these parameters (D,).
+        evaluate_start: with `config.select_best`, let the start be one of those selected among.
 
     Raises: UserError where a search under way was saved by other versions.
     """
@@ -49,13 +52,13 @@ def search_by_evolution(
     clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
     saved_at = time.monotonic()
 
-    def look() -> float:
+    def evaluate_mean() -> dict[str, float]:
         mean = search.recent_mean(config.average)
         with clock.paused():
-            score = real_score(mean)
-        if not config.choose or score > kept.score:
-            kept.mean, kept.score, kept.generation = mean, score, search.generation
-        return score
+            scores = real_score(mean)
+        if not config.select_best or scores.mean > kept.score:
+            kept.mean, kept.score, kept.generation = mean, scores.mean, search.generation
+        return {"real_score": scores.mean, "eval_env_steps": scores.env_steps}
 
     def whole() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         state = search.state_dict()
@@ -69,7 +72,7 @@ def search_by_evolution(
         facts |= {"kept_score": kept.score, "kept_generation": kept.generation}
         return arrays, {"settings": state["settings"], **facts}
 
-    # Ctrl-C may come in a look, when the search has gone further than its history.
+    # Ctrl-C may come in an evaluation, when the search has gone further than its history.
     ended = whole()
 
     with search_log(work, report, "generation", generations, search.generation) as log:
@@ -86,7 +89,7 @@ def search_by_evolution(
             over = config.max_minutes is not None and clock.seconds > 60 * config.max_minutes
             last = over or search.generation == generations
             if last or search.generation % config.validate_every == 0:
-                facts["real_score"] = look()
+                facts |= evaluate_mean()
             history.append({"generation": search.generation, **facts})
             ended = whole()
             log.progress(search.generation, facts)
@@ -97,8 +100,8 @@ def search_by_evolution(
             return over
 
         first_steps = clock.steps
-        if config.choose and not history:
-            history.append({"generation": 0, "seconds": 0.0, "steps": 0, "real_score": look()})
+        if config.select_best and evaluate_start and not history:
+            history.append({"generation": 0, "seconds": 0.0, "steps": 0, **evaluate_mean()})
             ended = whole()
         try:
             evolve(search, fitness, generations, on_generation)
@@ -114,7 +117,8 @@ def search_by_evolution(
         "fitness": last["mean"],
         "best_fitness": last["best"],
         "sigma": last["sigma"],
-        "looked_score": kept.score,
+        "eval_score": kept.score,
+        "env_steps": {"monitored": sum(int(entry.get("eval_env_steps", 0)) for entry in history)},
         "history": history,
     }
 

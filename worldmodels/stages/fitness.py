@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from agents.collecting import play_episodes
 from agents.controller import choose_actions
-from agents.seeds import SEED_RANGES, seeds
+from agents.evaluation import Scores, evaluate
+from agents.protocol import EvaluationProtocol
+from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, save_agent
 from worldmodels.dream import DreamModel, dreamed_returns
@@ -19,9 +20,6 @@ from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
 from worldmodels.stages.real_episodes import RealEpisodes
 from worldmodels.training import step_generator
-
-# Of the validation tracks; `wm evaluate` plays the first ones.
-FIRST_CHOICE_TRACK = 500_000
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,14 @@ class EvolutionConfig:
         episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
             candidates of a generation, other ones in every generation.
         max_decisions: length of a dream, and of a real episode if below the env's own limit.
-        validate_every: generations between two looks at the real score of the distribution's mean.
+        validate_every: generations between two evaluations of the distribution's mean in the real
+            env.
         last_layer: search the weights of C's last layer alone; those before it stay.
-        average: what is looked at and left is the average of the distribution's means after so
-            many generations, the last ones; 1 is the mean itself.
-        choose: keep, of the means looked at, the start among them, the one with the best real
-            score; otherwise the last one.
-        max_minutes: of search, looks not counted, after which it ends early; None never does.
+        average: what is evaluated and left is the average of the distribution's means over the
+            last so many generations; 1 is the mean itself.
+        select_best: leave, of the means evaluated, the one with the best real score; where the
+            search begins with an agent's C, that one is evaluated too. Otherwise the last mean.
+        max_minutes: of search, evaluations not counted, after which it ends early; None never does.
             How far a search gets in so long depends on the machine.
     """
 
@@ -55,7 +54,7 @@ class EvolutionConfig:
     validate_every: int = 25
     last_layer: bool = False
     average: int = 1
-    choose: bool = False
+    select_best: bool = False
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -181,29 +180,21 @@ class PartFitness:
         return self._fitness(self.whole(candidates), generation)
 
 
-class RealReturns:
-    """Real returns of one C after another over the same validation tracks.
-
-    The tracks are not those that `wm evaluate` plays, so that what was chosen by them can be
-    judged on others.
+class RealScores:
+    """Scores of one C after another in the real env.
 
     Args:
-        body_file: where V, M and the body are left for the workers.
+        body_file: where V, M and the body are written for the workers.
     """
 
     def __init__(self, agent: Agent, workers: Workers, body_file: Path) -> None:
-        self.env_id = agent.body.env_id
         self.workers = workers
         self.body_file = body_file
         save_agent(body_file, agent, {})
 
     def __call__(
-        self, parameters: Float[np.ndarray, "parameter"], episodes: int
-    ) -> Float[np.ndarray, "episode"]:
-        """The return of C with these parameters on each of so many tracks."""
+        self, parameters: Float[np.ndarray, "parameter"], protocol: EvaluationProtocol
+    ) -> Scores:
+        """Scores of C with these parameters under that protocol."""
         factory = AgentFactory(self.body_file, parameters[None].astype(np.float32))
-        tracks = seeds("validation", episodes, FIRST_CHOICE_TRACK)
-        scores = play_episodes(
-            self.env_id, factory, tracks, workers=self.workers, keep_frames=False
-        )
-        return np.array([score.episode_return for score in scores])
+        return evaluate(protocol, factory, self.workers)

@@ -1,4 +1,4 @@
-"""C by gradients in the dream, chosen by its real score on validation tracks."""
+"""C by gradients in the dream, selected by its real score on the monitoring episodes."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.evaluation import Scores
 from worldmodels.actor_critic import ActorCritic
 from worldmodels.agent import Agent
 from worldmodels.checkpoint import load_checkpoint
@@ -49,7 +50,7 @@ def search_by_gradient(
     config: GradientConfig,
     dream: DreamModel,
     starts: DreamStarts,
-    real_score: Callable[[np.ndarray], float],
+    real_score: Callable[[np.ndarray], Scores],
     *,
     reward_scale: float,
     work: StageFolder,
@@ -57,11 +58,11 @@ def search_by_gradient(
     round_: int,
     report: Report,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """C's parameters (D,) with the best real score among those looked at, and the history.
+    """C's parameters (D,) with the best real score among those evaluated, and the history.
 
     Args:
         start: parameters to begin at, (D,); None begins at random ones.
-        real_score: mean return in the real game of an agent with these parameters (D,).
+        real_score: scores in the real env of an agent with these parameters (D,).
         reward_scale: see `ActorCritic`.
     """
     steps = config.in_round(round_)
@@ -82,7 +83,7 @@ def search_by_gradient(
 
     per_step = learner.decisions_a_step(steps.batch_size)
     last: Metrics = {}
-    done, looks, clock = _so_far(work, per_step)
+    done, evaluations, clock = _so_far(work, per_step)
 
     def validate() -> Metrics:
         facts = {
@@ -93,9 +94,14 @@ def search_by_gradient(
         }
         started = time.monotonic()
         with clock.paused():
-            score = real_score(learner.average[0].double().cpu().numpy())
-        looked = time.monotonic() - started
-        return {"loss": -score, "looked": looked, "real_score": score, **facts}
+            scores = real_score(learner.average[0].double().cpu().numpy())
+        return {
+            "loss": -scores.mean,
+            "eval_seconds": time.monotonic() - started,
+            "real_score": scores.mean,
+            "eval_env_steps": scores.env_steps,
+            **facts,
+        }
 
     with search_log(work, report, "step", steps.num_steps, done) as log:
 
@@ -107,35 +113,36 @@ def search_by_gradient(
                 log.progress(step, shown, sparse=True)
             else:
                 facts = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
-                looks.append({"step": step, **facts})
+                evaluations.append({"step": step, **facts})
                 log.tell(step, facts)
-                log.draw(looks)
+                log.draw(evaluations)
 
         fitted = fit(
             learner, batch_at, validate, steps, seed=seed, folder=work.partial, on_step=on_step
         )
-        history = [_shown(look) for look in fitted.history]
+        history = [_shown(entry) for entry in fitted.history]
         log.draw(history)
     best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
     return learner.average[0].double().cpu().numpy(), {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
-        "looked_score": best,
+        "eval_score": best,
+        "env_steps": {"monitored": sum(int(entry["eval_env_steps"]) for entry in history)},
         "history": history,
     }
 
 
 def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:
-    """Steps, looks and time of a search that was stopped; none of a new one."""
+    """Steps, evaluations and time of a search that was stopped; none of a new one."""
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
     facts = load_checkpoint(saved, remedy=f"delete {saved} to start again").metadata
-    step, looks = facts["step"], facts["history"]
-    searched = facts["seconds"] - sum(look["looked"] for look in looks)
-    return step, [_shown(look) for look in looks], Stopwatch(searched, step * per_step)
+    step, evaluations = facts["step"], facts["history"]
+    searched = facts["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
+    return step, [_shown(entry) for entry in evaluations], Stopwatch(searched, step * per_step)
 
 
-def _shown(look: Metrics) -> Metrics:
+def _shown(entry: Metrics) -> Metrics:
     """Without what only the fit and a resume need."""
-    return {name: value for name, value in look.items() if name not in ("loss", "looked")}
+    return {name: value for name, value in entry.items() if name not in ("loss", "eval_seconds")}

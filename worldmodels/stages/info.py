@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from worldmodels.device import choose_device, num_cores
+from worldmodels.env_steps import env_steps
 from worldmodels.install import shadowed_imports
 from worldmodels.provenance import versions
 from worldmodels.run import STAGES, Run
@@ -65,7 +66,7 @@ def run_facts(run: Run) -> dict[str, Any]:
         "latents": kind,
         "round": run.round,
         "episodes": len(episodes),
-        "env_steps": sum(episode.num_steps for episode in episodes),
+        "env_steps": env_steps(run),
     }
     for stage in STAGES:
         if stage != "prior" or settings.quantized:  # there are no codes to have one over

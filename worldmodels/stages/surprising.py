@@ -36,7 +36,7 @@ class PackWithSurprise:
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
         facts = {**self.facts, "surprise": round(surprise, 4)}
         packed = pack_episode(rollout, round=self.round, **facts)
-        return Candidate(packed, surprise)
+        return Candidate(packed, surprise, rollout.num_steps)
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,27 @@ class Candidate:
 
     episode: PackedEpisode
     surprise: float
+    num_steps: int
 
 
 @dataclass
 class Choice:
-    """Chooses among the candidates of each episode, and remembers what it gave up."""
+    """Chooses among the candidates of each episode, and remembers what it gave up.
+
+    Attributes:
+        discarded_steps: env steps of the candidates that the last choice gave up.
+    """
 
     seen: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
+    discarded_steps: int = 0
 
     def __call__(self, candidates: list[Candidate]) -> PackedEpisode:
         """The most surprising one."""
         best = max(candidates, key=lambda candidate: candidate.surprise)
         self.seen += [candidate.surprise for candidate in candidates]
         self.kept.append(best.surprise)
+        self.discarded_steps = sum(each.num_steps for each in candidates) - best.num_steps
         return best.episode
 
     def summary(self) -> dict[str, float]:

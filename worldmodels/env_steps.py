@@ -1,0 +1,43 @@
+"""How many steps of the real env a run has taken, and what for.
+
+    collected   episodes of the store, those that a selection by surprise gave up included
+    searched    fitness of candidate controllers
+    monitored   evaluations during a search, by which it also selects what it leaves
+    selected    evaluations by which the run's best agent is selected
+    reported    scores of the agent and of baseline policies, for people to read
+
+Steps of work that a kill undid, and that was then done again, count once. Recording a video and
+playing at the keyboard are not counted: nothing is learned, selected or reported from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from worldmodels.run import Run
+
+Purpose = Literal["collected", "searched", "monitored", "selected", "reported"]
+PURPOSES: tuple[Purpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
+LEDGER = "env_steps.json"
+
+
+def record_env_steps(run: Run, work: str, steps: Mapping[Purpose, int]) -> None:
+    """Write down the steps of one piece of work.
+
+    Args:
+        work: a name that the same work has every time it is done, so that it counts once.
+    """
+    ledger = run.read_json(LEDGER) or {}
+    if ledger.get(work) != dict(steps):
+        run.write_json(LEDGER, {**ledger, work: dict(steps)})
+
+
+def env_steps(run: Run) -> dict[Purpose, int]:
+    """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
+    counts: dict[Purpose, int] = dict.fromkeys(PURPOSES, 0)
+    counts["collected"] = sum(episode.num_steps for episode in run.store)
+    for steps in (run.read_json(LEDGER) or {}).values():
+        for purpose, count in steps.items():
+            counts[purpose] += count
+    return counts
