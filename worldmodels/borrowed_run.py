@@ -1,15 +1,20 @@
 """A run of its own for one search, over the V, M and episodes of another."""
 
+import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from worldmodels.run import Run
 
 
-def borrowed_run(run: Run, folder: Path) -> Run:
+def borrowed_run(run: Run, folder: Path, seed: int | None = None) -> Run:
     """The run in `folder`, made there from copies of V and M and a link to the episodes.
 
-    One that is there stays as it is, so that its search can go on.
+    One that is there stays as it is, so that its search can resume.
+
+    Args:
+        seed: of the new run; None takes that of `run`.
     """
     if not (folder / "run.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -17,5 +22,7 @@ def borrowed_run(run: Run, folder: Path) -> Run:
         (folder / "episodes").symlink_to((run.folder / "episodes").resolve())
         for stage in ("vision", "memory"):
             shutil.copytree(run.folder / stage, folder / stage)
-        shutil.copyfile(run.folder / "run.json", folder / "run.json")  # last: the folder is whole
+        settings = run.settings if seed is None else replace(run.settings, seed=seed)
+        # Last: the folder is whole.
+        (folder / "run.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
     return Run(folder)
