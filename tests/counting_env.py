@@ -32,6 +32,7 @@ class CountingEnv(gym.Env[np.ndarray, Any]):
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
     num_open = 0
+    num_steps = 0  # of all environments in this process
 
     def __init__(self, discrete: bool = False, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -58,6 +59,7 @@ class CountingEnv(gym.Env[np.ndarray, Any]):
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert not self._ended, "stepped after its episode ended"
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
+        CountingEnv.num_steps += 1
         reward = 1000.0 * self._step + float(np.sum(action))
         self._step += 1
         self._ended = self._step >= episode_length(self._seed)
