@@ -87,7 +87,7 @@ def _searches() -> dict[str, Search]:
         evolution = replace(evolution, diagonal=diagonal, validate_every=every, select_best=True)
         return replace(common, dream=dream, evolution=evolution)
 
-    dream = EvolutionConfig(generations=1_200, episodes=16, max_decisions=40)
+    dream = EvolutionConfig(generations=600, episodes=16, max_decisions=40)
     real = EvolutionConfig(generations=120, population=32, episodes=2, max_decisions=250)
     return {
         "gradient": Search("gradients, 64 tanh units", replace(gradient, hidden=64), 5),
