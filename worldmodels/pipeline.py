@@ -57,14 +57,20 @@ def run_pipeline(
         )
         curve.note(round_)
     if preset.finish is not None:
-        _finish(run, preset.finish, rounds + 1, workers=workers, report=report)
+        _finish(run, preset.finish, rounds + 1, workers=workers, report=report, device=device)
         curve.note(rounds + 1)
     judged = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
     return evaluate_run(run, judged, workers=workers, report=report)
 
 
 def _finish(
-    run: Run, config: ControllerStageConfig, round_: int, *, workers: Workers, report: Report
+    run: Run,
+    config: ControllerStageConfig,
+    round_: int,
+    *,
+    workers: Workers,
+    report: Report,
+    device: str,
 ) -> None:
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] >= round_:
@@ -72,7 +78,15 @@ def _finish(
         return
     report.line("the last touch, from the best agent of all rounds")
     best = agent_file(run.folder)
-    train_controller(run, config, workers=workers, report=report, round_=round_, start_from=best)
+    train_controller(
+        run,
+        config,
+        workers=workers,
+        report=report,
+        device=device,
+        round_=round_,
+        start_from=best,
+    )
 
 
 def _finished(run: Run, round_: int) -> bool:

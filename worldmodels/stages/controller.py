@@ -147,7 +147,7 @@ def train_controller(
     if config.dream:
         sequences = encode_newest(run, agent.vision, report)
         starts = DreamStarts.of_episodes(
-            agent.vision, agent.memory, sequences, far_share=config.far_share, device=device
+            agent.vision, agent.memory, sequences, far_share=config.far_share
         )
         dream = _dream_of(agent, config, sequences, device)
     parameters: np.ndarray
@@ -190,8 +190,6 @@ def train_controller(
         )
         parameters = part.whole(found)
     agent.parameters = torch.from_numpy(parameters).float()[None]
-    agent.vision.cpu()
-    agent.memory.cpu()
     returns = real(parameters, config.choice_episodes)
     judged = {"real_score": float(returns.mean()), "choice_episodes": len(returns)}
     save_agent(work.partial / "agent.safetensors", agent, {"made_by": work.work, **judged})

@@ -75,7 +75,7 @@ def search_by_gradient(
         learner = ProximalActorCritic(
             config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
         )
-    learner.to(starts.device)
+    learner.to(dream.device)
 
     def batch_at(step: int, generator: torch.Generator) -> DreamState:
         return starts.draw(steps.batch_size, generator)
@@ -93,7 +93,7 @@ def search_by_gradient(
         }
         started = time.monotonic()
         with clock.paused():
-            score = real_score(learner.average[0].double().cpu().numpy())
+            score = real_score(learner.average[0].cpu().double().numpy())
         looked = time.monotonic() - started
         return {"loss": -score, "looked": looked, "real_score": score, **facts}
 
@@ -117,7 +117,7 @@ def search_by_gradient(
         history = [_shown(look) for look in fitted.history]
         log.draw(history)
     best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
-    return learner.average[0].double().cpu().numpy(), {
+    return learner.average[0].cpu().double().numpy(), {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "looked_score": best,
