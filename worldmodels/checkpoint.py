@@ -57,8 +57,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         partial.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, *, remedy: str, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read a checkpoint.
+def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
+    """Read a checkpoint; its tensors are on the CPU.
 
     Args:
         remedy: what the user can do when the file is missing or broken; ends the error line.
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path, *, remedy: str, device: str | torch.device = "cp
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
-        tensors = load_file(path, device=str(device))
+        tensors = load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         raise UserError(f"cannot read {path} ({_one_line(error)}): {remedy}") from error
     if metadata is None:

@@ -3,6 +3,7 @@
 import os
 
 import torch
+from torch import nn
 
 from worldmodels.errors import UserError
 
@@ -22,6 +23,11 @@ def choose_device(name: str) -> str:
     if name not in available:
         raise UserError(f'expected a device among auto, {", ".join(available)}, got "{name}"')
     return name
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters are."""
+    return next(model.parameters()).device
 
 
 def num_cores() -> int:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.device import device_of
 from worldmodels.errors import UserError
 from worldmodels.memory import EnsemblePrediction, LSTMState, Memory, MemoryEnsemble, Prediction
 from worldmodels.vision import Vision
@@ -77,7 +78,7 @@ class KnownRegion:
     @classmethod
     @torch.no_grad()
     def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "KnownRegion":
-        """The region that real episodes span."""
+        """The region that real episodes on the CPU span; it is on the CPU too."""
         latents = vision.mode(sequences.posteriors)
         low = high = most = noise = None
         if not vision.discrete:
@@ -86,11 +87,13 @@ class KnownRegion:
             _, logvar = sequences.posteriors[:, :-1][sequences.mask].chunk(2, dim=-1)
             noise = logvar.exp().mean(0).sqrt()
         if isinstance(memory, MemoryEnsemble):
+            device = device_of(memory)
+            mask, latents = sequences.mask.to(device), latents[:, :-1].to(device)
             state = memory.initial(len(sequences))
-            hidden, _ = memory.sequence(state, latents[:, :-1], sequences.actions)
-            real, now = hidden[sequences.mask], latents[:, :-1][sequences.mask]
+            hidden, _ = memory.sequence(state, latents, sequences.actions.to(device))
+            real, now = hidden[mask], latents[mask]
             parts = [
-                memory.predict(h, z).disagreement()
+                memory.predict(h, z).disagreement().cpu()
                 for h, z in zip(real.split(1024), now.split(1024), strict=True)
             ]
             most = float(torch.cat(parts).quantile(cls.QUANTILE))
@@ -157,6 +160,11 @@ class DreamModel:
         self.region = region
 
     @property
+    def device(self) -> torch.device:
+        """Where V and M are, and where dreams have to be."""
+        return device_of(self.memory)
+
+    @property
     def num_features(self) -> int:
         """Length of `features`."""
         return self.vision.num_features + self.memory.config.num_hidden
@@ -194,18 +202,21 @@ class DreamModel:
 def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
     """Every decision of the sequences as a moment a dream can begin at, (moments, ...).
 
-    M's state is the one before that decision, run up on the episode's real past.
+    M's state is the one before that decision, run up on the episode's real past. Sequences and
+    moments are on the CPU.
     """
+    device = device_of(memory)
     latents = vision.mode(sequences.posteriors[:, :-1])
+    before, actions = latents.to(device), sequences.actions.to(device)
     hs, cs = [], []
     state = memory.initial(len(sequences))
     for step in range(sequences.mask.shape[1]):
         hs.append(state.h)
         cs.append(state.c)
-        state = memory.advance(state, latents[:, step], sequences.actions[:, step])
+        state = memory.advance(state, before[:, step], actions[:, step])
     real = sequences.mask
-    past = LSTMState(torch.stack(hs, 1)[real], torch.stack(cs, 1)[real])
-    return DreamState(latents[real], past, torch.ones(len(past.h), device=real.device))
+    past = LSTMState(torch.stack(hs, 1).cpu()[real], torch.stack(cs, 1).cpu()[real])
+    return DreamState(latents[real], past, torch.ones(len(past.h)))
 
 
 def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "moment"]:

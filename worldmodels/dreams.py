@@ -60,7 +60,7 @@ class DreamWorld:
     Attributes:
         region: where dreams may go.
         moments: all the real moments dreams may begin at, (moments, ...).
-        first: which of them are the first of their episode, int64 (episodes,).
+        first: which of them are the first of their episode, int64 (episodes,), on the CPU.
     """
 
     vision: Vision
@@ -101,14 +101,14 @@ def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWor
     """The newest world asked for is kept, until another is asked for or its files change."""
     run = Run(folder)
     vision, memory = load_world_model(run, device)
-    sequences = encode_newest(run, vision, Report(quiet=True)).to(device)
+    sequences = encode_newest(run, vision, Report(quiet=True))
     first = torch.zeros_like(sequences.mask)
     first[:, 0] = True
     return DreamWorld(
         vision,
         memory,
-        KnownRegion.fit(vision, memory, sequences),
-        real_moments(vision, memory, sequences),
+        KnownRegion.fit(vision, memory, sequences).to(device),
+        real_moments(vision, memory, sequences).to(device),
         first[sequences.mask].nonzero()[:, 0],
     )
 
@@ -134,15 +134,16 @@ class Dreams:
         self.settings = settings
         self.world = world = load_dream_world(run, settings.device)
         self.model = DreamModel(world.vision, world.memory, settings.temperature, world.region)
+        self._device = self.model.device
         self.frames_per_second = task.steps_per_second / run.action_repeat
         self.observation_space: spaces.Box
         if settings.render_frames:
             self.observation_space = spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
         else:
             self.observation_space = spaces.Box(*world.feature_bounds, dtype=np.float32)
-        everywhere = torch.arange(len(world.moments.alive), device=world.moments.alive.device)
+        everywhere = torch.arange(len(world.moments.alive))
         self._starts = world.first if settings.start == "reset" else everywhere
-        self._state = world.moments.rows(self._starts[:1].expand(count))
+        self._state = world.moments.rows(self._placed(self._starts[:1].expand(count)))
         self._age = np.zeros(count, dtype=np.int64)
 
     @property
@@ -153,8 +154,7 @@ class Dreams:
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
         """Start the chosen dreams at moments drawn anew."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
-        moments = self._starts[picks.to(self._starts.device)]
-        self._put(rows, self.world.moments.rows(moments))
+        self._put(rows, self.world.moments.rows(self._placed(self._starts[picks])))
         self._age[rows] = 0
 
     @torch.no_grad()
@@ -173,10 +173,9 @@ class Dreams:
         Raises: UserError for actions that are none.
         """
         encoded = torch.from_numpy(_encode(self.action_space, rows, actions))
-        device = self._starts.device
-        generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-        before = self._state.rows(torch.from_numpy(rows).to(device))
-        state, reward = self.model.step(before, encoded.to(device), generator)
+        generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
+        before = self._state.rows(self._placed(torch.from_numpy(rows)))
+        state, reward = self.model.step(before, self._placed(encoded), generator)
         ended = ~(rng.random(len(rows)) < state.alive.cpu().numpy())
         # That it goes on has just been drawn: from here on it is certain.
         self._put(rows, state._replace(alive=torch.ones_like(state.alive)))
@@ -199,9 +198,13 @@ class Dreams:
         """The present latents as V draws them, uint8 (B, 64, 64, 3)."""
         return self.model.vision.decode(self._state.latent).cpu().numpy()
 
+    def _placed(self, tensor: Tensor) -> Tensor:
+        """A tensor from the CPU, moved to where the dreams are."""
+        return tensor.to(self._device)
+
     def _put(self, rows: np.ndarray, new: DreamState) -> None:
         """The chosen dreams are now at other places."""
-        old, index = self._state, torch.from_numpy(rows).to(self._starts.device)
+        old, index = self._state, self._placed(torch.from_numpy(rows))
         self._state = DreamState(
             old.latent.index_copy(0, index, new.latent),
             LSTMState(

@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.rollout import Rollout
 from worldmodels.data.batches import Decisions, SequenceBatch
 from worldmodels.data.store import Episode
+from worldmodels.device import device_of
 from worldmodels.vision import Vision
 
 ENCODE_BATCH = 256
@@ -69,7 +70,7 @@ def _digest(vision: Vision) -> bytes:
 @torch.no_grad()
 def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -> Tensor:
     """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
-    device = next(vision.parameters()).device
+    device = device_of(vision)
     parts = [
         vision.encode(torch.from_numpy(frames[start : start + ENCODE_BATCH]).to(device)).cpu()
         for start in range(0, len(frames), ENCODE_BATCH)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.device import device_of
 from worldmodels.memory import Memory
 from worldmodels.memory.baselines import StayCategorical, StayGaussian
 from worldmodels.training import Metrics, mean_metrics, step_generator
@@ -22,10 +23,11 @@ SCORE_DECISIONS = 4_000
 def held_out_metrics(memory: Memory, episodes: SequenceBatch) -> Metrics:
     """M's loss over whole held-out episodes, each decision counting alike."""
     memory.eval()
-    generator = step_generator(0, 0, episodes.mask.device)
+    device = device_of(memory)
+    generator = step_generator(0, 0, device)
     parts, weights = [], []
     for part in _parts(episodes):
-        loss, metrics = memory.loss(part, generator)
+        loss, metrics = memory.loss(part.to(device), generator)
         parts.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
         weights.append(float(part.mask.sum()))
     total = sum(weights)
@@ -64,7 +66,7 @@ def score_memory(
         "stay_nll": baseline.nll(held_now, held_then),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
-        "end_auc": area_under_roc(end_chances, held_out.ended[held_out.mask].cpu()),
+        "end_auc": area_under_roc(end_chances, held_out.ended[held_out.mask]),
         "held_out_decisions": int(held_out.mask.sum()),
     }
 
@@ -73,10 +75,12 @@ def score_memory(
 def mean_nll(vision: Vision, memory: Memory, episodes: SequenceBatch) -> float:
     """Nats a decision of M's whole prediction; of members that vote that is their mixture's."""
     memory.eval()
+    device = device_of(memory)
     generator = step_generator(0, 0)
     total = 0.0
-    for part in _parts(episodes):
-        latents = vision.sample(part.posteriors.cpu(), generator).to(part.mask.device)
+    for drawn_from in _parts(episodes):
+        latents = vision.sample(drawn_from.posteriors, generator).to(device)
+        part = drawn_from.to(device)
         hidden, _ = memory.sequence(memory.initial(len(part)), latents[:, :-1], part.actions)
         prediction = memory.predict(hidden[part.mask], latents[:, :-1][part.mask])
         total -= float(prediction.log_prob(latents[:, 1:][part.mask]).sum())
@@ -106,7 +110,7 @@ def _outcomes(
     """Rewards, those M expects, and its probability of an end, of each real decision."""
     memory.eval()
     rewards, expected, ends = [], [], []
-    for part in _parts(episodes):
+    for part in (each.to(device_of(memory)) for each in _parts(episodes)):
         latents = vision.mode(part.posteriors)[:, :-1]
         hidden, _ = memory.sequence(memory.initial(len(part)), latents, part.actions)
         outcome = memory.predict(hidden[part.mask], latents[part.mask]).outcome
@@ -119,6 +123,5 @@ def _outcomes(
 def _pairs(vision: Vision, episodes: SequenceBatch) -> tuple[Tensor, Tensor]:
     """Latents before and after each real decision, drawn from V's posterior, on the CPU."""
     generator = step_generator(0, 0)
-    latents = vision.sample(episodes.posteriors.cpu(), generator)
-    mask = episodes.mask.cpu()
-    return latents[:, :-1][mask], latents[:, 1:][mask]
+    latents = vision.sample(episodes.posteriors, generator)
+    return latents[:, :-1][episodes.mask], latents[:, 1:][episodes.mask]

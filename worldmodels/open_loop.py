@@ -9,14 +9,13 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.decoding import decode_frames
 from worldmodels.dream import DreamModel, DreamState, real_moments
 from worldmodels.memory import Memory
 from worldmodels.training import step_generator
 from worldmodels.vision import Vision
 from worldmodels.vision.networks import to_unit
 from worldmodels.vision.objective import squared_error
-
-DECODE_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -64,20 +63,20 @@ def open_loop(
     """
     rows, steps = spread_starts(episodes, num_decisions, num_starts)
     starts = moments_at(vision, memory, episodes, rows, steps)
-    copies = torch.arange(len(rows)).repeat_interleave(num_samples).to(starts.alive.device)
+    copies = torch.arange(len(rows)).repeat_interleave(num_samples)
     futures = dream_on(
         DreamModel(vision, memory, temperature),
         starts.rows(copies),
         actions_after(episodes, rows, steps, num_decisions)[copies],
     )
-    still = to_unit(vision.decode(starts.latent))
+    still = _decoded(vision, starts.latent)
     curves = OpenLoop([], [], [])
     for decision, latents in enumerate(futures, start=1):
         at = [(int(row), int(step) + decision) for row, step in zip(rows, steps, strict=True)]
-        target = to_unit(torch.from_numpy(np.stack([frames[r][t] for r, t in at])).to(still.device))
+        target = to_unit(torch.from_numpy(np.stack([frames[r][t] for r, t in at])))
         posteriors = torch.stack([episodes.posteriors[r, t] for r, t in at])
         mean = _decoded(vision, latents).unflatten(0, (-1, num_samples)).mean(1)
-        seen_frames = to_unit(vision.decode(vision.mode(posteriors)))
+        seen_frames = _decoded(vision, vision.mode(posteriors))
         curves.dreamed.append(_error(mean, target))
         curves.frozen.append(_error(still, target))
         curves.seen.append(_error(seen_frames, target))
@@ -93,8 +92,8 @@ def spread_starts(
 
     Raises: ValueError where no episode is long enough.
     """
-    rows, steps = episodes.mask.cpu().nonzero(as_tuple=True)
-    lengths = episodes.mask.sum(1).cpu()
+    rows, steps = episodes.mask.nonzero(as_tuple=True)
+    lengths = episodes.mask.sum(1)
     room = ((steps + num_decisions <= lengths[rows]) & (steps > 0)).nonzero()[:, 0]
     if len(room) == 0:
         raise ValueError(
@@ -113,9 +112,9 @@ def moments_at(
     steps: Int[Tensor, "start"],
 ) -> DreamState:
     """Dreams at these decisions of these episodes, M's state run up on what came before."""
-    lengths = episodes.mask.sum(1).cpu()
+    lengths = episodes.mask.sum(1)
     places = (lengths.cumsum(0) - lengths)[rows] + steps
-    return real_moments(vision, memory, episodes).rows(places.to(episodes.mask.device))
+    return real_moments(vision, memory, episodes).rows(places)
 
 
 def actions_after(
@@ -125,27 +124,29 @@ def actions_after(
     num_decisions: int,
 ) -> Tensor:
     """Actions an episode really took from each start on, (starts, num_decisions, A)."""
-    device = episodes.mask.device
     after = steps[:, None] + torch.arange(num_decisions)
-    return episodes.actions[rows[:, None].to(device), after.to(device)]
+    return episodes.actions[rows[:, None], after]
 
 
 @torch.no_grad()
 def dream_on(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int = 0) -> Tensor:
     """Latents dreamed under given actions, (decisions, batch, ...).
 
+    Starts, actions and latents are on the CPU; the dream takes them to its own device.
+
     Args:
         actions: (batch, decisions, A).
     """
-    generator, state, latents = step_generator(seed, 0, actions.device), starts, []
+    generator = step_generator(seed, 0, dream.device)
+    state, actions, latents = starts.to(dream.device), actions.to(dream.device), []
     for decision in range(actions.shape[1]):
         state, _ = dream.step(state, actions[:, decision], generator)
         latents.append(state.latent)
-    return torch.stack(latents)
+    return torch.stack(latents).cpu()
 
 
 def _decoded(vision: Vision, latents: Tensor) -> Tensor:
-    return torch.cat([to_unit(vision.decode(part)) for part in latents.split(DECODE_BATCH)])
+    return to_unit(torch.from_numpy(decode_frames(vision, latents)))
 
 
 def _error(guess: Tensor, target: Tensor) -> float:

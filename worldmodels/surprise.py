@@ -22,6 +22,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from worldmodels.checkpoint import load_checkpoint
+from worldmodels.device import device_of
 from worldmodels.encoding import ENCODE_BATCH
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
@@ -36,7 +37,7 @@ class Surprise:
     def __init__(self, vision: VQVAE, prior: CodePrior) -> None:
         self.vision = vision.eval()
         self.prior = prior.eval()
-        self.device = next(prior.parameters()).device
+        self.device = device_of(prior)
 
     def surprise(self, frames: UInt8[np.ndarray, "batch 64 64 3"]) -> Float[Tensor, "batch"]:
         """Nats a frame, on the CPU."""

@@ -20,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.device import device_of
 from worldmodels.errors import UserError
+from worldmodels.seeding import global_seed
 
 Metrics = dict[str, float]
 
@@ -104,9 +106,8 @@ def fit(
 
     Args:
         model: has `loss(batch, generator) -> (scalar loss, named scalars worth watching)`.
-        batch_at: (step, generator) -> batch, on the CPU or on the model's device; it must depend on
-            nothing else. `fit` moves each batch to the model's device with `batch.to(device)`, and
-            nothing else has to.
+        batch_at: (step, generator) -> batch on the CPU; it must depend on nothing else. `fit` moves
+            each batch to the model's device.
         validate: held-out metrics of the model as it stands; `loss` decides which is best.
         folder: where the resume checkpoint lives while training runs.
         on_step: told the training metrics of each step and the held-out ones ("val/...").
@@ -114,12 +115,12 @@ def fit(
     Raises: UserError where the loss, or the first held-out one, is not finite; the checkpoint
         before it stays.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
     resume_path = folder / "resume.safetensors"
     progress = _Progress(model)
     if resume_path.exists():
-        progress.load(resume_path, model, optimizer, device)
+        progress.load(resume_path, model, optimizer)
     started = time.monotonic() - progress.seconds
     saved_at = time.monotonic()
 
@@ -166,9 +167,8 @@ def _train_step(
     batch = batch_at(step, step_generator(seed, 2 * step)).to(device)
     generator = step_generator(seed, 2 * step + 1, device)
     model.train()
-    # Libraries (the quantizers) draw from the global generator: seed it for this step only.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
+    # Dropout and the quantizers draw from the global generator: seed it for this step only.
+    with global_seed(generator.initial_seed(), device):
         loss, metrics = model.loss(batch, generator)  # type: ignore[operator]
     _check_finite(loss.item(), "loss", step + 1, config)
     optimizer.zero_grad(set_to_none=True)
@@ -252,10 +252,8 @@ class _Progress:
             },
         )
 
-    def load(
-        self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
-    ) -> None:
-        checkpoint = load_checkpoint(path, remedy=f"delete {path} to start again", device=device)
+    def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        checkpoint = load_checkpoint(path, remedy=f"delete {path} to start again")
         model.load_state_dict(checkpoint.part("model"))
         self.best_weights = checkpoint.part("best")
         restore_optimizer(optimizer, checkpoint.part("optimizer"))
@@ -272,12 +270,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, for an optimizer of the same parameters."""
+    """The inverse of `optimizer_tensors`, for an optimizer of the same parameters.
+
+    The optimizer itself moves them to its parameters' device; Adam's step counter stays on the CPU.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, slot = name.split(".", 1)
-        # Adam keeps its step counter on the CPU whatever the parameters' device.
-        state.setdefault(int(index), {})[slot] = value.cpu() if slot == "step" else value
+        state.setdefault(int(index), {})[slot] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from worldmodels.cli.options import (
+    DeviceOption,
     JsonOption,
     QuietOption,
     WorkersOption,
@@ -27,15 +28,17 @@ def compare(
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/compare"),
     docs: Annotated[Path, typer.Option(help="Where figures and results.md go.")] = Path("docs"),
     workers: WorkersOption = None,
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """VAE, VQ-VAE and FSQ side by side: one run or ablation a call, then docs/results.md."""
     from worldmodels.comparison.compare import CompareConfig
     from worldmodels.comparison.compare import compare as stage
+    from worldmodels.device import choose_device
     from worldmodels.session import open_workers
 
     config = CompareConfig(only=only, draw=draw, runs=runs, docs=docs)
     with open_workers(quiet, workers) as (hands, report):
-        result = stage(config, workers=hands, report=report)
+        result = stage(config, workers=hands, report=report, device=choose_device(device))
     print_result(result, as_json, lambda: print_facts(result))

@@ -97,10 +97,12 @@ def dream_check(
     ] = None,
     temperature: TemperatureOption = 1.0,
     workers: WorkersOption = None,
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """What agents earn in the dream beside what they earn in the game, moment by moment."""
+    from worldmodels.device import choose_device
     from worldmodels.stages.dream_check import DreamCheckConfig
     from worldmodels.stages.dream_check import dream_check as stage
 
@@ -113,5 +115,11 @@ def dream_check(
             temperature=temperature,
             good=good,
         )
-        result = stage(session.run, config, workers=session.workers, report=session.report)
+        result = stage(
+            session.run,
+            config,
+            workers=session.workers,
+            report=session.report,
+            device=choose_device(device),
+        )
         print_result(result, as_json, lambda: print_facts(result))

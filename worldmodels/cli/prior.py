@@ -52,15 +52,19 @@ def sample(
     count: Annotated[int, typer.Option(help="Frames to draw.")] = 64,
     temperature: Annotated[float, typer.Option(help="0 draws the likeliest only.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw frames that never were into one picture."""
+    from worldmodels.device import choose_device
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
     with open_run_session(run, quiet) as session:
         config = SampleConfig(prior=prior, count=count, temperature=temperature, seed=seed)
-        result = sample_frames(session.run, out, config, report=session.report)
+        result = sample_frames(
+            session.run, out, config, report=session.report, device=choose_device(device)
+        )
         print_result(result, as_json, lambda: print_facts(result))
 
 
@@ -70,13 +74,17 @@ def surprise(
     starts: Annotated[int, typer.Option(help="Real moments to dream on from.")] = 64,
     decisions: Annotated[int, typer.Option(help="How far each dream goes.")] = 100,
     temperature: Annotated[float, typer.Option(help="Of the dream.")] = 1.0,
+    device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """How soon dreamed frames become unlike real ones: nats a frame under the prior."""
+    from worldmodels.device import choose_device
     from worldmodels.stages.plausibility import PlausibilityConfig, measure_plausibility
 
     with open_run_session(run, quiet) as session:
         config = PlausibilityConfig(starts=starts, decisions=decisions, temperature=temperature)
-        result = measure_plausibility(session.run, config, report=session.report)
+        result = measure_plausibility(
+            session.run, config, report=session.report, device=choose_device(device)
+        )
         print_result(result, as_json, lambda: print_facts(result))

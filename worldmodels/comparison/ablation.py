@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from agents.workers import Workers
 from worldmodels.borrowed_run import borrowed_run
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
@@ -17,6 +15,7 @@ from worldmodels.memory import make_memory, restore_memory
 from worldmodels.memory.ensemble import MemoryEnsemble
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.seeding import global_seed
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import EvolutionConfig
 
@@ -36,13 +35,14 @@ def ablation_measures(
     config: ControllerStageConfig,
     workers: Workers,
     report: Report,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """A search from zero on the run's V and M, in a folder of the run of that name."""
     folder = run.folder / "ablation" / name
     borrowed = borrowed_run(run, folder)
     if not inputs.trained:
         forget(borrowed, run.settings.seed)
-    result = train_controller(borrowed, config, workers=workers, report=report)
+    result = train_controller(borrowed, config, workers=workers, report=report, device=device)
     return {
         "label": inputs.label,
         "parameters": result["parameters"],
@@ -63,8 +63,7 @@ def forget(run: Run, seed: int) -> None:
     checkpoint = load_checkpoint(path, remedy="train M first")
     memory = restore_memory(checkpoint, path)
     assert not isinstance(memory, MemoryEnsemble), "the study's M has no members"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with global_seed(seed):
         fresh = make_memory(memory.config)
     assert not isinstance(fresh, MemoryEnsemble)
     memory.lstm.load_state_dict(fresh.lstm.state_dict())

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, UInt8
 
+from worldmodels.encoding import encode_frames
 from worldmodels.vision import VQVAE
 
 FrameRow = UInt8[np.ndarray, "frame 64 64 3"]
 Codes = Int[np.ndarray, "frame cell"]
 
 
-@torch.no_grad()
 def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
     """The likeliest codes of frames, cell by cell from the upper left."""
-    parts = torch.from_numpy(frames).split(256)
-    return torch.cat([vision.mode(vision.encode(part)) for part in parts]).numpy()
+    return vision.mode(encode_frames(vision, frames)).numpy()
 
 
 def told_by_codes(

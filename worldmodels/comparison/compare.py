@@ -77,7 +77,9 @@ class CompareConfig:
         return self.docs / RESULTS / f"{name}.json"
 
 
-def compare(config: CompareConfig, *, workers: Workers, report: Report) -> dict[str, Any]:
+def compare(
+    config: CompareConfig, *, workers: Workers, report: Report, device: str = "cpu"
+) -> dict[str, Any]:
     """Work on one cell whose result file is missing, if any is, and draw the page anew.
 
     A cell that was stopped goes on where it was.
@@ -91,7 +93,7 @@ def compare(config: CompareConfig, *, workers: Workers, report: Report) -> dict[
     if wanted and not config.draw:
         done = wanted[0]
         report.line(f"compare: {done}, {len(missing)} of {len(cells)} to do")
-        write_json(config.file(done), _result(cells[done], config, workers, report))
+        write_json(config.file(done), _result(cells[done], config, workers, report, device))
         missing.remove(done)
     return {"done": done, "missing": missing, "page": str(write_page(config))}
 
@@ -144,7 +146,9 @@ def _agents(docs: Path) -> dict[str, dict[str, Any]]:
     return {name: facts for name, facts in found.items() if facts is not None}
 
 
-def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report) -> dict[str, Any]:
+def _result(
+    cell: Cell, config: CompareConfig, workers: Workers, report: Report, device: str
+) -> dict[str, Any]:
     kind = KINDS[cell.kind]
     preset = kind.settings(config.preset)
     new = RunSettings(DEFAULT_ENV_ID, preset.name, cell.seed)
@@ -156,6 +160,7 @@ def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report)
         rounds=preset.rounds,
         workers=workers,
         report=report,
+        device=device,
     )
     facts = {
         "kind": cell.kind,
@@ -170,7 +175,7 @@ def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report)
     if cell.ablation is not None:
         inputs = ABLATIONS[cell.ablation]
         search = replace(config.ablation, inputs=inputs.inputs)
-        part = ablation_measures(run, cell.ablation, inputs, search, workers, report)
+        part = ablation_measures(run, cell.ablation, inputs, search, workers, report, device)
         return {**facts, **part}
     sheet = config.docs / RESULTS / f"codes-{cell.run_name}.png"
     sheet.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +183,6 @@ def _result(cell: Cell, config: CompareConfig, workers: Workers, report: Report)
         **facts,
         **curve_measures(run),
         "scores": agent_measures(run, config.episodes, workers, report),
-        **world_measures(run, config.drives, report, sheet),
-        "dream": dream_measures(run, config.dream, workers, report),
+        **world_measures(run, config.drives, report, sheet, device),
+        "dream": dream_measures(run, config.dream, workers, report, device),
     }

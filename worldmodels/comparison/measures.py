@@ -65,13 +65,17 @@ def curve_measures(run: Run) -> dict[str, Any]:
     }
 
 
-def world_measures(run: Run, drives: int, report: Report, sheet: Path) -> dict[str, Any]:
+def world_measures(
+    run: Run, drives: int, report: Report, sheet: Path, device: str = "cpu"
+) -> dict[str, Any]:
     """V and M of the best agent on episodes of the scripted driver, the same for all runs.
 
     Args:
         sheet: where a picture of frames that share a code goes, if V has codes.
     """
     agent = load_agent(run.folder)
+    agent.vision.to(device)
+    agent.memory.to(device)
     repeat = agent.action_repeat
     rollouts = []
     with report.progress("held-out drives", total=drives) as meter:
@@ -123,8 +127,8 @@ def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> d
 
 
 def dream_measures(
-    run: Run, config: DreamCheckConfig, workers: Workers, report: Report
+    run: Run, config: DreamCheckConfig, workers: Workers, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """How the dream's returns stand to the game's, over the run's agent and noisier ones."""
-    checked = dream_check(run, config, workers=workers, report=report)
+    checked = dream_check(run, config, workers=workers, report=report, device=device)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

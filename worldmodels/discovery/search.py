@@ -26,6 +26,7 @@ from worldmodels.discovery.autoencoders import (
     make_autoencoder,
 )
 from worldmodels.errors import UserError
+from worldmodels.seeding import global_seed
 from worldmodels.training import optimizer_tensors, restore_optimizer, step_generator
 
 Evaluate = Callable[[Solutions], tuple[np.ndarray, np.ndarray]]
@@ -81,8 +82,7 @@ class Discovery:
         self.training_seconds = 0.0
         self.model: SolutionAutoencoder | None = None
         if config.model is not None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(step_generator(seed, 0).initial_seed())
+            with global_seed(step_generator(seed, 0).initial_seed()):
                 self.model = make_autoencoder(num_parameters, config.model)
             self._optimizer = torch.optim.AdamW(
                 self.model.parameters(),
@@ -136,8 +136,7 @@ class Discovery:
         generator = step_generator(self.seed, self.search.generation + 1)
         self.model.train()
         # The quantizer and the VAE's noise draw from the global generator: seeded for this only.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
+        with global_seed(generator.initial_seed()):
             for _ in range(self.config.epochs):
                 order = torch.randperm(len(elites), generator=generator)
                 for rows in order.split(self.config.batch_size):

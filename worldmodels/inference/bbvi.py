@@ -257,5 +257,5 @@ def estimate_elbo(
     if num_samples < 2:
         raise UserError(f"num_samples must be at least 2, got {num_samples}")
     z = family.sample(num_samples, generator)
-    difference = (evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)).double()
+    difference = (evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)).cpu().double()
     return ElboEstimate(float(difference.mean()), float(difference.std()) / num_samples**0.5)

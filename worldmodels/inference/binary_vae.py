@@ -29,6 +29,7 @@ from torch.nn import functional
 from worldmodels.errors import UserError
 from worldmodels.inference.bbvi import Estimator, elbo_surrogate
 from worldmodels.inference.families import VariationalFamily
+from worldmodels.seeding import global_seed
 
 NUM_CLUSTERS = 3
 NUM_PIXELS = 100
@@ -157,8 +158,7 @@ def train_binary_vae(
         on_step: told the step, from 1, and the ELBO of its batch.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)  # initial weights draw from the global generator
+    with global_seed(config.seed):  # initial weights draw from the global generator
         vae = BinaryVAE(config)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, maximize=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)

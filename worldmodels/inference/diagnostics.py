@@ -79,7 +79,7 @@ def pareto_k_of_weights(log_weights: Float[Tensor, "sample"]) -> float:
     if tail[0] - lower_quartile > MAX_LOG_SPREAD:
         return math.inf
     # arviz takes the negative: log-likelihoods of leave-one-out, whose weights are 1 / p.
-    _, k = _arviz().psislw(-log_weights.double().cpu().numpy())
+    _, k = _arviz().psislw(-log_weights.cpu().double().numpy())
     return float(k)
 
 
@@ -88,7 +88,7 @@ def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Te
 
     Source: Vehtari et al., arXiv 1903.08008.
     """
-    values = draws.detach().double().cpu().numpy()
+    values = draws.detach().cpu().double().numpy()
     return torch.as_tensor(_arviz().rhat(values, chain_axis=0, draw_axis=1))
 
 

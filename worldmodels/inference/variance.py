@@ -75,6 +75,6 @@ def gradient_variance(
             surrogate, _ = elbo_surrogate(model, family, estimator, num_samples, generator)
             parts = torch.autograd.grad(surrogate, parameters, materialize_grads=True)
             gradients.append(torch.cat([part.flatten() for part in parts]))
-        sampled = torch.stack(gradients).double()
+        sampled = torch.stack(gradients).cpu().double()
         table[str(estimator)] = GradientMoments(sampled.mean(0), sampled.var(0), num_repeats)
     return table

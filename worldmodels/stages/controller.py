@@ -167,8 +167,6 @@ def train_controller(
             agent, start, config.evolution, fitness, monitor, **common
         )
     agent.parameters = torch.from_numpy(parameters).float()[None]
-    agent.vision.cpu()
-    agent.memory.cpu()
     result = _score(run, config, agent, real, result, work)
     body_file.unlink()
     work.commit(result, time.monotonic() - started)
@@ -194,7 +192,7 @@ def _dreams_of(
 ) -> _Dreams:
     sequences = encode_newest(run, agent.vision, report)
     starts = DreamStarts.of_episodes(
-        agent.vision, agent.memory, sequences, far_share=config.far_share, device=device
+        agent.vision, agent.memory, sequences, far_share=config.far_share
     )
     scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
     return _Dreams(_dream_of(agent, config, sequences, device), starts, scale)

@@ -16,6 +16,7 @@ from agents.seeds import seeds
 from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, load_agent
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.device import device_of
 from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
 from worldmodels.encoding import encode_rollouts
 from worldmodels.env_steps import record_env_steps
@@ -72,7 +73,12 @@ class Returns:
 
 
 def dream_check(
-    run: Run, config: DreamCheckConfig, *, workers: Workers, report: Report
+    run: Run,
+    config: DreamCheckConfig,
+    *,
+    workers: Workers,
+    report: Report,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Compare predicted and real return of the same agents from the same moments.
 
@@ -84,6 +90,8 @@ def dream_check(
     same of `unbound` dreams.
     """
     agent = load_agent(run.folder)
+    agent.vision.to(device)
+    agent.memory.to(device)
     rng = np.random.default_rng(0)
     own = agent.parameters[0].numpy()
     rms = np.sqrt(np.mean(own**2))
@@ -91,7 +99,7 @@ def dream_check(
     candidates = [own + level * rms * rng.standard_normal(own.shape) for level in noise]
     region = KnownRegion.fit(
         agent.vision, agent.memory, encode_newest(run, agent.vision, report, most=64)
-    )
+    ).to(device)
     tracks = seeds("validation", config.episodes)
     each, scores, steps = [], [], 0
     with report.progress("dream check", total=len(candidates)) as meter:
@@ -165,19 +173,20 @@ def _returns(
     starts = real_moments(agent.vision, agent.memory, sequences).rows(
         chosen.repeat_interleave(config.samples)
     )
-    parameters = torch.from_numpy(candidate).float()[None]
+    device = device_of(agent.memory)
+    parameters = torch.from_numpy(candidate).float()[None].to(device)
     act = functools.partial(choose_actions, agent.controller, agent.body.action_map, parameters)
     dreamed = []
     for limits in (region, None):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
-        state, generator, totals = starts, step_generator(0, 0), []
-        total = torch.zeros_like(starts.alive)
+        state, generator, totals = starts.to(device), step_generator(0, 0, device), []
+        total = torch.zeros_like(state.alive)
         for _ in range(horizon):
             alive = state.alive
             state, reward = dream.step(state, act(dream.features(state)), generator)
             total = total + alive * reward
             totals.append(total.view(len(chosen), config.samples).mean(1))
-        dreamed.append(torch.stack(totals, 1))
+        dreamed.append(torch.stack(totals, 1).cpu())
     return Returns(rewards.cumsum(0).T, *dreamed)
 
 

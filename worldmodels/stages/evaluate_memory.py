@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from worldmodels.data.batches import Decisions, SequenceBatch
+from worldmodels.device import device_of
 from worldmodels.dream import check_temperature
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError
@@ -75,7 +76,6 @@ def evaluate_memory(
     train, _ = _encoded(run, vision, False, report)
     held_out, frames = _encoded(run, vision, True, report)
     _check_length(held_out, config, repeat)
-    train, held_out = train.to(device), held_out.to(device)
     memoryless = train_memoryless(
         _settings(run), vision, train, held_out, seed=run.settings.seed, report=report
     )
@@ -124,8 +124,8 @@ def train_memoryless(
     """
     torch.manual_seed(seed + 1)
     memory = new_memory(config, vision, train.actions.shape[-1])
-    memory.calibrate(train.to("cpu"))
-    memory.to(train.mask.device)
+    memory.calibrate(train)
+    memory.to(device_of(vision))
     length = min(config.sequence_length, train.mask.shape[1])
     batches = SequenceBatches(train.singles(), config.fit.batch_size * length, 1)
     alone = held_out.singles()

@@ -18,6 +18,7 @@ from worldmodels.agent import Agent, AgentFactory, save_agent
 from worldmodels.dream import DreamModel, dreamed_returns
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.errors import UserError
+from worldmodels.seeding import generator_on
 from worldmodels.stages.real_episodes import RealEpisodes
 from worldmodels.training import step_generator
 
@@ -105,23 +106,28 @@ class DreamFitness:
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness of (population, D) candidates, from moments drawn anew each generation."""
-        device = self.starts.device
-        generator = step_generator(self.seed, generation, device)
+        device = self.dream.device
+        generator = step_generator(self.seed, generation)
         population = len(candidates)
         parameters = torch.from_numpy(candidates).float().to(device)
         act = functools.partial(choose_actions, self.controller, self.body.action_map, parameters)
-        once = torch.arange(self.config.episodes, device=device)
+        once = torch.arange(self.config.episodes)
         starts = self.starts.draw(self.config.episodes, generator).rows(once.repeat(population))
         returns = dreamed_returns(
-            self.dream, starts, act, self.config.max_decisions, generator, copies=population
-        )
+            self.dream,
+            starts.to(device),
+            act,
+            self.config.max_decisions,
+            generator_on(device, generator),
+            copies=population,
+        ).cpu()
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
                 "train M on more episodes, or dream fewer decisions"
             )
         self.steps += len(returns) * self.config.max_decisions
-        return returns.view(population, -1).mean(1).double().cpu().numpy()
+        return returns.view(population, -1).mean(1).double().numpy()
 
 
 class RealFitness:

@@ -76,7 +76,7 @@ def search_by_gradient(
         learner = ProximalActorCritic(
             config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
         )
-    learner.to(starts.device)
+    learner.to(dream.device)
 
     def batch_at(step: int, generator: torch.Generator) -> DreamState:
         return starts.draw(steps.batch_size, generator)
@@ -94,7 +94,7 @@ def search_by_gradient(
         }
         started = time.monotonic()
         with clock.paused():
-            scores = real_score(learner.average[0].double().cpu().numpy())
+            scores = real_score(learner.average[0].cpu().double().numpy())
         return {
             "loss": -scores.mean,
             "eval_seconds": time.monotonic() - started,
@@ -123,7 +123,7 @@ def search_by_gradient(
         history = [_shown(entry) for entry in fitted.history]
         log.draw(history)
     best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
-    return learner.average[0].double().cpu().numpy(), {
+    return learner.average[0].cpu().double().numpy(), {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "eval_score": best,

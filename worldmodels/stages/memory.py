@@ -80,7 +80,7 @@ def train_memory(
         report.line(f"memory: done, {run.folder / 'memory'}")
         return run.result("memory") or {}
     vision = restore_vision(checkpoint, vision_path, device)
-    train, held_out = (_encode(run, vision, part, report).to(device) for part in (False, True))
+    train, held_out = (_encode(run, vision, part, report) for part in (False, True))
     memory, is_new = _new_or_earlier(run, config, vision, train, round_, report)
     memory.to(device)
     fit = config.in_round(1 if is_new else round_)
@@ -130,17 +130,16 @@ class SequenceBatches:
         self.batch_size = batch_size
         self.burn_in = burn_in
         self.length = min(length, episodes.mask.shape[1])
-        self.lengths = episodes.mask.sum(1).cpu()
+        self.lengths = episodes.mask.sum(1)
 
     def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
         """The batch of step `step`; depends on nothing but the generator."""
         rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
         room = (self.lengths[rows] - self.length).clamp(min=0)
         starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
-        device = self.episodes.mask.device
-        window = self.episodes[rows.to(device)].window(starts.to(device), self.length)
+        window = self.episodes[rows].window(starts, self.length)
         if self.burn_in:
-            window.mask[starts.to(device) > 0, : self.burn_in] = False
+            window.mask[starts > 0, : self.burn_in] = False
         return window
 
 
@@ -162,7 +161,7 @@ def _new_or_earlier(
     """The M of the round before, or one near the baseline; and whether it is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, train.actions.shape[-1])
-    memory.calibrate(train.to("cpu"))
+    memory.calibrate(train)
     manifest = run.manifest("memory")
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("memory")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import UInt8
 
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.decoding import decode_frames
 from worldmodels.dream import DreamModel
 from worldmodels.memory import Memory
 from worldmodels.open_loop import actions_after, dream_on, moments_at
@@ -45,14 +46,10 @@ def save_dreams(
     latents = torch.cat([moments.latent[None], futures])[shown]
     names = ["M dreams"] if num_dreams == 1 else [f"dream {n}" for n in range(1, num_dreams + 1)]
     places = [start + step for step in shown]
-    seen = vision.decode(vision.mode(episode.posteriors[0, places]))
     rows = {
         "real": frames[places],
-        "V sees": seen.cpu().numpy(),
-        **{
-            name: vision.decode(latents[:, number]).cpu().numpy()
-            for number, name in enumerate(names)
-        },
+        "V sees": decode_frames(vision, vision.mode(episode.posteriors[0, places])),
+        **{name: decode_frames(vision, latents[:, number]) for number, name in enumerate(names)},
     }
     save_grid(path, rows, [f"decision {step}" for step in shown])
 

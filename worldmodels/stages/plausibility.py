@@ -22,6 +22,7 @@ from worldmodels.pictures import save_curves
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.seeding import generator_on
 from worldmodels.surprise import Surprise, load_surprise
 from worldmodels.training import step_generator
 from worldmodels.vision.code_entropy import shuffled_positions
@@ -54,7 +55,9 @@ class PlausibilityConfig:
         check_temperature(self.temperature)
 
 
-def measure_plausibility(run: Run, config: PlausibilityConfig, *, report: Report) -> dict[str, Any]:
+def measure_plausibility(
+    run: Run, config: PlausibilityConfig, *, report: Report, device: str = "cpu"
+) -> dict[str, Any]:
     """Dreamed against real surprise at each decision; writes the curve, its JSON and picture.
 
     Beside them two lines to read it by: frames that the prior draws itself, and codes drawn for
@@ -62,8 +65,8 @@ def measure_plausibility(run: Run, config: PlausibilityConfig, *, report: Report
 
     Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.
     """
-    surprise = load_surprise(run)
-    _, memory = load_world_model(run)
+    surprise = load_surprise(run, device)
+    _, memory = load_world_model(run, device)
     run.store.require(run.folder)
     episodes = run.store.split(held_out=True)[:MAX_EPISODES]
     with report.progress("encode held-out", total=len(episodes)) as meter:
@@ -148,7 +151,7 @@ def _references(
     surprise: Surprise, sequences: SequenceBatch, config: PlausibilityConfig
 ) -> dict[str, float]:
     generator = step_generator(config.seed, 2)
-    drawn = surprise.prior.sample(REFERENCE_FRAMES, 1.0, generator)
+    drawn = surprise.prior.sample(REFERENCE_FRAMES, 1.0, generator_on(surprise.device, generator))
     codes = sequences.posteriors[:, :-1][sequences.mask]
     independent = shuffled_positions(codes, REFERENCE_FRAMES, generator)
     return {

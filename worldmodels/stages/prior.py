@@ -12,6 +12,8 @@ from torch import Tensor
 
 from worldmodels.checkpoint import save_checkpoint, with_prefix
 from worldmodels.data.store import Episode
+from worldmodels.decoding import decode_frames
+from worldmodels.device import device_of
 from worldmodels.encoding import encode_frames
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
@@ -112,7 +114,7 @@ def train_prior(
     )
     result = fit_stage(
         prior,
-        _CodeBatches(train, fit.batch_size, device),
+        _CodeBatches(train, fit.batch_size),
         lambda: _held_out_loss(prior, held_out),
         fit,
         work=work,
@@ -157,13 +159,13 @@ def score_prior(
 class _CodeBatches:
     """Frames' codes drawn uniformly, with replacement."""
 
-    def __init__(self, codes: Tensor, batch_size: int, device: str) -> None:
-        self.codes, self.batch_size, self.device = codes, batch_size, device
+    def __init__(self, codes: Tensor, batch_size: int) -> None:
+        self.codes, self.batch_size = codes, batch_size
 
     def __call__(self, step: int, generator: torch.Generator) -> Tensor:
         """The batch of step `step`; depends on nothing but the generator."""
         picks = torch.randint(len(self.codes), (self.batch_size,), generator=generator)
-        return self.codes[picks].to(self.device)
+        return self.codes[picks]
 
 
 def _codes(run: Run, vision: VQVAE, held_out: bool, most: int, report: Report) -> Tensor:
@@ -195,9 +197,9 @@ def encode_codes(
 
 @torch.no_grad()
 def _held_out_loss(prior: CodePrior, codes: Tensor) -> Metrics:
-    device = next(prior.parameters()).device
+    device = device_of(prior)
     total = sum(
-        -float(prior.log_prob(part.to(device)).double().sum())
+        -float(prior.log_prob(part.to(device)).cpu().double().sum())
         for part in codes.split(VALIDATION_BATCH)
     )
     nats = total / codes.numel()
@@ -213,14 +215,12 @@ def _write(vision: VQVAE, prior: CodePrior, run: Run, work: StageFolder) -> None
     }
     path = work.partial / "prior.safetensors"
     save_checkpoint(path, with_prefix("prior", prior.state_dict()), facts)
-    device = next(prior.parameters()).device
     frames = _pictured_frames(run)
-    codes = vision.encode(torch.from_numpy(frames).to(device))
-    drawn = prior.sample(len(frames), generator=step_generator(0, 0, device))
+    drawn = prior.sample(len(frames), generator=step_generator(0, 0, device_of(prior)))
     rows = {
         "frame": frames,
-        "decoded": vision.decode(codes).cpu().numpy(),
-        "drawn": vision.decode(drawn).cpu().numpy(),
+        "decoded": decode_frames(vision, encode_frames(vision, frames)),
+        "drawn": decode_frames(vision, drawn),
     }
     save_grid(work.partial / "prior.png", rows)
 

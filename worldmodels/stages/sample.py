@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from worldmodels.checkpoint import load_checkpoint
+from worldmodels.decoding import decode_frames
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
 from worldmodels.report import Report
@@ -16,8 +17,6 @@ from worldmodels.run import Run
 from worldmodels.surprise import load_surprise
 from worldmodels.training import step_generator
 from worldmodels.vision import VAE, restore_vision
-
-DECODE_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,9 @@ class SampleConfig:
             raise UserError(f"expected a seed of 0 or more, got {self.seed}")
 
 
-def sample_frames(run: Run, out: Path, config: SampleConfig, *, report: Report) -> dict[str, Any]:
+def sample_frames(
+    run: Run, out: Path, config: SampleConfig, *, report: Report, device: str = "cpu"
+) -> dict[str, Any]:
     """Draw frames and write them as one picture.
 
     Raises: UserError for `prior` on a continuous V, and for codes without it.
@@ -53,7 +54,8 @@ def sample_frames(run: Run, out: Path, config: SampleConfig, *, report: Report) 
         raise UserError(f"expected a picture name ending in .png, got {out}")
     if not out.parent.is_dir():
         raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
-    frames, nats = _from_prior(run, config) if config.prior else _from_normal(run, config)
+    draw = _from_prior if config.prior else _from_normal
+    frames, nats = draw(run, config, device)
     save_grid(out, _rows(frames))
     report.line(f"drew {len(frames)} frames to {out}")
     result: dict[str, Any] = {"picture": str(out), "frames": len(frames)}
@@ -62,20 +64,19 @@ def sample_frames(run: Run, out: Path, config: SampleConfig, *, report: Report) 
     return result
 
 
-def _from_prior(run: Run, config: SampleConfig) -> tuple[np.ndarray, float]:
+def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
     """Frames, and how surprising they are to the prior itself."""
-    surprise = load_surprise(run)
-    codes = surprise.prior.sample(config.count, config.temperature, step_generator(config.seed, 0))
-    with torch.no_grad():
-        frames = torch.cat([surprise.vision.decode(p) for p in codes.split(DECODE_BATCH)])
-    return frames.numpy(), float(surprise.of_codes(codes).mean())
+    surprise = load_surprise(run, device)
+    generator = step_generator(config.seed, 0, device)
+    codes = surprise.prior.sample(config.count, config.temperature, generator)
+    return decode_frames(surprise.vision, codes), float(surprise.of_codes(codes).mean())
 
 
-def _from_normal(run: Run, config: SampleConfig) -> tuple[np.ndarray, None]:
+def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
     path = run.weights("vision")
     _ = run.settings  # a folder that holds no run says so first
     remedy = f'run "wm train-vision --run {run}" first'
-    vision = restore_vision(load_checkpoint(path, remedy=remedy), path)
+    vision = restore_vision(load_checkpoint(path, remedy=remedy), path, device)
     if not isinstance(vision, VAE):
         raise UserError(
             f"{run} holds codes, which have no distribution of their own: add --prior, "
@@ -83,9 +84,7 @@ def _from_normal(run: Run, config: SampleConfig) -> tuple[np.ndarray, None]:
         )
     shape = (config.count, vision.config.num_latents)
     z = config.temperature * torch.randn(shape, generator=step_generator(config.seed, 0))
-    with torch.no_grad():
-        frames = torch.cat([vision.decode(part) for part in z.split(DECODE_BATCH)])
-    return frames.numpy(), None
+    return decode_frames(vision, z), None
 
 
 def _rows(frames: np.ndarray) -> dict[str, np.ndarray]:

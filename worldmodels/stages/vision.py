@@ -8,6 +8,7 @@ from torch import Tensor
 
 from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
 from worldmodels.data.batches import FrameBatches
+from worldmodels.device import device_of
 from worldmodels.encoding import encode_frames
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
@@ -157,7 +158,7 @@ def _validate(
 
     `sample` are training frames, by which the scales of codes are brought up to date before.
     """
-    device = next(vision.parameters()).device
+    device = device_of(vision)
     if isinstance(vision, VQVAE):
         vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
     generator = torch.Generator(device).manual_seed(0)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from worldmodels.decoding import decode_frames
+from worldmodels.encoding import encode_frames
 from worldmodels.vision import VAE, VQVAE, Vision
 from worldmodels.vision.networks import FRAME_SIZE
 
@@ -17,35 +19,31 @@ PATH_POINTS = 11
 Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
 
 
-@torch.no_grad()
 def reconstructions(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
     """Frames over what V keeps of them; of a VAE also draws from N(0, 1), of codes their map."""
-    device = next(vision.parameters()).device
-    latent = vision.mode(vision.encode(frames.to(device)))
-    rows = {"frame": frames.numpy(), "decoded": vision.decode(latent).cpu().numpy()}
+    latent = vision.mode(encode_frames(vision, frames.numpy()))
+    rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
     if isinstance(vision, VQVAE):
-        rows["codes"] = code_maps(latent.cpu(), vision.code_vectors.detach().cpu())
+        rows["codes"] = code_maps(latent, vision.code_vectors.detach().cpu())
     else:
         generator = torch.Generator().manual_seed(0)
         z = torch.randn(len(frames), vision.config.num_latents, generator=generator)
-        rows["drawn from N(0, 1)"] = vision.decode(z.to(device)).cpu().numpy()
+        rows["drawn from N(0, 1)"] = decode_frames(vision, z)
     return rows
 
 
-@torch.no_grad()
 def interpolations(vision: VAE, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
     """Straight lines through latent space: each row leads from one frame to another, decoded.
 
     The outer columns are the frames themselves.
     """
-    device = next(vision.parameters()).device
-    share = torch.linspace(0, 1, PATH_POINTS, device=device)[:, None]
+    share = torch.linspace(0, 1, PATH_POINTS)[:, None]
     rows = {}
     half = len(frames) // 2
     for number, (start, end) in enumerate(zip(frames[:half], frames[half:], strict=False)):
-        ends = vision.mode(vision.encode(torch.stack([start, end]).to(device)))
-        drawn = vision.decode(torch.lerp(ends[:1], ends[1:], share)).cpu()
-        rows[f"path {number + 1}"] = torch.cat([start[None], drawn, end[None]]).numpy()
+        ends = vision.mode(encode_frames(vision, torch.stack([start, end]).numpy()))
+        drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], share))
+        rows[f"path {number + 1}"] = np.concatenate([start[None], drawn, end[None]])
     return rows
 
 

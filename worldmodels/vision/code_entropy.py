@@ -38,4 +38,4 @@ def shuffled_positions(
     """Frames put together from independent draws: each position's code from a frame of its own."""
     shape = (count, codes.shape[1])
     picks = torch.randint(len(codes), shape, generator=generator)
-    return codes.gather(0, picks.to(codes.device))
+    return codes.gather(0, picks)

@@ -182,7 +182,7 @@ def position_frequencies(
     codes: Int[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
     """How often each position holds each value, each counted `smoothing` times more than it was."""
-    counts = torch.full((codes.shape[1], num_values), smoothing, device=codes.device)
+    counts = torch.full((codes.shape[1], num_values), smoothing)
     counts.scatter_add_(1, codes.T, torch.ones_like(codes.T, dtype=counts.dtype))
     return counts / counts.sum(1, keepdim=True)
 

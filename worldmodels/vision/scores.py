@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from worldmodels.device import device_of
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
 from worldmodels.vision.objective import common_colours, foreground, rare, squared_error
@@ -36,12 +37,12 @@ def score_vision(
         bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
     """
     vision.eval()
-    device = next(vision.parameters()).device
+    device = device_of(vision)
     baseline = baseline.to(device)
     rows, posteriors = [], []
-    for part in frames.split(SCORE_BATCH):
-        images = to_unit(part.to(device))
-        posterior = vision.encode(part.to(device))
+    for batch in frames.split(SCORE_BATCH):
+        part = batch.to(device)
+        images, posterior = to_unit(part), vision.encode(part)
         decoded = to_unit(vision.decode(vision.mode(posterior)))
         near = foreground(images, vision.config).float()
         striking = rare(images, vision.config).float()

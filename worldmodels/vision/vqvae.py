@@ -168,7 +168,7 @@ class VQVAE(nn.Module):
         vectors = torch.randn(
             len(frames), self.config.vector_size, self.config.grid, self.config.grid
         )
-        features = self.from_codes(vectors.to(frames.device))
+        features = self.from_codes(vectors)
         self.decoder.start_at(to_unit(frames), features)
 
     @torch.no_grad()

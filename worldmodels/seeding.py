@@ -1,0 +1,36 @@
+"""Random numbers that a seed alone decides, on any device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators of the CPU and of `device`; both are restored afterwards.
+
+    Dropout and the quantizers draw from them, on a GPU from the GPU's own. `torch.manual_seed`
+    would also seed the generators of all other devices, which nothing restores.
+    """
+    place = torch.device(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if place.type == "cpu":
+            yield
+            return
+        module = getattr(torch, place.type)
+        before = module.get_rng_state(place)
+        module.manual_seed(seed)
+        try:
+            yield
+        finally:
+            module.set_rng_state(before, place)
+
+
+def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
+    """The generator itself where it is on `device`; otherwise one there, which it seeds."""
+    if generator.device.type == torch.device(device).type:
+        return generator
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator(device).manual_seed(int(seed))
