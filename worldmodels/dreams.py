@@ -172,7 +172,7 @@ class Dreams:
 
         Raises: UserError for actions that are none.
         """
-        encoded = torch.from_numpy(_encode(self.action_space, rows, actions))
+        encoded = torch.from_numpy(self.encode(rows, actions))
         device = self._starts.device
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
         before = self._state.rows(torch.from_numpy(rows).to(device))
@@ -186,6 +186,15 @@ class Dreams:
             ended,
             (self._age[rows] >= self.settings.horizon) & ~ended,
         )
+
+    def encode(
+        self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
+    ) -> Float32[np.ndarray, "chosen action"]:
+        """Native actions of the chosen dreams as M gets them.
+
+        Raises: UserError for actions that are none.
+        """
+        return _encode(self.action_space, rows, actions)
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The agent of another search, to search on from: whether it fits the run and what was asked for."""
+"""The agent that a search begins with: whether it fits the run and what was asked for."""
 
 from collections.abc import Mapping
 from pathlib import Path
