@@ -24,7 +24,7 @@ def ready(tmp_path_factory):
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 11, "--max-steps", 40)
     wm_json("train-vision", *run, "--steps", 3)
     wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--generations", 1, "--population", 4)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
     return folder
 
 
@@ -144,6 +144,56 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
 def test_options_that_do_not_fit_the_run(run, options, expected):
     before = files(run)
     refused(*options, "--run", run, expected=expected)
+    assert files(run) == before
+
+
+IN_DREAM = ["train-controller", "--dream"]
+
+
+@pytest.mark.parametrize(
+    ("command", "ignored"),
+    [
+        *(
+            (IN_DREAM, option)
+            for option in (
+                ["--generations", 1],
+                ["--minutes", 1],
+                ["--population", 4],
+                ["--sigma", 0.1],
+                ["--episodes-per-candidate", 2],
+                ["--full"],
+                ["--diagonal"],
+                ["--last-layer"],
+                ["--all-layers"],
+            )
+        ),
+        ([*IN_DREAM, "--search", "evolution"], ["--steps", 3]),
+        (["train-controller"], ["--steps", 3]),
+        (["train-controller"], ["--device", "cuda"]),
+        (["play", "--dream"], ["--env", "CartPole-v1"]),
+        (["train-vision"], ["--estimator", "score"]),
+        (["record"], ["--temperature", 1.5]),
+    ],
+)
+def test_an_option_that_would_have_no_effect(run, command, ignored):
+    before = files(run)
+    refused(*command, *ignored, "--run", run, expected=[ignored[0], "add"])
+    assert files(run) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "found"),
+    [
+        (["--hidden", 3], "--hidden 3", "has 64"),
+        (["--inputs", "z"], "--inputs z", "has zh"),
+        (["--paper"], "hidden 0", "has 64"),
+        (["--paper", "--hidden", 64], "action_map paper", "has pedal"),
+    ],
+)
+def test_a_controller_to_start_from_is_not_changed_by_options(run, options, asked, found):
+    before = files(run)
+    words = [asked, found, "leave"]
+    refused("train-controller", "--from", run, *options, "--run", run, expected=words)
     assert files(run) == before
 
 

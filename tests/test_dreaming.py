@@ -25,7 +25,7 @@ def made(request, tmp_path_factory):
     wm_json("train-vision", *run, "--steps", 150, *KINDS[request.param])
     members = 2 if request.param == "continuous" else 1
     wm_json("train-memory", *run, "--steps", 80, "--members", members)
-    wm_json("train-controller", *run, "--dream", "--generations", 1, "--population", 4)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
     return folder
 
 

@@ -74,7 +74,7 @@ def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 4, "--max-steps", 40)
     wm_json("train-vision", *run, "--steps", 3, "--quantized")
     wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--generations", 1, "--population", 4)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
     hold(monkeypatch, "left", 5)
     done = wm("play", *run, "--dream")
     assert done.code == 0

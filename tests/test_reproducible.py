@@ -15,19 +15,18 @@ WEIGHTS = (
     "memory/memory.safetensors",
     "controller/agent.safetensors",
 )
-SEARCH = ("--generations", 2, "--population", 4)
+SEARCHES = {True: ("--dream", "--steps", 12), False: ("--generations", 2, "--population", 4)}
 
 
 def small_run(folder, workers, dream, quantized=False):
     """Every stage in seconds; what it left, as digests and returns."""
     run = ("--run", folder)
     kind = ["--quantized"] if quantized else []
-    where = ["--dream"] if dream else []
     work = ("--workers", workers)
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 12, "--max-steps", 40, *work)
     wm_json("train-vision", *run, "--steps", 20, *kind)
     wm_json("train-memory", *run, "--steps", 10)
-    wm_json("train-controller", *run, *SEARCH, *where, *work)
+    wm_json("train-controller", *run, *SEARCHES[dream], *work)
     scores = wm_json("evaluate", *run, "--episodes", 2, "--no-baselines", *work)
     episodes = sorted((folder / "episodes").iterdir())
     assert len(episodes) == 12

@@ -12,7 +12,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -53,25 +54,46 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._over: np.ndarray | None = None
+        self._generators: list[np.random.Generator] | None = None  # one per dream, or one for all
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | list[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """All dreams at new moments; the same seed gives the same dreams.
 
-        Raises: UserError for a "reset_mask" among the options.
+        Args:
+            seed: of one generator for all dreams, which are then stepped together; or a list of
+                one per dream, None for any. With a list each dream has a generator of its own and
+                is the very dream of a `DreamEnv` with that seed, whatever is beside it. Dreams
+                are then stepped one by one, so that a step takes longer. None goes on with the
+                generators there are.
+
+        Raises: UserError for a "reset_mask" among the options, or another number of seeds than of
+            dreams; gymnasium.error.ClosedEnvironmentError after `close`.
         """
+        _check_open(self, self.closed)
         if options and "reset_mask" in options:
             raise UserError("dreams start anew by themselves: expected a reset without reset_mask")
-        super().reset(seed=seed)
-        self.dreams.begin(np.arange(self.num_envs), self.np_random)
+        if seed is None or isinstance(seed, int):
+            super().reset(seed=seed)
+            self._generators = self._generators if seed is None else None
+        else:
+            self._generators = self._generators_of(seed)
+        self._begin(np.arange(self.num_envs))
         self._over = np.zeros(self.num_envs, dtype=bool)
         return self.dreams.observe(), {}
 
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One decision in every dream; those that were over start anew instead."""
+        """One decision in every dream; those that were over start anew instead.
+
+        Raises: gymnasium.error.ClosedEnvironmentError after `close`.
+        """
+        _check_open(self, self.closed)
         if self._over is None:
             raise ResetNeeded("expected a reset before the first step")
         native = _checked_actions(self.action_space, actions)
@@ -79,16 +101,38 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         ended, cut = np.zeros((2, self.num_envs), dtype=bool)
         going, over = np.flatnonzero(~self._over), np.flatnonzero(self._over)
         if len(going):
-            outcome = self.dreams.step(going, native[going], self.np_random)
-            rewards[going], ended[going], cut[going] = outcome
+            rewards[going], ended[going], cut[going] = self._step(going, native[going])
         if len(over):
-            self.dreams.begin(over, self.np_random)
+            self._begin(over)
         self._over = ended | cut
         return self.dreams.observe(), rewards, ended, cut, {}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Decoded frames of all dreams, with `render_mode="rgb_array"`."""
+        _check_open(self, self.closed)
         return None if self.render_mode is None else tuple(self.dreams.frames())
+
+    def _generators_of(self, seeds: list[int | None]) -> list[np.random.Generator]:
+        if len(seeds) != self.num_envs:
+            raise UserError(f"expected {self.num_envs} seeds, one per dream, got {len(seeds)}")
+        return [seeding.np_random(seed)[0] for seed in seeds]
+
+    def _begin(self, rows: np.ndarray) -> None:
+        if self._generators is None:
+            self.dreams.begin(rows, self.np_random)
+            return
+        for row in rows:
+            self.dreams.begin(np.array([row]), self._generators[row])
+
+    def _step(self, rows: np.ndarray, native: np.ndarray) -> tuple[np.ndarray, ...]:
+        if self._generators is None:
+            return self.dreams.step(rows, native, self.np_random)
+        self.dreams.encode(rows, native)  # refuse wrong actions before any dream has moved
+        each = [
+            self.dreams.step(np.array([row]), native[[index]], self._generators[row])
+            for index, row in enumerate(rows)
+        ]
+        return tuple(np.concatenate(parts) for parts in zip(*each, strict=True))
 
 
 class DreamEnv(gym.Env[np.ndarray, Any]):
@@ -110,11 +154,13 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         self.action_space = self.dreams.action_space
         self._row = np.zeros(1, dtype=np.int64)
         self._over = True
+        self._closed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """The dream at a new moment; the same seed gives the same dream."""
+        _check_open(self, self._closed)
         super().reset(seed=seed)
         self.dreams.begin(self._row, self.np_random)
         self._over = False
@@ -122,6 +168,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One decision."""
+        _check_open(self, self._closed)
         if self._over:
             raise ResetNeeded("expected a reset before the first step and after a dream's end")
         native = _checked_actions(self.action_space, action)[None]
@@ -131,7 +178,12 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
 
     def render(self) -> np.ndarray | None:
         """The decoded frame, with `render_mode="rgb_array"`."""
+        _check_open(self, self._closed)
         return None if self.render_mode is None else self.dreams.frames()[0]
+
+    def close(self) -> None:
+        """Nothing but a further `close` is allowed after it."""
+        self._closed = True
 
 
 def make_dream(
@@ -155,7 +207,7 @@ def make_dream(
     observation is [z, h], float32 (F,), what C sees. An action is the env's own; beyond a Box's
     bounds it is clipped to them. An episode terminates as often as M says and where it leaves
     what M knows (`KnownRegion`); otherwise it is truncated at the horizon. One generator, seeded
-    by `reset`, gives all dreams their luck.
+    by `reset(seed=int)`, draws for all dreams; `reset(seed=[...])` gives each one of its own.
 
     Args:
         run: the folder of a run with V and M.
@@ -178,6 +230,13 @@ def make_dream(
         device=device,
     )
     return DreamVectorEnv(run, num_envs, settings, render_mode)
+
+
+def _check_open(env: object, closed: bool) -> None:
+    if closed:
+        raise ClosedEnvironmentError(
+            f"expected an open environment, got a {type(env).__name__} after close()"
+        )
 
 
 def _checked_mode(mode: str | None) -> str | None:

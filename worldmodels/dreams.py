@@ -172,7 +172,7 @@ class Dreams:
 
         Raises: UserError for actions that are none.
         """
-        encoded = torch.from_numpy(_encode(self.action_space, rows, actions))
+        encoded = torch.from_numpy(self.encode(rows, actions))
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
         before = self._state.rows(self._placed(torch.from_numpy(rows)))
         state, reward = self.model.step(before, self._placed(encoded), generator)
@@ -185,6 +185,15 @@ class Dreams:
             ended,
             (self._age[rows] >= self.settings.horizon) & ~ended,
         )
+
+    def encode(
+        self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
+    ) -> Float32[np.ndarray, "chosen action"]:
+        """Native actions of the chosen dreams as M gets them.
+
+        Raises: UserError for actions that are none.
+        """
+        return _encode(self.action_space, rows, actions)
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:

@@ -30,6 +30,9 @@ class PathwiseActorCritic(ActorCritic):
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 
+    Differs: a dream that leaves `KnownRegion` ends at once, which has no derivative in its latents.
+    The gradient therefore leaves out that an action makes such an end likelier.
+
     Raises: UserError over codes or discrete actions, which let no gradient through.
     """
 

@@ -22,8 +22,8 @@ class ProximalConfig(ActorCriticConfig):
         last_noise: what `noise` has come down to in the last update.
         updates: that every batch of dreams is used for.
         share: of the batch's decisions, that each of these updates takes.
-        max_ratio: how much more, or less, likely than in the dream an output may become before
-            it counts no further: within 1 / (1 + this) and so on, as clipped in the source.
+        max_ratio: the clip range, epsilon in the source: an output's likelihood may become
+            1 + this times, or 1 - this times, what it was in the dream before it counts no further.
     """
 
     noise: float = 0.5
@@ -144,7 +144,7 @@ class ProximalActorCritic(ActorCritic):
             rewards, values[1:], config.discount * continuing(alive), config.lambda_
         )
         advantages = returns - values[:-1]
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-6)
+        advantages = standardized(advantages, alive[:-1])
         self.features.copy_(features[:-1].flatten(0, 1))
         self.tried.copy_(tried.flatten(0, 1))
         self.advantages.copy_(advantages.flatten())
@@ -163,3 +163,17 @@ class ProximalActorCritic(ActorCritic):
         error = (tried - self.outputs(features)) / noise
         constant = tried.shape[-1] * math.log(noise * math.sqrt(2.0 * math.pi))
         return -0.5 * error.square().sum(-1) - constant
+
+
+def standardized(
+    numbers: Float[Tensor, "decision batch"], weight: Float[Tensor, "decision batch"]
+) -> Float[Tensor, "decision batch"]:
+    """The numbers with a weighted mean of 0 and a weighted spread of 1.
+
+    Decisions after a dream's end have no weight in the objective, so they must not move the
+    advantages of the others either.
+    """
+    total = weight.sum()
+    centered = numbers - (weight * numbers).sum() / total
+    spread = ((weight * centered.square()).sum() / total).sqrt()
+    return centered / (spread + 1e-6)

@@ -46,7 +46,8 @@ class FitConfig:
         batch_size: items a step; what an item is depends on the batches.
         learning_rate: Adam's, in the first step.
         final_learning_rate: reached by a cosine at the last step; None keeps it constant.
-        max_gradient_norm: gradients are scaled down to this norm; None leaves them.
+        max_gradient_norm: gradients are scaled down to this norm, those of each of a model's
+            `independent_parts` on their own; None leaves them.
         validate_every: steps between two looks at held-out data.
         patience: validations without improvement after which training stops; None never stops.
     """
@@ -174,7 +175,9 @@ def _train_step(
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.max_gradient_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+        # Independent parts are clipped one by one, so that each trains as it would alone.
+        for part in getattr(model, "independent_parts", [model]):
+            nn.utils.clip_grad_norm_(part.parameters(), config.max_gradient_norm)
     optimizer.step()
     return {"loss": loss.item(), **{name: float(value.detach()) for name, value in metrics.items()}}
 

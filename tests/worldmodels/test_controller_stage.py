@@ -252,6 +252,34 @@ def test_an_agent_of_another_env_or_none_is_no_start(tmp_path, other_run):
     assert not (run.folder / ".controller.partial").exists()
 
 
+def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refused(
+    tmp_path, other_run
+):
+    run = make_run(tmp_path / "a", "vae")
+    agent = load_agent(other_run.folder)
+    agent.body = replace(agent.body, action_repeat=3)
+    save_agent(tmp_path / "slow.safetensors", agent, {})
+    with pytest.raises(UserError, match=r"holds each action for 3 env steps, .* for 2: name an"):
+        train(run, CONFIG, start_from=tmp_path / "slow.safetensors")
+    for asked, words in (
+        ({"hidden": 0}, r"--hidden 0, the C of .* has 3, .*: leave it out, or --from"),
+        ({"inputs": "z"}, r"--inputs z, the C of .* has zh"),
+        ({"sample_latent": True}, r"sample_latent True, the C of .* has False, .* leave --paper"),
+        ({"action_map": "paper"}, r"action_map paper, the C of .* has default"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(run, CONFIG, start_from=other_run.folder, asked=asked)
+    assert not (run.folder / ".controller.partial").exists()
+    same = {"hidden": 3, "inputs": "zh", "action_map": "default", "sample_latent": False}
+    train(run, held(CONFIG), start_from=other_run.folder, asked=same)
+
+
+def test_an_action_map_that_the_task_lacks_is_refused(tmp_path):
+    run = make_run(tmp_path / "a", "vae")
+    with pytest.raises(UserError, match=f"{BOX_ID} has no action map named paper, .* default: "):
+        train(run, replace(CONFIG, action_map="paper"))
+
+
 def test_evolution_goes_on_from_the_round_before_and_gradients_begin_anew(tmp_path):
     run = make_run(tmp_path / "a", "vae")
     train(run, SEARCHES["evolution in the dream"])

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.error import ResetNeeded
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
@@ -248,3 +248,68 @@ def test_a_reset_mask_is_refused(run):
     with pytest.raises(UserError, match="expected a reset without reset_mask"):
         dreams.reset(options={"reset_mask": np.array([True, False])})
     dreams.reset(options={"anything": "else"})
+
+
+def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(mortal):
+    seeds = [7, 3, 7, 11]
+    dreams = worldmodels.make_dream(mortal, 4, horizon=6)
+    alone = [DreamEnv(mortal, horizon=6) for _ in seeds]
+    seen = [dreams.reset(seed=seeds)[0]]
+    expected = [[env.reset(seed=seed)[0] for env, seed in zip(alone, seeds, strict=True)]]
+    over = np.zeros(4, dtype=bool)
+    for actions in actions_of(dreams, 15):
+        actions[2] = actions[0]
+        observations, rewards, ended, cut, _ = dreams.step(actions)
+        parts = []
+        for row, env in enumerate(alone):
+            if over[row]:
+                parts.append((env.reset()[0], 0.0, False, False))
+            else:
+                parts.append(env.step(actions[row])[:4])
+        seen.append(observations)
+        expected.append([part[0] for part in parts])
+        for row, part in enumerate(parts):
+            assert (rewards[row], ended[row], cut[row]) == part[1:]
+        over = ended | cut
+    assert np.array_equal(seen, expected)
+    assert np.array_equal(np.array(seen)[:, 0], np.array(seen)[:, 2])
+    assert not np.array_equal(np.array(seen)[:, 0], np.array(seen)[:, 1])
+
+
+def test_dreams_with_a_list_of_seeds_go_on_with_their_generators_until_a_number_comes(run):
+    dreams, other = (worldmodels.make_dream(run, 2) for _ in range(2))
+    joint = play(dreams, 3, seed=5)
+    first, _ = dreams.reset(seed=[1, 2])
+    again, _ = dreams.reset()
+    other.reset(seed=[1, 9])
+    assert np.array_equal(other.reset()[0][0], again[0])
+    assert not np.array_equal(first, again)
+    for ours, before in zip(play(dreams, 3, seed=5), joint, strict=True):
+        assert np.array_equal(ours, before)
+    dreams.reset(seed=[4, None])
+    with pytest.raises(UserError, match="expected 2 seeds, one per dream, got 3"):
+        dreams.reset(seed=[1, 2, 3])
+
+
+def test_wrong_actions_move_no_dream_that_has_a_generator_of_its_own(run):
+    dreams, other = (worldmodels.make_dream(run, 2) for _ in range(2))
+    bad = np.ones(dreams.action_space.shape)
+    bad[1] = np.nan
+    for env in (dreams, other):
+        env.reset(seed=[1, 2])
+    with pytest.raises(UserError, match=r"nan"):
+        dreams.step(bad)
+    good = np.ones(dreams.action_space.shape)
+    assert np.array_equal(dreams.step(good)[0], other.step(good)[0])
+
+
+@pytest.mark.parametrize("vector", [False, True])
+def test_nothing_is_used_after_it_was_closed(run, vector):
+    settings = {"render_mode": "rgb_array"}
+    env = worldmodels.make_dream(run, 2, **settings) if vector else DreamEnv(run, **settings)
+    env.reset(seed=0)
+    env.close()
+    env.close()
+    for use in (env.reset, lambda: env.step(env.action_space.sample()), env.render):
+        with pytest.raises(ClosedEnvironmentError, match=r"Dream.*Env after close\(\)"):
+            use()

@@ -16,6 +16,7 @@ from worldmodels.memory import (
     restore_memory,
 )
 from worldmodels.memory.outcome import Outcome
+from worldmodels.training import FitConfig, fit
 
 KINDS = pytest.mark.parametrize("kind", ["latents", "codes"])
 VECTORS = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -164,6 +165,38 @@ def test_the_loss_is_the_sum_so_that_each_member_learns_as_alone(kind):
     weights = list(memory.members[1].parameters())
     expected = torch.autograd.grad(alone[1][0], weights)
     torch.testing.assert_close(torch.autograd.grad(loss, weights), expected)
+
+
+class LaterMember(torch.nn.Module):
+    """A member alone, with the noise that it draws after the members before it."""
+
+    def __init__(self, alone, position):
+        super().__init__()
+        self.alone, self.position = alone, position
+
+    def loss(self, data, generator):
+        for _ in range(self.position):
+            self.alone.loss(data, generator)
+        return self.alone.loss(data, generator)
+
+
+@KINDS
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_member_ends_with_the_weights_it_would_have_alone(tmp_path, kind, position):
+    data = batch(kind)
+    config = FitConfig(5, 3, learning_rate=0.01, max_gradient_norm=0.5, validate_every=5)
+
+    def trained(model, name):
+        (tmp_path / name).mkdir()
+        folder = tmp_path / name
+        fit(model, lambda step, draws: data, lambda: {"loss": 0.0}, config, seed=3, folder=folder)
+        return model
+
+    alone = member(kind, position)
+    together = trained(ensemble(kind, (0, 1)), "together").members[position]
+    trained(LaterMember(alone, position), "alone")
+    for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 @KINDS

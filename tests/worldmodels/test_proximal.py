@@ -1,5 +1,6 @@
 """Proximal updates: what they learn from, when they dream anew, and that they resume exactly."""
 
+import math
 import os
 import signal
 
@@ -12,7 +13,7 @@ from tests.tiny_models import world
 from worldmodels.actor_critic import continuing, lambda_returns
 from worldmodels.dream import DreamModel
 from worldmodels.errors import UserError
-from worldmodels.proximal import ProximalActorCritic, ProximalConfig
+from worldmodels.proximal import ProximalActorCritic, ProximalConfig, standardized
 from worldmodels.training import FitConfig, fit, step_generator
 
 
@@ -99,9 +100,11 @@ def test_what_is_kept_of_dreams_belongs_together():
     assert torch.equal(made.tried.view(4, 6, -1), tried)
     assert torch.equal(made.there.view(4, 6), alive[:-1]) and alive[:-1].unique().numel() > 4
     torch.testing.assert_close(made.returns.view(4, 6), returns)
-    torch.testing.assert_close(
-        made.advantages.view(4, 6), (better - better.mean()) / better.std(), atol=1e-4, rtol=1e-4
-    )
+    weight = alive[:-1]
+    mean = (weight * better).sum() / weight.sum()
+    spread = ((weight * (better - mean).square()).sum() / weight.sum()).sqrt()
+    expected = (better - mean) / spread
+    torch.testing.assert_close(made.advantages.view(4, 6), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(made.log_likelihood, likely.log_prob(made.tried).sum(-1))
     dreamed = 2.0 * (alive[:-1] * rewards).sum(0).mean()
     torch.testing.assert_close(made.dreamed, dreamed)
@@ -156,6 +159,29 @@ def test_outputs_become_likelier_as_far_as_they_were_better(advantage, log_ratio
 def test_what_has_changed_enough_is_left_alone(advantage, log_ratio):
     uphill, _, metrics = climbed(advantage, log_ratio)
     assert not uphill.any() and metrics["value_error"] > 0
+
+
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "counts"),
+    [(1.0, 1.19, True), (1.0, 1.21, False), (-1.0, 0.81, True), (-1.0, 0.79, False)],
+)
+def test_the_clip_range_reaches_as_far_below_1_as_above(advantage, ratio, counts):
+    uphill, gradient, _ = climbed(advantage, math.log(ratio))
+    expected = advantage * ratio * gradient if counts else torch.zeros_like(gradient)
+    torch.testing.assert_close(uphill, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others():
+    numbers, weight = torch.randn(4, 6, generator=draw(0)), torch.ones(4, 6)
+    weight[2:, :3] = 0.0  # half of the dreams end after two decisions
+    counted = weight > 0
+    found = standardized(numbers, weight)
+    numbers[~counted] = 1e4
+    torch.testing.assert_close(standardized(numbers, weight)[counted], found[counted])
+    std, mean = torch.std_mean(found[counted], correction=0)
+    assert mean.item() == pytest.approx(0.0, abs=1e-6) and std.item() == pytest.approx(
+        1.0, rel=1e-5
+    )
 
 
 def test_nothing_is_learned_where_the_dream_had_ended():

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from worldmodels.cli.ignored import refuse_ignored
 from worldmodels.cli.options import (
     DEFAULT_RUN,
     AgentOption,
@@ -105,6 +106,11 @@ def play(
     from worldmodels.run import Run
     from worldmodels.stages.play import play_dream, play_game
 
+    if dream:
+        reason = (
+            "names a game, and --dream plays in a run's own dream: leave it out, or add a --run"
+        )
+        refuse_ignored({"--env": env}, f"{reason} of that env")
     score = play_dream(Run(run), seed) if dream else play_game(Run(run), env, seed)
     typer.echo(f"score {score:.1f}")
 

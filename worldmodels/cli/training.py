@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from worldmodels.cli.ignored import flag_given, refuse_ignored
 from worldmodels.cli.options import (
     DEFAULT_RUN,
     DeviceOption,
@@ -21,6 +22,20 @@ from worldmodels.cli.options import (
     print_facts,
     print_result,
     print_scores,
+)
+
+# After the name of an option that the search in use would ignore.
+OF_EVOLUTION = (
+    "is an option of CMA-ES, and this search follows gradients: leave it out, or add "
+    "--search evolution"
+)
+OF_GRADIENT = (
+    "counts optimizer steps of the gradient search, and this search is CMA-ES: give "
+    "--generations, or add --dream --search gradient"
+)
+OF_DREAM = (
+    "is where a dream runs, and this search plays the real game on CPU cores: leave it out, or "
+    "add --dream"
 )
 
 
@@ -229,6 +244,25 @@ def train_controller(
             pathwise=preset.pathwise.asked_for(steps, horizon),
             proximal=preset.proximal.asked_for(steps, horizon),
         )
+        if config.search == "gradient":
+            options = {
+                "--generations": generations,
+                "--minutes": minutes,
+                "--population": population,
+                "--sigma": sigma,
+                "--episodes-per-candidate": episodes_per_candidate,
+                **flag_given(full, "--full", "--diagonal"),
+                **flag_given(last_layer, "--last-layer", "--all-layers"),
+            }
+            refuse_ignored(options, OF_EVOLUTION)
+        else:
+            refuse_ignored({"--steps": steps}, OF_GRADIENT)
+        if not config.dream and device != "cpu":
+            refuse_ignored({"--device": None if device == "auto" else device}, OF_DREAM)
+        asked = {"hidden": hidden, "inputs": inputs}
+        if paper:
+            names = ("hidden", "inputs", "action_map", "sample_latent")
+            asked = {name: getattr(config, name) for name in names}
         result = stage(
             session.run,
             config,
@@ -237,5 +271,6 @@ def train_controller(
             device=choose_device(device),
             round_=session.run.round,
             start_from=from_,
+            asked={name: value for name, value in asked.items() if value is not None},
         )
         print_result(result, as_json, lambda: print_facts(result))

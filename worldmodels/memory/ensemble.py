@@ -128,7 +128,10 @@ class MemoryEnsemble(nn.Module):
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the members' losses, none of which depends on another; mean metrics."""
+        """The sum of the members' losses, none of which depends on another; mean metrics.
+
+        Each member draws as many numbers from the generator as the others, in their order.
+        """
         losses, metrics = zip(
             *(member.loss(batch, generator) for member in self._each), strict=True
         )
@@ -138,13 +141,19 @@ class MemoryEnsemble(nn.Module):
         }
 
     @property
+    def independent_parts(self) -> list[nn.Module]:
+        """The members, which `fit` must not couple through the norm of all their gradients."""
+        return list(self.members)
+
+    @property
     def _each(self) -> list[MDNRNN | CodeRNN]:
         return list(self.members)  # type: ignore[arg-type]  # a ModuleList says Module of each
 
     def _split(self, state: LSTMState) -> list[LSTMState]:
+        # Contiguous: a product with parts of longer rows may be rounded otherwise than alone.
         size = self.config.num_hidden
         return [
-            LSTMState(h, c)
+            LSTMState(h.contiguous(), c.contiguous())
             for h, c in zip(state.h.split(size, -1), state.c.split(size, -1), strict=True)
         ]
 

@@ -11,6 +11,7 @@ from worldmodels.data.batches import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory.codes import draw_values, log_sum_exp
 from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.mixture_gradient import attach_gradient
 from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.outcome import Outcome, OutcomeHead
 
@@ -76,19 +77,25 @@ class MixturePrediction:
 
         `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
         Temperature tau divides the mixture's logits and multiplies the variances.
-        Source: arXiv 1803.10122, 4.2 and A.2.
+        Source: arXiv 1803.10122, 4.2 and A.2; the gradient, see `mixture_gradient`.
         """
         if temperature <= 0:
             component = self.log_pi.argmax(-1, keepdim=True)
             return self.mu.gather(-1, component)[..., 0]
         if self.mu.shape[-1] == 1:
             mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
-        else:
+            noise = shared_noise(torch.randn, mu, generator, copies)
+            return mu + math.sqrt(temperature) * log_sigma.exp() * noise
+        parameters = (self.log_pi, self.mu, self.log_sigma)
+        with torch.no_grad():
             component = draw_values(self.log_pi, temperature, generator, copies)[..., None]
             mu = self.mu.gather(-1, component)[..., 0]
             log_sigma = self.log_sigma.gather(-1, component)[..., 0]
-        noise = shared_noise(torch.randn, mu, generator, copies)
-        return mu + math.sqrt(temperature) * log_sigma.exp() * noise
+            noise = shared_noise(torch.randn, mu, generator, copies)
+            sample = mu + math.sqrt(temperature) * log_sigma.exp() * noise
+        if torch.is_grad_enabled() and any(part.requires_grad for part in parameters):
+            return attach_gradient(sample, *parameters, temperature)
+        return sample
 
 
 class MDNRNN(nn.Module):

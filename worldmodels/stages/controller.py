@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from agents.controller import ControllerConfig
 from agents.evaluation import Scores
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
-from worldmodels.agent import Agent, load_agent, save_agent
+from worldmodels.agent import Agent, save_agent
 from worldmodels.best_agent import Selection, evaluator, keep_best
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
@@ -39,6 +39,7 @@ from worldmodels.stages.fitness import (
 )
 from worldmodels.stages.gradient import GradientConfig, search_by_gradient
 from worldmodels.stages.new_agent import check_inputs, new_agent
+from worldmodels.stages.start_agent import start_agent
 from worldmodels.training import FitConfig
 from worldmodels.world_model import encode_newest, load_world_model
 
@@ -116,6 +117,7 @@ def train_controller(
     device: str = "cpu",
     round_: int = 1,
     start_from: Path | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
@@ -127,13 +129,14 @@ def train_controller(
     Args:
         start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
             None takes the run's V and M.
+        asked: see `start_agent`.
     """
     settings = run.settings
     run.store.refresh()
     evaluate_file = evaluator(workers)
     if run.weights("controller").is_file():
         keep_best(run, evaluate_file)  # a kill may have come before the newest one was compared
-    agent, start = _first_agent(run, config, round_, start_from)
+    agent, start = _first_agent(run, config, round_, start_from, asked)
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
     work = run.begin("controller", config, settings.seed, round_)
@@ -275,21 +278,15 @@ def _score(
 
 
 def _first_agent(
-    run: Run, config: ControllerStageConfig, round_: int, start_from: Path | None
+    run: Run,
+    config: ControllerStageConfig,
+    round_: int,
+    start_from: Path | None,
+    asked: Mapping[str, Any] | None,
 ) -> tuple[Agent, np.ndarray | None]:
     """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
     if start_from is not None:
-        agent = load_agent(start_from)
-        if agent.body.env_id != run.settings.env_id:
-            raise UserError(
-                f"{start_from} is an agent for {agent.body.env_id}, {run} is for "
-                f"{run.settings.env_id}: name an agent of the same env with --from"
-            )
-        if len(agent.parameters) != 1:
-            raise UserError(
-                f"{start_from} holds {len(agent.parameters)} controllers, expected one: "
-                "name a single agent's file with --from"
-            )
+        agent = start_agent(run, start_from, asked or {})
         return agent, agent.parameters[0].double().numpy()
     vision, memory = load_world_model(run)
     agent = new_agent(

@@ -28,8 +28,15 @@ def new_agent(
     Args:
         action_map: one of the task's; None takes its default.
         inputs, hidden, sample_latent: see `Body` and `ControllerConfig`.
+
+    Raises: UserError for an action map that the task does not have.
     """
     task = task_for(run.settings.env_id)
+    if action_map is not None and action_map not in task.action_maps:
+        raise UserError(
+            f"{run.settings.env_id} has no action map named {action_map}, expected one of "
+            f"{', '.join(task.action_maps)}: leave out --paper, or use another preset than paper"
+        )
     chosen = task.action_maps[action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
