@@ -186,7 +186,7 @@ def train_controller(
     steps: Annotated[int | None, typer.Option(help="Optimizer steps of the gradient.")] = None,
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="End CMA-ES after so long, looks not counted.")
+        float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
     ] = None,
     population: Annotated[int | None, typer.Option(help="Candidates a generation.")] = None,
     sigma: Annotated[float | None, typer.Option(help="First step size of CMA-ES.")] = None,

@@ -51,7 +51,7 @@ class SearchLog:
 
 
 class Stopwatch:
-    """How long a search has searched: it stands still while the real score is looked at.
+    """How long a search has searched: it stands still while the real score is measured.
 
     Args:
         seconds, steps: of the search before a resume.
