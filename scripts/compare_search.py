@@ -94,7 +94,6 @@ def _searches() -> dict[str, Search]:
         "gradient-linear": Search("gradients, linear C", gradient, 5),
         "dream-diagonal": Search("CMA-ES in the dream, diagonal", evolved(True, True, dream), 5),
         "dream-full": Search("CMA-ES in the dream, full", evolved(True, False, dream), 5),
-        "real-diagonal": Search("CMA-ES in the real env, diagonal", evolved(False, True, real), 1),
         "real-full": Search("CMA-ES in the real env, full", evolved(False, False, real), 1),
     }
 
