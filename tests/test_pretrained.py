@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import worldmodels
@@ -13,6 +14,7 @@ from tests.command import wm
 from tests.tiny_run import tiny_run
 from worldmodels import pretrained
 from worldmodels.agent import AgentFactory, save_agent
+from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.run import agent_file
 from worldmodels.stages.new_agent import new_agent
@@ -50,6 +52,17 @@ def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
     assert done.error.endswith('--run carracer" first, or name one that is there: toy\n')
     done = wm("evaluate", "--agent", "carracer.safetensors")
     assert done.error.endswith("an agent file that exists, or one of: toy\n")
+
+
+@pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
+def test_the_agents_of_the_package_take_frames_of_car_racing_alone(name):
+    agent = worldmodels.load_agent(name)
+    for size in (64, 96):
+        agent.reset(1)
+        assert agent.act(np.zeros((1, size, size, 3), np.uint8)).shape == (1, 3)
+    agent.reset(1)
+    with pytest.raises(UserError, match=r"expected frames of 96x96 .* got 400x600"):
+        agent.act(np.zeros((1, 400, 600, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
