@@ -39,6 +39,7 @@ def test_an_agent_is_found_by_its_name(toy):
     assert worldmodels.load_agent("toy").facts == {"of": "the package"}
     done = wm("evaluate", "--agent", "toy", "--episodes", 1, "--no-baselines", "--workers", 1)
     assert done.code == 0 and "agent" in done.output
+    assert done.output.split()[-2:] == ["-", "-"]  # a single episode has no spread
 
 
 def test_a_folder_of_that_name_comes_first(toy):
