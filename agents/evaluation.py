@@ -10,12 +10,22 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from agents.collecting import play_episodes
 from agents.policy import Policy
 from agents.protocol import EvaluationProtocol
 from agents.rollout import EpisodeScore
 from agents.workers import Workers
+
+
+def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
+    """Sample standard deviation (n - 1), as every reported spread over episodes is; None for one.
+
+    JSON has null for it, as it has no nan.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    return float(numbers.std(ddof=1)) if len(numbers) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -51,9 +61,9 @@ class Scores:
         return float(np.mean(self.returns))
 
     @property
-    def std(self) -> float:
-        """Sample standard deviation (n - 1) over episodes; nan for a single one."""
-        return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else math.nan
+    def std(self) -> float | None:
+        """Sample standard deviation over episodes, see `sample_std`."""
+        return sample_std(self.returns)
 
     @property
     def env_steps(self) -> int:
@@ -61,12 +71,12 @@ class Scores:
         return sum(self.lengths)
 
     @property
-    def confidence_interval(self) -> tuple[float, float]:
-        """95 % interval of the mean, by Student's t; nan for a single episode."""
-        num_episodes = len(self.returns)
-        if num_episodes == 1:
-            return math.nan, math.nan
-        half_width = student_t_quantile(num_episodes - 1) * self.std / math.sqrt(num_episodes)
+    def confidence_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the mean, by Student's t; None for a single episode."""
+        std, num_episodes = self.std, len(self.returns)
+        if std is None:
+            return None
+        half_width = student_t_quantile(num_episodes - 1) * std / math.sqrt(num_episodes)
         return self.mean - half_width, self.mean + half_width
 
     def to_dict(self) -> dict[str, Any]:

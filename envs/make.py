@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -52,7 +53,7 @@ def make_env(
                 env.close()
                 env = gym.make(env_id, render_mode="rgb_array", max_episode_steps=max_episode_steps)
             env = gym.wrappers.AddRenderObservation(env, render_only=True)
-        view = _view_of(env_id)
+        view = _known_view(env_id)
         if env.observation_space.shape == (view.size, view.size, 3):
             return env
         return ViewObservation(env, view)
@@ -111,7 +112,24 @@ def make_envs(
     )
 
 
-def _view_of(env_id: str) -> View:
+def view_of(env_id: str) -> View:
+    """The task's view, with the size of the frames that the env itself gives or draws.
+
+    Raises: as `make_env`.
+    """
+    view = task_for(env_id).view
+    if view.source is not None:
+        return view
+    env = make_env(env_id)
+    try:
+        frames = env.env if isinstance(env, ViewObservation) else env
+        height, width, _ = frames.observation_space.shape or (view.size, view.size, 3)
+    finally:
+        env.close()
+    return dataclasses.replace(view, source=(height, width))
+
+
+def _known_view(env_id: str) -> View:
     """The view alone: `task_for` would make the environment once more."""
     return task_for(env_id).view if env_id in CAR_RACING_IDS else View()
 

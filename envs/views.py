@@ -18,18 +18,24 @@ from numpy.typing import NDArray
 class View:
     """Keep `rows` (first, past-last; None keeps all), then area-resize to `size` x `size` pixels.
 
+    `source` is the height and width of the env's frames; None takes frames of any. Rows cut from
+    frames of another size would show something else, so that such frames are refused.
+
     Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code cuts
     CarRacing's indicators off first, rows 0:84 of 96, so its pixels are not square.
     """
 
     rows: tuple[int, int] | None = None
     size: int = 64
+    source: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"expected a size of at least 1 pixel, got {self.size}")
         if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
             raise ValueError(f"expected rows (first, past-last), 0 <= first, got {self.rows}")
+        if self.source is not None and min(self.source) < 1:
+            raise ValueError(f"expected a source of at least 1x1 pixels, got {self.source}")
 
     def __call__(
         self, frames: NDArray[Any]
@@ -40,13 +46,20 @@ class View:
         back, no rows cut.
 
         Raises:
-            ValueError: not uint8, not (..., H, W, 3), or fewer rows than the view keeps.
+            ValueError: not uint8, not (..., H, W, 3), neither of the source's size nor of the
+                view's own, or fewer rows than the view keeps.
         """
         self._check(frames)
         height, width = frames.shape[-3], frames.shape[-2]
         batch = frames.shape[:-3]
         if (height, width) == (self.size, self.size):
             return frames
+        if self.source is not None and (height, width) != self.source:
+            source, own = (f"{rows}x{columns}" for rows, columns in (self.source, [self.size] * 2))
+            raise ValueError(
+                f"expected frames of {source} pixels, or of {own} that went through the view "
+                f"already, got {height}x{width}"
+            )
         first, last = self.rows or (0, height)
         if last > height:
             raise ValueError(
@@ -60,9 +73,14 @@ class View:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> View:
-        """The view that `dataclasses.asdict` (or JSON, where tuples became lists) wrote."""
-        rows = fields["rows"]
-        return cls(rows=None if rows is None else tuple(rows), size=fields["size"])
+        """The view that `dataclasses.asdict` (or JSON, where tuples became lists) wrote.
+
+        What was written before views had a source takes frames of any size, but for the paper's.
+        """
+        rows = None if fields["rows"] is None else tuple(fields["rows"])
+        before = PAPER_VIEW.source if rows == PAPER_VIEW.rows else None
+        source = fields.get("source", before)
+        return cls(rows, fields["size"], None if source is None else tuple(source))
 
     @staticmethod
     def _check(frames: Any) -> None:
@@ -75,7 +93,7 @@ class View:
 
 
 # The paper's view of CarRacing: without the indicators.
-PAPER_VIEW = View(rows=(0, 84), size=64)
+PAPER_VIEW = View(rows=(0, 84), size=64, source=(96, 96))
 
 
 class ViewObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import worldmodels
@@ -14,6 +15,7 @@ from tests.command import wm
 from tests.tiny_run import tiny_run
 from worldmodels import pretrained
 from worldmodels.agent import AgentFactory, save_agent
+from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.run import agent_file
 from worldmodels.stages.new_agent import new_agent
@@ -38,6 +40,7 @@ def test_an_agent_is_found_by_its_name(toy):
     assert worldmodels.load_agent("toy").facts == {"of": "the package"}
     done = wm("evaluate", "--agent", "toy", "--episodes", 1, "--no-baselines", "--workers", 1)
     assert done.code == 0 and "agent" in done.output
+    assert done.output.split()[-2:] == ["-", "-"]  # a single episode has no spread
 
 
 def test_a_folder_of_that_name_comes_first(toy):
@@ -51,6 +54,17 @@ def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
     assert done.error.endswith('--run carracer" first, or name one that is there: toy\n')
     done = wm("evaluate", "--agent", "carracer.safetensors")
     assert done.error.endswith("an agent file that exists, or one of: toy\n")
+
+
+@pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
+def test_the_agents_of_the_package_take_frames_of_car_racing_alone(name):
+    agent = worldmodels.load_agent(name)
+    for size in (64, 96):
+        agent.reset(1)
+        assert agent.act(np.zeros((1, size, size, 3), np.uint8)).shape == (1, 3)
+    agent.reset(1)
+    with pytest.raises(UserError, match=r"expected frames of 96x96 .* got 400x600"):
+        agent.act(np.zeros((1, 400, 600, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])

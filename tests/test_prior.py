@@ -11,6 +11,7 @@ import pytest
 from envs.make import make_env
 from tests.command import wm, wm_json
 from worldmodels.run import Run
+from worldmodels.stages.episode_seeds import episode_seeds
 from worldmodels.surprise import episode_surprise, load_surprise
 
 
@@ -150,6 +151,8 @@ def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
     for episode in store.episodes[11:]:
         measured = episode_surprise(surprise, episode.load().frames, 4)
         assert episode.meta["surprise"] == pytest.approx(measured, abs=1e-2)
+        assert episode.meta["seed"] in episode_seeds(0, episode.index, 3)
+    assert any(episode.meta["seed"] != episode.index for episode in store.episodes[11:])
     assert all("surprise" not in episode.meta for episode in store.episodes[:11])
     kept = {episode.index: episode.digest for episode in store}
     store.episodes[12].path.unlink()

@@ -62,7 +62,8 @@ class Agent(RepeatingPolicy):
     """The policy that V, M and C make together.
 
     `act` takes the env's own frames (or frames that already went through the body's view) and
-    returns native actions: float32 (B, A) within the action space, or int64 (B,).
+    returns native actions: float32 (B, A) within the action space, or int64 (B,). It raises
+    UserError for frames of another size than the env's.
 
     Args:
         parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
@@ -145,7 +146,11 @@ class Agent(RepeatingPolicy):
         return self._action
 
     def _see(self, frames: Frames, due: EnvMask) -> Tensor:
-        posterior = self.vision.encode(torch.from_numpy(self.body.view(frames)))
+        try:
+            seen = self.body.view(frames)
+        except ValueError as error:
+            raise UserError(f"this agent is for {self.body.env_id}: {error}") from error
+        posterior = self.vision.encode(torch.from_numpy(seen))
         latent = self.vision.mode(posterior).clone()
         if self.body.sample_latent:
             for i in rows_of(due):

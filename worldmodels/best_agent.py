@@ -6,7 +6,6 @@ evaluated on the selection episodes, and the best one is kept whole, beside the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ class Selection:
     @classmethod
     def of(cls, protocol: EvaluationProtocol, scores: Scores) -> Selection:
         """From the scores that were measured under that protocol."""
-        return cls(protocol, scores.mean, None if math.isnan(scores.std) else scores.std)
+        return cls(protocol, scores.mean, scores.std)
 
     def __str__(self) -> str:
         return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"

@@ -5,7 +5,7 @@ import math
 import gymnasium as gym
 import pytest
 
-from agents.evaluation import Scores, evaluate, student_t_quantile
+from agents.evaluation import Scores, evaluate, sample_std, student_t_quantile
 from agents.policy import ConstantPolicy
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
@@ -48,7 +48,13 @@ def test_the_interval_of_a_known_sample():
 def test_one_episode_has_no_spread():
     scores = scores_of(7.0)
     assert scores.mean == 7.0
-    assert all(math.isnan(value) for value in (scores.std, *scores.confidence_interval))
+    assert scores.std is None and scores.confidence_interval is None
+
+
+def test_the_sample_standard_deviation_divides_by_one_less():
+    assert sample_std([1.0, 3.0]) == pytest.approx(math.sqrt(2.0))
+    assert sample_std((5.0, 5.0, 5.0)) == 0.0
+    assert sample_std([5.0]) is None
 
 
 def standing():

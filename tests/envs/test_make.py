@@ -6,7 +6,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.actions import UnsupportedActionSpace
-from envs.make import make_env, make_envs
+from envs.make import make_env, make_envs, view_of
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from envs.vector import ProcessVectorEnv
 from tests.counting_env import BOX_ID, DISCRETE_ID, episode_length, read_frame
@@ -47,6 +47,22 @@ def test_a_perturbed_environment_looks_different_and_drives_alike(env_id: str) -
     assert plain.step(action)[1:] == perturbed.step(action)[1:]
     with pytest.raises(ValueError, match="expected a perturbation among"):
         make_env(env_id, perturbation="fog")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "source"),
+    [
+        ("CartPole-v1", (400, 600)),
+        ("CarRacing-v3", (96, 96)),
+        (DEFAULT_ENV_ID, (96, 96)),
+    ],
+)
+def test_a_view_has_the_size_of_what_the_env_gives_or_draws(
+    env_id: str, source: tuple[int, int]
+) -> None:
+    view = view_of(env_id)
+    assert view.source == source and view.size == 64
+    assert view.rows == task_for(env_id).view.rows
 
 
 def test_unknown_ids_get_gymnasiums_own_error() -> None:

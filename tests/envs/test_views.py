@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from envs.views import View, ViewObservation
+from envs.views import PAPER_VIEW, View, ViewObservation
 
 
 def test_rows_outside_the_view_leave_no_trace() -> None:
@@ -48,9 +48,27 @@ def test_what_is_no_frame_is_refused() -> None:
         View(rows=(9, 3))
 
 
+def test_frames_of_another_size_than_the_source_are_refused() -> None:
+    view = View(rows=(0, 84), size=64, source=(96, 96))
+    assert view(np.zeros((2, 96, 96, 3), np.uint8)).shape == (2, 64, 64, 3)
+    assert view(np.zeros((2, 64, 64, 3), np.uint8)).shape == (2, 64, 64, 3)
+    for height, width in ((400, 600), (96, 97), (84, 96)):
+        frames = np.zeros((2, height, width, 3), np.uint8)
+        with pytest.raises(ValueError, match=f"of 96x96 pixels, or of 64x64 .* {height}x{width}"):
+            view(frames)
+    with pytest.raises(ValueError, match=r"a source of at least 1x1 pixels, got \(0, 9\)"):
+        View(source=(0, 9))
+
+
 def test_a_view_survives_json() -> None:
-    for view in (View(), View(rows=(0, 84), size=32)):
+    for view in (View(), View(rows=(0, 84), size=32), View(size=48, source=(210, 160))):
         assert View.from_dict(json.loads(json.dumps(asdict(view)))) == view
+
+
+def test_a_view_from_before_sources_is_the_papers_or_takes_frames_of_any_size() -> None:
+    assert View.from_dict({"rows": [0, 84], "size": 64}) == PAPER_VIEW
+    assert PAPER_VIEW.source == gym.make("CarRacing-v3").observation_space.shape[:2]
+    assert View.from_dict({"rows": None, "size": 64}).source is None
 
 
 def test_the_wrapper_refuses_observations_that_are_no_pixels() -> None:

@@ -10,6 +10,7 @@ from gymnasium import spaces
 from agents.controller import apply_action_map, control
 from agents.exploration import NoisyPolicy
 from envs.actions import ActionMap
+from envs.views import PAPER_VIEW
 from tests.tiny_models import agent, frames
 from worldmodels.agent import Agent, AgentFactory, Body, load_agent, save_agent, space_of
 from worldmodels.checkpoint import save_checkpoint
@@ -127,6 +128,16 @@ def test_stock_frames_and_frames_of_the_view_give_the_same_actions():
     below = stock.copy()
     below[:, :, 84:] = 0  # the indicators are not looked at
     assert np.array_equal(play(whole, below), play(whole, seen))
+
+
+def test_frames_of_another_env_are_refused_in_a_line():
+    whole = agent(view=PAPER_VIEW)
+    whole.reset(2)
+    message = r"is for Tiny-v0: expected frames of 96x96 pixels, or of 64x64 .*, got 400x600"
+    with pytest.raises(UserError, match=message):
+        whole.act(films(2, 1, size=(400, 600))[0])
+    for size in ((96, 96), (64, 64)):
+        assert whole.act(films(2, 1, size=size)[0]).shape == (2, 3)
 
 
 @pytest.mark.parametrize("start", [0, 1])

@@ -6,7 +6,12 @@ from worldmodels.data.batches import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import encode_frames
 from worldmodels.errors import UserError
-from worldmodels.stages.plausibility import PlausibilityConfig, choose_starts, dream_codes
+from worldmodels.stages.plausibility import (
+    PlausibilityConfig,
+    choose_starts,
+    curve_figures,
+    dream_codes,
+)
 from worldmodels.stages.prior import PriorStageConfig, encode_codes
 from worldmodels.surprise import Surprise
 from worldmodels.vision.prior import CodePrior, PriorConfig
@@ -82,6 +87,16 @@ def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(surprise, se
             state, prediction = memory.step(state, now, actions[step + decision][None])
             now = prediction.sample(0.0)
             assert torch.equal(dreamed[number, decision], now[0])
+
+
+def test_standard_errors_over_starts_are_the_samples():
+    nats = {"dreamed": torch.tensor([[1.0, 5.0], [3.0, 5.0]])}
+    rows = curve_figures(nats)["history"]
+    assert [row["dreamed"] for row in rows] == [2.0, 5.0]
+    # A sample standard deviation of sqrt(2) over two starts.
+    assert [row["dreamed_error"] for row in rows] == pytest.approx([1.0, 0.0])
+    alone = curve_figures({"dreamed": nats["dreamed"][:1]})["history"]
+    assert [row["dreamed_error"] for row in alone] == [None, None]
 
 
 def test_the_prior_is_made_for_vs_codes():

@@ -11,7 +11,6 @@ import numpy as np
 
 from agents.collecting import play_episodes
 from agents.rollout import Rollout
-from agents.seeds import SEED_RANGES, seeds
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
 from worldmodels.data.episode import PackedEpisode, pack_episode
@@ -22,13 +21,12 @@ from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run
 from worldmodels.stages.collect_summary import sum_up, summary, summed_up
+from worldmodels.stages.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
 from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise
 from worldmodels.surprise import load_surprise
 
-# Each run seed draws its tracks from a stretch of its own of the training seeds.
-SEEDS_A_RUN = 20_000
-MAX_EPISODES = len(SEED_RANGES["training"])
+MAX_EPISODES = NUM_SEEDS
 # Measured: a 64 x 64 frame of CarRacing, well driven, takes 1,071 bytes; some room beside it.
 BYTES_A_FRAME = 1_200
 
@@ -92,6 +90,12 @@ def collect(
         if not summed_up(run):  # killed after the last episode
             sum_up(run, asdict(config), round_, result, 0.0)
         return result
+    chosen = [episode.index for episode in store if "surprise" in episode.meta]
+    chosen += [
+        index for (part, _), lost in parts.items() if part.prefer_surprising for index in lost
+    ]
+    last_chosen = config.episodes - 1 if config.prefer_surprising else max(chosen, default=-1)
+    check_seeds_suffice(config.episodes, last_chosen + 1, CANDIDATES)
     check_agents(run, config.policy)
     if any(part.prefer_surprising for part, _ in ((config, round_), *parts)):
         load_surprise(run)  # refuse before anything is played
@@ -201,14 +205,7 @@ def _played(
     """The episode of each index, one after the other; where asked, chosen among candidates."""
     settings = run.settings
     factory, facts = player(run, config.policy, config.action_repeat)
-    base = settings.seed * SEEDS_A_RUN
     candidates = CANDIDATES if config.prefer_surprising else 1
-    # Candidates beside each other, from equal parts of the run's stretch.
-    numbers = [
-        base + index + candidate * SEEDS_A_RUN // candidates
-        for index in indices
-        for candidate in range(candidates)
-    ]
     finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
     if config.prefer_surprising:
         repeat = config.action_repeat or task_for(settings.env_id).action_repeat
@@ -217,7 +214,7 @@ def _played(
     played = play_episodes(
         settings.env_id,
         factory,
-        [seeds("training", 1, number % 1_000_000)[0] for number in numbers],
+        [seed for index in indices for seed in episode_seeds(settings.seed, index, candidates)],
         workers=workers,
         max_steps=config.max_episode_steps,
         finish=finish,

@@ -87,7 +87,7 @@ def evaluate_agent(
             None keeps none.
 
     Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
-    std and 95 % interval.
+    std and 95 % interval, None for a single episode.
     """
     agent = load_agent(place)  # refuse before anything is played
     file = agent_file(place)
@@ -123,7 +123,7 @@ def evaluate_agent(
         changed = f", {config.perturbation}" if config.perturbation else ""
         save_bars(
             folder / f"{config.name}.png",
-            {row["policy"]: (row["mean"], *row["interval"]) for row in rows},
+            {row["policy"]: (row["mean"], *(row["interval"] or [row["mean"]] * 2)) for row in rows},
             y_label=f"mean return over {config.episodes} {config.split} episodes{changed}, "
             "95 % interval",
         )
@@ -160,9 +160,10 @@ def _read(place: Path, digest: str) -> dict[str, Any] | None:
 
 
 def _figures(scores: Scores) -> dict[str, Any]:
+    interval = scores.confidence_interval
     return {
         "mean": scores.mean,
         "std": scores.std,
-        "interval": list(scores.confidence_interval),
+        "interval": None if interval is None else list(interval),
         **scores.to_dict(),
     }

@@ -3,6 +3,7 @@
 import torch
 
 from agents.controller import ControllerConfig
+from envs.make import view_of
 from envs.tasks import task_for
 from worldmodels.agent import Agent, Body
 from worldmodels.errors import UserError
@@ -41,7 +42,7 @@ def new_agent(
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
     env_id, repeat = run.settings.env_id, run.action_repeat
-    body = Body(env_id, task.view, chosen, repeat, inputs, sample_latent)
+    body = Body(env_id, view_of(env_id), chosen, repeat, inputs, sample_latent)
     return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
 
 

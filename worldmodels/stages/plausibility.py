@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from agents.evaluation import sample_std
 from worldmodels.data.batches import SequenceBatch
 from worldmodels.dream import DreamModel, check_temperature
 from worldmodels.encoding import encode_episodes
@@ -80,7 +81,7 @@ def measure_plausibility(
         for name, codes in {"dreamed": dreamed, "real": real}.items()
     }
     result = {
-        **_figures(curves),
+        **curve_figures(curves),
         **_references(surprise, sequences, config),
         "starts": config.starts,
         "episodes": len(episodes),
@@ -133,12 +134,18 @@ def dream_codes(
     return dream_on(dream, starts, actions, seed=config.seed).transpose(0, 1)
 
 
-def _figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:
-    """Means over starts and their standard errors, at each decision and at a few to quote."""
-    columns = {}
+def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:
+    """Means over starts and their standard errors, at each decision and at a few to quote.
+
+    A single start has no standard error: None.
+    """
+    columns: dict[str, list[Any]] = {}
     for name, nats in curves.items():
         columns[name] = nats.mean(0).tolist()
-        columns[f"{name}_error"] = (nats.std(0, correction=0) / len(nats) ** 0.5).tolist()
+        spreads = [sample_std(each) for each in nats.T.tolist()]
+        columns[f"{name}_error"] = [
+            None if spread is None else spread / len(nats) ** 0.5 for spread in spreads
+        ]
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     shown = sorted({*(d for d in HEADLINES if d <= len(rows)), len(rows)})
     return {
@@ -168,7 +175,7 @@ def _draw(run: Run, result: dict[str, Any]) -> None:
         bands[f"{name}, 2 errors over starts"] = [
             (row["decision"], row[name] - margin, row[name] + margin)
             for row in history
-            for margin in [1.96 * row[f"{name}_error"]]
+            for margin in [1.96 * (row[f"{name}_error"] or 0.0)]
         ]
     for name in ("prior_samples", "independent_positions"):
         curves[name.replace("_", " ")] = [(1, result[name]), (len(history), result[name])]
