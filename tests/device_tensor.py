@@ -77,6 +77,8 @@ def tensors_in(values: Any, nested: bool = False) -> Iterator[tuple[torch.Tensor
     if isinstance(values, torch.Tensor):
         yield values, nested
     elif isinstance(values, (tuple, list)):
+        if values and isinstance(values[0], (int, float)):
+            return  # a shape, or a long list of numbers
         for value in values:
             yield from tensors_in(value, nested=True)
     elif isinstance(values, dict):
