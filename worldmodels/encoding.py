@@ -99,10 +99,16 @@ def posterior_type(vision: Vision) -> np.dtype:
     return np.dtype(np.float32)
 
 
+def posterior_width(vision: Vision) -> int:
+    """Numbers of V's posterior per frame: 2 Z of latents, N codes."""
+    if isinstance(vision, VQVAE):
+        return vision.config.num_codes
+    return 2 * vision.config.num_latents
+
+
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
     """What the records of these episodes take."""
-    width = vision.config.num_codes if isinstance(vision, VQVAE) else 2 * vision.config.num_latents
-    kind = record_type(posterior_type(vision), width, episodes[0].action_size)
+    kind = record_type(posterior_type(vision), posterior_width(vision), episodes[0].action_size)
     return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
 
 

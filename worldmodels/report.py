@@ -22,8 +22,8 @@ from rich.progress import (
 
 from worldmodels.errors import UserError
 
-# A process that has loaded torch and encoded a few frames (measured: 435 MiB).
-PROCESS_BYTES = 460_000_000
+# A process that has loaded all stages and encoded a few frames (measured: 676 MB).
+PROCESS_BYTES = 690_000_000
 
 # Long enough to measure a speed after the first, slower steps; short beside any long stage.
 ESTIMATE_AFTER_SECONDS = 3.0

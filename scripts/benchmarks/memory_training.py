@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-episodes", type=int, default=1_000, help="in the smaller store of M (1,000)"
     )
-    parser.add_argument("--memory-steps", type=int, default=10, help="of M's training (10)")
+    parser.add_argument("--memory-steps", type=int, default=4, help="of M's training (4)")
 
 
 def weigh(arguments: argparse.Namespace, folder: Path, link: Any) -> list[dict[str, Any]]:

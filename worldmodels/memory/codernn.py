@@ -156,11 +156,11 @@ class CodeRNN(nn.Module):
     def training_floats(self) -> int:
         """Numbers that `loss` and its gradient hold for one agent step, at most.
 
-        Log-odds of every value of every code in every component, 4.5 times over (measured), beside
-        the LSTM's part; see `MDNRNN`.
+        The log-odds of every value of every code in every component are there 4.5 times
+        (measured), beside the LSTM's part; see `MDNRNN`.
         """
         values = self.config.num_mixtures * self.config.num_codes * sum(self.config.digit_sizes)
-        return 17 * self.config.num_hidden + 5 * values
+        return 24 * self.config.num_hidden + 5 * values
 
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None

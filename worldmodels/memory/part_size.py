@@ -1,6 +1,6 @@
 """How many agent steps M's loss takes at once, so that its memory is bounded.
 
-A batch of the paper's 100 sequences of 999 agent steps holds 1.8 GB for an MDN-RNN of 256 units,
+A batch of the paper's 100 sequences of 999 agent steps holds 1.9 GB for an MDN-RNN of 256 units,
 and 36 GB for a mixture of 5 over 16 codes of 256 values. Training therefore adds up the gradients
 of parts of such a batch; smaller batches are one part.
 """

@@ -9,7 +9,7 @@ from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoin
 from worldmodels.data.batches import Decisions
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.encoded_episodes import EncodedEpisodes
-from worldmodels.encoding import MAX_BYTES_IN_MEMORY, encode_dataset, encoded_bytes
+from worldmodels.encoding import MAX_BYTES_IN_MEMORY, encode_dataset, encoded_bytes, posterior_width
 from worldmodels.errors import UserError
 from worldmodels.memory import (
     CodeRNNConfig,
@@ -28,8 +28,8 @@ from worldmodels.stages.memory_pictures import liveliest, save_dreams
 from worldmodels.training import FitConfig
 from worldmodels.vision import VQVAE, Vision, restore_vision
 
-# Of one number of V's features in a batch: what V encoded, the draw from it, M's inputs and more.
-BATCH_BYTES = 32
+# Per number of V's posterior in a batch: as a record, and as a tensor.
+BATCH_BYTES = 8
 SHOWN = (0, 1, 2, 4, 8, 12, 16)  # decisions since the pictured dream began
 
 
@@ -180,7 +180,7 @@ def _plan(
         disk_bytes=5 * 4 * parameters + sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY),
         memory_bytes=PROCESS_BYTES
         + sum(size for size in sizes if size <= MAX_BYTES_IN_MEMORY)
-        + steps * BATCH_BYTES * vision.num_features
+        + steps * BATCH_BYTES * posterior_width(vision)
         + part_bytes(memory, steps, length),
         folder=run.folder,
     )
