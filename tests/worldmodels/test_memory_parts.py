@@ -13,6 +13,7 @@ from worldmodels.memory import mdnrnn as mdnrnn_file
 from worldmodels.memory import outcome as outcome_file
 from worldmodels.memory.baselines import StayCategorical, StayGaussian
 from worldmodels.memory.part_size import part_bytes, part_steps, split_batch
+from worldmodels.memory_scores import held_out_metrics
 from worldmodels.training import FitConfig, fit
 
 ROWS, LENGTH = 24, 10
@@ -103,10 +104,32 @@ def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind):
             torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
 
 
-def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path):
+def sizes_of_batches(memory, monkeypatch):
+    """Sequences of every batch whose loss is taken from now on."""
+    sizes, loss = [], memory.loss
+    monkeypatch.setattr(
+        memory, "loss", lambda batch, draw=None: sizes.append(len(batch)) or loss(batch, draw)
+    )
+    return sizes
+
+
+@KINDS
+def test_held_out_metrics_are_taken_over_parts_that_fit(kind, monkeypatch):
+    memory, batch = memory_of(kind).eval(), data(kind)
+    sizes = sizes_of_batches(memory, monkeypatch)
+    whole = held_out_metrics(memory, batch)
+    assert sizes == [ROWS]
+    monkeypatch.setattr(part_size, "MAX_BYTES", 4 * memory.training_floats() * 5 * LENGTH)
+    in_parts = held_out_metrics(memory, batch)
+    assert sizes[1:] == [5, 5, 5, 5, 4]
+    assert in_parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+
+
+def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path, monkeypatch):
     batch, fits = data("codes"), []
     for number, most in enumerate((ROWS * LENGTH, 5 * LENGTH)):
         memory = memory_of("codes")
+        sizes = sizes_of_batches(memory, monkeypatch)
         seen = []
         fit(
             memory,
@@ -119,6 +142,7 @@ def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path):
             split=lambda whole, memory=memory, most=most: split_batch(memory, whole, most),
         )
         fits.append((seen[:3], copy.deepcopy(memory.state_dict())))
+        assert max(sizes) == most // LENGTH
     assert fits[0][0] == pytest.approx(fits[1][0], rel=1e-5)
     for name, expected in fits[0][1].items():
         torch.testing.assert_close(fits[1][1][name], expected, rtol=1e-4, atol=1e-5)
