@@ -2,60 +2,62 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from agents.rollout import Rollout
-from worldmodels.data.batches import Decisions, SequenceBatch
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import Episode
 from worldmodels.device import device_of
-from worldmodels.vision import Vision
+from worldmodels.encoded_episodes import EncodedEpisodes, record_type, smallest_type
+from worldmodels.vision import VQVAE, Vision
 
 ENCODE_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One episode of D decisions as V sees it: float32 (D + 1, 2 Z) or codes, and the rest."""
-
-    posteriors: Tensor
-    actions: Float[Tensor, "decision action"]
-    rewards: Float[Tensor, "decision"]
-    ended: Bool[Tensor, "decision"]
+# A process that trains M at the paper's sizes holds about 1.3 GB without any data (measured), so
+# that this much beside it stays below 2 GiB. Encodings that take more are read from a file.
+MAX_BYTES_IN_MEMORY = 256_000_000
 
 
 class Encodings:
-    """What the V asked last made of episodes, so that one stage need not encode after another.
+    """Encodings of episodes by the latest V, so that one stage need not encode after another.
 
     Args:
-        max_decisions: kept at most, 260 bytes each over 32 latents.
+        max_decisions: kept at most; 273 bytes each for 32 latents and 3 actions, 33 for 16 codes.
     """
 
     def __init__(self, max_decisions: int = 1_000_000) -> None:
         self.max_decisions = max_decisions
         self._vision = b""
-        self._known: dict[tuple[str, int], Encoded] = {}
+        self._known: dict[tuple[str, int], np.ndarray] = {}
         self._decisions = 0
 
-    def of(self, vision: Vision, action_repeat: int) -> Callable[[Episode], Encoded]:
-        """What encodes episodes, or remembers how this V has encoded them before."""
+    def of(
+        self, vision: Vision, action_repeat: int, keep: bool = True
+    ) -> Callable[[Episode], np.ndarray]:
+        """A function that encodes episodes, or finds how this V has encoded them before.
+
+        Args:
+            keep: False adds nothing to what is kept.
+        """
         digest = _digest(vision)
         if digest != self._vision:
             self._vision, self._known, self._decisions = digest, {}, 0
 
-        def of_episode(episode: Episode) -> Encoded:
+        def of_episode(episode: Episode) -> np.ndarray:
             key = episode.digest, action_repeat
-            encoded = self._known.get(key)
-            if encoded is None:
-                encoded = encode(vision, episode.load(), action_repeat)
-                if self._decisions + len(encoded.rewards) <= self.max_decisions:
-                    self._known[key] = encoded
-                    self._decisions += len(encoded.rewards)
-            return encoded
+            records = self._known.get(key)
+            if records is None:
+                records = encode(vision, episode.load(), action_repeat)
+                decisions = len(records) - 1
+                if keep and self._decisions + decisions <= self.max_decisions:
+                    self._known[key] = records
+                    self._decisions += decisions
+            return records
 
         return of_episode
 
@@ -78,15 +80,60 @@ def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -
     return torch.cat(parts)
 
 
-def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> Encoded:
-    """An episode's decisions, on the CPU."""
+def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
+    """An episode's agent steps as records, see `encoded_episodes`."""
     decisions = Decisions.from_rollout(rollout, action_repeat)
-    return Encoded(
-        encode_frames(vision, decisions.frames),
-        torch.from_numpy(decisions.actions),
-        torch.from_numpy(decisions.rewards),
-        torch.from_numpy(decisions.ended),
-    )
+    posteriors = encode_frames(vision, decisions.frames).numpy()
+    kind = record_type(posterior_type(vision), posteriors.shape[1], decisions.actions.shape[1])
+    records = np.zeros(len(posteriors), kind)
+    records["posterior"] = posteriors
+    records["action"][:-1] = decisions.actions
+    records["reward"][:-1] = decisions.rewards
+    records["ended"][:-1] = decisions.ended
+    return records
+
+
+def posterior_type(vision: Vision) -> np.dtype:
+    """How one number of V's posterior is stored."""
+    if isinstance(vision, VQVAE):
+        return smallest_type(vision.config.num_values)
+    return np.dtype(np.float32)
+
+
+def posterior_width(vision: Vision) -> int:
+    """Numbers of V's posterior per frame: 2 Z of latents, N codes."""
+    if isinstance(vision, VQVAE):
+        return vision.config.num_codes
+    return 2 * vision.config.num_latents
+
+
+def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
+    """What the records of these episodes take."""
+    kind = record_type(posterior_type(vision), posterior_width(vision), episodes[0].action_size)
+    return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
+
+
+def encode_dataset(
+    vision: Vision,
+    episodes: Sequence[Episode],
+    action_repeat: int,
+    on_episode: Callable[[], None] = lambda: None,
+    *,
+    folder: Path | None = None,
+    encodings: Encodings | None = None,
+) -> EncodedEpisodes:
+    """All episodes as V encodes them: in memory, or if they are many, in a file in `folder`.
+
+    Args:
+        folder: None keeps them in memory in any case.
+        encodings: of earlier calls, where those of this V and these episodes need not be made
+            anew. Those of a data set that goes into a file are not kept there as well.
+    """
+    made = Encodings(max_decisions=0) if encodings is None else encodings
+    if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
+        folder = None
+    each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
+    return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
 
 
 def encode_episodes(
@@ -96,17 +143,8 @@ def encode_episodes(
     on_episode: Callable[[], None] = lambda: None,
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
-    """All episodes as one padded batch of whole sequences of decisions, on the CPU.
-
-    Written into place episode by episode: memory holds the batch once.
-
-    Args:
-        encodings: of earlier calls, where those of this V and these episodes need not be made anew.
-    """
-    made = Encodings(max_decisions=0) if encodings is None else encodings
-    lengths = [episode.num_steps for episode in episodes]
-    each = map(made.of(vision, action_repeat), episodes)
-    return _padded(each, lengths, action_repeat, on_episode)
+    """A few episodes as one padded batch of whole sequences of decisions, on the CPU."""
+    return encode_dataset(vision, episodes, action_repeat, on_episode, encodings=encodings).whole()
 
 
 def encode_rollouts(
@@ -117,30 +155,13 @@ def encode_rollouts(
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
-    return _padded(each, num_steps, action_repeat, lambda: None)
+    lengths = [_num_decisions(steps, action_repeat) for steps in num_steps]
+    return EncodedEpisodes.gather(each, lengths).whole()
 
 
-def _padded(
-    each: Iterable[Encoded],
-    num_steps: Sequence[int],
-    action_repeat: int,
-    on_episode: Callable[[], None],
-) -> SequenceBatch:
-    lengths = torch.tensor([-(-steps // action_repeat) for steps in num_steps])
-    shape = len(lengths), int(lengths.max())
-    posteriors = actions = torch.empty(0)
-    rewards = torch.zeros(shape)
-    ended = torch.zeros(shape, dtype=torch.bool)
-    for row, encoded in enumerate(each):
-        count = len(encoded.rewards)
-        if row == 0:
-            width = encoded.posteriors.shape[1]
-            posteriors = encoded.posteriors.new_zeros(shape[0], shape[1] + 1, width)
-            actions = torch.zeros(*shape, encoded.actions.shape[1])
-        posteriors[row, : count + 1] = encoded.posteriors
-        actions[row, :count] = encoded.actions
-        rewards[row, :count] = encoded.rewards
-        ended[row, :count] = encoded.ended
-        on_episode()
-    mask = torch.arange(shape[1]) < lengths[:, None]
-    return SequenceBatch(posteriors, actions, rewards, ended, mask)
+def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
+    return [_num_decisions(episode.num_steps, action_repeat) for episode in episodes]
+
+
+def _num_decisions(num_steps: int, action_repeat: int) -> int:
+    return -(-num_steps // action_repeat)

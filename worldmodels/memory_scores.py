@@ -1,4 +1,8 @@
-"""What M is worth on held-out episodes: nats a decision, rewards and ends."""
+"""What M is worth on held-out episodes: nats a decision, rewards and ends.
+
+Every pass goes over the episodes part by part: each part is moved to M's device, and what is
+kept of it are a few numbers per agent step, on the CPU.
+"""
 
 import math
 from collections.abc import Iterator
@@ -9,10 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.device import device_of
 from worldmodels.memory import Memory
 from worldmodels.memory.baselines import StayCategorical, StayGaussian
+from worldmodels.memory.part_size import part_steps
 from worldmodels.training import Metrics, mean_metrics, step_generator
 from worldmodels.vision import VQVAE, Vision
 
@@ -20,14 +25,14 @@ SCORE_DECISIONS = 4_000
 
 
 @torch.no_grad()
-def held_out_metrics(memory: Memory, episodes: SequenceBatch) -> Metrics:
+def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
     """M's loss over whole held-out episodes, each decision counting alike."""
     memory.eval()
-    device = device_of(memory)
-    generator = step_generator(0, 0, device)
+    generator = step_generator(0, 0, device_of(memory))
     parts, weights = [], []
-    for part in _parts(episodes):
-        loss, metrics = memory.loss(part.to(device), generator)
+    for on_cpu in _parts(memory, episodes):
+        part = on_cpu.to(device_of(memory))
+        loss, metrics = memory.loss(part, generator)
         parts.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
         weights.append(float(part.mask.sum()))
     total = sum(weights)
@@ -41,7 +46,7 @@ def held_out_metrics(memory: Memory, episodes: SequenceBatch) -> Metrics:
 
 @torch.no_grad()
 def score_memory(
-    vision: Vision, memory: Memory, train: SequenceBatch, held_out: SequenceBatch
+    vision: Vision, memory: Memory, train: Sequences, held_out: Sequences
 ) -> dict[str, Any]:
     """Held-out nats a decision beside "the next latent is this one", reward R2 and end AUC.
 
@@ -51,47 +56,44 @@ def score_memory(
     """
     metrics = held_out_metrics(memory, held_out)
     nll = mean_nll(vision, memory, held_out)
-    now, then = _pairs(vision, train)
-    held_now, held_then = _pairs(vision, held_out)
     baseline: StayGaussian | StayCategorical
     if isinstance(vision, VQVAE):
-        baseline = StayCategorical.fit(now, then, vision.config.num_values)
+        pairs = _pairs(vision, train)
+        baseline = StayCategorical.fit_parts(pairs, vision.config.num_values)
     else:
-        baseline = StayGaussian.fit(now, then)
-    rewards, expected, end_chances = _outcomes(vision, memory, held_out)
+        baseline = StayGaussian.fit_parts(_pairs(vision, train))
+    rewards, expected, end_chances, ended = _outcomes(vision, memory, held_out)
     variance = float(rewards.var(correction=0))
     return {
         "nll": nll,
         "bits_per_frame": nll / math.log(2.0),
-        "stay_nll": baseline.nll(held_now, held_then),
+        "stay_nll": baseline.nll_parts(_pairs(vision, held_out)),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
-        "end_auc": area_under_roc(end_chances, held_out.ended[held_out.mask]),
-        "held_out_decisions": int(held_out.mask.sum()),
+        "end_auc": area_under_roc(end_chances, ended),
+        "held_out_decisions": len(ended),
     }
 
 
 @torch.no_grad()
-def mean_nll(vision: Vision, memory: Memory, episodes: SequenceBatch) -> float:
+def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
     """Nats a decision of M's whole prediction; of members that vote that is their mixture's."""
     memory.eval()
-    device = device_of(memory)
     generator = step_generator(0, 0)
-    total = 0.0
-    for drawn_from in _parts(episodes):
-        latents = vision.sample(drawn_from.posteriors, generator).to(device)
-        part = drawn_from.to(device)
+    total, count = 0.0, 0.0
+    for on_cpu in _parts(memory, episodes):
+        latents = vision.sample(on_cpu.posteriors, generator).to(device_of(memory))
+        part = on_cpu.to(device_of(memory))
         hidden, _ = memory.sequence(memory.initial(len(part)), latents[:, :-1], part.actions)
         prediction = memory.predict(hidden[part.mask], latents[:, :-1][part.mask])
         total -= float(prediction.log_prob(latents[:, 1:][part.mask]).sum())
-    return total / float(episodes.mask.sum())
+        count += float(part.mask.sum())
+    return total / count
 
 
-def _parts(episodes: SequenceBatch) -> Iterator[SequenceBatch]:
-    """The episodes in batches of about so many decisions."""
-    size = max(1, SCORE_DECISIONS // episodes.mask.shape[1])
-    for start in range(0, len(episodes), size):
-        yield episodes[slice(start, start + size)]
+def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
+    """The episodes in batches of about so many decisions, on the CPU."""
+    return episodes.parts(min(SCORE_DECISIONS, part_steps(memory)))
 
 
 def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float | None:
@@ -105,23 +107,27 @@ def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float
 
 
 def _outcomes(
-    vision: Vision, memory: Memory, episodes: SequenceBatch
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rewards, those M expects, and its probability of an end, of each real decision."""
+    vision: Vision, memory: Memory, episodes: Sequences
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each real decision: its reward, the one M expects, M's probability of an end, the end."""
     memory.eval()
-    rewards, expected, ends = [], [], []
-    for part in (each.to(device_of(memory)) for each in _parts(episodes)):
+    device = device_of(memory)
+    rewards, expected, end_chances, ended = [], [], [], []
+    for on_cpu in _parts(memory, episodes):
+        part = on_cpu.to(device)
         latents = vision.mode(part.posteriors)[:, :-1]
         hidden, _ = memory.sequence(memory.initial(len(part)), latents, part.actions)
         outcome = memory.predict(hidden[part.mask], latents[part.mask]).outcome
-        rewards.append(part.rewards[part.mask].cpu())
+        rewards.append(on_cpu.rewards[on_cpu.mask])
         expected.append(outcome.reward.cpu())
-        ends.append(outcome.end_probability.cpu())
-    return torch.cat(rewards), torch.cat(expected), torch.cat(ends)
+        end_chances.append(outcome.end_probability.cpu())
+        ended.append(on_cpu.ended[on_cpu.mask])
+    return torch.cat(rewards), torch.cat(expected), torch.cat(end_chances), torch.cat(ended)
 
 
-def _pairs(vision: Vision, episodes: SequenceBatch) -> tuple[Tensor, Tensor]:
-    """Latents before and after each real decision, drawn from V's posterior, on the CPU."""
+def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
+    """Latents before and after each real decision, drawn from V's posterior, part by part."""
     generator = step_generator(0, 0)
-    latents = vision.sample(episodes.posteriors, generator)
-    return latents[:, :-1][episodes.mask], latents[:, 1:][episodes.mask]
+    for part in episodes.parts(PART_STEPS):
+        latents = vision.sample(part.posteriors, generator)
+        yield latents[:, :-1][part.mask], latents[:, 1:][part.mask]

@@ -22,6 +22,9 @@ from rich.progress import (
 
 from worldmodels.errors import UserError
 
+# A process that has loaded all stages and encoded a few frames (measured: 676 MB).
+PROCESS_BYTES = 690_000_000
+
 # Long enough to measure a speed after the first, slower steps; short beside any long stage.
 ESTIMATE_AFTER_SECONDS = 3.0
 # Workers take seconds to start and hand over many episodes at once: count a share of the whole,
@@ -41,14 +44,21 @@ class Report:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def plan(self, what: str, *, disk_bytes: float, folder: Path) -> None:
-        """Say what is about to happen and what it takes on disk.
+    def plan(
+        self, what: str, *, disk_bytes: float, folder: Path, memory_bytes: float | None = None
+    ) -> None:
+        """Print what is about to happen and what it takes on disk and in memory.
+
+        Args:
+            memory_bytes: at its peak, of the whole process, on the CPU's side; None where no
+                honest estimate is known.
 
         Raises: UserError where the disk has no room for it.
         """
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(place).free
-        self.line(f"{what}; about {_size(disk_bytes)} on disk")
+        ram = "" if memory_bytes is None else f", {_size(memory_bytes)} of RAM"
+        self.line(f"{what}; about {_size(disk_bytes)} on disk{ram}")
         if disk_bytes > free:
             raise UserError(
                 f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
@@ -135,6 +145,7 @@ def _duration(seconds: float) -> str:
 def _size(num_bytes: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}"
+            digits = 1 if unit == "GB" and num_bytes < 10 else 0
+            return f"{num_bytes:.{digits}f} {unit}"
         num_bytes /= 1000
     return f"{num_bytes:.1f} TB"

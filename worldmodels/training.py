@@ -9,11 +9,11 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from worldmodels.seeding import global_seed
 Metrics = dict[str, float]
 
 
+@runtime_checkable
 class Batch(Protocol):
     """What a model learns from in one step: a tensor, sequences, start states."""
 
@@ -101,6 +102,7 @@ def fit(
     seed: int,
     folder: Path,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
+    split: Callable[[Any], Iterable[tuple[Batch, float]]] = lambda batch: [(batch, 1.0)],
     checkpoint_seconds: float = 20.0,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best validation.
@@ -112,6 +114,9 @@ def fit(
         validate: held-out metrics of the model as it stands; `loss` decides which is best.
         folder: where the resume checkpoint lives while training runs.
         on_step: told the training metrics of each step and the held-out ones ("val/...").
+        split: cuts a batch into parts, each with its weight; weights add up to 1. The gradients
+            of the parts are added up before the one step of the optimizer, so that a step needs
+            the memory of one part.
 
     Raises: UserError where the loss, or the first held-out one, is not finite; the checkpoint
         before it stays.
@@ -134,7 +139,8 @@ def fit(
             step = progress.step
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
-            metrics = _train_step(model, optimizer, batch_at, config, seed, step, device)
+            batch = batch_at(step, step_generator(seed, 2 * step)).to(device)
+            metrics = _train_step(model, optimizer, split(batch), config, seed, step)
             progress.step += 1
             on_step(progress.step, metrics)
             if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
@@ -159,27 +165,29 @@ def fit(
 def _train_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    batch_at: Callable[[int, torch.Generator], Batch],
+    parts: Iterable[tuple[Batch, float]],
     config: FitConfig,
     seed: int,
     step: int,
-    device: torch.device,
 ) -> Metrics:
-    batch = batch_at(step, step_generator(seed, 2 * step)).to(device)
-    generator = step_generator(seed, 2 * step + 1, device)
+    generator = step_generator(seed, 2 * step + 1, device_of(model))
     model.train()
-    # Dropout and the quantizers draw from the global generator: seed it for this step only.
-    with global_seed(generator.initial_seed(), device):
-        loss, metrics = model.loss(batch, generator)  # type: ignore[operator]
-    _check_finite(loss.item(), "loss", step + 1, config)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    totals: Metrics = {}
+    # Dropout and the quantizers draw from the global generator: seed it for this step only.
+    with global_seed(generator.initial_seed(), generator.device):
+        for part, weight in parts:
+            loss, metrics = model.loss(part, generator)  # type: ignore[operator]
+            _check_finite(loss.item(), "loss", step + 1, config)
+            (weight * loss).backward()
+            for name, value in {"loss": loss, **metrics}.items():
+                totals[name] = totals.get(name, 0.0) + weight * float(value.detach())
     if config.max_gradient_norm is not None:
         # Independent parts are clipped one by one, so that each trains as it would alone.
         for part in getattr(model, "independent_parts", [model]):
             nn.utils.clip_grad_norm_(part.parameters(), config.max_gradient_norm)
     optimizer.step()
-    return {"loss": loss.item(), **{name: float(value.detach()) for name, value in metrics.items()}}
+    return totals
 
 
 def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:

@@ -4,16 +4,21 @@ from pathlib import Path
 
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.store import Episode
 from worldmodels.device import choose_device
-from worldmodels.encoding import encode_episodes
+from worldmodels.encoding import encode_episodes, posterior_width
 from worldmodels.errors import UserError
-from worldmodels.memory import Memory, restore_memory
+from worldmodels.memory import Memory, MemoryEnsemble, restore_memory
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run
 from worldmodels.vision import Vision, restore_vision
 
 MAX_EPISODES_FOR_STARTS = 256
+# Of all of them, padded to the longest. M's states of 256 units take 2 kB per agent step, and
+# gathering them some five times as much: 0.7 GB. The presets' 256 episodes are 64,000.
+MAX_STEPS_FOR_STARTS = 131_072
+COPIES_OF_STATES = 5  # h and c at once: in a list each, one of them stacked, both without padding
 
 
 def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
@@ -42,9 +47,33 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
 def encode_newest(
     run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
 ) -> SequenceBatch:
-    """The newest training episodes as V sees them, where dreams of a run begin; on the CPU."""
+    """The newest training episodes as V sees them, where dreams of a run begin; on the CPU.
+
+    Of long episodes fewer are taken, see `MAX_STEPS_FOR_STARTS`, and one at least.
+    """
     run.store.require(run.folder)
-    episodes = run.store.split(held_out=False)
-    chosen = sorted(episodes, key=lambda episode: -episode.index)[:most]
+    chosen = newest_episodes(run, most)
     with report.progress("encode starts", total=len(chosen)) as meter:
         return encode_episodes(vision, chosen, run.action_repeat, meter.advance, run.encodings)
+
+
+def newest_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
+    """The training episodes that `encode_newest` takes, the newest one first."""
+    episodes = run.store.split(held_out=False)
+    newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
+    longest, repeat = 0, run.action_repeat
+    for count, episode in enumerate(newest):
+        longest = max(longest, -(-episode.num_steps // repeat))
+        if count and (count + 1) * longest > MAX_STEPS_FOR_STARTS:
+            return newest[:count]
+    return newest
+
+
+def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
+    """What the start states of `encode_newest` take while M's states at them are gathered."""
+    repeat = run.action_repeat
+    lengths = [-(-episode.num_steps // repeat) for episode in newest_episodes(run)]
+    padded = len(lengths) * max(lengths)
+    members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
+    states = COPIES_OF_STATES * members * memory.config.num_hidden
+    return 4 * padded * (states + posterior_width(vision) + vision.num_features)

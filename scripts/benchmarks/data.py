@@ -1,21 +1,17 @@
-"""Stored episodes: codecs side by side, and V trained from a store far larger than memory.
+"""Stored episodes: codecs side by side, and V and M trained from stores far larger than memory.
 
-Codecs take turns over frames of driven episodes. The store is a few of those, hard-linked as
-often as asked; a child process opens it and trains the `cpu` preset's V on it, by the stage that
-`wm train-vision` calls.
+Codecs take turns over frames of driven episodes. The stores are a few of those, hard-linked as
+often as asked; a child process opens one and trains on it, by the stage that `wm train-vision` or
+`wm train-memory` calls: the `cpu` preset's V, the `paper` preset's M.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import multiprocessing
 import os
-import resource
-import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,11 +22,14 @@ from rich.console import Console
 
 from agents.rollout import Rollout
 from agents.scripted_episodes import drive
+from benchmarks import memory_training
 from benchmarks.codecs import compare_codecs, print_codecs
 from envs.tasks import DEFAULT_ENV_ID
+from worldmodels.data.episode import file_name
 from worldmodels.data.store import EpisodeStore
 
 STEPS = 1000
+PARTS = ("codecs", "vision", "memory")
 EPISODES = 4  # really driven
 MEMORY_LIMIT = 2 * 2**30  # of a process that trains V, in bytes
 
@@ -39,26 +38,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=10_000, help="in the store (10,000)")
     parser.add_argument("--steps", type=int, default=1_200, help="of V's training (1,200)")
     parser.add_argument("--turns", type=int, default=3, help="of every codec (3)")
+    parser.add_argument(
+        "--part", nargs="+", choices=PARTS, default=PARTS, help="what to measure (all of it)"
+    )
+    memory_training.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the tables, return their numbers."""
     cv2.setNumThreads(1)
     driven = [whole_episode(seed) for seed in range(EPISODES)]
-    codecs = compare_codecs([rollout.frames for rollout in driven[:2]], arguments.turns)
-    print_codecs(codecs)
-    with tempfile.TemporaryDirectory() as folder:
-        link_store(Path(folder) / "episodes", driven, arguments.episodes)
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as executor:
-            training = executor.submit(train_from, Path(folder), arguments.steps).result()
-    print_training(training)
     packages = ("numpy", "opencv-python-headless", "torch", "zstandard")
-    return {
-        "versions": {name: version(name) for name in packages},
-        "codecs": codecs,
-        "training": training,
-    }
+    result: dict[str, Any] = {"versions": {name: version(name) for name in packages}}
+    if "codecs" in arguments.part:
+        result["codecs"] = compare_codecs(
+            [rollout.frames for rollout in driven[:2]], arguments.turns
+        )
+        print_codecs(result["codecs"])
+    if "vision" in arguments.part:
+        with tempfile.TemporaryDirectory() as folder:
+            link_store(Path(folder) / "episodes", driven, arguments.episodes)
+            result["training"] = memory_training.alone(train_from, Path(folder), arguments.steps)
+        print_training(result["training"])
+    if "memory" in arguments.part:
+        single = [memory_training.without_action_repeat(rollout) for rollout in driven]
+        with tempfile.TemporaryDirectory() as folder:
+            result["memory"] = memory_training.weigh(
+                arguments, Path(folder), lambda place, count: link_store(place, single, count)
+            )
+    return result
 
 
 def whole_episode(seed: int) -> Rollout:
@@ -78,10 +86,11 @@ def link_store(folder: Path, driven: list[Rollout], episodes: int) -> None:
     """A store of so many episodes, in fact the same few again and again."""
     store = EpisodeStore(folder)
     for index, rollout in enumerate(driven):
-        store.add(index, rollout, round=1)
-    real = [episode.path for episode in store]
-    for index in range(len(real), episodes):
-        os.link(real[index % len(real)], folder / f"episode-{index:06d}.npz")
+        if not (folder / file_name(index)).exists():
+            store.add(index, rollout, round=1)
+    for index in range(len(driven), episodes):
+        if not (folder / file_name(index)).exists():
+            os.link(folder / file_name(index % len(driven)), folder / file_name(index))
 
 
 def train_from(folder: Path, steps: int) -> dict[str, Any]:
@@ -124,7 +133,7 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
         "times_v": reader / learned,
         "frames_decompressed_a_second": reader * train.stride,
         "waiting_share": train.seconds_waited / result["training_seconds"],
-        "peak_megabytes": _peak_bytes() / 1e6,
+        "peak_megabytes": memory_training.peak_bytes() / 1e6,
     }
 
 
@@ -140,8 +149,3 @@ def print_training(facts: dict[str, Any]) -> None:
         f"peak memory of the process {peak:,.0f} MB, limit {MEMORY_LIMIT / 1e6:,.0f}",
     ):
         Console(highlight=False, soft_wrap=True).print(line)
-
-
-def _peak_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

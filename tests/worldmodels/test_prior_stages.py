@@ -50,8 +50,9 @@ def test_codes_are_those_of_every_strideth_frame_or_of_fewer(tmp_path):
     told = []
     codes = encode_codes(vision, store.episodes, 2, 100, lambda: told.append(1))
     expected = torch.cat([encode_frames(vision, part[::2]) for part in frames])
-    assert torch.equal(codes, expected) and len(codes) == 5 + 3 and len(told) == 2
-    fewer = encode_codes(vision, store.episodes, 2, 5)
+    assert codes.dtype == torch.uint8  # twelve values: a byte per code, not eight
+    assert torch.equal(codes.long(), expected) and len(codes) == 5 + 3 and len(told) == 2
+    fewer = encode_codes(vision, store.episodes, 2, 5).long()
     assert torch.equal(fewer, torch.cat([encode_frames(vision, part[::4]) for part in frames]))
     assert len(fewer) <= 5
 

@@ -50,3 +50,9 @@ def test_what_does_not_fit_the_disk_is_refused(told, tmp_path):
     assert lines == ["a little; about 1 MB on disk"]
     with pytest.raises(UserError, match=r"needs about 1000.0 TB, the disk has .* free: make room"):
         plan("too much", disk_bytes=1e15, folder=tmp_path / "run")
+
+
+def test_a_plan_states_disk_and_memory(told, tmp_path):
+    lines, _ = told
+    report.Report(quiet=True).plan("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
+    assert lines == ["M; about 2 MB on disk, 1.3 GB of RAM"]

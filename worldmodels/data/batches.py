@@ -16,14 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from agents.rollout import Rollout
 from worldmodels.data.episode import Episode
 from worldmodels.data.phases import Fetch, Phases
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.device import num_cores
 from worldmodels.errors import UserError
+
+__all__ = ["Decisions", "FrameBatches", "SequenceBatch"]
 
 # 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
 # (measured: 1.7 GB); more than that is read phase by phase.
@@ -211,63 +214,3 @@ def _common_shape(episodes: Sequence[Episode]) -> tuple[int, int, int]:
 def _cancel(fetches: dict[int, Fetch]) -> None:
     while fetches:
         fetches.popitem()[1].cancel()
-
-
-@dataclass(frozen=True)
-class SequenceBatch:
-    """B sequences of up to L decisions, padded at their end.
-
-    Attributes:
-        posteriors: V's encoding of frames 0..L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
-        actions, rewards, ended: of decisions 0..L-1.
-        mask: true where a decision is real, not padding.
-    """
-
-    posteriors: Tensor
-    actions: Float[Tensor, "batch length action"]
-    rewards: Float[Tensor, "batch length"]
-    ended: Bool[Tensor, "batch length"]
-    mask: Bool[Tensor, "batch length"]
-
-    def __getitem__(self, rows: Tensor | slice) -> "SequenceBatch":
-        """The chosen sequences."""
-        return SequenceBatch(
-            self.posteriors[rows],
-            self.actions[rows],
-            self.rewards[rows],
-            self.ended[rows],
-            self.mask[rows],
-        )
-
-    def __len__(self) -> int:
-        return len(self.mask)
-
-    def window(self, starts: Tensor, length: int) -> "SequenceBatch":
-        """From each sequence, `length` decisions from its own start; starts is int (B,)."""
-        rows = torch.arange(len(starts), device=starts.device)[:, None]
-        frames = starts[:, None] + torch.arange(length + 1, device=starts.device)
-        steps = frames[:, :-1]
-        return SequenceBatch(
-            self.posteriors[rows, frames],
-            self.actions[rows, steps],
-            self.rewards[rows, steps],
-            self.ended[rows, steps],
-            self.mask[rows, steps],
-        )
-
-    def singles(self) -> "SequenceBatch":
-        """Each real decision as a sequence of its own, so that nothing is known of its past."""
-        pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
-        return SequenceBatch(
-            pairs[self.mask],
-            self.actions[self.mask][:, None],
-            self.rewards[self.mask][:, None],
-            self.ended[self.mask][:, None],
-            self.mask[self.mask][:, None],
-        )
-
-    def to(self, device: torch.device | str) -> "SequenceBatch":
-        """The same on another device."""
-        return SequenceBatch(
-            *(getattr(self, name).to(device) for name in self.__dataclass_fields__)
-        )

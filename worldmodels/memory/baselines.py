@@ -1,10 +1,19 @@
-"""What any M has to beat: "the next latent is this one", with its uncertainty fitted."""
+"""What any M has to beat: "the next latent is this one", with its uncertainty fitted.
 
+Both baselines depend on the data through a few sums alone, so that one pass over any number of
+agent steps fits and scores them exactly.
+"""
+
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Latents = Float[Tensor, "decision latent"]
+Codes = Int[Tensor, "decision code"]
 
 
 @dataclass(frozen=True)
@@ -14,18 +23,58 @@ class StayGaussian:
     sigma: Float[Tensor, "latent"]
 
     @classmethod
-    def fit(
-        cls, now: Float[Tensor, "decision latent"], then: Float[Tensor, "decision latent"]
-    ) -> "StayGaussian":
+    def fit(cls, now: Latents, then: Latents) -> "StayGaussian":
         """Maximum likelihood."""
-        return cls((then - now).square().mean(0).sqrt().clamp(min=1e-4))
+        return cls.fit_parts([(now, then)])
 
-    def nll(
-        self, now: Float[Tensor, "decision latent"], then: Float[Tensor, "decision latent"]
-    ) -> float:
-        """Negative log-likelihood in nats a decision, summed over dimensions."""
-        normal = torch.distributions.Normal(now, self.sigma)
-        return -float(normal.log_prob(then).sum(-1).mean())
+    @classmethod
+    def fit_parts(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "StayGaussian":
+        """As `fit`, of data that come in parts."""
+        return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
+
+    def nll(self, now: Latents, then: Latents) -> float:
+        """Negative log-likelihood in nats per agent step, summed over dimensions."""
+        return self.nll_parts([(now, then)])
+
+    def nll_parts(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
+        """As `nll`, of data that come in parts."""
+        variance = self.sigma.double().square()
+        scaled = _mean_square_change(pairs) / variance
+        return float(0.5 * (scaled + variance.log() + math.log(2.0 * math.pi)).sum())
+
+
+def _mean_square_change(
+    pairs: Iterable[tuple[Latents, Latents]],
+) -> Float[Tensor, "latent"]:
+    total, count = torch.zeros(1, dtype=torch.float64), 0
+    for now, then in pairs:
+        total = total + (then - now).double().square().sum(0)
+        count += len(now)
+    return total / count
+
+
+@dataclass(frozen=True)
+class StayCounts:
+    """How often each value followed, and how often by staying, at each code of a frame."""
+
+    value: Float[Tensor, "code value"]
+    stayed: Float[Tensor, "code value"]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> "StayCounts":
+        """Counted in one pass; float64 is exact for any number of agent steps there is."""
+        counts = torch.zeros(0)
+        for now, then in pairs:
+            if not len(counts):
+                counts = torch.zeros(2, then.shape[1], num_values, dtype=torch.float64)
+            counts[0].scatter_add_(1, then.T, torch.ones_like(then.T, dtype=torch.float64))
+            counts[1].scatter_add_(1, then.T, (now == then).T.double())
+        return cls(counts[0], counts[1])
+
+    @property
+    def num_steps(self) -> float:
+        """Agent steps counted."""
+        return float(self.value[0].sum())
 
 
 @dataclass(frozen=True)
@@ -42,27 +91,37 @@ class StayCategorical:
 
     @classmethod
     def fit(
-        cls,
-        now: Int[Tensor, "decision code"],
-        then: Int[Tensor, "decision code"],
-        num_values: int,
-        num_sweeps: int = 30,
+        cls, now: Codes, then: Codes, num_values: int, num_sweeps: int = 30
     ) -> "StayCategorical":
         """Maximum likelihood by EM; the frequencies are smoothed by half a count a value."""
-        same = (now == then).float()
-        stay = same.mean(0).clamp(1e-3, 1 - 1e-3)
-        kept = torch.zeros_like(same)
-        for _ in range(num_sweeps):
-            counts = torch.full((then.shape[1], num_values), 0.5)
-            counts.scatter_add_(1, then.T, (1.0 - kept).T)
-            frequency = counts / counts.sum(1, keepdim=True)
-            chance = frequency.gather(1, then.T).T
-            kept = stay * same / (stay * same + (1 - stay) * chance)
-            stay = kept.mean(0).clamp(1e-4, 1 - 1e-4)
-        return cls(stay, frequency)
+        return cls.fit_parts([(now, then)], num_values, num_sweeps)
 
-    def nll(self, now: Int[Tensor, "decision code"], then: Int[Tensor, "decision code"]) -> float:
-        """Negative log-likelihood in nats a decision, summed over codes."""
-        chance = self.frequency.gather(1, then.T).T
-        probability = self.stay * (now == then).float() + (1 - self.stay) * chance
-        return -float(probability.log().sum(-1).mean())
+    @classmethod
+    def fit_parts(
+        cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
+    ) -> "StayCategorical":
+        """As `fit`, of data that come in parts."""
+        counts = StayCounts.of(pairs, num_values)
+        stay = (counts.stayed.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
+        kept = torch.zeros_like(counts.stayed)  # of the codes that stayed, how many on purpose
+        for _ in range(num_sweeps):
+            drawn = 0.5 + counts.value - kept
+            frequency = drawn / drawn.sum(1, keepdim=True)
+            purpose = stay[:, None]
+            kept = counts.stayed * purpose / (purpose + (1 - purpose) * frequency)
+            stay = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
+        return cls(stay.float(), frequency.float())
+
+    def nll(self, now: Codes, then: Codes) -> float:
+        """Negative log-likelihood in nats per agent step, summed over codes."""
+        return self.nll_parts([(now, then)])
+
+    def nll_parts(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
+        """As `nll`, of data that come in parts."""
+        counts = StayCounts.of(pairs, self.frequency.shape[1])
+        purpose, frequency = self.stay.double()[:, None], self.frequency.double()
+        drawn = (1 - purpose) * frequency
+        moved = counts.value - counts.stayed
+        total = torch.special.xlogy(counts.stayed, purpose + drawn)
+        total = total + torch.special.xlogy(moved, drawn)
+        return -float(total.sum()) / counts.num_steps

@@ -1,6 +1,7 @@
 """M over codes: an LSTM whose output is a mixture over whole frames of codes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.errors import UserError
+from worldmodels.memory.code_habits import digit_frequencies, staying_log_odds
 from worldmodels.memory.code_head import CodeHead, CodePrediction
 from worldmodels.memory.code_table import CodeTable
 from worldmodels.memory.codes import to_digits
@@ -82,34 +84,26 @@ class CodeRNN(nn.Module):
         )
         self.outcome = OutcomeHead(config.num_hidden)
 
-    def calibrate(self, sequences: SequenceBatch) -> None:
+    def calibrate(self, sequences: Sequences) -> None:
         """Begin at the data's own frequencies and habit of staying, and set the reward's units.
 
         Each digit's log-frequency is its bias, and its log-odds of staying are `keep`: training
         begins near the baseline it has to beat.
         """
-        self.outcome.calibrate(sequences.rewards[sequences.mask])
-        sizes, order = self.config.digit_sizes, self.head.order
-        now = to_digits(sequences.posteriors[:, :-1][sequences.mask][:, order], sizes)
-        then = to_digits(sequences.posteriors[:, 1:][sequences.mask][:, order], sizes)
+        parts = sequences.parts(PART_STEPS)
+        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
+        frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
         with torch.no_grad():
-            biases = self.head.table.bias.split(list(sizes), dim=-1)
-            kept = torch.ones_like(now[..., 0], dtype=torch.bool)
-            for digit, (size, bias) in enumerate(zip(sizes, biases, strict=True)):
-                stays = (then[..., digit] == now[..., digit]).float()
-                # Counted, not summed over one-hot rows: those of 100,000 decisions are gigabytes.
-                counts = torch.zeros(self.config.num_codes, size)
-                counts.scatter_add_(1, then[..., digit].T, torch.ones_like(stays.T))
-                frequency = (counts + 0.5) / (len(then) + 0.5 * size)
-                bias.copy_(frequency.log())
-                chance = frequency.gather(1, then[..., digit].T).T
-                for flag in (0, 1):
-                    rows = (kept == bool(flag)).float()
-                    weight = rows.sum(0) + 1.0
-                    rate = ((stays * rows).sum(0) + 0.5) / weight
-                    luck = ((chance * rows).sum(0) + 0.5) / weight
-                    self.head.keep[:, digit, flag] = (_logit(rate) - _logit(luck)).clamp(min=0.0)
-                kept = kept & (then[..., digit] == now[..., digit])
+            self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
+            self.head.keep.copy_(staying_log_odds(self._transitions(sequences), frequencies))
+
+    def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
+        """Digits before and after each agent step, in the order codes are drawn in."""
+        sizes, order = self.config.digit_sizes, self.head.order.cpu()
+        for part in sequences.parts(PART_STEPS):
+            now = part.posteriors[:, :-1][part.mask][:, order]
+            then = part.posteriors[:, 1:][part.mask][:, order]
+            yield to_digits(now, sizes), to_digits(then, sizes)
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
         """What C sees of a state: h."""
@@ -159,6 +153,15 @@ class CodeRNN(nn.Module):
             self.outcome(hidden),
         )
 
+    def training_floats(self) -> int:
+        """Numbers that `loss` and its gradient hold for one agent step, at most.
+
+        The log-odds of every value of every code in every component are there 4.5 times
+        (measured), beside the LSTM's part; see `MDNRNN`.
+        """
+        values = self.config.num_mixtures * self.config.num_codes * sum(self.config.digit_sizes)
+        return 24 * self.config.num_hidden + 5 * values
+
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -179,7 +182,3 @@ class CodeRNN(nn.Module):
 
     def _inputs(self, codes: Tensor, actions: Tensor) -> Tensor:
         return torch.cat([F.embedding(codes, self.code_vectors).flatten(-2), actions], -1)
-
-
-def _logit(probability: Tensor) -> Tensor:
-    return probability.log() - (1.0 - probability).clamp(min=1e-6).log()

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_head import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
 from worldmodels.memory.lstm import LSTMState
@@ -82,7 +82,7 @@ class MemoryEnsemble(nn.Module):
         self.config = members[0].config
         self.kind = members[0].kind
 
-    def calibrate(self, sequences: SequenceBatch) -> None:
+    def calibrate(self, sequences: Sequences) -> None:
         """Calibrate every member; see there."""
         for member in self._each:
             member.calibrate(sequences)
@@ -124,6 +124,10 @@ class MemoryEnsemble(nn.Module):
         return EnsemblePrediction(
             [member.predict(part, latent) for member, part in zip(self._each, parts, strict=True)]
         )
+
+    def training_floats(self) -> int:
+        """Numbers that `loss` and its gradient hold for one agent step, of all members."""
+        return sum(member.training_floats() for member in self._each)
 
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None

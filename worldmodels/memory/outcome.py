@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.data.sequences import PART_STEPS
+
 # Values a reward can take, evenly spaced in symlog: 61 of them reach 148 spreads to either side,
 # and lie 0.17 spreads apart around the mean.
 NUM_VALUES, SYMLOG_REACH = 61, 5.0
@@ -79,10 +81,13 @@ class OutcomeHead(nn.Module):
         spread = rewards.std(correction=0)
         # Rewards all alike say nothing of those to come: their unit is then the env's.
         self.reward_scale.copy_(torch.where(spread < 1e-3, torch.ones_like(spread), spread))
-        nearest = torch.bucketize(rewards, (self._values[1:] + self._values[:-1]) / 2)
-        counts = torch.bincount(nearest, minlength=NUM_VALUES) + 0.1
+        borders = (self._values[1:] + self._values[:-1]) / 2
+        # Part by part: indices take twice the bytes of the rewards.
+        counts = torch.zeros(NUM_VALUES, dtype=torch.int64)
+        for part in rewards.split(PART_STEPS):
+            counts += torch.bincount(torch.bucketize(part, borders), minlength=NUM_VALUES)
         with torch.no_grad():
-            self.linear.bias[:-1] = (counts / counts.sum()).log()
+            self.linear.bias[:-1] = ((counts + 0.1) / (counts + 0.1).sum()).log()
 
     @property
     def _values(self) -> Float[Tensor, "value"]:

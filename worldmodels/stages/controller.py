@@ -25,7 +25,7 @@ from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig, has_slope
 from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
-from worldmodels.report import Report
+from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import WEIGHTS, Run, agent_file
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution
@@ -41,7 +41,7 @@ from worldmodels.stages.gradient import GradientConfig, search_by_gradient
 from worldmodels.stages.new_agent import check_inputs, new_agent
 from worldmodels.stages.start_agent import start_agent
 from worldmodels.training import FitConfig
-from worldmodels.world_model import encode_newest, load_world_model
+from worldmodels.world_model import encode_newest, load_world_model, start_bytes
 
 SEARCHES = ("evolution", "gradient")
 BODY = "body.safetensors"
@@ -148,6 +148,10 @@ def train_controller(
         f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
         f"{'the dream' if config.dream else settings.env_id}",
         disk_bytes=20e6,
+        # The search itself adds little beside the start states.
+        memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
+        if config.dream
+        else None,
         folder=run.folder,
     )
     started = time.monotonic()

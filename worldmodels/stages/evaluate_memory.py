@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from worldmodels.data.batches import Decisions, SequenceBatch
-from worldmodels.device import device_of
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.dream import check_temperature
-from worldmodels.encoding import encode_episodes
+from worldmodels.encoded_episodes import EncodedEpisodes
+from worldmodels.encoding import encode_dataset, encode_episodes
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory
+from worldmodels.memory.part_size import split_batch
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.open_loop import OpenLoop, open_loop
 from worldmodels.pictures import save_curves
@@ -73,11 +75,17 @@ def evaluate_memory(
     vision, memory = load_world_model(run, device)
     run.store.require(run.folder)
     repeat = run.action_repeat
-    train, _ = _encoded(run, vision, False, report)
-    held_out, frames = _encoded(run, vision, True, report)
+    held_out, frames = _encoded_held_out(run, vision, report)
     _check_length(held_out, config, repeat)
+    train = _encoded_training(run, vision, report)
     memoryless = train_memoryless(
-        _settings(run), vision, train, held_out, seed=run.settings.seed, report=report
+        _settings(run),
+        vision,
+        train,
+        held_out,
+        device=device,
+        seed=run.settings.seed,
+        report=report,
     )
     result, curves = memory_figures(
         vision, memory, memoryless, train, held_out, frames, config, repeat
@@ -111,9 +119,10 @@ def _settings(run: Run) -> MemoryStageConfig:
 def train_memoryless(
     config: MemoryStageConfig,
     vision: Vision,
-    train: SequenceBatch,
+    train: Sequences,
     held_out: SequenceBatch,
     *,
+    device: str = "cpu",
     seed: int,
     report: Report,
 ) -> Memory:
@@ -123,10 +132,10 @@ def train_memoryless(
     it, M remembers.
     """
     torch.manual_seed(seed + 1)
-    memory = new_memory(config, vision, train.actions.shape[-1])
+    memory = new_memory(config, vision, train.num_actions)
     memory.calibrate(train)
-    memory.to(device_of(vision))
-    length = min(config.sequence_length, train.mask.shape[1])
+    memory.to(device)
+    length = min(config.sequence_length, int(train.lengths.max()))
     batches = SequenceBatches(train.singles(), config.fit.batch_size * length, 1)
     alone = held_out.singles()
     with (
@@ -141,6 +150,7 @@ def train_memoryless(
             seed=seed,
             folder=Path(folder),
             on_step=lambda step, metrics: meter.to(step),
+            split=lambda batch: split_batch(memory, batch),
         )
     return memory.eval()
 
@@ -149,7 +159,7 @@ def memory_figures(
     vision: Vision,
     memory: Memory,
     memoryless: Memory,
-    train: SequenceBatch,
+    train: Sequences,
     held_out: SequenceBatch,
     frames: Sequence[UInt8[np.ndarray, "_ 64 64 3"]],
     config: EvaluateMemoryConfig,
@@ -165,7 +175,7 @@ def memory_figures(
     curves = open_loop(
         vision,
         memory,
-        held_out,
+        held_out.to(next(memory.parameters()).device),
         frames,
         num_decisions=max(1, config.steps // action_repeat),
         num_starts=config.starts,
@@ -214,7 +224,7 @@ def draw_dreams(
     action_repeat: int,
 ) -> None:
     """A few dreams from the middle of one episode, beside what happened."""
-    episode = episodes[slice(row, row + 1)]
+    episode = episodes[slice(row, row + 1)].to(next(memory.parameters()).device)
     decisions = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
         path,
@@ -228,17 +238,19 @@ def draw_dreams(
     )
 
 
-def _encoded(
-    run: Run, vision: Vision, held_out: bool, report: Report
+def _encoded_training(run: Run, vision: Vision, report: Report) -> EncodedEpisodes:
+    episodes = run.store.split(held_out=False)
+    with report.progress("encode", total=len(episodes)) as meter:
+        return encode_dataset(vision, episodes, run.action_repeat, meter.advance, folder=run.folder)
+
+
+def _encoded_held_out(
+    run: Run, vision: Vision, report: Report
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """Episodes of one split as V sees them, and their frames; of held-out ones only so many."""
-    episodes = run.store.split(held_out)
-    if held_out:
-        episodes = episodes[:MAX_EPISODES]
+    """The first held-out episodes as V encodes them, and their frames."""
+    episodes = run.store.split(held_out=True)[:MAX_EPISODES]
     with report.progress("encode", total=len(episodes)) as meter:
         encoded = encode_episodes(vision, episodes, run.action_repeat, meter.advance)
-    if not held_out:
-        return encoded, []
     loaded = (episode.load() for episode in episodes)
     return encoded, [Decisions.from_rollout(r, run.action_repeat).frames for r in loaded]
 

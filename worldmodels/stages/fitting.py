@@ -1,7 +1,7 @@
 """What V's and M's stages share: fit with a progress bar, curves, and a commit at the end."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -63,6 +63,7 @@ def fit_stage(
     shown: Sequence[str],
     on_done: Callable[[], dict[str, Any]],
     write: Callable[[], None],
+    split: Callable[[Any], Iterable[tuple[Batch, float]]] = lambda batch: [(batch, 1.0)],
 ) -> dict[str, Any]:
     """Fit `model`, then write artifacts and figures and commit the stage.
 
@@ -70,6 +71,7 @@ def fit_stage(
         shown: metrics beside the progress bar; TensorBoard gets all of them.
         on_done: figures of the trained model, for result.json.
         write: writes the model and its pictures into the partial folder.
+        split: see `fit`.
     """
     stage = work.final.name
     started = time.monotonic()
@@ -87,7 +89,14 @@ def fit_stage(
                     events.add_scalar(f"{stage}/{name}", value, step)
 
         fitted = fit(
-            model, batch_at, validate, config, seed=seed, folder=work.partial, on_step=on_step
+            model,
+            batch_at,
+            validate,
+            config,
+            seed=seed,
+            folder=work.partial,
+            on_step=on_step,
+            split=split,
         )
     model.eval()
     write()

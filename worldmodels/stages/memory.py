@@ -6,8 +6,10 @@ from typing import Any
 import torch
 
 from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
-from worldmodels.data.batches import Decisions, SequenceBatch
-from worldmodels.encoding import encode_episodes
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch, Sequences
+from worldmodels.encoded_episodes import EncodedEpisodes
+from worldmodels.encoding import MAX_BYTES_IN_MEMORY, encode_dataset, encoded_bytes, posterior_width
 from worldmodels.errors import UserError
 from worldmodels.memory import (
     CodeRNNConfig,
@@ -16,14 +18,18 @@ from worldmodels.memory import (
     make_memory,
     memory_metadata,
 )
+from worldmodels.memory.part_size import part_bytes, split_batch
 from worldmodels.memory_scores import held_out_metrics, score_memory
-from worldmodels.report import Report
+from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
 from worldmodels.stages.memory_pictures import liveliest, save_dreams
+from worldmodels.training import FitConfig
 from worldmodels.vision import VQVAE, Vision, restore_vision
 
+# Per number of V's posterior in a batch: as a record, and as a tensor.
+BATCH_BYTES = 8
 SHOWN = (0, 1, 2, 4, 8, 12, 16)  # decisions since the pictured dream began
 
 
@@ -80,17 +86,13 @@ def train_memory(
         report.line(f"memory: done, {run.folder / 'memory'}")
         return run.result("memory") or {}
     vision = restore_vision(checkpoint, vision_path, device)
-    train, held_out = (_encode(run, vision, part, report) for part in (False, True))
-    memory, is_new = _new_or_earlier(run, config, vision, train, round_, report)
-    memory.to(device)
+    memory, is_new = _new_or_earlier(run, config, vision, round_, report)
     fit = config.in_round(1 if is_new else round_)
-    decisions = int(train.mask.sum())
-    report.plan(
-        f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "
-        f"sequences, {sum(p.numel() for p in memory.parameters()):,} parameters, on {device}",
-        disk_bytes=5 * sum(p.numel() * 4 for p in memory.parameters()),
-        folder=run.folder,
-    )
+    _plan(run, config, fit, vision, memory, device, report)
+    train, held_out = (_encode(run, vision, part, report) for part in (False, True))
+    if is_new:
+        memory.calibrate(train)
+    memory.to(device)
     sequences = SequenceBatches(train, fit.batch_size, config.sequence_length, config.burn_in)
     result = fit_stage(
         memory,
@@ -103,10 +105,11 @@ def train_memory(
         shown=("loss", "nll", "val/nll"),
         on_done=lambda: {
             **score_memory(vision, memory, train, held_out),
-            "decisions": decisions,
+            "decisions": int(train.lengths.sum()),
             "members": config.members,
         },
         write=lambda: _write(vision, memory, held_out, run, work),
+        split=lambda batch: split_batch(memory, batch),
     )
     report.line(
         f"memory: held-out {result['nll']:.2f} nats a decision "
@@ -123,57 +126,84 @@ class SequenceBatches:
             episode does.
     """
 
-    def __init__(
-        self, episodes: SequenceBatch, batch_size: int, length: int, burn_in: int = 0
-    ) -> None:
+    def __init__(self, episodes: Sequences, batch_size: int, length: int, burn_in: int = 0) -> None:
         self.episodes = episodes
         self.batch_size = batch_size
         self.burn_in = burn_in
-        self.length = min(length, episodes.mask.shape[1])
-        self.lengths = episodes.mask.sum(1)
+        self.lengths = episodes.lengths
+        self.length = min(length, int(self.lengths.max()))
 
     def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
-        """The batch of step `step`; depends on nothing but the generator."""
+        """The batch of step `step`, on the CPU; depends on nothing but the generator."""
         rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
         room = (self.lengths[rows] - self.length).clamp(min=0)
         starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
-        window = self.episodes[rows].window(starts, self.length)
+        window = self.episodes.windows(rows, starts, self.length)
         if self.burn_in:
             window.mask[starts > 0, : self.burn_in] = False
         return window
 
 
-def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> SequenceBatch:
+def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
     episodes = run.store.split(held_out)
     name = "held-out" if held_out else "training"
     with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_episodes(vision, episodes, run.action_repeat, meter.advance, run.encodings)
+        return encode_dataset(
+            vision,
+            episodes,
+            run.action_repeat,
+            meter.advance,
+            folder=run.folder,
+            encodings=run.encodings,
+        )
+
+
+def _plan(
+    run: Run,
+    config: MemoryStageConfig,
+    fit: FitConfig,
+    vision: Vision,
+    memory: Memory,
+    device: str,
+    report: Report,
+) -> None:
+    repeat, parameters = run.action_repeat, sum(p.numel() for p in memory.parameters())
+    parts = [run.store.split(held_out) for held_out in (False, True)]
+    sizes = [encoded_bytes(vision, part, repeat) for part in parts]
+    longest = max(-(-episode.num_steps // repeat) for episode in parts[0])
+    length = min(config.sequence_length, longest)
+    steps = fit.batch_size * length
+    decisions = sum(-(-episode.num_steps // repeat) for episode in parts[0])
+    report.plan(
+        f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "
+        f"sequences, {parameters:,} parameters, on {device}",
+        disk_bytes=5 * 4 * parameters + sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY),
+        memory_bytes=PROCESS_BYTES
+        + sum(size for size in sizes if size <= MAX_BYTES_IN_MEMORY)
+        + steps * BATCH_BYTES * posterior_width(vision)
+        + part_bytes(memory, steps, length),
+        folder=run.folder,
+    )
 
 
 def _new_or_earlier(
-    run: Run,
-    config: MemoryStageConfig,
-    vision: Vision,
-    train: SequenceBatch,
-    round_: int,
-    report: Report,
+    run: Run, config: MemoryStageConfig, vision: Vision, round_: int, report: Report
 ) -> tuple[Memory, bool]:
-    """The M of the round before, or one near the baseline; and whether it is new."""
+    """The M of the round before, or one with random weights; and whether it is new."""
     torch.manual_seed(run.settings.seed + 1)
-    memory = new_memory(config, vision, train.actions.shape[-1])
-    memory.calibrate(train)
+    memory = new_memory(config, vision, run.store.episodes[0].action_size)
     manifest = run.manifest("memory")
-    if manifest is not None and manifest["round"] < round_:
-        path = run.weights("memory")
-        checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" again')
-        if checkpoint.metadata["memory"] != memory_metadata(memory):
-            report.line("memory: another size or version than the round before, so it starts anew")
-            return memory, True
-        # V may have moved its codebook since: M keeps what it learned, with the new vectors.
-        vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
-        load_weights(memory, {**checkpoint.part("memory"), **vectors}, path)
-        return memory, False
-    return memory, True
+    if manifest is None or manifest["round"] >= round_:
+        return memory, True
+    path = run.weights("memory")
+    checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" again')
+    if checkpoint.metadata["memory"] != memory_metadata(memory):
+        report.line("memory: another size or version than the round before, so it starts anew")
+        return memory, True
+    # V may have moved its codebook since: M keeps what it learned, with the new vectors.
+    vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
+    load_weights(memory, {**checkpoint.part("memory"), **vectors}, path)
+    return memory, False
 
 
 def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> Memory:
@@ -204,7 +234,7 @@ def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> M
 
 @torch.no_grad()
 def _write(
-    vision: Vision, memory: Memory, held_out: SequenceBatch, run: Run, work: StageFolder
+    vision: Vision, memory: Memory, held_out: EncodedEpisodes, run: Run, work: StageFolder
 ) -> None:
     facts = {
         "memory": memory_metadata(memory),
@@ -214,14 +244,13 @@ def _write(
     path = work.partial / "memory.safetensors"
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), facts)
     row = liveliest(held_out)
-    episode = held_out[slice(row, row + 1)]
     stored = run.store.split(held_out=True)[row].load()
     save_dreams(
         work.partial / "memory.png",
         vision,
         memory,
-        episode,
+        held_out[slice(row, row + 1)].to(next(memory.parameters()).device),
         Decisions.from_rollout(stored, run.action_repeat).frames,
-        start=max(0, int(episode.mask.sum()) - SHOWN[-1]) // 2,
+        start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,
         decisions=SHOWN,
     )

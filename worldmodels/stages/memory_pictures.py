@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.decoding import decode_frames
 from worldmodels.dream import DreamModel
 from worldmodels.memory import Memory
@@ -54,7 +54,10 @@ def save_dreams(
     save_grid(path, rows, [f"decision {step}" for step in shown])
 
 
-def liveliest(episodes: SequenceBatch) -> int:
+def liveliest(episodes: Sequences) -> int:
     """Which episode earns most, and among equals moves most: a standing car tests no dream."""
-    moves = (episodes.actions[:, 1:] - episodes.actions[:, :-1]).abs().sum((1, 2))
-    return int((episodes.rewards.sum(1) + 1e-3 * moves).argmax())
+    merits = []
+    for part in episodes.parts(PART_STEPS):
+        moves = (part.actions[:, 1:] - part.actions[:, :-1]).abs().sum((1, 2))
+        merits.append(part.rewards.sum(1) + 1e-3 * moves)
+    return int(torch.cat(merits).argmax())

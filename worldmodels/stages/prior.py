@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 
+from worldmodels.activations import COPIES_IN_TRAINING, activation_bytes
 from worldmodels.checkpoint import save_checkpoint, with_prefix
 from worldmodels.data.store import Episode
 from worldmodels.decoding import decode_frames
 from worldmodels.device import device_of
-from worldmodels.encoding import encode_frames
+from worldmodels.encoding import encode_frames, posterior_type
 from worldmodels.pictures import save_grid
-from worldmodels.report import Report
+from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import fit_stage
@@ -30,7 +31,7 @@ from worldmodels.vision.code_entropy import (
 )
 from worldmodels.vision.prior import CodePrior, PriorConfig, prior_metadata
 
-# Beyond so many frames neighbours in time are left out; 64 codes each are 512 MB.
+# Beyond so many frames neighbours in time are left out; 64 codes of up to 256 values are 64 MB.
 MAX_TRAINING_FRAMES = 1_000_000
 MAX_HELD_OUT_FRAMES = 10_000
 VALIDATION_BATCH = 512
@@ -100,7 +101,7 @@ def train_prior(
         return run.result("prior") or {}
     fit = config.fit
     train = _codes(run, vision, False, MAX_TRAINING_FRAMES, report)
-    held_out = _codes(run, vision, True, MAX_HELD_OUT_FRAMES, report)
+    held_out = _codes(run, vision, True, MAX_HELD_OUT_FRAMES, report).long()
     torch.manual_seed(settings.seed)
     prior = CodePrior(config.model(vision))
     prior.calibrate(train)
@@ -110,6 +111,7 @@ def train_prior(
         f"prior: {len(train):,} frames of {train.shape[1]} codes, {fit.num_steps:,} batches of "
         f"{fit.batch_size}, {size:,} parameters, on {device}",
         disk_bytes=5 * size * 4,
+        memory_bytes=_memory_bytes(prior, train, held_out, fit.batch_size),
         folder=run.folder,
     )
     result = fit_stage(
@@ -131,9 +133,21 @@ def train_prior(
     return result
 
 
+def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
+    """The peak of the stage: the process, the codes it keeps, and what a batch takes."""
+    frame = held_out[:1].to(next(prior.parameters()).device)
+    in_layers = activation_bytes(prior, lambda: prior.log_prob(frame))
+    kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
+    return (
+        PROCESS_BYTES
+        + kept
+        + in_layers * max(COPIES_IN_TRAINING * batch_size, min(VALIDATION_BATCH, len(held_out)))
+    )
+
+
 @torch.no_grad()
 def score_prior(
-    prior: CodePrior, train: Int[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
+    prior: CodePrior, train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
 ) -> dict[str, Any]:
     """Held-out nats a code beside those of codes that ignore each other, and bits a frame.
 
@@ -165,7 +179,7 @@ class _CodeBatches:
     def __call__(self, step: int, generator: torch.Generator) -> Tensor:
         """The batch of step `step`; depends on nothing but the generator."""
         picks = torch.randint(len(self.codes), (self.batch_size,), generator=generator)
-        return self.codes[picks]
+        return self.codes[picks].long()
 
 
 def _codes(run: Run, vision: VQVAE, held_out: bool, most: int, report: Report) -> Tensor:
@@ -181,18 +195,20 @@ def encode_codes(
     stride: int,
     most: int,
     on_episode: Callable[[], None] = lambda: None,
-) -> Int[Tensor, "frame code"]:
+) -> Integer[Tensor, "frame code"]:
     """Codes of every stride-th frame, on the CPU; of evenly fewer where they would be too many.
 
-    One episode's frames are in memory at a time.
+    One episode's frames are in memory at a time, and the codes in the smallest type that holds
+    them.
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))
     parts = []
     for episode in episodes:
-        parts.append(encode_frames(vision, episode.load().frames[::stride]))
+        codes = encode_frames(vision, episode.load().frames[::stride]).numpy()
+        parts.append(codes.astype(posterior_type(vision)))
         on_episode()
-    return torch.cat(parts)
+    return torch.from_numpy(np.concatenate(parts))
 
 
 @torch.no_grad()

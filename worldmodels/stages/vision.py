@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldmodels.activations import COPIES_IN_TRAINING, activation_bytes
 from worldmodels.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
-from worldmodels.data.batches import FrameBatches
+from worldmodels.data.batches import MAX_FRAMES_IN_MEMORY, FrameBatches
 from worldmodels.device import device_of
 from worldmodels.encoding import encode_frames
 from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
-from worldmodels.report import Report
+from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
@@ -95,6 +96,7 @@ def train_vision(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
         f"{sum(p.numel() for p in vision.parameters()):,} parameters, on {device}",
         disk_bytes=5 * sum(p.numel() * 4 for p in vision.parameters()),
+        memory_bytes=_memory_bytes(vision, train, (sample, held_out), fit.batch_size),
         folder=run.folder,
     )
     result = fit_stage(
@@ -124,6 +126,16 @@ def train_vision(
             f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits a frame"
         )
     return result
+
+
+def _memory_bytes(
+    vision: Vision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
+) -> float:
+    """The peak of the stage: the process, the frames it keeps, and what a batch takes."""
+    frame = others[0][:1].to(next(vision.parameters()).device)
+    in_layers = activation_bytes(vision, lambda: vision.decode(vision.mode(vision.encode(frame))))
+    kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
+    return PROCESS_BYTES + kept * frame.numel() + COPIES_IN_TRAINING * batch_size * in_layers
 
 
 def _spread(frames: Tensor, most: int) -> Tensor:

@@ -1,14 +1,14 @@
 """What a prior over codes has to beat: codes that do not look at each other. In nats a code."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 
 from worldmodels.vision.prior import position_frequencies
 
 
 def unigram_cross_entropy(
-    train: Int[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
+    train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
     """Of held-out codes under the training frequencies of all positions together."""
     frequency = position_frequencies(train.reshape(-1, 1), num_values)[0]
@@ -16,7 +16,7 @@ def unigram_cross_entropy(
 
 
 def position_cross_entropy(
-    train: Int[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
+    train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
     """Of held-out codes under each position's own training frequencies."""
     log_frequency = position_frequencies(train, num_values).log()

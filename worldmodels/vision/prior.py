@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.checkpoint import Checkpoint, load_weights
 from worldmodels.errors import UserError
+
+COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class CodePrior(nn.Module):
             # What the context says begins small beside the frequencies.
             self.last.weight.mul_(0.1)
 
-    def calibrate(self, codes: Int[Tensor, "frame code"]) -> None:
+    def calibrate(self, codes: Integer[Tensor, "frame code"]) -> None:
         """Begin at the frequencies of these codes, position by position."""
         frequency = position_frequencies(codes, self.config.num_values)
         self.log_frequency.data.copy_(frequency.log().T.view_as(self.log_frequency))
@@ -179,12 +181,15 @@ def _gate(doubled: Tensor) -> Tensor:
 
 
 def position_frequencies(
-    codes: Int[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
+    codes: Integer[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
     """How often each position holds each value, each counted `smoothing` times more than it was."""
-    counts = torch.full((codes.shape[1], num_values), smoothing)
-    counts.scatter_add_(1, codes.T, torch.ones_like(codes.T, dtype=counts.dtype))
-    return counts / counts.sum(1, keepdim=True)
+    counts = torch.zeros(codes.shape[1], num_values, dtype=torch.int64, device=codes.device)
+    for part in codes.split(COUNT_BATCH):
+        places = part.T.long()
+        counts.scatter_add_(1, places, torch.ones_like(places))
+    smoothed = counts + smoothing
+    return smoothed / smoothed.sum(1, keepdim=True)
 
 
 def _draw(

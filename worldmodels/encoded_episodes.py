@@ -1,0 +1,255 @@
+"""Encoded episodes in few bytes: what M learns from, in memory or in a temporary file.
+
+An agent step is one record: the action, the reward, whether the episode ended, and V's encoding
+of the frame before it. An episode of D agent steps is D + 1 records, the last one holding only
+the frame that the last agent step led to. Codes take the smallest integer type that holds their
+K values and become int64 in a batch; latents stay float32.
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from worldmodels.data.sequences import SequenceBatch, Sequences, part_slices
+from worldmodels.errors import UserError
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Where the records of all episodes lie, one after the other."""
+
+    def append(self, records: np.ndarray) -> None:
+        """Add the records of the next episode."""
+
+    def read(self, episode: int, start: int, out: np.ndarray) -> None:
+        """Fill `out` with records of an episode, from its record `start` on."""
+
+
+class RecordsInMemory:
+    """Records as one array per episode, shared with whoever else holds that array."""
+
+    def __init__(self) -> None:
+        self._episodes: list[np.ndarray] = []
+
+    def append(self, records: np.ndarray) -> None:
+        """Add the records of the next episode."""
+        self._episodes.append(records)
+
+    def read(self, episode: int, start: int, out: np.ndarray) -> None:
+        """Fill `out` with records of an episode, from its record `start` on."""
+        out[:] = self._episodes[episode][start : start + len(out)]
+
+
+class RecordsInFile:
+    """Records in a temporary file without a name, which is gone when the process is.
+
+    Every read copies into the caller's buffer. A memory map would be shorter, but its pages count
+    as memory of the process, up to the size of the file.
+
+    Args:
+        folder: lies on the disk that holds the file; the system's folder for temporary files may
+            be memory itself.
+        num_bytes: that will be written.
+
+    Raises: UserError where the disk has no room.
+    """
+
+    def __init__(self, folder: Path, num_bytes: int) -> None:
+        free = shutil.disk_usage(folder).free
+        if num_bytes > free:
+            raise UserError(
+                f"{folder} needs {num_bytes / 1e9:.1f} GB for encoded episodes while M is "
+                f"trained, the disk has {free / 1e9:.1f} GB free: make room, or use fewer episodes"
+            )
+        # Unbuffered, so that a read takes what it needs and no more. Open as long as the records
+        # are wanted, which no block of code encloses.
+        self._file = tempfile.TemporaryFile(  # noqa: SIM115
+            dir=folder, prefix=".encoded-", buffering=0
+        )
+        weakref.finalize(self, self._file.close)
+        self._offsets = [0]
+
+    def append(self, records: np.ndarray) -> None:
+        """Add the records of the next episode."""
+        content = np.ascontiguousarray(records).view(np.uint8).data
+        self._file.seek(self._offsets[-1])
+        written = 0
+        while written < len(content):
+            written += self._file.write(content[written:])
+        self._offsets.append(self._offsets[-1] + len(content))
+
+    def read(self, episode: int, start: int, out: np.ndarray) -> None:
+        """Fill `out` with records of an episode, from its record `start` on."""
+        content = out.view(np.uint8).data
+        self._file.seek(self._offsets[episode] + start * out.itemsize)
+        done = 0
+        while done < len(content):
+            count = self._file.readinto(content[done:])
+            assert count, "the file holds every record that was appended"
+            done += count
+
+
+class EncodedEpisodes:
+    """Whole episodes as V encodes them, from which batches are cut.
+
+    Args:
+        records: of every episode.
+        record_type: of one record; see `record_type`.
+        lengths: agent steps of each episode.
+    """
+
+    def __init__(
+        self, records: Records, record_type: np.dtype, lengths: Int[Tensor, "episode"]
+    ) -> None:
+        self._records = records
+        self._type = record_type
+        self.lengths = lengths
+        self._longest = int(lengths.max())
+
+    @classmethod
+    def gather(
+        cls,
+        episodes: Iterable[np.ndarray],
+        lengths: Sequence[int],
+        folder: Path | None = None,
+        on_episode: Callable[[], None] = lambda: None,
+    ) -> "EncodedEpisodes":
+        """Take the records of episodes one by one.
+
+        Args:
+            lengths: agent steps of each.
+            folder: where a temporary file holds them; None keeps them in memory.
+        """
+        store: Records = RecordsInMemory()
+        kind = np.dtype(np.uint8)
+        for number, records in enumerate(episodes):
+            assert len(records) == lengths[number] + 1, "one record more than agent steps"
+            if number == 0:
+                kind = records.dtype
+                if folder is not None:
+                    num_bytes = (sum(lengths) + len(lengths)) * kind.itemsize
+                    store = RecordsInFile(folder, num_bytes)
+            store.append(records)
+            on_episode()
+        return cls(store, kind, torch.tensor(lengths))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def num_actions(self) -> int:
+        """Numbers per action."""
+        return int(self._type["action"].shape[0])
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all records."""
+        return (int(self.lengths.sum()) + len(self)) * self._type.itemsize
+
+    def windows(
+        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
+    ) -> SequenceBatch:
+        """From each chosen episode, `length` agent steps from its start, padded with zeros."""
+        counts = (self.lengths[rows] - starts).clamp(max=length)
+        records = np.zeros((len(rows), length + 1), self._type)
+        places = zip(rows.tolist(), starts.tolist(), counts.tolist(), strict=True)
+        for into, (row, start, count) in zip(records, places, strict=True):
+            self._records.read(row, start, into[: count + 1])
+        return _as_batch(records, torch.arange(length) < counts[:, None])
+
+    def parts(self, max_steps: int) -> Iterator[SequenceBatch]:
+        """All episodes in order, as batches of about `max_steps` agent steps."""
+        for rows in part_slices(len(self), self._longest, max_steps):
+            yield self[rows]
+
+    def __getitem__(self, rows: slice) -> SequenceBatch:
+        """Whole episodes, padded to the longest of all."""
+        chosen = torch.arange(len(self))[rows]
+        return self.windows(chosen, torch.zeros_like(chosen), self._longest)
+
+    def whole(self) -> SequenceBatch:
+        """All episodes in one batch, for the few that fit into memory padded."""
+        return self[slice(None)]
+
+    def singles(self) -> Sequences:
+        """Each agent step as an episode of its own, without its past."""
+        return _Singles(self)
+
+
+class _Singles:
+    """The agent steps of episodes, each as an episode of length 1; nothing is copied."""
+
+    def __init__(self, episodes: EncodedEpisodes) -> None:
+        self._episodes = episodes
+        self._ends = episodes.lengths.cumsum(0)
+        self.num_actions = episodes.num_actions
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @property
+    def lengths(self) -> Int[Tensor, "episode"]:
+        """All 1, and only one number in memory."""
+        return torch.ones(1, dtype=torch.int64).expand(len(self))
+
+    def windows(
+        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
+    ) -> SequenceBatch:
+        """The chosen agent steps; there is only one start in each and one length."""
+        assert length == 1 and not starts.any(), "an episode of one agent step"
+        episode = torch.searchsorted(self._ends, rows, right=True)
+        first = self._ends[episode] - self._episodes.lengths[episode]
+        return self._episodes.windows(episode, rows - first, 1)
+
+    def parts(self, max_steps: int) -> Iterator[SequenceBatch]:
+        """All agent steps in order, so many at a time."""
+        for rows in part_slices(len(self), 1, max_steps):
+            chosen = torch.arange(rows.start, rows.stop)
+            yield self.windows(chosen, torch.zeros_like(chosen), 1)
+
+    def singles(self) -> Sequences:
+        """They are single already."""
+        return self
+
+
+def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
+    """How one agent step is stored, without gaps."""
+    return np.dtype(
+        [
+            ("action", np.float32, (num_actions,)),
+            ("reward", np.float32),
+            ("posterior", posterior_type, (width,)),
+            ("ended", np.bool_),
+        ]
+    )
+
+
+def smallest_type(num_values: int) -> np.dtype:
+    """The smallest integer type that holds codes below `num_values`."""
+    return np.dtype(next(t for t in (np.uint8, np.int16, np.int32) if num_values - 1 <= _most(t)))
+
+
+def _most(kind: type) -> int:
+    return int(np.iinfo(kind).max)
+
+
+def _as_batch(records: np.ndarray, mask: Bool[Tensor, "batch length"]) -> SequenceBatch:
+    """Records as tensors of their own; codes as int64, which is what embeddings take."""
+    posterior = records["posterior"]
+    wide = posterior.dtype if posterior.dtype.kind == "f" else np.dtype(np.int64)
+    steps = records[:, :-1]
+    return SequenceBatch(
+        torch.from_numpy(posterior.astype(wide)),
+        torch.from_numpy(steps["action"].copy()),
+        torch.from_numpy(steps["reward"].copy()),
+        torch.from_numpy(steps["ended"].copy()),
+        mask,
+    )

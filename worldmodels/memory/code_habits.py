@@ -1,0 +1,63 @@
+"""How often each value of a code comes, and how often a code stays: where M over codes begins."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Digits = Int[Tensor, "step code digit"]
+
+
+def digit_frequencies(
+    transitions: Iterable[tuple[Digits, Digits]], sizes: tuple[int, ...]
+) -> list[Float[Tensor, "code _"]]:
+    """Frequencies of each digit's values after an agent step, smoothed by half a count.
+
+    Args:
+        transitions: digits before and after agent steps, part by part.
+    """
+    counts: list[Tensor] = []
+    num_steps = 0
+    for _, then in transitions:
+        num_codes = then.shape[1]
+        counts = counts or [torch.zeros(num_codes, size, dtype=torch.int64) for size in sizes]
+        # Counted, not summed over one-hot rows: those of 100,000 agent steps are gigabytes.
+        for digit, count in enumerate(counts):
+            place = then[..., digit].T
+            count.scatter_add_(1, place, torch.ones_like(place))
+        num_steps += len(then)
+    return [
+        (count.float() + 0.5) / (num_steps + 0.5 * size)
+        for count, size in zip(counts, sizes, strict=True)
+    ]
+
+
+def staying_log_odds(
+    transitions: Iterable[tuple[Digits, Digits]], frequencies: list[Float[Tensor, "code _"]]
+) -> Float[Tensor, "code digit flag"]:
+    """How much likelier each digit keeps its value than its frequencies alone would make it.
+
+    Flag 1 counts the agent steps in which the digits before it in the same code kept theirs, flag
+    0 the others. Nothing is below 0.
+    """
+    shape = 2, len(frequencies), len(frequencies[0])
+    stayed, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+    for now, then in transitions:
+        kept = torch.ones_like(now[..., 0], dtype=torch.bool)
+        for digit, frequency in enumerate(frequencies):
+            stays = then[..., digit] == now[..., digit]
+            chance = frequency.gather(1, then[..., digit].T).T
+            for flag in (0, 1):
+                rows = (kept == bool(flag)).float()
+                stayed[flag, digit] += (stays * rows).sum(0)
+                by_chance[flag, digit] += (chance * rows).sum(0)
+                weight[flag, digit] += rows.sum(0)
+            kept = kept & stays
+    total = weight.float() + 1.0
+    rate, luck = ((count.float() + 0.5) / total for count in (stayed, by_chance))
+    return (_logit(rate) - _logit(luck)).clamp(min=0.0).permute(2, 1, 0)
+
+
+def _logit(probability: Tensor) -> Tensor:
+    return probability.log() - (1.0 - probability).clamp(min=1e-6).log()
