@@ -175,7 +175,7 @@ def memory_figures(
     curves = open_loop(
         vision,
         memory,
-        held_out.to(next(memory.parameters()).device),
+        held_out,
         frames,
         num_decisions=max(1, config.steps // action_repeat),
         num_starts=config.starts,
@@ -224,7 +224,7 @@ def draw_dreams(
     action_repeat: int,
 ) -> None:
     """A few dreams from the middle of one episode, beside what happened."""
-    episode = episodes[slice(row, row + 1)].to(next(memory.parameters()).device)
+    episode = episodes[slice(row, row + 1)]
     decisions = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
         path,

@@ -249,7 +249,7 @@ def _write(
         work.partial / "memory.png",
         vision,
         memory,
-        held_out[slice(row, row + 1)].to(next(memory.parameters()).device),
+        held_out[slice(row, row + 1)],
         Decisions.from_rollout(stored, run.action_repeat).frames,
         start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,
         decisions=SHOWN,
