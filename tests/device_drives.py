@@ -58,8 +58,8 @@ CONTROLLER = ControllerStageConfig(
     search="gradient",
     dream=True,
     far_share=0.3,
-    look_episodes=1,
-    choice_episodes=1,
+    eval_episodes=1,
+    selection_episodes=1,
     evolution=EvolutionConfig(
         generations=2, population=4, episodes=2, max_decisions=4, validate_every=2
     ),
