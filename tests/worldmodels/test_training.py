@@ -44,7 +44,13 @@ class Scripted(nn.Module):
 def fit_scripted(tmp_path, config, validate, model=None, **options):
     model = model or Scripted()
     return model, fit(
-        model, lambda step, generator: torch.zeros(0), validate, config, seed=0, folder=tmp_path, **options
+        model,
+        lambda step, generator: torch.zeros(0),
+        validate,
+        config,
+        seed=0,
+        folder=tmp_path,
+        **options,
     )
 
 
