@@ -93,6 +93,22 @@ def test_straight_through_passes_the_gradient_of_the_probabilities():
     assert model.encoder[-1].weight.grad.abs().sum() > 0
 
 
+def test_straight_through_takes_the_one_hot_draw_for_the_probabilities():
+    model = categorical("straight-through", num_samples=1, kl_weight=0.0)
+    logits = model._logits(FRAMES).detach().requires_grad_()
+    model._logits = lambda frames: logits
+    found = torch.autograd.grad(model.loss(FRAMES, draw(0))[0], logits)[0]
+    codes = model._draw_codes(logits.log_softmax(-1), draw(0))[0]
+    choice = torch.nn.functional.one_hot(codes, 3).float().requires_grad_()
+    decoded = model._draw(choice @ model.code_vectors)
+    error = (decoded - to_unit(FRAMES)).square().sum((1, 2, 3)).mean()
+    of_choice = torch.autograd.grad(error, choice)[0]
+    probabilities = logits.softmax(-1)
+    expected = torch.autograd.grad((of_choice * probabilities).sum(), logits)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert found.abs().max() > 1e-3
+
+
 @ESTIMATORS
 def test_training_beats_the_mean_frame(estimator):
     model = categorical(estimator, channels=32, codebook_size=8, kl_weight=0.1, num_samples=16)
