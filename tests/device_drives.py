@@ -16,10 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 import worldmodels
+from agents.rollout import Rollout
 from agents.workers import Workers
 from tests.counting_env import BOX_ID
 from tests.tiny_models import mdnrnn, rollout
 from tests.tiny_run import actions_of, box_run, tiny_run, write_memory
+from worldmodels.comparison import measures
 from worldmodels.memory import MemoryEnsemble
 from worldmodels.pathwise import PathwiseConfig
 from worldmodels.proximal import ProximalConfig
@@ -72,10 +74,7 @@ def vision_drive(model: VisionConfig, fit: FitConfig = FIT) -> Drive:
     """Train V, and once more on from there in a second round."""
 
     def drive(folder: Path, device: str) -> Outcome:
-        run = Run(folder, RunSettings(BOX_ID, "tiny", 0))
-        run.create()
-        for index in range(4):
-            run.store.add(index, rollout(12, seed=index, env_id=BOX_ID))
+        run = made(folder, frames_run)
         config = VisionStageConfig(model=model, fit=fit, later=replace(fit, num_steps=2))
         train_vision(run, config, report=QUIET, device=device)
         result = train_vision(run, config, report=QUIET, device=device, round_=2)
@@ -88,7 +87,7 @@ def memory_drive(kind: str, members: int) -> Drive:
     """Train M on windows with a burn-in, and once more on from there in a second round."""
 
     def drive(folder: Path, device: str) -> Outcome:
-        run = tiny_run(folder, kind)
+        run = made(folder, tiny_run, kind)
         config = MemoryStageConfig(
             fit=FIT,
             later=replace(FIT, num_steps=2),
@@ -114,7 +113,7 @@ def prior_drive(folder: Path, device: str) -> Outcome:
 
 def controller_drive(kind: str, members: int, **changes: Any) -> Drive:
     def drive(folder: Path, device: str) -> Outcome:
-        run = world_run(folder, kind, members)
+        run = made(folder, world_run, kind, members)
         config = replace(CONTROLLER, **changes)
         result = train_controller(run, config, workers=Workers(1), report=QUIET, device=device)
         return left_by(run, "controller", "agent"), timeless(result)
@@ -135,7 +134,7 @@ def evaluation_drive(kind: str, members: int) -> Drive:
 
 def dream_check_drive(kind: str, members: int) -> Drive:
     def drive(folder: Path, device: str) -> Outcome:
-        run = world_run(folder, kind, members)
+        run = made(folder, world_run, kind, members)
         config = replace(CONTROLLER, search="evolution", dream=False)
         train_controller(run, config, workers=Workers(1), report=QUIET, device="cpu")
         checked = DreamCheckConfig(agents=2, episodes=1, starts=3, samples=2)
@@ -143,6 +142,21 @@ def dream_check_drive(kind: str, members: int) -> Drive:
             return {}, dream_check(run, checked, workers=Workers(1), report=QUIET, device=device)
 
     return drive
+
+
+def measures_drive(folder: Path, device: str) -> Outcome:
+    """V and M of a run's agent on drives, which are made up here."""
+    run = made(folder, world_run, "fsq", 1)
+    config = replace(CONTROLLER, search="evolution", dream=False)
+    train_controller(run, config, workers=Workers(1), report=QUIET, device="cpu")
+
+    def drive(seed: int, **settings: Any) -> Rollout:
+        return rollout(12, seed=seed)
+
+    with mock.patch.object(measures, "drive", drive), mock.patch.object(measures, "HORIZON", 4):
+        return {}, timeless(
+            measures.world_measures(run, 2, QUIET, folder / "codes.png", device=device)
+        )
 
 
 def make_dream_drive(kind: str, start: str, render: bool) -> Drive:
@@ -189,6 +203,20 @@ def surprise_drive(folder: Path, device: str) -> Outcome:
     return {}, result
 
 
+def made(folder: Path, make: Callable[..., Run], *how: Any) -> Run:
+    """The run in the folder, as a drive that was stopped left it, or a new one."""
+    return Run(folder) if folder.exists() else make(folder, *how)
+
+
+def frames_run(folder: Path) -> Run:
+    """A run of a few episodes and nothing else."""
+    run = Run(folder, RunSettings(BOX_ID, "tiny", 0))
+    run.create()
+    for index in range(4):
+        run.store.add(index, rollout(12, seed=index, env_id=BOX_ID))
+    return run
+
+
 def world_run(folder: Path, kind: str, members: int) -> Run:
     """A run of an env whose episodes are a few steps long, with an M of so many members."""
     if kind == "fsq":
@@ -201,7 +229,7 @@ def world_run(folder: Path, kind: str, members: int) -> Run:
 
 
 def run_with_prior(folder: Path, device: str) -> Run:
-    run = tiny_run(folder, "fsq")
+    run = made(folder, tiny_run, "fsq")
     config = PriorStageConfig(num_channels=6, num_layers=2, dropout=0.3, fit=FIT)
     train_prior(run, config, report=QUIET, device=device)
     return run
@@ -242,6 +270,7 @@ DRIVES: dict[str, Drive] = {
     "evaluate M: codes, two members": evaluation_drive("fsq", 2),
     "dream check: latents, two members": dream_check_drive("box", 2),
     "dream check: codes": dream_check_drive("fsq", 1),
+    "measures of a world": measures_drive,
     "make_dream: latents": make_dream_drive("vae", "real", render=False),
     "make_dream: codes": make_dream_drive("fsq", "reset", render=False),
     "make_dream: frames": make_dream_drive("vae", "reset", render=True),

@@ -1,0 +1,63 @@
+"""Whoever calls a function that takes a device passes one: no GPU lies idle by an oversight."""
+
+import ast
+from pathlib import Path
+
+import worldmodels
+
+ROOT = Path(worldmodels.__file__).parent
+FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
+# These work on the CPU on purpose: agents act there, and one frame or dream at a time is drawn.
+ON_THE_CPU = {
+    "agent.py": {"restore_vision", "restore_memory"},
+    "comparison/ablation.py": {"restore_memory"},
+    "stages/collect.py": {"load_surprise"},
+    "stages/controller.py": {"load_world_model"},
+    "stages/dream_video.py": {"load_world_model"},
+    "stages/elites_drive.py": {"load_world_model"},
+    "stages/surprising.py": {"load_surprise"},
+    "stages/vision.py": {"restore_vision"},
+}
+# Their device says where random numbers are drawn, which the generators' own checks guard.
+OF_GENERATORS = {"step_generator", "global_seed"}
+
+
+def functions_with_a_device():
+    """The package's functions with a parameter `device`, and its position, by name."""
+    found = {}
+    for path, tree in FILES.items():
+        if path.parts[0] == "cli":
+            continue  # commands, which typer calls
+        for node in tree.body:
+            if isinstance(node, ast.FunctionDef):
+                names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
+                if "device" in names:
+                    found[node.name] = names.index("device")
+    return {name: place for name, place in found.items() if name not in OF_GENERATORS}
+
+
+def calls_without_a_device(tree, positions):
+    """Names of such functions that a file calls without the device, also under another name."""
+    for statement in tree.body:
+        nodes = list(ast.walk(statement))
+        names = {name: name for name in positions}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):
+                names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        for node in nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                called = names.get(node.func.id)
+                passed = any(keyword.arg in ("device", None) for keyword in node.keywords)
+                if called in positions and len(node.args) <= positions[called] and not passed:
+                    yield called
+
+
+def test_every_call_passes_the_device_on():
+    positions = functions_with_a_device()
+    assert {"train_vision", "run_pipeline", "dream_check", "make_dream"} <= positions.keys()
+    forgotten = {}
+    for path, tree in FILES.items():
+        without = set(calls_without_a_device(tree, positions))
+        if without:
+            forgotten[path.as_posix()] = without
+    assert forgotten == ON_THE_CPU
