@@ -20,6 +20,7 @@ Here autograd is torch's own, and what Python code does inside of a backward pas
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -36,6 +37,7 @@ from tests.device_tensor import (
     tensors_in,
 )
 
+PROPERTIES = {"total_memory": 8 * 2**30}
 # The name of a function that draws random numbers contains one of these.
 RANDOM = ("rand", "normal", "uniform", "dropout", "multinomial", "bernoulli", "exponential")
 
@@ -135,6 +137,7 @@ def _machine(kind: str, generator: DeviceGenerator) -> list[tuple[Any, str, Any]
         (torch.cuda, "is_available", lambda: kind == "cuda"),
         (torch.backends.mps, "is_available", lambda: kind == "mps"),
         (torch.cuda, "get_device_name", lambda device=None: "emulated device"),
+        (torch.cuda, "get_device_properties", lambda device=None: SimpleNamespace(**PROPERTIES)),
         (torch.cuda, "current_device", lambda: 0),
         (module, "device_count", lambda: 1),
         (module, "manual_seed", generator.manual_seed),

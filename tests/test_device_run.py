@@ -36,8 +36,8 @@ SMALL = replace(
         TINY.dream_search,
         hidden=4,
         temperature=0.0,
-        look_episodes=1,
-        choice_episodes=1,
+        eval_episodes=1,
+        selection_episodes=1,
         pathwise=replace(
             TINY.dream_search.pathwise,
             fit=SHORT,
@@ -102,7 +102,7 @@ def test_a_comparison_works_on_the_gpu(cell, tmp_path):
 
 def test_an_ablation_searches_on_the_gpu(tmp_path):
     run = tiny_run(tmp_path / "run", "fsq")
-    returned = {"parameters": 1, "real_score": 0.0, "real_std": 0.0, "choice_episodes": 1}
+    returned = {"parameters": 1, "real_score": 0.0, "real_std": 0.0, "selection_episodes": 1}
     with mock.patch.object(
         ablation, "train_controller", return_value={**returned, "history": []}
     ) as search:
