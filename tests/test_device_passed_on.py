@@ -7,10 +7,12 @@ import worldmodels
 
 ROOT = Path(worldmodels.__file__).parent
 FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
-# These work on the CPU on purpose: agents act there, and one frame or dream at a time is drawn.
+# These work on the CPU on purpose: agents act there, one frame or dream at a time is drawn, and an
+# estimate is of the CPU's memory.
 ON_THE_CPU = {
     "agent.py": {"restore_vision", "restore_memory"},
     "comparison/ablation.py": {"restore_memory"},
+    "memory/part_size.py": {"part_steps"},
     "stages/collect.py": {"load_surprise"},
     "stages/controller.py": {"load_world_model"},
     "stages/dream_video.py": {"load_world_model"},

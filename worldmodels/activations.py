@@ -1,7 +1,8 @@
 """What a model holds of its inputs while it computes: for the estimate before a stage."""
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 # and a copy that the layer or the one after it works on.
 COPIES_IN_TRAINING = 3
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 @torch.no_grad()
-def activation_bytes(model: nn.Module, compute: Callable[[], Any]) -> int:
+def activation_bytes(model: Model, compute: Callable[[Model], Any]) -> int:
     """Bytes of the outputs of all of a model's layers, in one call of `compute`.
 
-    The call is made in evaluation mode, so that no running average changes.
+    The call is made with a copy of the model on the CPU: a codebook that takes its first vectors
+    from the first data it meets must not take them from here.
     """
     sizes: list[int] = []
 
@@ -23,14 +27,10 @@ def activation_bytes(model: nn.Module, compute: Callable[[], Any]) -> int:
         if isinstance(output, Tensor):
             sizes.append(output.numel() * output.element_size())
 
-    layers = [module for module in model.modules() if not any(module.children())]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = model.training
-    try:
-        model.eval()
-        compute()
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    copied = copy.deepcopy(model).cpu().eval()
+    for layer in copied.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(count)
+    with torch.random.fork_rng(devices=[]):
+        compute(copied)
     return sum(sizes)

@@ -93,7 +93,7 @@ def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
     """The episodes in batches of about so many decisions, on the CPU."""
-    return episodes.parts(min(SCORE_DECISIONS, part_steps(memory)))
+    return episodes.parts(min(SCORE_DECISIONS, part_steps(memory, device_of(memory))))
 
 
 def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float | None:

@@ -135,8 +135,7 @@ def train_prior(
 
 def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
     """The peak of the stage: the process, the codes it keeps, and what a batch takes."""
-    frame = held_out[:1].to(next(prior.parameters()).device)
-    in_layers = activation_bytes(prior, lambda: prior.log_prob(frame))
+    in_layers = activation_bytes(prior, lambda copied: copied.log_prob(held_out[:1]))
     kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
     return (
         PROCESS_BYTES

@@ -132,8 +132,8 @@ def _memory_bytes(
     vision: Vision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
 ) -> float:
     """The peak of the stage: the process, the frames it keeps, and what a batch takes."""
-    frame = others[0][:1].to(next(vision.parameters()).device)
-    in_layers = activation_bytes(vision, lambda: vision.decode(vision.mode(vision.encode(frame))))
+    frame = others[0][:1]
+    in_layers = activation_bytes(vision, lambda v: v.decode(v.mode(v.encode(frame))))
     kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
     return PROCESS_BYTES + kept * frame.numel() + COPIES_IN_TRAINING * batch_size * in_layers
 
