@@ -150,6 +150,7 @@ def make_dream_drive(kind: str, start: str, render: bool) -> Drive:
             run, num_envs=3, start=start, horizon=3, render_frames=render, device=device
         )
         steps = [dreams.reset(seed=0)[0]]
+        assert dreams.dreams.state.alive.device.type == device
         rewards = []
         for actions in actions_of(dreams, 6):
             observations, reward, *_ = dreams.step(actions)

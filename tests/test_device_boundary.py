@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 
 from agents.workers import Workers
 from tests.device_drives import DRIVES, controller_drive
-from tests.device_runs import agent_run, run_with_prior
+from tests.device_runs import FIT, agent_run, run_with_prior
 from tests.emulated_device import emulated_device
-from tests.tiny_models import frames, rollout
+from tests.tiny_models import frames, rollout, vqvae
 from tests.tiny_run import tiny_run
 from worldmodels import agent, checkpoint, training
 from worldmodels.comparison import measures
@@ -27,6 +27,7 @@ from worldmodels.dream import DreamModel, KnownRegion, real_moments
 from worldmodels.open_loop import dream_on
 from worldmodels.report import Report
 from worldmodels.stages import dream_check
+from worldmodels.stages.memory import MemoryStageConfig, new_memory
 from worldmodels.surprise import load_surprise
 from worldmodels.training import optimizer_tensors, restore_optimizer
 from worldmodels.world_model import encode_newest, load_world_model
@@ -99,6 +100,30 @@ def test_noisy_dreams_of_evolution_draw_on_the_device(place, tmp_path):
     drive = controller_drive("box", 2, search="evolution", temperature=1.3)
     first, second = (drive(tmp_path / name, place.name)[1] for name in ("first", "second"))
     assert first == second and math.isfinite(first["fitness"])
+
+
+# Each leaves a model that it has trained on the device; before that, M is trained for the last one.
+TRAININGS = ["V: FSQ", "M: codes", "prior", "C: pathwise", "C: PPO", "evaluate M: latents"]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_model_is_trained_on_the_device(name, place, tmp_path):
+    """On the CPU it would learn the same, only slower."""
+    train_step, trained = training._train_step, []
+
+    def recorded(model, *args, **options):
+        trained.append({weight.device.type for weight in model.parameters()})
+        return train_step(model, *args, **options)
+
+    with mock.patch.object(training, "_train_step", recorded):
+        DRIVES[name](tmp_path / "run", place.name)
+    assert trained[-1] == {place.name}
+
+
+def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place):
+    vision = vqvae("fsq").to(place.name)
+    memory = new_memory(MemoryStageConfig(fit=FIT, later=FIT, num_hidden=4), vision, 3)
+    assert {tensor.device.type for tensor in memory.state_dict().values()} == {"cpu"}
 
 
 @contextlib.contextmanager
