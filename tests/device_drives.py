@@ -18,23 +18,25 @@ from safetensors.torch import load_file
 import worldmodels
 from agents.rollout import Rollout
 from agents.workers import Workers
-from tests.counting_env import BOX_ID
-from tests.tiny_models import mdnrnn, rollout
-from tests.tiny_run import actions_of, box_run, tiny_run, write_memory
+from tests.device_runs import (
+    CONTROLLER,
+    FIT,
+    QUIET,
+    agent_run,
+    frames_run,
+    made,
+    run_with_prior,
+    world_run,
+)
+from tests.tiny_models import rollout
+from tests.tiny_run import actions_of, tiny_run
 from worldmodels.comparison import measures
-from worldmodels.memory import MemoryEnsemble
-from worldmodels.pathwise import PathwiseConfig
-from worldmodels.proximal import ProximalConfig
-from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings
-from worldmodels.stages.controller import ControllerStageConfig, train_controller
+from worldmodels.run import Run
+from worldmodels.stages.controller import train_controller
 from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
-from worldmodels.stages.fitness import EvolutionConfig
-from worldmodels.stages.gradient import GradientConfig
 from worldmodels.stages.memory import MemoryStageConfig, train_memory
 from worldmodels.stages.plausibility import PlausibilityConfig, measure_plausibility
-from worldmodels.stages.prior import PriorStageConfig, train_prior
 from worldmodels.stages.sample import SampleConfig, sample_frames
 from worldmodels.stages.vision import VisionStageConfig, train_vision
 from worldmodels.training import FitConfig
@@ -42,9 +44,6 @@ from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VisionConfig, VQ
 
 Outcome = tuple[dict[str, torch.Tensor], dict[str, Any]]
 Drive = Callable[[Path, str], Outcome]
-QUIET = Report(quiet=True)
-# Beyond step 10, where the first checkpoint is written.
-FIT = FitConfig(14, 6, learning_rate=3e-3, max_gradient_norm=1.0, validate_every=6)
 LEAN = {"channels": 4, "decoder_channels": 4, "background_weight": 0.5, "rare_weight": 2.0}
 VISIONS: dict[str, VisionConfig] = {
     "lean VAE": VAEConfig(3, network="lean", **LEAN),
@@ -55,19 +54,6 @@ VISIONS: dict[str, VisionConfig] = {
         codebook_size=5, code_size=3, estimator="straight-through", num_samples=1, **LEAN
     ),
 }
-SMALL_DREAMS = {"num_decisions": 3, "critic_width": 8, "average_rate": 0.2}
-CONTROLLER = ControllerStageConfig(
-    search="gradient",
-    dream=True,
-    far_share=0.3,
-    eval_episodes=1,
-    selection_episodes=1,
-    evolution=EvolutionConfig(
-        generations=2, population=4, episodes=2, max_decisions=4, validate_every=2
-    ),
-    pathwise=GradientConfig(fit=FIT, later=FIT, learner=PathwiseConfig(**SMALL_DREAMS)),
-    proximal=GradientConfig(fit=FIT, later=FIT, learner=ProximalConfig(**SMALL_DREAMS, updates=3)),
-)
 
 
 def vision_drive(model: VisionConfig, fit: FitConfig = FIT) -> Drive:
@@ -87,7 +73,7 @@ def memory_drive(kind: str, members: int) -> Drive:
     """Train M on windows with a burn-in, and once more on from there in a second round."""
 
     def drive(folder: Path, device: str) -> Outcome:
-        run = made(folder, tiny_run, kind)
+        run = made(folder, world_run, kind, 1)
         config = MemoryStageConfig(
             fit=FIT,
             later=replace(FIT, num_steps=2),
@@ -134,9 +120,7 @@ def evaluation_drive(kind: str, members: int) -> Drive:
 
 def dream_check_drive(kind: str, members: int) -> Drive:
     def drive(folder: Path, device: str) -> Outcome:
-        run = made(folder, world_run, kind, members)
-        config = replace(CONTROLLER, search="evolution", dream=False)
-        train_controller(run, config, workers=Workers(1), report=QUIET, device="cpu")
+        run = agent_run(folder, kind, members)
         checked = DreamCheckConfig(agents=2, episodes=1, starts=3, samples=2)
         with mock.patch("worldmodels.stages.dream_check.HORIZONS", (2, 6)):
             return {}, dream_check(run, checked, workers=Workers(1), report=QUIET, device=device)
@@ -146,9 +130,7 @@ def dream_check_drive(kind: str, members: int) -> Drive:
 
 def measures_drive(folder: Path, device: str) -> Outcome:
     """V and M of a run's agent on drives, which are made up here."""
-    run = made(folder, world_run, "fsq", 1)
-    config = replace(CONTROLLER, search="evolution", dream=False)
-    train_controller(run, config, workers=Workers(1), report=QUIET, device="cpu")
+    run = agent_run(folder, "fsq", 1)
 
     def drive(seed: int, **settings: Any) -> Rollout:
         return rollout(12, seed=seed)
@@ -168,6 +150,7 @@ def make_dream_drive(kind: str, start: str, render: bool) -> Drive:
             run, num_envs=3, start=start, horizon=3, render_frames=render, device=device
         )
         steps = [dreams.reset(seed=0)[0]]
+        assert dreams.dreams.state.alive.device.type == device
         rewards = []
         for actions in actions_of(dreams, 6):
             observations, reward, *_ = dreams.step(actions)
@@ -203,38 +186,6 @@ def surprise_drive(folder: Path, device: str) -> Outcome:
     return {}, result
 
 
-def made(folder: Path, make: Callable[..., Run], *how: Any) -> Run:
-    """The run in the folder, as a drive that was stopped left it, or a new one."""
-    return Run(folder) if folder.exists() else make(folder, *how)
-
-
-def frames_run(folder: Path) -> Run:
-    """A run of a few episodes and nothing else."""
-    run = Run(folder, RunSettings(BOX_ID, "tiny", 0))
-    run.create()
-    for index in range(4):
-        run.store.add(index, rollout(12, seed=index, env_id=BOX_ID))
-    return run
-
-
-def world_run(folder: Path, kind: str, members: int) -> Run:
-    """A run of an env whose episodes are a few steps long, with an M of so many members."""
-    if kind == "fsq":
-        return tiny_run(folder, "fsq", members=members)
-    run = box_run(folder)
-    if members > 1:
-        each = [mdnrnn(seed, num_actions=2) for seed in range(members)]
-        write_memory(run, MemoryEnsemble(each), round_=2)
-    return run
-
-
-def run_with_prior(folder: Path, device: str) -> Run:
-    run = made(folder, tiny_run, "fsq")
-    config = PriorStageConfig(num_channels=6, num_layers=2, dropout=0.3, fit=FIT)
-    train_prior(run, config, report=QUIET, device=device)
-    return run
-
-
 def left_by(run: Run, stage: str, file: str | None = None) -> dict[str, torch.Tensor]:
     """The weights that a stage left."""
     return load_file(run.folder / stage / f"{file or stage}.safetensors")
@@ -254,19 +205,21 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
 DRIVES: dict[str, Drive] = {
     **{f"V: {name}": vision_drive(model) for name, model in VISIONS.items()},
     "V: paper VAE": vision_drive(VAEConfig(), FitConfig(2, 4, validate_every=2)),
-    "M: latents": memory_drive("vae", 1),
-    "M: latents, two members": memory_drive("vae", 2),
+    "M: latents": memory_drive("box", 1),
+    "M: latents, two members": memory_drive("box", 2),
     "M: codes": memory_drive("fsq", 1),
     "M: codes, two members": memory_drive("fsq", 2),
+    "M: codes of a codebook": memory_drive("vq", 1),
     "prior": prior_drive,
     "C: pathwise": controller_drive("box", 1),
     "C: pathwise, two members": controller_drive("box", 2),
     "C: PPO": controller_drive("fsq", 1),
     "C: PPO, two members": controller_drive("fsq", 2),
+    "C: PPO over a codebook": controller_drive("vq", 1),
     # Without noise: the generator's numbers come in another order than on the CPU.
     "C: CMA-ES": controller_drive("box", 1, search="evolution", temperature=0.0),
     "C: CMA-ES over codes": controller_drive("fsq", 1, search="evolution", temperature=0.0),
-    "evaluate M: latents": evaluation_drive("vae", 1),
+    "evaluate M: latents": evaluation_drive("box", 1),
     "evaluate M: codes, two members": evaluation_drive("fsq", 2),
     "dream check: latents, two members": dream_check_drive("box", 2),
     "dream check: codes": dream_check_drive("fsq", 1),

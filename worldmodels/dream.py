@@ -88,12 +88,11 @@ class KnownRegion:
             noise = logvar.exp().mean(0).sqrt()
         if isinstance(memory, MemoryEnsemble):
             device = device_of(memory)
-            mask, latents = sequences.mask.to(device), latents[:, :-1].to(device)
-            state = memory.initial(len(sequences))
-            hidden, _ = memory.sequence(state, latents, sequences.actions.to(device))
-            real, now = hidden[mask], latents[mask]
+            before, actions = latents[:, :-1].to(device), sequences.actions.to(device)
+            hidden, _ = memory.sequence(memory.initial(len(sequences)), before, actions)
+            real, now = hidden[sequences.mask], before[sequences.mask]
             parts = [
-                memory.predict(h, z).disagreement().cpu()
+                memory.predict(h, z).disagreement()
                 for h, z in zip(real.split(1024), now.split(1024), strict=True)
             ]
             most = float(torch.cat(parts).quantile(cls.QUANTILE))

@@ -29,8 +29,8 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
-    """The generator itself where it is on `device`; otherwise one there, which it seeds."""
-    if generator.device.type == torch.device(device).type:
+    """The CPU's generator itself where `device` is the CPU; otherwise one there, seeded by it."""
+    if torch.device(device).type == "cpu":
         return generator
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    seed = torch.randint(2**62, (), generator=generator)
     return torch.Generator(device).manual_seed(int(seed))

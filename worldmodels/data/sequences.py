@@ -104,8 +104,8 @@ class SequenceBatch:
 
     def window(self, starts: Tensor, length: int) -> "SequenceBatch":
         """From each sequence, `length` decisions from its own start; starts is int (B,)."""
-        rows = torch.arange(len(starts), device=starts.device)[:, None]
-        frames = starts[:, None] + torch.arange(length + 1, device=starts.device)
+        rows = torch.arange(len(starts))[:, None]
+        frames = starts[:, None] + torch.arange(length + 1)
         steps = frames[:, :-1]
         return SequenceBatch(
             self.posteriors[rows, frames],

@@ -52,7 +52,7 @@ def score_vision(
             for weight in (None, near, striking)
             for drawn in (decoded, base)
         ]
-        rows.append(torch.stack(errors).cpu())
+        rows.append(torch.stack(errors))
         posteriors.append(posterior.cpu())
     means = torch.cat(rows, 1).mean(1).tolist()
     error, base_error, foreground_error, base_foreground_error, rare_error, base_rare_error = means

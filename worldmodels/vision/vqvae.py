@@ -235,7 +235,7 @@ class VQVAE(nn.Module):
         vectors = grid.flatten(2).transpose(1, 2)
         if self.config.quantizer == "fsq":
             quantized, codes = self.quantizer(vectors)
-            commitment = torch.zeros((), device=grid.device)
+            commitment = grid.new_zeros(())
         else:
             quantized, codes, commitment = self.quantizer(vectors)
             commitment = commitment.sum()
