@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Latents = Float[Tensor, "decision latent"]
-Codes = Int[Tensor, "decision code"]
+# Parts differ in how many agent steps they hold.
+Latents = Float[Tensor, "_ latent"]
+Codes = Int[Tensor, "_ code"]
 
 
 @dataclass(frozen=True)

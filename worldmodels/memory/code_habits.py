@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Digits = Int[Tensor, "step code digit"]
+# Parts differ in how many agent steps they hold.
+Digits = Int[Tensor, "_ code digit"]
 
 
 def digit_frequencies(
