@@ -133,13 +133,14 @@ def train_controller(
     """
     settings = run.settings
     run.store.refresh()
-    evaluate_file = evaluator(workers)
-    if run.weights("controller").is_file():
-        keep_best(run, evaluate_file)  # a kill may have come before the newest one was compared
     agent, start = _first_agent(run, config, round_, start_from, asked)
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
     work = run.begin("controller", config, settings.seed, round_)
+    evaluate_file = evaluator(workers)
+    if run.weights("controller").is_file():
+        # A kill may have come before the newest agent was compared, and now it will be replaced.
+        keep_best(run, evaluate_file)
     if work is None:
         report.line(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
