@@ -29,7 +29,7 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
-    """The CPU's generator itself where `device` is the CPU; otherwise one there, seeded by it."""
+    """The CPU generator itself where `device` is the CPU; otherwise one there, which it seeds."""
     if torch.device(device).type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator)
