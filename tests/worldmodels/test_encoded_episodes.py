@@ -14,9 +14,11 @@ from worldmodels.data.store import EpisodeStore
 from worldmodels.encoded_episodes import EncodedEpisodes, record_type, smallest_type
 from worldmodels.encoding import Encodings, encode_dataset, encode_frames, encoded_bytes
 from worldmodels.errors import UserError
+from worldmodels.memory import MDNRNN, CodeRNN, part_size
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.presets import preset_named
 from worldmodels.report import PROCESS_BYTES, Report
+from worldmodels.stages.evaluate_memory import train_memoryless
 from worldmodels.stages.memory import SequenceBatches, train_memory
 
 LENGTHS = (5, 8, 3, 9)  # env steps; two per agent step
@@ -217,3 +219,37 @@ def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(tmp_
     # 8 sequences of 4 agent steps, and the numbers of one 128-unit LSTM and 1 Gaussian.
     batch = 8 * 4 * (8 * 6 + 4 * (24 * 128 + 3 * 3 * 3))
     assert outside["memory_bytes"] == PROCESS_BYTES + batch
+
+
+def largest_part(memory_class, monkeypatch):
+    """Sequences of the largest batch whose loss is taken from now on, in a list of one."""
+    largest, loss = [0], memory_class.loss
+
+    def watched(self, batch, generator=None):
+        largest[0] = max(largest[0], len(batch))
+        return loss(self, batch, generator)
+
+    monkeypatch.setattr(memory_class, "loss", watched)
+    return largest
+
+
+@KINDS
+def test_m_is_trained_over_parts_of_its_batches(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("worldmodels.stages.memory._write", lambda *args: None)
+    monkeypatch.setattr("worldmodels.stages.fitting.save_curves", lambda *args, **kwargs: None)
+    run, config = tiny_run(tmp_path, kind), preset_named("tiny").memory.with_steps(1)
+    largest = largest_part(MDNRNN if kind == "vae" else CodeRNN, monkeypatch)
+    monkeypatch.setattr(part_size, "MAX_BYTES", 1)
+    train_memory(run, config, report=Report(quiet=True))
+    assert largest == [1]
+
+
+@KINDS
+def test_an_m_without_recurrence_is_trained_over_parts_too(kind, store, monkeypatch):
+    vision, _ = models(kind)
+    episodes = encode_dataset(vision, store.episodes, 2)
+    config = preset_named("tiny").memory.with_steps(1)
+    largest = largest_part(MDNRNN if kind == "vae" else CodeRNN, monkeypatch)
+    monkeypatch.setattr(part_size, "MAX_BYTES", 1)
+    train_memoryless(config, vision, episodes, episodes, seed=0, report=Report(quiet=True))
+    assert largest == [1]

@@ -120,7 +120,7 @@ def train_memoryless(
     config: MemoryStageConfig,
     vision: Vision,
     train: Sequences,
-    held_out: SequenceBatch,
+    held_out: Sequences,
     *,
     device: str = "cpu",
     seed: int,
