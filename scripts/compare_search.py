@@ -213,7 +213,8 @@ def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         f"{REPORTED_EPISODES} validation episodes of the fast env, which selected nothing. The "
         "table gives the mean over seeds with its 95 % interval; for a search of one seed it gives "
         "the 95 % interval over the episodes, which leaves out how much searches of other seeds "
-        "would differ. Steps and minutes are means per search; one core was used.",
+        "would differ. Steps and minutes are means per search on one core; other work ran on the "
+        "machine, so minutes are no measure of speed.",
         "",
         "`python scripts/compare_search.py --run runs/search --all`",
         "",
