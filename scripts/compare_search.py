@@ -272,9 +272,9 @@ def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
         lines.append(
             f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: {apart.text()}{verdict}"
         )
-    single = [SEARCHES[name].label for name, found in results.items() if len(found) == 1]
-    if single:
-        lines += ["", f"One seed each, so no difference is claimed: {', '.join(single)}."]
+    few = [SEARCHES[name].label for name in results if name not in many]
+    if few:
+        lines += ["", f"Too few seeds to claim a difference: {', '.join(few)}."]
     return lines
 
 
