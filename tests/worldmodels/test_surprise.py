@@ -55,10 +55,11 @@ def test_of_the_candidates_of_an_episode_the_most_surprising_is_kept():
     choice = Choice()
     for offset, best in ((0.0, 2), (5.0, 0)):
         candidates = [
-            Candidate(PackedEpisode(f"{offset} {number}".encode(), 0.0), offset + nats)
+            Candidate(PackedEpisode(f"{offset} {number}".encode(), 0.0), offset + nats, 10 + number)
             for number, nats in enumerate((7.0, 3.0, 6.0) if best == 0 else (1.0, 2.0, 3.0))
         ]
         assert choice(candidates) is candidates[best].episode
+        assert choice.discarded_steps == sum((10, 11, 12)) - (10 + best)
     assert choice.summary() == {
         "mean_surprise": 7.5,
         "candidates_mean_surprise": pytest.approx(37 / 6),
