@@ -12,9 +12,9 @@ SEED_RANGES: dict[Split, range] = {
     "validation": range(1_000_000, 1_500_000),
     # Scores that select an agent.
     "selection": range(1_500_000, 1_600_000),
-    # Scores that monitor a search, and select among the agents it passes through.
+    # Evaluations during a search, which also select the agent that it returns.
     "monitoring": range(1_600_000, 1_700_000),
-    # Drives of the scripted driver, on which V and M are evaluated.
+    # Drives of the scripted driver, on which `wm compare` evaluates V and M.
     "driving": range(1_700_000, 1_800_000),
     "test": range(2_000_000, 2_900_000),
 }

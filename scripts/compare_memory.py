@@ -37,7 +37,8 @@ from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.checkpoint import load_checkpoint
-from worldmodels.data.batches import Decisions, SequenceBatch
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.encoding import encode_episodes, encode_rollouts
 from worldmodels.memory import Memory
 from worldmodels.memory_scores import held_out_metrics

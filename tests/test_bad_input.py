@@ -184,10 +184,10 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
 @pytest.mark.parametrize(
     ("options", "asked", "found"),
     [
-        (["--hidden", 3], "--hidden 3", "has 64"),
-        (["--inputs", "z"], "--inputs z", "has zh"),
-        (["--paper"], "hidden 0", "has 64"),
-        (["--paper", "--hidden", 64], "action_map paper", "has pedal"),
+        (["--hidden", 3], "got 3", "--hidden 64"),
+        (["--inputs", "z"], "got z", "--inputs zh"),
+        (["--paper"], "got 0", "--hidden 64"),
+        (["--paper", "--hidden", 64], "got paper", "action_map pedal"),
     ],
 )
 def test_a_controller_to_start_from_is_not_changed_by_options(run, options, asked, found):

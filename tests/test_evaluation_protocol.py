@@ -99,12 +99,13 @@ def test_what_monitors_selects_and_reports_uses_different_episodes(name):
         assert min(min(protocol.seeds) for protocol in used.values()) >= 1_000_000
 
 
+@pytest.mark.parametrize("steps", [None, 100, 600, 2_400])
 @pytest.mark.parametrize("name", _PRESETS)
-def test_gradients_of_either_kind_select_among_equally_many_evaluations(name):
+def test_gradients_of_either_kind_select_among_equally_many_evaluations(name, steps):
     search = _PRESETS[name].dream_search
     counts = {
         len([s for s in range(1, fit.num_steps + 1) if s % fit.validate_every == 0 or s == last])
-        for config in (search.pathwise, search.proximal)
+        for config in (each.asked_for(steps, None) for each in (search.pathwise, search.proximal))
         for fit, last in ((each, each.num_steps) for each in (config.fit, config.later))
     }
     assert len(counts) == 1

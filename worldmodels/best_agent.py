@@ -51,7 +51,7 @@ class Selection:
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
-        """What an agent's file says of it.
+        """From the metadata of an agent's file.
 
         Files written before protocols were recorded hold the mean and the number of episodes, which
         were the first ones of the selection split.
@@ -119,8 +119,8 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
 
     Both must be scored under one protocol. Where they are not, the one with fewer episodes is
     evaluated again under the protocol of the other. Of two equal scores the earlier agent stays.
-    An agent that was compared before is not compared again, so that this may be called at any
-    time: before a new search replaces the newest agent, it must be.
+    This must be called before a new search replaces the newest agent; calling it again changes
+    nothing.
 
     Returns: the run's best agent now.
     """

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.device import device_of
 from worldmodels.errors import UserError
 from worldmodels.memory import EnsemblePrediction, LSTMState, Memory, MemoryEnsemble, Prediction

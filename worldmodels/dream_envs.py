@@ -77,8 +77,8 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
             raise UserError("dreams start anew by themselves: expected a reset without reset_mask")
-        if seed is None or isinstance(seed, int):
-            super().reset(seed=seed)
+        if seed is None or isinstance(seed, int | np.integer):
+            super().reset(seed=None if seed is None else int(seed))
             self._generators = self._generators if seed is None else None
         else:
             self._generators = self._generators_of(seed)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamState, near_reward, real_moments
 from worldmodels.memory import Memory
 from worldmodels.vision import Vision

@@ -34,7 +34,7 @@ class Records(Protocol):
 
 
 class RecordsInMemory:
-    """Records as one array per episode, shared with whoever else holds that array."""
+    """Records as one array per episode, without a copy of it."""
 
     def __init__(self) -> None:
         self._episodes: list[np.ndarray] = []

@@ -1,12 +1,13 @@
 """How many steps of the real env a run has taken, and what for.
 
-    collected   episodes of the store, those that a selection by surprise gave up included
+    collected   episodes in the store, and candidates that `--prefer-surprising` discarded
     searched    fitness of candidate controllers
-    monitored   evaluations during a search, by which it also selects what it leaves
+    monitored   evaluations during a search, which also select its result
     selected    evaluations by which the run's best agent is selected
     reported    scores of the agent and of baseline policies, for people to read
 
-Steps of work that a kill undid, and that was then done again, count once. Recording a video and
+Work that is done again, after a kill or because its command was repeated, counts once, and a search
+that was stopped and never finished does not count. Recording a video and
 playing at the keyboard are not counted: nothing is learned, selected or reported from them.
 """
 
@@ -17,12 +18,12 @@ from typing import Literal
 
 from worldmodels.run import Run
 
-Purpose = Literal["collected", "searched", "monitored", "selected", "reported"]
-PURPOSES: tuple[Purpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
+StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
+PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
 LEDGER = "env_steps.json"
 
 
-def record_env_steps(run: Run, work: str, steps: Mapping[Purpose, int]) -> None:
+def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
     """Write down the steps of one piece of work.
 
     Args:
@@ -33,9 +34,9 @@ def record_env_steps(run: Run, work: str, steps: Mapping[Purpose, int]) -> None:
         run.write_json(LEDGER, {**ledger, work: dict(steps)})
 
 
-def env_steps(run: Run) -> dict[Purpose, int]:
+def env_steps(run: Run) -> dict[StepPurpose, int]:
     """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
-    counts: dict[Purpose, int] = dict.fromkeys(PURPOSES, 0)
+    counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
     for steps in (run.read_json(LEDGER) or {}).values():
         for purpose, count in steps.items():

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from worldmodels.best_agent import RECORD
-from worldmodels.env_steps import env_steps
+from worldmodels.env_steps import env_steps, record_env_steps
 from worldmodels.pictures import save_curves
 from worldmodels.run import Run
 
@@ -26,6 +26,8 @@ class LearningCurve:
         self.rows: list[dict[str, Any]] = run.read_json(ROUNDS) or []
         self._started = time.monotonic()
         self._before: float = self.rows[-1]["seconds"] if self.rows else 0.0
+        if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
+            record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 
     def record_round(self, round_: int) -> None:
         """Add the row of a round that has just ended; one that is there stays."""

@@ -1,7 +1,7 @@
 """What M is worth on held-out episodes: nats a decision, rewards and ends.
 
-Every pass goes over the episodes part by part: each part is moved to M's device, and what is
-kept of it are a few numbers per agent step, on the CPU.
+Passes through M move one part at a time to its device; a few numbers per agent step are kept, on
+the CPU.
 """
 
 import math

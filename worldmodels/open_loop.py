@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.decoding import decode_frames
 from worldmodels.dream import DreamModel, DreamState, real_moments
 from worldmodels.memory import Memory

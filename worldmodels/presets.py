@@ -139,11 +139,7 @@ DEMO = Preset(
         dream=True,
         hidden=64,
         far_share=0.2,
-        pathwise=replace(
-            PATHWISE,
-            fit=replace(PATHWISE.fit, num_steps=600, validate_every=200),
-            later=replace(PATHWISE.later, num_steps=600, validate_every=200),
-        ),
+        pathwise=PATHWISE.with_steps(600),
         proximal=PROXIMAL,
         evolution=EvolutionConfig(
             generations=150, later_generations=120, diagonal=True, episodes=32, max_decisions=40

@@ -50,8 +50,8 @@ class Report:
         """Print what is about to happen and what it takes on disk and in memory.
 
         Args:
-            memory_bytes: at its peak, of the whole process, on the CPU's side; None where no
-                honest estimate is known.
+            memory_bytes: at its peak, of the whole process, on the CPU's side; None where
+                there is no estimate.
 
         Raises: UserError where the disk has no room for it.
         """

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from worldmodels.checkpoint import load_checkpoint
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import Episode
 from worldmodels.device import choose_device
 from worldmodels.encoding import encode_episodes, posterior_width

@@ -3,7 +3,7 @@ import torch
 
 from tests.tiny_models import codernn
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory import CodeRNN, CodeRNNConfig, memory_metadata, restore_memory
 from worldmodels.memory.baselines import StayCategorical

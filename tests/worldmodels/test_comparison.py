@@ -16,7 +16,7 @@ from worldmodels.comparison.metrics import METRICS
 from worldmodels.comparison.page import page, summary
 from worldmodels.comparison.rates import rates
 from worldmodels.comparison.verdicts import sorted_by_verdict
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
 
 OURS, THEIRS = [812.0, 790.0, 845.0], [700.0, 731.0, 688.0]

@@ -12,7 +12,8 @@ from agents.rollout import play
 from tests.counting_env import BOX_ID, episode_length, read_frame
 from tests.tiny_models import rollout, vae
 from worldmodels import encoding
-from worldmodels.data.batches import Decisions, SequenceBatch
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import encode_episodes
 

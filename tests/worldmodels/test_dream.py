@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.tiny_models import mdnrnn, rollout, vae, world
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream import DreamModel, DreamState, dreamed_returns, near_reward, real_moments
 from worldmodels.encoding import encode_episodes, encode_frames

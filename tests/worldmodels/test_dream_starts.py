@@ -3,7 +3,7 @@ import torch
 
 from tests.frequencies import check_frequencies
 from tests.tiny_models import world
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamState, real_moments
 from worldmodels.dream_starts import NEAR_DECISIONS, DreamStarts
 from worldmodels.memory import LSTMState

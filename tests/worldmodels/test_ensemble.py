@@ -4,7 +4,7 @@ import torch
 from tests.frequencies import check_frequencies
 from tests.tiny_models import codernn, mdnrnn, outcome
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.memory import (
     CodeRNNConfig,
     EnsemblePrediction,

@@ -157,6 +157,7 @@ def test_steps_and_decisions_are_as_asked_for():
     assert config.asked_for(None, None) == config
     changed = config.asked_for(50, 7)
     assert (changed.fit.num_steps, changed.later.num_steps) == (50, 50)
-    assert changed.fit.validate_every == FIT.validate_every
+    # Eight steps are evaluated after five and at the end, so fifty are evaluated twice as well.
+    assert changed.fit.validate_every == 25
     assert changed.learner.num_decisions == 7
     assert changed.asked_for(None, 3).learner == config.learner

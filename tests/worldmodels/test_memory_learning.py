@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
 from worldmodels.memory.baselines import StayCategorical, StayGaussian
 

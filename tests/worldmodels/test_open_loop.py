@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.tiny_models import codernn, frames, mdnrnn, vae, vqvae
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamModel, real_moments
 from worldmodels.memory_scores import area_under_roc, held_out_metrics, score_memory
 from worldmodels.open_loop import (

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.tiny_models import codernn, rollout, vqvae
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import encode_frames
 from worldmodels.errors import UserError

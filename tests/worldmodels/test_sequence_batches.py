@@ -1,6 +1,6 @@
 import torch
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.stages.memory import SequenceBatches
 
 LENGTHS = (9, 3, 14)

@@ -108,9 +108,10 @@ def play(
 
     if dream:
         reason = (
-            "names a game, and --dream plays in a run's own dream: leave it out, or add a --run"
+            "has no effect with --dream, which plays in the run's own dream: leave it out, or add "
+            "--run with a run of that env"
         )
-        refuse_ignored({"--env": env}, f"{reason} of that env")
+        refuse_ignored({"--env": env}, reason)
     score = play_dream(Run(run), seed) if dream else play_game(Run(run), env, seed)
     typer.echo(f"score {score:.1f}")
 

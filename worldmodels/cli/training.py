@@ -34,8 +34,8 @@ OF_GRADIENT = (
     "--generations, or add --dream --search gradient"
 )
 OF_DREAM = (
-    "is where a dream runs, and this search plays the real game on CPU cores: leave it out, or "
-    "add --dream"
+    "selects the device of a dream, and this search plays the real game on CPU cores: leave it "
+    "out, or add --dream"
 )
 
 

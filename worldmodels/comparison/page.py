@@ -183,17 +183,17 @@ def _kinds(results: Results) -> str:
         "trusted, less which kind's. R2 compares M's rewards with their mean: at zero it "
         "is no better than that. What a code tells of a cell of the picture: the share of the "
         "pixels' variance, on drives it was not fitted to. One process and thread a run, two runs "
-        "at a time on two cores.\n\n" + _unlike(results) + _table(heads, rows)
+        "at a time on two cores.\n\n" + _caveats(results) + _table(heads, rows)
     )
 
 
-def _unlike(results: Results) -> str:
-    """What was not alike in runs that did not yet count their steps by purpose."""
+def _caveats(results: Results) -> str:
+    """Caveats of runs that did not yet count their steps by purpose."""
     rows = [row for runs in results.values() for run in runs for row in run["rounds"]]
     if all("env_steps_by_purpose" in row for row in rows):
         return ""
     return (
-        "Two things were not alike when these runs were made. In each of the 8 rounds, C over "
+        "These runs differ from today's in two ways. In each of the 8 rounds, C over "
         "latents was the best of 3 evaluations and C over codes the best of 6, so that selection "
         "favored codes. And decisions count what was collected and searched, but not the episodes "
         "that evaluated: 44 per round over latents, 68 over codes, and 200 in the fine-tuning, of "

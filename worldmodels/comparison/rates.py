@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.vision import VQVAE, Vision
 
 

@@ -17,7 +17,7 @@ PART_STEPS = 65_536
 class Sequences(Protocol):
     """Whole episodes that batches are cut from.
 
-    They stay on the CPU. Whoever computes with a batch moves that batch to the model's device.
+    They stay on the CPU. Callers move each batch to the model's device.
     """
 
     @property
@@ -40,7 +40,7 @@ class Sequences(Protocol):
         """All episodes in order, as batches of about `max_steps` agent steps, padding included.
 
         Every batch is padded to the longest episode of all, so that noise drawn for a batch does
-        not depend on how the others are long.
+        not depend on how the episodes are divided into parts.
         """
 
     def singles(self) -> "Sequences":

@@ -56,8 +56,8 @@ def staying_log_odds(
                 weight[flag, digit] += rows.sum(0)
             kept = kept & stays
     total = weight.float() + 1.0
-    rate, luck = ((count.float() + 0.5) / total for count in (stayed, by_chance))
-    return (_logit(rate) - _logit(luck)).clamp(min=0.0).permute(2, 1, 0)
+    rate, chance_rate = ((count.float() + 0.5) / total for count in (stayed, by_chance))
+    return (_logit(rate) - _logit(chance_rate)).clamp(min=0.0).permute(2, 1, 0)
 
 
 def _logit(probability: Tensor) -> Tensor:

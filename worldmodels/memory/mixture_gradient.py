@@ -1,7 +1,7 @@
 """Gradients of samples from mixtures of Gaussians, which component was drawn included.
 
 Each dimension is a mixture of its own, so its cumulative distribution F is a function of one
-number, and a sample z keeps its share F(z) while the parameters theta change a little:
+number, and a sample z keeps its quantile F(z) while the parameters theta change a little:
 
     dz/dtheta = -(dF/dtheta)(z) / p(z)
 
@@ -84,8 +84,8 @@ def sample_derivatives(
     density = densities.sum(-1, keepdim=True).clamp(min=torch.finfo(densities.dtype).tiny)
     towards_mu = densities / density
     towards_log_sigma = towards_mu * (sample[..., None] - mu)
-    # F minus each component's own F. Towards its upper end F is 1 but for a little, which only
-    # the probabilities above the sample hold: so of both sides the one with less on it is taken.
+    # F minus each component's own F. Where F is near 1, 1 - F loses its digits to rounding, so the
+    # smaller of the two tails is used.
     tail = upper_tail(deviation.abs())
     below = torch.where(deviation < 0, tail, 1.0 - tail)
     above = torch.where(deviation < 0, 1.0 - tail, tail)

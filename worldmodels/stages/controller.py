@@ -17,7 +17,7 @@ from agents.workers import Workers
 from worldmodels.agent import Agent, save_agent
 from worldmodels.best_agent import Selection, evaluator, keep_best
 from worldmodels.checkpoint import load_checkpoint
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.env_steps import record_env_steps

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from agents.collecting import play_episodes
 from agents.controller import choose_actions
-from agents.seeds import seeds
+from agents.seeds import SEED_RANGES, seeds
 from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, load_agent
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.device import device_of
 from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
 from worldmodels.encoding import encode_rollouts
@@ -60,6 +60,9 @@ class DreamCheckConfig:
         for name in ("episodes", "starts", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.episodes > len(SEED_RANGES["validation"]):
+            most = len(SEED_RANGES["validation"])
+            raise UserError(f"expected at most {most:,} episodes, got {self.episodes:,}")
         check_temperature(self.temperature)
 
 

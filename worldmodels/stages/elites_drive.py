@@ -20,7 +20,7 @@ from agents.workers import Workers
 from envs.tasks import task_for
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.elite_agents import save_elites
-from worldmodels.env_steps import Purpose, record_env_steps
+from worldmodels.env_steps import StepPurpose, record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
@@ -143,7 +143,7 @@ def drive_elites(
     history = _run(search, config, play, drawn.tolist(), work, report)
     facts = {"made_by": work.work, "measures": [each.label for each in measures]}
     save_elites(work.partial / ELITES, agent, search, centroids, facts)
-    steps: dict[Purpose, int] = {"searched": int(history[-1]["steps"])}
+    steps: dict[StepPurpose, int] = {"searched": int(history[-1]["steps"])}
     record_env_steps(run, f"elites/{file_digest(work.partial / ELITES)[:16]}", steps)
     write_curve(work.partial / CURVE, history)
     draw_elites(

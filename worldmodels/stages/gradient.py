@@ -1,5 +1,6 @@
 """C by gradients in the dream, selected by its real score on the monitoring episodes."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from worldmodels.report import Report
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig
 from worldmodels.stages.search_log import Stopwatch, search_log
-from worldmodels.training import Metrics, fit
+from worldmodels.training import FitConfig, Metrics, fit
 
 RESUME = "resume.safetensors"  # where `fit` keeps a training under way
 
@@ -35,6 +36,21 @@ class GradientConfig(TrainingStageConfig):
     """
 
     learner: PathwiseConfig | ProximalConfig
+
+    def with_steps(self, num_steps: int | None) -> "GradientConfig":
+        """The same for so many optimizer steps, evaluated as often; None changes nothing.
+
+        Searches over latents and over codes then still select among equally many evaluations.
+        """
+        if num_steps is None:
+            return self
+
+        def scaled(fit: FitConfig) -> FitConfig:
+            count = math.ceil(fit.num_steps / fit.validate_every)
+            every = max(1, math.ceil(num_steps / count))
+            return replace(fit, num_steps=num_steps, validate_every=every)
+
+        return replace(self, fit=scaled(self.fit), later=scaled(self.later))
 
     def asked_for(self, num_steps: int | None, num_decisions: int | None) -> "GradientConfig":
         """The same with so many steps, and so many decisions a dream; None changes nothing."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from agents.evaluation import sample_std
-from worldmodels.data.batches import SequenceBatch
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamModel, check_temperature
 from worldmodels.encoding import encode_episodes
 from worldmodels.errors import UserError

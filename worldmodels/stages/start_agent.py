@@ -55,7 +55,8 @@ def _check_asked(agent: Agent, place: Path, asked: Mapping[str, Any]) -> None:
     for name, value in asked.items():
         if found[name] != value:
             option = _OPTIONS.get(name, name)
+            without = option if name in _OPTIONS else "--paper"
             raise UserError(
-                f"asked was {option} {value}, the C of {place} has {found[name]}, and --from goes "
-                f"on with that C: leave {'it' if name in _OPTIONS else '--paper'} out, or --from"
+                f"expected {option} {found[name]}, as in {place}, whose C the search continues, "
+                f"got {value}: leave out {without}, or leave out --from"
             )
