@@ -20,6 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
+KINDS = ("latents", "codes")
 LIMIT = 2 * 2**30  # of a process that trains M, in bytes
 GROWTH = 1.1  # at most, from the smaller store to one of four times as many agent steps
 VISION_STEPS = 20  # so that frames differ in their codes
@@ -28,6 +29,9 @@ VISION_STEPS = 20  # so that frames differ in their codes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-episodes", type=int, default=1_000, help="in the smaller store of M (1,000)"
+    )
+    parser.add_argument(
+        "--memory-kinds", nargs="+", choices=KINDS, default=KINDS, help="of M (both)"
     )
     parser.add_argument("--memory-steps", type=int, default=4, help="of M's training (4)")
 
@@ -39,8 +43,8 @@ def weigh(arguments: argparse.Namespace, folder: Path, link: Any) -> list[dict[s
         link: makes the store of a folder as large as asked, see `data.link_store`.
     """
     rows = []
-    for quantized in (False, True):
-        run = folder / ("codes" if quantized else "latents")
+    for kind in arguments.memory_kinds:
+        run, quantized = folder / kind, kind == "codes"
         link(run / "episodes", 0)
         alone(train_vision, run, quantized)
         for episodes in (arguments.memory_episodes, 4 * arguments.memory_episodes):
