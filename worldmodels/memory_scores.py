@@ -1,4 +1,4 @@
-"""What M is worth on held-out episodes: nats a decision, rewards and ends.
+"""What M is worth on held-out episodes: nats per agent step, rewards and ends.
 
 Passes through M move one part at a time to its device; a few numbers per agent step are kept, on
 the CPU.
