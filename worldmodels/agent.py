@@ -18,12 +18,13 @@ from agents.controller import ControllerConfig, choose_actions
 from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
 from envs.actions import ActionMap
 from envs.views import View
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
 from worldmodels.pretrained import pretrained_agents
 from worldmodels.run import agent_file
 from worldmodels.vision import Vision, restore_vision, vision_metadata
+from worldmodels.vision.networks import FRAME_SIZE
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,21 @@ class Agent(RepeatingPolicy):
         fresh = self.memory.initial(self.num_envs)
         self._state = _where(rows, fresh, self._state)
         self._acted = self._acted & ~rows
+
+    def check_sizes(self) -> None:
+        """Raise ValueError unless V, M, C and the body fit each other."""
+        seen_of_memory = self.memory.config.num_hidden if self.body.inputs == "zh" else 0
+        features = self.vision.num_features + seen_of_memory
+        expected = {
+            "features of C": (features, self.controller.num_features),
+            "outputs of C": (self.body.action_map.num_outputs, self.controller.num_outputs),
+            "numbers of C": (self.controller.num_parameters, self.parameters.shape[-1]),
+            "numbers of an action": (self.memory.config.num_actions, self.body.action_map.size),
+            "pixels of a view": (FRAME_SIZE, self.body.view.size),
+        }
+        for name, (ours, theirs) in expected.items():
+            if ours != theirs:
+                raise ValueError(f"expected {ours} {name}, got {theirs}")
 
     @torch.no_grad()
     def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
@@ -207,18 +223,18 @@ def load_agent(path: str | Path) -> Agent:
     if file == place:
         remedy = f"name a run's folder, an agent file that exists, or one of: {names}"
     checkpoint = load_checkpoint(file, remedy=remedy)
-    try:
-        config = ControllerConfig(**checkpoint.metadata["controller"])
-        return Agent(
-            restore_vision(checkpoint, file),
-            restore_memory(checkpoint, file),
-            config,
+    vision, memory = restore_vision(checkpoint, file), restore_memory(checkpoint, file)
+    with reading(file, remedy):
+        agent = Agent(
+            vision,
+            memory,
+            ControllerConfig(**checkpoint.metadata["controller"]),
             checkpoint.tensors["controller.parameters"],
             Body.from_dict(checkpoint.metadata["body"]),
             checkpoint.metadata["facts"],
         )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is no agent of this version ({error!r}): {remedy}") from error
+        agent.check_sizes()
+    return agent
 
 
 @functools.lru_cache(maxsize=2)

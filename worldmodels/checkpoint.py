@@ -1,20 +1,40 @@
-"""Weights + config + provenance in one safetensors file, written whole or not at all."""
+"""Weights + config + provenance in one safetensors file, written whole or not at all.
 
+A checksum over all of it lies in the file, so that a changed bit is noticed and not trained on.
+"""
+
+import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worldmodels.durable import replacing
 from worldmodels.errors import UserError
+from worldmodels.stage_folder import has_file, read_file
 
 METADATA_KEY = "worldmodels"
+CHECKSUM_KEY = "checksum"
+# What metadata of another version, or a damaged or hostile file, was seen to raise.
+BROKEN = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RuntimeError,
+)
+
+
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
@@ -42,19 +62,20 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint beside its place and rename it there, so that no half file is ever seen.
 
-    Raises: OSError where the folder cannot be written or the disk is full.
+    Raises: OSError if the folder cannot be written or the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     # clone(): safetensors refuses tensors that share memory, as tied or sliced ones do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        save_file(plain, partial, metadata={METADATA_KEY: json.dumps(metadata)})
-        os.replace(partial, path)
-    except safetensors.SafetensorError as error:
-        raise OSError(f"could not write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    text = json.dumps(metadata)
+    notes = {METADATA_KEY: text, CHECKSUM_KEY: _checksum(plain, text)}
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # the user's umask; safetensors would take 0600
+        try:
+            save_file(plain, partial, metadata=notes)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"could not write {path}: {error}") from error
+        partial.chmod(mode)
 
 
 def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
@@ -63,19 +84,76 @@ def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
     Args:
         remedy: what the user can do when the file is missing or broken; ends the error line.
 
-    Raises: UserError naming the file where it is missing, truncated or not one of ours.
+    Raises: UserError naming the file if it is missing, damaged or not one of ours.
     """
-    if not path.is_file():
+    if not has_file(path):
         raise UserError(f"no file {path}: {remedy}")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get(METADATA_KEY)
-        tensors = load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        notes, tensors = read_file(path, _read)
+        if METADATA_KEY not in notes:
+            raise UserError(f"{path} was not written by worldmodels: {remedy}")
+        metadata = json.loads(notes[METADATA_KEY])
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} ({_one_line(error)}): {remedy}") from error
-    if metadata is None:
-        raise UserError(f"{path} was not written by worldmodels: {remedy}")
-    return Checkpoint(tensors, json.loads(metadata))
+    if not isinstance(metadata, dict):
+        raise UserError(f"cannot read {path} (its metadata is no JSON object): {remedy}")
+    # Files written before there were checksums have none.
+    if notes.get(CHECKSUM_KEY, expected := _checksum(tensors, notes[METADATA_KEY])) != expected:
+        raise UserError(f"cannot read {path} (damaged: its checksum differs): {remedy}")
+    return Checkpoint(tensors, metadata)
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what the block raises because of the file's metadata into one line.
+
+    Only for reading and building: an error of any computation would be called the file's.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        what = f"{type(error).__name__}: {_one_line(error)}"
+        raise UserError(f"{path} is not what this version expects ({what}): {remedy}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+    return notes, load_file(path)
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:
+    digest = hashlib.sha256(metadata.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def restore_module(
+    make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, remedy: str
+) -> Module:
+    """A module as `make` builds it from a file's config, with the weights of that file.
+
+    It is built without memory first, to compare shapes: a damaged config may hold any size.
+
+    Raises: UserError naming `path` if the config is of another version, or the weights do not fit.
+    """
+    with reading(path, remedy):
+        with torch.device("meta"):
+            shapes = {name: tuple(each.shape) for name, each in make().state_dict().items()}
+        found = {name: tuple(each.shape) for name, each in weights.items()}
+        for name in sorted(shapes.keys() | found.keys()):
+            expected, came = shapes.get(name, "nothing"), found.get(name, "nothing")
+            if expected != came:
+                raise UserError(
+                    f"{path} does not fit its own config ({name}: expected {expected}, got "
+                    f"{came}): {remedy}"
+                )
+        module = make()
+        module.load_state_dict(dict(weights))
+    return module
 
 
 def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

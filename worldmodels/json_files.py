@@ -1,29 +1,69 @@
-"""JSON files, whole or not at all."""
+"""JSON files: written whole or not at all, strict JSON, with a checksum if asked for."""
 
+import hashlib
 import json
-import os
+import math
 from pathlib import Path
 from typing import Any
 
+from worldmodels.durable import replacing
 from worldmodels.errors import UserError
 
+CHECKSUM = "checksum"
 
-def write_json(path: Path, facts: Any) -> None:
-    """Write a JSON file, and the folder it lies in; what was there stays where that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+
+def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
+    """Write a JSON file, and the folder it lies in; what was there stays if that fails.
+
+    JSON has neither NaN nor infinity, so these are written as null.
+
+    Args:
+        checksum: add one to the object, which `read_json` compares and takes away.
+    """
+    facts = without_nan(facts)
+    if checksum:
+        facts = {**facts, CHECKSUM: _checksum(facts)}
+    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def read_json(path: Path, remedy: str = "delete it") -> Any:
+    """What a JSON file holds, None if there is none.
+
+    Args:
+        remedy: what the user can do if the file is damaged; ends the error line.
+
+    Raises: UserError if it is not JSON, or not what was written with a checksum.
+    """
     try:
-        partial.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds, None where there is none; UserError where it is damaged."""
-    if not path.is_file():
+        facts = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not readable JSON ({error}): delete it") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}): {remedy}") from error
+    if isinstance(facts, dict) and CHECKSUM in facts:
+        expected = facts.pop(CHECKSUM)
+        if _checksum(facts) != expected:
+            raise UserError(
+                f"{path} is not what was written there (its checksum differs), so it was damaged "
+                f"or edited: {remedy}"
+            )
+    return facts
+
+
+def without_nan(facts: Any) -> Any:
+    """The same facts, JSON-able, with None in place of NaN and infinity."""
+    if isinstance(facts, float):
+        return facts if math.isfinite(facts) else None
+    if isinstance(facts, dict):
+        return {name: without_nan(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [without_nan(value) for value in facts]
+    return facts
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    # Of what reading gives back: JSON turns tuples into lists and numbered keys into strings.
+    text = json.dumps(json.loads(json.dumps(facts)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -10,6 +10,7 @@ from worldmodels.learning_curve import LearningCurve
 from worldmodels.presets import Preset
 from worldmodels.report import Report
 from worldmodels.run import Run, agent_file
+from worldmodels.run_lock import locks_run
 from worldmodels.stages.collect import collect
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
@@ -17,6 +18,7 @@ from worldmodels.stages.memory import train_memory
 from worldmodels.stages.vision import train_vision
 
 
+@locks_run
 def run_pipeline(
     run: Run,
     preset: Preset,

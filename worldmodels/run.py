@@ -10,26 +10,42 @@
       prior/               the same, of a run with codes, where it was asked for
       evaluation/          scores, one file for each way of measuring
       .vision.partial/     a stage under way; killed, it goes on from there
+      .lock, .writer.json  who writes into the run, see `run_lock.py`
 
 A stage's folder appears whole, by a rename, or not at all; what stood there before stays until
-then.
+then. Nothing here but `create`, `choose_kind`, `begin` and `write_json` writes.
 """
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 from worldmodels.data.store import EpisodeStore
-from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
 from worldmodels.pretrained import pretrained_agents
 from worldmodels.provenance import file_digest, plain
-from worldmodels.stage_folder import StageFolder, begin_work, restore
+from worldmodels.stage_folder import (
+    MANIFEST,
+    RESULT,
+    StageFolder,
+    begin_work,
+    damaged_outputs,
+    has_file,
+    read_file,
+)
 
+if TYPE_CHECKING:
+    from worldmodels.encoding import Encodings
+
+RUN = "run.json"
 BEST = "best.safetensors"
 STAGES = ("vision", "memory", "controller", "prior", "elites")
 WEIGHTS = {
@@ -42,9 +58,17 @@ WEIGHTS = {
 READS = {
     "vision": ("episodes",),
     "memory": ("episodes", "vision"),
-    "controller": ("vision", "memory"),
+    "controller": ("episodes", "vision", "memory"),
     "prior": ("episodes", "vision"),
     "elites": ("vision", "memory"),
+}
+# What a stage's manifest must hold.
+MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
+    "round": int,
+    "config": dict,
+    "seed": int,
+    "inputs": dict,
+    "seconds": (int, float),
 }
 
 
@@ -60,6 +84,18 @@ class RunSettings:
     preset: str
     seed: int
     quantized: bool | None = None
+
+    @classmethod
+    def from_dict(cls, facts: Any) -> RunSettings:
+        """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
+        settings = cls(**facts)
+        kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
+        for name, kind in kinds.items():
+            if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int
+                raise TypeError(f"{name} is {getattr(settings, name)!r}")
+        if settings.seed < 0:
+            raise ValueError(f"seed is {settings.seed}")
+        return settings
 
 
 class Run:
@@ -79,29 +115,35 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether a run was made here."""
-        return (self.folder / "run.json").is_file()
+        return (self.folder / RUN).is_file()
 
     @property
     def settings(self) -> RunSettings:
         """What the run was made with; raises UserError where there is none or it is damaged."""
-        facts = self.read_json("run.json")
+        remedy = (
+            "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
+            f'to "wm collect --run {self.folder}"'
+        )
+        facts = read_json(self.folder / RUN, remedy)
         if facts is None and self._new is not None:
             return self._new
         if facts is None:
             raise UserError(f'no run in {self.folder}: run "wm collect --run {self.folder}" first')
         try:
-            return RunSettings(**facts)
-        except TypeError as error:
-            raise UserError(f"{self.folder / 'run.json'} is no run's settings ({error})") from error
+            return RunSettings.from_dict(facts)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.folder / RUN} is no run's settings ({error}): {remedy}"
+            ) from error
 
     def create(self) -> None:
         """Write the settings of a new run; a run that is there stays as it is."""
         if not self.exists:
-            self.write_json("run.json", asdict(self.settings))
+            self.write_json(RUN, asdict(self.settings))
 
     def check_kind(self, quantized: bool) -> None:
         """Raise UserError where the run holds a V of the other kind."""
-        if self.weights("vision").exists() and self.settings.quantized != quantized:
+        if self.has("vision") and self.settings.quantized != quantized:
             holds, asked = ("continuous", "quantized") if quantized else ("quantized", "continuous")
             raise UserError(
                 f"{self.folder} holds a {holds} V, asked was a {asked} one: "
@@ -112,11 +154,13 @@ class Run:
         """Note which kind of V the run is for; raises UserError where it holds the other."""
         self.check_kind(quantized)
         if self.settings.quantized != quantized:
-            self.write_json("run.json", asdict(replace(self.settings, quantized=quantized)))
+            self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
 
     @cached_property
     def encodings(self) -> Encodings:
         """What V made of the run's episodes, while this process lasts."""
+        from worldmodels.encoding import Encodings  # torch, which reading a run can do without
+
         return Encodings()
 
     @cached_property
@@ -126,18 +170,48 @@ class Run:
 
     def weights(self, stage: str) -> Path:
         """The file a stage leaves for those after it."""
-        restore(self.folder, stage)
         return self.folder / stage / WEIGHTS[stage]
 
+    def has(self, stage: str) -> bool:
+        """Whether a stage left its file."""
+        return has_file(self.weights(stage))
+
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage was made from and with; None where it never finished."""
-        restore(self.folder, stage)
-        return self.read_json(f"{stage}/manifest.json")
+        """What a finished stage was made from and with; None if it never finished.
+
+        Raises: UserError if it is damaged.
+        """
+        manifest = self._read_stage_json(stage, MANIFEST)
+        if manifest is None or stage not in STAGES:
+            return manifest
+        for name, kind in MANIFEST_FACTS.items():
+            if not isinstance(manifest.get(name), kind) or isinstance(manifest[name], bool):
+                raise UserError(
+                    f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
+                    f"{manifest.get(name)!r}): delete it, and run the stage again"
+                )
+        return manifest
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """The figures of a finished stage."""
-        restore(self.folder, stage)
-        return self.read_json(f"{stage}/result.json")
+        """The figures of a finished stage, None if it never finished.
+
+        Raises: UserError if they are not those that the stage wrote.
+        """
+        result = self._read_stage_json(stage, RESULT)
+        if result is not None and RESULT in self.damaged(stage):
+            raise UserError(
+                f"{self.folder / stage / RESULT} is not what the stage wrote: run the stage again"
+            )
+        return result
+
+    def damaged(self, stage: str) -> list[str]:
+        """Files of a finished stage that are missing or changed since the stage wrote them."""
+        manifest = self.manifest(stage)
+        if manifest is None:
+            return []
+        return read_file(
+            self.folder / stage / MANIFEST, lambda path: damaged_outputs(path.parent, manifest)
+        )
 
     @property
     def round(self) -> int:
@@ -149,7 +223,8 @@ class Run:
     def estimator(self) -> str | None:
         """How the run's V with categorical latents was trained; None for every other V."""
         manifest = self.manifest("vision")
-        return None if manifest is None else manifest["config"]["model"].get("estimator")
+        model = {} if manifest is None else manifest["config"].get("model", {})
+        return model.get("estimator") if isinstance(model, dict) else None
 
     @property
     def action_repeat(self) -> int:
@@ -174,11 +249,21 @@ class Run:
         now = self.inputs(stage)
         return [name for name, digest in manifest["inputs"].items() if now.get(name) != digest]
 
-    def begin(self, stage: str, config: Any, seed: int, round_: int) -> StageFolder | None:
-        """Open `stage` for work, or None where it is done with just this config and input.
+    def begin(
+        self,
+        stage: str,
+        config: Any,
+        seed: int,
+        round_: int,
+        log: Callable[[str], object] = warnings.warn,
+    ) -> StageFolder | None:
+        """Open `stage` for work, or None if it is done with just this config and input.
 
         A partial folder of the same work is kept, so that training goes on from its checkpoint;
         one of other work is removed.
+
+        Args:
+            log: called with a line if the finished stage is damaged, which is then made again.
         """
         work = {
             "stage": stage,
@@ -187,21 +272,31 @@ class Run:
             "seed": seed,
             "inputs": self.inputs(stage),
         }
-        return begin_work(self.folder / stage, work)
+        return begin_work(self.folder / stage, work, log)
 
     def write_json(self, name: str, facts: Any) -> None:
-        """Write a JSON file of the run, whole or not at all."""
-        write_json(self.folder / name, facts)
+        """Write a JSON file of the run, whole or not at all; objects get a checksum."""
+        write_json(self.folder / name, facts, checksum=isinstance(facts, dict))
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run, None where there is none; UserError where it is damaged."""
         return read_json(self.folder / name)
 
+    def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
+        def read(path: Path) -> Any:
+            os.stat(path)  # raises if it is not in this folder
+            return read_json(path, "delete it, and run the stage again")
+
+        path = self.folder / stage / name
+        facts = read_file(path, read) if has_file(path) else None
+        if facts is not None and not isinstance(facts, dict):
+            raise UserError(f"{path} is not a JSON object: delete it, and run the stage again")
+        return facts
+
     def _digest(self, name: str) -> str:
         if name == "episodes":
             return self.store.digest
-        path = self.weights(name)
-        return file_digest(path) if path.is_file() else "absent"
+        return read_file(self.weights(name), file_digest) if self.has(name) else "absent"
 
 
 def agent_file(place: str | Path) -> Path:
@@ -218,5 +313,4 @@ def agent_file(place: str | Path) -> Path:
         return pretrained_agents()[str(place)]
     if (place / BEST).is_file():
         return place / BEST
-    restore(place, "controller")
     return place / "controller" / WEIGHTS["controller"]

@@ -1,16 +1,29 @@
-"""A stage's folder: worked on beside its place, and put there whole or not at all."""
+"""A stage's folder: worked on beside its place, and put there whole or not at all.
 
-import json
+A commit renames the old folder away and the new one into its place. Between these two renames, and
+for ever after a kill between them, the old folder is the one that counts: readers look there, and
+the next writer puts it back.
+"""
+
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from worldmodels.durable import link_target, sync, sync_tree
+from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
-from worldmodels.provenance import versions
+from worldmodels.provenance import file_digest, versions
+
+MANIFEST = "manifest.json"
+RESULT = "result.json"
+# What a stage under way needs to go on after a kill.
+CHECKPOINTS = ("resume.safetensors", "search.safetensors", "work.json")
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -24,56 +37,140 @@ class StageFolder:
     def commit(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """Add result and manifest and put the folder in place of the old one.
 
-        The manifest repeats the result's `env_steps`: steps of the real env that the stage took, by
-        purpose (see `worldmodels.env_steps`).
+        The manifest holds digests of the files that other commands read. It repeats the result's
+        `env_steps`: steps of the real env that the stage took, by purpose (see
+        `worldmodels.env_steps`).
         """
+        write_json(self.partial / RESULT, dict(result))
         manifest = {
             **self.work,
             "seconds": round(seconds, 2),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "versions": versions(),
             "env_steps": result.get("env_steps", {}),
+            "outputs": _outputs(self.partial),
         }
-        facts = {"result.json": dict(result), "manifest.json": manifest}
-        for name, content in facts.items():
-            (self.partial / name).write_text(json.dumps(content, indent=2) + "\n")
-        old = _old(self.final.parent, self.final.name)
-        if self.final.exists():
-            os.replace(self.final, old)
-        os.replace(self.partial, self.final)
+        write_json(self.partial / MANIFEST, manifest, checksum=True)
+        sync_tree(self.partial)
+        place = link_target(self.final)
+        old = _old(place)
+        if place.exists():
+            os.replace(place, old)
+        os.replace(self.partial, place)
+        sync(place.parent)
         # Only now: a kill before would have cost the checkpoint.
-        for name in ("resume.safetensors", "search.safetensors", "work.json"):
-            (self.final / name).unlink(missing_ok=True)
+        for name in CHECKPOINTS:
+            (place / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
         return dict(result)
 
 
-def begin_work(final: Path, work: dict[str, Any]) -> StageFolder | None:
-    """Open a folder for `work`, what a result depends on; None where it is there and of this work.
+def begin_work(
+    final: Path, work: dict[str, Any], log: Callable[[str], object]
+) -> StageFolder | None:
+    """Open a folder for `work`, what a result depends on; None if its whole result is there.
 
     A partial folder of the same work is kept, so that it goes on from its checkpoint; one of other
     work is removed.
+
+    Args:
+        log: called with a line if a finished stage is damaged, which is then made again.
     """
-    restore(final.parent, final.name)
-    manifest = read_json(final / "manifest.json")
-    if manifest is not None and all(manifest.get(key) == value for key, value in work.items()):
+    restore(final)
+    if _is_done(final, work, log):
         return None
-    partial = final.parent / f".{final.name}.partial"
-    if read_json(partial / "work.json") != work:
+    place = link_target(final)
+    partial = place.parent / f".{place.name}.partial"
+    if _manifest_or_none(partial / "work.json") != work:
         shutil.rmtree(partial, ignore_errors=True)
-        write_json(partial / "work.json", work)
+        write_json(partial / "work.json", work, checksum=True)
     return StageFolder(partial, final, work)
 
 
-def _old(folder: Path, stage: str) -> Path:
-    return folder / f".{stage}.old"
+def damaged_outputs(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files of a finished stage that are missing or are not what the stage wrote."""
+    # Manifests written before there were digests of outputs have none.
+    return [
+        name
+        for name, digest in manifest.get("outputs", {}).items()
+        if not (folder / name).is_file() or file_digest(folder / name) != digest
+    ]
 
 
-def restore(folder: Path, stage: str) -> None:
-    """After a kill between the two renames of a commit, the old folder is the one that counts."""
-    old = _old(folder, stage)
+def restore_stages(run: Path) -> None:
+    """Put back what a kill between the two renames of a commit left; for writers alone."""
+    for place in run.iterdir():
+        if place.is_symlink() and not place.exists():
+            restore(place)
+        elif place.name.startswith(".") and place.name.endswith(".old"):
+            restore(place.with_name(place.name[1 : -len(".old")]))
+
+
+def restore(final: Path) -> None:
+    """Put the old folder back, or remove it if the new one is in place; for writers alone."""
+    place = link_target(final)
+    old = _old(place)
     if old.exists():
-        if (folder / stage).exists():
+        if place.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
-            os.replace(old, folder / stage)
+            os.replace(old, place)
+
+
+def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
+    """What `read` returns for a file of a stage, whatever a writer does meanwhile.
+
+    Raises: what `read` raises; FileNotFoundError if the file is in neither folder.
+    """
+    for place in (path, _old(_resolved(path.parent)) / path.name):
+        try:
+            return read(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return read(path)  # the commit ended between the two
+
+
+def has_file(path: Path) -> bool:
+    """Whether a stage has this file, in its folder or, amid a commit, in the old one."""
+    try:
+        read_file(path, os.stat)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _old(place: Path) -> Path:
+    return place.parent / f".{place.name}.old"
+
+
+def _resolved(folder: Path) -> Path:
+    return folder.resolve() if folder.is_symlink() else folder
+
+
+def _outputs(folder: Path) -> dict[str, str]:
+    """Digests of weights and figures. Pictures and logs are for people, and may be thrown away."""
+    return {
+        path.name: file_digest(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".json") and path.name not in (MANIFEST, *CHECKPOINTS)
+    }
+
+
+def _is_done(final: Path, work: dict[str, Any], log: Callable[[str], object]) -> bool:
+    manifest = _manifest_or_none(final / MANIFEST, log)
+    if not isinstance(manifest, dict):
+        return False
+    if any(manifest.get(key) != value for key, value in work.items()):
+        return False
+    damaged = damaged_outputs(final, manifest)
+    if damaged:
+        log(f"{final}: {', '.join(damaged)} not as the stage wrote it, so the stage is run again")
+    return not damaged
+
+
+def _manifest_or_none(path: Path, log: Callable[[str], object] = lambda line: None) -> Any:
+    try:
+        return read_json(path)
+    except UserError as error:
+        log(str(error).replace(": delete it", ", so the stage is run again"))
+        return None

@@ -27,6 +27,7 @@ from worldmodels.encoding import ENCODE_BATCH
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.run import Run
+from worldmodels.stage_folder import read_file
 from worldmodels.vision import VQVAE, restore_vision
 from worldmodels.vision.prior import CodePrior, restore_prior
 
@@ -78,7 +79,7 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
     vision = load_vision_with_codes(run, device)
     remedy = f'run "wm train-prior --run {run}" first'
     checkpoint = load_checkpoint(prior_path, remedy=remedy)
-    if checkpoint.metadata["vision_digest"] != file_digest(vision_path):
+    if checkpoint.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
             f"the prior in {prior_path.parent} is for an earlier V, whose codes meant something "
             f'else: run "wm train-prior --run {run}" again'

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint, with_prefix
 from worldmodels.device import device_of
 from worldmodels.errors import UserError
 from worldmodels.seeding import global_seed
@@ -264,12 +264,14 @@ class _Progress:
         )
 
     def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        checkpoint = load_checkpoint(path, remedy=f"delete {path} to start again")
-        model.load_state_dict(checkpoint.part("model"))
-        self.best_weights = checkpoint.part("best")
-        restore_optimizer(optimizer, checkpoint.part("optimizer"))
-        for key in ("step", "seconds", "history", "best_step", "best_loss"):
-            setattr(self, key, checkpoint.metadata[key])
+        remedy = f"delete {path} to start again"
+        checkpoint = load_checkpoint(path, remedy=remedy)
+        with reading(path, remedy):
+            model.load_state_dict(checkpoint.part("model"))
+            self.best_weights = checkpoint.part("best")
+            restore_optimizer(optimizer, checkpoint.part("optimizer"))
+            for key in ("step", "seconds", "history", "best_step", "best_loss"):
+                setattr(self, key, checkpoint.metadata[key])
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from worldmodels.memory import Memory, MemoryEnsemble, restore_memory
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.stage_folder import read_file
 from worldmodels.vision import Vision, restore_vision
 
 MAX_EPISODES_FOR_STARTS = 256
@@ -35,7 +36,7 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
     vision_file = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
     memory_file = load_checkpoint(memory_path, remedy=f'run "wm train-memory --run {run}" first')
-    if memory_file.metadata["vision_digest"] != file_digest(vision_path):
+    if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
             f"{memory_path} was trained on another V than {vision_path}, whose latents meant "
             f'something else: run "wm train-memory --run {run}" again'

@@ -15,6 +15,7 @@ from worldmodels.memory import make_memory, restore_memory
 from worldmodels.memory.ensemble import MemoryEnsemble
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.seeding import global_seed
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import EvolutionConfig
@@ -28,6 +29,7 @@ ABLATION = ControllerStageConfig(
 )
 
 
+@locks_run
 def ablation_measures(
     run: Run,
     name: str,

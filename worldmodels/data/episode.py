@@ -24,6 +24,11 @@ from worldmodels.errors import UserError
 
 FORMAT = 2
 HELD_OUT_EVERY = 10
+# An episode is read as a whole, and a damaged file may claim any size. 2**29 bytes are 43,690
+# frames of 64 x 64 pixels.
+MAX_FRAME_BYTES = 2**29
+MAX_ARRAY_BYTES = 2**29  # of an array as it is stored: compressed frames, actions or rewards
+MAX_META_BYTES = 2**20
 
 # What every file says of its episode.
 FACTS: dict[str, type | tuple[type, ...]] = {
@@ -110,7 +115,7 @@ class Episode:
         """Every stride-th frame into `out`, of `num_frames(stride)` rows; raises as `load` does."""
         try:
             with zipfile.ZipFile(self.path) as archive:
-                data = _read_array(archive, "frames.npy").tobytes()
+                data = _read_array(archive, "frames.npy", np.uint8).data
             decompress_frames(data, out, self.num_frames(), stride)
         except DAMAGE as error:
             raise UserError(str(damage_of(self.path, error))) from error
@@ -125,20 +130,15 @@ class Episode:
 
     def _read(
         self,
-    ) -> tuple[bytes, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
+    ) -> tuple[memoryview, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
         """Compressed frames, actions and rewards; raises where they do not fit the facts."""
-        with zipfile.ZipFile(self.path) as archive:
-            data = _read_array(archive, "frames.npy").tobytes()
-            actions, rewards = (
-                _read_array(archive, f"{name}.npy") for name in ("actions", "rewards")
-            )
         shapes = {"actions": (self.num_steps, self.action_size), "rewards": (self.num_steps,)}
-        for (name, shape), array in zip(shapes.items(), (actions, rewards), strict=True):
-            if array.dtype != np.float32 or array.shape != shape:
-                raise ValueError(
-                    f"expected {name} as float32 of shape {shape}, "
-                    f"got {array.dtype} of shape {array.shape}"
-                )
+        with zipfile.ZipFile(self.path) as archive:
+            data = _read_array(archive, "frames.npy", np.uint8).data
+            actions, rewards = (
+                _read_array(archive, f"{name}.npy", np.float32, shape).copy()
+                for name, shape in shapes.items()
+            )
         size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
         if size != expected:
             raise ValueError(f"expected {expected} bytes of frames, got {size}")
@@ -154,7 +154,15 @@ class PackedEpisode:
 
 
 def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
-    """The file of an episode. `meta` joins what the rollout says of itself."""
+    """The file of an episode. `meta` joins what the rollout says of itself.
+
+    Raises: UserError if the episode is too long to be read again.
+    """
+    if rollout.frames.nbytes > MAX_FRAME_BYTES:
+        raise UserError(
+            f"an episode of {rollout.num_steps:,} steps takes {rollout.frames.nbytes:,} bytes, "
+            f"expected {MAX_FRAME_BYTES:,} or fewer: limit its steps with --max-steps"
+        )
     facts = {
         "format": FORMAT,
         "env_id": rollout.env_id,
@@ -218,7 +226,7 @@ def facts_left(path: Path) -> dict[str, Any] | None:
 
 
 def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    meta = dict(json.loads(archive.read("meta.json")))
+    meta = dict(json.loads(_read_member(archive, "meta.json", MAX_META_BYTES)))
     if "format" not in meta and isinstance(meta.get("num_steps"), int):
         raise UserError(
             f"{path} was written by an earlier version of worldmodels, which stored frames "
@@ -249,8 +257,14 @@ def _check_facts(meta: dict[str, Any]) -> None:
         if not isinstance(meta[name], kind) or isinstance(meta[name], bool) != (kind is bool):
             raise ValueError(f"{name} is {meta[name]!r}")
     shape = meta["frame_shape"]
-    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
         raise ValueError(f"frame_shape is {shape}")
+    if (meta["num_steps"] + 1) * math.prod(shape) > MAX_FRAME_BYTES:
+        raise ValueError(
+            f"{meta['num_steps']} steps of {shape} are more than {MAX_FRAME_BYTES:,} bytes"
+        )
+    if not math.isfinite(meta["episode_return"]):
+        raise ValueError(f"episode_return is {meta['episode_return']}")
     if meta["num_steps"] < 1 or meta["action_repeat"] < 1:
         raise ValueError("no steps")
     round_ = meta.get("round", 1)
@@ -260,10 +274,34 @@ def _check_facts(meta: dict[str, Any]) -> None:
         raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    # All bytes first: the checksum comes after the last, and numpy must not parse a bad header.
-    content = io.BytesIO(archive.read(name))
-    return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
+def _read_array(
+    archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """One array, `shape` None for any length; raises ValueError if its header says otherwise."""
+    content = _read_member(archive, name, MAX_ARRAY_BYTES)
+    file = io.BytesIO(content)  # all of it was read, and so its checksum compared
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
+    found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+    # Not read_array, which takes memory for whatever size a header claims.
+    array = np.frombuffer(content, np.uint8, offset=file.tell())
+    wanted = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
+    if kind != dtype or tuple(found) != wanted or (fortran and len(wanted) > 1):
+        raise ValueError(
+            f"expected {name} as {np.dtype(dtype)} of shape {wanted}, got {kind} of shape {found}"
+        )
+    return array.view(dtype).reshape(wanted)
+
+
+def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member's bytes; raises ValueError where it would take more than `most` of them."""
+    info = archive.getinfo(name)
+    if info.file_size > most:
+        raise ValueError(f"expected {name} of {most:,} bytes or fewer, got {info.file_size:,}")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in an unknown way")
+    return archive.read(name)
 
 
 def _npy(array: np.ndarray) -> bytes:

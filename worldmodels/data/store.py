@@ -7,8 +7,8 @@ What a store does about files that are not whole episodes:
 
 - Damaged: training refuses, with one line for each of them. `wm collect` reads every file's
   checksums first, renames a damaged one to `*.damaged`, says so, and plays one in its place.
-- Strange, whole but of another env or with actions of another size than the others: training
-  and `wm collect` refuse, with one line for each of them.
+- Strange, whole but of another env, or with actions or frames of another size than the others:
+  training and `wm collect` refuse, with one line for each of them.
 - Of another version of this format, or not to be read for now: refused, and left as they are.
 - Foreign, of any other name: `wm collect` and `wm data info` name them; they are ignored.
 - `.episode-*.partial`, left by a writer that was killed: the next `wm collect` removes them.
@@ -36,6 +36,7 @@ from worldmodels.data.episode import (
     open_episode,
     pack_episode,
 )
+from worldmodels.durable import replacing, sync
 from worldmodels.errors import UserError
 
 SET_ASIDE = ".damaged"
@@ -53,14 +54,13 @@ class Contents:
 
     @cached_property
     def strange(self) -> dict[Path, str]:
-        """What episodes are that most others are not: of another env, or with other actions."""
-        kinds = [(str(e.meta["env_id"]), e.action_size) for e in self.episodes]
+        """What episodes are that most others are not: of another env, other actions or frames."""
+        kinds = [(str(e.meta["env_id"]), e.action_size, e.frame_shape) for e in self.episodes]
         if len(set(kinds)) < 2:
             return {}
         common, _ = Counter(kinds).most_common(1)[0]
         return {
-            episode.path: f"of {kind[0]} with {kind[1]} numbers an action, "
-            f"the others are of {common[0]} with {common[1]}"
+            episode.path: f"of {_described(kind)}, the others are of {_described(common)}"
             for episode, kind in zip(self.episodes, kinds, strict=True)
             if kind != common
         }
@@ -124,14 +124,8 @@ class EpisodeStore:
 
     def put(self, index: int, episode: PackedEpisode) -> None:
         """Write a packed episode; it appears whole, by a rename, or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / file_name(index)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
+        with replacing(self.folder / file_name(index)) as partial:
             _write_file(partial, episode.content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
         self.refresh()
 
     def mend(self, say: Callable[[str], None]) -> None:
@@ -153,6 +147,7 @@ class EpisodeStore:
         for damage in (*contents.damaged, *unsound):
             aside = _name_aside(damage.path)
             os.replace(damage.path, aside)
+            sync(self.folder)
             say(f"{damage.path}: damaged ({damage.reason}), set aside as {aside.name}")
         self.refresh()
 
@@ -190,6 +185,11 @@ class EpisodeStore:
 
     def __len__(self) -> int:
         return len(self.episodes)
+
+
+def _described(kind: tuple[str, int, tuple[int, int, int]]) -> str:
+    env_id, action_size, shape = kind
+    return f"{env_id} with {action_size} numbers per action and frames {shape}"
 
 
 def _name_aside(path: Path) -> Path:

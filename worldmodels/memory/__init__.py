@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from worldmodels.checkpoint import Checkpoint, load_weights
-from worldmodels.errors import UserError
+from worldmodels.checkpoint import Checkpoint, reading, restore_module
 from worldmodels.memory.code_head import CodePrediction
 from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
 from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
@@ -63,18 +62,17 @@ def memory_metadata(memory: Memory) -> dict[str, Any]:
 def restore_memory(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> Memory:
-    """M from the `memory` part of a checkpoint."""
-    facts = checkpoint.metadata["memory"]
-    settings: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
-    }
-    kind = MDNRNNConfig if facts["kind"] == "mdnrnn" else CodeRNNConfig
-    try:
-        memory = make_memory(kind(**settings), facts["members"])
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"the M in {path} was written by another version of worldmodels ({error}): "
-            "train it again"
-        ) from error
-    load_weights(memory, checkpoint.part("memory"), path)
+    """M from the `memory` part of a checkpoint; raises UserError naming `path`."""
+    remedy = "train M again"
+    weights = checkpoint.part("memory")
+    with reading(path, remedy):
+        facts = checkpoint.metadata["memory"]
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
+        }
+        kind = MDNRNNConfig if facts["kind"] == "mdnrnn" else CodeRNNConfig
+        config, members = kind(**settings), facts["members"]
+        if not 1 <= members <= len(weights):
+            raise ValueError(f"members is {members}, of {len(weights)} tensors")
+    memory = restore_module(lambda: make_memory(config, members), weights, path, remedy)
     return memory.eval().to(device)

@@ -17,6 +17,9 @@ from worldmodels.memory.code_table import CodeTable
 from worldmodels.memory.codes import to_digits
 from worldmodels.memory.lstm import LSTM, LSTMState
 from worldmodels.memory.outcome import OutcomeHead
+from worldmodels.vision.digits import check_digit_sizes
+
+MAX_CODES = 64**2  # a code for every pixel
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class CodeRNNConfig:
         for name in ("num_codes", "num_actions", "num_hidden", "num_mixtures", "head_width"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_codes > MAX_CODES:
+            raise UserError(f"num_codes must be at most {MAX_CODES}, got {self.num_codes}")
+        check_digit_sizes(self.digit_sizes)
 
 
 class CodeRNN(nn.Module):

@@ -20,6 +20,7 @@ from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stages.collect_summary import sum_up, summary, summed_up
 from worldmodels.stages.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
 from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
@@ -67,6 +68,7 @@ class CollectConfig:
             raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
 
 
+@locks_run
 def collect(
     run: Run, config: CollectConfig, *, workers: Workers, report: Report, round_: int = 1
 ) -> dict[str, Any]:
@@ -171,9 +173,9 @@ def _as_before(
     """The policy an episode is played with again, and what to say of it."""
     name = str(like.get("policy", "unknown"))
     policy = "agent" if name == AGENT_NAME else name
-    if policy == "agent" and not run.weights("controller").is_file():
+    if policy == "agent" and not run.has("controller"):
         return config, f"{config.policy} policy: the agent that played it is gone"
-    if policy == ELITES_NAME and not run.weights("elites").is_file():
+    if policy == ELITES_NAME and not run.has("elites"):
         return config, f"{config.policy} policy: the elites that played it are gone"
     if policy not in POLICIES:
         return config, f"{config.policy} policy: what played it is not known"

@@ -16,7 +16,7 @@ from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import Agent, save_agent
 from worldmodels.best_agent import Selection, evaluator, keep_best
-from worldmodels.checkpoint import load_checkpoint
+from worldmodels.checkpoint import load_checkpoint, reading
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
@@ -27,6 +27,7 @@ from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import WEIGHTS, Run, agent_file
+from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution
 from worldmodels.stages.fitness import (
@@ -108,6 +109,7 @@ class ControllerStageConfig:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
+@locks_run
 def train_controller(
     run: Run,
     config: ControllerStageConfig,
@@ -136,9 +138,9 @@ def train_controller(
     agent, start = _first_agent(run, config, round_, start_from, asked)
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
-    work = run.begin("controller", config, settings.seed, round_)
+    work = run.begin("controller", config, settings.seed, round_, report.line)
     evaluate_file = evaluator(workers)
-    if run.weights("controller").is_file():
+    if run.has("controller"):
         # A kill may have come before the newest agent was compared, and now it will be replaced.
         keep_best(run, evaluate_file)
     if work is None:
@@ -312,9 +314,11 @@ def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> 
     """The C of the round before, (D,), where it had the same size."""
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
-        earlier = load_checkpoint(run.weights("controller"), remedy="delete it to start anew")
-        if earlier.metadata["controller"] == asdict(controller):
-            return earlier.tensors["controller.parameters"][0].double().numpy()
+        path, remedy = run.weights("controller"), "delete it to start anew"
+        earlier = load_checkpoint(path, remedy=remedy)
+        with reading(path, remedy):
+            if earlier.metadata["controller"] == asdict(controller):
+                return earlier.tensors["controller.parameters"][0].double().numpy()
     return None
 
 

@@ -25,6 +25,7 @@ from worldmodels.pictures import save_scatter
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run, agent_file
+from worldmodels.run_lock import locks_run
 from worldmodels.training import step_generator
 from worldmodels.world_model import encode_newest
 
@@ -75,6 +76,7 @@ class Returns:
     unbound: Float[Tensor, "moment decision"]
 
 
+@locks_run
 def dream_check(
     run: Run,
     config: DreamCheckConfig,

@@ -12,7 +12,7 @@ import torch
 from agents.elites import ElitesConfig, EliteStats, disc_centroids
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
 from envs.arm import PlanarArm
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
 from worldmodels.discovery.autoencoders import KINDS, AutoencoderConfig
 from worldmodels.discovery.search import Discovery, DiscoveryConfig
 from worldmodels.errors import UserError
@@ -94,7 +94,7 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     """
     started = time.monotonic()
     discovery_config = config.discovery
-    work = begin_work(folder, {"stage": "elites arm", "config": plain(config)})
+    work = begin_work(folder, {"stage": "elites arm", "config": plain(config)}, report.line)
     if work is None:
         report.line(f"elites: done, {folder}")
         return load_result(folder)
@@ -175,7 +175,9 @@ def _resume(work: StageFolder, discovery: Discovery) -> list[dict[str, Any]]:
     path = work.partial / ARCHIVE
     if not path.exists():
         return []
-    saved = load_checkpoint(path, remedy=f"delete {work.partial} to start again")
-    discovery.load_state_dict(saved)
-    history: list[dict[str, Any]] = saved.metadata["history"]
+    remedy = f"delete {work.partial} to start again"
+    saved = load_checkpoint(path, remedy=remedy)
+    with reading(path, remedy):
+        discovery.load_state_dict(saved)
+        history: list[dict[str, Any]] = saved.metadata["history"]
     return history

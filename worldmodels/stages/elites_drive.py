@@ -18,13 +18,14 @@ from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
 from worldmodels.elite_agents import save_elites
 from worldmodels.env_steps import StepPurpose, record_env_steps
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import WEIGHTS, Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
 from worldmodels.stages.new_agent import check_inputs, new_agent
@@ -96,6 +97,7 @@ class DriveConfig:
         )
 
 
+@locks_run
 def drive_elites(
     run: Run,
     config: DriveConfig,
@@ -120,7 +122,7 @@ def drive_elites(
     vision, memory = load_world_model(run)
     agent = new_agent(run, vision, memory, inputs=config.inputs)
     round_ = (run.manifest("memory") or {}).get("round", 1)
-    work = run.begin("elites", config, seed, round_)
+    work = run.begin("elites", config, seed, round_, report.line)
     if work is None:
         report.line(f"elites: done, {run.folder / 'elites'}")
         return run.result("elites") or {}
@@ -235,8 +237,10 @@ def _resume(work: StageFolder, search: MapElites) -> list[dict[str, Any]]:
     path = work.partial / SEARCH
     if not path.exists():
         return []
-    saved = load_checkpoint(path, remedy=f"delete {work.partial} to start again")
+    remedy = f"delete {work.partial} to start again"
+    saved = load_checkpoint(path, remedy=remedy)
     arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}
-    search.load_state_dict({**arrays, "search": saved.metadata["search"]})
-    history: list[dict[str, Any]] = saved.metadata["history"]
+    with reading(path, remedy):
+        search.load_state_dict({**arrays, "search": saved.metadata["search"]})
+        history: list[dict[str, Any]] = saved.metadata["history"]
     return history

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.arm import PlanarArm
-from worldmodels.checkpoint import load_checkpoint, load_weights
+from worldmodels.checkpoint import load_checkpoint, reading, restore_module
 from worldmodels.discovery.autoencoders import SolutionAutoencoder, make_autoencoder
 from worldmodels.discovery.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.errors import UserError
@@ -56,7 +56,9 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
     if config.evaluations < fewest:
         raise UserError(f"expected {fewest} evaluations or more, got {config.evaluations}")
     inputs = {"archive": file_digest(archive / ARCHIVE)}
-    work = begin_work(out, {"stage": "elites solve", "config": plain(config), "inputs": inputs})
+    work = begin_work(
+        out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.line
+    )
     if work is None:
         report.line(f"solve: done, {out}")
         return load_result(out)
@@ -87,12 +89,17 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
     """
     remedy = 'run "wm elites arm --operator vae --out FOLDER" first'
     saved = load_checkpoint(archive / ARCHIVE, remedy=remedy)
-    config = ArmConfig(**saved.metadata["config"])
+    with reading(archive / ARCHIVE, remedy):
+        config = ArmConfig(**saved.metadata["config"])
     settings = config.discovery.model
     if settings is None:
         raise UserError(f"{archive} was searched with the line operator, it has no codes: {remedy}")
-    model = make_autoencoder(config.joints, settings)
-    load_weights(model, saved.part("model"), archive / ARCHIVE)
+    model = restore_module(
+        lambda: make_autoencoder(config.joints, settings),
+        saved.part("model"),
+        archive / ARCHIVE,
+        remedy,
+    )
     return config, model.eval()
 
 

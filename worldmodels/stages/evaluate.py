@@ -20,6 +20,7 @@ from worldmodels.pictures import save_bars
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run, agent_file
+from worldmodels.run_lock import locks_run
 from worldmodels.stages.players import make_policy
 
 
@@ -58,6 +59,7 @@ class EvaluateConfig:
         return "-".join(str(part) for part in parts if part is not None)
 
 
+@locks_run
 def evaluate_run(
     run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
 ) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def evaluate_agent(
                 record_env_steps(run, work, {"reported": scores.env_steps})
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
             if kept:
-                write_json(kept, row)
+                write_json(kept, row, checksum=True)
             played = True
         rows.append(row)
     if played and folder:
@@ -142,21 +144,9 @@ def baseline_names(task: Task) -> list[str]:
     return ["random", *moving, *task.constant_actions]
 
 
-def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Every score file of the run, by name; a score of another agent than today's is left out."""
-    file = agent_file(run.folder)
-    digest = file_digest(file) if file.is_file() else ""
-    found = {}
-    for path in sorted((run.folder / "evaluation").glob("*.json")):
-        row = run.read_json(f"evaluation/{path.name}")
-        if row.get("agent_digest") in (digest, "baseline"):  # other measurements have none
-            found[Path(path).stem] = row
-    return found
-
-
 def _read(place: Path, digest: str) -> dict[str, Any] | None:
     row = read_json(place)
-    return row if row is not None and row["agent_digest"] == digest else None
+    return row if isinstance(row, dict) and row.get("agent_digest") == digest else None
 
 
 def _figures(scores: Scores) -> dict[str, Any]:

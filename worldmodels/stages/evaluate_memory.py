@@ -24,6 +24,7 @@ from worldmodels.pictures import save_curves
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stages.memory import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.stages.memory_pictures import liveliest, save_dreams
 from worldmodels.training import fit
@@ -58,6 +59,7 @@ class EvaluateMemoryConfig:
         check_temperature(self.temperature)
 
 
+@locks_run
 def evaluate_memory(
     run: Run,
     config: EvaluateMemoryConfig,

@@ -11,8 +11,7 @@ import torch
 
 from agents.evaluation import Scores
 from agents.evolution import CMAES, GenerationStats, evolve
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.errors import UserError
+from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
 from worldmodels.report import Report
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitness import EvolutionConfig, Fitness
@@ -138,14 +137,13 @@ def _new_or_resumed(
     """The search, the mean it would leave, and what else was saved."""
     saved = work.partial / SEARCH
     if saved.exists():
-        state = load_checkpoint(saved, remedy=f"delete {work.partial} to start again")
+        remedy = f"delete {work.partial} to start again"
+        state = load_checkpoint(saved, remedy=remedy)
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
         facts = state.metadata
-        try:
+        with reading(saved, remedy):
             kept = _Kept(arrays["kept"], facts["kept_score"], facts["kept_generation"])
             return CMAES.from_state_dict({**arrays, **facts}), kept, facts
-        except ValueError as error:
-            raise UserError(f"{saved}: {error}; or delete {work.partial}") from error
     search = CMAES(
         len(start),
         sigma0=config.sigma0,

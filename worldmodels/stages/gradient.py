@@ -12,7 +12,7 @@ import torch
 from agents.evaluation import Scores
 from worldmodels.actor_critic import ActorCritic
 from worldmodels.agent import Agent
-from worldmodels.checkpoint import load_checkpoint
+from worldmodels.checkpoint import load_checkpoint, reading
 from worldmodels.dream import DreamModel, DreamState
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.pathwise import PathwiseActorCritic, PathwiseConfig
@@ -153,10 +153,12 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
-    facts = load_checkpoint(saved, remedy=f"delete {saved} to start again").metadata
-    step, evaluations = facts["step"], facts["history"]
-    searched = facts["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
-    return step, [_shown(entry) for entry in evaluations], Stopwatch(searched, step * per_step)
+    remedy = f"delete {saved} to start again"
+    facts = load_checkpoint(saved, remedy=remedy).metadata
+    with reading(saved, remedy):
+        step, evaluations = facts["step"], facts["history"]
+        searched = facts["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
+        return step, [_shown(entry) for entry in evaluations], Stopwatch(searched, step * per_step)
 
 
 def _shown(entry: Metrics) -> Metrics:

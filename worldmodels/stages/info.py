@@ -5,14 +5,12 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-import torch
-
-from worldmodels.device import choose_device, num_cores
 from worldmodels.env_steps import env_steps
 from worldmodels.install import shadowed_imports
 from worldmodels.provenance import versions
 from worldmodels.run import STAGES, Run
-from worldmodels.stages.evaluate import all_evaluations
+from worldmodels.stage_folder import RESULT
+from worldmodels.stages.evaluations import all_evaluations
 
 # Of each stage's result, what a look at a run should tell.
 HEADLINES = {
@@ -39,6 +37,10 @@ OPTIONAL = ("prior", "elites")
 
 def install_facts() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
+    import torch  # takes a second or more, which a run's facts can do without
+
+    from worldmodels.device import choose_device, num_cores
+
     device = choose_device("auto")
     return {
         "platform": platform.platform(),
@@ -80,15 +82,20 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
-    manifest, result = run.manifest(stage), run.result(stage)
-    if manifest is None or result is None:
+    manifest = run.manifest(stage)
+    if manifest is None:
         word = "not made, optional" if stage in OPTIONAL else "missing"
         return f'{word}: run "{_command(run, stage)}"'
     stale = run.stale(stage)
     facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
+    damaged = run.damaged(stage)
+    if damaged:
+        facts["damaged"] = f'{", ".join(damaged)} damaged: run "{_command(run, stage)}" again'
     if stale:
         facts["stale"] = f'{", ".join(stale)} changed: run "{_command(run, stage)}" again'
-    facts.update({name: result[name] for name in HEADLINES[stage] if name in result})
+    if RESULT not in damaged:
+        result = run.result(stage) or {}
+        facts.update({name: result[name] for name in HEADLINES[stage] if name in result})
     return facts
 
 
@@ -98,6 +105,6 @@ def _command(run: Run, stage: str) -> str:
     words = ["wm", *command, "--run", str(run)]
     if stage == "vision" and run.settings.quantized:
         words.append("--quantized")
-    if stage == "controller" and (run.result(stage) or {}).get("dream"):
+    if stage == "controller" and (run.manifest(stage) or {}).get("config", {}).get("dream"):
         words.append("--dream")
     return " ".join(words)

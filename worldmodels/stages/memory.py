@@ -22,6 +22,7 @@ from worldmodels.memory.part_size import part_bytes, split_batch
 from worldmodels.memory_scores import held_out_metrics, score_memory
 from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
 from worldmodels.stages.memory_pictures import liveliest, save_dreams
@@ -67,6 +68,7 @@ class MemoryStageConfig(TrainingStageConfig):
             )
 
 
+@locks_run
 def train_memory(
     run: Run,
     config: MemoryStageConfig,
@@ -81,7 +83,7 @@ def train_memory(
     run.store.require(run.folder)
     vision_path = run.weights("vision")
     checkpoint = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
-    work = run.begin("memory", config, settings.seed, round_)
+    work = run.begin("memory", config, settings.seed, round_, report.line)
     if work is None:
         report.line(f"memory: done, {run.folder / 'memory'}")
         return run.result("memory") or {}
@@ -197,7 +199,7 @@ def _new_or_earlier(
         return memory, True
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" again')
-    if checkpoint.metadata["memory"] != memory_metadata(memory):
+    if checkpoint.metadata.get("memory") != memory_metadata(memory):
         report.line("memory: another size or version than the round before, so it starts anew")
         return memory, True
     # V may have moved its codebook since: M keeps what it learned, with the new vectors.

@@ -23,6 +23,7 @@ from worldmodels.pictures import save_curves
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.seeding import generator_on
 from worldmodels.surprise import Surprise, load_surprise
 from worldmodels.training import step_generator
@@ -56,6 +57,7 @@ class PlausibilityConfig:
         check_temperature(self.temperature)
 
 
+@locks_run
 def measure_plausibility(
     run: Run, config: PlausibilityConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def player(
 
 def check_agents(run: Run, policy: str) -> None:
     """Raise UserError where the run lacks the agents that are to play, or they are unreadable."""
-    if policy == "agent" and not run.weights("controller").is_file():
+    if policy == "agent" and not run.has("controller"):
         raise UserError(
             f'no agent in {run}: run "wm train-controller --run {run}" first, '
             "or collect with another policy"

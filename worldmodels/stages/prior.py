@@ -19,6 +19,7 @@ from worldmodels.encoding import encode_frames, posterior_type
 from worldmodels.pictures import save_grid
 from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import fit_stage
 from worldmodels.surprise import load_vision_with_codes
@@ -79,6 +80,7 @@ class PriorStageConfig:
         )
 
 
+@locks_run
 def train_prior(
     run: Run,
     config: PriorStageConfig,
@@ -95,7 +97,7 @@ def train_prior(
     run.store.refresh()
     run.store.require(run.folder)
     vision = load_vision_with_codes(run, device)
-    work = run.begin("prior", config, settings.seed, round_)
+    work = run.begin("prior", config, settings.seed, round_, report.line)
     if work is None:
         report.line(f"prior: done, {run.folder / 'prior'}")
         return run.result("prior") or {}

@@ -15,6 +15,7 @@ from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
 from worldmodels.report import PROCESS_BYTES, Report
 from worldmodels.run import Run
+from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitting import TrainingStageConfig, fit_stage
 from worldmodels.stages.vision_pictures import (
@@ -59,6 +60,7 @@ class VisionStageConfig(TrainingStageConfig):
     recent_fraction: float = 0.5
 
 
+@locks_run
 def train_vision(
     run: Run,
     config: VisionStageConfig,
@@ -72,7 +74,7 @@ def train_vision(
     run.store.refresh()
     run.store.require(run.folder)
     run.choose_kind(quantized=isinstance(config.model, VQVAEConfig))
-    work = run.begin("vision", config, settings.seed, round_)
+    work = run.begin("vision", config, settings.seed, round_, report.line)
     if work is None:
         report.line(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from worldmodels.checkpoint import Checkpoint, load_weights
-from worldmodels.errors import UserError
+from worldmodels.checkpoint import Checkpoint, reading, restore_module
 from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
 from worldmodels.vision.vae import VAE, VAEConfig
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
@@ -47,18 +46,14 @@ def vision_metadata(vision: Vision) -> dict[str, Any]:
 def restore_vision(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> Vision:
-    """V from the `vision` part of a checkpoint."""
-    facts = checkpoint.metadata["vision"]
-    kinds = {vision.kind: config for config, vision in _KINDS.items()}
-    settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
-    try:
-        vision = make_vision(kinds[facts["kind"]](**settings))
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"the V in {path} was written by another version of worldmodels ({error}): "
-            "train it again"
-        ) from error
-    load_weights(vision, checkpoint.part("vision"), path)
+    """V from the `vision` part of a checkpoint; raises UserError naming `path`."""
+    remedy = "train V again"
+    with reading(path, remedy):
+        facts = checkpoint.metadata["vision"]
+        kinds = {vision.kind: config for config, vision in _KINDS.items()}
+        settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
+        config = kinds[facts["kind"]](**settings)
+    vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, remedy)
     return vision.eval().to(device)
 
 

@@ -19,8 +19,9 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.checkpoint import Checkpoint, load_weights
+from worldmodels.checkpoint import Checkpoint, reading, restore_module
 from worldmodels.errors import UserError
+from worldmodels.vision.digits import check_digit_sizes
 
 COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time
 
@@ -48,6 +49,7 @@ class PriorConfig:
         for name in ("num_codes", "num_channels", "num_layers"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_digit_sizes(self.digit_sizes)
         if self.grid**2 != self.num_codes:
             raise UserError(f"num_codes must be the square of a grid's side, got {self.num_codes}")
         if not 0.0 <= self.dropout < 1.0:
@@ -210,8 +212,13 @@ def prior_metadata(prior: CodePrior) -> dict[str, Any]:
 def restore_prior(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> CodePrior:
-    """The prior from the `prior` part of a checkpoint."""
-    facts = checkpoint.metadata["prior"]["config"]
-    prior = CodePrior(PriorConfig(**{**facts, "digit_sizes": tuple(facts["digit_sizes"])}))
-    load_weights(prior, checkpoint.part("prior"), path)
+    """The prior from the `prior` part of a checkpoint; raises UserError naming `path`."""
+    remedy = "train the prior again"
+    weights = checkpoint.part("prior")
+    with reading(path, remedy):
+        facts = checkpoint.metadata["prior"]["config"]
+        config = PriorConfig(**{**facts, "digit_sizes": tuple(facts["digit_sizes"])})
+        if config.num_layers > len(weights):
+            raise ValueError(f"num_layers is {config.num_layers}, of {len(weights)} tensors")
+    prior = restore_module(lambda: CodePrior(config), weights, path, remedy)
     return prior.eval().to(device)

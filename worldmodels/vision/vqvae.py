@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError
+from worldmodels.vision.digits import check_digit_sizes
 from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
 
@@ -52,6 +53,7 @@ class VQVAEConfig(ErrorConfig):
         # Two levels need a symmetric lattice, which the library rounds in another way.
         if not self.levels or min(self.levels) < 3:
             raise UserError(f"levels must be 3 or more each, got {self.levels}")
+        check_digit_sizes(self.digit_sizes)
 
     def _check_quantizer(self) -> None:
         if self.quantizer not in ("vq", "fsq"):
@@ -136,7 +138,8 @@ class VQVAE(nn.Module):
         self.quantizer: nn.Module
         if config.quantizer == "fsq":
             self.encoder.append(CellNorm(config.num_codes * config.vector_size))
-            self.quantizer = FSQ(levels=list(config.levels))
+            with torch.device("cpu"):  # it computes its lattice, which the meta device cannot
+                self.quantizer = FSQ(levels=list(config.levels))
         else:
             self.quantizer = VectorQuantize(
                 dim=config.vector_size,
