@@ -21,7 +21,7 @@ from worldmodels.errors import UserError
 from worldmodels.stage_folder import has_file, read_file
 
 METADATA_KEY = "worldmodels"
-CHECKSUM_KEY = "checksum"
+CHECKSUM = "checksum"  # in the metadata: a second key beside it would come in any order
 # What metadata of another version, or a damaged or hostile file, was seen to raise.
 BROKEN = (
     KeyError,
@@ -66,8 +66,8 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     """
     # clone(): safetensors refuses tensors that share memory, as tied or sliced ones do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    text = json.dumps(metadata)
-    notes = {METADATA_KEY: text, CHECKSUM_KEY: _checksum(plain, text)}
+    checksum = _checksum(plain, json.dumps(metadata))
+    notes = {METADATA_KEY: json.dumps({**metadata, CHECKSUM: checksum})}
     with replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode  # the user's umask; safetensors would take 0600
@@ -98,7 +98,8 @@ def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
     if not isinstance(metadata, dict):
         raise UserError(f"cannot read {path} (its metadata is no JSON object): {remedy}")
     # Files written before there were checksums have none.
-    if notes.get(CHECKSUM_KEY, expected := _checksum(tensors, notes[METADATA_KEY])) != expected:
+    checksum = metadata.pop(CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
         raise UserError(f"cannot read {path} (damaged: its checksum differs): {remedy}")
     return Checkpoint(tensors, metadata)
 

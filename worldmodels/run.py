@@ -18,6 +18,7 @@ then. Nothing here but `create`, `choose_kind`, `begin` and `write_json` writes.
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -206,12 +207,13 @@ class Run:
 
     def damaged(self, stage: str) -> list[str]:
         """Files of a finished stage that are missing or changed since the stage wrote them."""
-        manifest = self.manifest(stage)
-        if manifest is None:
-            return []
-        return read_file(
-            self.folder / stage / MANIFEST, lambda path: damaged_outputs(path.parent, manifest)
-        )
+        while (manifest := self.manifest(stage)) is not None:
+            find = functools.partial(damaged_outputs, manifest=manifest)
+            damaged = read_file(self.folder / stage / MANIFEST, find)
+            if not damaged or self.manifest(stage) == manifest:
+                return damaged
+            # A writer committed meanwhile: those were the files of another manifest.
+        return []
 
     @property
     def round(self) -> int:

@@ -81,14 +81,20 @@ def begin_work(
         return None
     place = link_target(final)
     partial = place.parent / f".{place.name}.partial"
-    if _manifest_or_none(partial / "work.json") != work:
+    if _json_or_none(partial / "work.json") != work:
         shutil.rmtree(partial, ignore_errors=True)
         write_json(partial / "work.json", work, checksum=True)
     return StageFolder(partial, final, work)
 
 
-def damaged_outputs(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of a finished stage that are missing or are not what the stage wrote."""
+def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Files of a finished stage that are missing or are not what the stage wrote.
+
+    Args:
+        path: of the manifest; FileNotFoundError is raised if it is not there.
+    """
+    os.stat(path)
+    folder = path.parent
     # Manifests written before there were digests of outputs have none.
     return [
         name
@@ -157,20 +163,22 @@ def _outputs(folder: Path) -> dict[str, str]:
 
 
 def _is_done(final: Path, work: dict[str, Any], log: Callable[[str], object]) -> bool:
-    manifest = _manifest_or_none(final / MANIFEST, log)
+    manifest = _json_or_none(final / MANIFEST)
     if not isinstance(manifest, dict):
+        if (final / MANIFEST).exists():
+            log(f"{final / MANIFEST} is damaged, so the stage is run again")
+            (final / MANIFEST).unlink()  # nobody can go on from it
         return False
     if any(manifest.get(key) != value for key, value in work.items()):
         return False
-    damaged = damaged_outputs(final, manifest)
+    damaged = damaged_outputs(final / MANIFEST, manifest)
     if damaged:
         log(f"{final}: {', '.join(damaged)} not as the stage wrote it, so the stage is run again")
     return not damaged
 
 
-def _manifest_or_none(path: Path, log: Callable[[str], object] = lambda line: None) -> Any:
+def _json_or_none(path: Path) -> Any:
     try:
         return read_json(path)
-    except UserError as error:
-        log(str(error).replace(": delete it", ", so the stage is run again"))
+    except UserError:
         return None

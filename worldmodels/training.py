@@ -194,7 +194,8 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
     if not math.isfinite(loss):
         raise UserError(
             f"the {name} became {loss} at step {step}: nothing was overwritten; "
-            f"use a learning rate below {config.learning_rate_at(step - 1):g} or check the data"
+            f"the data may hold extreme values, or the preset's learning rate of "
+            f"{config.learning_rate_at(step - 1):g} is too high for it"
         )
 
 

@@ -205,5 +205,5 @@ def test_what_is_no_agent_is_named_with_what_helps(tmp_path):
         load_agent(tmp_path / "none.safetensors")
     file = tmp_path / "v.safetensors"
     save_checkpoint(file, {"w": torch.ones(1)}, {"vision": {}})
-    with pytest.raises(UserError, match=r"v\.safetensors is no agent of this version"):
+    with pytest.raises(UserError, match=r"v\.safetensors is not what this version expects"):
         load_agent(file)

@@ -14,6 +14,7 @@ from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.env_steps import env_steps
 from worldmodels.errors import UserError
 from worldmodels.run import Run, RunSettings, agent_file
+from worldmodels.run_lock import writing
 
 ENV_ID = "Tiny-v0"
 
@@ -230,7 +231,12 @@ def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
 
 def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run):
     newest = finish(run, 1.0)
+    before = load_checkpoint(newest, remedy="")
     os.replace(run.folder / "controller", run.folder / ".controller.old")
-    assert agent_file(run.folder) == newest and newest.is_file()
+    assert agent_file(run.folder) == newest and not newest.exists()
+    assert load_checkpoint(newest, remedy="").metadata == before.metadata
+    with writing(run.folder):  # a writer puts it back
+        assert newest.is_file()
     shutil.copytree(run.folder / "controller", run.folder / ".controller.old")
-    assert agent_file(run.folder).is_file() and not (run.folder / ".controller.old").exists()
+    with writing(run.folder):
+        assert newest.is_file() and not (run.folder / ".controller.old").exists()

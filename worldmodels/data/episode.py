@@ -139,6 +139,9 @@ class Episode:
                 _read_array(archive, f"{name}.npy", np.float32, shape).copy()
                 for name, shape in shapes.items()
             )
+        for name, array in zip(shapes, (actions, rewards), strict=True):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} hold NaN or infinity")
         size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
         if size != expected:
             raise ValueError(f"expected {expected} bytes of frames, got {size}")

@@ -1,0 +1,218 @@
+"""Run folders: one writer, readers that never write, and repairs after a power cut."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.command import wm, wm_json
+from tests.process_watch import wait_until
+from tests.tiny_run import tiny_run, write_vision
+from worldmodels import load_agent, make_dream
+from worldmodels.errors import UserError
+from worldmodels.run import Run
+from worldmodels.run_lock import LOCK, WRITER, writing
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A run with episodes, V, M, C and a score, each the product of a few steps."""
+    folder = tmp_path_factory.mktemp("folders") / "run"
+    run = ("--run", folder)
+    wm_json("collect", *run, "--preset", "tiny", "--episodes", 11, "--max-steps", 40)
+    wm_json("train-vision", *run, "--steps", 3)
+    wm_json("train-memory", *run, "--steps", 3)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    wm_json("evaluate", *run, "--episodes", 1, "--no-baselines")
+    return folder
+
+
+@pytest.fixture
+def run(ready, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(ready, tmp_path / "run"))
+
+
+def snapshot(folder):
+    """Every file below a folder, with its content and when it was written."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def started(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "worldmodels", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_second_writer_is_refused_and_told_who_the_first_is(run):
+    first = started("train-vision", "--run", run, "--steps", 100_000, "--quiet")
+    try:
+        wait_until((run / WRITER).exists, 120)
+        wait_until((run / ".vision.partial").exists, 120)
+        for command in (
+            ["train-vision", "--steps", 2],
+            ["collect", "--episodes", 12],
+            ["evaluate", "--episodes", 1],
+            ["run"],
+            ["train-memory"],
+            ["dream-check"],
+        ):
+            done = wm(*command, "--run", run)
+            assert (done.code, done.error.count("\n")) == (2, 1), done
+            assert f"train-vision --run {run} --steps 100000" in done.error
+            assert f"(process {first.pid})" in done.error and "wait until it ends" in done.error
+        wm_json("info", "--run", run)  # readers are not kept waiting
+        assert first.poll() is None
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        # Its lock ended with it, and it left a checkpoint or nothing.
+        assert wm("evaluate", "--run", run, "--episodes", 1, "--no-baselines").code == 0
+    finally:
+        first.kill()
+        first.communicate()
+    assert not (run / WRITER).exists()
+
+
+def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path):
+    folder, refusals = tmp_path / "new" / "run", []
+
+    def from_another_thread():
+        try:
+            with writing(folder):
+                pass
+        except UserError as error:
+            refusals.append(str(error))
+
+    with writing(folder):
+        with writing(folder):
+            assert (folder / LOCK).exists()
+        thread = threading.Thread(target=from_another_thread)
+        thread.start()
+        thread.join()
+    assert len(refusals) == 1 and f"(process {os.getpid()})" in refusals[0]
+    assert not (tmp_path / "new").exists(), "nothing was written, so nothing is left"
+    with writing(folder):
+        (folder / "file").touch()
+    assert {path.name for path in folder.iterdir()} == {"file", LOCK}
+
+
+def test_readers_write_nothing(run, tmp_path):
+    # As a kill between the two renames of a commit leaves it.
+    os.replace(run / "controller", run / ".controller.old")
+    os.replace(run / "vision", run / ".vision.old")
+    before = snapshot(run)
+    assert wm_json("info", "--run", run)["controller"]["round"] == 1
+    load_agent(run)
+    make_dream(run).close()
+    wm_json("data", "info", "--run", run)
+    wm_json("record", "--run", run, "--out", tmp_path / "a.gif", "--steps", 4)
+    wm_json("record", "--run", run, "--out", tmp_path / "b.gif", "--steps", 4, "--dream")
+    wm_json("sample", "--run", run, "--out", tmp_path / "c.png")
+    assert snapshot(run) == before
+
+
+def test_a_reader_beside_a_writer_finds_a_whole_stage_every_time(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    vision = load_vision(run)
+    stop, commits, failures = threading.Event(), [], []
+
+    def write():
+        try:
+            while not stop.is_set():
+                write_vision(run, vision, round_=len(commits) + 2)
+                commits.append(1)
+        except Exception as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            reader = Run(run.folder)
+            assert reader.has("vision")
+            assert reader.result("vision") == {} and reader.manifest("vision") is not None
+            load_vision(reader)
+    finally:
+        stop.set()
+        writer.join()
+    assert not failures and len(commits) > 10
+
+
+def load_vision(run):
+    from worldmodels.checkpoint import load_checkpoint
+    from worldmodels.vision import restore_vision
+
+    path = run.weights("vision")
+    return restore_vision(load_checkpoint(path, remedy="none"), path)
+
+
+@pytest.mark.parametrize("name", ["vision.safetensors", "result.json", "manifest.json"])
+@pytest.mark.parametrize("spoil", ["emptied", "removed"])
+def test_after_a_power_cut_the_stage_is_run_again(run, name, spoil):
+    path = run / "vision" / name
+    whole = Run(run).weights("vision").read_bytes()
+    path.write_bytes(b"") if spoil == "emptied" else path.unlink()
+    if name == "vision.safetensors":
+        done = wm("train-memory", "--run", run, "--steps", 3)
+        assert done.code == 2 and "wm train-vision --run" in done.error
+        if spoil == "emptied":
+            assert "damaged" in wm_json("info", "--run", run)["vision"]
+    done = wm("train-vision", "--run", run, "--steps", 3)
+    assert done.code == 0, done
+    assert path.stat().st_size and Run(run).damaged("vision") == []
+    # The same settings and seed give the same weights, so that M stays what it was.
+    assert Run(run).weights("vision").read_bytes() == whole
+    assert wm("train-memory", "--run", run, "--steps", 3).code == 0
+    again = wm("train-vision", "--run", run, "--steps", 3)
+    assert "vision: done" in again.output + again.error
+
+
+def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    shutil.move(run / "vision", scratch / "v")
+    (run / "vision").symlink_to(scratch / "v")
+    for steps in (4, 5):
+        wm_json("train-vision", "--run", run, "--steps", steps)
+        assert (run / "vision").is_symlink()
+        assert Run(run).manifest("vision")["config"]["fit"]["num_steps"] == steps
+        assert {path.name for path in scratch.iterdir()} == {"v"}
+    assert not list(run.glob(".vision*"))
+    # A kill between the two renames leaves the link without its target.
+    os.replace(scratch / "v", scratch / ".v.old")
+    assert Run(run).has("vision")
+    done = wm("train-vision", "--run", run, "--steps", 5)
+    assert "vision: done" in done.output + done.error and (scratch / "v").is_dir()
+    shutil.rmtree(scratch)
+    done = wm("train-vision", "--run", run, "--steps", 6)
+    assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
+
+
+def test_more_episodes_make_a_controller_stale(run):
+    wm_json("collect", "--run", run, "--episodes", 12, "--max-steps", 40)
+    facts = wm_json("info", "--run", run)
+    assert facts["controller"]["stale"].startswith("episodes changed")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_are_for_those_whom_the_umask_lets_in(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        run = tiny_run(tmp_path / "run")
+    finally:
+        os.umask(before)
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+    assert any(path.suffix == ".safetensors" for path in files)
