@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from compare_memory import LEAN, Encoded, load_vision, prepare
+from compare_memory import ENCODED, LEAN, Encoded, load_vision, prepare
 
 from agents.collecting import play_episodes
 from agents.rollout import Rollout
@@ -160,7 +160,7 @@ def first_steps(rollout: Rollout, steps: int) -> Rollout:
 def judge(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
     """Figures of the V in this folder, and of an M trained over it, on held-out driving."""
     vision = load_vision(Run(folder))
-    encoded: Encoded = torch.load(folder / "encoded.pt", weights_only=False)
+    encoded = Encoded.load(folder / ENCODED)
     driven = torch.from_numpy(np.concatenate(encoded.drive_frames))
     seen = score_alike(vision, driven)
     memory = train_memory(vision, encoded, steps, max_steps)

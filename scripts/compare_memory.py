@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
-from worldmodels.checkpoint import load_checkpoint
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.data.batches import Decisions
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.encoding import encode_episodes, encode_rollouts
@@ -148,6 +148,9 @@ def collect_episodes(folder: Path, num_exploring: int, num_noisy: int, num_worke
         run.store.add(index, rollout)
 
 
+ENCODED = "encoded.safetensors"
+
+
 @dataclass(frozen=True)
 class Encoded:
     """What M is trained on, chosen by and judged on, as one V sees it."""
@@ -156,6 +159,23 @@ class Encoded:
     validation: SequenceBatch
     drives: SequenceBatch
     drive_frames: list[np.ndarray]
+
+    def save(self, path: Path) -> None:
+        parts = {"train": self.train, "validation": self.validation, "drives": self.drives}
+        tensors = {
+            f"{part}.{field.name}": getattr(sequences, field.name)
+            for part, sequences in parts.items()
+            for field in fields(SequenceBatch)
+        }
+        frames = {f"frames.{i}": torch.from_numpy(each) for i, each in enumerate(self.drive_frames)}
+        save_checkpoint(path, {**tensors, **frames}, {"drives": len(frames)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Encoded":
+        saved = load_checkpoint(path, remedy="prepare V again")
+        parts = (SequenceBatch(**saved.part(name)) for name in ("train", "validation", "drives"))
+        frames = saved.part("frames")
+        return cls(*parts, [frames[str(i)].numpy() for i in range(saved.metadata["drives"])])
 
 
 def prepare(data: Path, steps: int | None, num_drives: int, name: str) -> None:
@@ -180,7 +200,7 @@ def prepare(data: Path, steps: int | None, num_drives: int, name: str) -> None:
         encode_rollouts(vision, rollouts, lengths, repeat),
         [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts],
     )
-    torch.save(encoded, folder / "encoded.pt")
+    encoded.save(folder / ENCODED)
 
 
 def load_vision(run: Run) -> Vision:
@@ -194,7 +214,7 @@ def train(data: Path, steps: int | None, pictures: Path | None, name: str) -> di
     kind = KINDS[name]
     run = Run(data.parent / kind.vision)
     vision = load_vision(run)
-    encoded: Encoded = torch.load(run.folder / "encoded.pt", weights_only=False)
+    encoded = Encoded.load(run.folder / ENCODED)
     config = kind.config.with_steps(steps)
     torch.manual_seed(1)
     memory = new_memory(config, vision, encoded.train.actions.shape[-1])

@@ -71,6 +71,7 @@ def dream(
     """Film a dream, under the actions of an agent, a policy or a file."""
     from worldmodels.report import Report
     from worldmodels.run import Run
+    from worldmodels.run_lock import writing_into
     from worldmodels.stages.dream_video import DreamVideoConfig, film_dream
 
     config = DreamVideoConfig(
@@ -81,7 +82,8 @@ def dream(
         actions=actions,
         episode=episode,
     )
-    result = film_dream(Run(run), out, config, report=Report(quiet))
+    with writing_into(run, out):
+        result = film_dream(Run(run), out, config, report=Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))
 
 

@@ -34,13 +34,16 @@ def arm(
 ) -> None:
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
     from worldmodels.report import Report
+    from worldmodels.run_lock import writing
     from worldmodels.stages.elites import ArmConfig, search_arm
 
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
     )
     name = f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
-    result = search_arm(out or Path("runs") / name, config, Report(quiet))
+    folder = out or Path("runs") / name
+    with writing(folder):
+        result = search_arm(folder, config, Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))
 
 
@@ -55,11 +58,13 @@ def solve(
 ) -> None:
     """Search targets by CMA-ES in the code space of an archive's model, and directly."""
     from worldmodels.report import Report
+    from worldmodels.run_lock import writing
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
 
     config = SolveConfig(evaluations=evaluations, seed=seed)
     target = out or archive.with_name(f"{archive.name}-solve")
-    result = solve_targets(archive, target, config, Report(quiet))
+    with writing(target):
+        result = solve_targets(archive, target, config, Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))
 
 

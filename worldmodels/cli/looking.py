@@ -81,6 +81,7 @@ def record(
     """Film the agent."""
     from worldmodels.report import Report
     from worldmodels.run import Run
+    from worldmodels.run_lock import writing_into
     from worldmodels.stages.record import RecordConfig
     from worldmodels.stages.record import record as stage
 
@@ -91,7 +92,8 @@ def record(
         episode=episode,
         temperature=temperature,
     )
-    result = stage(Run(run), out, config, report=Report(quiet), agent=agent)
+    with writing_into(run, out):
+        result = stage(Run(run), out, config, report=Report(quiet), agent=agent)
     print_result(result, as_json, lambda: print_facts(result))
 
 

@@ -58,13 +58,15 @@ def sample(
 ) -> None:
     """Draw frames that never were into one picture."""
     from worldmodels.device import choose_device
+    from worldmodels.run_lock import writing_into
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
     with open_run_session(run, quiet) as session:
         config = SampleConfig(prior=prior, count=count, temperature=temperature, seed=seed)
-        result = sample_frames(
-            session.run, out, config, report=session.report, device=choose_device(device)
-        )
+        with writing_into(run, out):
+            result = sample_frames(
+                session.run, out, config, report=session.report, device=choose_device(device)
+            )
         print_result(result, as_json, lambda: print_facts(result))
 
 

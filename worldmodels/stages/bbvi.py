@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from worldmodels.durable import sync, sync_tree
 from worldmodels.errors import UserError
 from worldmodels.inference.bbvi import BBVIConfig
 from worldmodels.inference.binary_vae_scores import fit_binary_vae
@@ -24,6 +25,7 @@ from worldmodels.inference.experiments import (
     fit_logistic,
 )
 from worldmodels.report import Report
+from worldmodels.run_lock import writing
 from worldmodels.stages import bbvi_pictures as pictures
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
@@ -72,6 +74,11 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
     Raises: UserError, before any fit, where nothing can be written to `folder`.
     """
     _check_writable(folder)
+    with writing(folder):
+        return _run_and_write(folder, config, report)
+
+
+def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
     started = time.monotonic()
     fits: list[Fit] = []
     facts: dict[str, Any] = {}
@@ -112,20 +119,20 @@ def _check_writable(folder: Path) -> None:
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """A hidden folder whose files, once all are written, replace the earlier ones in `folder`."""
-    is_new, partial = not folder.exists(), folder / ".bbvi.partial"
+    partial = folder / ".bbvi.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        sync_tree(partial)
         for name in ("result.json", *PICTURES):
             if (partial / name).exists():
                 os.replace(partial / name, folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
+        sync(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _run(name: str, plan: FittingPlan, config: ExperimentsConfig) -> tuple[Any, dict[str, Any]]:
