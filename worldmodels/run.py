@@ -69,6 +69,7 @@ MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
     "config": dict,
     "seed": int,
     "inputs": dict,
+    "outputs": dict,
     "seconds": (int, float),
 }
 
@@ -185,8 +186,9 @@ class Run:
         manifest = self._read_stage_json(stage, MANIFEST)
         if manifest is None or stage not in STAGES:
             return manifest
+        facts = {"outputs": {}, **manifest}  # older manifests have none
         for name, kind in MANIFEST_FACTS.items():
-            if not isinstance(manifest.get(name), kind) or isinstance(manifest[name], bool):
+            if not isinstance(facts.get(name), kind) or isinstance(facts[name], bool):
                 raise UserError(
                     f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
                     f"{manifest.get(name)!r}): delete it, and run the stage again"

@@ -1,0 +1,239 @@
+"""Damaged and hostile files: reading them gives one line, or the content they had.
+
+    python scripts/fuzz.py                       1,000 mutations of a tiny run's files
+    python scripts/fuzz.py --mutations 50 --seed 7
+
+Each mutation spoils one file of a run: an episode, a checkpoint, a manifest or run.json. *Damage*
+changes bytes, as disks do. A *forgery* changes what the file says and makes its checksums right
+again, as nobody does by accident. After each, the readers of that file must
+
+- raise UserError with a message of one line, or
+- accept the file, if it is damaged only with just the content it had;
+- never raise anything else, and never take more than 1 GiB, which the operating system enforces.
+
+Exit code 1 and one line per failure otherwise. A failure is repeated with --seed and --only.
+"""
+
+import argparse
+import contextlib
+import io
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fuzzing.forgeries import forge_checkpoint, forge_episode, forge_json
+from fuzzing.mutations import damage
+
+from worldmodels import cli
+from worldmodels.agent import load_agent
+from worldmodels.checkpoint import load_checkpoint
+from worldmodels.data.store import EpisodeStore
+from worldmodels.errors import UserError
+from worldmodels.run import BEST, RUN, STAGES, Run
+from worldmodels.stage_folder import MANIFEST
+from worldmodels.stages.info import run_facts
+from worldmodels.surprise import load_surprise
+from worldmodels.world_model import load_world_model
+
+GIB = 2**30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--mutations", type=int, default=1_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, help="number of the one mutation to try")
+    arguments = parser.parse_args()
+    numbers = range(arguments.mutations) if arguments.only is None else [arguments.only]
+    torch.set_num_threads(1)
+    outcomes: Counter[str] = Counter()
+    failures, started = [], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [make_run(Path(folder) / name, name) for name in ("continuous", "quantized")]
+        read_everything(runs)  # whatever is loaded once is loaded now
+        for number in numbers:
+            outcome = try_one(runs[number % 2], number, arguments.seed)
+            outcomes[outcome.partition(":")[0]] += 1
+            if outcome.startswith("FAILED"):
+                failures.append(f"--seed {arguments.seed} --only {number}: {outcome}")
+                print(failures[-1])
+    for name, count in sorted(outcomes.items()):
+        print(f"{count:>6} {name}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{len(numbers):>6} mutations in {time.monotonic() - started:.0f} s, {peak:.2f} GiB at most"
+    )
+    sys.exit(bool(failures))
+
+
+def make_run(folder: Path, kind: str) -> Run:
+    """A run with all stages that V of this kind can have, each the product of a few steps."""
+    run = ["--run", str(folder), "--quiet"]
+    commands = [
+        ["collect", "--preset", "tiny", "--episodes", "11", "--max-steps", "12", "--workers", "1"],
+        ["train-vision", "--steps", "2", *(["--quantized"] if kind == "quantized" else [])],
+        ["train-memory", "--steps", "2"],
+        ["train-controller", "--dream", "--steps", "1", "--workers", "1"],
+        *([["train-prior", "--steps", "1"]] if kind == "quantized" else []),
+    ]
+    for command in commands:
+        code, _, error = wm(*command, *run)
+        if code:
+            sys.exit(f"wm {' '.join(command)} failed: {error}")
+    return Run(folder)
+
+
+def wm(*arguments: str) -> tuple[int, str, str]:
+    """A command in this process: exit code, what it printed, what it complained of."""
+    output, error, code = io.StringIO(), io.StringIO(), 0
+    before, sys.argv = sys.argv, ["wm", *arguments]
+    try:
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+            cli.main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    return code, output.getvalue(), error.getvalue()
+
+
+def try_one(run: Run, number: int, seed: int) -> str:
+    """Spoil one file, read it, put it back; what came of it."""
+    random = np.random.default_rng([seed, number])
+    kind = list(READERS)[number // 2 % len(READERS)]
+    path = random.choice(files_of(run, kind))
+    before = path.read_bytes()
+    expected = READERS[kind](run, path)
+    forged = bool(random.random() < 0.5)
+    if forged:
+        forge = {"episode": forge_episode, "checkpoint": forge_checkpoint, "json": forge_json}
+        what, after = forge[kind](before, random)
+    else:
+        what, after = damage(before, random)
+    path.write_bytes(after)
+    try:
+        with memory_limit(GIB):
+            outcome = read_spoilt(lambda: READERS[kind](Run(run.folder), path), expected, forged)
+            if not outcome.startswith("FAILED"):
+                outcome = command_outcome(run, kind) or outcome
+    finally:
+        path.write_bytes(before)
+    name = path.relative_to(run.folder)
+    return f"{outcome} ({what} of {name})" if outcome.startswith("FAILED") else outcome
+
+
+def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
+    """What reading the spoilt file comes to."""
+    try:
+        found = read()
+    except UserError as error:
+        message = str(error)
+        if not message or "\n" in message or "allocate" in message:
+            return f"FAILED: expected one line about the file, got {message!r}"
+        return "refused in one line"
+    except Exception as error:
+        return f"FAILED: {type(error).__name__}: {error}"
+    if same(found, expected):
+        return "accepted with the same content"
+    return "a forgery accepted" if forged else "FAILED: accepted with other content"
+
+
+def command_outcome(run: Run, kind: str) -> str | None:
+    """What a command says of the run: None, or how it failed."""
+    command = ["data", "info", "--check"] if kind == "episode" else ["info"]
+    try:
+        code, _, error = wm(*command, "--run", str(run))
+    except Exception as raised:
+        return f"FAILED: wm {' '.join(command)} raised {type(raised).__name__}: {raised}"
+    if code not in (0, 2) or "Traceback" in error or (code == 2 and not error.startswith("wm: ")):
+        return f"FAILED: wm {' '.join(command)} ended with {code}: {error}"
+    return None
+
+
+def files_of(run: Run, kind: str) -> list[Path]:
+    """Files of a run that such readers read."""
+    if kind == "episode":
+        return [episode.path for episode in run.store]
+    if kind == "checkpoint":
+        return [*(run.weights(name) for name in STAGES if run.has(name)), run.folder / BEST]
+    stages = [run.folder / name / MANIFEST for name in STAGES if run.has(name)]
+    return [*stages, run.folder / RUN]
+
+
+def read_episode(run: Run, path: Path) -> Any:
+    """Everything of an episode."""
+    store = EpisodeStore(path.parent)
+    (episode,) = [each for each in store.episodes if each.path == path]
+    rollout = episode.load()
+    half = np.empty((episode.num_frames(2), *episode.frame_shape), np.uint8)
+    episode.read_frames(half, 2)
+    return episode.meta, rollout.frames, rollout.actions, rollout.rewards, half
+
+
+def read_checkpoint(run: Run, path: Path) -> Any:
+    """A model's file, and what is built of it."""
+    if path == run.folder / BEST or path == run.weights("controller"):
+        agent = load_agent(path)
+        agent.reset(1, 0)
+        agent.act(np.zeros((1, 64, 64, 3), np.uint8))
+    elif path == run.weights("prior"):
+        load_surprise(run)
+    else:
+        load_world_model(run)
+    saved = load_checkpoint(path, remedy="none")
+    return saved.metadata, {name: tensor.numpy() for name, tensor in saved.tensors.items()}
+
+
+def read_facts(run: Run, path: Path) -> Any:
+    """All that a run says of itself, and whether its stages are done."""
+    facts = [run_facts(run), run.settings, run.estimator]
+    return [*facts, *(run.manifest(name) for name in STAGES), *(run.stale(name) for name in STAGES)]
+
+
+READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_facts}
+
+
+def read_everything(runs: list[Run]) -> None:
+    for run in runs:
+        for kind, read in READERS.items():
+            for path in files_of(run, kind):
+                read(run, path)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality of nested facts and arrays, NaN equal to itself."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, np.ndarray):
+        return (
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.tobytes() == other.tobytes()
+        )
+    return bool(one == other)
+
+
+@contextlib.contextmanager
+def memory_limit(num_bytes: int) -> Iterator[None]:
+    """Let this process take so much more memory and no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + num_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+if __name__ == "__main__":
+    main()

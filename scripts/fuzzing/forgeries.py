@@ -1,0 +1,161 @@
+"""Files that say something else than before, with checksums that are right."""
+
+import io
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.json_files import CHECKSUM, write_json
+
+STRANGE: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1, 3, 2**31, 10**9, 10**30, 0.5, -1e308, float("nan")),
+    *("", "x", "cuda", "../../x", [], [[]], [0], [10**9] * 3, {}, {"x": {}}, [1] * 1000),
+)
+
+
+def forge_json(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
+    """A JSON object with one fact changed."""
+    facts = json.loads(content)
+    facts.pop(CHECKSUM, None)
+    what = _change(facts, random)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "forged.json"
+        write_json(path, facts, checksum=True)
+        return what, path.read_bytes()
+
+
+def forge_checkpoint(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
+    """A checkpoint with one fact of its metadata changed, or one tensor."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "forged.safetensors"
+        path.write_bytes(content)
+        saved = load_checkpoint(path, remedy="none")
+        tensors = dict(saved.tensors)
+        if random.random() < 0.75:
+            what = _change(saved.metadata, random)
+        else:
+            what = _change_tensor(tensors, random)
+        save_checkpoint(path, tensors, saved.metadata)
+        return what, path.read_bytes()
+
+
+def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
+    """An episode with one fact changed, or one member that claims or becomes something large."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    choice = random.integers(4)
+    if choice == 0:
+        name = str(random.choice([name for name in members if name.endswith(".npy")]))
+        what, members[name] = f"a header of {name}", _forge_header(members[name], random)
+    elif choice == 1:
+        what = "frames that become large"
+        many = np.frombuffer(zstandard.ZstdCompressor().compress(bytes(2**30)), np.uint8)
+        members["frames.npy"] = _npy(many)
+    elif choice == 2:
+        what = "facts that agree on something large"
+        members.update(_large(random))
+    else:
+        facts = json.loads(members["meta.json"])
+        what = _change(facts, random)
+        members["meta.json"] = json.dumps(facts).encode()
+    file = io.BytesIO()
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member, kinds[random.choice(3, p=(0.3, 0.6, 0.1))])
+    return what, file.getvalue()
+
+
+def _large(random: np.random.Generator) -> dict[str, bytes]:
+    """Members of a few kilobytes that agree on frames of gigabytes."""
+    steps = int(random.choice([1, 100, 200_000]))
+    side = 64 if steps > 1000 else int(2 ** random.integers(8, 15))
+    facts = {
+        **{"format": 2, "env_id": "CarRacing-v3", "seed": 0, "policy": "x", "action_repeat": 1},
+        **{"num_steps": steps, "frame_shape": [side, side, 3], "episode_return": 0.0},
+        **{"terminated": False, "truncated": True},
+    }
+    size = min((steps + 1) * side * side * 3, 2**31)
+    compressor = zstandard.ZstdCompressor().compressobj(size=size)
+    zeros, parts = bytes(2**24), []
+    for first in range(0, size, len(zeros)):
+        parts.append(compressor.compress(zeros[: size - first]))
+    parts.append(compressor.flush())
+    return {
+        "meta.json": json.dumps(facts).encode(),
+        "frames.npy": _npy(np.frombuffer(b"".join(parts), np.uint8)),
+        "actions.npy": _npy(np.zeros((steps, 3), np.float32)),
+        "rewards.npy": _npy(np.zeros(steps, np.float32)),
+    }
+
+
+def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
+    """An array whose header claims another shape or type."""
+    shapes = ((10**14,), (10**7, 10**7), (0,), (2**40, 0), (3,), ())
+    types = ("<f4", "|u1", "<f8", "|O", "<U1000000", "|V1000000000")
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file,
+        {
+            "descr": str(random.choice(types)),
+            "fortran_order": bool(random.integers(2)),
+            "shape": shapes[random.integers(len(shapes))],
+        },
+    )
+    return file.getvalue() + member[128:]
+
+
+def _npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array)
+    return file.getvalue()
+
+
+def _change_tensor(tensors: dict[str, torch.Tensor], random: np.random.Generator) -> str:
+    name = str(random.choice(sorted(tensors)))
+    choice = random.integers(4)
+    if choice == 0:
+        del tensors[name]
+        return f"{name} left out"
+    if choice == 1:
+        tensors[name] = tensors[name][..., None]
+        return f"{name} with another axis"
+    if choice == 2:
+        tensors[f"{name}.x"] = torch.zeros(3)
+        return f"{name}.x beside it"
+    tensors[name] = torch.zeros(int(random.integers(0, 1000)))
+    return f"{name} of another size"
+
+
+def _change(facts: Any, random: np.random.Generator) -> str:
+    """Change one value anywhere in nested dicts and lists, in place."""
+    places = list(_places(facts, ""))
+    holder, key, name = places[random.integers(len(places))]
+    choice = random.random()
+    if choice < 0.15:
+        del holder[key]
+        return f"{name} left out"
+    if choice < 0.25 and isinstance(holder, dict):
+        holder[f"{key}x"] = holder.pop(key)
+        return f"{name} under another name"
+    value = STRANGE[random.integers(len(STRANGE))]
+    if choice < 0.5 and type(holder[key]) in (int, float):
+        value = holder[key] * int(random.choice([-1, 2, 10, 10**6])) + int(random.integers(2))
+    holder[key] = value
+    return f"{name} = {str(value)[:40]}"
+
+
+def _places(facts: Any, name: str) -> Any:
+    """Every value that lies in a dict or a list, as holder, key and name."""
+    if isinstance(facts, dict | list):
+        keys = list(facts) if isinstance(facts, dict) else range(len(facts))
+        for key in keys:
+            yield facts, key, f"{name}.{key}"
+            yield from _places(facts[key], f"{name}.{key}")
