@@ -9,7 +9,8 @@ again, as nobody does by accident. After each, the readers of that file must
 
 - raise UserError with a message of one line, or
 - accept the file, if it is damaged only with just the content it had;
-- never raise anything else, and never take more than 1 GiB, which the operating system enforces.
+- never raise anything else, and never take more than 1 GiB, which the operating system enforces
+  (Linux alone).
 
 Exit code 1 and one line per failure otherwise. A failure is repeated with --seed and --only.
 """
@@ -54,22 +55,21 @@ def main() -> None:
     numbers = range(arguments.mutations) if arguments.only is None else [arguments.only]
     torch.set_num_threads(1)
     outcomes: Counter[str] = Counter()
-    failures, started = [], time.monotonic()
+    failures, grown, started = [], [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         runs = [make_run(Path(folder) / name, name) for name in ("continuous", "quantized")]
         read_everything(runs)  # whatever is loaded once is loaded now
         for number in numbers:
-            outcome = try_one(runs[number % 2], number, arguments.seed)
+            outcome, growth = try_one(runs[number % 2], number, arguments.seed)
+            grown.append(growth)
             outcomes[outcome.partition(":")[0]] += 1
             if outcome.startswith("FAILED"):
                 failures.append(f"--seed {arguments.seed} --only {number}: {outcome}")
                 print(failures[-1])
     for name, count in sorted(outcomes.items()):
         print(f"{count:>6} {name}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(
-        f"{len(numbers):>6} mutations in {time.monotonic() - started:.0f} s, {peak:.2f} GiB at most"
-    )
+    seconds, most = time.monotonic() - started, max(grown, default=0) / 2**20
+    print(f"{len(numbers):>6} mutations in {seconds:.0f} s; reading took {most:.0f} MiB at most")
     sys.exit(bool(failures))
 
 
@@ -104,11 +104,12 @@ def wm(*arguments: str) -> tuple[int, str, str]:
     return code, output.getvalue(), error.getvalue()
 
 
-def try_one(run: Run, number: int, seed: int) -> str:
-    """Spoil one file, read it, put it back; what came of it."""
+def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
+    """Spoil one file, read it, put it back; what came of it, and bytes of memory it took."""
     random = np.random.default_rng([seed, number])
     kind = list(READERS)[number // 2 % len(READERS)]
-    path = random.choice(files_of(run, kind))
+    files = files_of(run, kind)
+    path = files[random.integers(len(files))]
     before = path.read_bytes()
     expected = READERS[kind](run, path)
     forged = bool(random.random() < 0.5)
@@ -118,6 +119,8 @@ def try_one(run: Run, number: int, seed: int) -> str:
     else:
         what, after = damage(before, random)
     path.write_bytes(after)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    resident = memory_status("VmRSS")
     try:
         with memory_limit(GIB):
             outcome = read_spoilt(lambda: READERS[kind](Run(run.folder), path), expected, forged)
@@ -126,7 +129,8 @@ def try_one(run: Run, number: int, seed: int) -> str:
     finally:
         path.write_bytes(before)
     name = path.relative_to(run.folder)
-    return f"{outcome} ({what} of {name})" if outcome.startswith("FAILED") else outcome
+    shown = f"{outcome} ({what} of {name})" if outcome.startswith("FAILED") else outcome
+    return shown, memory_status("VmHWM") - resident
 
 
 def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
@@ -222,12 +226,17 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def memory_status(name: str) -> int:
+    """A count of bytes that Linux keeps of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
+
+
 @contextlib.contextmanager
 def memory_limit(num_bytes: int) -> Iterator[None]:
     """Let this process take so much more memory and no more."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
-    limit = pages * resource.getpagesize() + num_bytes
+    limit = memory_status("VmSize") + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
     try:
         yield

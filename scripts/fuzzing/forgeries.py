@@ -56,8 +56,7 @@ def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, byt
         what, members[name] = f"a header of {name}", _forge_header(members[name], random)
     elif choice == 1:
         what = "frames that become large"
-        many = np.frombuffer(zstandard.ZstdCompressor().compress(bytes(2**30)), np.uint8)
-        members["frames.npy"] = _npy(many)
+        members["frames.npy"] = _zeros(2**30)
     elif choice == 2:
         what = "facts that agree on something large"
         members.update(_large(random))
@@ -83,17 +82,22 @@ def _large(random: np.random.Generator) -> dict[str, bytes]:
         **{"terminated": False, "truncated": True},
     }
     size = min((steps + 1) * side * side * 3, 2**31)
+    return {
+        "meta.json": json.dumps(facts).encode(),
+        "frames.npy": _zeros(size),
+        "actions.npy": _npy(np.zeros((steps, 3), np.float32)),
+        "rewards.npy": _npy(np.zeros(steps, np.float32)),
+    }
+
+
+def _zeros(size: int) -> bytes:
+    """An array of compressed frames, all black, of so many bytes."""
     compressor = zstandard.ZstdCompressor().compressobj(size=size)
     zeros, parts = bytes(2**24), []
     for first in range(0, size, len(zeros)):
         parts.append(compressor.compress(zeros[: size - first]))
     parts.append(compressor.flush())
-    return {
-        "meta.json": json.dumps(facts).encode(),
-        "frames.npy": _npy(np.frombuffer(b"".join(parts), np.uint8)),
-        "actions.npy": _npy(np.zeros((steps, 3), np.float32)),
-        "rewards.npy": _npy(np.zeros(steps, np.float32)),
-    }
+    return _npy(np.frombuffer(b"".join(parts), np.uint8))
 
 
 def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
