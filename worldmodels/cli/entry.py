@@ -19,6 +19,8 @@ def main() -> None:
     # other busy process training falls from 2,000 to 70 images/s; so it stays above 600.
     # Read when torch is loaded, which is later than here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Else SDL, once an environment has drawn in this process, ignores what `kill` sends.
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     try:
         check_imports()
         code = app(standalone_mode=False)
