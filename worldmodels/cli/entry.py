@@ -1,5 +1,6 @@
 """Where `wm` starts: a user's mistake is one line and exit code 2."""
 
+import contextlib
 import os
 import sys
 
@@ -9,6 +10,8 @@ from worldmodels.cli.options import app
 from worldmodels.errors import UserError
 
 INTERRUPTED = 130
+# Errors whose message is for the user, by name: their modules are imported only where needed.
+FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
@@ -23,7 +26,8 @@ def main() -> None:
     os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     try:
         check_imports()
-        code = app(standalone_mode=False)
+        with contextlib.redirect_stdout(sys.stdout):  # `--json` redirects it
+            code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into a code, or into Abort: it depends
             raise KeyboardInterrupt
         sys.exit(code)
@@ -51,10 +55,13 @@ def _user_message(error: Exception) -> str | None:
         return f"{error.format_message()} (see {command} --help)"
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
-            return f"the disk is full ({error.filename or 'while writing'}): make room, run again"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.filename is None:  # as of a write, or where a library asks for shared memory
+                return "the disk, or shared memory in /dev/shm, is full: make room, run again"
+            return f"the disk is full ({error.filename}): make room, run again"
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
         return " ".join(str(error).split())
-    if type(error).__module__.startswith("gymnasium") or type(error).__name__ == "WorkerDiedError":
+    if type(error).__module__.startswith("gymnasium") or type(error).__name__ in FROM_WORKERS:
         return " ".join(str(error).split())
     return None

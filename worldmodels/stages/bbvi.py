@@ -23,6 +23,7 @@ from worldmodels.inference.experiments import (
     fit_gaussian,
     fit_logistic,
 )
+from worldmodels.provenance import finite
 from worldmodels.report import Report
 from worldmodels.stages import bbvi_pictures as pictures
 
@@ -96,7 +97,7 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
             "warnings": _warnings(fits),
             "pictures": [str(folder / path.name) for path in drawn],
         }
-        result = _plain(result)
+        result = finite(result)
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
@@ -190,14 +191,3 @@ def _warnings(fits: list[Fit]) -> list[str]:
 
 def _name(fit: Fit) -> str:
     return f"{fit.experiment}, {fit.family}, {fit.estimator}, {fit.optimizer}"
-
-
-def _plain(facts: Any) -> Any:
-    """As JSON has it: no nan and no infinity."""
-    if isinstance(facts, dict):
-        return {name: _plain(value) for name, value in facts.items()}
-    if isinstance(facts, list):
-        return [_plain(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts
