@@ -19,7 +19,6 @@ from gymnasium import spaces
 
 from agents.rollout import Rollout
 from envs.actions import UnsupportedActionSpace, action_size, decode_actions, encode_actions
-from envs.tasks import Task, task_for
 from envs.views import View
 from worldmodels.agent import space_of
 from worldmodels.data.episode import FACTS, Episode, PackedEpisode, pack_episode
@@ -246,18 +245,11 @@ def open_dataset(name: str, root: Path | None, env: str | None = None) -> Datase
     )
 
 
-def _task_of(env_id: str) -> Task | None:
-    """The task of an env; None where it is not installed."""
-    try:
-        return task_for(env_id)
-    except (gym.error.Error, ImportError):
-        return None
-
-
 def _space_and_spec(env_id: str, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
     """The env's action space and spec; where it is not installed, any actions of that length."""
-    task = _task_of(env_id)
-    if task is None:
+    try:
+        task = env_task("the run", env_id)
+    except UserError:
         return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
     space = space_of(task.action_map)
     spec = gym.spec(env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
