@@ -31,7 +31,7 @@ def wm(*arguments: object) -> Done:
         contextlib.redirect_stderr(error),
     ):
         try:
-            cli.main()
+            cli.run_command()
         except SystemExit as end:
             code = int(end.code or 0)
     return Done(code, output.getvalue(), error.getvalue())

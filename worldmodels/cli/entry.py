@@ -1,5 +1,6 @@
 """Where `wm` starts: a user's mistake is one line and exit code 2."""
 
+import atexit
 import contextlib
 import os
 import sys
@@ -15,7 +16,26 @@ FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    """Entry point of the process: `run_command`, and a quick end after Ctrl-C."""
+    try:
+        run_command()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        # Python takes a second, on a busy machine three, to take torch apart. And it ends with
+        # SIGINT instead of our code, where the interrupt came while a library was being imported.
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError):  # closed, or None
+                stream.flush()
+        os._exit(INTERRUPTED)
+
+
+def run_command() -> None:
+    """Call the app; a user's mistake is one line and exit code 2, Ctrl-C is 130.
+
+    Raises: SystemExit with the code, always.
+    """
     from worldmodels.install import check_imports
 
     # OpenMP threads spin while they wait for each other. By default so long that beside one
