@@ -8,16 +8,15 @@ parent's later training 2-3x.
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from types import TracebackType
 from typing import TypeVar
 
-from envs.processes import WorkerDiedError, prepare_worker
+from agents.process_pool import ProcessPool
+from envs.processes import WorkerDiedError
 
 MAX_DEATHS = 3
 CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
@@ -41,7 +40,7 @@ class Workers:
             raise ValueError(f"expected 0 workers or more, got {num_workers}")
         self.num_workers = num_workers
         self._say = say
-        self._executor: ProcessPoolExecutor | None = None
+        self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Workers:
         return self
@@ -56,14 +55,14 @@ class Workers:
 
     def close(self, at_once: bool = False) -> None:
         """Ends the processes: after what they are doing, or at once."""
-        executor, self._executor = self._executor, None
-        if executor is None:
-            return
-        if at_once:
-            # The executor has no public way to do this before Python 3.14.
-            for process in list((executor._processes or {}).values()):
-                process.terminate()
-        executor.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.close(at_once)
+            self._pool = None
+
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [] if self._pool is None else self._pool.process_ids
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of `items`, each as soon as it and those before it are there.
@@ -71,8 +70,9 @@ class Workers:
         Takes an item only when a worker will soon want it, two a worker ahead, so that neither
         items nor results pile up.
 
-        Where a process dies (killed, out of memory), others take its place and what was under way
-        is done again; functions whose results depend on their item alone give the same ones.
+        Where a process dies (killed, out of memory), another takes its place and what was under
+        way in it is done again; functions whose results depend on their item alone give the same
+        ones.
 
         Raises WorkerDiedError where that happens `MAX_DEATHS` times without a result in between;
         an exception in `function` is raised here as it is.
@@ -83,18 +83,25 @@ class Workers:
             return
         pending: deque[tuple[Item, Future[Result]]] = deque()
         rest, deaths = iter(items), 0
+        pool = self._pool = self._pool or ProcessPool(self.num_workers)
         try:
             while True:
                 for item in itertools.islice(rest, 2 * self.num_workers - len(pending)):
-                    pending.append((item, self._submit(function, item)))
+                    pending.append((item, pool.submit(function, item)))
                 if not pending:
                     return
                 try:
                     result = pending[0][1].result()
-                except BrokenProcessPool as error:
+                except WorkerDiedError as error:
                     deaths += 1
-                    self._replace_dead(deaths, error)
-                    pending = deque((item, self._submit(function, item)) for item, _ in pending)
+                    if deaths == MAX_DEATHS:
+                        raise WorkerDiedError(
+                            f"{error} {deaths} times in a row: run again with fewer workers, or "
+                            "with 1 to see the error in this process"
+                        ) from error
+                    self._say("a worker process died: what was under way is done again by others")
+                    item, _ = pending.popleft()
+                    pending.appendleft((item, pool.submit(function, item)))
                     continue
                 pending.popleft()
                 deaths = 0
@@ -102,25 +109,6 @@ class Workers:
         finally:
             for _, future in pending:
                 future.cancel()
-
-    def _submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        if self._executor is None:
-            self._executor = _start_executor(self.num_workers)
-        try:
-            return self._executor.submit(function, item)
-        except BrokenProcessPool as error:  # it died since the last result
-            failed: Future[Result] = Future()
-            failed.set_exception(error)
-            return failed
-
-    def _replace_dead(self, deaths: int, error: BrokenProcessPool) -> None:
-        self.close(at_once=True)
-        if deaths == MAX_DEATHS:
-            raise WorkerDiedError(
-                f"a worker process died (killed, out of memory, or crashed) {deaths} times in a "
-                "row: run again with fewer workers, or with 1 to see the error in this process"
-            ) from error
-        self._say("a worker process died: what was under way is done again by others")
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
@@ -140,19 +128,3 @@ def _call_with_one_thread(function: Callable[[Item], Result], item: Item) -> Res
         return function(item)
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _start_executor(num_workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: a fork of a process with torch's threads can deadlock.
-    return ProcessPoolExecutor(
-        max_workers=num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_prepare_worker,
-    )
-
-
-def _prepare_worker() -> None:
-    prepare_worker()
-    import torch
-
-    torch.set_num_threads(1)  # OMP_NUM_THREADS does not serve where a script had loaded torch

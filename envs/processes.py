@@ -38,9 +38,9 @@ class ProcessGroup:
 
     The object can be called without arguments, and has a `close` that is called at its end.
 
-    The processes end when this is closed, collected, or failed by any exception in `call`, and
-    when this process ends, killed or not. Ctrl-C is for this process alone (on Windows, once they
-    have started).
+    The processes end when this is closed, collected, or failed by any exception in `call` (then
+    at once), and when this process ends, killed or not. Ctrl-C is for this process alone (on
+    Windows, once they have started).
 
     Raises (constructing it, too):
         WorkerDiedError: a process ended without an answer; said at once.
@@ -54,14 +54,11 @@ class ProcessGroup:
         self._connections: list[Connection] = []
         self._end = weakref.finalize(self, _end, self._processes, self._connections)
         with self._ended_by_exceptions():
-            with _interrupts_held(), _one_thread_each():
+            with interrupts_held(), _one_thread_each():
                 for each in arguments:
-                    ours, theirs = SPAWN.Pipe()
-                    self._connections.append(ours)
-                    process = SPAWN.Process(target=_work, args=(theirs, make, each), daemon=True)
-                    process.start()
+                    process, connection = start_process(_work, make, each)
                     self._processes.append(process)
-                    theirs.close()  # with a copy here, its death would not end our reading
+                    self._connections.append(connection)
             for index in range(len(arguments)):
                 self._answer(index)
 
@@ -113,8 +110,42 @@ class ProcessGroup:
         try:
             yield
         except BaseException:
-            self.close()  # an answer that comes now would be taken for the next question's
+            # An answer that comes now would be taken for the next question's; and what a worker
+            # is doing may take long, which nobody waits for after Ctrl-C.
+            end_processes(self._processes, at_once=True)
+            self.close()
             raise
+
+
+def start_process(
+    work: Callable[..., None], *arguments: Any, daemon: bool = True
+) -> tuple[SpawnProcess, Connection]:
+    """Start a process that calls `work(connection, *arguments)`; it and our end of the connection.
+
+    Args:
+        daemon: it can have no processes of its own, and ends with this process at the latest.
+    """
+    ours, theirs = SPAWN.Pipe()
+    with theirs:  # closed here: with a copy of ours, its death would not end our reading
+        process = SPAWN.Process(target=work, args=(theirs, *arguments), daemon=daemon)
+        process.start()
+    return process, ours
+
+
+def end_processes(processes: Sequence[SpawnProcess], at_once: bool = False) -> None:
+    """Return when the processes have ended: by themselves within seconds, else by force.
+
+    Args:
+        at_once: do not wait for them to end by themselves.
+    """
+    deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    # Not SIGTERM: SDL, where it is loaded, may swallow that, and libraries handle it.
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def prepare_worker() -> None:
@@ -122,6 +153,7 @@ def prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SDL_VIDEODRIVER"] = "dummy"
+    os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # else `kill` does not end a process that draws
     os.environ["OMP_NUM_THREADS"] = "1"  # read when a library is loaded
     import cv2
 
@@ -155,7 +187,7 @@ def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any
     except Exception as error:
         # Or the parent closed its end, which is how it ends us: then nobody will read this.
         with contextlib.suppress(OSError):
-            connection.send_bytes(_pickled_error(error))
+            connection.send_bytes(pickled_error(error))
     finally:
         if kept is not None:
             kept.close()
@@ -172,8 +204,8 @@ def _await(connection: Connection) -> None:
         pass
 
 
-def _pickled_error(error: Exception) -> bytes:
-    """An answer that raises `error` in the parent."""
+def pickled_error(error: Exception) -> bytes:
+    """The pickle of (`error`, None), an answer that raises it in the parent."""
     note = f"raised in a worker process:\n{traceback.format_exc()}"
     error.add_note(note)
     try:
@@ -189,13 +221,7 @@ def _pickled_error(error: Exception) -> bytes:
 def _end(processes: list[SpawnProcess], connections: list[Connection]) -> None:
     for connection in connections:
         connection.close()
-    deadline = time.monotonic() + _CLOSE_SECONDS
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    for process in processes:
-        if process.is_alive():
-            process.kill()  # not SIGTERM: SDL, where it is loaded, swallows that
-            process.join()
+    end_processes(processes)
 
 
 @contextlib.contextmanager
@@ -214,7 +240,7 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits; processes started meanwhile never see one, not even while they import."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -39,6 +39,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     Raises (every method):
         WorkerDiedError: a worker process ended without an answer.
+        SharedMemoryError: there is no memory that processes can share.
         gymnasium.error.ClosedEnvironmentError: used after it was closed.
     """
 

@@ -21,6 +21,10 @@ _RESULTS = ("observations", "rewards", "terminated", "truncated")
 IndexedInfo = tuple[int, dict[str, Any]]
 
 
+class SharedMemoryError(RuntimeError):
+    """The system has no memory that processes can share: it is full, or nobody may write to it."""
+
+
 @dataclass(frozen=True)
 class SharedArrays:
     """Actions, observations, rewards and ends of a batch, in memory that processes share.
@@ -37,7 +41,11 @@ class SharedArrays:
     def for_spaces(
         cls, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
     ) -> SharedArrays:
-        """Zeros, for batched spaces whose samples are arrays."""
+        """Zeros, for batched spaces whose samples are arrays.
+
+        Raises:
+            SharedMemoryError: there is no room for them.
+        """
         layout = np.dtype(
             [
                 ("actions", action_space.dtype, action_space.shape),
@@ -48,7 +56,13 @@ class SharedArrays:
             ],
             align=True,
         )
-        return cls(SPAWN.RawArray(ctypes.c_byte, layout.itemsize), layout)
+        try:
+            return cls(SPAWN.RawArray(ctypes.c_byte, layout.itemsize), layout)
+        except OSError as error:
+            raise SharedMemoryError(
+                f"no shared memory (/dev/shm) for {layout.itemsize:,} bytes, {error.strerror}: "
+                "make room there, or step the environments in this process (--workers 1)"
+            ) from error
 
     def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
         """The arrays by name, or some rows of each: views of the memory."""

@@ -96,7 +96,7 @@ def wm(*arguments: str) -> tuple[int, str, str]:
     before, sys.argv = sys.argv, ["wm", *arguments]
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-            cli.main()
+            cli.run_command()
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

@@ -31,7 +31,7 @@ def wm(*arguments: object) -> Done:
         contextlib.redirect_stderr(error),
     ):
         try:
-            cli.main()
+            cli.run_command()
         except SystemExit as end:
             code = int(end.code or 0)
     return Done(code, output.getvalue(), error.getvalue())
@@ -42,4 +42,14 @@ def wm_json(*arguments: object) -> dict[str, Any]:
     quiet = () if arguments[0] == "info" else ("--quiet",)
     done = wm(*arguments, *quiet, "--json")
     assert done.code == 0, done.error
-    return json.loads(done.output)
+    return parsed(done.output)
+
+
+def parsed(document: str) -> dict[str, Any]:
+    """One JSON document as the standard has it, without NaN and Infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    result: dict[str, Any] = json.loads(document, parse_constant=refuse)
+    return result

@@ -30,8 +30,8 @@ def export(run, root, name=NAME):
     return export_data(run, name, root, report=QUIET)
 
 
-def read(folder, root, name=NAME, preset=None):
-    return import_data(folder, name, root, preset=preset, report=QUIET)
+def read(folder, root, name=NAME, preset=None, env=None, report=QUIET):
+    return import_data(folder, name, root, preset=preset, env=env, report=report)
 
 
 def made_by_others(root, observations, actions, spaces_, name="others/some-v0", env=None):

@@ -1,12 +1,15 @@
 """The command itself: fast help, what it says of the install, and shadowed packages."""
 
-import os
+import errno
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import pytest
 
+from envs.processes import WorkerDiedError
+from envs.vector_share import SharedMemoryError
 from tests.command import wm, wm_json
 
 
@@ -47,21 +50,6 @@ def test_info_tells_versions_and_that_nothing_is_shadowed():
     assert "cores" in wm("info").output
 
 
-def test_a_shadowed_package_is_said_at_once(tmp_path):
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "__init__.py").touch()
-    done = subprocess.run(
-        [sys.executable, "-m", "worldmodels", "info"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f'wm: "import agents" finds {tmp_path}')
-    assert len(done.stderr.splitlines()) == 1
-
-
 def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -70,3 +58,21 @@ def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
     done = wm("info")
     assert done.code == 130
     assert done.error.strip() == "stopped: run the same command again"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device"), "/dev/shm"),
+        (SharedMemoryError("no shared memory (/dev/shm)"), "no shared memory"),
+        (WorkerDiedError("a worker process died"), "a worker process died"),
+    ],
+)
+def test_an_error_that_names_no_file_names_none(monkeypatch, error, words):
+    monkeypatch.setattr("worldmodels.stages.info.install_facts", mock.Mock(side_effect=error))
+    done = wm("info")
+    assert done.code == 2
+    assert words in done.error and "None" not in done.error
+    assert len(done.error.splitlines()) == 1

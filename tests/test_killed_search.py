@@ -106,7 +106,7 @@ if __name__ == "__main__":
     report = Report()
     with Workers(2, say=report.line) as workers:
         print(*[process for process in workers.map(sys.intern, ["ready"])], flush=True)
-        for process in workers._executor._processes:
+        for process in workers.process_ids:
             print(process, flush=True)
         train_controller(Run(Path(sys.argv[1])), CONFIG, workers=workers, report=report)
 """

@@ -29,7 +29,17 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as _gym
 
-import envs as _envs  # noqa: F401  registers worldmodels/CarRacing-v3
+from worldmodels.errors import UserError
+from worldmodels.install import check_imports as _check_imports
+from worldmodels.install import started_as_command as _started_as_command
+
+try:
+    _check_imports()
+except UserError as error:
+    if not _started_as_command():  # which checks once more, to print one line
+        raise ImportError(str(error)) from None
+else:
+    import envs as _envs  # noqa: F401  registers worldmodels/CarRacing-v3
 
 _gym.register(
     id="worldmodels/Dream-v0",
@@ -41,7 +51,6 @@ if TYPE_CHECKING:
     from worldmodels.agent import Agent, load_agent
     from worldmodels.dream import DreamModel, DreamState
     from worldmodels.dream_envs import make_dream
-    from worldmodels.errors import UserError
     from worldmodels.world_model import load_world_model
 
 __all__ = [
@@ -58,7 +67,6 @@ _HOMES = {
     "Agent": "worldmodels.agent",
     "DreamModel": "worldmodels.dream",
     "DreamState": "worldmodels.dream",
-    "UserError": "worldmodels.errors",
     "load_agent": "worldmodels.agent",
     "load_world_model": "worldmodels.world_model",
     "make_dream": "worldmodels.dream_envs",

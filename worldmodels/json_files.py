@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from worldmodels.durable import replacing
 from worldmodels.errors import UserError
+from worldmodels.provenance import finite
 
 CHECKSUM = "checksum"
 
@@ -20,7 +20,7 @@ def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
     Args:
         checksum: add one to the object, which `read_json` compares and takes away.
     """
-    facts = without_nan(facts)
+    facts = finite(facts)
     if checksum:
         facts = {**facts, CHECKSUM: _checksum(facts)}
     text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
@@ -49,17 +49,6 @@ def read_json(path: Path, remedy: str = "delete it") -> Any:
                 f"{path} is not what was written there (its checksum differs), so it was damaged "
                 f"or edited: {remedy}"
             )
-    return facts
-
-
-def without_nan(facts: Any) -> Any:
-    """The same facts, JSON-able, with None in place of NaN and infinity."""
-    if isinstance(facts, float):
-        return facts if math.isfinite(facts) else None
-    if isinstance(facts, dict):
-        return {name: without_nan(value) for name, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [without_nan(value) for value in facts]
     return facts
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import platform
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -27,3 +28,12 @@ def plain(config: Any) -> Any:
     if is_dataclass(config) and not isinstance(config, type):
         return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
     return json.loads(json.dumps(config))
+
+
+def finite(facts: Any) -> Any:
+    """Facts as JSON has them: None, its null, for nan and infinity."""
+    if isinstance(facts, dict):
+        return {name: finite(value) for name, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [finite(value) for value in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -159,6 +160,17 @@ def test_workers_end_with_their_parent(tmp_path, sent):
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_workers_need_no_shared_memory(monkeypatch):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", fail)
+    monkeypatch.setattr("multiprocessing.heap.Arena.__init__", fail)
+    monkeypatch.setattr("multiprocessing.shared_memory.SharedMemory.__init__", fail)
+    with Workers(2) as workers:
+        assert list(workers.map(square, range(3))) == [0, 1, 4]
 
 
 def test_chunks():

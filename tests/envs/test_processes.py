@@ -19,6 +19,15 @@ from envs.vector import ProcessVectorEnv
 from tests.process_watch import is_running, wait_until
 from tests.talking_env import NUM_ENVS, Do, TalkingEnv, factories, random_actions
 
+
+class UnwillingEnv(TalkingEnv):
+    """Takes a minute to close, in a worker."""
+
+    def close(self) -> None:
+        if multiprocessing.parent_process() is not None:
+            time.sleep(60)
+
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
 
 
@@ -94,16 +103,25 @@ def test_a_killed_worker_is_an_error_at_once(index: int, working: bool) -> None:
     assert_closed(envs)
 
 
-def test_a_worker_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envs.processes._CLOSE_SECONDS", 0.2)
+def test_after_an_exception_nobody_waits_for_the_other_workers() -> None:
     envs = ProcessVectorEnv(factories(), 2)
     envs.reset(seed=0)
     workers = envs.get_attr("process_id")
     actions = random_actions(1)[0]
     actions[0, 0], actions[4, 0] = Do.RAISE, Do.HANG
+    start = time.monotonic()
     with pytest.raises(LookupError, match="that"):
         envs.step(actions)
+    assert time.monotonic() - start < 2
     assert not any(map(is_running, workers))
+
+
+def test_a_worker_that_does_not_close_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.processes._CLOSE_SECONDS", 0.2)
+    envs = ProcessVectorEnv([partial(UnwillingEnv, 0)], 1)
+    (worker,) = envs.get_attr("process_id")
+    envs.close()
+    assert not is_running(worker)
 
 
 def assert_closed(envs: ProcessVectorEnv) -> None:

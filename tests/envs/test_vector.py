@@ -1,5 +1,7 @@
 """A vector over processes is Gymnasium's in one process, bit for bit."""
 
+import errno
+import os
 from functools import partial
 from typing import Any
 
@@ -11,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envs.vector import ProcessVectorEnv
+from envs.vector_share import SharedMemoryError
 from tests.counting_env import BOX_ID, episode_length
 from tests.talking_env import NUM_ENVS, TalkingEnv, factories, random_actions
 
@@ -229,3 +232,15 @@ def test_the_first_call_is_a_reset_of_all() -> None:
     envs.reset(options={"reset_mask": np.array([True, True])})
     envs.step(random_actions(1, 2)[0])
     envs.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_without_shared_memory_it_is_named(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(number, os.strerror(number), "/dev/shm/pym-1")
+
+    monkeypatch.setattr("multiprocessing.heap.Arena.__init__", fail)
+    # Larger than what may be left of an earlier allocation.
+    factories = [partial(TalkingEnv, index) for index in range(40_000)]
+    with pytest.raises(SharedMemoryError, match=r"\(/dev/shm\) for [0-9,]+ bytes, .*--workers 1"):
+        ProcessVectorEnv(factories, 1)

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 
 from tests.command import wm_json
 from tests.counting_env import BOX_ID, DISCRETE_ID
@@ -26,6 +27,7 @@ from tests.minari_datasets import (
 from tests.tiny_models import rollout
 from worldmodels.data.minari_format import write_dataset
 from worldmodels.errors import UserError
+from worldmodels.report import Report
 from worldmodels.run import Run, RunSettings
 from worldmodels.stages import data as stage
 from worldmodels.stages.data import data_info
@@ -105,17 +107,43 @@ def test_pixels_among_other_observations_are_found(tmp_path, keys):
     seen = {key: pictures(5, seed=seed) for seed, key in enumerate(keys)}
     observations = {**seen, "speed": np.zeros((5, 2), np.float32)}
     name = made_by_others(tmp_path, [observations] * 2, [box_actions(4)] * 2, (space, BOX))
-    read(tmp_path / "run", tmp_path, name)
+    read(tmp_path / "run", tmp_path, name, env="LunarLanderContinuous-v3")
     run = Run(tmp_path / "run")
-    assert run.settings.env_id == name  # it names no env
+    assert run.settings.env_id == "LunarLanderContinuous-v3"
     for episode in run.store:
         played = episode.load()
         assert np.array_equal(played.frames, seen[keys[0]])
         assert np.array_equal(played.actions, box_actions(4).astype(np.float32))
-    # And on to another dataset, though no env says what its actions are.
+    # And on to another dataset, which names the env.
     export(run, tmp_path, "onward-v0")
     read(tmp_path / "again", tmp_path, "onward-v0")
     assert Run(tmp_path / "again").store.digest == run.store.digest
+
+
+def test_an_env_that_is_named_replaces_the_datasets(tmp_path):
+    run = collected(tmp_path / "run", DISCRETE_ID)
+    export(run, tmp_path)
+    gym.register("AsCounting-v0", lambda render_mode=None: gym.make(DISCRETE_ID))
+    for env in ("AsCounting-v0", "tests.minari_datasets:AsCounting-v0"):
+        folder = tmp_path / env.partition(":")[0]
+        assert read(folder, tmp_path, env=env)["env"] == env
+        back = Run(folder)
+        assert (back.settings.env_id, back.settings.seed) == (env, 3)
+        # As the env calls itself: as in episodes that are collected beside them.
+        assert {episode.meta["env_id"] for episode in back.store} == {"AsCounting-v0"}
+
+
+def test_an_env_that_is_not_installed_is_named_and_V_and_M_can_be_trained(tmp_path, capsys):
+    spec = EnvSpec("Elsewhere-v0", entry_point=gym.spec("CartPole-v1").entry_point)
+    actions = np.array([0, 1, 1, 0])
+    name = made_by_others(
+        tmp_path, [pictures(5)] * 2, [actions] * 2, (pixels(), spaces.Discrete(2)), env=spec
+    )
+    read(tmp_path / "run", tmp_path, name, report=Report())
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cannot be used" in line]
+    assert line.startswith(f"Elsewhere-v0, the environment of {name}, cannot be used: ")
+    assert line.endswith("; V and M can be trained, and C once it can")
+    assert Run(tmp_path / "run").settings.env_id == "Elsewhere-v0"
 
 
 def test_folders_may_be_relative(tmp_path, monkeypatch):

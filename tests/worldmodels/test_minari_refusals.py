@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.command import wm
 from tests.counting_env import BOX_ID
 from tests.minari_datasets import (
     BOX,
@@ -61,7 +62,7 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(
     else:
         name = made_by_others(tmp_path, [observations], [actions], spaces_)
     with pytest.raises(UserError, match=expected) as caught:
-        read(tmp_path / "run", tmp_path, name)
+        read(tmp_path / "run", tmp_path, name, env="LunarLanderContinuous-v3")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -85,6 +86,68 @@ def test_actions_that_are_not_the_envs_are_one_line(tmp_path, env_id, space):
     ) as caught:
         read(tmp_path / "run", tmp_path, name)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (None, r"does not name the environment .* with --env, an id whose action space is Box"),
+        ("Nowhere-v0", "Nowhere-v0, the environment of others/some-v0, cannot be used"),
+        ("lab/Nowhere-v0", "Namespace lab not found"),
+        ("no_such_module:Nowhere-v0", "cannot be used: .*no_such_module"),
+        ("CartPole-v1", r"actions of CartPole-v1, Discrete\(2\), got Box.* its own env with --env"),
+        ("CarRacing-v3", r"actions of CarRacing-v3, Box.*, got Box"),
+    ],
+)
+def test_a_data_set_needs_an_env_with_its_actions(tmp_path, env, words):
+    name = made_by_others(tmp_path, [pictures(5)], [box_actions(4)], (pixels(), BOX))
+    with pytest.raises(UserError, match=words) as caught:
+        read(tmp_path / "run", tmp_path, name, env=env)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def change(key, index, value):
+    def changed(episode):
+        episode[key][index] = value
+
+    return changed
+
+
+def shorten(episode):
+    episode["terminations"].resize(7, axis=0)
+
+
+def shrink(episode):
+    del episode["observations"]
+    episode["observations"] = pictures(9, (32, 64))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shrink, r"frames of shape \(64, 64, 3\) in .*, got \(32, 64, 3\)"),
+        (change("terminations", 4, True), "its last step, got a termination at step 4 of 8"),
+        (change("truncations", 0, True), "its last step, got a truncation at step 0 of 8"),
+        (shorten, r"expected 8 termination flags in .*, got \(7,\)"),
+        (change("rewards", 5, np.nan), "finite rewards .*, got nan at step 5 of 8"),
+        (change("rewards", 2, 1e300), "finite rewards of 32 bits .*, got inf at step 2 of 8"),
+        (change("actions", (3, 1), -np.inf), "finite actions .*, got -inf at step 3 of 8"),
+        (change("actions", (7, 0), np.nan), "finite actions .*, got nan at step 7 of 8"),
+    ],
+)
+def test_what_no_episode_may_hold_is_refused_with_its_place(tmp_path, damage, words):
+    name = made_by_others(tmp_path, [pictures(9)] * 2, [box_actions(8)] * 2, (pixels(), BOX))
+    with h5py.File(tmp_path / name / "data" / "main_data.hdf5", "a") as file:
+        damage(file["episode_1"])
+    done = wm(
+        *("data", "import", "--run", tmp_path / "run", "--dataset", name, "--root", tmp_path),
+        *("--env", "LunarLanderContinuous-v3", "--quiet", "--json"),
+    )
+    assert (done.code, done.output) == (2, "")
+    assert re.fullmatch(f"wm: .*{words}.*\n", done.error)
+    assert f"episode 1 of {name}" in done.error
     assert not (tmp_path / "run").exists()
 
 

@@ -15,7 +15,7 @@ from worldmodels.cli import elites
 from worldmodels.cli import comparing
 
 # isort: on
-from worldmodels.cli.entry import main
+from worldmodels.cli.entry import main, run_command
 from worldmodels.cli.options import app
 
 app.add_typer(data.data_app, name="data")
@@ -31,5 +31,6 @@ __all__ = [
     "looking",
     "main",
     "prior",
+    "run_command",
     "training",
 ]

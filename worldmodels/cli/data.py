@@ -63,6 +63,10 @@ def import_(
     dataset: DatasetOption,
     run: RunOption = DEFAULT_RUN,
     root: RootOption = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help="Gymnasium id, where the dataset names none, or another one."),
+    ] = None,
     preset: PresetOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -71,5 +75,5 @@ def import_(
     from worldmodels.report import Report
     from worldmodels.stages.data import import_data
 
-    result = import_data(run, dataset, root, preset=preset, report=Report(quiet))
+    result = import_data(run, dataset, root, preset=preset, env=env, report=Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))

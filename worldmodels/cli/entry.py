@@ -1,5 +1,7 @@
 """Where `wm` starts: a user's mistake is one line and exit code 2."""
 
+import atexit
+import contextlib
 import os
 import sys
 
@@ -9,19 +11,43 @@ from worldmodels.cli.options import app
 from worldmodels.errors import UserError
 
 INTERRUPTED = 130
+# Errors whose message is for the user, by name: their modules are imported only where needed.
+FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    """Entry point of the process: `run_command`, and a quick end after Ctrl-C."""
+    try:
+        run_command()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        # Python takes a second, on a busy machine three, to take torch apart. And it ends with
+        # SIGINT instead of our code, where the interrupt came while a library was being imported.
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError):  # closed, or None
+                stream.flush()
+        os._exit(INTERRUPTED)
+
+
+def run_command() -> None:
+    """Call the app; a user's mistake is one line and exit code 2, Ctrl-C is 130.
+
+    Raises: SystemExit with the code, always.
+    """
     from worldmodels.install import check_imports
 
     # OpenMP threads spin while they wait for each other. By default so long that beside one
     # other busy process training falls from 2,000 to 70 images/s; so it stays above 600.
     # Read when torch is loaded, which is later than here.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Else SDL, once an environment has drawn in this process, ignores what `kill` sends.
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     try:
         check_imports()
-        code = app(standalone_mode=False)
+        with contextlib.redirect_stdout(sys.stdout):  # `--json` redirects it
+            code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns Ctrl-C into a code, or into Abort: it depends
             raise KeyboardInterrupt
         sys.exit(code)
@@ -49,10 +75,13 @@ def _user_message(error: Exception) -> str | None:
         return f"{error.format_message()} (see {command} --help)"
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
-            return f"the disk is full ({error.filename or 'while writing'}): make room, run again"
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.filename is None:  # as of a write, or where a library asks for shared memory
+                return "the disk, or shared memory in /dev/shm, is full: make room, run again"
+            return f"the disk is full ({error.filename}): make room, run again"
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
         return " ".join(str(error).split())
-    if type(error).__module__.startswith("gymnasium") or type(error).__name__ == "WorkerDiedError":
+    if type(error).__module__.startswith("gymnasium") or type(error).__name__ in FROM_WORKERS:
         return " ".join(str(error).split())
     return None

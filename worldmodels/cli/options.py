@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from worldmodels.cli.json_output import keep_stdout_for_json, write_json_to_stdout
 
 if TYPE_CHECKING:
     from worldmodels.session import Session
@@ -33,7 +34,14 @@ PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper,
 WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one a core.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M train.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no lines.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as JSON, and all else to stderr.",
+        callback=keep_stdout_for_json,
+    ),
+]
 QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
 
 MOST_SHOWN = 8  # of a list's values; longer ones are for the JSON
@@ -53,7 +61,7 @@ def open_run_session(
 def print_result(result: dict[str, Any], as_json: bool, otherwise: Callable[[], None]) -> None:
     """One JSON document for programs, or whatever `otherwise` prints for people."""
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
+        write_json_to_stdout(result)
     else:
         otherwise()
 

@@ -19,14 +19,21 @@ from gymnasium import spaces
 
 from agents.rollout import Rollout
 from envs.actions import UnsupportedActionSpace, action_size, decode_actions, encode_actions
-from envs.tasks import Task, task_for
-from envs.views import View, has_pixels
+from envs.views import View
 from worldmodels.agent import space_of
 from worldmodels.data.episode import FACTS, Episode, PackedEpisode, pack_episode
+from worldmodels.data.minari_checks import (
+    check_ends,
+    check_env_actions,
+    check_frames,
+    env_task,
+    finite_floats,
+    pixels_key,
+    reason_of,
+)
 from worldmodels.errors import UserError
 
 OURS = "worldmodels"
-PIXELS_KEY = "pixels"
 UNKNOWN_SEED = -1
 # Minari writes frames as they are; HDF5's own filter makes them smaller by about what our codec
 # does, and every HDF5 reader undoes it. Frames in one chunk: 196 kB, from which it profits.
@@ -113,15 +120,24 @@ class Dataset:
 
     Attributes:
         facts: "env_id" at least; of a dataset of ours, all that `write_dataset` was given.
+        uses: what can be done with it where its env is not installed; None where it is.
     """
 
     name: str
     facts: dict[str, Any]
     num_episodes: int
     num_steps: int
+    uses: str | None
     _data: Any
+    _env_id: str | None
     _pixels: str | None
     _view: View
+
+    @property
+    def _frame_shape(self) -> tuple[int, ...]:
+        space = self._data.observation_space
+        shape: tuple[int, ...] = (space if self._pixels is None else space[self._pixels]).shape
+        return shape
 
     def episodes(self) -> Iterator[tuple[int, PackedEpisode]]:
         """Each episode with its index, ready for a store; frames are resized where they must be.
@@ -138,37 +154,48 @@ class Dataset:
             for number, note in zip(numbers, notes, strict=True):
                 place = f"episode {number} of {self.name}"
                 ours = json.loads(note[OURS]) if OURS in note else {}
-                rollout = self._rollout(next(contents), note, {"policy": algorithm, **ours})
+                rollout = self._rollout(place, next(contents), note, ours, algorithm)
                 more = {key: value for key, value in ours.items() if key not in (*FACTS, "index")}
                 index = int(ours.get("index", number))
                 yield index, pack_episode(rollout, **{"round": 1, **more})
+        except UserError:
+            raise
         except Exception as error:  # of any kind, as `open_dataset` says
-            raise UserError(f"{place} is not whole: {_reason(error)}") from error
+            raise UserError(f"{place} is not whole: {reason_of(error)}") from error
 
-    def _rollout(self, content: Any, note: dict[str, Any], ours: dict[str, Any]) -> Rollout:
+    def _rollout(
+        self, place: str, content: Any, note: dict[str, Any], ours: dict[str, Any], algorithm: str
+    ) -> Rollout:
         frames = content.observations
         if self._pixels is not None:
             frames = frames[self._pixels]
-        if len(content.rewards) < 1:
+        num_steps = len(content.rewards)
+        if num_steps < 1:
             raise ValueError("it has no steps")
+        check_ends(place, num_steps, content.terminations, content.truncations)
+        check_frames(place, frames, self._frame_shape)
+        finite_floats(place, "actions", content.actions)
         return Rollout(
             frames=np.ascontiguousarray(self._view(np.asarray(frames))),
             actions=encode_actions(self._data.action_space, np.asarray(content.actions)),
-            rewards=np.asarray(content.rewards, np.float32),
+            rewards=finite_floats(place, "rewards", content.rewards),
             terminated=bool(content.terminations[-1]),
             truncated=bool(content.truncations[-1]),
-            env_id=ours.get("env_id", self.facts["env_id"]),
+            env_id=self._env_id or ours.get("env_id", self.facts["env_id"]),
             seed=int(note.get("seed", UNKNOWN_SEED)),
-            policy=ours["policy"],
+            policy=ours.get("policy", algorithm),
             action_repeat=ours.get("action_repeat", 1),
         )
 
 
-def open_dataset(name: str, root: Path | None) -> Dataset:
+def open_dataset(name: str, root: Path | None, env: str | None = None) -> Dataset:
     """A dataset on this machine.
 
+    Args:
+        env: its env, in place of what the dataset says.
+
     Raises: UserError where there is none, or where its observations or actions do not fit;
-        actions must be those of the env, where that can be made here.
+        where it names no env, or `env` cannot be made.
     """
     minari = require_minari()
     folder = dataset_folder(name, root)
@@ -180,81 +207,49 @@ def open_dataset(name: str, root: Path | None) -> Dataset:
     try:
         data = minari.MinariDataset(folder / "data")
         ours = data.storage.metadata.get(OURS)
-        env_id = data.env_spec.id if data.env_spec else name
-        facts = {"env_id": env_id, **(json.loads(ours) if ours else {})}
+        facts: dict[str, Any] = {"env_id": data.env_spec.id} if data.env_spec else {}
+        facts |= json.loads(ours) if ours else {}
     except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
-        raise UserError(f"{folder} is not a readable Minari dataset: {_reason(error)}") from error
+        raise UserError(f"{folder} is not a readable Minari dataset: {reason_of(error)}") from error
     try:
         action_size(data.action_space)
     except UnsupportedActionSpace as error:
         raise UserError(f"{name}: {error}") from error
-    pixels = _pixels_key(name, data.observation_space)
-    task = _task_of(facts["env_id"])
+    pixels = pixels_key(name, data.observation_space)
+    if env is not None:
+        facts["env_id"] = env
+    if "env_id" not in facts:
+        raise UserError(
+            f"{name} does not name the environment it was recorded in: name it with --env, an id "
+            f"whose action space is {data.action_space}"
+        )
+    task = uses = None
+    try:
+        task = env_task(name, facts["env_id"])
+    except UserError as error:
+        if env is not None:
+            raise
+        uses = f"{error}; V and M can be trained, and C once it can"
     if task is not None:
-        _check_actions(name, data.action_space, task)
+        check_env_actions(name, data.action_space, task)
     return Dataset(
         name=name,
         facts=facts,
         num_episodes=len(data),
         num_steps=int(data.total_steps),
+        uses=uses,
         _data=data,
+        _env_id=None if env is None else env.rpartition(":")[2],
         _pixels=pixels,
         _view=View() if task is None else task.view,
     )
 
 
-def _pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
-    """Which part of the observations are frames; None for the whole of them."""
-    if has_pixels(space):
-        return None
-    if isinstance(space, spaces.Dict):
-        keys = [key for key, part in space.spaces.items() if has_pixels(part)]
-        if PIXELS_KEY in keys or len(keys) == 1:
-            return PIXELS_KEY if PIXELS_KEY in keys else keys[0]
-    raise UserError(
-        f"expected {name} to hold pixels, a Box of uint8 (H, W, 3) or a Dict with one such part, "
-        f"got {space}: record the env once more through gymnasium.wrappers.AddRenderObservation"
-    )
-
-
-def _reason(error: Exception) -> str:
-    """One line; a KeyError says but a name."""
-    text = " ".join(str(error).split())
-    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}"
-
-
-def _task_of(env_id: str) -> Task | None:
-    """The task of an env; None where it is not installed."""
-    try:
-        return task_for(env_id)
-    except (gym.error.Error, ImportError):
-        return None
-
-
-def _check_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
-    """Raise UserError for actions that mean something else than the env's.
-
-    A Discrete space may count from another number: one-hot, they are the same.
-    """
-    space = space_of(task.action_map)
-    same = type(found) is type(space) and action_size(found) == action_size(space)
-    if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
-        # Bounds that nobody gave, as of an export where the env was not installed, say nothing.
-        same = not found.is_bounded() or all(
-            np.allclose(ours, theirs)
-            for ours, theirs in ((space.low, found.low), (space.high, found.high))
-        )
-    if not same:
-        raise UserError(
-            f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "
-            "name a dataset recorded with the env as gymnasium.make gives it"
-        )
-
-
 def _space_and_spec(env_id: str, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
     """The env's action space and spec; where it is not installed, any actions of that length."""
-    task = _task_of(env_id)
-    if task is None:
+    try:
+        task = env_task("the run", env_id)
+    except UserError:
         return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
     space = space_of(task.action_map)
     spec = gym.spec(env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now

@@ -24,6 +24,7 @@ from worldmodels.inference.experiments import (
     fit_gaussian,
     fit_logistic,
 )
+from worldmodels.provenance import finite
 from worldmodels.report import Report
 from worldmodels.run_lock import writing
 from worldmodels.stages import bbvi_pictures as pictures
@@ -103,7 +104,7 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
             "warnings": _warnings(fits),
             "pictures": [str(folder / path.name) for path in drawn],
         }
-        result = _plain(result)
+        result = finite(result)
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 
@@ -197,14 +198,3 @@ def _warnings(fits: list[Fit]) -> list[str]:
 
 def _name(fit: Fit) -> str:
     return f"{fit.experiment}, {fit.family}, {fit.estimator}, {fit.optimizer}"
-
-
-def _plain(facts: Any) -> Any:
-    """As JSON has it: no nan and no infinity."""
-    if isinstance(facts, dict):
-        return {name: _plain(value) for name, value in facts.items()}
-    if isinstance(facts, list):
-        return [_plain(value) for value in facts]
-    if isinstance(facts, float) and not math.isfinite(facts):
-        return None
-    return facts

@@ -118,17 +118,26 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
 
 
 def import_data(
-    run_folder: Path, name: str, root: Path | None, *, preset: str | None, report: Report
+    run_folder: Path,
+    name: str,
+    root: Path | None,
+    *,
+    preset: str | None,
+    env: str | None = None,
+    report: Report,
 ) -> dict[str, Any]:
     """Make a run of a Minari dataset on this machine; whole or not at all.
 
-    A dataset that came from a run brings back its env, seed and preset; `preset` replaces that.
+    A dataset that came from a run brings back its env, seed and preset; `preset` and `env`
+    replace those.
 
-    Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, or
-        with actions that are not its env's.
+    Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
+        actions that are not its env's, or without an env.
     """
-    dataset = open_dataset(name, root)
+    dataset = open_dataset(name, root, env)
     facts = dataset.facts
+    if dataset.uses is not None:
+        report.line(dataset.uses)
     chosen = preset_named(preset or facts.get("preset", "cpu")).name
     run = Run(run_folder, new=RunSettings(facts["env_id"], chosen, facts.get("seed", 0)))
     if run.store.folder.exists() or run.settings != RunSettings(

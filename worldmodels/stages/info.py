@@ -74,13 +74,15 @@ def run_facts(run: Run) -> dict[str, Any]:
         if stage != "prior" or settings.quantized:  # there are no codes to have one over
             facts[stage] = _stage_facts(run, stage)
     scores = all_evaluations(run)
-    facts["scores"] = {name: _described(row) for name, row in scores.items()} or "none"
+    facts["scores"] = {name: _score(row) for name, row in scores.items()} or "none"
     return facts
 
 
-def _described(row: dict[str, Any]) -> str:
-    spread = "" if row["std"] is None else f" +- {row['std']:.1f}"  # None of a single episode
-    return f"{row['mean']:.1f}{spread} ({len(row['returns'])} episodes)"
+def _score(row: dict[str, Any]) -> str:
+    count = len(row["returns"])
+    if row["std"] is None:
+        return f"{row['mean']:.1f} ({count} episode)"
+    return f"{row['mean']:.1f} +- {row['std']:.1f} ({count} episodes)"
 
 
 def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:

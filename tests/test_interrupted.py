@@ -1,0 +1,170 @@
+"""Ctrl-C and `kill` end a command within seconds, and every process that it has started."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process_watch import is_running, wait_until
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/task").exists(), reason="finds processes as Linux lists them"
+)
+SECONDS = 3.0
+
+
+def start(*arguments, **settings):
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal of its own, as to Ctrl-C
+        # A shell that runs the tests in the background has its children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **settings,
+    )
+
+
+def collect(run, *options):
+    """A collection that would take an hour."""
+    command = ("-m", "worldmodels", "collect", "--run", run, "--env", "CartPole-v1", "--quiet")
+    return start(*command, "--policy", "random", "--episodes", 20_000, *options)
+
+
+def children(process_id):
+    """Ids of all processes that it has started, or that they have."""
+    found = []
+    for path in Path(f"/proc/{process_id}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def spawned(process):
+    """Those that are workers, or will be."""
+    return [each for each in children(process.pid) if b"spawn_main" in command_line(each)]
+
+
+def command_line(process_id):
+    try:
+        return Path(f"/proc/{process_id}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def assert_ends(process, sent, code, to_group=False):
+    started = children(process.pid)
+    begin = time.monotonic()
+    (os.killpg if to_group else os.kill)(process.pid, sent)
+    output, said = process.communicate(timeout=60)
+    seconds = time.monotonic() - begin
+    assert process.returncode == code, said
+    assert seconds < SECONDS
+    wait_until(lambda: not any(map(is_running, started)), SECONDS)
+    return output, said
+
+
+@pytest.mark.parametrize(
+    ("sent", "to_group", "code"),
+    [
+        (signal.SIGINT, False, 130),
+        (signal.SIGINT, True, 130),
+        (signal.SIGTERM, False, -signal.SIGTERM),
+    ],
+    ids=["interrupt", "ctrl-c in a terminal", "kill"],
+)
+@pytest.mark.parametrize("when", ["importing", "playing"])
+def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, when):
+    process = collect(tmp_path / "run", "--workers", 2)
+    wait_until(lambda: len(spawned(process)) == 2, 60)
+    if when == "playing":
+        episodes = tmp_path / "run" / "episodes"
+        wait_until(lambda: len(list(episodes.glob("*.npz"))) > 8, 60)
+    _, said = assert_ends(process, sent, code, to_group)
+    if code == 130:  # a process that was being started when its parent was killed may complain
+        assert said == "stopped: run the same command again\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_a_collection_in_this_process_ends_at_once(tmp_path, sent, code):
+    process = collect(tmp_path / "run", "--workers", 1)
+    wait_until(lambda: len(list((tmp_path / "run" / "episodes").glob("*.npz"))) > 8, 60)
+    assert_ends(process, sent, code)
+
+
+WITHIN_EXEC = """
+import sys
+import worldmodels.stages.info
+worldmodels.stages.info.install_facts = lambda: exec("raise KeyboardInterrupt")
+sys.argv = ["wm", "info"]
+from worldmodels.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_a_library_is_imported_is_130():
+    done = start("-c", WITHIN_EXEC)
+    done.communicate(timeout=60)
+    assert done.returncode == 130
+
+
+# Draws at once, then each step takes a minute: as long as the slowest of environments.
+SLOW_ENVS = """
+import time
+import gymnasium as gym
+from envs.vector import ProcessVectorEnv
+
+class SlowCartPole(gym.Wrapper):
+    def __init__(self):
+        super().__init__(gym.make("CartPole-v1", render_mode="rgb_array"))
+
+    def step(self, action):
+        time.sleep(60)
+
+if __name__ == "__main__":
+    envs = ProcessVectorEnv([SlowCartPole] * 2, 2)
+    envs.reset(seed=0)
+    envs.render()
+    print("ready", flush=True)
+    envs.step(envs.action_space.sample())
+"""
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, -15)])
+def test_a_vector_of_slow_environments_ends_at_once(tmp_path, sent, code):
+    script = tmp_path / "slow_envs.py"
+    script.write_text(SLOW_ENVS)
+    process = start(script)
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.2)
+    assert_ends(process, sent, code)
+
+
+# Results of 200 MB: the signal comes while a worker is in the middle of one.
+LARGE_RESULTS = """
+from agents.workers import Workers
+
+def zeros(number):
+    return bytes(200_000_000)
+
+if __name__ == "__main__":
+    with Workers(2) as workers:
+        for result in workers.map(zeros, range(10_000)):
+            print(len(result), flush=True)
+"""
+
+
+def test_workers_in_the_middle_of_a_large_result_end_at_once(tmp_path):
+    script = tmp_path / "large_results.py"
+    script.write_text(LARGE_RESULTS)
+    process = start(script)
+    assert process.stdout.readline() == "200000000\n"
+    assert_ends(process, signal.SIGINT, -2)

@@ -1,0 +1,122 @@
+"""What a Minari dataset of others may hold that no episode of ours does; each is one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.actions import UnsupportedActionSpace, action_size
+from envs.tasks import Task, task_for
+from envs.views import has_pixels
+from worldmodels.agent import space_of
+from worldmodels.errors import UserError
+
+PIXELS_KEY = "pixels"
+
+
+def env_task(name: str, env_id: str) -> Task:
+    """The task of the env that a dataset is imported for.
+
+    Raises: UserError where there is no such env, or none that agents can act in.
+    """
+    try:
+        return task_for(env_id)
+    except (gym.error.Error, ImportError, UnsupportedActionSpace) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{env_id}, the environment of {name}, cannot be used: {reason}") from error
+
+
+def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
+    """Which part of the observations are frames; None for the whole of them."""
+    if has_pixels(space):
+        return None
+    if isinstance(space, spaces.Dict):
+        keys = [key for key, part in space.spaces.items() if has_pixels(part)]
+        if PIXELS_KEY in keys or len(keys) == 1:
+            return PIXELS_KEY if PIXELS_KEY in keys else keys[0]
+    raise UserError(
+        f"expected {name} to hold pixels, a Box of uint8 (H, W, 3) or a Dict with one such part, "
+        f"got {space}: record the env once more through gymnasium.wrappers.AddRenderObservation"
+    )
+
+
+def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
+    """Raise UserError for actions that mean something else than the env's.
+
+    A Discrete space may count from another number: one-hot, they are the same.
+    """
+    space = space_of(task.action_map)
+    same = type(found) is type(space) and action_size(found) == action_size(space)
+    if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
+        # Bounds that nobody gave, as of an export where the env was not installed, say nothing.
+        same = not found.is_bounded() or all(
+            np.allclose(ours, theirs)
+            for ours, theirs in ((space.low, found.low), (space.high, found.high))
+        )
+    if not same:
+        raise UserError(
+            f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "
+            "name a dataset recorded with the env as gymnasium.make gives it, or its own env "
+            "with --env"
+        )
+
+
+def check_ends(
+    episode: str, num_steps: int, terminations: NDArray[Any], truncations: NDArray[Any]
+) -> None:
+    """Raise UserError for an episode that ends before its last step.
+
+    Args:
+        episode: its name in the message.
+        terminations: one flag per step; so are `truncations`.
+    """
+    flags = {"termination": np.asarray(terminations), "truncation": np.asarray(truncations)}
+    for kind, ends in flags.items():
+        if ends.shape != (num_steps,):
+            raise UserError(
+                f"expected {num_steps} {kind} flags in {episode}, one per reward, got "
+                f"{ends.shape}: repair the dataset"
+            )
+        early = np.flatnonzero(ends[:-1])
+        if len(early):
+            raise UserError(
+                f"expected {episode} to end at its last step, got a {kind} at step "
+                f"{early[0]} of {num_steps}, counting from 0: cut the episode there"
+            )
+
+
+def check_frames(episode: str, frames: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raise UserError for frames of another shape than that of the dataset."""
+    if frames.shape[1:] != shape:
+        raise UserError(
+            f"expected frames of shape {shape} in {episode}, as its dataset says, got "
+            f"{frames.shape[1:]}: leave the episode out, or put it into a dataset of its own"
+        )
+
+
+def finite_floats(episode: str, what: str, values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values, whose first axis is time, as float32; raises UserError for nan and infinity.
+
+    Args:
+        episode: its name in the message; `what` is that of the values.
+    """
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        floats = np.asarray(values, np.float32)
+    wrong = np.argwhere(~np.isfinite(floats))
+    if len(wrong):
+        raise UserError(
+            f"expected finite {what} of 32 bits in {episode}, got {floats[tuple(wrong[0])]} at "
+            f"step {wrong[0][0]} of {len(floats)}, counting from 0: repair the dataset, or leave "
+            "the episode out"
+        )
+    return floats
+
+
+def reason_of(error: Exception) -> str:
+    """One line; a KeyError says but a name."""
+    text = " ".join(str(error).split())
+    return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}"
