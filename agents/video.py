@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
                 duration=1000 / fps,
                 loop=0,
             )
+        with unfinished.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the name without the video
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

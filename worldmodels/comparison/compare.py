@@ -22,6 +22,7 @@ from worldmodels.comparison.measures import (
     world_measures,
 )
 from worldmodels.comparison.page import page
+from worldmodels.durable import replacing
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
 from worldmodels.pipeline import run_pipeline
@@ -117,9 +118,8 @@ def write_page(config: CompareConfig) -> Path:
         _draw(folder, runs, cells),
     )
     path = config.docs / PAGE
-    partial = path.with_name(f".{PAGE}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(text)
     return path
 
 

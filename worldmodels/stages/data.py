@@ -10,6 +10,7 @@ import numpy as np
 
 from worldmodels.data.minari_format import dataset_folder, open_dataset, write_dataset
 from worldmodels.data.store import EpisodeStore
+from worldmodels.durable import sync, sync_tree
 from worldmodels.errors import UserError
 from worldmodels.presets import preset_named
 from worldmodels.provenance import versions
@@ -110,7 +111,9 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
             namespace = parent / NAMESPACE_FILE  # so that Minari lists what is below
             if not namespace.exists():
                 namespace.write_text("{}")
+        sync_tree(partial)
         os.replace(partial, folder)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     written = sum(path.stat().st_size for path in folder.rglob("*"))
@@ -169,10 +172,9 @@ def import_data(
         }
         run.write_json("collect/manifest.json", manifest)
         os.replace(partial.folder, run.store.folder)
+        sync(run_folder)
     finally:
         shutil.rmtree(partial.folder, ignore_errors=True)
-        if run_folder.is_dir() and not any(run_folder.iterdir()):
-            run_folder.rmdir()
     run.store.refresh()
     return {
         "run": str(run),
