@@ -5,6 +5,7 @@ appear by renames. A file beside the lock says who holds it; only the lock itsel
 killed process left there does no harm.
 """
 
+import contextlib
 import functools
 import os
 import shlex
@@ -55,8 +56,9 @@ def writing(folder: Path) -> Iterator[None]:
     finally:
         if lock.lock_counter == 1:
             (folder / WRITER).unlink(missing_ok=True)
-            if os.listdir(folder) == [LOCK]:
-                (folder / LOCK).unlink()
+            # While it is held, so that filelock notices it if another process has just opened it.
+            with contextlib.suppress(PermissionError):  # Windows removes no open file
+                (folder / LOCK).unlink(missing_ok=True)
         lock.release()
         for place in created:
             if not os.listdir(place):

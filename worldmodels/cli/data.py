@@ -73,9 +73,7 @@ def import_(
 ) -> None:
     """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
     from worldmodels.report import Report
-    from worldmodels.run_lock import writing
     from worldmodels.stages.data import import_data
 
-    with writing(run):
-        result = import_data(run, dataset, root, preset=preset, env=env, report=Report(quiet))
+    result = import_data(run, dataset, root, preset=preset, env=env, report=Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))

@@ -16,6 +16,7 @@ from worldmodels.presets import preset_named
 from worldmodels.provenance import versions
 from worldmodels.report import Report
 from worldmodels.run import Run, RunSettings
+from worldmodels.run_lock import writing
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # A frame in HDF5, as `minari_format` compresses it: measured 1.9 kB on driven CarRacing.
@@ -137,49 +138,50 @@ def import_data(
     Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
         actions that are not its env's, or without an env.
     """
-    dataset = open_dataset(name, root, env)
-    facts = dataset.facts
-    if dataset.uses is not None:
-        report.line(dataset.uses)
-    chosen = preset_named(preset or facts.get("preset", "cpu")).name
-    run = Run(run_folder, new=RunSettings(facts["env_id"], chosen, facts.get("seed", 0)))
-    if run.store.folder.exists() or run.settings != RunSettings(
-        facts["env_id"], chosen, facts.get("seed", 0)
-    ):
-        raise UserError(f"{run} is a run already: name another folder with --run")
-    report.plan(
-        f"import: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps, into {run}",
-        disk_bytes=dataset.num_steps * IMPORTED_BYTES_A_FRAME,
-        folder=run_folder,
-    )
-    started = time.monotonic()
-    partial = EpisodeStore(run_folder / ".episodes.partial")
-    shutil.rmtree(partial.folder, ignore_errors=True)
-    try:
-        with report.progress("import", total=dataset.num_episodes) as meter:
-            for index, episode in dataset.episodes():
-                partial.put(index, episode)
-                meter.advance()
-        if not partial.contents.episodes:
-            raise UserError(f"{name} holds no episodes")
-        run.create()
-        manifest = {
-            "stage": "import",
-            "dataset": name,
-            "output": partial.digest,
-            "seconds": round(time.monotonic() - started, 2),
-            "versions": versions(),
-        }
-        run.write_json("collect/manifest.json", manifest)
-        os.replace(partial.folder, run.store.folder)
-        sync(run_folder)
-    finally:
+    with writing(run_folder):
+        dataset = open_dataset(name, root, env)
+        facts = dataset.facts
+        if dataset.uses is not None:
+            report.line(dataset.uses)
+        chosen = preset_named(preset or facts.get("preset", "cpu")).name
+        run = Run(run_folder, new=RunSettings(facts["env_id"], chosen, facts.get("seed", 0)))
+        if run.store.folder.exists() or run.settings != RunSettings(
+            facts["env_id"], chosen, facts.get("seed", 0)
+        ):
+            raise UserError(f"{run} is a run already: name another folder with --run")
+        report.plan(
+            f"import: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps, into {run}",
+            disk_bytes=dataset.num_steps * IMPORTED_BYTES_A_FRAME,
+            folder=run_folder,
+        )
+        started = time.monotonic()
+        partial = EpisodeStore(run_folder / ".episodes.partial")
         shutil.rmtree(partial.folder, ignore_errors=True)
-    run.store.refresh()
-    return {
-        "run": str(run),
-        "env": facts["env_id"],
-        "preset": chosen,
-        "episodes": len(run.store),
-        "env_steps": sum(episode.num_steps for episode in run.store),
-    }
+        try:
+            with report.progress("import", total=dataset.num_episodes) as meter:
+                for index, episode in dataset.episodes():
+                    partial.put(index, episode)
+                    meter.advance()
+            if not partial.contents.episodes:
+                raise UserError(f"{name} holds no episodes")
+            run.create()
+            manifest = {
+                "stage": "import",
+                "dataset": name,
+                "output": partial.digest,
+                "seconds": round(time.monotonic() - started, 2),
+                "versions": versions(),
+            }
+            run.write_json("collect/manifest.json", manifest)
+            os.replace(partial.folder, run.store.folder)
+            sync(run_folder)
+        finally:
+            shutil.rmtree(partial.folder, ignore_errors=True)
+        run.store.refresh()
+        return {
+            "run": str(run),
+            "env": facts["env_id"],
+            "preset": chosen,
+            "episodes": len(run.store),
+            "env_steps": sum(episode.num_steps for episode in run.store),
+        }
