@@ -129,7 +129,7 @@ class Dreams:
 
     def __init__(self, run: str | Path | Run, count: int, settings: DreamSettings) -> None:
         run = run if isinstance(run, Run) else Run(run)
-        task = task_for(run.settings.env_id)
+        task = task_for(run.settings.env)
         self.action_space = space_of(task.action_map)
         self.settings = settings
         self.world = world = load_dream_world(run, settings.device)

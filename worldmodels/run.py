@@ -17,11 +17,13 @@ then.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from envs.config import EnvConfig
 from worldmodels.data.store import EpisodeStore
 from worldmodels.encoding import Encodings
 from worldmodels.errors import UserError
@@ -53,6 +55,7 @@ class RunSettings:
     """What all stages of a run share, fixed when the run is made.
 
     Attributes:
+        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
         quantized: whether V's latents are codes; None until V is trained.
     """
 
@@ -60,6 +63,13 @@ class RunSettings:
     preset: str
     seed: int
     quantized: bool | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+
+    @property
+    def env(self) -> EnvConfig:
+        """The env that is played."""
+        return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
 
 class Run:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import typer
 
@@ -32,6 +33,8 @@ def main() -> None:
         message = _user_message(error)
         if message is None:
             raise
+        if os.environ.get("WM_TRACEBACK"):
+            traceback.print_exception(error)
         for line in message.splitlines():
             typer.echo(f"wm: {line}", err=True)
         sys.exit(2)
@@ -53,6 +56,14 @@ def _user_message(error: Exception) -> str | None:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"no permission to write {error.filename}: name another folder with --run"
         return " ".join(str(error).split())
-    if type(error).__module__.startswith("gymnasium") or type(error).__name__ == "WorkerDiedError":
+    if _is_of_env(error) or type(error).__name__ == "WorkerDiedError":
         return " ".join(str(error).split())
     return None
+
+
+def _is_of_env(error: Exception) -> bool:
+    """Whether an environment, or Gymnasium itself, refused something."""
+    # Where nobody imported Gymnasium, nothing of it can have been raised.
+    module = sys.modules.get("gymnasium.error")
+    is_gymnasiums = module is not None and isinstance(error, module.Error)
+    return is_gymnasiums or type(error).__module__.startswith("gymnasium")
