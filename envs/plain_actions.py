@@ -67,7 +67,7 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
             numbers = np.asarray(action).reshape(native.shape)
             if native.dtype is not None and native.dtype.kind != "f":
                 numbers = np.rint(numbers)
-            return np.clip(numbers, *_bounds(native)).astype(native.dtype)
+            return np.asarray(np.clip(numbers, *_bounds(native)), native.dtype)
         if isinstance(native, spaces.Discrete):
             return action
         assert isinstance(native, spaces.MultiBinary | spaces.MultiDiscrete)  # no other is plain
