@@ -85,6 +85,13 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         except Exception as error:
             raise EnvError(f"{self.place}: render() raised {place_of(error)}") from error
 
+    def close(self) -> None:
+        """As the environment's own."""
+        try:
+            super().close()
+        except Exception as error:
+            raise EnvError(f"{self.place}: close() raised {place_of(error)}") from error
+
     def _finite(self, reward: Any) -> float:
         number = _one_number(reward, "biuf")
         if number is None or not math.isfinite(number) or abs(number) > _MOST:

@@ -97,7 +97,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _choose(self, observation: Any) -> None:
         """Decide by the first observation what the frames are."""
-        key, space = self._config.observation_key, self.env.observation_space
+        key, space = self._config.observation_key, declared_space(self.env)
         if key == RENDER:
             self._drawn = True
         elif key is not None:
@@ -168,6 +168,14 @@ def seems_drawn(config: EnvConfig, space: Any) -> bool:
         return config.observation_key == RENDER
     entries = space.values() if isinstance(space, spaces.Dict) else [space]
     return not any(declares_picture(entry) for entry in entries)
+
+
+def declared_space(env: gym.Env[Any, Any]) -> Any:
+    """The observation space, None where the environment has none: what comes counts more."""
+    try:
+        return env.observation_space
+    except AttributeError:
+        return None
 
 
 def _of(space: Any, name: Any) -> Any:

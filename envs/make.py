@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -14,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.checks import CheckedEnv
 from envs.config import EnvConfig
-from envs.frames import FrameEnv, can_draw, seems_drawn
+from envs.frames import FrameEnv, can_draw, declared_space, seems_drawn
 from envs.plain_actions import PlainActions
 from envs.registration import NoRenderMode, create_env
 from envs.tasks import CAR_RACING_IDS, DEFAULT_ENV_ID, task_for
@@ -87,7 +88,7 @@ def _with_frames(
 
     env = checked(None if render_mode == "rgb_array" else render_mode)
     try:
-        has_to_draw = can_draw(env) and seems_drawn(config, _observation_space(env))
+        has_to_draw = can_draw(env) and seems_drawn(config, declared_space(env))
         if has_to_draw and render_mode not in (None, "rgb_array"):
             raise gym.error.UnsupportedMode(
                 f'expected render_mode None or "rgb_array" for {config}, whose frames are drawn '
@@ -112,7 +113,8 @@ def _or_close(env: gym.Env[Any, Any], wrap: Callable[[], Made]) -> Made:
     try:
         return wrap()
     except BaseException:
-        env.close()
+        with contextlib.suppress(Exception):  # what was refused says more
+            env.close()
         raise
 
 
@@ -203,10 +205,6 @@ def _known_view(config: EnvConfig) -> View:
     """The view alone: `task_for` would make the environment once more."""
     shows_road = config.env_id in CAR_RACING_IDS and config.observation_key is None
     return PAPER_VIEW if shows_road else View()
-
-
-def _observation_space(env: gym.Env[Any, Any]) -> Any:
-    return getattr(env.unwrapped, "observation_space", None) and env.observation_space
 
 
 def _draw_without_display() -> None:

@@ -47,6 +47,16 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     )
 
 
+def native_action_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:
+    """The environment's own action space; raises UnsupportedActionSpace where it has none."""
+    try:
+        return env.action_space
+    except AttributeError as error:
+        raise UnsupportedActionSpace(
+            f"expected {env} to have an action_space, got none: set it in the constructor"
+        ) from error
+
+
 class PlainActions(gym.ActionWrapper[Any, Any, Any]):
     """Takes actions of the plain space, and hands the environment its own kind of action.
 
@@ -57,7 +67,7 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         """Raises UnsupportedActionSpace, see `plain_action_space`."""
         super().__init__(env)
-        self._native = env.action_space
+        self._native = native_action_space(env)
         self.action_space = plain_action_space(self._native)
 
     def action(self, action: Any) -> Any:

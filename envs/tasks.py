@@ -14,9 +14,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import ActionMap
+from envs.checks import CheckedEnv
 from envs.config import EnvConfig
 from envs.measures import CAR_MEASURES, Measure, action_measures
-from envs.plain_actions import plain_action_space
+from envs.plain_actions import native_action_space, plain_action_space
 from envs.registration import create_env
 from envs.views import PAPER_VIEW, View
 
@@ -168,10 +169,11 @@ def task_for(env: str | EnvConfig) -> Task:
                 "down": (0.0, 0.0, 0.8),  # 0.9 and more block the wheels
             },
         )
-    made = create_env(config)
+    made = CheckedEnv(create_env(config), str(config))
     try:
-        space = plain_action_space(made.action_space)
-        steps_per_second = made.metadata.get("render_fps") or 30
+        space = plain_action_space(native_action_space(made))
+        fps = made.metadata.get("render_fps")
+        steps_per_second = fps if isinstance(fps, int | float) and fps > 0 else 30
     finally:
         made.close()
     action_map = ActionMap.for_space(space)

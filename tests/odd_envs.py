@@ -163,3 +163,23 @@ class OddBlindEnv(OddEnv):
 
 gym.register("Odd-v0", OddEnv)
 gym.register("OddBlind-v0", OddBlindEnv)
+
+
+class OddBareEnv(OddBlindEnv):
+    """Declares no spaces."""
+
+    def __init__(self, has_actions: bool = True) -> None:
+        super().__init__()
+        del self.observation_space
+        if not has_actions:
+            del self.action_space
+
+    def step(self, action: Any) -> Any:
+        self._step += 1
+        return self._observe(), 0.0, False, False, {}
+
+    def close(self) -> None:
+        raise OSError("the license server is gone")
+
+
+gym.register("OddBare-v0", OddBareEnv)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.command import wm, wm_json
 from tests.odd_envs import BLIND_ID, ODD_ID
+from tests.whole_pipeline import TINY, whole_pipeline
+from worldmodels import make_dream
 from worldmodels.agent import load_agent
 from worldmodels.run import Run
-
-TINY = ("--preset", "tiny", "--workers", 1)
 
 
 def options(arguments):
@@ -29,21 +29,6 @@ def refused(*arguments, words):
     for word in words:
         assert word in lines[-1]
     return done
-
-
-def whole_pipeline(folder, env, *arguments):
-    """From collecting to a film of each kind; the run."""
-    run = ("--run", folder)
-    wm_json("collect", *run, *TINY, "--env", env, *arguments, "--episodes", 4)
-    wm_json("train-vision", *run, "--steps", 3)
-    wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--steps", 2, "--workers", 1)
-    wm_json("collect", *run, *TINY, "--episodes", 5, "--policy", "agent")
-    assert wm_json("evaluate", *run, "--episodes", 1, "--workers", 1)["rows"]
-    for name, kind in (("real", "--side-by-side"), ("dream", "--dream")):
-        wm_json("record", *run, kind, "--steps", 6, "--out", folder / f"{name}.mp4")
-        assert (folder / f"{name}.mp4").stat().st_size > 0
-    return Run(folder)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +64,9 @@ def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
         np.testing.assert_array_equal(rollout.rewards, np.arange(1, 21))
         if "action=integers" in arguments:
             np.testing.assert_array_equal(rollout.actions, np.rint(rollout.actions))
+    dream = make_dream(run.folder)
+    dream.reset(seed=0)
+    assert np.isfinite(dream.step(dream.action_space.sample())[1])
 
 
 def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):

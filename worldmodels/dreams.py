@@ -238,4 +238,6 @@ def _encode(
             f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
             f"{rows[wrong][0]}"
         )
-    return np.clip(encoded, space.low, space.high) if isinstance(space, spaces.Box) else encoded
+    if isinstance(space, spaces.Discrete):
+        return encoded
+    return np.clip(encoded, space.low, space.high).astype(np.float32)  # bounds may be integers

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from envs.actions import UnsupportedActionSpace
 from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.make import make_env, make_envs
@@ -64,3 +65,13 @@ def test_what_a_step_gets_wrong_is_one_line_with_its_place(fails, words):
 def test_what_a_reset_raises_is_one_line():
     with pytest.raises(EnvError, match=r"seed 5, step 0: reset\(\) raised KeyError: 'level'"):
         odd(fails="reset").reset(seed=5)
+
+
+def test_spaces_that_are_not_declared_and_a_close_that_raises():
+    env = make_env(EnvConfig("tests.odd_envs:OddBare-v0"))
+    assert env.reset(seed=5)[0].shape == (64, 64, 3)  # what comes is a picture
+    with pytest.raises(EnvError, match=r"seed 5, step 0: close\(\) raised OSError: the license"):
+        env.close()
+    config = EnvConfig("tests.odd_envs:OddBare-v0", {"has_actions": False})
+    with pytest.raises(UnsupportedActionSpace, match="to have an action_space, got none"):
+        make_env(config)
