@@ -102,7 +102,9 @@ def declares_picture(space: Any) -> bool:
 def is_picture(value: Any, space: Any) -> bool:
     """Whether what came is a picture: floats only where the space bounds them by 0 and 1."""
     found = PictureFormat.of(as_array(value))
-    return found is not None and (not found.floats or declares_picture(space))
+    if found is None or not found.floats:
+        return found is not None
+    return declares_picture(space) and space.dtype.kind == "f"
 
 
 def as_array(value: Any) -> NDArray[Any]:

@@ -12,7 +12,9 @@ from gymnasium import spaces
 
 ODD_ID = "tests.odd_envs:Odd-v0"
 BLIND_ID = "tests.odd_envs:OddBlind-v0"  # takes no render_mode, and draws nothing
+STUBBORN_ID = "tests.odd_envs:OddStubborn-v0"  # the same, but it says that it draws
 STEPS = 20
+DRAWN = 100  # levels by which what is drawn is lighter than what is observed
 HIGH, WIDE = 20, 24
 
 SPACES: dict[str, spaces.Space[Any]] = {
@@ -118,9 +120,11 @@ class OddEnv(gym.Env[Any, Any]):
 
     def render(self) -> Any:
         kind = "small" if self._changed("drawing") else self._drawing
-        if kind is None:
+        if kind is None or self.render_mode != "rgb_array":
             return None
-        return [self._shown("rgb")] if kind == "list" else self._shown(kind)
+        if kind == "list":
+            return [self._shown("rgb", DRAWN)]
+        return self._shown(kind, DRAWN)
 
     def _changed(self, what: str) -> bool:
         return self._change == what and self._step == self._bad_step
@@ -145,12 +149,12 @@ class OddEnv(gym.Env[Any, Any]):
             for name, entry in space.items()
         }
 
-    def _shown(self, kind: str) -> Any:
-        space = SPACES[kind]
+    def _shown(self, kind: str, more: int = 0) -> Any:
+        space, level = SPACES[kind], self._step + more
         if isinstance(space, spaces.Discrete):
-            return self._step
+            return level
         assert isinstance(space, spaces.Box)
-        level = self._step / 255 if space.dtype.kind == "f" else self._step
+        level = level / 255 if space.dtype.kind == "f" else level
         return np.full(space.shape, level, space.dtype)
 
 
@@ -163,6 +167,10 @@ class OddBlindEnv(OddEnv):
 
 gym.register("Odd-v0", OddEnv)
 gym.register("OddBlind-v0", OddBlindEnv)
+
+
+class OddStubbornEnv(OddBlindEnv):
+    metadata: ClassVar = {"render_modes": ["rgb_array"]}
 
 
 class OddBareEnv(OddBlindEnv):
@@ -182,4 +190,5 @@ class OddBareEnv(OddBlindEnv):
         raise OSError("the license server is gone")
 
 
+gym.register("OddStubborn-v0", OddStubbornEnv)
 gym.register("OddBare-v0", OddBareEnv)

@@ -6,7 +6,7 @@ import pytest
 from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.make import check_env, make_env, view_of
-from tests.odd_envs import BLIND_ID, HIGH, ODD_ID, WIDE
+from tests.odd_envs import BLIND_ID, DRAWN, HIGH, ODD_ID, STUBBORN_ID, WIDE
 
 
 def odd(observation_key=None, env_id=ODD_ID, **kwargs):
@@ -69,7 +69,7 @@ def test_what_comes_counts_and_not_what_was_declared(declared, returned):
 @pytest.mark.parametrize("drawing", ["rgb", "rgba", "gray", "floats", "list"])
 def test_anything_else_is_drawn(observation, declared, drawing):
     config = odd(observation=observation, declares=declared, drawing=drawing)
-    assert shown(config) == 2
+    assert shown(config) == 2 + DRAWN
     assert view_of(config).source == (HIGH, WIDE)
 
 
@@ -77,8 +77,8 @@ def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named():
     assert shown(odd(observation="dict", drawing=None)) == 2
     assert shown(odd(observation="text", drawing=None)) == 2
     assert shown(odd("right", observation="dicts", drawing=None)) == 2
-    assert shown(odd("render", observation="dicts")) == 2
-    assert shown(odd("render", observation="rgb", drawing="gray")) == 2
+    assert shown(odd("render", observation="dicts")) == 2 + DRAWN
+    assert shown(odd("render", observation="rgb", drawing="gray")) == 2 + DRAWN
     refusals = {
         None: r"several pictures, left, right: name one of them, or render, with --observation-key",
         "middle": "an entry middle in what .* observes, got left, .*: correct --observation-key",
@@ -122,6 +122,7 @@ def test_a_frame_unlike_the_first_is_refused_at_its_step(observation, change, wo
         (odd(observation="vector", drawing="number"), "got int"),
         (odd(env_id=BLIND_ID, observation="vector"), "to observe or to draw .*float32 of shape"),
         (odd("render", env_id=BLIND_ID), "no render mode rgb_array"),
+        (odd("render", env_id=STUBBORN_ID), "cannot be drawn, its constructor takes no render_m"),
     ],
 )
 def test_what_can_be_neither_observed_nor_drawn_is_refused(config, words):
@@ -130,12 +131,13 @@ def test_what_can_be_neither_observed_nor_drawn_is_refused(config, words):
 
 
 def test_a_constructor_without_render_mode_serves_where_pictures_are_observed():
-    assert shown(odd(env_id=BLIND_ID)) == 2
-    env = make_env(odd(env_id=BLIND_ID), render_mode="rgb_array")
-    env.reset(seed=0)
-    env.step(0)
-    assert env.render().shape == (HIGH, WIDE, 3)  # the observation, as there is nothing else
-    assert (env.render() == 1).all()
+    for env_id in (BLIND_ID, STUBBORN_ID):
+        assert shown(odd(env_id=env_id)) == 2
+        env = make_env(odd(env_id=env_id), render_mode="rgb_array")
+        env.reset(seed=0)
+        env.step(0)
+        assert env.render().shape == (HIGH, WIDE, 3)  # the observation: there is nothing else
+        assert (env.render() == 1).all()
 
 
 def test_the_large_picture_is_rgb_too_and_keeps_its_size():
@@ -146,7 +148,7 @@ def test_the_large_picture_is_rgb_too_and_keeps_its_size():
     env.reset(seed=0)
     assert env.render().shape == (HIGH, WIDE, 3)
     env.step(0)
-    assert (env.render() == 1).all()
+    assert (env.render() == 1 + DRAWN).all()
     env.step(0)
     with pytest.raises(EnvError, match=r"render\(\): .*as before"):
         env.render()

@@ -33,11 +33,11 @@ def test_every_plain_action_is_one_of_the_environments_own(kind):
 def test_integer_boxes_are_rounded_and_clipped():
     env = make_env(EnvConfig(ODD_ID, {"action": "integers"}))
     env.reset(seed=0)
-    wild = np.array([[8.327, 99.0]], np.float32)
+    wild = np.array([[8.7, 99.0]], np.float32)
     env.step(wild[0])
-    assert OddEnv.received[-1].dtype == np.int64 and OddEnv.received[-1].tolist() == [8, 10]
-    np.testing.assert_array_equal(encode_actions(env.action_space, wild), [[8, 10]])
-    np.testing.assert_array_equal(decode_actions(env.action_space, wild), [[8, 10]])
+    assert OddEnv.received[-1].dtype == np.int64 and OddEnv.received[-1].tolist() == [9, 10]
+    np.testing.assert_array_equal(encode_actions(env.action_space, wild), [[9, 10]])
+    np.testing.assert_array_equal(decode_actions(env.action_space, wild), [[9, 10]])
 
 
 def test_combinations_run_with_the_last_number_fastest():
