@@ -10,9 +10,10 @@ pytestmark = pytest.mark.slow
 
 def test_atari_is_observed_as_it_is_with_arguments_of_its_constructor(tmp_path):
     pytest.importorskip("ale_py")
-    given = ("--env-arg", "frameskip=2", "--env-arg", "obs_type=grayscale", "--max-steps", 40)
-    run = whole_pipeline(tmp_path / "run", "ALE/Pong-v5", *given)
-    assert run.settings.env.kwargs == {"frameskip": 2, "obs_type": "grayscale"}
+    kwargs = {"frameskip": 2, "obs_type": "grayscale", "max_num_frames_per_episode": 200}
+    given = [word for name in kwargs for word in ("--env-arg", f"{name}={kwargs[name]}")]
+    run = whole_pipeline(tmp_path / "run", "ALE/Pong-v5", *given, "--max-steps", 40)
+    assert run.settings.env.kwargs == kwargs
     rollout = run.store.episodes[0].load()
     assert rollout.frames.shape == (41, 64, 64, 3) and rollout.actions.shape == (40, 6)
     assert np.ptp(rollout.frames, axis=3).max() == 0  # gray

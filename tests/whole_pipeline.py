@@ -16,7 +16,7 @@ def whole_pipeline(folder: Path, env: str, *arguments: object) -> Run:
     wm_json("train-memory", *run, "--steps", 3)
     wm_json("train-controller", *run, "--dream", "--steps", 2, "--workers", 1)
     wm_json("collect", *run, *TINY, *arguments, "--episodes", 5, "--policy", "agent")
-    assert wm_json("evaluate", *run, "--episodes", 1, "--workers", 1)["rows"]
+    wm_json("evaluate", *run, "--episodes", 1, "--workers", 1, "--no-baselines")
     for name, kind in (("real", "--side-by-side"), ("dream", "--dream")):
         wm_json("record", *run, kind, "--steps", 6, "--out", folder / f"{name}.mp4")
         assert (folder / f"{name}.mp4").stat().st_size > 0
