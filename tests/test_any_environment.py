@@ -65,6 +65,7 @@ def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
         np.testing.assert_array_equal(rollout.rewards, np.arange(1, 21))
         if "action=integers" in arguments:
             np.testing.assert_array_equal(rollout.actions, np.rint(rollout.actions))
+            assert load_agent(run.folder).action_space.dtype == np.int64
     dream = make_dream(run.folder, num_envs=2)
     dream.reset(seed=0)
     assert np.isfinite(dream.step(dream.action_space.sample())[1]).all()
