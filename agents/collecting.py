@@ -12,6 +12,7 @@ import gymnasium as gym
 from agents.policy import Policy
 from agents.rollout import EpisodeScore, Rollout, play
 from agents.workers import CHUNK, Workers, chunks
+from envs.config import EnvConfig
 from envs.make import make_env
 from envs.measures import Measure
 
@@ -33,7 +34,7 @@ PolicyFactory = Callable[[], Policy] | PoliciesByEpisode
 class PlayChunk:
     """What a worker is sent: plays one chunk of seeds with a policy of its own."""
 
-    env_id: str
+    env: str | EnvConfig
     policy_factory: PolicyFactory
     max_steps: int | None
     keep_frames: bool
@@ -44,7 +45,7 @@ class PlayChunk:
     def __call__(self, seeds: Sequence[int]) -> list[Any]:
         """The episodes of up to `CHUNK` seeds, in their order, each as `finish` makes it."""
         make: Callable[[], gym.Env[Any, Any]] = functools.partial(
-            make_env, self.env_id, perturbation=self.perturbation
+            make_env, self.env, perturbation=self.perturbation
         )
         factory = self.policy_factory
         if isinstance(factory, PoliciesByEpisode):
@@ -67,7 +68,7 @@ class PlayChunk:
 
 @overload
 def play_episodes(
-    env_id: str,
+    env: str | EnvConfig,
     policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
@@ -77,7 +78,7 @@ def play_episodes(
 ) -> Iterator[Rollout]: ...
 @overload
 def play_episodes(
-    env_id: str,
+    env: str | EnvConfig,
     policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
@@ -88,7 +89,7 @@ def play_episodes(
 ) -> Iterator[EpisodeScore]: ...
 @overload
 def play_episodes(
-    env_id: str,
+    env: str | EnvConfig,
     policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
@@ -97,7 +98,7 @@ def play_episodes(
     finish: Callable[[Rollout], Result],
 ) -> Iterator[Result]: ...
 def play_episodes(
-    env_id: str,
+    env: str | EnvConfig,
     policy_factory: PolicyFactory,
     seeds: Sequence[int],
     *,
@@ -121,7 +122,7 @@ def play_episodes(
     `perturbation` is one of `envs.perturbations.PERTURBATIONS`.
     """
     play_chunk = PlayChunk(
-        env_id, policy_factory, max_steps, keep_frames, finish, perturbation=perturbation
+        env, policy_factory, max_steps, keep_frames, finish, perturbation=perturbation
     )
     for episodes in workers.map(play_chunk, chunks(seeds)):
         yield from episodes

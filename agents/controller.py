@@ -102,7 +102,10 @@ def apply_action_map(
         return one_hot.to(outputs.dtype)
     source, scale, offset, low, high = _as_tensors(action_map, outputs.device, outputs.dtype)
     picked = torch.tanh(outputs).index_select(-1, source)
-    return torch.clamp(scale * picked + offset, low, high)
+    actions = scale * picked + offset
+    if action_map.integer:  # straight-through: rounding has no gradient of its own
+        actions = actions + (torch.round(actions) - actions).detach()
+    return torch.clamp(actions, low, high)
 
 
 def choose_actions(

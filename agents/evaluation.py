@@ -108,7 +108,7 @@ def evaluate(
     """
     results: list[EpisodeScore] = []
     for score in play_episodes(
-        protocol.env_id,
+        protocol.env,
         policy_factory,
         protocol.seeds,
         workers=workers,

@@ -135,7 +135,7 @@ class NoisyPolicy(RepeatingPolicy):
             else:
                 noise = self._noise.step(i, self.generators[i])
                 noisy = actions[i] + self._strength[i] * self._half_range * noise
-                actions[i] = np.clip(noisy, self._bounds.low, self._bounds.high)
+                actions[i] = self._bounds.within(noisy)
         self._policy.executed(actions, due)
         return actions
 

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.actions import ActionMap, action_size, decode_actions
+from envs.actions import ActionMap, UnsupportedActionSpace, action_size, decode_actions
 
 Frames = UInt8[np.ndarray, "env height width channel"]
 EnvMask = Bool[np.ndarray, " env"]
@@ -19,7 +19,7 @@ EncodedActions = Float32[np.ndarray, "env action"]
 class Policy(Protocol):
     """Acts in several environments at once, one row of `frames` for each.
 
-    `act` is called every environment step and returns native actions: float32 (B, A) for a Box,
+    `act` is called every environment step and returns native actions: (B, A) of a Box's own type,
     int64 (B,) for a Discrete space. It holds an action for `action_repeat` steps. Where
     `reset_mask` is true an environment starts afresh: its decision clock, its recurrent state
     and its noise. Exploration noise lives in here, so that what is recorded was executed.
@@ -123,7 +123,7 @@ class RandomPolicy(RepeatingPolicy):
 class BrownianPolicy(RepeatingPolicy):
     """A random walk through a Box: a += sqrt(1/50) N(0, 1) an env step, clipped to its bounds.
 
-    Raises ValueError for a Discrete space.
+    Raises UnsupportedActionSpace for a Discrete space.
 
     Source: later copies of the paper (50 is CarRacing's frame rate). Differs: the paper itself
     collects with random policies; a decision held for k steps moves by sqrt(k/50).
@@ -133,7 +133,7 @@ class BrownianPolicy(RepeatingPolicy):
         super().__init__(action_space, "brownian", action_repeat)
         self._bounds = ActionMap.for_space(action_space)
         if self._bounds.discrete:
-            raise ValueError(
+            raise UnsupportedActionSpace(
                 f"a Brownian walk needs a Box action space, got {action_space}: "
                 "take RandomPolicy or ExploringPolicy"
             )
@@ -152,7 +152,7 @@ class BrownianPolicy(RepeatingPolicy):
             noise = self.generators[i].standard_normal(self._bounds.size)
             moved = self._position[i] + self._step * noise
             self._position[i] = np.clip(moved, self._bounds.low, self._bounds.high)
-        return self._position
+        return self._bounds.within(self._position)
 
 
 class ConstantPolicy(RepeatingPolicy):
@@ -185,6 +185,9 @@ def uniform_action(
     """One encoded action, uniform over the space that `bounds` was made for."""
     if bounds.discrete:
         return np.eye(bounds.size, dtype=np.float32)[generator.integers(bounds.size)]
+    if bounds.integer:
+        low, high = (np.asarray(bound, dtype=np.int64) for bound in (bounds.low, bounds.high))
+        return generator.integers(low, high, endpoint=True).astype(np.float32)
     return generator.uniform(bounds.low, bounds.high).astype(np.float32)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from agents.seeds import seeds
+from envs.config import EnvConfig
 
 Purpose = Literal["monitoring", "selection", "validation", "test"]
 
@@ -16,7 +17,7 @@ class EvaluationProtocol:
     """The episodes of one score.
 
     Attributes:
-        env_id: as `envs.make.make_env` takes it.
+        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
         purpose: of the score, which is also the split that its seeds come from.
         episodes: number of episodes, 1 or more.
         start: position of the first seed within the split.
@@ -30,6 +31,22 @@ class EvaluationProtocol:
     episodes: int
     start: int = 0
     perturbation: str | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        env: EnvConfig,
+        purpose: Purpose,
+        episodes: int,
+        start: int = 0,
+        perturbation: str | None = None,
+    ) -> EvaluationProtocol:
+        """The protocol of a score in `env`."""
+        return cls(
+            env.env_id, purpose, episodes, start, perturbation, env.kwargs, env.observation_key
+        )
 
     def __post_init__(self) -> None:
         if self.purpose not in get_args(Purpose):
@@ -38,6 +55,11 @@ class EvaluationProtocol:
         if self.episodes < 1:
             raise ValueError(f"expected 1 episode or more to evaluate, got {self.episodes}")
         _ = self.seeds
+
+    @property
+    def env(self) -> EnvConfig:
+        """The env that is played."""
+        return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @property
     def seeds(self) -> list[int]:

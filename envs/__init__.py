@@ -1,8 +1,9 @@
 """What is acted in: Gymnasium environments as small pictures, and what is known about each.
 
-Importing this package registers `worldmodels/CarRacing-v3`. Reading order: `actions`,
-`views`, `tasks`, `make`; then `car_racing` with its `renderer`; then, for many environments at
-once, `vector`, `vector_share` and `processes`.
+Importing this package registers `worldmodels/CarRacing-v3`. Reading order: `config`,
+`registration`, `actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks`,
+`make`; then `car_racing` with its `renderer`; then, for many environments at once, `vector`,
+`vector_share` and `processes`.
 """
 
 import os

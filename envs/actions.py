@@ -1,7 +1,8 @@
 """Actions as one float vector, whatever the space; and how a controller's outputs become one.
 
-An *encoded* action is float32 of length A: a Box action as it is, a Discrete one as one-hot.
-Memories and stores see encoded actions only; environments see native ones only.
+An *encoded* action is float32 of length A: a Box action as it is, rounded where the Box holds
+integers, a Discrete one as one-hot. `plain_actions` turns other spaces into these two. Memories
+and stores see encoded actions only; environments see native ones only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Float32
 from numpy.typing import NDArray
+
+WIDEST = 2**24  # between bounds: float32 does not hold every whole number beyond
 
 
 class UnsupportedActionSpace(gym.error.Error, ValueError):
@@ -57,11 +60,14 @@ def encode_actions(
             )
         return np.eye(size, dtype=np.float32)[index.astype(np.int64)]
     _check_encoded(native, size)
+    assert isinstance(space, spaces.Box)  # action_size admits nothing else
+    if is_integer(space):  # as `PlainActions` executes it
+        native = np.clip(np.rint(native), space.low, space.high)
     return native.astype(np.float32)
 
 
 def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[Any]:
-    """Encoded actions (B, A) as native ones: float32 (B, A) within a Box, int64 (B,) if Discrete.
+    """Encoded actions (B, A) as native ones: (B, A) within a Box and of its type, or int64 (B,).
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
@@ -73,7 +79,14 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
     if isinstance(space, spaces.Discrete):
         return vectors.argmax(axis=1).astype(np.int64) + int(space.start)
     assert isinstance(space, spaces.Box)  # action_size admits nothing else
-    return np.clip(vectors, space.low, space.high).astype(np.float32)
+    if is_integer(space):
+        vectors = np.rint(vectors)
+    return np.clip(vectors, space.low, space.high).astype(space.dtype)
+
+
+def is_integer(space: spaces.Box) -> bool:
+    """Whether a Box holds whole numbers."""
+    return space.dtype is not None and space.dtype.kind in "biu"
 
 
 def _check_encoded(vectors: NDArray[Any], size: int) -> None:
@@ -99,6 +112,7 @@ class ActionMap:
     low: tuple[float, ...]
     high: tuple[float, ...]
     start: int = 0
+    integer: bool = False
 
     def __post_init__(self) -> None:
         lengths = {len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)}
@@ -131,12 +145,15 @@ class ActionMap:
             )
         if self.discrete:
             return np.eye(self.size, dtype=np.float32)[raw.argmax(axis=-1)]
-        scale, offset, low, high = (
-            np.asarray(numbers, dtype=np.float32)
-            for numbers in (self.scale, self.offset, self.low, self.high)
-        )
+        scale, offset = (np.asarray(n, dtype=np.float32) for n in (self.scale, self.offset))
         picked = np.tanh(raw[..., list(self.source)])
-        return np.clip(scale * picked + offset, low, high).astype(np.float32)
+        return self.within(scale * picked + offset)
+
+    def within(self, actions: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
+        """Encoded actions as they can be executed: clipped to the bounds, rounded if integer."""
+        actions = np.rint(actions) if self.integer else actions
+        low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
+        return np.clip(actions, low, high).astype(np.float32)
 
     @classmethod
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
@@ -150,12 +167,15 @@ class ActionMap:
             zeros, ones = (0.0,) * size, (1.0,) * size
             return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones, int(space.start))
         assert isinstance(space, spaces.Box)  # action_size admits nothing else
-        if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
-            raise UnsupportedActionSpace(
-                f"expected an action space with finite bounds, got {space}: "
-                "wrap the environment with gymnasium.wrappers.RescaleAction or ClipAction"
-            )
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            is_bounded = np.isfinite(low) & np.isfinite(high) & (high - low <= WIDEST)
+        if not is_bounded.all():
+            raise UnsupportedActionSpace(
+                f"expected an action space with finite bounds, at most {WIDEST:,} apart, "
+                f"got {space}: declare such bounds, or wrap the environment with "
+                "gymnasium.wrappers.RescaleAction or ClipAction"
+            )
         return cls(
             num_outputs=size,
             discrete=False,
@@ -164,6 +184,7 @@ class ActionMap:
             offset=tuple(((high + low) / 2).tolist()),
             low=tuple(low.tolist()),
             high=tuple(high.tolist()),
+            integer=is_integer(space),
         )
 
     @classmethod

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.actions import action_size
+from envs.checks import CheckedEnv
+from envs.config import EnvConfig
+from envs.frames import FrameEnv, can_draw, declared_space, seems_drawn
+from envs.plain_actions import PlainActions
+from envs.registration import NoRenderMode, create_env
 from envs.tasks import CAR_RACING_IDS, DEFAULT_ENV_ID, task_for
 from envs.vector import ProcessVectorEnv
-from envs.views import View, ViewObservation, has_pixels
+from envs.views import PAPER_VIEW, View, ViewObservation
+
+Made = TypeVar("Made")
 
 
 def make_env(
-    env_id: str,
+    env: str | EnvConfig,
     *,
     render_mode: str | None = None,
     max_episode_steps: int | None = None,
@@ -26,8 +34,10 @@ def make_env(
 ) -> gym.Env[Any, Any]:
     """One environment whose observations are the task's frames, uint8 (size, size, 3).
 
-    Pixel observations are used as they are; anything else is drawn, through Gymnasium's
-    render wrapper. With `render_mode="rgb_array"`, `render()` gives the large picture.
+    Observations that are pictures are used as they are; anything else is drawn through
+    `render()`; see `FrameEnv`. Actions are those of a Box with one axis or of a Discrete space,
+    see `plain_action_space`; rewards and ends are checked, see `CheckedEnv`. With
+    `render_mode="rgb_array"`, `render()` gives the large picture.
     `max_episode_steps` None keeps the registered limit. `perturbation` is one of
     `envs.perturbations.PERTURBATIONS`, which change what CarRacing looks like.
 
@@ -35,38 +45,100 @@ def make_env(
         ValueError: no such perturbation.
         TypeError: a perturbation of something else than CarRacing.
         gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: actions are neither a 1-D Box nor Discrete.
-        gymnasium.error.UnsupportedMode: no pixels to observe, or a window was asked for
-            while the observations have to be drawn.
+        UnsupportedActionSpace: a kind of action that no policy has.
+        gymnasium.error.UnsupportedMode: a window was asked for while the observations have to be
+            drawn.
+        EnvError: see `create_env`; from the first reset on, also as `FrameEnv` and `CheckedEnv`.
     """
+    config = EnvConfig.of(env)
     _draw_without_display()
-    env = gym.make(env_id, render_mode=render_mode, max_episode_steps=max_episode_steps)
-    try:
-        action_size(env.action_space)  # refuse before anything is drawn
-        if perturbation is not None:
-            from envs.perturbations import perturb  # Box2D, only where it is needed
 
-            env = perturb(env, perturbation)
-        if not has_pixels(env.observation_space):
-            _check_can_draw(env, render_mode)
-            if render_mode is None:
+    def create(mode: str | None) -> gym.Env[Any, Any]:
+        made = create_env(config, render_mode=mode, max_episode_steps=max_episode_steps)
+        if perturbation is None:
+            return made
+        from envs.perturbations import perturb  # Box2D, only where it is needed
+
+        return _or_close(made, lambda: perturb(made, perturbation))
+
+    view = _known_view(config)
+    if config.env_id == DEFAULT_ENV_ID and config.observation_key is None:
+        # Ours keeps all promises by itself, and steps so fast that checks would show.
+        fast = create(render_mode)
+        if fast.observation_space.shape == (view.size, view.size, 3):
+            return fast
+        return _or_close(fast, lambda: ViewObservation(fast, view))
+    return _with_frames(config, view, create, render_mode)
+
+
+def _with_frames(
+    config: EnvConfig,
+    view: View,
+    create: Callable[[str | None], gym.Env[Any, Any]],
+    render_mode: str | None,
+) -> FrameEnv:
+    """The environment behind all checks, able to draw where its frames or `render()` need that."""
+
+    def checked(mode: str | None) -> CheckedEnv:
+        env = create(mode)
+        return _or_close(env, lambda: CheckedEnv(PlainActions(env), str(config)))
+
+    def drawing() -> CheckedEnv:
+        return checked("rgb_array")
+
+    env = checked(None if render_mode == "rgb_array" else render_mode)
+    try:
+        has_to_draw = can_draw(env) and seems_drawn(config, declared_space(env))
+        if has_to_draw and render_mode not in (None, "rgb_array"):
+            raise gym.error.UnsupportedMode(
+                f'expected render_mode None or "rgb_array" for {config}, whose frames are drawn '
+                f'for the agent, got {render_mode!r}: record a video with "rgb_array" instead'
+            )
+        if has_to_draw or (can_draw(env) and render_mode == "rgb_array"):
+            try:
+                drawn = drawing()
+            except NoRenderMode:  # then videos show the observations
+                if has_to_draw:
+                    raise
+            else:
                 env.close()
-                env = gym.make(env_id, render_mode="rgb_array", max_episode_steps=max_episode_steps)
-            env = gym.wrappers.AddRenderObservation(env, render_only=True)
-        view = _known_view(env_id)
-        if env.observation_space.shape == (view.size, view.size, 3):
-            return env
-        return ViewObservation(env, view)
+                return FrameEnv(drawn, config, view, None)
+        return FrameEnv(env, config, view, drawing)
     except BaseException:
         env.close()
         raise
+
+
+def _or_close(env: gym.Env[Any, Any], wrap: Callable[[], Made]) -> Made:
+    try:
+        return wrap()
+    except BaseException:
+        with contextlib.suppress(Exception):  # what was refused says more
+            env.close()
+        raise
+
+
+def check_env(env: str | EnvConfig) -> None:
+    """Make the environment and reset it, so that what cannot serve is refused early.
+
+    Raises: as `make_env` and `task_for`; EnvError also as the first reset of a `FrameEnv`.
+    """
+    config = EnvConfig.of(env)
+    task_for(config)
+    if config == EnvConfig(DEFAULT_ENV_ID):
+        return
+    made = make_env(config)
+    try:
+        made.reset(seed=0)
+    finally:
+        made.close()
 
 
 def make_envs(
     num_envs: int,
     num_workers: int = 0,
     *,
-    env_id: str = DEFAULT_ENV_ID,
+    env_id: str | EnvConfig = DEFAULT_ENV_ID,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
     max_episode_steps: int | None = None,
     render_mode: str | None = None,
@@ -112,40 +184,27 @@ def make_envs(
     )
 
 
-def view_of(env_id: str) -> View:
+def view_of(env: str | EnvConfig) -> View:
     """The task's view, with the size of the frames that the env itself gives or draws.
 
-    Raises: as `make_env`.
+    Raises: as `check_env`.
     """
-    view = task_for(env_id).view
+    view = task_for(env).view
     if view.source is not None:
         return view
-    env = make_env(env_id)
+    made = make_env(env)
     try:
-        frames = env.env if isinstance(env, ViewObservation) else env
-        height, width, _ = frames.observation_space.shape or (view.size, view.size, 3)
+        made.reset(seed=0)
+        source = made.frame_size if isinstance(made, FrameEnv) else (view.size, view.size)
     finally:
-        env.close()
-    return dataclasses.replace(view, source=(height, width))
+        made.close()
+    return dataclasses.replace(view, source=source)
 
 
-def _known_view(env_id: str) -> View:
+def _known_view(config: EnvConfig) -> View:
     """The view alone: `task_for` would make the environment once more."""
-    return task_for(env_id).view if env_id in CAR_RACING_IDS else View()
-
-
-def _check_can_draw(env: gym.Env[Any, Any], render_mode: str | None) -> None:
-    name = env.spec.id if env.spec is not None else str(env)
-    if "rgb_array" not in env.metadata.get("render_modes", ()):
-        raise gym.error.UnsupportedMode(
-            f"expected {name} to observe or to draw pixels, got observations "
-            f"{env.observation_space} and render modes {env.metadata.get('render_modes')}"
-        )
-    if render_mode not in (None, "rgb_array"):
-        raise gym.error.UnsupportedMode(
-            f'expected render_mode None or "rgb_array" for {name}, whose frames are drawn for '
-            f'the agent, got {render_mode!r}: record a video with "rgb_array" instead'
-        )
+    shows_road = config.env_id in CAR_RACING_IDS and config.observation_key is None
+    return PAPER_VIEW if shows_road else View()
 
 
 def _draw_without_display() -> None:

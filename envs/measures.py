@@ -91,8 +91,11 @@ def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
             Measure(f"action {action_map.start + index}", "share", 0.0, 1.0, Magnitude(index))
             for index in range(count)
         )
-    bounds = zip(action_map.low, action_map.high, strict=True)
+    sizes = [
+        max(abs(low), abs(high)) for low, high in zip(action_map.low, action_map.high, strict=True)
+    ]
     return tuple(
-        Measure(f"action {index}", "magnitude", 0.0, max(abs(low), abs(high)), Magnitude(index))
-        for index, (low, high) in list(enumerate(bounds))[:MOST_MEASURES]
+        # A dimension that is always 0 has no range of its own.
+        Measure(f"action {index}", "magnitude", 0.0, size or 1.0, Magnitude(index))
+        for index, size in list(enumerate(sizes))[:MOST_MEASURES]
     )

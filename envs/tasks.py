@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import ActionMap
+from envs.checks import CheckedEnv
+from envs.config import EnvConfig
 from envs.measures import CAR_MEASURES, Measure, action_measures
+from envs.plain_actions import native_action_space, plain_action_space
+from envs.registration import create_env
 from envs.views import PAPER_VIEW, View
 
 
@@ -128,18 +131,27 @@ DEFAULT_ENV_ID = "worldmodels/CarRacing-v3"
 CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 
 
-def task_for(env_id: str) -> Task:
-    """The task of any registered Gymnasium id.
+# More of them say little as baselines, and each is played for every score.
+MOST_CONSTANT_ACTIONS = 18
+
+
+def task_for(env: str | EnvConfig) -> Task:
+    """The task of any environment.
 
     Raises:
         gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: actions are neither a 1-D Box with finite bounds nor Discrete.
+        UnsupportedActionSpace: no plain space for the actions, or a Box without bounds.
+        EnvError: as `create_env`.
     """
-    if env_id in CAR_RACING_IDS:
+    config = EnvConfig.of(env)
+    env_id = config.env_id
+    is_car_racing = env_id in CAR_RACING_IDS
+    view = PAPER_VIEW if is_car_racing and config.observation_key is None else View()
+    if is_car_racing and config.kwargs.get("continuous", True):
         return Task(
             env_id=env_id,
             stock_id="CarRacing-v3",
-            view=PAPER_VIEW,
+            view=view,
             action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
             default_action_map="pedal",
             exploration=_CAR_STYLES,
@@ -157,15 +169,16 @@ def task_for(env_id: str) -> Task:
                 "down": (0.0, 0.0, 0.8),  # 0.9 and more block the wheels
             },
         )
-    env = gym.make(env_id)
+    made = CheckedEnv(create_env(config), str(config))
     try:
-        space = env.action_space
-        steps_per_second = env.metadata.get("render_fps") or 30
+        space = plain_action_space(native_action_space(made))
+        fps = made.metadata.get("render_fps")
+        steps_per_second = fps if isinstance(fps, int | float) and fps > 0 else 30
     finally:
-        env.close()
+        made.close()
     action_map = ActionMap.for_space(space)
     constant_actions = {}
-    if isinstance(space, spaces.Discrete):
+    if isinstance(space, spaces.Discrete) and space.n <= MOST_CONSTANT_ACTIONS:
         constant_actions = {
             f"always {space.start + index}": tuple(
                 1.0 if index == hot else 0.0 for hot in range(action_map.size)
@@ -174,8 +187,8 @@ def task_for(env_id: str) -> Task:
         }
     return Task(
         env_id=env_id,
-        stock_id=env_id,
-        view=View(),
+        stock_id="CarRacing-v3" if is_car_racing else env_id,
+        view=view,
         action_maps={"default": action_map},
         default_action_map="default",
         exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),

@@ -126,7 +126,7 @@ def collect_frames(
     left, returns = num_frames, []
     with Workers(1) as workers:
         for rollout in play_episodes(
-            run.settings.env_id, factory, tracks, workers=workers, max_steps=max_steps
+            run.settings.env, factory, tracks, workers=workers, max_steps=max_steps
         ):
             kept = first_steps(rollout, REPEAT * (left - 1))
             collected.store.add(len(returns), kept)

@@ -140,7 +140,7 @@ def search_result(run: Run, name: str, seed: int) -> dict[str, Any]:
     with Workers(1) as workers:
         result = train_controller(scratch, search.config, workers=workers, report=Report())
         factory = AgentFactory(scratch.weights("controller"))
-        protocol = EvaluationProtocol(run.settings.env_id, "validation", REPORTED_EPISODES)
+        protocol = EvaluationProtocol.of(run.settings.env, "validation", REPORTED_EPISODES)
         scores = evaluate(protocol, factory, workers)
     return {
         "label": search.label,

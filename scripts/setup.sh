@@ -3,14 +3,15 @@
 #
 #   scripts/setup.sh        what running needs
 #   scripts/setup.sh dev    and what checks and tests need
+#   scripts/setup.sh games  and Atari and MiniGrid, whose tests are skipped without them
 #   scripts/setup.sh bench  and the peers that scripts/benchmark.py compares with
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 extra="${1:-}"
 case "$extra" in
-    "" | dev | bench) ;;
-    *) echo "setup.sh: expected no argument, \"dev\" or \"bench\", got \"$extra\"" >&2; exit 2 ;;
+    "" | dev | games | bench) ;;
+    *) echo "setup.sh: expected no argument, \"dev\", \"games\" or \"bench\", got \"$extra\"" >&2; exit 2 ;;
 esac
 
 if [ ! -x .venv/bin/python ]; then
@@ -29,10 +30,10 @@ if [ ! -x .venv/bin/python ]; then
     "$found" -m venv .venv
 fi
 
-# A stamp says what was installed from which files; "dev" and "bench" include what running needs.
+# A stamp says what was installed from which files; the others include what running needs.
 wanted="$(pwd) $(cat pyproject.toml scripts/constraints.txt | cksum)"
 stamps=".venv/.installed-${extra:-run}"
-[ -n "$extra" ] || stamps="$stamps .venv/.installed-dev .venv/.installed-bench"
+[ -n "$extra" ] || stamps="$stamps .venv/.installed-dev .venv/.installed-games .venv/.installed-bench"
 for stamp in $stamps; do
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         exit 0

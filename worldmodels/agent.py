@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.controller import ControllerConfig, choose_actions
 from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
 from envs.actions import ActionMap
+from envs.config import EnvConfig
 from envs.views import View
 from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint, with_prefix
 from worldmodels.errors import UserError
@@ -32,6 +33,7 @@ class Body:
     """What ties a controller to its env: how it looks at frames and how its outputs act.
 
     Attributes:
+        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
         inputs: "zh", latent features and M's hidden state, or "z", the features alone.
         action_repeat: env steps a decision is held.
         sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
@@ -43,6 +45,13 @@ class Body:
     action_repeat: int
     inputs: str = "zh"
     sample_latent: bool = False
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+
+    @property
+    def env(self) -> EnvConfig:
+        """The env that it acts in."""
+        return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Body:
@@ -55,7 +64,9 @@ def space_of(action_map: ActionMap) -> spaces.Box | spaces.Discrete:
     """The action space an action map acts in."""
     if action_map.discrete:
         return spaces.Discrete(action_map.size, start=action_map.start)
-    low, high = (np.array(b, np.float32) for b in (action_map.low, action_map.high))
+    low, high = (np.array(bound, np.float32) for bound in (action_map.low, action_map.high))
+    if action_map.integer:
+        return spaces.Box(low.astype(np.int64), high.astype(np.int64), dtype=np.int64)
     return spaces.Box(low, high, dtype=np.float32)
 
 
@@ -63,7 +74,7 @@ class Agent(RepeatingPolicy):
     """The policy that V, M and C make together.
 
     `act` takes the env's own frames (or frames that already went through the body's view) and
-    returns native actions: float32 (B, A) within the action space, or int64 (B,). It raises
+    returns native actions: (B, A) within the action space, or int64 (B,). It raises
     UserError for frames of another size than the env's.
 
     Args:

@@ -60,6 +60,7 @@ class Selection:
         if "selection" in facts:
             saved = facts["selection"]
             return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
+        # Such files know no arguments of an env.
         env_id, episodes = metadata["body"]["env_id"], facts["choice_episodes"]
         return cls(
             EvaluationProtocol(env_id, "selection", episodes),

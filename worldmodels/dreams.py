@@ -129,7 +129,7 @@ class Dreams:
 
     def __init__(self, run: str | Path | Run, count: int, settings: DreamSettings) -> None:
         run = run if isinstance(run, Run) else Run(run)
-        task = task_for(run.settings.env_id)
+        task = task_for(run.settings.env)
         self.action_space = space_of(task.action_map)
         self.settings = settings
         self.world = world = load_dream_world(run, settings.device)
@@ -238,4 +238,6 @@ def _encode(
             f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
             f"{rows[wrong][0]}"
         )
-    return np.clip(encoded, space.low, space.high) if isinstance(space, spaces.Box) else encoded
+    if isinstance(space, spaces.Discrete):
+        return encoded
+    return np.clip(encoded, space.low, space.high).astype(np.float32)  # bounds may be integers

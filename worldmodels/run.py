@@ -22,17 +22,18 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from envs.errors import EnvError
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
 from worldmodels.pretrained import pretrained_agents
 from worldmodels.provenance import file_digest, plain
+from worldmodels.run_settings import RunSettings
 from worldmodels.stage_folder import (
     MANIFEST,
     RESULT,
@@ -74,32 +75,6 @@ MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """What all stages of a run share, fixed when the run is made.
-
-    Attributes:
-        quantized: whether V's latents are codes; None until V is trained.
-    """
-
-    env_id: str
-    preset: str
-    seed: int
-    quantized: bool | None = None
-
-    @classmethod
-    def from_dict(cls, facts: Any) -> RunSettings:
-        """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
-        settings = cls(**facts)
-        kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
-        for name, kind in kinds.items():
-            if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int
-                raise TypeError(f"{name} is {getattr(settings, name)!r}")
-        if settings.seed < 0:
-            raise ValueError(f"seed is {settings.seed}")
-        return settings
-
-
 class Run:
     """One folder of work; nothing is created before `create`.
 
@@ -133,7 +108,7 @@ class Run:
             raise UserError(f'no run in {self.folder}: run "wm collect --run {self.folder}" first')
         try:
             return RunSettings.from_dict(facts)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, EnvError) as error:
             raise UserError(
                 f"{self.folder / RUN} is no run's settings ({error}): {remedy}"
             ) from error

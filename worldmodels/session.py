@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agents.workers import Workers
-from envs.tasks import DEFAULT_ENV_ID, task_for
+from envs.config import EnvConfig
+from envs.make import check_env
+from envs.tasks import DEFAULT_ENV_ID
 from worldmodels.device import num_cores
 from worldmodels.errors import UserError
 from worldmodels.presets import Preset, preset_named
@@ -48,10 +51,14 @@ def open_session(
     num_workers: int | None = None,
     create: bool = False,
     env: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    observation_key: str | None = None,
     preset: str | None = None,
     seed: int | None = None,
 ) -> Iterator[Session]:
     """Open a run, or make it where `create` says so; leaving ends the workers.
+
+    The env of a new run is tried before anything is written, so that a refusal leaves nothing.
 
     Raises: UserError for a run that is not there, or that was made with other settings.
     """
@@ -59,11 +66,19 @@ def open_session(
         raise UserError(f"expected a seed of 0 or more, got {seed}")
     run = Run(folder)
     if not run.exists and create:
-        env_id, name = env or DEFAULT_ENV_ID, preset or DEFAULT_PRESET
-        task_for(env_id)  # refuse an unknown env before anything is written
-        run = Run(folder, new=RunSettings(env_id, name, seed or 0))
+        chosen_env = EnvConfig(env or DEFAULT_ENV_ID, env_kwargs or {}, observation_key)
+        name = preset_named(preset or DEFAULT_PRESET).name
+        check_env(chosen_env)
+        new = RunSettings(
+            *(chosen_env.env_id, name, seed or 0),
+            env_kwargs=chosen_env.kwargs,
+            observation_key=observation_key,
+        )
+        run = Run(folder, new=new)
     settings = run.settings
     _check_same("env", env, settings.env_id, run)
+    _check_same("env arguments", env_kwargs, settings.env_kwargs, run)
+    _check_same("observation key", observation_key, settings.observation_key, run)
     _check_same("preset", preset, settings.preset, run)
     _check_same("seed", seed, settings.seed, run)
     chosen = preset_named(settings.preset)

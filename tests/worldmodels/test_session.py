@@ -1,5 +1,6 @@
 import pytest
 
+from envs.errors import EnvError
 from worldmodels.errors import UserError
 from worldmodels.run import Run, RunSettings
 from worldmodels.session import open_session
@@ -33,3 +34,12 @@ def test_a_run_that_is_not_there_is_not_made_by_looking(tmp_path):
     ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path):
+    asked = {"env": "tests.odd_envs:Odd-v0", "env_kwargs": {"observation": "dicts"}}
+    with (
+        pytest.raises(EnvError, match="several pictures"),
+        open_session(tmp_path / "new", create=True, **asked),
+    ):
+        pass

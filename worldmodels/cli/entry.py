@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import sys
+import traceback
 
 import typer
 
@@ -58,6 +59,8 @@ def run_command() -> None:
         message = _user_message(error)
         if message is None:
             raise
+        if os.environ.get("WM_TRACEBACK"):
+            traceback.print_exception(error)
         for line in message.splitlines():
             typer.echo(f"wm: {line}", err=True)
         sys.exit(2)
@@ -82,6 +85,14 @@ def _user_message(error: Exception) -> str | None:
         if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
         return " ".join(str(error).split())
-    if type(error).__module__.startswith("gymnasium") or type(error).__name__ in FROM_WORKERS:
+    if _is_of_env(error) or type(error).__name__ in FROM_WORKERS:
         return " ".join(str(error).split())
     return None
+
+
+def _is_of_env(error: Exception) -> bool:
+    """Whether an environment, or Gymnasium itself, refused something."""
+    # Where nobody imported Gymnasium, nothing of it can have been raised.
+    module = sys.modules.get("gymnasium.error")
+    is_gymnasiums = module is not None and isinstance(error, module.Error)
+    return is_gymnasiums or type(error).__module__.startswith("gymnasium")

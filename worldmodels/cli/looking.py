@@ -5,12 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from worldmodels.cli.env_arguments import env_arguments
 from worldmodels.cli.ignored import refuse_ignored
 from worldmodels.cli.options import (
     DEFAULT_RUN,
     AgentOption,
+    EnvArgOption,
     EnvOption,
     JsonOption,
+    ObservationKeyOption,
     QuietOption,
     RunOption,
     WorkersOption,
@@ -102,19 +105,25 @@ def play(
     run: RunOption = DEFAULT_RUN,
     dream: Annotated[bool, typer.Option("--dream", help="Inside the run's dream.")] = False,
     env: EnvOption = None,
+    env_arg: EnvArgOption = None,
+    observation_key: ObservationKeyOption = None,
     seed: Annotated[int, typer.Option(help="Of the episode, among the training seeds.")] = 0,
 ) -> None:
     """Play yourself: arrow keys, in the game or in a run's dream; Escape ends it."""
     from worldmodels.run import Run
-    from worldmodels.stages.play import play_dream, play_game
+    from worldmodels.stages.play import chosen_env, play_dream, play_game
 
     if dream:
         reason = (
             "has no effect with --dream, which plays in the run's own dream: leave it out, or add "
             "--run with a run of that env"
         )
-        refuse_ignored({"--env": env}, reason)
-    score = play_dream(Run(run), seed) if dream else play_game(Run(run), env, seed)
+        given = {"--env": env, "--env-arg": env_arg, "--observation-key": observation_key}
+        refuse_ignored(given, reason)
+        score = play_dream(Run(run), seed)
+    else:
+        chosen = chosen_env(Run(run), env, env_arguments(env_arg), observation_key)
+        score = play_game(chosen, seed)
     typer.echo(f"score {score:.1f}")
 
 

@@ -22,7 +22,20 @@ app = typer.Typer(
 )
 
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
-EnvOption = Annotated[str | None, typer.Option("--env", help="Gymnasium id; a new run's env.")]
+EnvOption = Annotated[
+    str | None,
+    typer.Option(
+        "--env", help="Gymnasium id, or module:id with a module that registers it; a new run's env."
+    ),
+]
+EnvArgOption = Annotated[
+    list[str] | None,
+    typer.Option("--env-arg", help="name=value for the env's constructor, JSON; may be repeated."),
+]
+ObservationKeyOption = Annotated[
+    str | None,
+    typer.Option(help="Entry of a Dict observation that is the picture; render: draw the env."),
+]
 SeedOption = Annotated[int | None, typer.Option(help="A new run's seed.")]
 AgentOption = Annotated[
     Path | None,

@@ -5,12 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from worldmodels.cli.env_arguments import env_arguments
 from worldmodels.cli.ignored import flag_given, refuse_ignored
 from worldmodels.cli.options import (
     DEFAULT_RUN,
     DeviceOption,
+    EnvArgOption,
     EnvOption,
     JsonOption,
+    ObservationKeyOption,
     PresetOption,
     QuantizedOption,
     QuietOption,
@@ -50,6 +53,8 @@ def run(
         typer.Option("--dream/--real", help="Where alone C is searched; else as the preset says."),
     ] = None,
     env: EnvOption = None,
+    env_arg: EnvArgOption = None,
+    observation_key: ObservationKeyOption = None,
     seed: SeedOption = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
@@ -61,7 +66,13 @@ def run(
     from worldmodels.pipeline import run_pipeline
 
     with open_run_session(
-        run, quiet, workers, create=True, env=env, preset=preset, seed=seed
+        *(run, quiet, workers),
+        create=True,
+        env=env,
+        env_kwargs=env_arguments(env_arg),
+        observation_key=observation_key,
+        preset=preset,
+        seed=seed,
     ) as session:
         chosen = session.preset
         result = run_pipeline(
@@ -90,6 +101,8 @@ def collect(
         bool, typer.Option("--prefer-surprising", help="Keep what V and its prior know least.")
     ] = False,
     env: EnvOption = None,
+    env_arg: EnvArgOption = None,
+    observation_key: ObservationKeyOption = None,
     preset: PresetOption = None,
     seed: SeedOption = None,
     workers: WorkersOption = None,
@@ -101,7 +114,13 @@ def collect(
     from worldmodels.stages.collect import collect as stage
 
     with open_run_session(
-        run, quiet, workers, create=True, env=env, preset=preset, seed=seed
+        *(run, quiet, workers),
+        create=True,
+        env=env,
+        env_kwargs=env_arguments(env_arg),
+        observation_key=observation_key,
+        preset=preset,
+        seed=seed,
     ) as session:
         config = override(
             session.preset.collect,

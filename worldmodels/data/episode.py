@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from agents.rollout import Rollout
+from worldmodels.data.archive import npy_bytes, read_array, read_member, write_member
 from worldmodels.data.codec import compress_frames, decompress_frames, size_of_frames
 from worldmodels.data.damage import DAMAGE, Damage, damage_of
 from worldmodels.errors import UserError
@@ -27,7 +28,6 @@ HELD_OUT_EVERY = 10
 # An episode is read as a whole, and a damaged file may claim any size. 2**29 bytes are 43,690
 # frames of 64 x 64 pixels.
 MAX_FRAME_BYTES = 2**29
-MAX_ARRAY_BYTES = 2**29  # of an array as it is stored: compressed frames, actions or rewards
 MAX_META_BYTES = 2**20
 
 # What every file says of its episode.
@@ -115,7 +115,7 @@ class Episode:
         """Every stride-th frame into `out`, of `num_frames(stride)` rows; raises as `load` does."""
         try:
             with zipfile.ZipFile(self.path) as archive:
-                data = _read_array(archive, "frames.npy", np.uint8).data
+                data = read_array(archive, "frames.npy", np.uint8).data
             decompress_frames(data, out, self.num_frames(), stride)
         except DAMAGE as error:
             raise UserError(str(damage_of(self.path, error))) from error
@@ -134,9 +134,9 @@ class Episode:
         """Compressed frames, actions and rewards; raises where they do not fit the facts."""
         shapes = {"actions": (self.num_steps, self.action_size), "rewards": (self.num_steps,)}
         with zipfile.ZipFile(self.path) as archive:
-            data = _read_array(archive, "frames.npy", np.uint8).data
+            data = read_array(archive, "frames.npy", np.uint8).data
             actions, rewards = (
-                _read_array(archive, f"{name}.npy", np.float32, shape).copy()
+                read_array(archive, f"{name}.npy", np.float32, shape).copy()
                 for name, shape in shapes.items()
             )
         for name, array in zip(shapes, (actions, rewards), strict=True):
@@ -182,10 +182,12 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     frames = np.frombuffer(compress_frames(rollout.frames), np.uint8)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        _write(archive, "meta.json", json.dumps(facts).encode(), zipfile.ZIP_DEFLATED)
-        _write(archive, "frames.npy", _npy(frames), zipfile.ZIP_STORED)
+        write_member(archive, "meta.json", json.dumps(facts).encode(), zipfile.ZIP_DEFLATED)
+        write_member(archive, "frames.npy", npy_bytes(frames), zipfile.ZIP_STORED)
         for name in ("actions", "rewards"):
-            _write(archive, f"{name}.npy", _npy(getattr(rollout, name)), zipfile.ZIP_DEFLATED)
+            write_member(
+                archive, f"{name}.npy", npy_bytes(getattr(rollout, name)), zipfile.ZIP_DEFLATED
+            )
     return PackedEpisode(file.getvalue(), rollout.episode_return)
 
 
@@ -229,7 +231,7 @@ def facts_left(path: Path) -> dict[str, Any] | None:
 
 
 def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    meta = dict(json.loads(_read_member(archive, "meta.json", MAX_META_BYTES)))
+    meta = dict(json.loads(read_member(archive, "meta.json", MAX_META_BYTES)))
     if "format" not in meta and isinstance(meta.get("num_steps"), int):
         raise UserError(
             f"{path} was written by an earlier version of worldmodels, which stored frames "
@@ -246,7 +248,7 @@ def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
     """Length A of the actions, by the members' sizes; raises where those are not of T steps."""
-    header = len(_npy(np.empty(0, np.float32)))  # the same for all of ours: NumPy pads it
+    header = len(npy_bytes(np.empty(0, np.float32)))  # the same for all of ours: NumPy pads it
     width, rest = divmod(archive.getinfo("actions.npy").file_size - header, 4 * num_steps)
     rewards = archive.getinfo("rewards.npy").file_size - header
     if rewards != 4 * num_steps or rest or width < 1:
@@ -275,45 +277,3 @@ def _check_facts(meta: dict[str, Any]) -> None:
         raise ValueError(f"round is {round_!r}")
     if meta["format"] != FORMAT:
         raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
-
-
-def _read_array(
-    archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """One array, `shape` None for any length; raises ValueError if its header says otherwise."""
-    content = _read_member(archive, name, MAX_ARRAY_BYTES)
-    file = io.BytesIO(content)  # all of it was read, and so its checksum compared
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
-    found, fortran, kind = np.lib.format.read_array_header_1_0(file)
-    # Not read_array, which takes memory for whatever size a header claims.
-    array = np.frombuffer(content, np.uint8, offset=file.tell())
-    wanted = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
-    if kind != dtype or tuple(found) != wanted or (fortran and len(wanted) > 1):
-        raise ValueError(
-            f"expected {name} as {np.dtype(dtype)} of shape {wanted}, got {kind} of shape {found}"
-        )
-    return array.view(dtype).reshape(wanted)
-
-
-def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A member's bytes; raises ValueError where it would take more than `most` of them."""
-    info = archive.getinfo(name)
-    if info.file_size > most:
-        raise ValueError(f"expected {name} of {most:,} bytes or fewer, got {info.file_size:,}")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is compressed in an unknown way")
-    return archive.read(name)
-
-
-def _npy(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-    return file.getvalue()
-
-
-def _write(archive: zipfile.ZipFile, name: str, content: bytes, compression: int) -> None:
-    # A fixed date: the same episode gives the same bytes.
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    archive.writestr(info, content, compression)

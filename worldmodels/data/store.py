@@ -16,6 +16,7 @@ What a store does about files that are not whole episodes:
 
 import hashlib
 import itertools
+import json
 import os
 import re
 from collections import Counter
@@ -55,7 +56,7 @@ class Contents:
     @cached_property
     def strange(self) -> dict[Path, str]:
         """What episodes are that most others are not: of another env, other actions or frames."""
-        kinds = [(str(e.meta["env_id"]), e.action_size, e.frame_shape) for e in self.episodes]
+        kinds = [(_env_of(e), e.action_size, e.frame_shape) for e in self.episodes]
         if len(set(kinds)) < 2:
             return {}
         common, _ = Counter(kinds).most_common(1)[0]
@@ -185,6 +186,13 @@ class EpisodeStore:
 
     def __len__(self) -> int:
         return len(self.episodes)
+
+
+def _env_of(episode: Episode) -> str:
+    """Id of its env, and what else was chosen about it."""
+    chosen = {name: episode.meta.get(name) for name in ("env_kwargs", "observation_key")}
+    words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen.values() if value]
+    return "".join([str(episode.meta["env_id"]), *words])
 
 
 def _described(kind: tuple[str, int, tuple[int, int, int]]) -> str:

@@ -23,6 +23,7 @@ from worldmodels.run import Run
 from worldmodels.run_lock import locks_run
 from worldmodels.stages.collect_summary import sum_up, summary, summed_up
 from worldmodels.stages.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
+from worldmodels.stages.new_run import nothing_left_if_refused
 from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise
 from worldmodels.surprise import load_surprise
@@ -103,11 +104,12 @@ def collect(
         load_surprise(run)  # refuse before anything is played
     steps = config.max_episode_steps or 1000
     report.plan(
-        f"collect: {num_missing:,} episodes of {settings.env_id}, {config.policy} policy, "
+        f"collect: {num_missing:,} episodes of {settings.env}, {config.policy} policy, "
         f"up to {steps:,} steps each",
         disk_bytes=num_missing * steps * BYTES_A_FRAME,
         folder=store.folder,
     )
+    was_there = run.exists
     run.create()
     fresh = [i for i in range(config.episodes) if i not in there and i not in replaced]
     if fresh:
@@ -117,6 +119,7 @@ def collect(
     returns: list[float] = []
     started = time.monotonic()
     with (
+        nothing_left_if_refused(run, was_there),
         tensorboard(run.folder / "collect" / "events") as events,
         report.progress("collect", total=num_missing) as meter,
     ):
@@ -207,14 +210,16 @@ def _played(
     """The episode of each index, one after the other; where asked, chosen among candidates."""
     settings = run.settings
     factory, facts = player(run, config.policy, config.action_repeat)
+    chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}
+    facts |= {name: value for name, value in chosen.items() if value}
     candidates = CANDIDATES if config.prefer_surprising else 1
     finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
     if config.prefer_surprising:
-        repeat = config.action_repeat or task_for(settings.env_id).action_repeat
+        repeat = config.action_repeat or task_for(settings.env).action_repeat
         prior = file_digest(run.weights("prior"))
         finish = PackWithSurprise(run.folder, round_, repeat, prior, facts)
     played = play_episodes(
-        settings.env_id,
+        settings.env,
         factory,
         [seed for index in indices for seed in episode_seeds(settings.seed, index, candidates)],
         workers=workers,

@@ -149,7 +149,7 @@ def train_controller(
     seed = settings.seed + 1_000 * round_ + 2
     report.plan(
         f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
-        f"{'the dream' if config.dream else settings.env_id}",
+        f"{'the dream' if config.dream else settings.env}",
         disk_bytes=20e6,
         # The search itself adds little beside the start states.
         memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
@@ -160,7 +160,7 @@ def train_controller(
     started = time.monotonic()
     body_file = work.partial / BODY
     real = RealScores(agent, workers, body_file)
-    monitoring = EvaluationProtocol(agent.body.env_id, "monitoring", config.eval_episodes)
+    monitoring = EvaluationProtocol.of(agent.body.env, "monitoring", config.eval_episodes)
     monitor = functools.partial(real, protocol=monitoring)
     common: dict[str, Any] = {"work": work, "seed": seed, "round_": round_, "report": report}
     dreams = _dreams_of(run, agent, config, device, report) if config.dream else None
@@ -265,7 +265,7 @@ def _score(
     work: StageFolder,
 ) -> dict[str, Any]:
     """Score the agent on the selection episodes and write it; the figures of the stage."""
-    protocol = EvaluationProtocol(agent.body.env_id, "selection", config.selection_episodes)
+    protocol = EvaluationProtocol.of(agent.body.env, "selection", config.selection_episodes)
     scores = real(agent.parameters[0].numpy(), protocol)
     selection = Selection.of(protocol, scores)
     file = work.partial / WEIGHTS["controller"]

@@ -110,7 +110,7 @@ def dream_check(
     with report.progress("dream check", total=len(candidates)) as meter:
         for candidate in candidates:
             factory = AgentFactory(agent_file(run.folder), candidate[None].astype(np.float32))
-            rollouts = list(play_episodes(agent.body.env_id, factory, tracks, workers=workers))
+            rollouts = list(play_episodes(agent.body.env, factory, tracks, workers=workers))
             scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
             lengths = [rollout.num_steps for rollout in rollouts]
             steps += sum(lengths)

@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
 from envs.actions import encode_actions
+from envs.config import EnvConfig
 from envs.make import make_env
 from envs.tasks import task_for
 from worldmodels.agent import Agent, load_agent, space_of
@@ -73,14 +74,14 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
         _ = run.settings  # where there is no run at all, that is what to say
     if config.policy is None and config.actions is None:
         agent = load_agent(config.agent or run.folder)
-        env_id, repeat = agent.body.env_id, agent.action_repeat
+        env, repeat = agent.body.env, agent.action_repeat
         dream = DreamModel(agent.vision, agent.memory, config.temperature)
         act = agent_actor(agent, dream)
     else:
-        env_id, repeat = run.settings.env_id, run.action_repeat
+        env, repeat = run.settings.env, run.action_repeat
         dream = DreamModel(*load_world_model(run), config.temperature)
-        act = _policy_actor(env_id, dream, config) if config.policy else _from_file(dream, config)
-    state = dream_start(dream, env_id, seeds("validation", 1, start=config.episode)[0])
+        act = _policy_actor(env, dream, config) if config.policy else _from_file(dream, config)
+    state = dream_start(dream, env, seeds("validation", 1, start=config.episode)[0])
     totals = {"frames": 0, "dreamed_return": 0.0}
     with report.progress(f"dream {out.name}", total=config.decisions) as meter:
 
@@ -91,7 +92,7 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
                 meter.advance()
                 yield frame
 
-        write_video(out, counted(), task_for(env_id).steps_per_second / repeat)
+        write_video(out, counted(), task_for(env).steps_per_second / repeat)
     report.line(f"dreamed {totals['frames']} decisions to {out}")
     return {"video": str(out), **totals}
 
@@ -129,14 +130,14 @@ def check_video(out: Path) -> None:
 
 
 @torch.no_grad()
-def dream_start(dream: DreamModel, env_id: str, seed: int) -> DreamState:
+def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
     """A dream's state at the first real frame of the episode with this seed."""
-    env = make_env(env_id)
+    made = make_env(env)
     try:
-        frame, _ = env.reset(seed=seed)
+        frame, _ = made.reset(seed=seed)
     finally:
-        env.close()
-    posterior = dream.vision.encode(torch.from_numpy(task_for(env_id).view(frame[None])))
+        made.close()
+    posterior = dream.vision.encode(torch.from_numpy(task_for(env).view(frame[None])))
     return DreamState(dream.vision.mode(posterior), dream.memory.initial(1), torch.ones(1))
 
 
@@ -145,8 +146,8 @@ def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
     return lambda state, decision: agent.actions_for(dream.features(state))
 
 
-def _policy_actor(env_id: str, dream: DreamModel, config: DreamVideoConfig) -> Actor:
-    task, name = task_for(env_id), config.policy
+def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -> Actor:
+    task, name = task_for(env), config.policy
     known = [
         *(other for other in POLICIES if other not in ("agent", ELITES_NAME)),
         *task.constant_actions,
@@ -154,7 +155,7 @@ def _policy_actor(env_id: str, dream: DreamModel, config: DreamVideoConfig) -> A
     if name not in known:
         raise UserError(f'expected a policy among {", ".join(known)}, got "{name}"')
     space = space_of(task.action_map)
-    policy = make_policy(name, env_id, Path(), action_repeat=1)
+    policy = make_policy(name, env, Path(), action_repeat=1)
     policy.reset(1, config.episode)
 
     def act(state: DreamState, decision: int) -> Tensor:

@@ -127,13 +127,13 @@ def drive_elites(
         report.line(f"elites: done, {run.folder / 'elites'}")
         return run.result("elites") or {}
     started = time.monotonic()
-    measures = task_for(run.settings.env_id).measures
+    measures = task_for(run.settings.env).measures
     ranges = [(each.low, each.high) for each in measures]
     centroids = box_centroids(ranges, config.cells)
     report.plan(
         f"elites: {config.generations * config.batch_size:,} controllers of "
         f"{agent.controller.num_parameters} parameters, {config.episodes} episodes each of up to "
-        f"{config.max_steps} steps of {run.settings.env_id}, {len(centroids)} niches by "
+        f"{config.max_steps} steps of {run.settings.env}, {len(centroids)} niches by "
         f"{' and '.join(each.name for each in measures)}",
         disk_bytes=8 * len(centroids) * agent.controller.num_parameters + 20e6,
         folder=run.folder,

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from agents.policy import Policy
 from agents.protocol import EvaluationProtocol
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
+from envs.config import EnvConfig
 from envs.tasks import CAR_RACING_IDS, Task, task_for
 from worldmodels.agent import AgentFactory, load_agent
 from worldmodels.env_steps import record_env_steps
@@ -93,17 +94,21 @@ def evaluate_agent(
     """
     agent = load_agent(place)  # refuse before anything is played
     file = agent_file(place)
-    task = task_for(agent.body.env_id)
+    env = agent.body.env
+    task = task_for(env)
     env_id = task.stock_id if config.stock else task.env_id
     if config.perturbation is not None and env_id not in CAR_RACING_IDS:
         raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
     factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(file)}
     if config.baselines:
         for name in baseline_names(task):
-            factories[name] = functools.partial(make_policy, name, task.env_id, file)
+            factories[name] = functools.partial(make_policy, name, env, file)
     folder = run.folder / "evaluation" if run else None
-    protocol = EvaluationProtocol(
-        env_id, config.split, config.episodes, perturbation=config.perturbation
+    protocol = EvaluationProtocol.of(
+        replace(env, env_id=env_id),
+        config.split,
+        config.episodes,
+        perturbation=config.perturbation,
     )
     rows, played = [], False
     for policy, factory in factories.items():
@@ -131,11 +136,18 @@ def evaluate_agent(
         )
     return {
         "env_id": env_id,
+        **_choices_of(env),
         "split": config.split,
         "perturbation": config.perturbation,
         "episodes": config.episodes,
         "rows": rows,
     }
+
+
+def _choices_of(env: EnvConfig) -> dict[str, Any]:
+    """What was chosen about the env beside its id, if anything."""
+    facts = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
+    return {name: value for name, value in facts.items() if value}
 
 
 def baseline_names(task: Task) -> list[str]:

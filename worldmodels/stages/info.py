@@ -62,7 +62,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     episodes = list(run.store)
     facts: dict[str, Any] = {
         "run": str(run),
-        "env": settings.env_id,
+        "env": str(settings.env),
         "preset": settings.preset,
         "seed": settings.seed,
         "latents": kind,

@@ -32,7 +32,7 @@ def new_agent(
 
     Raises: UserError for an action map that the task does not have.
     """
-    task = task_for(run.settings.env_id)
+    task = task_for(run.settings.env)
     if action_map is not None and action_map not in task.action_maps:
         raise UserError(
             f"{run.settings.env_id} has no action map named {action_map}, expected one of "
@@ -41,8 +41,12 @@ def new_agent(
     chosen = task.action_maps[action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
-    env_id, repeat = run.settings.env_id, run.action_repeat
-    body = Body(env_id, view_of(env_id), chosen, repeat, inputs, sample_latent)
+    env, repeat = run.settings.env, run.action_repeat
+    body = Body(
+        *(env.env_id, view_of(env), chosen, repeat, inputs, sample_latent),
+        env_kwargs=env.kwargs,
+        observation_key=env.observation_key,
+    )
     return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ import torch
 
 from agents.seeds import check_training_seed
 from envs.actions import decode_actions
+from envs.config import EnvConfig
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.agent import load_agent
@@ -77,25 +79,38 @@ class Keyboard:
         self._pygame.display.quit()
 
 
-def play_game(run: Run, env_id: str | None, seed: int) -> float:
-    """One episode at the keyboard; its score. The env is the run's, unless another is named."""
+def chosen_env(
+    run: Run, env_id: str | None, env_kwargs: Mapping[str, Any] | None, key: str | None
+) -> EnvConfig:
+    """The run's env, unless another is named; arguments and an observation key replace its own."""
+    chosen = EnvConfig(DEFAULT_ENV_ID)
+    if env_id is not None:
+        chosen = EnvConfig(env_id)
+    elif run.exists:
+        chosen = run.settings.env
+    if env_kwargs is not None:
+        chosen = replace(chosen, kwargs=env_kwargs)
+    return chosen if key is None else replace(chosen, observation_key=key)
+
+
+def play_game(env: EnvConfig, seed: int) -> float:
+    """One episode at the keyboard; its score."""
     _check_seed(seed)
-    env_id = env_id or (run.settings.env_id if run.exists else DEFAULT_ENV_ID)
-    task = task_for(env_id)
-    keyboard = Keyboard(f"{env_id} ({_legend(task.keys)})", task.keys, task.idle_action)
-    env = make_env(env_id, render_mode="rgb_array")
+    task = task_for(env)
+    keyboard = Keyboard(f"{env} ({_legend(task.keys)})", task.keys, task.idle_action)
+    made = make_env(env, render_mode="rgb_array")
     score = 0.0
     try:
-        env.reset(seed=seed)
+        made.reset(seed=seed)
         over = False
         while not over and not keyboard.closed:
-            keyboard.show(np.asarray(env.render()), task.steps_per_second)
-            native = decode_actions(env.action_space, keyboard.action()[None])[0]
-            _, reward, terminated, truncated, _ = env.step(native)
+            keyboard.show(np.asarray(made.render()), task.steps_per_second)
+            native = decode_actions(made.action_space, keyboard.action()[None])[0]
+            _, reward, terminated, truncated, _ = made.step(native)
             score += float(reward)
             over = terminated or truncated
     finally:
-        env.close()
+        made.close()
         keyboard.close()
     return score
 
@@ -104,7 +119,7 @@ def play_dream(run: Run, seed: int) -> float:
     """A run's dream at the keyboard, from a real first frame; the reward it expected in all."""
     _check_seed(seed)
     agent = load_agent(run.folder)
-    task = task_for(agent.body.env_id)
+    task = task_for(agent.body.env)
     keyboard = Keyboard(f"dream ({_legend(task.keys)})", task.keys, task.idle_action)
     dream = DreamModel(agent.vision, agent.memory)
     generator = step_generator(seed, 0)
@@ -112,7 +127,7 @@ def play_dream(run: Run, seed: int) -> float:
     score = 0.0
     try:
         with torch.no_grad():
-            state = dream_start(dream, agent.body.env_id, seed)
+            state = dream_start(dream, agent.body.env, seed)
             while not keyboard.closed and float(state.alive) > 0.5:
                 keyboard.show(agent.vision.decode(state.latent)[0].numpy(), per_second)
                 action = torch.from_numpy(keyboard.action())[None].float()

@@ -7,6 +7,7 @@ from typing import Any
 from agents.collecting import PolicyFactory
 from agents.exploration import ExploringPolicy, NoisyPolicy
 from agents.policy import BrownianPolicy, ConstantPolicy, Policy, RandomPolicy
+from envs.config import EnvConfig
 from envs.tasks import task_for
 from worldmodels.agent import AgentFactory, space_of
 from worldmodels.checkpoint import load_checkpoint
@@ -27,8 +28,8 @@ def player(
         elites = run.weights("elites")
         return ElitesFactory(elites), {"elites": file_digest(elites)}
     agent_file = run.weights("controller")
-    env_id = run.settings.env_id
-    return functools.partial(make_policy, policy, env_id, agent_file, action_repeat), {}
+    env = run.settings.env
+    return functools.partial(make_policy, policy, env, agent_file, action_repeat), {}
 
 
 def check_agents(run: Run, policy: str) -> None:
@@ -46,14 +47,14 @@ def check_agents(run: Run, policy: str) -> None:
 
 
 def make_policy(
-    name: str, env_id: str, agent_file: Path, action_repeat: int | None = None
+    name: str, env: EnvConfig, agent_file: Path, action_repeat: int | None = None
 ) -> Policy:
     """The named policy, made in the process that plays it.
 
     Besides those of `POLICIES`, the task's constant actions go by their names. Elites are not made
     here: they must know which episodes they play, see `ElitesFactory`.
     """
-    task = task_for(env_id)
+    task = task_for(env)
     space = space_of(task.action_map)
     repeat = action_repeat or task.action_repeat
     if name == "random":

@@ -32,7 +32,7 @@ class RealEpisodes:
         max_steps: int,
         measures: Sequence[Measure] = (),
     ) -> None:
-        self.env_id = agent.body.env_id
+        self.env = agent.body.env
         self.workers = workers
         self.body_file = body_file
         self.max_steps = max_steps
@@ -46,7 +46,7 @@ class RealEpisodes:
         plays = [
             (
                 PlayChunk(
-                    self.env_id,
+                    self.env,
                     AgentFactory(self.body_file, full_chunk(candidates[[row for row, _ in part]])),
                     self.max_steps,
                     keep_frames=False,

@@ -83,14 +83,14 @@ def record(
                 meter.advance()
                 yield frame
 
-        write_video(out, counted(), task_for(player.body.env_id).steps_per_second)
+        write_video(out, counted(), task_for(player.body.env).steps_per_second)
     report.line(f"recorded {totals['frames']} frames to {out}")
     return {"video": str(out), **totals}
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
     """Frames of one real episode: the env's own large picture, or the three side by side."""
-    env = make_env(agent.body.env_id, render_mode="rgb_array")
+    env = make_env(agent.body.env, render_mode="rgb_array")
     try:
         seed = seeds("validation", 1, start=config.episode)[0]
         frame, _ = env.reset(seed=seed)

@@ -23,10 +23,10 @@ def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
     """
     agent = load_agent(place)
     body = agent.body
-    if body.env_id != run.settings.env_id:
+    if body.env != run.settings.env:
         raise UserError(
-            f"{place} is an agent for {body.env_id}, {run} is for "
-            f"{run.settings.env_id}: name an agent of the same env with --from"
+            f"{place} is an agent for {body.env}, {run} is for "
+            f"{run.settings.env}: name an agent of the same env with --from"
         )
     if len(agent.parameters) != 1:
         raise UserError(
@@ -44,7 +44,7 @@ def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
 
 def _check_asked(agent: Agent, place: Path, asked: Mapping[str, Any]) -> None:
     body = agent.body
-    maps = task_for(body.env_id).action_maps
+    maps = task_for(body.env).action_maps
     names = [name for name, action_map in maps.items() if action_map == body.action_map]
     found = {
         "hidden": agent.controller.hidden,

@@ -1,0 +1,127 @@
+"""What every environment must keep to: five results per step, finite rewards, ends that are bool.
+
+What an environment does wrong is one line that names it, its episode and its step. An exception
+that is its own is the cause of that line, whose traceback `WM_TRACEBACK=1` prints.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from envs.errors import EnvError, place_of
+
+_MOST = float(np.finfo(np.float32).max)  # rewards are stored as float32
+
+
+class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment whose rewards are finite floats and whose ends are bools, or an EnvError.
+
+    Rewards, terminated and truncated may come as arrays of one element.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
+        """`name` is what messages call the environment."""
+        super().__init__(env)
+        self.name = name
+        self._seed: int | None = None
+        self._step = 0
+
+    @property
+    def place(self) -> str:
+        """Environment, episode and step, as messages name them."""
+        episode = "" if self._seed is None else f", episode of seed {self._seed}"
+        return f"{self.name}{episode}, step {self._step}"
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """As the environment's own; an episode whose seed is not given keeps none."""
+        self._seed, self._step = seed, 0
+        try:
+            result = self.env.reset(seed=seed, options=options)
+        except gym.error.ResetNeeded:
+            raise
+        except Exception as error:
+            raise EnvError(f"{self.place}: reset() raised {place_of(error)}") from error
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise EnvError(
+                f"{self.place}: expected reset() to return an observation and infos, "
+                f"got {_kind(result)}"
+            )
+        observation, info = result
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As the environment's own, checked."""
+        self._step += 1
+        try:
+            result = self.env.step(action)
+        except (gym.error.ResetNeeded, gym.error.InvalidAction):
+            raise  # a mistake of whoever steps
+        except Exception as error:
+            raise EnvError(f"{self.place}: step() raised {place_of(error)}") from error
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise EnvError(
+                f"{self.place}: expected step() to return observation, reward, terminated, "
+                f"truncated and infos, got {_kind(result)}"
+            )
+        observation, reward, terminated, truncated, info = result
+        if type(reward) is not float or not abs(reward) <= _MOST:
+            reward = self._finite(reward)
+        if type(terminated) is not bool:
+            terminated = self._flag("terminated", terminated)
+        if type(truncated) is not bool:
+            truncated = self._flag("truncated", truncated)
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> Any:
+        """As the environment's own."""
+        try:
+            return self.env.render()
+        except Exception as error:
+            raise EnvError(f"{self.place}: render() raised {place_of(error)}") from error
+
+    def close(self) -> None:
+        """As the environment's own."""
+        try:
+            super().close()
+        except Exception as error:
+            raise EnvError(f"{self.place}: close() raised {place_of(error)}") from error
+
+    def _finite(self, reward: Any) -> float:
+        number = _one_number(reward, "biuf")
+        if number is None or not math.isfinite(number) or abs(number) > _MOST:
+            raise EnvError(
+                f"{self.place}: expected a reward that is one finite number within float32, "
+                f"got {_kind(reward)}"
+            )
+        return number
+
+    def _flag(self, what: str, value: Any) -> bool:
+        number = _one_number(value, "biu")
+        if number is None:
+            raise EnvError(f"{self.place}: expected {what} to be a bool, got {_kind(value)}")
+        return bool(number)
+
+
+def _one_number(value: Any, kinds: str) -> float | None:
+    """The number in a scalar or an array of one element; None for anything else."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if array.size != 1 or array.dtype.kind not in kinds:
+        return None
+    return float(array.reshape(())[()])
+
+
+def _kind(value: Any) -> str:
+    """What came, short enough for a line."""
+    if isinstance(value, tuple):
+        return f"{len(value)} items"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

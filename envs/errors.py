@@ -1,0 +1,25 @@
+"""What is raised where an environment cannot be made, or does what no environment may."""
+
+import gymnasium as gym
+
+
+class EnvError(gym.error.Error):
+    """One line for the environment's user: what was expected, what came, and what helps.
+
+    It is raised with its message alone, so that it can be sent from one process to another.
+    """
+
+
+def place_of(error: BaseException) -> str:
+    """Kind, text and place of an exception that somebody else's code raised, in one line."""
+    text = " ".join(str(error).split())
+    words = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, SyntaxError):  # its text has the place
+        return words
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen importlib"):
+            place = f" ({file}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return words + place

@@ -1,0 +1,188 @@
+"""The frames of any environment: its observations where they are pictures, else what it draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from envs.checks import CheckedEnv
+from envs.config import RENDER, EnvConfig
+from envs.errors import EnvError
+from envs.pictures import (
+    EXPECTED,
+    NoPicture,
+    PictureFormat,
+    as_array,
+    declares_picture,
+    described,
+    is_picture,
+)
+from envs.views import View
+
+# Makes the environment again, to be drawn.
+Drawable = Callable[[], gym.Env[Any, Any]]
+
+
+class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """Observes an environment as RGB frames through a view, uint8 (size, size, 3).
+
+    What the first reset returns decides whether observations are the frames, or whether the
+    environment is drawn, and in which format the frames come; all later ones are checked against
+    that. `render()` gives the large picture, RGB as well: the environment's own, or where it
+    draws none, the latest observation.
+    """
+
+    def __init__(
+        self, env: CheckedEnv, config: EnvConfig, view: View, drawable: Drawable | None
+    ) -> None:
+        """Observe `env`.
+
+        Args:
+            config: with the key of the picture, if one was chosen.
+            drawable: makes the same environment with `render_mode="rgb_array"`; None where `env`
+                was made so.
+        """
+        super().__init__(env)
+        self._config, self._view, self._drawable = config, view, drawable
+        self.observation_space = spaces.Box(0, 255, (view.size, view.size, 3), np.uint8)
+        self._key: str | None = None  # of a Dict observation
+        self._drawn = False
+        self._format: PictureFormat | None = None
+        self._large: PictureFormat | None = None
+        self._latest: NDArray[np.uint8] | None = None
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames that the environment gives or draws, after a reset."""
+        assert self._format is not None, "known from the first reset on"
+        return self._format.size
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """The first frame of an episode.
+
+        Raises:
+            EnvError: neither an observation that is a picture, nor a drawn one.
+        """
+        observation, info = self.env.reset(seed=seed, options=options)
+        if self._format is None:
+            self._choose(observation)
+            if self._drawn and self._drawable is not None:
+                made, self._drawable = self._drawable(), None
+                self.env.close()
+                self.env = made
+                observation, info = self.env.reset(seed=seed, options=options)
+        return self._frame(observation), info
+
+    def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
+        """As the environment's, with a frame as observation."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._frame(observation), float(reward), terminated, truncated, info
+
+    def render(self) -> NDArray[np.uint8]:
+        """The large picture, uint8 (H, W, 3)."""
+        if self._drawn or self._drawable is not None or not can_draw(self.env):
+            assert self._latest is not None, "there is a frame from the first reset on"
+            return self._latest
+        picture = self.env.render()
+        if self._large is None:
+            self._large = PictureFormat.of(as_array(picture))
+        return self._rgb(self._large, picture, "render()")
+
+    def _choose(self, observation: Any) -> None:
+        """Decide by the first observation what the frames are."""
+        key, space = self._config.observation_key, declared_space(self.env)
+        if key == RENDER:
+            self._drawn = True
+        elif key is not None:
+            self._check_key(key, observation, space)
+            self._key = key
+        elif isinstance(observation, Mapping):
+            names = [
+                name for name in observation if is_picture(observation[name], _of(space, name))
+            ]
+            if len(names) > 1:
+                raise EnvError(
+                    f"{self._config} observes several pictures, {', '.join(map(str, names))}: "
+                    f"name one of them, or {RENDER}, with --observation-key"
+                )
+            self._key, self._drawn = (names[0], False) if names else (None, True)
+        else:
+            self._drawn = not is_picture(observation, space)
+        if self._drawn and not can_draw(self.env):
+            raise EnvError(
+                f"expected {self._config} to observe or to draw pictures ({EXPECTED}), got "
+                f"observations that are {described(observation)}, and no render mode rgb_array "
+                f"among {list(self.env.metadata.get('render_modes') or [])}"
+            )
+
+    def _check_key(self, key: str, observation: Any, space: Any) -> None:
+        if not isinstance(observation, Mapping) or key not in observation:
+            has = "no Dict" if not isinstance(observation, Mapping) else ", ".join(observation)
+            raise EnvError(
+                f"expected an entry {key} in what {self._config.env_id} observes, got {has}: "
+                f"correct --observation-key; {RENDER} draws the environment"
+            )
+        if not is_picture(observation[key], _of(space, key)):
+            raise EnvError(
+                f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
+                f"{described(observation[key])}: correct --observation-key; {RENDER} draws the "
+                "environment"
+            )
+
+    def _frame(self, observation: Any) -> NDArray[np.uint8]:
+        source = "the observation"
+        if self._drawn:
+            source, observation = "render()", self.env.render()
+        elif self._key is not None:
+            source = f"the observation's {self._key}"
+            if isinstance(observation, Mapping):
+                observation = observation.get(self._key)
+        if self._format is None:
+            self._format = PictureFormat.of(as_array(observation))
+        self._latest = self._rgb(self._format, observation, source)
+        return self._view(self._latest)
+
+    def _rgb(self, format_: PictureFormat | None, picture: Any, source: str) -> NDArray[np.uint8]:
+        try:
+            if format_ is None:
+                raise NoPicture(f"expected a picture ({EXPECTED}), got {described(picture)}")
+            return format_.rgb(as_array(picture))
+        except NoPicture as error:
+            raise EnvError(f"{self._place}, {source}: {error}") from error
+
+    @property
+    def _place(self) -> str:
+        return self.env.place if isinstance(self.env, CheckedEnv) else str(self._config)
+
+
+def seems_drawn(config: EnvConfig, space: Any) -> bool:
+    """Whether the frames will have to be drawn, as far as the observation space goes."""
+    if config.observation_key is not None:
+        return config.observation_key == RENDER
+    entries = space.values() if isinstance(space, spaces.Dict) else [space]
+    return not any(declares_picture(entry) for entry in entries)
+
+
+def declared_space(env: gym.Env[Any, Any]) -> Any:
+    """The observation space, None where the environment has none: what comes counts more."""
+    try:
+        return env.observation_space
+    except AttributeError:
+        return None
+
+
+def _of(space: Any, name: Any) -> Any:
+    """The space of an entry, None where the space has no such entry."""
+    return space.spaces.get(name) if isinstance(space, spaces.Dict) else None
+
+
+def can_draw(env: gym.Env[Any, Any]) -> bool:
+    """Whether the environment says that it draws pictures."""
+    return "rgb_array" in (env.metadata.get("render_modes") or ())

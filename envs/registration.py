@@ -1,0 +1,108 @@
+"""Ids to environments as Gymnasium makes them; whatever goes wrong is one line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+
+from envs.config import EnvConfig
+from envs.errors import EnvError, place_of
+
+# How the ids of packages begin that Gymnasium does not find by itself; the extra "games".
+_MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+
+
+class NoRenderMode(EnvError):
+    """The constructor takes no `render_mode`, so that the environment cannot be drawn."""
+
+
+def create_env(
+    env: str | EnvConfig, *, render_mode: str | None = None, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
+    """The environment as Gymnasium makes it, without its checks: ours are stricter.
+
+    `render_mode` None is not passed on, so that constructors without such an argument serve.
+
+    Raises:
+        EnvError: the module cannot be imported, or the constructor raised something.
+        NoRenderMode: `render_mode` was given, and the constructor takes none.
+        gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
+    """
+    config = EnvConfig.of(env)
+    kwargs: dict[str, Any] = dict(config.kwargs)
+    if render_mode is not None:
+        kwargs["render_mode"] = render_mode
+    with _current_folder_importable():
+        _import_module(config)
+        try:
+            return gym.make(
+                config.env_id,
+                max_episode_steps=max_episode_steps,
+                disable_env_checker=True,
+                **kwargs,
+            )
+        except gym.error.Error:
+            raise
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TypeError) and "argument 'render_mode'" in str(error):
+                raise NoRenderMode(
+                    f"{config} cannot be drawn, its constructor takes no render_mode: let it take "
+                    "one, or observe pictures"
+                ) from error
+            helps = f": correct --env-arg ({', '.join(config.kwargs)})" if config.kwargs else ""
+            raise EnvError(
+                f"{config} could not be made, its constructor raised {place_of(error)}{helps}"
+            ) from error
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    """The command `wm` lacks it; last, so that no file in it stands in front of a package."""
+    folder = os.getcwd()
+    if folder in sys.path or "" in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+def _import_module(config: EnvConfig) -> None:
+    """Import what registers the id, where the id or its beginning names it."""
+    module, colon, env_id = config.env_id.rpartition(":")
+    if not colon:
+        known = next((name for start, name in _MODULES.items() if env_id.startswith(start)), None)
+        if known is None or env_id in gym.registry:
+            return
+        if importlib.util.find_spec(known) is None:
+            raise EnvError(
+                f'{env_id} needs the package {known}: run "pip install worldmodels[games]"'
+            )
+        module = known
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module == missing or module.startswith(f"{missing}."):
+            raise EnvError(
+                f"no module {missing} for {config.env_id}: expected one that is installed or lies "
+                f"in {os.getcwd()}, and that registers {env_id}"
+            ) from error
+        raise EnvError(
+            f"the module {module} of {config.env_id} imports {missing}, which is not installed "
+            f"({place_of(error)})"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise EnvError(
+            f"importing the module {module} of {config.env_id} raised {place_of(error)}"
+        ) from error

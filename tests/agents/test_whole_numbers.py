@@ -1,0 +1,50 @@
+"""A Box of integers: what policies decide is what is executed, so that M sees just that."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.controller import apply_action_map
+from agents.exploration import NoisyPolicy
+from agents.policy import BrownianPolicy, ConstantPolicy, RandomPolicy
+from envs.actions import ActionMap
+
+SPACE = spaces.Box(0, 10, (2,), np.int64)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        RandomPolicy(SPACE),
+        BrownianPolicy(SPACE),
+        NoisyPolicy(ConstantPolicy(SPACE, [5, 5], "five"), strengths=0.6),
+    ],
+    ids=lambda policy: policy.name,
+)
+def test_decisions_are_whole_numbers_within_the_box(policy):
+    policy.reset(6, seed=1)
+    frames = np.zeros((6, 64, 64, 3), np.uint8)
+    decided = np.concatenate([policy.decide(frames, np.ones(6, bool)) for _ in range(50)])
+    np.testing.assert_array_equal(decided, np.rint(decided))
+    assert decided.min() >= 0 and decided.max() <= 10 and len(np.unique(decided)) > 2
+    assert policy.act(frames).dtype == np.int64
+
+
+def test_a_random_policy_draws_every_number_equally_often():
+    policy = RandomPolicy(SPACE)
+    policy.reset(1, seed=0)
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    counts = np.bincount([policy.act(frames)[0, 0] for _ in range(2200)], minlength=11)
+    assert len(counts) == 11 and counts.min() > 140  # 200 each; 0 and 10 halved would be 110
+
+
+def test_a_controllers_numbers_are_rounded_and_keep_their_gradient():
+    action_map = ActionMap.for_space(SPACE)
+    outputs = torch.tensor([[0.3, -0.7]], requires_grad=True)
+    actions = apply_action_map(action_map, outputs)
+    np.testing.assert_array_equal(actions.detach().numpy(), action_map(outputs.detach().numpy()))
+    assert torch.equal(actions, actions.round())
+    actions.sum().backward()
+    slope = 5 * (1 - torch.tanh(outputs.detach()) ** 2)
+    torch.testing.assert_close(outputs.grad, slope)

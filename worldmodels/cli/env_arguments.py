@@ -1,0 +1,40 @@
+"""What `--env-arg` gives an environment's constructor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from worldmodels.errors import UserError
+
+
+def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
+    """Arguments by name, from `name=value`; None where none were given.
+
+    A value is JSON; what is no JSON is a string, so that words need no quotes.
+
+    Raises: UserError for anything else than `name=value`, or a name that is given twice.
+    """
+    if not given:
+        return None
+    arguments: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f'expected --env-arg name=value, got "{text}"')
+        if name in arguments:
+            raise UserError(f"expected one --env-arg {name}, got two: leave one out")
+        arguments[name] = _value(value)
+    return arguments
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return text
+
+
+def _no_constant(word: str) -> Any:
+    raise ValueError(f"{word} is not JSON")

@@ -1,0 +1,52 @@
+"""Arrays and bytes in a zip file, read without trust in the sizes that the file claims."""
+
+import io
+import zipfile
+
+import numpy as np
+
+MAX_ARRAY_BYTES = 2**29  # of an array as it is stored: compressed frames, actions or rewards
+
+
+def read_array(
+    archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """One array, `shape` None for any length; raises ValueError if its header says otherwise."""
+    content = read_member(archive, name, MAX_ARRAY_BYTES)
+    file = io.BytesIO(content)  # all of it was read, and so its checksum compared
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
+    found, fortran, kind = np.lib.format.read_array_header_1_0(file)
+    # Not read_array, which takes memory for whatever size a header claims.
+    array = np.frombuffer(content, np.uint8, offset=file.tell())
+    wanted = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
+    if kind != dtype or tuple(found) != wanted or (fortran and len(wanted) > 1):
+        raise ValueError(
+            f"expected {name} as {np.dtype(dtype)} of shape {wanted}, got {kind} of shape {found}"
+        )
+    return array.view(dtype).reshape(wanted)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member's bytes; raises ValueError where it would take more than `most` of them."""
+    info = archive.getinfo(name)
+    if info.file_size > most:
+        raise ValueError(f"expected {name} of {most:,} bytes or fewer, got {info.file_size:,}")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is compressed in an unknown way")
+    return archive.read(name)
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """An array as the bytes of an .npy file."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    return file.getvalue()
+
+
+def write_member(archive: zipfile.ZipFile, name: str, content: bytes, compression: int) -> None:
+    """Add a member to an archive that is being written."""
+    # A fixed date: the same episode gives the same bytes.
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    archive.writestr(info, content, compression)

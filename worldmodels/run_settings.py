@@ -1,0 +1,45 @@
+"""What all stages of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any
+
+from envs.config import EnvConfig
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What all stages of a run share, fixed when the run is made.
+
+    Attributes:
+        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
+        quantized: whether V's latents are codes; None until V is trained.
+    """
+
+    env_id: str
+    preset: str
+    seed: int
+    quantized: bool | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+
+    @property
+    def env(self) -> EnvConfig:
+        """The env that is played."""
+        return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
+
+    @classmethod
+    def from_dict(cls, facts: Any) -> RunSettings:
+        """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
+        settings = cls(**facts)
+        kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
+        for name, kind in kinds.items():
+            if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int
+                raise TypeError(f"{name} is {getattr(settings, name)!r}")
+        if settings.seed < 0:
+            raise ValueError(f"seed is {settings.seed}")
+        _ = settings.env  # checks its own
+        return settings
