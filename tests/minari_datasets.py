@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from envs.config import EnvConfig
 from tests.command import wm_json
 from worldmodels.report import Report
 from worldmodels.run import Run
@@ -31,7 +32,7 @@ def export(run, root, name=NAME):
 
 
 def read(folder, root, name=NAME, preset=None, env=None, report=QUIET):
-    return import_data(folder, name, root, preset=preset, env=env, report=report)
+    return import_data(folder, name, root, preset=preset, env=env and EnvConfig(env), report=report)
 
 
 def made_by_others(root, observations, actions, spaces_, name="others/some-v0", env=None):

@@ -25,7 +25,7 @@ from tests.minari_datasets import (
     read,
 )
 from tests.tiny_models import rollout
-from worldmodels.data.minari_format import write_dataset
+from worldmodels.data.minari_export import write_dataset
 from worldmodels.errors import UserError
 from worldmodels.report import Report
 from worldmodels.run import Run, RunSettings
@@ -52,6 +52,25 @@ def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
     files = {path.name: path.read_bytes() for path in run.store.folder.iterdir()}
     assert {path.name: path.read_bytes() for path in back.store.folder.iterdir()} == files
     assert len(files) == 12
+
+
+def test_the_arguments_of_an_env_come_back(tmp_path):
+    folder = tmp_path / "run"
+    wm_json(
+        *("collect", "--run", folder, "--env", BOX_ID, "--env-arg", "discrete=true"),
+        *("--preset", "tiny", "--episodes", 2, "--workers", 1),
+    )
+    run = Run(folder)
+    export(run, tmp_path)
+    read(tmp_path / "back", tmp_path)
+    back = Run(tmp_path / "back")
+    assert back.settings == run.settings and back.settings.env_kwargs == {"discrete": True}
+    assert [e.meta for e in back.store] == [e.meta for e in run.store]
+    # Another env in its place, whose actions are the same: its arguments replace those.
+    read(tmp_path / "other", tmp_path, env=DISCRETE_ID)
+    other = Run(tmp_path / "other")
+    assert other.settings.env_kwargs == {}
+    assert all("env_kwargs" not in episode.meta for episode in other.store)
 
 
 def test_minari_reads_what_was_exported(tmp_path, monkeypatch):

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from worldmodels.cli.env_arguments import env_arguments
 from worldmodels.cli.options import (
     DEFAULT_RUN,
+    EnvArgOption,
     JsonOption,
+    ObservationKeyOption,
     PresetOption,
     QuietOption,
     RunOption,
@@ -67,13 +70,21 @@ def import_(
         str | None,
         typer.Option(help="Gymnasium id, where the dataset names none, or another one."),
     ] = None,
+    env_arg: EnvArgOption = None,
+    observation_key: ObservationKeyOption = None,
     preset: PresetOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
+    from envs.config import EnvConfig
+    from worldmodels.errors import UserError
     from worldmodels.report import Report
     from worldmodels.stages.data import import_data
 
-    result = import_data(run, dataset, root, preset=preset, env=env, report=Report(quiet))
+    arguments = env_arguments(env_arg)
+    if env is None and (arguments or observation_key):
+        raise UserError("--env-arg and --observation-key are of another --env: add that")
+    chosen = None if env is None else EnvConfig(env, arguments or {}, observation_key)
+    result = import_data(run, dataset, root, preset=preset, env=chosen, report=Report(quiet))
     print_result(result, as_json, lambda: print_facts(result))

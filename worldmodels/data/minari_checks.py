@@ -7,9 +7,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from envs.actions import UnsupportedActionSpace, action_size
+from envs.config import EnvConfig
+from envs.errors import EnvError
 from envs.tasks import Task, task_for
 from envs.views import has_pixels
 from worldmodels.agent import space_of
@@ -18,16 +21,30 @@ from worldmodels.errors import UserError
 PIXELS_KEY = "pixels"
 
 
-def env_task(name: str, env_id: str) -> Task:
+def env_task(name: str, env: EnvConfig) -> Task:
     """The task of the env that a dataset is imported for.
 
     Raises: UserError where there is no such env, or none that agents can act in.
     """
     try:
-        return task_for(env_id)
+        return task_for(env)
     except (gym.error.Error, ImportError, UnsupportedActionSpace) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{env_id}, the environment of {name}, cannot be used: {reason}") from error
+        raise UserError(f"{env}, the environment of {name}, cannot be used: {reason}") from error
+
+
+def given_arguments(spec: EnvSpec) -> dict[str, Any]:
+    """What a recorded env's constructor was given beside what its id stands for."""
+    registered = gym.registry[spec.id].kwargs if spec.id in gym.registry else {}
+    given = {
+        name: value
+        for name, value in spec.kwargs.items()
+        if name != "render_mode" and (name not in registered or registered[name] != value)
+    }
+    try:
+        return dict(EnvConfig(spec.id, given).kwargs)
+    except EnvError:  # objects, which no run could hold
+        return {}
 
 
 def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:

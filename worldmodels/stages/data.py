@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from worldmodels.data.minari_format import dataset_folder, open_dataset, write_dataset
+from envs.config import EnvConfig
+from worldmodels.data.minari_export import write_dataset
+from worldmodels.data.minari_format import dataset_folder
+from worldmodels.data.minari_import import open_dataset
 from worldmodels.data.store import EpisodeStore
 from worldmodels.durable import sync, sync_tree
 from worldmodels.errors import UserError
@@ -19,7 +22,7 @@ from worldmodels.run import Run, RunSettings
 from worldmodels.run_lock import writing
 
 NAMESPACE_FILE = "namespace_metadata.json"
-# A frame in HDF5, as `minari_format` compresses it: measured 1.9 kB on driven CarRacing.
+# A frame in HDF5, as `minari_export` compresses it: measured 1.9 kB on driven CarRacing.
 EXPORTED_BYTES_A_FRAME = 2_200
 IMPORTED_BYTES_A_FRAME = 1_200
 
@@ -102,7 +105,13 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
         disk_bytes=steps * EXPORTED_BYTES_A_FRAME,
         folder=folder,
     )
-    facts = {"env_id": settings.env_id, "preset": settings.preset, "seed": settings.seed}
+    facts = {
+        "env_id": settings.env_id,
+        "env_kwargs": settings.env.kwargs,
+        "observation_key": settings.observation_key,
+        "preset": settings.preset,
+        "seed": settings.seed,
+    }
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -127,7 +136,7 @@ def import_data(
     root: Path | None,
     *,
     preset: str | None,
-    env: str | None = None,
+    env: EnvConfig | None = None,
     report: Report,
 ) -> dict[str, Any]:
     """Make a run of a Minari dataset on this machine; whole or not at all.
@@ -144,10 +153,13 @@ def import_data(
         if dataset.uses is not None:
             report.line(dataset.uses)
         chosen = preset_named(preset or facts.get("preset", "cpu")).name
-        run = Run(run_folder, new=RunSettings(facts["env_id"], chosen, facts.get("seed", 0)))
-        if run.store.folder.exists() or run.settings != RunSettings(
-            facts["env_id"], chosen, facts.get("seed", 0)
-        ):
+        new = RunSettings(
+            *(dataset.env.env_id, chosen, facts.get("seed", 0)),
+            env_kwargs=dataset.env.kwargs,
+            observation_key=dataset.env.observation_key,
+        )
+        run = Run(run_folder, new=new)
+        if run.store.folder.exists() or run.settings != new:
             raise UserError(f"{run} is a run already: name another folder with --run")
         report.plan(
             f"import: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps, into {run}",
@@ -180,7 +192,7 @@ def import_data(
         run.store.refresh()
         return {
             "run": str(run),
-            "env": facts["env_id"],
+            "env": str(dataset.env),
             "preset": chosen,
             "episodes": len(run.store),
             "env_steps": sum(episode.num_steps for episode in run.store),

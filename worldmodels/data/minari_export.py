@@ -1,0 +1,124 @@
+"""Episodes as a Minari dataset; one episode in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from envs.actions import action_size, decode_actions
+from envs.config import EnvConfig
+from worldmodels.agent import space_of
+from worldmodels.data.episode import Episode
+from worldmodels.data.minari_checks import env_task
+from worldmodels.data.minari_format import OURS, UNKNOWN_SEED, env_of, require_minari
+from worldmodels.errors import UserError
+
+# Minari writes frames as they are; HDF5's own filter makes them smaller by about what our codec
+# does, and every HDF5 reader undoes it. Frames in one chunk: 196 kB, from which it profits.
+FRAMES_A_CHUNK = 16
+GZIP_LEVEL = 1
+
+
+def write_dataset(
+    folder: Path,
+    name: str,
+    episodes: Sequence[Episode],
+    facts: dict[str, Any],
+    on_episode: Callable[[], None] = lambda: None,
+) -> None:
+    """Write a new dataset to `folder`, which its name must fit in the end.
+
+    Args:
+        facts: of the whole, with "env_id", as `Dataset.facts` gives them back.
+
+    Raises: UserError, before anything is written, for episodes that do not fit the env or
+        each other.
+    """
+    minari = require_minari()
+    from minari.dataset.minari_storage import MinariStorage
+
+    space, env_spec = _space_and_spec(env_of(facts), episodes[0])
+    expected = (action_size(space), episodes[0].frame_shape)
+    for episode in episodes:
+        if (episode.action_size, episode.frame_shape) != expected:
+            raise UserError(
+                f"{episode.path} has actions of {episode.action_size} numbers and frames of "
+                f"{episode.frame_shape}, expected {expected[0]}, as {facts['env_id']} takes, "
+                f"and {expected[1]}: move it away"
+            )
+    (folder / "data").mkdir(parents=True)
+    storage = MinariStorage.new(
+        folder / "data",
+        observation_space=spaces.Box(0, 255, episodes[0].frame_shape, np.uint8),
+        action_space=space,
+        env_spec=env_spec,
+        jpeg_encoding=False,  # its default, and lossy
+    )
+    for number, episode in enumerate(episodes):
+        _append(storage, number, episode, space)
+        on_episode()
+    storage.update_metadata(
+        {
+            "dataset_id": name,
+            "minari_version": minari.__version__,
+            "algorithm_name": ", ".join(sorted({e.meta["policy"] for e in episodes})),
+            "description": f"Episodes of {facts['env_id']}, collected by worldmodels.",
+            OURS: json.dumps(facts),
+        }
+    )
+
+
+def _space_and_spec(env: EnvConfig, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
+    """The env's action space and spec; where it is not installed, any actions of that length."""
+    try:
+        task = env_task("the run", env)
+    except UserError:
+        return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
+    space = space_of(task.action_map)
+    spec = gym.spec(env.env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
+    try:
+        spec.to_json()
+    except (TypeError, ValueError):  # made of a class instead of its name
+        return space, None
+    return space, replace(spec, kwargs={**spec.kwargs, **env.kwargs})
+
+
+def _append(
+    storage: Any, number: int, episode: Episode, space: spaces.Box | spaces.Discrete
+) -> None:
+    import h5py
+    from minari.data_collector import EpisodeBuffer
+
+    rollout = episode.load()
+    last = np.arange(1, rollout.num_steps + 1) == rollout.num_steps
+    discrete = isinstance(space, spaces.Discrete)
+    # Minari appends to what is there, with the filter it was made with.
+    with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
+        file.create_dataset(
+            f"episode_{number}/observations",
+            shape=(0, *episode.frame_shape),
+            maxshape=(None, *episode.frame_shape),
+            dtype=np.uint8,
+            chunks=(FRAMES_A_CHUNK, *episode.frame_shape),
+            compression="gzip",
+            compression_opts=GZIP_LEVEL,
+        )
+    buffer = EpisodeBuffer(
+        id=number,
+        seed=None if rollout.seed == UNKNOWN_SEED else rollout.seed,
+        observations=rollout.frames,
+        actions=decode_actions(space, rollout.actions) if discrete else rollout.actions,
+        rewards=rollout.rewards,
+        terminations=last & rollout.terminated,
+        truncations=last & rollout.truncated,
+    )
+    storage.update_episodes([buffer])
+    ours = {"index": episode.index, **episode.meta}
+    storage.update_episode_metadata([{OURS: json.dumps(ours)}], [number])
