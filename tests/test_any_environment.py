@@ -1,6 +1,5 @@
 """Environments of every kind from `wm collect` to `wm record`; refusals that leave nothing."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from tests.odd_envs import BLIND_ID, DRAWN, ODD_ID
 from tests.whole_pipeline import TINY, whole_pipeline
 from worldmodels import make_dream
 from worldmodels.agent import load_agent
+from worldmodels.json_files import read_json, write_json
 from worldmodels.run import Run
 
 
@@ -125,9 +125,9 @@ def test_what_goes_wrong_while_collecting_is_named_and_leaves_nothing(
 def test_episodes_that_are_stored_stay(tmp_path):
     run = ("--run", tmp_path)
     wm_json("collect", *run, *TINY, "--env", ODD_ID, "--env-arg", "bad_step=5", "--episodes", 1)
-    settings = json.loads((tmp_path / "run.json").read_text())
+    settings = read_json(tmp_path / "run.json")
     settings["env_kwargs"]["reward"] = "nan"
-    (tmp_path / "run.json").write_text(json.dumps(settings))
+    write_json(tmp_path / "run.json", settings, checksum=True)
     refused("collect", *run, *TINY, "--episodes", 9, words=["step 5", "nan"])
     assert len(Run(tmp_path).store.episodes) == 1
 
@@ -162,9 +162,9 @@ def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path):
     wm_json("collect", *run, *TINY, "--env", ODD_ID, "--env-arg", "bad_step=5", "--episodes", 3)
     wm_json("train-vision", *run, "--steps", 3)
     wm_json("train-memory", *run, "--steps", 3)
-    settings = json.loads((tmp_path / "run.json").read_text())
+    settings = read_json(tmp_path / "run.json")
     settings["env_kwargs"]["reward"] = "nan"
-    (tmp_path / "run.json").write_text(json.dumps(settings))
+    write_json(tmp_path / "run.json", settings, checksum=True)
     for command in (
         ["train-controller", "--generations", 1, "--population", 4, "--workers", 1],
         ["elites", "drive", "--evaluations", 8, "--batch", 8, "--workers", 1],

@@ -1,6 +1,5 @@
 """M's commands on the real game: how it is judged, its dreams on film and beside the game."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.command import wm, wm_json
+from worldmodels.json_files import read_json
 from worldmodels.run import Run
 from worldmodels.world_model import load_world_model
 
@@ -55,7 +55,7 @@ def test_m_is_judged_beside_two_baselines_and_a_frozen_frame(made):
     below = [d < f for d, f in zip(loop["dreamed"], loop["frozen"], strict=True)] + [False]
     assert loop["steps_below_frozen"] == 4 * below.index(False)
     assert np.mean(loop["seen"]) < np.mean(loop["dreamed"])
-    written = json.loads((made / "evaluation" / "memory.json").read_text())
+    written = read_json(made / "evaluation" / "memory.json")
     assert written == result
     for name in ("memory", "dreams"):
         assert iio.imread(made / "evaluation" / f"{name}.png").std() > 1

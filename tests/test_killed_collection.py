@@ -1,6 +1,5 @@
 """A collection killed at any instant leaves whole episodes, and the next one completes it."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -18,6 +17,7 @@ from tests.counting_env import BOX_ID
 from tests.process_watch import wait_until
 from tests.tiny_models import rollout
 from worldmodels.data.store import EpisodeStore
+from worldmodels.json_files import read_json, write_json
 from worldmodels.report import Report
 from worldmodels.run import Run, RunSettings
 from worldmodels.stages.collect import CollectConfig, collect, replacements
@@ -171,7 +171,8 @@ def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
     spoil(run.store.folder / "episode-000011.npz")
     run.store.mend(lambda line: None)
     if trained is not None:
-        run.write_json("controller/manifest.json", {"round": trained})
+        facts = {"round": trained, "config": {}, "seed": 0, "inputs": {}, "seconds": 1.0}
+        run.write_json("controller/manifest.json", facts)
         run.weights("controller").touch()
     said = []
     config = CollectConfig(5, action_repeat=7)
@@ -188,17 +189,17 @@ def test_a_collection_killed_after_its_last_episode_is_summed_up_later(tmp_path)
     files = ("result.json", "collect.png", "manifest.json")
     paths = [tmp_path / "collect" / name for name in files]
     before = [path.read_bytes() for path in paths]
-    manifest = json.loads(before[2])
-    stale = json.dumps({**manifest, "output": "of fewer episodes"})
+    manifest = read_json(paths[2])
+    stale = {**manifest, "output": "of fewer episodes"}
     for content in (stale, None):
         for path in paths:
             path.unlink()
         if content is not None:
-            paths[2].write_text(content)
+            write_json(paths[2], content, checksum=True)
         done = wm(*command)
         assert done.code == 0 and "collect: done" in done.error
         assert [path.read_bytes() for path in paths[:2]] == before[:2]
-        now = json.loads(paths[2].read_bytes())
+        now = read_json(paths[2])
         assert {**now, "seconds": 0} == {**manifest, "seconds": 0}
     written_at = [path.stat().st_mtime_ns for path in paths]
     assert wm(*command).code == 0

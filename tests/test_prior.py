@@ -10,6 +10,7 @@ import pytest
 
 from envs.make import make_env
 from tests.command import wm, wm_json
+from worldmodels.json_files import read_json
 from worldmodels.run import Run
 from worldmodels.stages.episode_seeds import episode_seeds
 from worldmodels.surprise import episode_surprise, load_surprise
@@ -179,7 +180,7 @@ def test_the_plausibility_of_dreams(quantized):
     # A hardly trained M drifts, but even so keeps more order than codes drawn one by one.
     assert result["at"]["1"]["real"] < result["independent_positions"]
     assert result["prior_samples"] < result["independent_positions"]
-    written = json.loads((quantized / "evaluation" / "plausibility.json").read_text())
+    written = read_json(quantized / "evaluation" / "plausibility.json")
     assert written == result
     assert iio.imread(quantized / "evaluation" / "plausibility.png").std() > 1
     assert wm_json(*arguments) == result

@@ -197,7 +197,9 @@ def test_frames_of_two_sizes_are_refused(tmp_path):
     store = numbered_store(tmp_path, [2, 2])
     store.add(2, rollout(2, frames=np.zeros((3, 32, 64, 3), np.uint8)))
     with pytest.raises(UserError, match=r"000002\.npz has frames of \(32, 64, 3\), expected"):
-        FrameBatches(store.episodes, 2)
+        FrameBatches(store.contents.episodes, 2)
+    with pytest.raises(UserError, match=r"000002\.npz is .* frames \(32, 64, 3\), the others are"):
+        _ = store.episodes
 
 
 @pytest.mark.parametrize("max_frames", [100, 4])

@@ -15,6 +15,7 @@ from tests.tiny_run import (
     write_memory,
     write_vision,
 )
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.dream_envs import DreamEnv
 from worldmodels.errors import UserError
 
@@ -143,10 +144,11 @@ def test_a_run_that_cannot_dream_says_what_to_do(tmp_path):
 def test_an_old_memory_is_to_be_trained_again(tmp_path):
     run = tiny_run(tmp_path)
     path = run.weights("memory")
-    content = path.read_bytes()
-    path.write_bytes(content.replace(rb"\"num_hidden\"", rb"\"num_hiding\""))
-    assert path.read_bytes() != content
-    with pytest.raises(UserError, match=r"another version .*num_hiding.*: train it again"):
+    saved = load_checkpoint(path, remedy="none")
+    config = saved.metadata["memory"]["config"]
+    config["num_hiding"] = config.pop("num_hidden")
+    save_checkpoint(path, saved.tensors, saved.metadata)
+    with pytest.raises(UserError, match=r"this version expects .*num_hiding.*: train M again"):
         worldmodels.make_dream(run)
 
 
