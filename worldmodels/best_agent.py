@@ -15,7 +15,7 @@ from agents.evaluation import Scores, evaluate
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import AgentFactory
-from worldmodels.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from worldmodels.checkpoint import Checkpoint, load_checkpoint, reading, save_checkpoint
 from worldmodels.env_steps import record_env_steps
 from worldmodels.provenance import file_digest
 from worldmodels.run import BEST, Run
@@ -71,22 +71,25 @@ class Selection:
 
 @dataclass(frozen=True)
 class Contender:
-    """An agent's file, as far as selecting needs it."""
+    """An agent's file, as far as selecting needs it.
+
+    Attributes:
+        round: the round whose search found it.
+    """
 
     path: Path
     checkpoint: Checkpoint
     selection: Selection
+    round: int
 
     @classmethod
     def read(cls, path: Path) -> Contender:
         """Raises UserError where the file is damaged."""
-        checkpoint = load_checkpoint(path, remedy=f"delete {path}")
-        return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata))
-
-    @property
-    def round(self) -> int:
-        """The round whose search found it."""
-        return int(self.checkpoint.metadata["facts"]["made_by"]["round"])
+        remedy = f"delete {path}"
+        checkpoint = load_checkpoint(path, remedy=remedy)
+        with reading(path, remedy):
+            round_ = int(checkpoint.metadata["facts"]["made_by"]["round"])
+            return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 
     def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
         """The same agent with its score under `protocol`, evaluated where it has another."""

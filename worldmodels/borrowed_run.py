@@ -1,11 +1,11 @@
 """A run of its own for one search, over the V, M and episodes of another."""
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from worldmodels.run import Run
+from worldmodels.json_files import write_json
+from worldmodels.run import RUN, Run
 
 
 def borrowed_run(run: Run, folder: Path, seed: int | None = None) -> Run:
@@ -16,7 +16,7 @@ def borrowed_run(run: Run, folder: Path, seed: int | None = None) -> Run:
     Args:
         seed: of the new run; None takes that of `run`.
     """
-    if not (folder / "run.json").exists():
+    if not (folder / RUN).exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         (folder / "episodes").symlink_to((run.folder / "episodes").resolve())
@@ -24,5 +24,5 @@ def borrowed_run(run: Run, folder: Path, seed: int | None = None) -> Run:
             shutil.copytree(run.folder / stage, folder / stage)
         settings = run.settings if seed is None else replace(run.settings, seed=seed)
         # Last: the folder is whole.
-        (folder / "run.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        write_json(folder / RUN, asdict(settings), checksum=True)
     return Run(folder)
