@@ -8,7 +8,13 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.actions import ActionMap, UnsupportedActionSpace, action_size, decode_actions
+from envs.actions import (
+    ActionMap,
+    UnsupportedActionSpace,
+    action_size,
+    decode_actions,
+    one_hot,
+)
 
 Frames = UInt8[np.ndarray, "env height width channel"]
 EnvMask = Bool[np.ndarray, " env"]
@@ -184,7 +190,7 @@ def uniform_action(
 ) -> Float32[np.ndarray, " action"]:
     """One encoded action, uniform over the space that `bounds` was made for."""
     if bounds.discrete:
-        return np.eye(bounds.size, dtype=np.float32)[generator.integers(bounds.size)]
+        return one_hot(generator.integers(bounds.size), bounds.size)
     if bounds.integer:
         low, high = (np.asarray(bound, dtype=np.int64) for bound in (bounds.low, bounds.high))
         return generator.integers(low, high, endpoint=True).astype(np.float32)

@@ -58,7 +58,7 @@ def encode_actions(
                 f"expected actions of shape (B,) in {space.start}..{space.start + size - 1}, "
                 f"got shape {native.shape}, values {np.unique(native)[:8]}"
             )
-        return np.eye(size, dtype=np.float32)[index.astype(np.int64)]
+        return one_hot(index.astype(np.int64), size)
     _check_encoded(native, size)
     assert isinstance(space, spaces.Box)  # action_size admits nothing else
     if is_integer(space):  # as `PlainActions` executes it
@@ -82,6 +82,14 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
     if is_integer(space):
         vectors = np.rint(vectors)
     return np.clip(vectors, space.low, space.high).astype(space.dtype)
+
+
+def one_hot(index: Any, size: int) -> Float32[np.ndarray, "*batch {size}"]:
+    """Float32 vectors with a 1 at each index; not by np.eye, which grows with the size squared."""
+    index = np.asarray(index)
+    vectors = np.zeros((*index.shape, size), np.float32)
+    np.put_along_axis(vectors, index[..., None], 1.0, axis=-1)
+    return vectors
 
 
 def is_integer(space: spaces.Box) -> bool:
@@ -144,7 +152,7 @@ class ActionMap:
                 f"expected outputs of shape (..., {self.num_outputs}), got {raw.shape}"
             )
         if self.discrete:
-            return np.eye(self.size, dtype=np.float32)[raw.argmax(axis=-1)]
+            return one_hot(raw.argmax(axis=-1), self.size)
         scale, offset = (np.asarray(n, dtype=np.float32) for n in (self.scale, self.offset))
         picked = np.tanh(raw[..., list(self.source)])
         return self.within(scale * picked + offset)

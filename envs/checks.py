@@ -14,7 +14,11 @@ import numpy as np
 
 from envs.errors import EnvError, place_of
 
-_MOST = float(np.finfo(np.float32).max)  # rewards are stored as float32
+MOST_REWARD = 1e18  # models square rewards in float32, which holds 3e38
+
+
+# SystemExit as well, or an environment that ends the process would pass for success.
+FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -45,7 +49,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             result = self.env.reset(seed=seed, options=options)
         except gym.error.ResetNeeded:
             raise
-        except Exception as error:
+        except FAILURES as error:
             raise EnvError(f"{self.place}: reset() raised {place_of(error)}") from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise EnvError(
@@ -62,7 +66,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             result = self.env.step(action)
         except (gym.error.ResetNeeded, gym.error.InvalidAction):
             raise  # a mistake of whoever steps
-        except Exception as error:
+        except FAILURES as error:
             raise EnvError(f"{self.place}: step() raised {place_of(error)}") from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise EnvError(
@@ -70,7 +74,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
                 f"truncated and infos, got {_kind(result)}"
             )
         observation, reward, terminated, truncated, info = result
-        if type(reward) is not float or not abs(reward) <= _MOST:
+        if type(reward) is not float or not abs(reward) <= MOST_REWARD:
             reward = self._finite(reward)
         if type(terminated) is not bool:
             terminated = self._flag("terminated", terminated)
@@ -82,22 +86,22 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """As the environment's own."""
         try:
             return self.env.render()
-        except Exception as error:
+        except FAILURES as error:
             raise EnvError(f"{self.place}: render() raised {place_of(error)}") from error
 
     def close(self) -> None:
         """As the environment's own."""
         try:
             super().close()
-        except Exception as error:
+        except FAILURES as error:
             raise EnvError(f"{self.place}: close() raised {place_of(error)}") from error
 
     def _finite(self, reward: Any) -> float:
         number = _one_number(reward, "biuf")
-        if number is None or not math.isfinite(number) or abs(number) > _MOST:
+        if number is None or not math.isfinite(number) or abs(number) > MOST_REWARD:
             raise EnvError(
-                f"{self.place}: expected a reward that is one finite number within float32, "
-                f"got {_kind(reward)}"
+                f"{self.place}: expected a reward that is one finite number of at most "
+                f"{MOST_REWARD:g}, got {_kind(reward)}"
             )
         return number
 

@@ -2,6 +2,8 @@
 
 import gymnasium as gym
 
+MOST_SHOWN = 300  # characters of what somebody else's exception says
+
 
 class EnvError(gym.error.Error):
     """One line for the environment's user: what was expected, what came, and what helps.
@@ -12,7 +14,12 @@ class EnvError(gym.error.Error):
 
 def place_of(error: BaseException) -> str:
     """Kind, text and place of an exception that somebody else's code raised, in one line."""
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    except Exception:  # its text is somebody else's code, too
+        text = ""
+    if len(text) > MOST_SHOWN:
+        text = f"{text[:MOST_SHOWN]}..."
     words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):  # its text has the place
         return words

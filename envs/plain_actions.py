@@ -25,6 +25,10 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     """
     if isinstance(space, spaces.Discrete):
         return space
+    if isinstance(space, spaces.Box) and np.prod(space.shape) == 0:
+        raise UnsupportedActionSpace(
+            f"expected a Box of one number or more as action space, got {space}: give it one"
+        )
     if isinstance(space, spaces.Box):
         is_float = space.dtype is None or space.dtype.kind == "f"
         dtype = np.dtype(np.float32) if is_float else space.dtype

@@ -80,6 +80,10 @@ def _current_folder_importable() -> Iterator[None]:
 def _import_module(config: EnvConfig) -> None:
     """Import what registers the id, where the id or its beginning names it."""
     module, colon, env_id = config.env_id.rpartition(":")
+    if colon and not all(part.isidentifier() for part in module.split(".")):
+        raise EnvError(
+            f'expected the name of a module before the colon of "{config.env_id}", got "{module}"'
+        )
     if not colon:
         known = next((name for start, name in _MODULES.items() if env_id.startswith(start)), None)
         if known is None or env_id in gym.registry:

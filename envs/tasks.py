@@ -202,9 +202,10 @@ def task_for(env: str | EnvConfig) -> Task:
 def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
     """Digits choose a discrete action; of a Box, the arrows move the first two dimensions."""
     size = action_map.size
-    one_hot = [tuple(1.0 if i == hot else 0.0 for i in range(size)) for hot in range(size)]
+    few = range(min(size, 10))
+    one_hot = [tuple(1.0 if i == hot else 0.0 for i in range(size)) for hot in few]
     if action_map.discrete:
-        return {str(index): one_hot[index] for index in range(min(size, 10))}
+        return {str(index): one_hot[index] for index in few}
     keys = {}
     for dimension, pair in enumerate((("left", "right"), ("down", "up"))[:size]):
         for name, limit in zip(pair, (action_map.low, action_map.high), strict=True):

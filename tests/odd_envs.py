@@ -89,6 +89,8 @@ class OddEnv(gym.Env[Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self._step = 0
+        if self._fails == "exit at reset":
+            raise SystemExit(0)
         if self._fails == "reset":
             raise KeyError("level")
         return self._observe(), {}
@@ -98,6 +100,8 @@ class OddEnv(gym.Env[Any, Any]):
         OddEnv.received.append(action)
         self._step += 1
         is_bad = self._step == self._bad_step
+        if is_bad and self._fails == "exit":
+            raise SystemExit(0)
         if is_bad and self._fails == "step":
             raise ZeroDivisionError("division by zero")
         if is_bad and self._fails == "results":

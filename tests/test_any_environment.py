@@ -89,6 +89,11 @@ def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):
         (["--env", ODD_ID, "--env-arg", "fails=constructor"], ["RuntimeError: no license"]),
         (["--env", ODD_ID, "--env-arg", "fails=dependency"], ["pip install gamelib"]),
         (["--env", ODD_ID, "--env-arg", "fails=reset"], ["reset() raised KeyError"]),
+        (["--env", ODD_ID, "--env-arg", "fails=exit at reset"], ["reset() raised SystemExit"]),
+        (["--env", ""], ["expected"]),
+        (["--env", "../odd:B-v0"], ["expected the name of a module", "../odd"]),
+        (["--env-arg", "size=" + "[" * 5_000], ["not nested so deeply"]),
+        (["--seed", str(2**63)], ["a seed from 0 to 2**62"]),
         (["--env", ODD_ID, "--env-arg", "action=many"], ["at most 64 combinations", "128"]),
         (["--env", ODD_ID, "--env-arg", "action=unbounded"], ["RescaleAction or ClipAction"]),
         (["--env", ODD_ID, "--env-arg", "observation=dicts"], ["left, right", "--observation-key"]),
@@ -109,6 +114,8 @@ def test_a_refused_environment_leaves_nothing(tmp_path, arguments, words):
         (["reward=complex", "bad_step=3"], 1, ["step 3", "1j"]),
         (["change=size", "bad_step=7"], 1, ["step 7", "(21, 24, 3)"]),
         (["fails=step", "bad_step=2"], 2, ["step 2", "ZeroDivisionError"]),
+        (["fails=exit", "bad_step=2"], 1, ["step 2", "SystemExit"]),
+        (["fails=exit", "bad_step=2"], 2, ["step 2", "SystemExit"]),
     ],
 )
 def test_what_goes_wrong_while_collecting_is_named_and_leaves_nothing(

@@ -168,3 +168,42 @@ def test_workers_in_the_middle_of_a_large_result_end_at_once(tmp_path):
     process = start(script)
     assert process.stdout.readline() == "200000000\n"
     assert_ends(process, signal.SIGINT, -2)
+
+
+# An import in which Ctrl-C is swallowed, or becomes another exception, as in matplotlib and NumPy.
+WITHIN_IMPORT = """
+import os, signal, sys, time
+import worldmodels.stages.info
+
+def importing():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    except BaseException:
+        {then}
+    {afterwards}
+    return dict()
+
+worldmodels.stages.info.install_facts = importing
+sys.argv = ["wm", "info"]
+from worldmodels.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "afterwards"),
+    [
+        ("pass", "time.sleep(60)"),
+        ("pass", "pass"),
+        ("raise ImportError('initialization failed')", "pass"),
+        ("raise OSError('initialization failed')", "pass"),
+    ],
+    ids=["swallowed", "swallowed at the end", "another exception", "a user's mistake"],
+)
+def test_ctrl_c_that_a_library_keeps_for_itself_still_ends_the_command(then, afterwards):
+    process = start("-c", WITHIN_IMPORT.format(then=then, afterwards=afterwards))
+    begin = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.splitlines()[-1].startswith("stopped:")
+    assert time.monotonic() - begin < 20  # of which most are imports

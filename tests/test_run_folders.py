@@ -200,6 +200,58 @@ def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
     assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
 
 
+def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error_names(run):
+    path = run / "run.json"
+    before = Run(run).settings
+    path.write_text(path.read_text() + "x")
+    assert "delete it and give" in wm("info", "--run", run).error
+    path.unlink()
+    options = ("--preset", before.preset, "--seed", before.seed, "--episodes", 11)
+    assert wm("collect", "--run", run, *options).code == 0
+    assert Run(run).settings == before
+
+
+@pytest.mark.parametrize("name", ["env_steps.json", "best.json", "rounds.json"])
+@pytest.mark.parametrize(
+    "text", ["3", '"x"', "[1]", "[{}]", '{"a": 3}', '{"a": {"x": 1}}', "[null]"]
+)
+def test_facts_of_another_form_are_one_line(run, name, text):
+    (run / name).write_text(text)
+    command = ["info"] if name == "env_steps.json" else ["run"]
+    if name == "best.json":  # compared when the newest agent is another
+        command = ["train-controller", "--dream", "--steps", 1]
+    done = wm(*command, "--run", run)
+    if done.code == 0:  # an object without what is looked for is as good as none
+        assert name == "best.json" and text.startswith("{")
+        return
+    assert done.code == 2, done
+    assert str(run / name) in done.error.splitlines()[-1] and "delete it" in done.error
+
+
+def test_damaged_scores_are_measured_again(run):
+    (path,) = (run / "evaluation").glob("*-agent.json")
+    path.write_bytes(b"")
+    arguments = ("--run", run, "--episodes", 1, "--no-baselines")
+    assert wm("evaluate", *arguments).code == 0 and path.stat().st_size
+    (run / "collect" / "manifest.json").write_bytes(b"")
+    assert wm("collect", "--run", run, "--episodes", 11).code == 0
+    assert (run / "collect" / "manifest.json").stat().st_size
+
+
+def test_a_folder_that_cannot_be_one_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name, words in (
+        ("file", "a file is in its place"),
+        ("file/sub", "a file is in its place"),
+        ("a\udcff", "in UTF-8"),
+        ("loop", "a file is in its place"),
+    ):
+        done = wm("collect", "--run", tmp_path / name, "--preset", "tiny", "--episodes", 1)
+        assert done.code == 2 and words in done.error, done
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
 def test_more_episodes_make_a_controller_stale(run):
     wm_json("collect", "--run", run, "--episodes", 12, "--max-steps", 40)
     facts = wm_json("info", "--run", run)

@@ -19,8 +19,8 @@ from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows
 from envs.actions import ActionMap
 from envs.config import EnvConfig
 from envs.views import View
-from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint, with_prefix
-from worldmodels.errors import UserError
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.errors import UserError, reading
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
 from worldmodels.pretrained import pretrained_agents
 from worldmodels.run import agent_file

@@ -15,8 +15,9 @@ from agents.evaluation import Scores, evaluate
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import AgentFactory
-from worldmodels.checkpoint import Checkpoint, load_checkpoint, reading, save_checkpoint
+from worldmodels.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from worldmodels.env_steps import record_env_steps
+from worldmodels.errors import UserError, reading
 from worldmodels.provenance import file_digest
 from worldmodels.run import BEST, Run
 
@@ -131,6 +132,8 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
     newest, best = run.weights("controller"), run.folder / BEST
     digest = file_digest(newest)
     record = run.read_json(RECORD) or {}
+    if not isinstance(record, dict):
+        raise UserError(f"{run.folder / RECORD} is not a JSON object: delete it, and run again")
     if best.is_file() and record.get("compared") == digest:
         return Contender.read(best)
     winner = challenger = Contender.read(newest)

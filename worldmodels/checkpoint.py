@@ -5,8 +5,7 @@ A checksum over all of it lies in the file, so that a changed bit is noticed and
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,23 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worldmodels.durable import replacing
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, one_line, reading
 from worldmodels.stage_folder import has_file, read_file
 
 METADATA_KEY = "worldmodels"
 CHECKSUM = "checksum"  # in the metadata: a second key beside it would come in any order
-# What metadata of another version, or a damaged or hostile file, was seen to raise.
-BROKEN = (
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    IndexError,
-    ArithmeticError,
-    RuntimeError,
-)
-
-
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
@@ -94,7 +81,7 @@ def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
             raise UserError(f"{path} was not written by worldmodels: {remedy}")
         metadata = json.loads(notes[METADATA_KEY])
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path} ({_one_line(error)}): {remedy}") from error
+        raise UserError(f"cannot read {path} ({one_line(error)}): {remedy}") from error
     if not isinstance(metadata, dict):
         raise UserError(f"cannot read {path} (its metadata is no JSON object): {remedy}")
     # Files written before there were checksums have none.
@@ -102,19 +89,6 @@ def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
     if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
         raise UserError(f"cannot read {path} (damaged: its checksum differs): {remedy}")
     return Checkpoint(tensors, metadata)
-
-
-@contextmanager
-def reading(path: Path, remedy: str) -> Iterator[None]:
-    """Turn what the block raises because of the file's metadata into one line.
-
-    Only for reading and building: an error of any computation would be called the file's.
-    """
-    try:
-        yield
-    except BROKEN as error:
-        what = f"{type(error).__name__}: {_one_line(error)}"
-        raise UserError(f"{path} is not what this version expects ({what}): {remedy}") from error
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -162,8 +136,4 @@ def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: P
     try:
         module.load_state_dict(dict(weights))
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit its own config ({_one_line(error)})") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
+        raise UserError(f"{path} does not fit its own config ({one_line(error)})") from error

@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises: UserError if `path` links into a folder that does not exist.
     """
     target = link_target(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    link_target(target.parent).mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
         yield partial
@@ -41,7 +41,10 @@ def link_target(path: Path) -> Path:
     """
     if not path.is_symlink():
         return path
-    target = path.resolve()
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError) as error:  # the latter before Python 3.13
+        raise UserError(f"{path} is a symbolic link to itself: remove the link") from error
     if not target.parent.is_dir():
         raise UserError(
             f"{path} links to {target}, expected that {target.parent} is a folder: mount its disk, "

@@ -16,11 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from worldmodels.errors import UserError, reading
+from worldmodels.json_files import read_json
 from worldmodels.run import Run
 
 StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
 PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
 LEDGER = "env_steps.json"
+REMEDY = "delete it, which forgets all env steps but the collected ones"
 
 
 def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
@@ -29,7 +32,7 @@ def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> N
     Args:
         work: a name that the same work has every time it is done, so that it counts once.
     """
-    ledger = run.read_json(LEDGER) or {}
+    ledger = _ledger(run)
     if ledger.get(work) != dict(steps):
         run.write_json(LEDGER, {**ledger, work: dict(steps)})
 
@@ -38,7 +41,15 @@ def env_steps(run: Run) -> dict[StepPurpose, int]:
     """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
     counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
-    for steps in (run.read_json(LEDGER) or {}).values():
-        for purpose, count in steps.items():
-            counts[purpose] += count
+    with reading(run.folder / LEDGER, REMEDY):
+        for steps in _ledger(run).values():
+            for purpose, count in steps.items():
+                counts[purpose] += count
     return counts
+
+
+def _ledger(run: Run) -> dict[str, dict[StepPurpose, int]]:
+    ledger = read_json(run.folder / LEDGER, REMEDY)
+    if not isinstance(ledger, dict | None):
+        raise UserError(f"{run.folder / LEDGER} is not a JSON object: {REMEDY}")
+    return ledger or {}

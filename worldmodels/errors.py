@@ -1,4 +1,19 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can mend this; and what turns others into it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What facts of another version, or of a damaged or hostile file, were seen to raise.
+BROKEN = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    ArithmeticError,
+    RuntimeError,
+)
 
 
 class UserError(Exception):
@@ -7,3 +22,21 @@ class UserError(Exception):
     The message is one line: what was expected, what came, and what to do. `wm` prints it
     without a traceback and ends with exit code 2.
     """
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turn what the block raises because of the file's facts into one line.
+
+    Only for reading and building: an error of any computation would be called the file's.
+    """
+    try:
+        yield
+    except BROKEN as error:
+        what = f"{type(error).__name__}: {one_line(error)}"
+        raise UserError(f"{path} is not what this version expects ({what}): {remedy}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text, on one line and not too long."""
+    return " ".join(str(error).split())[:160]

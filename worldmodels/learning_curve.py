@@ -5,6 +5,8 @@ from typing import Any
 
 from worldmodels.best_agent import RECORD
 from worldmodels.env_steps import env_steps, record_env_steps
+from worldmodels.errors import reading
+from worldmodels.json_files import read_json
 from worldmodels.pictures import save_curves
 from worldmodels.run import Run
 
@@ -23,9 +25,15 @@ class LearningCurve:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.rows: list[dict[str, Any]] = run.read_json(ROUNDS) or []
+        path, remedy = (
+            run.folder / ROUNDS,
+            "delete it, which forgets the curve of the rounds so far",
+        )
+        self.rows: list[dict[str, Any]] = read_json(path, remedy) or []
         self._started = time.monotonic()
-        self._before: float = self.rows[-1]["seconds"] if self.rows else 0.0
+        with reading(path, remedy):
+            self._before = float(self.rows[-1]["seconds"] if self.rows else 0.0)
+            _ = [(row["round"] + 0, row["score"], row["std"]) for row in self.rows]
         if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 
@@ -37,7 +45,8 @@ class LearningCurve:
         vision, memory, controller = (
             run.result(stage) or {} for stage in ("vision", "memory", "controller")
         )
-        best = run.read_json(RECORD)["best"]
+        with reading(run.folder / RECORD, "delete it, and run again"):
+            best = run.read_json(RECORD)["best"]
         self.rows.append(
             {
                 "round": round_,

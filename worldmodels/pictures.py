@@ -37,7 +37,7 @@ def save_grid(
         lines.insert(0, header)
     picture = np.concatenate(lines)
     if not cv2.imwrite(str(path), picture[..., ::-1]):
-        raise OSError(f"could not write {path}")
+        raise OSError(f"could not write {path}: is the disk full?")
 
 
 def save_curves(

@@ -62,7 +62,7 @@ class Report:
         if disk_bytes > free:
             raise UserError(
                 f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
-                "make room, or ask for fewer episodes"
+                "make room, or name a folder on another disk"
             )
 
     @contextmanager

@@ -115,8 +115,14 @@ class Run:
 
     def create(self) -> None:
         """Write the settings of a new run; a run that is there stays as it is."""
-        if not self.exists:
-            self.write_json(RUN, asdict(self.settings))
+        if self.exists:
+            return
+        settings = self.settings
+        manifest = self.manifest("vision")
+        if manifest is not None:  # the settings were lost, V was not
+            quantized = "quantizer" in manifest["config"].get("model", {})
+            settings = replace(settings, quantized=quantized)
+        self.write_json(RUN, asdict(settings))
 
     def check_kind(self, quantized: bool) -> None:
         """Raise UserError where the run holds a V of the other kind."""

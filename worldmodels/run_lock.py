@@ -39,7 +39,7 @@ def writing(folder: Path) -> Iterator[None]:
     Raises: UserError that names the command and the process that hold the lock.
     """
     created = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     # One object per path and process, so that a stage within a pipeline may take it again.
     lock = filelock.FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True)
     try:
@@ -83,6 +83,20 @@ def locks_run(
             return stage(run, *args, **kwargs)
 
     return locked
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        str(folder).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"expected the name of a folder in UTF-8, got {folder!a}: choose another"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"expected a folder, or a name for a new one, got {folder}: a file is in its place"
+        ) from error
 
 
 def _say_who(folder: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from envs.config import EnvConfig
 
+MAX_SEED = 2**62  # stages add to it, and torch takes no more than 64 bits
+
 
 @dataclass(frozen=True)
 class RunSettings:
@@ -39,7 +41,7 @@ class RunSettings:
         for name, kind in kinds.items():
             if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int
                 raise TypeError(f"{name} is {getattr(settings, name)!r}")
-        if settings.seed < 0:
+        if not 0 <= settings.seed <= MAX_SEED:
             raise ValueError(f"seed is {settings.seed}")
         _ = settings.env  # checks its own
         return settings

@@ -16,7 +16,8 @@ from worldmodels.device import num_cores
 from worldmodels.errors import UserError
 from worldmodels.presets import Preset, preset_named
 from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings
+from worldmodels.run import Run
+from worldmodels.run_settings import MAX_SEED, RunSettings
 
 DEFAULT_PRESET = "cpu"
 
@@ -62,12 +63,14 @@ def open_session(
 
     Raises: UserError for a run that is not there, or that was made with other settings.
     """
-    if seed is not None and seed < 0:
-        raise UserError(f"expected a seed of 0 or more, got {seed}")
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UserError(f"expected a seed from 0 to 2**62, got {seed}")
     run = Run(folder)
     if not run.exists and create:
-        chosen_env = EnvConfig(env or DEFAULT_ENV_ID, env_kwargs or {}, observation_key)
-        name = preset_named(preset or DEFAULT_PRESET).name
+        chosen_env = EnvConfig(
+            DEFAULT_ENV_ID if env is None else env, env_kwargs or {}, observation_key
+        )
+        name = preset_named(DEFAULT_PRESET if preset is None else preset).name
         check_env(chosen_env)
         new = RunSettings(
             *(chosen_env.env_id, name, seed or 0),

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint, with_prefix
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.device import device_of
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.seeding import global_seed
 
 Metrics = dict[str, float]
@@ -223,6 +223,8 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, previous)
+    if pressed:  # after the last time that the caller asked
+        raise KeyboardInterrupt
 
 
 class _Progress:

@@ -1,6 +1,7 @@
 """Encoded actions and action maps."""
 
 import json
+import tracemalloc
 from dataclasses import asdict
 
 import numpy as np
@@ -94,3 +95,15 @@ def test_a_map_refuses_other_numbers_of_outputs() -> None:
     mapping = task_for("CarRacing-v3").action_maps["pedal"]
     with pytest.raises(ValueError, match=r"expected outputs of shape \(\.\.\., 2\), got \(4, 3\)"):
         mapping(np.zeros((4, 3)))
+
+
+def test_a_discrete_action_takes_memory_of_its_own_length_alone():
+    space = spaces.Discrete(100_000, start=5)
+    tracemalloc.start()
+    encoded = encode_actions(space, np.array([5, 100_004]))
+    drawn = ActionMap.for_space(spaces.Discrete(100_000))(np.zeros((1, 100_000)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(encoded.nonzero(), ([0, 1], [0, 99_999])) and drawn.sum() == 1
+    assert np.array_equal(decode_actions(space, encoded), [5, 100_004])
+    assert peak < 100_000_000  # the square of the length: 40 GB

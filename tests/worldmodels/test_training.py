@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -260,3 +261,10 @@ def test_impossible_settings_are_refused():
 
 def test_mean_metrics():
     assert mean_metrics([{"a": 1.0, "b": 0.0}, {"a": 3.0, "b": 4.0}]) == {"a": 2.0, "b": 2.0}
+
+
+def test_ctrl_c_after_the_last_time_it_was_asked_for_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupt() as interrupted:
+        assert not interrupted()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)

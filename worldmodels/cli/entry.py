@@ -1,6 +1,5 @@
 """Where `wm` starts: a user's mistake is one line and exit code 2."""
 
-import atexit
 import contextlib
 import os
 import sys
@@ -8,28 +7,30 @@ import traceback
 
 import typer
 
+from worldmodels.cli.interrupts import INTERRUPTED, STOPPED, Interrupts
 from worldmodels.cli.options import app
 from worldmodels.errors import UserError
 
-INTERRUPTED = 130
 # Errors whose message is for the user, by name: their modules are imported only where needed.
 FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
     """Entry point of the process: `run_command`, and a quick end after Ctrl-C."""
+    interrupts = Interrupts()
+    interrupts.watch()
     try:
         run_command()
     except SystemExit as end:
-        if end.code != INTERRUPTED:
+        if end.code == INTERRUPTED:
+            interrupts.end()
+        if not interrupts.pressed:
             raise
-        # Python takes a second, on a busy machine three, to take torch apart. And it ends with
-        # SIGINT instead of our code, where the interrupt came while a library was being imported.
-        atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError):  # closed, or None
-                stream.flush()
-        os._exit(INTERRUPTED)
+    except Exception:
+        if not interrupts.pressed:
+            raise
+    typer.echo(STOPPED, err=True)  # it was swallowed, or became another exception
+    interrupts.end()
 
 
 def run_command() -> None:
@@ -53,7 +54,7 @@ def run_command() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("stopped: run the same command again", err=True)
+        typer.echo(STOPPED, err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         message = _user_message(error)

@@ -34,6 +34,8 @@ def _value(text: str) -> Any:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return text
+    except RecursionError as error:
+        raise UserError("expected a value of --env-arg that is not nested so deeply") from error
 
 
 def _no_constant(word: str) -> Any:

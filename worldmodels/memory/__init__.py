@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from worldmodels.checkpoint import Checkpoint, reading, restore_module
+from worldmodels.checkpoint import Checkpoint, restore_module
+from worldmodels.errors import reading
 from worldmodels.memory.code_head import CodePrediction
 from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
 from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble

@@ -89,6 +89,7 @@ def collect(
     num_missing = config.episodes - known + len(replaced)
     if not num_missing:
         report.line(f"collect: done, {len(store)} episodes in {store.folder}")
+        run.create()  # its settings may have been lost
         result = summary(run)
         if not summed_up(run):  # killed after the last episode
             sum_up(run, asdict(config), round_, result, 0.0)

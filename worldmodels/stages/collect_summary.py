@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from worldmodels.env_steps import env_steps
+from worldmodels.errors import UserError
 from worldmodels.pictures import save_grid
 from worldmodels.provenance import versions
 from worldmodels.run import Run
@@ -14,7 +15,10 @@ SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 def summed_up(run: Run) -> bool:
     """Whether the manifest, and what was written before it, is of these episodes."""
-    manifest = run.manifest("collect")
+    try:
+        manifest = run.manifest("collect")
+    except UserError:  # damaged: it is written anew
+        return False
     if manifest is None or manifest.get("output") != run.store.digest:
         return False
     files = [run.folder / "collect" / name for name in ("result.json", "collect.png")]

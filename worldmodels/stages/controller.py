@@ -16,12 +16,12 @@ from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import Agent, save_agent
 from worldmodels.best_agent import Selection, evaluator, keep_best
-from worldmodels.checkpoint import load_checkpoint, reading
+from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream import DreamModel, KnownRegion
 from worldmodels.dream_starts import DreamStarts
 from worldmodels.env_steps import record_env_steps
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.pathwise import PathwiseConfig, has_slope
 from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig

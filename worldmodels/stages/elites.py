@@ -12,10 +12,10 @@ import torch
 from agents.elites import ElitesConfig, EliteStats, disc_centroids
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
 from envs.arm import PlanarArm
-from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.discovery.autoencoders import KINDS, AutoencoderConfig
 from worldmodels.discovery.search import Discovery, DiscoveryConfig
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.json_files import read_json
 from worldmodels.provenance import plain
 from worldmodels.report import Report, tensorboard

@@ -18,10 +18,10 @@ from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.elite_agents import save_elites
 from worldmodels.env_steps import StepPurpose, record_env_steps
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report, tensorboard
 from worldmodels.run import WEIGHTS, Run

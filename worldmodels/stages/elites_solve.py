@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from envs.arm import PlanarArm
-from worldmodels.checkpoint import load_checkpoint, reading, restore_module
+from worldmodels.checkpoint import load_checkpoint, restore_module
 from worldmodels.discovery.autoencoders import SolutionAutoencoder, make_autoencoder
 from worldmodels.discovery.targets import TARGETS, Attempt, code_space, direct_space, reach
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.provenance import file_digest, plain
 from worldmodels.report import Report
 from worldmodels.stage_folder import begin_work

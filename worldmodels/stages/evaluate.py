@@ -157,7 +157,10 @@ def baseline_names(task: Task) -> list[str]:
 
 
 def _read(place: Path, digest: str) -> dict[str, Any] | None:
-    row = read_json(place)
+    try:
+        row = read_json(place)
+    except UserError:  # damaged: it is measured and written anew
+        return None
     return row if isinstance(row, dict) and row.get("agent_digest") == digest else None
 
 

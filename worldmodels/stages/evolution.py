@@ -11,7 +11,8 @@ import torch
 
 from agents.evaluation import Scores
 from agents.evolution import CMAES, GenerationStats, evolve
-from worldmodels.checkpoint import load_checkpoint, reading, save_checkpoint
+from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.errors import reading
 from worldmodels.report import Report
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.fitness import EvolutionConfig, Fitness

@@ -12,9 +12,10 @@ import torch
 from agents.evaluation import Scores
 from worldmodels.actor_critic import ActorCritic
 from worldmodels.agent import Agent
-from worldmodels.checkpoint import load_checkpoint, reading
+from worldmodels.checkpoint import load_checkpoint
 from worldmodels.dream import DreamModel, DreamState
 from worldmodels.dream_starts import DreamStarts
+from worldmodels.errors import reading
 from worldmodels.pathwise import PathwiseActorCritic, PathwiseConfig
 from worldmodels.proximal import ProximalActorCritic, ProximalConfig
 from worldmodels.report import Report

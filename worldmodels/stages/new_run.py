@@ -1,4 +1,4 @@
-"""A new run whose env is refused while its first episodes are played."""
+"""A new run that is refused, or stopped, while its first episodes are played."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import gymnasium as gym
-
 from worldmodels.run import Run
 
 
 @contextmanager
 def nothing_left_if_refused(run: Run, was_there: bool) -> Iterator[None]:
-    """Remove a run that was made just now, where its env is refused before an episode is stored.
+    """Remove a run that was made just now, if it is given up before an episode is stored.
 
     Otherwise its settings would stand against the corrected command. Episodes that are stored stay.
     """
     try:
         yield
-    except gym.error.Error:
+    except BaseException:
         if not (was_there or any(run.store.folder.glob("*.npz"))):
             (run.folder / "run.json").unlink(missing_ok=True)
             shutil.rmtree(run.folder / "collect", ignore_errors=True)

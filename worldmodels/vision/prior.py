@@ -19,8 +19,8 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.checkpoint import Checkpoint, reading, restore_module
-from worldmodels.errors import UserError
+from worldmodels.checkpoint import Checkpoint, restore_module
+from worldmodels.errors import UserError, reading
 from worldmodels.vision.digits import check_digit_sizes
 
 COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time

@@ -1,0 +1,65 @@
+"""Ctrl-C ends a command within seconds, wherever it comes.
+
+It raises KeyboardInterrupt. A library that is being imported may turn that into an exception of its
+own, or swallow it, as matplotlib does. So an interrupt is remembered, and a process that has not
+ended two seconds later is ended: files are written whole or not at all, as they are for a kill.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130
+STOPPED = "stopped: run the same command again"
+SECONDS = 2.0
+
+
+class Interrupts:
+    """What became of Ctrl-C in this process.
+
+    Attributes:
+        pressed: whether it was.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._is_ending = False
+
+    def watch(self) -> None:
+        """Handle Ctrl-C from now on, unless whoever started this process has it ignored."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+
+    def end(self) -> NoReturn:
+        """End the process with the code of an interrupt.
+
+        Python takes a second, on a busy machine three, to take torch apart. And it ends with SIGINT
+        instead of our code if the interrupt came while a library was being imported.
+        """
+        self._is_ending = True
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, AttributeError):  # closed, or None
+                stream.flush()
+        os._exit(INTERRUPTED)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.pressed:
+            self.pressed = True
+            timer = threading.Timer(SECONDS, self._end_by_force)
+            timer.daemon = True
+            timer.start()
+        raise KeyboardInterrupt
+
+    def _end_by_force(self) -> None:
+        if not self._is_ending:
+            with contextlib.suppress(OSError, AttributeError):
+                print(STOPPED, file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)
