@@ -90,7 +90,7 @@ def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):
         (["--env", ODD_ID, "--env-arg", "fails=dependency"], ["pip install gamelib"]),
         (["--env", ODD_ID, "--env-arg", "fails=reset"], ["reset() raised KeyError"]),
         (["--env", ODD_ID, "--env-arg", "fails=exit at reset"], ["reset() raised SystemExit"]),
-        (["--env", ""], ["expected"]),
+        (["--env", ""], ["Malformed environment ID"]),
         (["--env", "../odd:B-v0"], ["expected the name of a module", "../odd"]),
         (["--env-arg", "size=" + "[" * 5_000], ["not nested so deeply"]),
         (["--seed", str(2**63)], ["a seed from 0 to 2**62"]),

@@ -264,7 +264,11 @@ def test_mean_metrics():
 
 
 def test_ctrl_c_after_the_last_time_it_was_asked_for_is_not_lost():
-    with pytest.raises(KeyboardInterrupt), deferred_interrupt() as interrupted:
-        assert not interrupted()
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.05)
+    def pressed_late():
+        with deferred_interrupt() as interrupted:
+            assert not interrupted()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed_late()
