@@ -12,8 +12,8 @@
       .vision.partial/     a stage under way; killed, it goes on from there
       .lock, .writer.json  who writes into the run, see `run_lock.py`
 
-A stage's folder appears whole, by a rename, or not at all; what stood there before stays until
-then. Nothing here but `create`, `choose_kind`, `begin` and `write_json` writes.
+A stage's folder appears whole, by a rename, or not at all. Nothing here but `create`,
+`choose_kind`, `begin` and `write_json` writes.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class Run:
         settings = self.settings
         manifest = self.manifest("vision")
         if manifest is not None:  # the settings were lost, V was not
-            quantized = "quantizer" in manifest["config"].get("model", {})
-            settings = replace(settings, quantized=quantized)
+            model = manifest["config"].get("model", {})
+            settings = replace(settings, quantized="quantizer" in model)
         self.write_json(RUN, asdict(settings))
 
     def check_kind(self, quantized: bool) -> None:

@@ -61,7 +61,7 @@ def writing(folder: Path) -> Iterator[None]:
                 (folder / LOCK).unlink(missing_ok=True)
         lock.release()
         for place in created:
-            if not os.listdir(place):
+            with contextlib.suppress(OSError):  # there is something in it
                 place.rmdir()
 
 

@@ -6,11 +6,8 @@ an undisturbed one.
 """
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.deferred_interrupt import deferred_interrupt
 from worldmodels.device import device_of
 from worldmodels.errors import UserError, reading
 from worldmodels.seeding import global_seed
@@ -205,26 +203,6 @@ def _validate(model: nn.Module, validate: Callable[[], Metrics]) -> Metrics:
     metrics = validate()
     model.train()
     return metrics
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the caller asks, so that no step is cut in half.
-
-    Yields a function that says whether Ctrl-C was pressed since. Outside the main thread, where
-    Python delivers no signals, it always says no.
-    """
-    pressed: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if pressed:  # after the last time that the caller asked
-        raise KeyboardInterrupt
 
 
 class _Progress:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from tests.tiny_models import frames, vae, vqvae
+from worldmodels.deferred_interrupt import deferred_interrupt
 from worldmodels.errors import UserError
-from worldmodels.training import FitConfig, deferred_interrupt, fit, mean_metrics, step_generator
+from worldmodels.training import FitConfig, fit, mean_metrics, step_generator
 
 FRAMES = torch.from_numpy(frames(24))
 CONFIG = FitConfig(

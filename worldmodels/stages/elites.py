@@ -13,6 +13,7 @@ from agents.elites import ElitesConfig, EliteStats, disc_centroids
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
 from envs.arm import PlanarArm
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.deferred_interrupt import deferred_interrupt
 from worldmodels.discovery.autoencoders import KINDS, AutoencoderConfig
 from worldmodels.discovery.search import Discovery, DiscoveryConfig
 from worldmodels.errors import UserError, reading
@@ -21,7 +22,6 @@ from worldmodels.provenance import plain
 from worldmodels.report import Report, tensorboard
 from worldmodels.stage_folder import StageFolder, begin_work
 from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
-from worldmodels.training import deferred_interrupt
 
 OPERATORS = ("line", *KINDS)
 ARCHIVE = "elites.safetensors"
