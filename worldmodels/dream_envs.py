@@ -159,8 +159,11 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The dream at a new moment; the same seed gives the same dream."""
-        _check_open(self, self._closed)
+        """The dream at a new moment; the same seed gives the same dream.
+
+        It opens a closed dream again, which the checks of Stable-Baselines3 rely on.
+        """
+        self._closed = False
         super().reset(seed=seed)
         self.dreams.begin(self._row, self.np_random)
         self._over = False
@@ -182,7 +185,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         return None if self.render_mode is None else self.dreams.frames()[0]
 
     def close(self) -> None:
-        """Nothing but a further `close` is allowed after it."""
+        """Nothing but a further `close`, or a `reset`, is allowed after it."""
         self._closed = True
 
 
