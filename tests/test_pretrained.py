@@ -15,9 +15,9 @@ from tests.command import wm
 from tests.tiny_run import tiny_run
 from worldmodels import pretrained
 from worldmodels.agent import AgentFactory, save_agent
+from worldmodels.agent_file import agent_file
 from worldmodels.errors import UserError
 from worldmodels.provenance import file_digest
-from worldmodels.run import agent_file
 from worldmodels.stages.new_agent import new_agent
 from worldmodels.world_model import load_world_model
 

@@ -19,11 +19,11 @@ from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows
 from envs.actions import ActionMap
 from envs.config import EnvConfig
 from envs.views import View
+from worldmodels.agent_file import agent_file
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.errors import UserError, reading
 from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
 from worldmodels.pretrained import pretrained_agents
-from worldmodels.run import agent_file
 from worldmodels.vision import Vision, restore_vision, vision_metadata
 from worldmodels.vision.networks import FRAME_SIZE
 

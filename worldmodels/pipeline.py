@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from agents.workers import Workers
+from worldmodels.agent_file import agent_file
 from worldmodels.best_agent import evaluator, keep_best
 from worldmodels.errors import UserError
 from worldmodels.learning_curve import LearningCurve
 from worldmodels.presets import Preset
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file
+from worldmodels.run import Run
 from worldmodels.run_lock import locks_run
 from worldmodels.stages.collect import collect
 from worldmodels.stages.controller import ControllerStageConfig, train_controller

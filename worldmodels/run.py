@@ -19,7 +19,6 @@ A stage's folder appears whole, by a rename, or not at all. Nothing here but `cr
 from __future__ import annotations
 
 import functools
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -31,7 +30,6 @@ from envs.errors import EnvError
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.json_files import read_json, write_json
-from worldmodels.pretrained import pretrained_agents
 from worldmodels.provenance import file_digest, plain
 from worldmodels.run_settings import RunSettings
 from worldmodels.stage_folder import (
@@ -268,34 +266,24 @@ class Run:
         return read_json(self.folder / name)
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
+        remedy = "delete it, and run the stage again"
+
         def read(path: Path) -> Any:
-            os.stat(path)  # raises if it is not in this folder
-            return read_json(path, "delete it, and run the stage again")
+            facts = read_json(path, remedy)
+            if facts is None:
+                raise FileNotFoundError(path)
+            return facts
 
         path = self.folder / stage / name
-        facts = read_file(path, read) if has_file(path) else None
-        if facts is not None and not isinstance(facts, dict):
-            raise UserError(f"{path} is not a JSON object: delete it, and run the stage again")
+        try:
+            facts = read_file(path, read)
+        except FileNotFoundError:
+            return None
+        if not isinstance(facts, dict):
+            raise UserError(f"{path} is not a JSON object: {remedy}")
         return facts
 
     def _digest(self, name: str) -> str:
         if name == "episodes":
             return self.store.digest
         return read_file(self.weights(name), file_digest) if self.has(name) else "absent"
-
-
-def agent_file(place: str | Path) -> Path:
-    """The file of a run's best agent, or where its newest one is or would be.
-
-    Args:
-        place: a run's folder, an agent file, which it gives back, or the name of an agent that
-            comes with the package, where nothing else has that name.
-    """
-    place = Path(place)
-    if place.suffix == ".safetensors":
-        return place
-    if not place.exists() and str(place) in pretrained_agents():
-        return pretrained_agents()[str(place)]
-    if (place / BEST).is_file():
-        return place / BEST
-    return place / "controller" / WEIGHTS["controller"]

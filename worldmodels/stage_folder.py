@@ -23,6 +23,8 @@ RESULT = "result.json"
 # What a stage under way needs to go on after a kill.
 CHECKPOINTS = ("resume.safetensors", "search.safetensors", "work.json")
 
+COMMITS_AT_ONCE = 5  # that a reader may meet one after the other
+
 Content = TypeVar("Content")
 
 
@@ -128,12 +130,14 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
 
     Raises: what `read` raises; FileNotFoundError if the file is in neither folder.
     """
-    for place in (path, _old(_resolved(path.parent)) / path.name):
-        try:
-            return read(place)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return read(path)  # the commit ended between the two
+    for _ in range(COMMITS_AT_ONCE):
+        for place in (path, _old(_resolved(path.parent)) / path.name):
+            try:
+                return read(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        # It is in neither, or a commit ended between the two.
+    return read(path)
 
 
 def has_file(path: Path) -> bool:

@@ -9,11 +9,12 @@ import torch
 from agents.protocol import EvaluationProtocol
 from tests.fake_scores import scores
 from worldmodels import checkpoint
+from worldmodels.agent_file import agent_file
 from worldmodels.best_agent import Selection, keep_best
 from worldmodels.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.env_steps import env_steps
 from worldmodels.errors import UserError
-from worldmodels.run import Run, RunSettings, agent_file
+from worldmodels.run import Run, RunSettings
 from worldmodels.run_lock import writing
 
 ENV_ID = "Tiny-v0"

@@ -14,13 +14,13 @@ from agents.workers import Workers
 from tests.counting_env import BOX_ID, DISCRETE_ID
 from tests.tiny_run import box_run, tiny_run
 from worldmodels.agent import AgentFactory, load_agent, save_agent
+from worldmodels.agent_file import agent_file
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.errors import UserError
 from worldmodels.pathwise import PathwiseConfig
 from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import Report
-from worldmodels.run import agent_file
 from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.fitness import EvolutionConfig
 from worldmodels.stages.gradient import GradientConfig

@@ -15,6 +15,7 @@ from agents.evaluation import Scores
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.agent import Agent, save_agent
+from worldmodels.agent_file import agent_file
 from worldmodels.best_agent import Selection, evaluator, keep_best
 from worldmodels.checkpoint import load_checkpoint
 from worldmodels.data.sequences import SequenceBatch
@@ -26,7 +27,7 @@ from worldmodels.pathwise import PathwiseConfig, has_slope
 from worldmodels.provenance import file_digest
 from worldmodels.proximal import ProximalConfig
 from worldmodels.report import PROCESS_BYTES, Report
-from worldmodels.run import WEIGHTS, Run, agent_file
+from worldmodels.run import WEIGHTS, Run
 from worldmodels.run_lock import locks_run
 from worldmodels.stage_folder import StageFolder
 from worldmodels.stages.evolution import search_by_evolution

@@ -15,6 +15,7 @@ from agents.controller import choose_actions
 from agents.seeds import SEED_RANGES, seeds
 from agents.workers import Workers
 from worldmodels.agent import Agent, AgentFactory, load_agent
+from worldmodels.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.device import device_of
 from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
@@ -24,7 +25,7 @@ from worldmodels.errors import UserError
 from worldmodels.pictures import save_scatter
 from worldmodels.provenance import file_digest
 from worldmodels.report import Report
-from worldmodels.run import Run, agent_file
+from worldmodels.run import Run
 from worldmodels.run_lock import locks_run
 from worldmodels.training import step_generator
 from worldmodels.world_model import encode_newest

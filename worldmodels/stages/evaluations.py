@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from worldmodels.agent_file import agent_file
 from worldmodels.provenance import file_digest
-from worldmodels.run import Run, agent_file
+from worldmodels.run import Run
 from worldmodels.stage_folder import has_file, read_file
 
 
