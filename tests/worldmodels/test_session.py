@@ -15,7 +15,7 @@ from worldmodels.session import open_session
         ),
         ({"preset": "paper"}, "was made with preset demo, asked was paper"),
         ({"seed": 1}, "was made with seed 0, asked was 1"),
-        ({"seed": -1}, "expected a seed of 0 or more, got -1"),
+        ({"seed": -1}, r"expected a seed from 0 to 2\*\*62, got -1"),
         ({"num_workers": 0}, "expected 1 worker or more, got 0"),
     ],
 )
