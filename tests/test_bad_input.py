@@ -11,6 +11,7 @@ import pytest
 
 from tests.command import wm, wm_json
 from tests.counting_env import BOX_ID
+from tests.trained_run import train_tiny_run
 from worldmodels.data import store
 from worldmodels.run import Run
 from worldmodels.stages import collect
@@ -20,11 +21,7 @@ from worldmodels.stages import collect
 def ready(tmp_path_factory):
     """A run with episodes, V, M and C, each the product of a few steps."""
     folder = tmp_path_factory.mktemp("bad") / "run"
-    run = ("--run", folder)
-    wm_json("collect", *run, "--preset", "tiny", "--episodes", 11, "--max-steps", 40)
-    wm_json("train-vision", *run, "--steps", 3)
-    wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    train_tiny_run(folder)
     return folder
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.command import wm, wm_json
 from tests.process_watch import wait_until
 from tests.tiny_run import tiny_run, write_vision
+from tests.trained_run import train_tiny_run
 from worldmodels import load_agent, make_dream
 from worldmodels.errors import UserError
 from worldmodels.run import Run
@@ -23,12 +24,8 @@ from worldmodels.run_lock import LOCK, WRITER, writing
 def ready(tmp_path_factory):
     """A run with episodes, V, M, C and a score, each the product of a few steps."""
     folder = tmp_path_factory.mktemp("folders") / "run"
-    run = ("--run", folder)
-    wm_json("collect", *run, "--preset", "tiny", "--episodes", 11, "--max-steps", 40)
-    wm_json("train-vision", *run, "--steps", 3)
-    wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--steps", 2)
-    wm_json("evaluate", *run, "--episodes", 1, "--no-baselines")
+    train_tiny_run(folder)
+    wm_json("evaluate", "--run", folder, "--episodes", 1, "--no-baselines")
     return folder
 
 

@@ -25,15 +25,14 @@ class LearningCurve:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        path, remedy = (
-            run.folder / ROUNDS,
-            "delete it, which forgets the curve of the rounds so far",
-        )
+        path = run.folder / ROUNDS
+        remedy = "delete it, which forgets the curve of the rounds so far"
         self.rows: list[dict[str, Any]] = read_json(path, remedy) or []
         self._started = time.monotonic()
         with reading(path, remedy):
+            if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
+                raise ValueError("a row lacks the round, its time or its score")
             self._before = float(self.rows[-1]["seconds"] if self.rows else 0.0)
-            _ = [(row["round"] + 0, row["score"], row["std"]) for row in self.rows]
         if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 

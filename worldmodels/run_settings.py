@@ -34,6 +34,17 @@ class RunSettings:
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
+    def of(cls, env: EnvConfig, preset: str, seed: int) -> RunSettings:
+        """Those of a new run in `env`."""
+        return cls(
+            env.env_id,
+            preset,
+            seed,
+            env_kwargs=env.kwargs,
+            observation_key=env.observation_key,
+        )
+
+    @classmethod
     def from_dict(cls, facts: Any) -> RunSettings:
         """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
         settings = cls(**facts)

@@ -72,12 +72,7 @@ def open_session(
         )
         name = preset_named(DEFAULT_PRESET if preset is None else preset).name
         check_env(chosen_env)
-        new = RunSettings(
-            *(chosen_env.env_id, name, seed or 0),
-            env_kwargs=chosen_env.kwargs,
-            observation_key=observation_key,
-        )
-        run = Run(folder, new=new)
+        run = Run(folder, new=RunSettings.of(chosen_env, name, seed or 0))
     settings = run.settings
     _check_same("env", env, settings.env_id, run)
     _check_same("env arguments", env_kwargs, settings.env_kwargs, run)

@@ -66,7 +66,9 @@ def run(
     from worldmodels.pipeline import run_pipeline
 
     with open_run_session(
-        *(run, quiet, workers),
+        run,
+        quiet,
+        workers,
         create=True,
         env=env,
         env_kwargs=env_arguments(env_arg),
@@ -114,7 +116,9 @@ def collect(
     from worldmodels.stages.collect import collect as stage
 
     with open_run_session(
-        *(run, quiet, workers),
+        run,
+        quiet,
+        workers,
         create=True,
         env=env,
         env_kwargs=env_arguments(env_arg),

@@ -153,11 +153,7 @@ def import_data(
         if dataset.uses is not None:
             report.line(dataset.uses)
         chosen = preset_named(preset or facts.get("preset", "cpu")).name
-        new = RunSettings(
-            *(dataset.env.env_id, chosen, facts.get("seed", 0)),
-            env_kwargs=dataset.env.kwargs,
-            observation_key=dataset.env.observation_key,
-        )
+        new = RunSettings.of(dataset.env, chosen, facts.get("seed", 0))
         run = Run(run_folder, new=new)
         if run.store.folder.exists() or run.settings != new:
             raise UserError(f"{run} is a run already: name another folder with --run")

@@ -41,9 +41,14 @@ def new_agent(
     chosen = task.action_maps[action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
-    env, repeat = run.settings.env, run.action_repeat
+    env = run.settings.env
     body = Body(
-        *(env.env_id, view_of(env), chosen, repeat, inputs, sample_latent),
+        env_id=env.env_id,
+        view=view_of(env),
+        action_map=chosen,
+        action_repeat=run.action_repeat,
+        inputs=inputs,
+        sample_latent=sample_latent,
         env_kwargs=env.kwargs,
         observation_key=env.observation_key,
     )
