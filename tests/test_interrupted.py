@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -58,16 +59,23 @@ def command_line(process_id):
         return b""
 
 
-def assert_ends(process, sent, code, to_group=False):
-    started = children(process.pid)
-    begin = time.monotonic()
-    (os.killpg if to_group else os.kill)(process.pid, sent)
-    output, said = process.communicate(timeout=60)
-    seconds = time.monotonic() - begin
-    assert process.returncode == code, said
-    assert seconds < SECONDS
-    wait_until(lambda: not any(map(is_running, started)), SECONDS)
-    return output, said
+def assert_ends(begin, sent, code, to_group=False):
+    """That a process which `begin` starts ends in time, and what it printed as errors.
+
+    A machine that stands still for seconds, as some do, may spoil two tries of three.
+    """
+    seconds = []
+    while min(seconds, default=SECONDS) >= SECONDS:
+        assert len(seconds) < 3, seconds
+        process = begin()
+        started = children(process.pid)
+        sent_at = time.monotonic()
+        (os.killpg if to_group else os.kill)(process.pid, sent)
+        _, said = process.communicate(timeout=60)
+        wait_until(lambda: not any(map(is_running, started)), 60)  # noqa: B023  called at once
+        seconds.append(time.monotonic() - sent_at)
+        assert process.returncode == code, said
+    return said
 
 
 @pytest.mark.parametrize(
@@ -81,12 +89,15 @@ def assert_ends(process, sent, code, to_group=False):
 )
 @pytest.mark.parametrize("when", ["importing", "playing"])
 def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, when):
-    process = collect(tmp_path / "run", "--workers", 2)
-    wait_until(lambda: len(spawned(process)) == 2, 60)
-    if when == "playing":
-        episodes = tmp_path / "run" / "episodes"
-        wait_until(lambda: len(list(episodes.glob("*.npz"))) > 8, 60)
-    _, said = assert_ends(process, sent, code, to_group)
+    def begin():
+        run = Path(tempfile.mkdtemp(dir=tmp_path))
+        process = collect(run, "--workers", 2)
+        wait_until(lambda: len(spawned(process)) == 2, 60)
+        if when == "playing":
+            wait_until(lambda: len(list((run / "episodes").glob("*.npz"))) > 8, 60)
+        return process
+
+    said = assert_ends(begin, sent, code, to_group)
     if code == 130:  # a process that was being started when its parent was killed may complain
         assert said == "stopped: run the same command again\n"
 
@@ -95,9 +106,13 @@ def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, 
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )
 def test_a_collection_in_this_process_ends_at_once(tmp_path, sent, code):
-    process = collect(tmp_path / "run", "--workers", 1)
-    wait_until(lambda: len(list((tmp_path / "run" / "episodes").glob("*.npz"))) > 8, 60)
-    assert_ends(process, sent, code)
+    def begin():
+        run = Path(tempfile.mkdtemp(dir=tmp_path))
+        process = collect(run, "--workers", 1)
+        wait_until(lambda: len(list((run / "episodes").glob("*.npz"))) > 8, 60)
+        return process
+
+    assert_ends(begin, sent, code)
 
 
 WITHIN_EXEC = """
@@ -142,10 +157,14 @@ if __name__ == "__main__":
 def test_a_vector_of_slow_environments_ends_at_once(tmp_path, sent, code):
     script = tmp_path / "slow_envs.py"
     script.write_text(SLOW_ENVS)
-    process = start(script)
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.2)
-    assert_ends(process, sent, code)
+
+    def begin():
+        process = start(script)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        return process
+
+    assert_ends(begin, sent, code)
 
 
 # Results of 200 MB: the signal comes while a worker is in the middle of one.
@@ -165,9 +184,13 @@ if __name__ == "__main__":
 def test_workers_in_the_middle_of_a_large_result_end_at_once(tmp_path):
     script = tmp_path / "large_results.py"
     script.write_text(LARGE_RESULTS)
-    process = start(script)
-    assert process.stdout.readline() == "200000000\n"
-    assert_ends(process, signal.SIGINT, -2)
+
+    def begin():
+        process = start(script)
+        assert process.stdout.readline() == "200000000\n"
+        return process
+
+    assert_ends(begin, signal.SIGINT, -2)
 
 
 # An import in which Ctrl-C is swallowed, or becomes another exception, as in matplotlib and NumPy.
@@ -207,3 +230,45 @@ def test_ctrl_c_that_a_library_keeps_for_itself_still_ends_the_command(then, aft
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and said.splitlines()[-1].startswith("stopped:")
     assert time.monotonic() - begin < 20  # of which most are imports
+
+
+# Workers that cannot see that their parent has ended, as during a long import: a search of a
+# regular expression lets no other thread run. And a command that keeps Ctrl-C for itself.
+BUSY_WORKERS = """
+import re, sys, time
+import worldmodels.stages.info
+from agents.workers import Workers
+
+def search(length):
+    re.match("(a+)+$", "a" * length + "b")
+
+def keeps_interrupts():
+    with Workers(2) as workers:
+        for _ in workers.map(search, [1, 1, 40, 40]):
+            print("ready", flush=True)
+            try:
+                time.sleep(60)
+            except BaseException:
+                time.sleep(60)
+
+if __name__ == "__main__":
+    worldmodels.stages.info.install_facts = keeps_interrupts
+    sys.argv = ["wm", "info"]
+    from worldmodels.cli import main
+    main()
+"""
+
+
+def test_a_command_ended_by_force_leaves_no_workers(tmp_path):
+    script = tmp_path / "busy_workers.py"
+    script.write_text(BUSY_WORKERS)
+
+    def begin():
+        process = start(script)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        assert len(spawned(process)) == 2
+        return process
+
+    said = assert_ends(begin, signal.SIGINT, 130)
+    assert said == "stopped: run the same command again\n"

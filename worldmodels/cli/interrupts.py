@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -62,4 +63,7 @@ class Interrupts:
         if not self._is_ending:
             with contextlib.suppress(OSError, AttributeError):
                 print(STOPPED, file=sys.stderr, flush=True)
+        # Workers end by themselves once we have, but not before what they import is there.
+        for worker in multiprocessing.active_children():
+            worker.kill()
         os._exit(INTERRUPTED)
