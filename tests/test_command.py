@@ -3,7 +3,6 @@
 import errno
 import subprocess
 import sys
-import time
 from unittest import mock
 
 import pytest
@@ -22,12 +21,9 @@ def test_help_needs_no_heavy_import():
         "heavy = {'torch', 'cv2', 'matplotlib', 'Box2D', 'pygame'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "train-controller" in done.stdout
-    # Half a second on an idle core; a bound that only a heavy import would break.
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,10 @@ def test_a_factorys_exception_is_raised_here() -> None:
 
 
 @pytest.mark.parametrize(("index", "working"), [(0, False), (4, False), (0, True), (4, True)])
-def test_a_killed_worker_is_an_error_at_once(index: int, working: bool) -> None:
+def test_a_killed_worker_is_an_error_at_once(
+    index: int, working: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envs.processes._CLOSE_SECONDS", 60.0)
     envs = ProcessVectorEnv(factories(), 2)
     envs.reset(seed=0)
     workers = envs.get_attr("process_id")
@@ -98,12 +101,15 @@ def test_a_killed_worker_is_an_error_at_once(index: int, working: bool) -> None:
     start = time.monotonic()
     with pytest.raises(WorkerDiedError, match=r"of 2 died with exit code -9 .*: run again with"):
         envs.step(actions)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert not any(map(is_running, workers))
     assert_closed(envs)
 
 
-def test_after_an_exception_nobody_waits_for_the_other_workers() -> None:
+def test_after_an_exception_nobody_waits_for_the_other_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("envs.processes._CLOSE_SECONDS", 60.0)
     envs = ProcessVectorEnv(factories(), 2)
     envs.reset(seed=0)
     workers = envs.get_attr("process_id")
@@ -112,7 +118,7 @@ def test_after_an_exception_nobody_waits_for_the_other_workers() -> None:
     start = time.monotonic()
     with pytest.raises(LookupError, match="that"):
         envs.step(actions)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert not any(map(is_running, workers))
 
 

@@ -154,7 +154,7 @@ def test_no_reader_outlives_its_batches(tmp_path, monkeypatch):
 
     def slowly(self, *arguments):
         reading.set()
-        time.sleep(0.05)
+        time.sleep(0.5)
         original(self, *arguments)
 
     store = numbered_store(tmp_path, [1] * 40)
@@ -166,10 +166,8 @@ def test_no_reader_outlives_its_batches(tmp_path, monkeypatch):
     batches._fetch(3)
     assert reading.wait(10)
     assert readers()
-    started = time.monotonic()
     del batches
-    wait_until(lambda: not readers(), seconds=0.4)  # ten episodes would take longer
-    assert time.monotonic() - started < 0.4
+    wait_until(lambda: not readers(), seconds=3)  # ten episodes take 5 s
 
 
 def test_a_program_ends_at_once_while_a_reader_reads(tmp_path):
