@@ -1,0 +1,228 @@
+"""Digests of everything that tiny runs leave behind, to show that a change alters no result.
+
+    python scripts/digests.py --out before.json      before the change
+    python scripts/digests.py --against before.json  after it: exit code 1 if anything differs
+
+Every kind of V, M, C and search is trained for a few steps through the command line, and so are the
+three experiments. After each command the files that it changed are digested by content: the bytes
+of every tensor and array, and the numbers of every JSON file, in sorted order. Names do not count,
+so that a change which only renames things gives the same digests; neither do times, settings, paths
+and versions. Digests agree only on the same machine with the same build of torch.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+# For each command, the contents that it left: its case and number to digests.
+Digests = dict[str, list[str]]
+
+COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
+EVALUATE = "evaluate --run {run} --episodes 2 --workers 1"
+SEARCHES = (
+    "train-controller --run {run} --dream --steps 6",
+    "train-controller --run {run} --dream --search evolution --generations 2 --population 4",
+    "train-controller --run {run} --generations 2 --population 4 --episodes-per-candidate 2"
+    " --horizon 20 --workers 2",
+)
+DREAMS = (
+    "evaluate-memory --run {run} --steps 20 --starts 4 --samples 2",
+    "dream-check --run {run} --episodes 2",
+    "record --run {run} --dream --steps 12 --out {run}/film.gif",
+)
+
+# Each case is a sequence of commands, and independent of the others.
+CASES: dict[str, tuple[str, ...]] = {
+    "continuous": (
+        COLLECT,
+        "train-vision --run {run} --steps 20",
+        "train-memory --run {run} --steps 10",
+        *SEARCHES,
+        EVALUATE,
+        *DREAMS,
+        "sample --run {run} --out {run}/samples.png",
+        "elites drive --run {run} --evaluations 8 --episodes 1 --max-steps 40 --cells 4 --batch 4",
+        "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --policy elites",
+    ),
+    "codes": (
+        COLLECT,
+        "train-vision --run {run} --quantized --steps 20",
+        "train-memory --run {run} --steps 10",
+        *SEARCHES,
+        EVALUATE,
+        *DREAMS,
+        "train-prior --run {run} --steps 10",
+        "sample --run {run} --prior --out {run}/samples.png --count 4",
+        "surprise --run {run} --starts 4 --decisions 6",
+        "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --prefer-surprising",
+    ),
+    "categorical-score": (
+        COLLECT,
+        "train-vision --run {run} --quantized --estimator score --steps 10",
+        "train-memory --run {run} --steps 10",
+        SEARCHES[0],
+        EVALUATE,
+    ),
+    "categorical-straight-through": (
+        COLLECT,
+        "train-vision --run {run} --quantized --estimator straight-through --steps 10",
+    ),
+    "ensemble": (
+        COLLECT,
+        "train-vision --run {run} --steps 10",
+        "train-memory --run {run} --steps 10 --members 2",
+        *SEARCHES[:2],
+    ),
+    "discrete-actions": (
+        COLLECT + " --env CartPole-v1",
+        "train-vision --run {run} --steps 10",
+        "train-memory --run {run} --steps 10",
+        *SEARCHES,
+        EVALUATE,
+    ),
+    "paper": (
+        COLLECT.replace("tiny", "paper"),
+        "train-vision --run {run} --steps 2",
+        "train-memory --run {run} --steps 2",
+        SEARCHES[2] + " --paper",
+        EVALUATE,
+    ),
+    "whole-run": ("run --run {run} --preset tiny --rounds 2 --workers 2",),
+    "whole-run-codes": ("run --run {run} --preset tiny --rounds 2 --workers 2 --quantized",),
+    "arm": (
+        "elites arm --joints 8 --operator vae --bandit --evaluations 3000 --out {run}",
+        "elites solve --archive {run} --evaluations 100 --out {run}-solve",
+    ),
+    "arm-codes": ("elites arm --joints 8 --operator vqvae --evaluations 3000 --out {run}",),
+    "arm-line": ("elites arm --joints 8 --evaluations 3000 --out {run}",),
+    "bbvi": ("bbvi --steps 20 --out {run}",),
+}
+
+# Numbers under such names differ from one execution to the next.
+UNREPEATABLE = re.compile(
+    r"second|minute|time|_s$|per_s|rate$|version|process|path|bytes|digest|checksum|hash|inputs|"
+    r"outputs|torch|python|config"
+)
+
+
+def main() -> int:
+    """Make the digests of all cases, or of those named, and write or compare them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, help="write the digests here, as JSON")
+    parser.add_argument("--against", type=Path, help="compare with digests written earlier")
+    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--jobs", type=int, default=2, help="cases made at the same time")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
+        made = pool.map(lambda name: case_digests(name, Path(folder) / name), arguments.only)
+        digests = {name: each for case in made for name, each in case.items()}
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+    if arguments.against is None:
+        return 0
+    before = json.loads(arguments.against.read_text())
+    return report_differences(
+        {name: each for name, each in before.items() if name.split(":")[0] in arguments.only},
+        digests,
+    )
+
+
+def case_digests(name: str, folder: Path) -> Digests:
+    """Execute the commands of one case; for each, digests of the files that it changed."""
+    digests: Digests = {}
+    seen: set[str] = set()
+    folder.mkdir()
+    for number, command in enumerate(CASES[name]):
+        words = shlex.split(command.format(run=folder / "run"))
+        call = [sys.executable, "-m", "worldmodels", *words, "--quiet", "--json"]
+        done = subprocess.run(call, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"{name}: wm {shlex.join(words)}\n{done.stderr}")
+        now = set(file_digests(folder))
+        printed = digest_of(sorted(numbers_of(json.loads(done.stdout))))
+        digests[f"{name}:{number}"] = [*sorted(now - seen), f"printed {printed}"]
+        print(f"{name}: wm {words[0]}, {len(now - seen)} contents changed", flush=True)
+        seen = now
+    return digests
+
+
+def file_digests(folder: Path) -> Iterator[str]:
+    """The kind and the content of every file, as "suffix digest": files may be renamed, too."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.name.startswith("."):
+            digest = content_digest(path)
+            if digest is not None:
+                yield f"{path.suffix} {digest}"
+
+
+def content_digest(path: Path) -> str | None:
+    """The digest of a file's tensors, arrays or numbers; None for kinds that hold no results."""
+    if path.suffix == ".safetensors":
+        return digest_of(sorted(map(array_digest, load_file(path).values())))
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            contents = [archive.read(name) for name in archive.namelist()]
+        return digest_of(sorted(map(bytes_digest, contents)))
+    if path.suffix == ".npy":
+        return array_digest(np.load(path))
+    if path.suffix == ".json":
+        return digest_of(sorted(numbers_of(json.loads(path.read_text()))))
+    return None  # pictures carry words, which may change
+
+
+def numbers_of(value: Any) -> Iterator[str]:
+    """All numbers within a JSON value that every execution repeats."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            if not UNREPEATABLE.search(name):
+                yield from numbers_of(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from numbers_of(each)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield repr(float(value))
+
+
+def array_digest(array: np.ndarray) -> str:
+    """The digest of an array's shape, type and bytes."""
+    return bytes_digest(f"{array.shape} {array.dtype}".encode() + array.tobytes())
+
+
+def bytes_digest(content: bytes) -> str:
+    """The first 16 hexadecimal digits of the SHA-256."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def digest_of(parts: list[str]) -> str:
+    """The digest of a list of words."""
+    return bytes_digest("\n".join(parts).encode())
+
+
+def report_differences(before: Digests, after: Digests) -> int:
+    """Print what differs, a line per command; the exit code."""
+    different = 0
+    for name in sorted({*before, *after}):
+        old, new = set(before.get(name, [])), set(after.get(name, []))
+        if old != new:
+            different += 1
+            print(f"{name}: missing {sorted(old - new)}, new {sorted(new - old)}")
+    total = sum(map(len, before.values()))
+    print(f"{different} of {len(before)} commands differ; {total} digests compared")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
