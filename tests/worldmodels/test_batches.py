@@ -180,14 +180,14 @@ from worldmodels.data.store import EpisodeStore
 store = EpisodeStore(pathlib.Path({str(tmp_path / "episodes")!r}))
 batches = FrameBatches(store.episodes, 2, max_frames=200)
 batches(0, torch.Generator().manual_seed(0))
-Episode.read_frames = lambda *_: time.sleep(0.2)
+Episode.read_frames = lambda *_: time.sleep(1.0)
 batches._fetch(7)
 print(time.time(), flush=True)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
-    assert time.time() - float(done.stdout) < 5  # 50 episodes of 0.2 s would take 10
+    assert time.time() - float(done.stdout) < 30  # 50 episodes of a second would take 50
     assert done.stderr == ""
 
 
