@@ -140,6 +140,16 @@ class ActionMap:
         """Length A of the encoded action."""
         return len(self.source)
 
+    @property
+    def space(self) -> spaces.Box | spaces.Discrete:
+        """The action space it acts in."""
+        if self.discrete:
+            return spaces.Discrete(self.size, start=self.start)
+        low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
+        if self.integer:
+            return spaces.Box(low.astype(np.int64), high.astype(np.int64), dtype=np.int64)
+        return spaces.Box(low, high, dtype=np.float32)
+
     def __call__(self, outputs: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
         """Raw outputs (..., num_outputs) to encoded actions (..., A).
 

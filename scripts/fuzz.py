@@ -33,15 +33,15 @@ from fuzzing.forgeries import forge_checkpoint, forge_episode, forge_json
 from fuzzing.mutations import damage
 
 from worldmodels import cli
-from worldmodels.agent import load_agent
-from worldmodels.checkpoint import load_checkpoint
+from worldmodels.controller.agent import load_agent
 from worldmodels.data.store import EpisodeStore
+from worldmodels.dream.load import load_world_model
 from worldmodels.errors import UserError
-from worldmodels.run import BEST, RUN, STAGES, Run
-from worldmodels.stage_folder import MANIFEST
+from worldmodels.prior.surprise import load_surprise
+from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.run import BEST, RUN, STAGES, Run
+from worldmodels.runs.stage_folder import MANIFEST
 from worldmodels.stages.info import run_facts
-from worldmodels.surprise import load_surprise
-from worldmodels.world_model import load_world_model
 
 GIB = 2**30
 

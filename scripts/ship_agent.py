@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from agents.workers import Workers
-from worldmodels.agent import load_agent, save_agent
-from worldmodels.agent_file import agent_file
-from worldmodels.json_files import write_json
-from worldmodels.learning_curve import PICTURE, LearningCurve
-from worldmodels.pretrained import FOLDER
-from worldmodels.provenance import file_digest, versions
-from worldmodels.report import Report
-from worldmodels.run import Run
+from worldmodels.controller.agent import load_agent, save_agent
+from worldmodels.controller.agent_file import agent_file
+from worldmodels.progress import Report
+from worldmodels.runs.json_files import write_json
+from worldmodels.runs.learning_curve import PICTURE, LearningCurve
+from worldmodels.runs.pretrained import FOLDER
+from worldmodels.runs.provenance import file_digest, versions
+from worldmodels.runs.run import Run
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 
 HEADLINE = EvaluateConfig(episodes=100, split="test", stock=True)

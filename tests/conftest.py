@@ -6,15 +6,17 @@ Installed here, before any test module imports the packages; worker processes go
 import os
 from collections.abc import Iterator
 
-# Before torch is loaded; see worldmodels.cli.entry.
+# Before torch is loaded; see worldmodels.cli.main.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import jaxtyping
 import pytest
 
-import tests.typechecking  # noqa: F401 (the name below is looked up, not imported)
+import tests.fixtures.typechecking  # noqa: F401 (the name below is looked up, not imported)
 
-jaxtyping.install_import_hook(("worldmodels", "agents", "envs"), "tests.typechecking.check")
+jaxtyping.install_import_hook(
+    ("worldmodels", "agents", "envs"), "tests.fixtures.typechecking.check"
+)
 
 
 @pytest.fixture

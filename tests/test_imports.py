@@ -54,11 +54,11 @@ def test_imports_run_one_way() -> None:
     ("file", "statement", "imported"),
     [
         ("envs/a.py", "import agents.policy", "agents"),
-        ("envs/a.py", "def f():\n    from worldmodels.dream import Dream", "worldmodels"),
+        ("envs/a.py", "def f():\n    from worldmodels.dream.model import Dream", "worldmodels"),
         ("envs/deep/a.py", "from ...agents import policy", "agents"),
         ("envs/deep/a.py", "from ... import agents", "agents"),
         ("agents/a.py", "from worldmodels import run", "worldmodels"),
-        ("worldmodels/a.py", "import os, tests.counting_env", "tests"),
+        ("worldmodels/a.py", "import os, tests.fixtures.counting_env", "tests"),
         ("worldmodels/stages/a.py", "from scripts import benchmark", "scripts"),
         ("envs/a.py", "import torch", "torch"),
     ],

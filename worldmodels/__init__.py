@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as _gym
 
 from worldmodels.errors import UserError
-from worldmodels.install import check_imports as _check_imports
-from worldmodels.install import started_as_command as _started_as_command
+from worldmodels.hardware import check_imports as _check_imports
+from worldmodels.hardware import started_as_command as _started_as_command
 
 try:
     _check_imports()
@@ -43,15 +43,15 @@ else:
 
 _gym.register(
     id="worldmodels/Dream-v0",
-    entry_point="worldmodels.dream_envs:DreamEnv",
-    vector_entry_point="worldmodels.dream_envs:make_dream",
+    entry_point="worldmodels.dream.env:DreamEnv",
+    vector_entry_point="worldmodels.dream.env:make_dream",
 )
 
 if TYPE_CHECKING:
-    from worldmodels.agent import Agent, load_agent
-    from worldmodels.dream import DreamModel, DreamState
-    from worldmodels.dream_envs import make_dream
-    from worldmodels.world_model import load_world_model
+    from worldmodels.controller.agent import Agent, load_agent
+    from worldmodels.dream.env import make_dream
+    from worldmodels.dream.load import load_world_model
+    from worldmodels.dream.model import DreamModel, DreamState
 
 __all__ = [
     "Agent",
@@ -64,12 +64,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Agent": "worldmodels.agent",
-    "DreamModel": "worldmodels.dream",
-    "DreamState": "worldmodels.dream",
-    "load_agent": "worldmodels.agent",
-    "load_world_model": "worldmodels.world_model",
-    "make_dream": "worldmodels.dream_envs",
+    "Agent": "worldmodels.controller.agent",
+    "DreamModel": "worldmodels.dream.model",
+    "DreamState": "worldmodels.dream.model",
+    "load_agent": "worldmodels.controller.agent",
+    "load_world_model": "worldmodels.dream.load",
+    "make_dream": "worldmodels.dream.env",
 }
 
 

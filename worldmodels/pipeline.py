@@ -4,19 +4,19 @@ from dataclasses import replace
 from typing import Any
 
 from agents.workers import Workers
-from worldmodels.agent_file import agent_file
-from worldmodels.best_agent import evaluator, keep_best
+from worldmodels.controller.agent_file import agent_file
+from worldmodels.controller.best_agent import evaluator, keep_best
 from worldmodels.errors import UserError
-from worldmodels.learning_curve import LearningCurve
 from worldmodels.presets import Preset
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.run_lock import locks_run
+from worldmodels.progress import Report
+from worldmodels.runs.learning_curve import LearningCurve
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
 from worldmodels.stages.collect import collect
-from worldmodels.stages.controller import ControllerStageConfig, train_controller
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
-from worldmodels.stages.memory import train_memory
-from worldmodels.stages.vision import train_vision
+from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
+from worldmodels.stages.train_memory import train_memory
+from worldmodels.stages.train_vision import train_vision
 
 
 @locks_run

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from worldmodels.controller.fitness import EvolutionConfig
 from worldmodels.errors import UserError
 from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.controller import PATHWISE, PROXIMAL, ControllerStageConfig
-from worldmodels.stages.fitness import EvolutionConfig
-from worldmodels.stages.memory import MemoryStageConfig
-from worldmodels.stages.vision import VisionStageConfig
-from worldmodels.training import FitConfig
+from worldmodels.stages.train_controller import PATHWISE, PROXIMAL, ControllerStageConfig
+from worldmodels.stages.train_memory import MemoryStageConfig
+from worldmodels.stages.train_vision import VisionStageConfig
+from worldmodels.training.fit import FitConfig
 from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig
 
 

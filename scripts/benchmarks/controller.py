@@ -27,12 +27,12 @@ from agents.evolution import CMAES
 from agents.workers import Workers
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
-from worldmodels.agent import Agent, Body
-from worldmodels.dream import DreamModel, DreamState
-from worldmodels.dream_starts import DreamStarts
+from worldmodels.controller.agent import Agent, Body
+from worldmodels.controller.fitness import DreamFitness, EvolutionConfig, RealFitness
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.starts import DreamStarts
 from worldmodels.presets import DEMO
-from worldmodels.stages.fitness import DreamFitness, EvolutionConfig, RealFitness
-from worldmodels.stages.memory import new_memory
+from worldmodels.stages.train_memory import new_memory
 from worldmodels.vision import make_vision
 
 KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}

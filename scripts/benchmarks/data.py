@@ -95,11 +95,11 @@ def link_store(folder: Path, driven: list[Rollout], episodes: int) -> None:
 
 def train_from(folder: Path, steps: int) -> dict[str, Any]:
     """In a process of its own: open the store, train V from it, and weigh the process."""
-    import worldmodels.stages.vision as stage
+    import worldmodels.stages.train_vision as stage
     from worldmodels.data.batches import FrameBatches
     from worldmodels.presets import preset_named
-    from worldmodels.report import Report
-    from worldmodels.run import Run, RunSettings
+    from worldmodels.progress import Report
+    from worldmodels.runs.run import Run, RunSettings
 
     batches: list[FrameBatches] = []
 

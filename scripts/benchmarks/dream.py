@@ -19,7 +19,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from worldmodels.dream import DreamModel, DreamState
+from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.memory import CodeRNNConfig, MDNRNNConfig, make_memory
 from worldmodels.vision import VAEConfig, VQVAEConfig, make_vision
 

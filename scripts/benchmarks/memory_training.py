@@ -68,9 +68,9 @@ def train_vision(folder: Path, quantized: bool) -> None:
     """The paper preset's V, hardly trained, from the few episodes there really are."""
     from envs.tasks import DEFAULT_ENV_ID
     from worldmodels.presets import preset_named
-    from worldmodels.report import Report
-    from worldmodels.run import Run, RunSettings
-    from worldmodels.stages import vision
+    from worldmodels.progress import Report
+    from worldmodels.runs.run import Run, RunSettings
+    from worldmodels.stages import train_vision as vision
 
     run = Run(folder, new=RunSettings(DEFAULT_ENV_ID, "paper", 0))
     run.create()
@@ -80,12 +80,12 @@ def train_vision(folder: Path, quantized: bool) -> None:
 
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     """Train the paper preset's M for a few steps by its stage, and weigh the process."""
-    from worldmodels.checkpoint import load_checkpoint
-    from worldmodels.encoding import Encodings, encode_dataset
+    from worldmodels.memory.encoding import Encodings, encode_dataset
     from worldmodels.presets import preset_named
-    from worldmodels.report import Report
-    from worldmodels.run import Run
-    from worldmodels.stages import memory
+    from worldmodels.progress import Report
+    from worldmodels.runs.checkpoint import load_checkpoint
+    from worldmodels.runs.run import Run
+    from worldmodels.stages import train_memory as memory
     from worldmodels.vision import restore_vision
 
     plans: list[float] = []
@@ -105,7 +105,8 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     path = run.weights("vision")
     vision = restore_vision(load_checkpoint(path, remedy=""), path)
     different = {episode.digest: episode for episode in run.store}
-    encode_dataset(vision, list(different.values()), run.action_repeat, encodings=run.encodings)
+    shared = run.shared(Encodings)
+    encode_dataset(vision, list(different.values()), run.action_repeat, encodings=shared)
     config = preset_named("paper").memory.with_steps(steps)
     start = time.perf_counter()
     result = memory.train_memory(run, config, report=Watched(quiet=True))

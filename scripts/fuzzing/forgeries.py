@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import zstandard
 
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.json_files import CHECKSUM, write_json
+from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.runs.json_files import CHECKSUM, write_json
 
 STRANGE: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 3, 2**31, 10**9, 10**30, 0.5, -1e308, float("nan")),

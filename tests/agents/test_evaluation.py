@@ -10,7 +10,7 @@ from agents.policy import ConstantPolicy
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.make import make_env
-from tests.counting_env import BOX_ID, episode_length
+from tests.fixtures.counting_env import BOX_ID, episode_length
 
 
 def scores_of(*returns):

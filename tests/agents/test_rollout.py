@@ -6,7 +6,7 @@ import pytest
 
 from agents.policy import ConstantPolicy, RandomPolicy
 from agents.rollout import Rollout, play
-from tests.counting_env import BOX_ID, DISCRETE_ID, CountingEnv, episode_length, read_frame
+from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, CountingEnv, episode_length, read_frame
 
 make_box = functools.partial(gym.make, BOX_ID)
 make_discrete = functools.partial(gym.make, DISCRETE_ID)

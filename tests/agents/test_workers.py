@@ -13,8 +13,8 @@ from agents.collecting import play_episodes
 from agents.policy import RepeatingPolicy
 from agents.workers import WorkerDiedError, Workers, chunks
 from envs.make import make_env
-from tests.counting_env import BOX_ID, episode_length
-from tests.process_watch import is_running, wait_until
+from tests.fixtures.counting_env import BOX_ID, episode_length
+from tests.fixtures.process_watch import is_running, wait_until
 
 SEEDS = list(range(100, 119))  # two whole chunks and one of three
 

@@ -9,7 +9,7 @@ from envs.actions import UnsupportedActionSpace
 from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.make import make_env, make_envs
-from tests.odd_envs import ODD_ID, STEPS
+from tests.fixtures.odd_envs import ODD_ID, STEPS
 
 
 def odd(**kwargs):
@@ -68,10 +68,10 @@ def test_what_a_reset_raises_is_one_line():
 
 
 def test_spaces_that_are_not_declared_and_a_close_that_raises():
-    env = make_env(EnvConfig("tests.odd_envs:OddBare-v0"))
+    env = make_env(EnvConfig("tests.fixtures.odd_envs:OddBare-v0"))
     assert env.reset(seed=5)[0].shape == (64, 64, 3)  # what comes is a picture
     with pytest.raises(EnvError, match=r"seed 5, step 0: close\(\) raised OSError: the license"):
         env.close()
-    config = EnvConfig("tests.odd_envs:OddBare-v0", {"has_actions": False})
+    config = EnvConfig("tests.fixtures.odd_envs:OddBare-v0", {"has_actions": False})
     with pytest.raises(UnsupportedActionSpace, match="to have an action_space, got none"):
         make_env(config)

@@ -6,7 +6,7 @@ import pytest
 from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.make import check_env, make_env, view_of
-from tests.odd_envs import BLIND_ID, DRAWN, HIGH, ODD_ID, STUBBORN_ID, WIDE
+from tests.fixtures.odd_envs import BLIND_ID, DRAWN, HIGH, ODD_ID, STUBBORN_ID, WIDE
 
 
 def odd(observation_key=None, env_id=ODD_ID, **kwargs):

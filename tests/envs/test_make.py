@@ -10,7 +10,7 @@ from envs.errors import EnvError
 from envs.make import make_env, make_envs, view_of
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from envs.vector import ProcessVectorEnv
-from tests.counting_env import BOX_ID, DISCRETE_ID, episode_length, read_frame
+from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, episode_length, read_frame
 
 
 def test_cartpole_becomes_pixels_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:

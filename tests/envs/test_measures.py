@@ -12,7 +12,7 @@ from agents.policy import ConstantPolicy, RandomPolicy
 from agents.rollout import play
 from envs.measures import Magnitude, Measure, hull_speed
 from envs.tasks import task_for
-from tests.counting_env import BOX_ID, DISCRETE_ID
+from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID
 
 
 @pytest.mark.parametrize("env_id", ["CarRacing-v3", "worldmodels/CarRacing-v3"])

@@ -9,7 +9,7 @@ from envs.config import EnvConfig
 from envs.make import make_env
 from envs.plain_actions import plain_action_space
 from envs.tasks import task_for
-from tests.odd_envs import ACTIONS, ODD_ID, OddEnv
+from tests.fixtures.odd_envs import ACTIONS, ODD_ID, OddEnv
 
 REFUSED = ("many", "unbounded", "huge", "words")
 SERVING = [name for name in ACTIONS if name not in REFUSED]

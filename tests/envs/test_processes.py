@@ -16,8 +16,8 @@ import pytest
 
 from envs.processes import WorkerDiedError
 from envs.vector import ProcessVectorEnv
-from tests.process_watch import is_running, wait_until
-from tests.talking_env import NUM_ENVS, Do, TalkingEnv, factories, random_actions
+from tests.fixtures.process_watch import is_running, wait_until
+from tests.fixtures.talking_env import NUM_ENVS, Do, TalkingEnv, factories, random_actions
 
 
 class UnwillingEnv(TalkingEnv):
@@ -152,7 +152,7 @@ def test_workers_end_when_nobody_holds_the_vector() -> None:
 SCRIPT = """
 import sys
 from envs.vector import ProcessVectorEnv
-from tests.talking_env import factories, random_actions
+from tests.fixtures.talking_env import factories, random_actions
 
 if __name__ == "__main__":
     print("starting", flush=True)

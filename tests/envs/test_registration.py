@@ -9,7 +9,7 @@ from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.make import make_env, make_envs
 from envs.registration import create_env
-from tests.odd_envs import ODD_ID
+from tests.fixtures.odd_envs import ODD_ID
 
 MODULE = """
 import gymnasium as gym
@@ -104,7 +104,7 @@ def test_gymnasiums_own_errors_stay_as_they_are():
     with pytest.raises(gym.error.DependencyNotInstalled, match="pip install gamelib"):
         create_env(EnvConfig(ODD_ID, {"fails": "dependency"}))
     with pytest.raises(gym.error.NameNotFound, match="NoSuch"):
-        create_env("tests.odd_envs:NoSuch-v0")
+        create_env("tests.fixtures.odd_envs:NoSuch-v0")
 
 
 def test_a_choice_is_json_and_knows_itself_again():

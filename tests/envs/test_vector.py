@@ -14,8 +14,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envs.vector import ProcessVectorEnv
 from envs.vector_share import SharedMemoryError
-from tests.counting_env import BOX_ID, episode_length
-from tests.talking_env import NUM_ENVS, TalkingEnv, factories, random_actions
+from tests.fixtures.counting_env import BOX_ID, episode_length
+from tests.fixtures.talking_env import NUM_ENVS, TalkingEnv, factories, random_actions
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.tiny_run import tiny_run
+from tests.fixtures.tiny_run import tiny_run
 
 
 @pytest.fixture(scope="module", params=["vae", "fsq"])

@@ -5,17 +5,17 @@ Heavy imports stay inside the commands, so that `wm --help` answers at once.
 """
 
 # isort: off
-from worldmodels.cli import training
+from worldmodels.cli import train as training
 from worldmodels.cli import prior
-from worldmodels.cli import dreaming
-from worldmodels.cli import looking
+from worldmodels.cli import dream as dreaming
+from worldmodels.cli import evaluate as looking
 from worldmodels.cli import data
-from worldmodels.cli import inference
+from worldmodels.cli import bbvi as inference
 from worldmodels.cli import elites
-from worldmodels.cli import comparing
+from worldmodels.cli import compare as comparing
 
 # isort: on
-from worldmodels.cli.entry import main, run_command
+from worldmodels.cli.main import main, run_command
 from worldmodels.cli.options import app
 
 app.add_typer(data.data_app, name="data")

@@ -36,8 +36,8 @@ def info(
     as_json: JsonOption = False,
 ) -> None:
     """Episodes, steps, returns, bytes a frame; damaged and foreign files."""
-    from worldmodels.report import Report
-    from worldmodels.run import Run
+    from worldmodels.progress import Report
+    from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
 
     facts = data_info(Run(run), check=check, report=Report(quiet))
@@ -53,8 +53,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write all episodes of a run as a Minari dataset."""
-    from worldmodels.report import Report
-    from worldmodels.run import Run
+    from worldmodels.progress import Report
+    from worldmodels.runs.run import Run
     from worldmodels.stages.data import export_data
 
     result = export_data(Run(run), dataset, root, report=Report(quiet))
@@ -79,12 +79,21 @@ def import_(
     """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
     from envs.config import EnvConfig
     from worldmodels.errors import UserError
-    from worldmodels.report import Report
+    from worldmodels.presets import preset_named
+    from worldmodels.progress import Report
     from worldmodels.stages.data import import_data
 
     arguments = env_arguments(env_arg)
     if env is None and (arguments or observation_key):
         raise UserError("--env-arg and --observation-key are of another --env: add that")
     chosen = None if env is None else EnvConfig(env, arguments or {}, observation_key)
-    result = import_data(run, dataset, root, preset=preset, env=chosen, report=Report(quiet))
+    result = import_data(
+        run,
+        dataset,
+        root,
+        preset=preset,
+        check_preset=preset_named,
+        env=chosen,
+        report=Report(quiet),
+    )
     print_result(result, as_json, lambda: print_facts(result))

@@ -33,9 +33,9 @@ def arm(
     as_json: JsonOption = False,
 ) -> None:
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
-    from worldmodels.report import Report
-    from worldmodels.run_lock import writing
-    from worldmodels.stages.elites import ArmConfig, search_arm
+    from worldmodels.progress import Report
+    from worldmodels.runs.run_lock import writing
+    from worldmodels.stages.elites_arm import ArmConfig, search_arm
 
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
@@ -57,8 +57,8 @@ def solve(
     as_json: JsonOption = False,
 ) -> None:
     """Search targets by CMA-ES in the code space of an archive's model, and directly."""
-    from worldmodels.report import Report
-    from worldmodels.run_lock import writing
+    from worldmodels.progress import Report
+    from worldmodels.runs.run_lock import writing
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
 
     config = SolveConfig(evaluations=evaluations, seed=seed)

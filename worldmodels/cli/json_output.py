@@ -8,7 +8,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from worldmodels.provenance import finite
+from worldmodels.runs.provenance import finite
 
 # Where the document goes, while what else is printed goes to stderr.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)

@@ -12,7 +12,7 @@ import typer
 from worldmodels.cli.json_output import keep_stdout_for_json, write_json_to_stdout
 
 if TYPE_CHECKING:
-    from worldmodels.session import Session
+    from worldmodels.cli.session import Session
 
 app = typer.Typer(
     help="World models: collect, train V, M and C, evaluate, record; in the game or in the dream.",
@@ -66,7 +66,7 @@ def open_run_session(
     folder: Path, quiet: bool, workers: int | None = None, **settings: Any
 ) -> AbstractContextManager[Session]:
     """What every command works in: the run, its preset, workers and a report."""
-    from worldmodels.session import open_session
+    from worldmodels.cli.session import open_session
 
     return open_session(folder, quiet=quiet, num_workers=workers, **settings)
 

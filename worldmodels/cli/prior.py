@@ -27,9 +27,9 @@ def train_prior(
     as_json: JsonOption = False,
 ) -> None:
     """Train the prior over codes, of a run made with --quantized: which frames are likely."""
-    from worldmodels.device import choose_device
-    from worldmodels.stages.prior import PriorStageConfig
-    from worldmodels.stages.prior import train_prior as stage
+    from worldmodels.hardware import choose_device
+    from worldmodels.stages.train_prior import PriorStageConfig
+    from worldmodels.stages.train_prior import train_prior as stage
 
     with open_run_session(run, quiet) as session:
         result = stage(
@@ -57,8 +57,8 @@ def sample(
     as_json: JsonOption = False,
 ) -> None:
     """Draw frames that never were into one picture."""
-    from worldmodels.device import choose_device
-    from worldmodels.run_lock import writing_into
+    from worldmodels.hardware import choose_device
+    from worldmodels.runs.run_lock import writing_into
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
     with open_run_session(run, quiet) as session:
@@ -81,8 +81,8 @@ def surprise(
     as_json: JsonOption = False,
 ) -> None:
     """How soon dreamed frames become unlike real ones: nats a frame under the prior."""
-    from worldmodels.device import choose_device
-    from worldmodels.stages.plausibility import PlausibilityConfig, measure_plausibility
+    from worldmodels.hardware import choose_device
+    from worldmodels.stages.surprise import PlausibilityConfig, measure_plausibility
 
     with open_run_session(run, quiet) as session:
         config = PlausibilityConfig(starts=starts, decisions=decisions, temperature=temperature)

@@ -22,8 +22,8 @@ from torch import Tensor
 from agents.rollout import Rollout
 from worldmodels.data.episode import Episode
 from worldmodels.data.phases import Fetch, Phases
-from worldmodels.device import num_cores
 from worldmodels.errors import UserError
+from worldmodels.hardware import num_cores
 
 # 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
 # (measured: 1.7 GB); more than that is read phase by phase.

@@ -15,7 +15,6 @@ from envs.config import EnvConfig
 from envs.errors import EnvError
 from envs.tasks import Task, task_for
 from envs.views import has_pixels
-from worldmodels.agent import space_of
 from worldmodels.errors import UserError
 
 PIXELS_KEY = "pixels"
@@ -66,7 +65,7 @@ def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
 
     A Discrete space may count from another number: one-hot, they are the same.
     """
-    space = space_of(task.action_map)
+    space = task.action_map.space
     same = type(found) is type(space) and action_size(found) == action_size(space)
     if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
         # Bounds that nobody gave, as of an export where the env was not installed, say nothing.

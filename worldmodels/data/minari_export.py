@@ -14,7 +14,6 @@ from gymnasium import spaces
 
 from envs.actions import action_size, decode_actions
 from envs.config import EnvConfig
-from worldmodels.agent import space_of
 from worldmodels.data.episode import Episode
 from worldmodels.data.minari_checks import env_task
 from worldmodels.data.minari_format import OURS, UNKNOWN_SEED, env_of, require_minari
@@ -81,7 +80,7 @@ def _space_and_spec(env: EnvConfig, episode: Episode) -> tuple[spaces.Box | spac
         task = env_task("the run", env)
     except UserError:
         return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
-    space = space_of(task.action_map)
+    space = task.action_map.space
     spec = gym.spec(env.env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
     try:
         spec.to_json()

@@ -28,6 +28,7 @@ from typing import Any
 
 from agents.rollout import Rollout
 from worldmodels.data.damage import Damage
+from worldmodels.data.durable import replacing, sync
 from worldmodels.data.episode import (
     Episode,
     PackedEpisode,
@@ -37,7 +38,6 @@ from worldmodels.data.episode import (
     open_episode,
     pack_episode,
 )
-from worldmodels.durable import replacing, sync
 from worldmodels.errors import UserError
 
 SET_ASIDE = ".damaged"

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from worldmodels.checkpoint import Checkpoint, restore_module
 from worldmodels.errors import reading
 from worldmodels.memory.code_head import CodePrediction
 from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
 from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
 from worldmodels.memory.lstm import LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN, MDNRNNConfig, MixturePrediction
+from worldmodels.runs.checkpoint import Checkpoint, restore_module
 
 Memory = MDNRNN | CodeRNN | MemoryEnsemble
 MemoryConfig = MDNRNNConfig | CodeRNNConfig

@@ -11,23 +11,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodels.durable import sync, sync_tree
-from worldmodels.errors import UserError
-from worldmodels.inference.bbvi import BBVIConfig
-from worldmodels.inference.binary_vae_scores import fit_binary_vae
-from worldmodels.inference.comparison import compare_estimators
-from worldmodels.inference.diagnostics import GOOD_PARETO_K
-from worldmodels.inference.experiments import (
+from worldmodels.bbvi import pictures as pictures
+from worldmodels.bbvi.diagnostics import GOOD_PARETO_K
+from worldmodels.bbvi.examples.binary_vae_scores import fit_binary_vae
+from worldmodels.bbvi.examples.comparison import compare_estimators
+from worldmodels.bbvi.examples.experiments import (
     Fit,
     FittingPlan,
     fit_coin,
     fit_gaussian,
     fit_logistic,
 )
-from worldmodels.provenance import finite
-from worldmodels.report import Report
-from worldmodels.run_lock import writing
-from worldmodels.stages import bbvi_pictures as pictures
+from worldmodels.bbvi.fit import BBVIConfig
+from worldmodels.data.durable import sync, sync_tree
+from worldmodels.errors import UserError
+from worldmodels.progress import Report
+from worldmodels.runs.provenance import finite
+from worldmodels.runs.run_lock import writing
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
 PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")

@@ -13,20 +13,20 @@ from agents.collecting import play_episodes
 from agents.rollout import Rollout
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
+from worldmodels.controller.elite_agents import ELITES_NAME
+from worldmodels.controller.policies import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.data.episode import PackedEpisode, pack_episode
-from worldmodels.elite_agents import ELITES_NAME
-from worldmodels.env_steps import record_env_steps
 from worldmodels.errors import UserError
-from worldmodels.provenance import file_digest
-from worldmodels.report import Report, tensorboard
-from worldmodels.run import Run
-from worldmodels.run_lock import locks_run
-from worldmodels.stages.collect_summary import sum_up, summary, summed_up
-from worldmodels.stages.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
-from worldmodels.stages.new_run import nothing_left_if_refused
-from worldmodels.stages.players import AGENT_NAME, POLICIES, check_agents, player
-from worldmodels.stages.surprising import CANDIDATES, Choice, PackWithSurprise
-from worldmodels.surprise import load_surprise
+from worldmodels.prior.selection import CANDIDATES, Choice, PackWithSurprise
+from worldmodels.prior.surprise import load_surprise
+from worldmodels.progress import Report, tensorboard
+from worldmodels.runs.collection import sum_up, summary, summed_up
+from worldmodels.runs.env_steps import record_env_steps
+from worldmodels.runs.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
+from worldmodels.runs.new_run import nothing_left_if_refused
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
 
 MAX_EPISODES = NUM_SEEDS
 # Measured: a 64 x 64 frame of CarRacing, well driven, takes 1,071 bytes; some room beside it.

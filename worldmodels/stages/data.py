@@ -3,23 +3,23 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.config import EnvConfig
+from worldmodels.data.durable import sync, sync_tree
 from worldmodels.data.minari_export import write_dataset
 from worldmodels.data.minari_format import dataset_folder
 from worldmodels.data.minari_import import open_dataset
 from worldmodels.data.store import EpisodeStore
-from worldmodels.durable import sync, sync_tree
 from worldmodels.errors import UserError
-from worldmodels.presets import preset_named
-from worldmodels.provenance import versions
-from worldmodels.report import Report
-from worldmodels.run import Run, RunSettings
-from worldmodels.run_lock import writing
+from worldmodels.progress import Report
+from worldmodels.runs.provenance import versions
+from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run_lock import writing
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # A frame in HDF5, as `minari_export` compresses it: measured 1.9 kB on driven CarRacing.
@@ -136,6 +136,7 @@ def import_data(
     root: Path | None,
     *,
     preset: str | None,
+    check_preset: Callable[[str], object],
     env: EnvConfig | None = None,
     report: Report,
 ) -> dict[str, Any]:
@@ -143,6 +144,9 @@ def import_data(
 
     A dataset that came from a run brings back its env, seed and preset; `preset` and `env`
     replace those.
+
+    Args:
+        check_preset: raises UserError for the name of a preset that does not exist
 
     Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
         actions that are not its env's, or without an env.
@@ -152,7 +156,8 @@ def import_data(
         facts = dataset.facts
         if dataset.uses is not None:
             report.line(dataset.uses)
-        chosen = preset_named(preset or facts.get("preset", "cpu")).name
+        chosen = preset or facts.get("preset", "cpu")
+        check_preset(chosen)
         new = RunSettings.of(dataset.env, chosen, facts.get("seed", 0))
         run = Run(run_folder, new=new)
         if run.store.folder.exists() or run.settings != new:

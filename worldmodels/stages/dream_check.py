@@ -14,21 +14,21 @@ from agents.collecting import play_episodes
 from agents.controller import choose_actions
 from agents.seeds import SEED_RANGES, seeds
 from agents.workers import Workers
-from worldmodels.agent import Agent, AgentFactory, load_agent
-from worldmodels.agent_file import agent_file
+from worldmodels.controller.agent import Agent, AgentFactory, load_agent
+from worldmodels.controller.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.device import device_of
-from worldmodels.dream import DreamModel, KnownRegion, check_temperature, real_moments
-from worldmodels.encoding import encode_rollouts
-from worldmodels.env_steps import record_env_steps
+from worldmodels.dream.load import encode_newest
+from worldmodels.dream.model import DreamModel, KnownRegion, check_temperature, real_moments
 from worldmodels.errors import UserError
-from worldmodels.pictures import save_scatter
-from worldmodels.provenance import file_digest
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.run_lock import locks_run
-from worldmodels.training import step_generator
-from worldmodels.world_model import encode_newest
+from worldmodels.memory.encoding import encode_rollouts
+from worldmodels.plotting import save_scatter
+from worldmodels.progress import Report
+from worldmodels.runs.env_steps import record_env_steps
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.training.device import device_of
+from worldmodels.training.fit import step_generator
 
 HORIZONS = (10, 20, 50, 100, 200)  # env steps
 LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # on the run's C, in its weights' rms

@@ -18,19 +18,19 @@ from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.elite_agents import save_elites
-from worldmodels.env_steps import StepPurpose, record_env_steps
+from worldmodels.controller.elite_agents import save_elites
+from worldmodels.controller.new_agent import check_inputs, new_agent
+from worldmodels.controller.real_episodes import RealEpisodes
+from worldmodels.dream.load import load_world_model
 from worldmodels.errors import UserError, reading
-from worldmodels.provenance import file_digest
-from worldmodels.report import Report, tensorboard
-from worldmodels.run import WEIGHTS, Run
-from worldmodels.run_lock import locks_run
-from worldmodels.stage_folder import StageFolder
-from worldmodels.stages.elites_log import CURVE, PICTURE, draw_elites, tell_events, write_curve
-from worldmodels.stages.new_agent import check_inputs, new_agent
-from worldmodels.stages.real_episodes import RealEpisodes
-from worldmodels.world_model import load_world_model
+from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, tell_events, write_curve
+from worldmodels.progress import Report, tensorboard
+from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.runs.env_steps import StepPurpose, record_env_steps
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import WEIGHTS, Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.runs.stage_folder import StageFolder
 
 ELITES, SEARCH, BODY = WEIGHTS["elites"], "search.safetensors", "body.safetensors"
 CHECKPOINT_SECONDS = 20.0

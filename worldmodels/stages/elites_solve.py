@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from envs.arm import PlanarArm
-from worldmodels.checkpoint import load_checkpoint, restore_module
-from worldmodels.discovery.autoencoders import SolutionAutoencoder, make_autoencoder
-from worldmodels.discovery.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.errors import UserError, reading
-from worldmodels.provenance import file_digest, plain
-from worldmodels.report import Report
-from worldmodels.stage_folder import begin_work
-from worldmodels.stages.elites import ARCHIVE, ArmConfig, load_result
+from worldmodels.map_elites.autoencoders import SolutionAutoencoder, make_autoencoder
+from worldmodels.map_elites.targets import TARGETS, Attempt, code_space, direct_space, reach
+from worldmodels.progress import Report
+from worldmodels.runs.checkpoint import load_checkpoint, restore_module
+from worldmodels.runs.provenance import file_digest, plain
+from worldmodels.runs.stage_folder import begin_work
+from worldmodels.stages.elites_arm import ARCHIVE, ArmConfig, load_result
 
 CLOSE = 0.01  # of a target, in the space of measures, whose width is 1
 MARKS = (500, 1_000, 5_000)

@@ -13,17 +13,17 @@ from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.config import EnvConfig
 from envs.tasks import CAR_RACING_IDS, Task, task_for
-from worldmodels.agent import AgentFactory, load_agent
-from worldmodels.agent_file import agent_file
-from worldmodels.env_steps import record_env_steps
+from worldmodels.controller.agent import AgentFactory, load_agent
+from worldmodels.controller.agent_file import agent_file
+from worldmodels.controller.policies import make_policy
 from worldmodels.errors import UserError
-from worldmodels.json_files import read_json, write_json
-from worldmodels.pictures import save_bars
-from worldmodels.provenance import file_digest
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.run_lock import locks_run
-from worldmodels.stages.players import make_policy
+from worldmodels.plotting import save_bars
+from worldmodels.progress import Report
+from worldmodels.runs.env_steps import record_env_steps
+from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
 
 
 @dataclass(frozen=True)

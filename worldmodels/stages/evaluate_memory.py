@@ -12,24 +12,24 @@ from jaxtyping import UInt8
 
 from worldmodels.data.batches import Decisions
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.dream import check_temperature
-from worldmodels.encoded_episodes import EncodedEpisodes
-from worldmodels.encoding import encode_dataset, encode_episodes
+from worldmodels.dream.load import load_world_model
+from worldmodels.dream.model import check_temperature
+from worldmodels.dream.open_loop import OpenLoop, open_loop
+from worldmodels.dream.pictures import liveliest, save_dreams
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory
+from worldmodels.memory.encoded_episodes import EncodedEpisodes
+from worldmodels.memory.encoding import encode_dataset, encode_episodes
+from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import split_batch
-from worldmodels.memory_scores import held_out_metrics, score_memory
-from worldmodels.open_loop import OpenLoop, open_loop
-from worldmodels.pictures import save_curves
-from worldmodels.provenance import file_digest
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.run_lock import locks_run
-from worldmodels.stages.memory import MemoryStageConfig, SequenceBatches, new_memory
-from worldmodels.stages.memory_pictures import liveliest, save_dreams
-from worldmodels.training import fit
+from worldmodels.plotting import save_curves
+from worldmodels.progress import Report
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.stages.train_memory import MemoryStageConfig, SequenceBatches, new_memory
+from worldmodels.training.fit import fit
 from worldmodels.vision import Vision
-from worldmodels.world_model import load_world_model
 
 MAX_EPISODES = 64
 SHOWN_STEPS = (0, 4, 12, 24, 36, 48, 72, 100)  # env steps since the pictured dreams began

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from typing import Any
 
-from worldmodels.env_steps import env_steps
-from worldmodels.install import shadowed_imports
-from worldmodels.provenance import versions
-from worldmodels.run import STAGES, Run
-from worldmodels.stage_folder import RESULT
-from worldmodels.stages.evaluations import all_evaluations
+from worldmodels.controller.evaluations import all_evaluations
+from worldmodels.hardware import shadowed_imports
+from worldmodels.runs.env_steps import env_steps
+from worldmodels.runs.provenance import versions
+from worldmodels.runs.run import STAGES, Run
+from worldmodels.runs.stage_folder import RESULT
 
 # Of each stage's result, what a look at a run should tell.
 HEADLINES = {
@@ -39,7 +39,7 @@ def install_facts() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
     import torch  # takes a second or more, which a run's facts can do without
 
-    from worldmodels.device import choose_device, num_cores
+    from worldmodels.hardware import choose_device, num_cores
 
     device = choose_device("auto")
     return {

@@ -17,12 +17,12 @@ from envs.actions import decode_actions
 from envs.config import EnvConfig
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
-from worldmodels.agent import load_agent
-from worldmodels.dream import DreamModel
+from worldmodels.controller.agent import load_agent
+from worldmodels.dream.model import DreamModel
 from worldmodels.errors import UserError
-from worldmodels.run import Run
-from worldmodels.stages.dream_video import dream_start
-from worldmodels.training import step_generator
+from worldmodels.runs.run import Run
+from worldmodels.stages.dream import dream_start
+from worldmodels.training.fit import step_generator
 
 WINDOW = (800, 640)
 

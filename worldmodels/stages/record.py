@@ -12,13 +12,13 @@ from agents.seeds import SEED_RANGES, seeds
 from agents.video import caption, side_by_side, write_video
 from envs.make import make_env
 from envs.tasks import task_for
-from worldmodels.agent import Agent, load_agent
-from worldmodels.dream import DreamModel, DreamState, check_temperature
+from worldmodels.controller.agent import Agent, load_agent
+from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.stages.dream_video import DreamVideoConfig, check_video, film_dream
-from worldmodels.training import step_generator
+from worldmodels.progress import Report
+from worldmodels.runs.run import Run
+from worldmodels.stages.dream import DreamVideoConfig, check_video, film_dream
+from worldmodels.training.fit import step_generator
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodels.checkpoint import load_checkpoint
-from worldmodels.decoding import decode_frames
 from worldmodels.errors import UserError
-from worldmodels.pictures import save_grid
-from worldmodels.report import Report
-from worldmodels.run import Run
-from worldmodels.surprise import load_surprise
-from worldmodels.training import step_generator
+from worldmodels.plotting import save_grid
+from worldmodels.prior.surprise import load_surprise
+from worldmodels.progress import Report
+from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.run import Run
+from worldmodels.training.fit import step_generator
 from worldmodels.vision import VAE, restore_vision
+from worldmodels.vision.batched import decode_frames
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from worldmodels.checkpoint import Checkpoint, restore_module
 from worldmodels.errors import reading
+from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
 from worldmodels.vision.vae import VAE, VAEConfig
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig

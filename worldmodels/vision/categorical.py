@@ -2,7 +2,7 @@
 
 Where a VQ-VAE rounds, this V draws: every cell of the grid has a categorical posterior over the
 K values of its code. A draw has no derivative, so the encoder learns by one of two estimators:
-`score`, the black-box gradient of `worldmodels.inference`, unbiased and noisy; or
+`score`, the black-box gradient of `worldmodels.bbvi`, unbiased and noisy; or
 `straight-through`, which passes the gradient as if the draw were its probabilities, biased and
 calm (arXiv 1308.3432).
 """
@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodels.bbvi.score import score_surrogate
 from worldmodels.errors import UserError
-from worldmodels.inference.score import score_surrogate
 from worldmodels.vision.networks import to_unit
 from worldmodels.vision.objective import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig

@@ -1,0 +1,296 @@
+"""MAP-Elites on the arm with and without a model of its elites; targets; code vectors.
+
+    python scripts/experiments/elites.py
+
+Searches with each operator and three seeds, at 1,000 joints; archives at 200 joints, in whose codes
+targets are then searched; and codebooks with and without the quantizer library's remedies. What
+stands in docs/results/elites is not done again; then docs/elites.md and its pictures are drawn from
+all that is there. A quarter of an hour on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch.nn import functional as F
+
+from agents.elites import disc_centroids
+from envs.arm import PlanarArm
+from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
+from worldmodels.map_elites.search import Discovery
+from worldmodels.progress import Report
+from worldmodels.runs.provenance import versions
+from worldmodels.stages.elites_arm import ArmConfig, search_arm
+from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
+
+SEEDS = (0, 1, 2)
+JOINTS, BASE, FEWER = 1_000, 200_000, 20_000
+SEARCHES = {
+    "line": ArmConfig(joints=JOINTS, operator="line", evaluations=BASE),
+    "vae": ArmConfig(joints=JOINTS, operator="vae", evaluations=FEWER),
+    "vqvae": ArmConfig(joints=JOINTS, operator="vqvae", evaluations=FEWER),
+    "vae, bandit": ArmConfig(joints=JOINTS, operator="vae", bandit=True, evaluations=FEWER),
+    "vqvae, bandit": ArmConfig(joints=JOINTS, operator="vqvae", bandit=True, evaluations=FEWER),
+}
+SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
+# As in an earlier replication that saw its code vectors align: few codes of few numbers.
+CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
+CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in REMEDIES}}
+CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
+
+
+def search(config: ArmConfig) -> dict[str, Any]:
+    """One search's figures and curve."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = search_arm(Path(folder) / "search", config, Report())
+    names = ("evaluations", "coverage", "qd_score", "mean_fitness")
+    result["history"] = [
+        {name: round(entry[name], 4) for name in names} for entry in result["history"][::4]
+    ]
+    return result
+
+
+def solve(operator: str, seed: int) -> dict[str, Any]:
+    """An archive with a model, and targets searched in its codes and directly."""
+    config = ArmConfig(joints=SOLVE_JOINTS, operator=operator, evaluations=FEWER, seed=seed)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "archive"
+        search_arm(archive, config, Report())
+        solved = SolveConfig(evaluations=SOLVE_EVALUATIONS, seed=seed)
+        return solve_targets(archive, Path(folder) / "solved", solved, Report())
+
+
+def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """Cosines between the code vectors of a search on 20 joints, and what the search came to."""
+    config = ArmConfig(operator="vqvae").discovery
+    model = replace(CODEBOOK, remedies=remedies)
+    found = Discovery(20, disc_centroids(1_950), replace(config, model=model), seed)
+    arm = PlanarArm(20)
+    while found.search.evaluations < FEWER:
+        found.step(arm.evaluate)
+    stats, autoencoder = found.search.stats(), found.model
+    assert isinstance(autoencoder, SolutionVQVAE)
+    elites = torch.from_numpy(found.search.elites)
+    vectors = autoencoder.code_vectors.detach()
+    directions = F.normalize(vectors, dim=-1)
+    cosines = (directions @ directions.T)[tuple(torch.triu_indices(len(vectors), len(vectors), 1))]
+    axes = torch.linalg.svdvals(directions).square()
+    return {
+        "remedies": list(remedies),
+        "cosines": [round(float(value), 3) for value in cosines],
+        "mean_absolute_cosine": float(cosines.abs().mean()),
+        "first_axis_share": float(axes[0] / axes.sum()),
+        "used": len(autoencoder.codes(elites).unique()),
+        "error": float((autoencoder.reconstruct(elites) - elites).square().sum(-1).mean()),
+        "coverage": stats.coverage,
+        "mean_fitness": stats.mean_fitness,
+    }
+
+
+def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
+    """By the name of the result's file."""
+    todo: dict[str, Callable[[], dict[str, Any]]] = {}
+    for seed in SEEDS:
+        for name, config in SEARCHES.items():
+            key = f"{name.replace(', ', '-')}-{seed}"
+            todo[key] = lambda config=config, seed=seed: search(replace(config, seed=seed))
+        for operator in ("vae", "vqvae"):
+            todo[f"solve-{operator}-{seed}"] = lambda op=operator, seed=seed: solve(op, seed)
+        for name, remedies in CODEBOOKS.items():
+            key = f"codebook-{name.replace(', ', '-')}-{seed}"
+            todo[key] = lambda remedies=remedies, seed=seed: codebook(remedies, seed)
+    return todo
+
+
+def draw_searches(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    """Coverage and mean fitness against evaluations, the seeds of an operator in one colour."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for color, name in enumerate(SEARCHES):
+        for seed, result in enumerate(seeds_of(results, name)):
+            evaluations = [entry["evaluations"] for entry in result["history"]]
+            for axis, field in zip(axes, ("coverage", "mean_fitness"), strict=True):
+                values = [entry[field] for entry in result["history"]]
+                label = name if seed == 0 and field == "coverage" else None
+                axis.plot(evaluations, values, color=f"C{color}", lw=1, label=label)
+    for axis, label in zip(axes, ("coverage", "mean fitness, minus radians"), strict=True):
+        axis.set(xscale="log", xlabel="evaluations", ylabel=label)
+        axis.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=len(SEARCHES))
+    figure.savefig(path, dpi=110)
+
+
+def draw_solved(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    """Median distance to the targets against evaluations."""
+    figure = Figure(figsize=(6.5, 4), layout="constrained")
+    axes = figure.subplots()
+    for operator, space, color, label in (
+        ("vae", "direct", "C0", "direct"),
+        ("vae", "codes", "C1", "codes of the VAE"),
+        ("vqvae", "codes", "C2", "codes of the VQ-VAE"),
+    ):
+        for seed, result in enumerate(seeds_of(results, f"solve-{operator}")):
+            curve = result["history"][space]
+            evaluations = 10 * np.arange(1, len(curve) + 1)
+            axes.plot(evaluations, curve, color=color, lw=1, label=None if seed else label)
+    axes.axhline(CLOSE, color="gray", ls=":", lw=1)
+    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def draw_codebooks(path: Path, results: dict[str, dict[str, Any]]) -> None:
+    """How often code vectors lie at which cosine, beside directions drawn at random."""
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(CODEBOOKS), sharey=True)
+    bins = np.linspace(-1, 1, 21)
+    for axis, name in zip(axes, CODEBOOKS, strict=True):
+        cosines = [value for result in codebooks_of(results, name) for value in result["cosines"]]
+        if cosines:
+            axis.hist(cosines, bins=bins, density=True)
+        axis.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
+        axis.set(title=name if name != "none" else "no remedy", xlabel="cosine")
+    figure.savefig(path, dpi=110)
+
+
+def seeds_of(results: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    keys = [f"{name.replace(', ', '-')}-{seed}" for seed in SEEDS]
+    return [results[key] for key in keys if key in results]
+
+
+def codebooks_of(results: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return seeds_of(results, f"codebook-{name}")
+
+
+def each(results: list[dict[str, Any]], field: str, digits: int) -> str:
+    """The field's value of every seed."""
+    return ", ".join(f"{result[field]:.{digits}f}" for result in results)
+
+
+def page(results: dict[str, dict[str, Any]]) -> str:
+    """All tables as Markdown."""
+    lines = [
+        "# MAP-Elites that discovers representations",
+        "",
+        "Made by `python scripts/experiments/elites.py`; one core, three seeds, shown one by one.",
+        "",
+        f"## The arm of {JOINTS:,} joints",
+        "",
+        "| operator | evaluations | coverage | mean fitness | training, s | in all, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in SEARCHES:
+        found = seeds_of(results, name)
+        if found:
+            cells = [
+                name,
+                f"{found[0]['evaluations']:,}",
+                each(found, "coverage", 3),
+                each(found, "mean_fitness", 3),
+                each(found, "training_seconds", 0),
+                each(found, "seconds", 0),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "![Coverage and mean fitness against evaluations](elites_arm.png)",
+        "",
+        f"## Targets, the arm of {SOLVE_JOINTS} joints",
+        "",
+        f"Of 18 targets, how many CMA-ES came within {CLOSE} of, in the codes of an archive of "
+        f"{FEWER:,} evaluations and directly; and the variance of the joints' angles.",
+        "",
+        "| searched in | reached after 500 | 1,000 | 5,000 | median distance after 1,000 "
+        "| joint variance after 1,000 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, operator, space in (
+        ("solutions", "vae", "direct"),
+        ("codes of the VAE", "vae", "codes"),
+        ("codes of the VQ-VAE", "vqvae", "codes"),
+    ):
+        found = seeds_of(results, f"solve-{operator}")
+        if found:
+            marks = {
+                mark: [result[space][mark] for result in found] for mark in ("500", "1000", "5000")
+            }
+            cells = [label, *(each(marks[mark], "reached", 0) for mark in marks)]
+            cells += [each(marks["1000"], "median_distance", 4)]
+            cells += [each(marks["1000"], "joint_variance", 3)]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "![Median distance to the targets](elites_targets.png)",
+        "",
+        "## Do code vectors align?",
+        "",
+        f"Codebooks of {CODEBOOK.codebook_size} vectors of {CODEBOOK.code_size} numbers after "
+        f"{FEWER:,} evaluations at 20 joints. Directions drawn at random have a mean absolute "
+        "cosine of 0.5 and a third of their squares along each axis.",
+        "",
+        "| remedies | mean absolute cosine | share of the first axis | vectors used "
+        "| squared error of elites | coverage | mean fitness |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in CODEBOOKS:
+        found = codebooks_of(results, name)
+        if found:
+            cells = [
+                name,
+                each(found, "mean_absolute_cosine", 2),
+                each(found, "first_axis_share", 2),
+                each(found, "used", 0),
+                each(found, "error", 2),
+                each(found, "coverage", 2),
+                each(found, "mean_fitness", 2),
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "![Cosines between code vectors](elites_codebooks.png)", ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where results go (docs)")
+    parser.add_argument("--only", default="", help="only results whose name begins so")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = arguments.docs / "results/elites"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, job in jobs().items():
+        path = folder / f"{name}.json"
+        if name.startswith(arguments.only) and not path.exists():
+            result = {
+                "command": "python scripts/experiments/elites.py",
+                "versions": versions(),
+                **job(),
+            }
+            path.write_text(json.dumps(result, indent=None) + "\n")
+    results = {
+        name: json.loads((folder / f"{name}.json").read_text())
+        for name in jobs()
+        if (folder / f"{name}.json").exists()
+    }
+    draw_searches(arguments.docs / "elites_arm.png", results)
+    draw_solved(arguments.docs / "elites_targets.png", results)
+    draw_codebooks(arguments.docs / "elites_codebooks.png", results)
+    (arguments.docs / "elites.md").write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The command itself: fast help, what it says of the install, and shadowed packages."""
+
+import errno
+import subprocess
+import sys
+from unittest import mock
+
+import pytest
+
+from envs.processes import WorkerDiedError
+from envs.vector_share import SharedMemoryError
+from tests.fixtures.command import wm, wm_json
+
+
+def test_help_needs_no_heavy_import():
+    # Gymnasium alone is loaded, 0.1 s: importing worldmodels registers its environment there.
+    code = (
+        "import sys; sys.argv = ['wm', '--help']\n"
+        "from worldmodels.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'cv2', 'matplotlib', 'Box2D', 'pygame'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "train-controller" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("run", "collect", "train-vision", "train-memory", "train-controller", "train-prior"),
+        *("evaluate", "record", "sample", "surprise"),
+    ],
+)
+def test_every_command_explains_itself(command):
+    done = wm(command, "--help")
+    assert done.code == 0
+    assert "--run" in done.output
+
+
+def test_info_tells_versions_and_that_nothing_is_shadowed():
+    facts = wm_json("info")
+    assert facts["shadowed_imports"] == "none"
+    assert {"torch", "gymnasium", "python"} <= facts["versions"].keys()
+    assert "cores" in wm("info").output
+
+
+def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worldmodels.stages.info.install_facts", interrupted)
+    done = wm("info")
+    assert done.code == 130
+    assert done.error.strip() == "stopped: run the same command again"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EROFS, "Read-only file system"), "Read-only file system"),
+        (OSError(errno.ENOSPC, "No space left on device"), "/dev/shm"),
+        (SharedMemoryError("no shared memory (/dev/shm)"), "no shared memory"),
+        (WorkerDiedError("a worker process died"), "a worker process died"),
+    ],
+)
+def test_an_error_that_names_no_file_names_none(monkeypatch, error, words):
+    monkeypatch.setattr("worldmodels.stages.info.install_facts", mock.Mock(side_effect=error))
+    done = wm("info")
+    assert done.code == 2
+    assert words in done.error and "None" not in done.error
+    assert len(done.error.splitlines()) == 1

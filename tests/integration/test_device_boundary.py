@@ -1,0 +1,241 @@
+"""Every stage on a device: the emulated GPU here, and a real one where there is one (`-m gpu`)."""
+
+import contextlib
+import functools
+import inspect
+import math
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from agents.workers import Workers
+from scripts.experiments.quantized import measures
+from tests.fixtures.device_drives import DRIVES, controller_drive
+from tests.fixtures.device_runs import FIT, agent_run, run_with_prior
+from tests.fixtures.emulated_device import emulated_device
+from tests.fixtures.tiny_models import frames, rollout, vqvae
+from tests.fixtures.tiny_run import tiny_run
+from worldmodels.controller import agent
+from worldmodels.dream.load import encode_newest, load_world_model
+from worldmodels.dream.model import DreamModel, KnownRegion, real_moments
+from worldmodels.dream.open_loop import dream_on
+from worldmodels.prior.surprise import load_surprise
+from worldmodels.progress import Report
+from worldmodels.runs import checkpoint
+from worldmodels.stages import dream_check
+from worldmodels.stages.train_memory import MemoryStageConfig, new_memory
+from worldmodels.training import fit as training
+from worldmodels.training.device import device_of
+from worldmodels.training.fit import optimizer_tensors, restore_optimizer
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device to drive stages on.
+
+    Attributes:
+        exact: whether its results are the CPU's, bit for bit.
+    """
+
+    name: str
+    exact: bool
+
+    def check_same(self, found, expected):
+        """Assert that outcomes are equal, or at least alike in what they consist of."""
+        (tensors, figures), (expected_tensors, expected_figures) = found, expected
+        assert tensors.keys() == expected_tensors.keys()
+        for name, tensor in tensors.items():
+            assert tensor.shape == expected_tensors[name].shape, name
+            assert not self.exact or torch.equal(tensor, expected_tensors[name]), name
+        assert figures.keys() == expected_figures.keys()
+        assert not self.exact or figures == expected_figures
+
+
+@pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.gpu)])
+def place(request):
+    if request.param == "real":
+        if not torch.cuda.is_available():
+            pytest.skip("this machine has no CUDA device")
+        yield Place("cuda", exact=False)
+    else:
+        with emulated_device("cuda"):
+            yield Place("cuda", exact=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(monkeypatch):
+    """Curves are not drawn, which would take half of the time; pictures of frames are."""
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
+
+
+@pytest.fixture(scope="module")
+def on_cpu(tmp_path_factory):
+    """What a drive gives on the CPU, computed once."""
+    return functools.cache(lambda name: DRIVES[name](tmp_path_factory.mktemp("cpu") / "run", "cpu"))
+
+
+@pytest.fixture
+def expected(name, on_cpu):
+    """That of the test's own drive; to be asked for before the device, which it is not part of."""
+    return on_cpu(name)
+
+
+@pytest.mark.parametrize("name", DRIVES)
+def test_a_stage_gives_on_a_device_what_it_gives_on_the_cpu(name, expected, place, tmp_path):
+    place.check_same(DRIVES[name](tmp_path / "run", place.name), expected)
+
+
+@pytest.mark.parametrize("name", ["V: VQ", "M: latents", "prior", "C: pathwise", "C: PPO"])
+def test_the_same_holds_on_the_other_kind_of_gpu(name, expected, tmp_path):
+    with emulated_device("mps"):
+        found = DRIVES[name](tmp_path / "run", "mps")
+    Place("mps", exact=True).check_same(found, expected)
+
+
+def test_noisy_dreams_of_evolution_draw_on_the_device(place, tmp_path):
+    drive = controller_drive("box", 2, search="evolution", temperature=1.3)
+    first, second = (drive(tmp_path / name, place.name)[1] for name in ("first", "second"))
+    assert first == second and math.isfinite(first["fitness"])
+
+
+# Each leaves a model that it has trained on the device; before that, M is trained for the last one.
+TRAININGS = ["V: FSQ", "M: codes", "prior", "C: pathwise", "C: PPO", "evaluate M: latents"]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_model_is_trained_on_the_device(name, place, tmp_path):
+    """On the CPU it would learn the same, only slower."""
+    train_step, trained = training._train_step, []
+
+    def recorded(model, *args, **options):
+        trained.append({weight.device.type for weight in model.parameters()})
+        return train_step(model, *args, **options)
+
+    with mock.patch.object(training, "_train_step", recorded):
+        DRIVES[name](tmp_path / "run", place.name)
+    assert trained[-1] == {place.name}
+
+
+def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place):
+    vision = vqvae("fsq").to(place.name)
+    memory = new_memory(MemoryStageConfig(fit=FIT, later=FIT, num_hidden=4), vision, 3)
+    assert {tensor.device.type for tensor in memory.state_dict().values()} == {"cpu"}
+
+
+@contextlib.contextmanager
+def ctrl_c_in(step):
+    """Ctrl-C comes while the training step of this number, counted from 0, is under way."""
+    train_step = training._train_step
+    names = list(inspect.signature(train_step).parameters)
+
+    def interrupted(*args, **options):
+        if {**dict(zip(names, args, strict=False)), **options}["step"] == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(*args, **options)
+
+    with mock.patch.object(training, "_train_step", interrupted):
+        yield
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "V: VQ",
+        "V: straight-through",
+        "M: latents",
+        "M: codes, two members",
+        "prior",
+        "C: pathwise",
+        "C: PPO",
+    ],
+)
+def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(name, expected, place, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt, match=r"^$"), ctrl_c_in(7):
+        DRIVES[name](folder, place.name)
+    assert len(list(folder.rglob("resume.safetensors"))) == 1
+    torch.manual_seed(99)  # what the global generators hold must not matter
+    place.check_same(DRIVES[name](folder, place.name), expected)
+
+
+def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(place, tmp_path, monkeypatch):
+    """Copies that the writer needs must not take the device's memory."""
+    weights, written = torch.arange(3.0).to(place.name), {}
+
+    def save_file(tensors, path, metadata):
+        written.update(tensors)
+        path.touch()
+
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    checkpoint.save_checkpoint(tmp_path / "file.safetensors", {"weights": weights}, {})
+    assert written["weights"].device.type == "cpu" and written["weights"].tolist() == [0, 1, 2]
+
+
+def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place, tmp_path):
+    run = run_with_prior(tmp_path / "run", "cpu")
+    expected, found = (
+        load_surprise(run, device).surprise_and_error(frames(3)) for device in ("cpu", place.name)
+    )
+    for here, there in zip(expected, found, strict=True):
+        assert there.device.type == "cpu" and torch.allclose(here, there, rtol=1e-3)
+        assert not place.exact or torch.equal(here, there)
+
+
+def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place):
+    """There `step` waits for no kernel."""
+    weight = torch.nn.Parameter(torch.ones(2, device=place.name))
+    optimizer = torch.optim.Adam([weight])
+    weight.square().sum().backward()
+    optimizer.step()
+    saved = {name: value.cpu() for name, value in optimizer_tensors(optimizer).items()}
+    restored = torch.optim.Adam([weight])
+    restore_optimizer(restored, saved)
+    state = restored.state_dict()["state"][0]
+    assert state["step"].device.type == "cpu" and state["exp_avg"].device.type == place.name
+    assert torch.equal(state["exp_avg"].cpu(), saved["0.exp_avg"])
+
+
+def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
+    """Without a move the same figures would come from the CPU, only later."""
+    run = agent_run(tmp_path / "run", "fsq", 1)
+    stopped = mock.Mock(side_effect=StopIteration)
+    monkeypatch.setattr(dream_check, "encode_newest", stopped)
+    monkeypatch.setattr(measures, "drive", mock.Mock(side_effect=lambda seed, **_: rollout(8)))
+    monkeypatch.setattr(measures, "open_loop", stopped)
+    loaded = []
+
+    def load_agent(folder):
+        loaded.append(agent.load_agent(folder))
+        return loaded[-1]
+
+    for module in (dream_check, measures):
+        monkeypatch.setattr(module, "load_agent", load_agent)
+    config, report = dream_check.DreamCheckConfig(), Report(quiet=True)
+    with pytest.raises(StopIteration, match=r"^$"):
+        dream_check.dream_check(run, config, workers=Workers(1), report=report, device=place.name)
+    with pytest.raises(StopIteration, match=r"^$"):
+        measures.world_measures(run, 1, report, tmp_path / "sheet.png", place.name)
+    assert len(loaded) == 2
+    for each in loaded:
+        assert device_of(each.vision).type == device_of(each.memory).type == place.name
+
+
+@pytest.mark.parametrize("kind", ["vae", "fsq"])
+def test_what_is_computed_of_episodes_comes_back_to_the_cpu(kind, place, tmp_path):
+    run = tiny_run(tmp_path / "run", kind, members=2)
+    vision, memory = load_world_model(run, place.name)
+    assert device_of(vision).type == device_of(memory).type == place.name
+    sequences = encode_newest(run, vision, Report(quiet=True))
+    moments = real_moments(vision, memory, sequences)
+    region = KnownRegion.fit(vision, memory, sequences)
+    rows = torch.tensor([0, 2])
+    dreamed = dream_on(DreamModel(vision, memory), moments.rows(rows), sequences.actions[rows])
+    tensors = [sequences.posteriors, moments.latent, *moments.memory, moments.alive, dreamed]
+    tensors += [part for part in (region.low, region.high, region.noise) if part is not None]
+    assert {tensor.device.type for tensor in tensors} == {"cpu"}

@@ -1,0 +1,195 @@
+"""M's commands on the real game: how it is judged, its dreams on film and beside the game."""
+
+import shutil
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from tests.fixtures.command import wm, wm_json
+from worldmodels.dream.load import load_world_model
+from worldmodels.runs.json_files import read_json
+from worldmodels.runs.run import Run
+
+KINDS = {"continuous": [], "quantized": ["--quantized"]}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def made(request, tmp_path_factory):
+    """Episodes, V, M and C of one kind, little of each."""
+    folder = tmp_path_factory.mktemp("dreaming") / request.param
+    run = ("--run", folder)
+    few = ("--episodes", 12, "--max-steps", 240, "--workers", 2)
+    wm_json("collect", *run, "--preset", "tiny", *few)
+    wm_json("train-vision", *run, "--steps", 150, *KINDS[request.param])
+    members = 2 if request.param == "continuous" else 1
+    wm_json("train-memory", *run, "--steps", 80, "--members", members)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    return folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(made, tmp_path / made.name))
+
+
+def refused(*arguments, expected):
+    done = wm(*arguments)
+    assert done.code == 2, done
+    assert done.error.startswith("wm: ") and len(done.error.strip().splitlines()) == 1
+    assert expected in done.error
+
+
+def test_m_is_judged_beside_two_baselines_and_a_frozen_frame(made):
+    arguments = ("--run", made, "--steps", 60, "--starts", 8, "--samples", 4)
+    result = wm_json("evaluate-memory", *arguments)
+    assert result["nll"] < result["stay_nll"]
+    assert result["bits_per_frame"] == pytest.approx(result["nll"] / np.log(2))
+    # Trained on the same decisions, of which there are few here: about as good as staying.
+    assert result["memoryless_nll"] == pytest.approx(result["stay_nll"], rel=0.3)
+    assert result["memoryless_nll"] != result["nll"]
+    loop = result["open_loop"]
+    assert len(loop["dreamed"]) == len(loop["frozen"]) == len(loop["seen"]) == 15
+    below = [d < f for d, f in zip(loop["dreamed"], loop["frozen"], strict=True)] + [False]
+    assert loop["steps_below_frozen"] == 4 * below.index(False)
+    assert np.mean(loop["seen"]) < np.mean(loop["dreamed"])
+    written = read_json(made / "evaluation" / "memory.json")
+    assert written == result
+    for name in ("memory", "dreams"):
+        assert iio.imread(made / "evaluation" / f"{name}.png").std() > 1
+    assert "memory" not in wm_json("info", "--run", made)["scores"]
+
+
+def test_m_is_trained_with_as_many_members_as_asked(made):
+    _, memory = load_world_model(made)
+    expected = 2 if made.name == "continuous" else 1
+    assert len(getattr(memory, "members", [memory])) == expected
+
+
+def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made, tmp_path):
+    films = {}
+    np.save(tmp_path / "left.npy", np.tile([-1.0, 1.0, 0.0], (7, 1)))
+    np.save(tmp_path / "right.npy", np.tile([1.0, 1.0, 0.0], (7, 1)))
+    for name, flags in {
+        "agent": (),
+        "named": ("--agent", made / "controller" / "agent.safetensors"),
+        "policy": ("--policy", "full gas"),
+        "left": ("--actions", tmp_path / "left.npy"),
+        "right": ("--actions", tmp_path / "right.npy"),
+        "hot": ("--actions", tmp_path / "right.npy", "--temperature", 3),
+    }.items():
+        out = tmp_path / f"{name}.mp4"
+        result = wm_json("dream", "--run", made, "--out", out, "--decisions", 12, *flags)
+        films[name] = iio.imread(out)
+        assert result["frames"] == len(films[name])
+        assert np.isfinite(result["dreamed_return"]) and result["dreamed_return"] != 0
+    assert len(films["agent"]) == 12 and len(films["left"]) == 7, "a file's actions run out"
+    assert np.array_equal(films["agent"], films["named"])
+    assert not np.array_equal(films["agent"], films["policy"])
+    assert not np.array_equal(films["left"], films["right"])
+    assert not np.array_equal(films["hot"], films["right"])
+    first = [films[name][0].astype(int) for name in ("left", "right")]
+    assert np.abs(first[0] - first[1]).mean() < 2, "one moment to begin at, but for the codec"
+
+
+def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
+    wm_json("record", "--dream", "--run", made, "--out", tmp_path / "a.mp4", "--steps", 24)
+    wm_json("dream", "--run", made, "--out", tmp_path / "b.mp4", "--decisions", 6)
+    assert np.array_equal(iio.imread(tmp_path / "a.mp4"), iio.imread(tmp_path / "b.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (("--policy", "perfect"), "expected a policy among exploring, random, brownian"),
+        (("--policy", "random", "--actions", "a.npy"), "expected one of --agent, --policy and"),
+        (("--actions", "none.npy"), "none.npy is no readable .npy of actions"),
+        (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
+        (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
+        (("--decisions", 0), "expected 1 decision or more, got 0"),
+        (("--out", "dream.txt"), "expected a video name ending in .mp4 or .gif, got dream.txt"),
+        (("--agent", "nobody"), "nobody"),
+    ],
+)
+def test_bad_wishes_for_a_dream_are_refused(made, tmp_path, monkeypatch, flags, expected):
+    monkeypatch.chdir(tmp_path)
+    refused("dream", "--run", made, *flags, expected=expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "actions", [np.zeros((4, 2)), np.zeros(3), np.full((4, 3), np.nan), np.array(["a"])]
+)
+def test_actions_of_another_shape_are_refused(made, tmp_path, actions):
+    np.save(tmp_path / "actions.npy", actions)
+    where = ("--actions", tmp_path / "actions.npy", "--out", tmp_path / "dream.mp4")
+    refused("dream", "--run", made, *where, expected="expected finite actions of shape")
+    assert not (tmp_path / "dream.mp4").exists()
+
+
+def test_what_a_dream_promises_is_held_against_the_game(made):
+    few = ("--agents", 2, "--episodes", 1, "--starts", 4, "--samples", 2, "--workers", 1)
+    result = wm_json("dream-check", "--run", made, *few)
+    # Whole decisions of four steps, near 10, 20, 50, 100 and 200 steps.
+    assert list(result["horizons"]) == ["8", "20", "48", "100", "200"]
+    assert len(result["scores"]) == 2
+    for figures in result["horizons"].values():
+        assert figures["moments"] == 8
+        for kind in ("dreamed", "unbound"):
+            bias = figures[kind]["mean"] - figures["real_mean"]
+            assert figures[kind]["bias"] == pytest.approx(bias, abs=1e-6)
+            assert figures[kind]["rank_correlation"] in (
+                None,
+                pytest.approx(-1.0),
+                pytest.approx(1.0),
+            )
+    assert iio.imread(made / "evaluation" / "dream-check.png").std() > 1
+    assert wm_json("info", "--run", made)["memory"]["nll"] > 0
+
+
+def test_an_agents_file_dreams_without_a_run(made, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(made / "controller" / "agent.safetensors", tmp_path)
+    result = wm_json("dream", "--agent", "agent.safetensors", "--decisions", 3)
+    assert result["frames"] == len(iio.imread("dream.mp4")) == 3
+
+
+def test_a_temperature_is_refused_where_nothing_dreams(made, tmp_path):
+    arguments = ("--run", made, "--out", tmp_path / "a.mp4", "--temperature", 1.15)
+    refused("record", *arguments, expected="--temperature is a dream's: add --dream or")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_m_of_another_size_starts_a_later_round_anew(run):
+    store = Run(run).store
+    store.add(len(store), store.episodes[0].load(), round=2)
+    done = wm("train-memory", "--run", run, "--steps", 2, "--members", 3)
+    assert done.code == 0, done.error
+    assert "another size or version than the round before" in done.output + done.error
+    assert len(load_world_model(run)[1].members) == 3
+
+
+def test_a_dream_check_needs_agents_to_compare(made):
+    refused(
+        "dream-check", "--run", made, "--agents", 1, expected="expected 2 agents or more, got 1"
+    )
+
+
+def test_a_memory_of_another_v_is_refused_everywhere(run):
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    wm_json("train-vision", "--run", run, "--steps", 3, *KINDS[run.name])
+    words = "was trained on another V than"
+    refused("evaluate-memory", "--run", run, expected=words)
+    refused("train-controller", "--dream", "--run", run, expected=words)
+    refused("dream", "--policy", "random", "--run", run, expected=words)
+    memory = Run(run).weights("memory")
+    assert memory.read_bytes() == before[memory]
+
+
+def test_dreams_longer_than_the_episodes_are_refused(made):
+    refused(
+        *("evaluate-memory", "--run", made, "--steps", 400, "--quiet"),
+        expected="ask for fewer with --steps",
+    )

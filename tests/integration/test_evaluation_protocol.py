@@ -1,0 +1,236 @@
+"""Whole runs: their scores are comparable, their best agent is never lost, their steps add up."""
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.evaluation import evaluate
+from agents.protocol import EvaluationProtocol
+from agents.workers import Workers
+from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, CountingEnv
+from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
+from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.gradient import GradientConfig
+from worldmodels.controller.pathwise import PathwiseConfig
+from worldmodels.controller.ppo import ProximalConfig
+from worldmodels.pipeline import run_pipeline
+from worldmodels.presets import _PRESETS, TINY
+from worldmodels.progress import Report
+from worldmodels.runs.env_steps import PURPOSES, env_steps
+from worldmodels.runs.run import Run, RunSettings
+from worldmodels.stages.collect import CollectConfig, collect
+from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
+from worldmodels.stages.train_controller import train_controller
+from worldmodels.training.fit import FitConfig
+
+FIT = FitConfig(num_steps=4, batch_size=4, validate_every=4)
+EVOLUTION = EvolutionConfig(
+    generations=2, later_generations=2, population=4, episodes=2, max_decisions=6, validate_every=1
+)
+GRADIENT_FIT = FitConfig(num_steps=2, batch_size=4, validate_every=1)
+
+
+def shortest(preset):
+    """Seconds instead of minutes: every stage does its work, and learns next to nothing."""
+    search = replace(
+        preset.dream_search,
+        evolution=EVOLUTION,
+        pathwise=GradientConfig(
+            fit=GRADIENT_FIT, later=GRADIENT_FIT, learner=PathwiseConfig(num_decisions=3)
+        ),
+        proximal=GradientConfig(
+            fit=GRADIENT_FIT,
+            later=GRADIENT_FIT,
+            learner=ProximalConfig(num_decisions=3, updates=2),
+        ),
+    )
+    assert preset.finish is not None
+    return replace(
+        preset,
+        collect=CollectConfig(episodes=12),
+        later_episodes=3,
+        vae=replace(preset.vae, fit=FIT, later=FIT),
+        vqvae=replace(preset.vqvae, fit=FIT, later=FIT),
+        memory=replace(preset.memory, fit=FIT, later=FIT, num_hidden=8),
+        dream_search=replace(search, eval_episodes=2, selection_episodes=3),
+        finish=replace(
+            preset.finish,
+            eval_episodes=3,
+            selection_episodes=7,
+            evolution=replace(EVOLUTION, last_layer=True, select_best=True, average=2),
+        ),
+        evaluation_episodes=2,
+    )
+
+
+PRESET = shortest(TINY)
+QUIET = Report(quiet=True)
+
+
+def pipeline(run, rounds, preset=PRESET, *, quantized=False):
+    with Workers(1) as workers:
+        return run_pipeline(
+            run, preset, quantized=quantized, rounds=rounds, workers=workers, report=QUIET
+        )
+
+
+def new_run(folder, env_id=BOX_ID):
+    return Run(folder, RunSettings(env_id, "tiny", 0))
+
+
+@pytest.mark.parametrize("name", _PRESETS)
+def test_what_monitors_selects_and_reports_uses_different_episodes(name):
+    preset = _PRESETS[name]
+    stages = [preset.dream_search, preset.real_search, preset.finish]
+    for config in (stage for stage in stages if stage is not None):
+        used = {
+            "monitoring": EvaluationProtocol(BOX_ID, "monitoring", config.eval_episodes),
+            "selection": EvaluationProtocol(BOX_ID, "selection", config.selection_episodes),
+            "validation": EvaluationProtocol(BOX_ID, "validation", preset.evaluation_episodes),
+            "test": EvaluationProtocol(BOX_ID, "test", 100),
+        }
+        for one, other in combinations(used.values(), 2):
+            assert not set(one.seeds) & set(other.seeds)
+        assert min(min(protocol.seeds) for protocol in used.values()) >= 1_000_000
+
+
+@pytest.mark.parametrize("steps", [None, 100, 600, 2_400])
+@pytest.mark.parametrize("name", _PRESETS)
+def test_gradients_of_either_kind_select_among_equally_many_evaluations(name, steps):
+    search = _PRESETS[name].dream_search
+    counts = {
+        len([s for s in range(1, fit.num_steps + 1) if s % fit.validate_every == 0 or s == last])
+        for config in (each.asked_for(steps, None) for each in (search.pathwise, search.proximal))
+        for fit, last in ((each, each.num_steps) for each in (config.fit, config.later))
+    }
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize(("env_id", "quantized"), [(BOX_ID, False), (DISCRETE_ID, True)])
+def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(tmp_path, env_id, quantized):
+    run = new_run(tmp_path / "a", env_id)
+    before = CountingEnv.num_steps
+    pipeline(run, 2, quantized=quantized)
+    rows = json.loads((run.folder / "rounds.json").read_text())
+    last = rows[-1]["env_steps_by_purpose"]
+    assert list(last) == list(PURPOSES) and all(last.values())
+    assert rows[-1]["env_steps"] == sum(last.values()) == CountingEnv.num_steps - before
+    assert [row["round"] for row in rows] == [1, 2, 3]
+    for name in PURPOSES[:4]:
+        counts = [row["env_steps_by_purpose"][name] for row in rows]
+        assert counts == sorted(counts)
+    # Before fine-tuning C was searched in the dream; only the last evaluation reports.
+    assert [row["env_steps_by_purpose"]["searched"] for row in rows[:2]] == [0, 0]
+    assert [row["env_steps_by_purpose"]["reported"] for row in rows[:2]] == [0, 0]
+    manifest = run.manifest("controller")
+    assert manifest["env_steps"] == run.result("controller")["env_steps"]
+    assert set(manifest["env_steps"]) == {"searched", "monitored", "selected"}
+    assert run.manifest("collect")["env_steps"] == {"collected": last["collected"]}
+    # Once more changes nothing, and whatever measures counts as well.
+    pipeline(run, 2, quantized=quantized)
+    with Workers(1) as workers:
+        evaluate_run(run, EvaluateConfig(episodes=3), workers=workers, report=QUIET)
+    counts = env_steps(run)
+    assert sum(counts.values()) == CountingEnv.num_steps - before
+    assert counts["reported"] > last["reported"]
+
+
+def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(tmp_path, monkeypatch):
+    whole, killed = new_run(tmp_path / "whole"), new_run(tmp_path / "killed")
+    pipeline(whole, 1)
+    original = Run.write_json
+    for stop in (2, 3, 4):
+        left = iter(range(stop))
+
+        def until_stopped(self, name, facts, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            original(self, name, facts)
+
+        monkeypatch.setattr(Run, "write_json", until_stopped)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline(killed, 1)
+        monkeypatch.undo()
+    pipeline(killed, 1)
+    assert env_steps(killed) == env_steps(whole)
+    best = [load_agent(run.folder) for run in (whole, killed)]
+    assert torch.equal(best[0].parameters, best[1].parameters)
+
+
+def mean_return(file, episodes):
+    with Workers(1) as workers:
+        protocol = EvaluationProtocol(BOX_ID, "selection", episodes)
+        return evaluate(protocol, AgentFactory(file), workers).mean
+
+
+def test_no_sequence_of_commands_loses_the_best_agent(tmp_path):
+    """Searches, runs, more rounds and fine-tuning, in an env that pays the sum of the action."""
+    run = new_run(tmp_path / "a")
+    pipeline(run, 1)
+    most = 7  # of the fine-tuning
+    before_file = tmp_path / "before.safetensors"
+    shutil.copyfile(run.folder / "best.safetensors", before_file)
+    still = replace(EVOLUTION, generations=1, later_generations=1, sigma0=1e-6)
+    generator = np.random.default_rng(0)
+    commands = [("start", -3.0, 2), ("start", 0.5, 5), ("start", 3.0, 2), ("start", 0.2, 9)]
+    commands += [("rounds", 2, 0), ("start", 2.0, 1)]
+    for number, (command, value, episodes) in enumerate(generator.permutation(commands).tolist()):
+        value, episodes = float(value), int(episodes)
+        if command == "rounds":
+            pipeline(run, int(value))
+        else:
+            start = load_agent(run.folder)
+            start.parameters = torch.zeros_like(start.parameters)
+            start.parameters[:, -2:] = value
+            save_agent(tmp_path / "start.safetensors", start, {})
+            config = replace(
+                PRESET.real_search,
+                evolution=still,
+                eval_episodes=1,
+                selection_episodes=episodes,
+            )
+            with Workers(1) as workers:
+                train_controller(
+                    run,
+                    config,
+                    workers=workers,
+                    report=QUIET,
+                    round_=run.round,
+                    start_from=tmp_path / "start.safetensors",
+                )
+            most = max(most, episodes)
+        now = mean_return(run.folder / "best.safetensors", most)
+        newest = mean_return(run.folder / "controller" / "agent.safetensors", most)
+        before = mean_return(before_file, most)
+        assert now >= max(before, newest) - 1e-9, f"lost at command {number}: {command} {value}"
+        shutil.copyfile(run.folder / "best.safetensors", before_file)
+
+
+def test_candidates_that_a_selection_by_surprise_gives_up_are_counted(tmp_path, monkeypatch):
+    import worldmodels.stages.collect as stage
+    from worldmodels.data.episode import pack_episode
+    from worldmodels.prior.selection import Candidate
+
+    class Pack:
+        def __init__(self, run, round_, stride, prior, facts):
+            self.round = round_
+
+        def __call__(self, rollout):
+            packed = pack_episode(rollout, round=self.round)
+            return Candidate(packed, float(rollout.seed % 5), rollout.num_steps)
+
+    monkeypatch.setattr(stage, "PackWithSurprise", Pack)
+    monkeypatch.setattr(stage, "load_surprise", lambda run: None)
+    monkeypatch.setattr(stage, "file_digest", lambda path: "prior")
+    run = new_run(tmp_path / "a")
+    before = CountingEnv.num_steps
+    with Workers(1) as workers:
+        config = CollectConfig(episodes=5, prefer_surprising=True)
+        collect(run, config, workers=workers, report=QUIET)
+    stored = sum(episode.num_steps for episode in run.store)
+    assert env_steps(run)["collected"] == CountingEnv.num_steps - before > 2 * stored

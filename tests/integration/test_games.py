@@ -1,0 +1,28 @@
+"""Games of other packages, the extra `games`: from `wm collect` to `wm record`."""
+
+import numpy as np
+import pytest
+
+from tests.fixtures.whole_pipeline import whole_pipeline
+
+pytestmark = pytest.mark.slow
+
+
+def test_atari_is_observed_as_it_is_with_arguments_of_its_constructor(tmp_path):
+    pytest.importorskip("ale_py")
+    kwargs = {"frameskip": 2, "obs_type": "grayscale", "max_num_frames_per_episode": 200}
+    given = [word for name in kwargs for word in ("--env-arg", f"{name}={kwargs[name]}")]
+    run = whole_pipeline(tmp_path / "run", "ALE/Pong-v5", *given, "--max-steps", 40)
+    assert run.settings.env.kwargs == kwargs
+    rollout = run.store.episodes[0].load()
+    assert rollout.frames.shape == (41, 64, 64, 3) and rollout.actions.shape == (40, 6)
+    assert np.ptp(rollout.frames, axis=3).max() == 0  # gray
+    assert rollout.frames.std() > 5
+
+
+def test_minigrid_is_drawn_as_its_image_is_no_picture(tmp_path):
+    pytest.importorskip("minigrid")
+    run = whole_pipeline(tmp_path / "run", "MiniGrid-DoorKey-5x5-v0", "--max-steps", 30)
+    rollout = run.store.episodes[0].load()
+    assert rollout.frames.shape == (31, 64, 64, 3) and rollout.actions.shape == (30, 7)
+    assert rollout.frames.std() > 5

@@ -1,0 +1,92 @@
+"""A person at the keyboard: keys to actions, in a window of SDL's dummy driver."""
+
+import numpy as np
+import pygame
+import pytest
+
+from envs.tasks import task_for
+from tests.fixtures.command import wm, wm_json
+from worldmodels.stages import play
+
+
+@pytest.fixture(autouse=True)
+def _dummy_screen(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def press(*keys, kind=pygame.KEYDOWN):
+    for key in keys:
+        pygame.event.post(pygame.event.Event(kind, key=key))
+
+
+@pytest.fixture
+def keyboard():
+    task = task_for("CarRacing-v3")
+    keyboard = play.Keyboard("test", task.keys, task.idle_action)
+    yield keyboard
+    keyboard.close()
+
+
+def test_keys_held_together_add_up_until_released(keyboard):
+    np.testing.assert_array_equal(keyboard.action(), [0, 0, 0])
+    press(pygame.K_LEFT, pygame.K_UP)
+    np.testing.assert_array_equal(keyboard.action(), [-1, 1, 0])
+    np.testing.assert_array_equal(keyboard.action(), [-1, 1, 0])
+    press(pygame.K_UP, kind=pygame.KEYUP)
+    press(pygame.K_DOWN, pygame.K_SPACE)
+    np.testing.assert_array_equal(keyboard.action(), np.float32([-1, 0, 0.8]))
+
+
+@pytest.mark.parametrize("event", ["escape", "quit"])
+def test_escape_or_closing_the_window_ends(keyboard, event):
+    if event == "escape":
+        press(pygame.K_ESCAPE)
+    else:
+        pygame.event.post(pygame.event.Event(pygame.QUIT))
+    keyboard.action()
+    assert keyboard.closed
+
+
+def hold(monkeypatch, name, steps):
+    """A player who holds one key for so many steps and then leaves."""
+    taken = []
+
+    def action(self):
+        taken.append(name)
+        self.closed = len(taken) >= steps
+        return np.float32(self._keys[name])
+
+    monkeypatch.setattr(play.Keyboard, "action", action)
+    monkeypatch.setattr(play.Keyboard, "show", lambda self, frame, fps: None)
+
+
+def test_the_game_is_played_for_its_score(monkeypatch, tmp_path):
+    hold(monkeypatch, "up", 30)
+    done = wm("play", "--run", tmp_path / "none", "--seed", 3)
+    assert done.code == 0
+    # Full gas passes some tiles at about 3.5 each in 30 steps of -0.1; standing pays -3.
+    assert float(done.output.removeprefix("score ")) > 3
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
+    run = ("--run", tmp_path / "run")
+    wm_json("collect", *run, "--preset", "tiny", "--episodes", 4, "--max-steps", 40)
+    wm_json("train-vision", *run, "--steps", 3, "--quantized")
+    wm_json("train-memory", *run, "--steps", 3)
+    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    hold(monkeypatch, "left", 5)
+    done = wm("play", *run, "--dream")
+    assert done.code == 0
+    assert np.isfinite(float(done.output.removeprefix("score ")))
+
+
+def test_no_screen_and_a_validation_seed_are_one_line(monkeypatch):
+    done = wm("play", "--seed", 1_000_000)
+    assert done.code == 2
+    assert "not a training seed" in done.error
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    done = wm("play")
+    assert done.code == 2
+    assert done.error.strip().endswith("this machine has no screen: use wm record")

@@ -1,0 +1,243 @@
+"""The prior over V's codes on the real game: trained, drawn from, and used to measure surprise."""
+
+import json
+import shutil
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from envs.make import make_env
+from tests.fixtures.command import wm, wm_json
+from worldmodels.prior.surprise import episode_surprise, load_surprise
+from worldmodels.runs.episode_seeds import episode_seeds
+from worldmodels.runs.json_files import read_json
+from worldmodels.runs.run import Run
+
+
+@pytest.fixture(scope="module")
+def quantized(tmp_path_factory):
+    """A run whose V has codes: episodes, V, M and prior, little of each."""
+    folder = tmp_path_factory.mktemp("prior") / "quantized"
+    run = ("--run", folder)
+    few = ("--episodes", 11, "--max-steps", 160, "--workers", 1)
+    wm_json("collect", *run, "--preset", "tiny", *few)
+    wm_json("train-vision", *run, "--quantized", "--steps", 80)
+    wm_json("train-memory", *run, "--steps", 5)
+    wm_json("train-prior", *run, "--steps", 150)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def continuous(tmp_path_factory):
+    """A run whose V has none."""
+    folder = tmp_path_factory.mktemp("prior") / "continuous"
+    few = ("--episodes", 2, "--max-steps", 16, "--workers", 1)
+    wm_json("collect", "--run", folder, "--preset", "tiny", *few)
+    wm_json("train-vision", "--run", folder, "--steps", 3)
+    return folder
+
+
+@pytest.fixture
+def run(quantized, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(quantized, tmp_path / "run"))
+
+
+def refused(*arguments, expected):
+    done = wm(*arguments)
+    assert done.code == 2, done
+    assert done.error.startswith("wm: ") and len(done.error.strip().splitlines()) == 1
+    assert expected in done.error
+    return done
+
+
+def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
+    result = json.loads((quantized / "prior" / "result.json").read_text())
+    assert result["nats_per_code"] < 0.8 * result["position_cross_entropy"]
+    assert result["position_cross_entropy"] < result["unigram_cross_entropy"] < result["log_k"]
+    # Knowing the held-out frequencies can only help.
+    assert result["position_entropy"] < result["position_cross_entropy"]
+    expected = 1 - result["nats_per_code"] / result["position_entropy"]
+    assert result["gain_over_position"] == pytest.approx(expected)
+    bits = result["nats_per_code"] * 16 / np.log(2)
+    assert result["bits_per_frame"] == pytest.approx(bits)
+    # 9 training episodes of 160 steps, every fourth frame; 2 held out.
+    assert (result["frames"], result["held_out_frames"]) == (9 * 41, 2 * 41)
+    assert iio.imread(quantized / "prior" / "prior.png").std() > 1
+
+
+def test_a_second_training_finds_it_done_and_info_tells(quantized):
+    before = (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns
+    result = wm_json("train-prior", "--run", quantized, "--steps", 150)
+    assert (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns == before
+    facts = wm_json("info", "--run", quantized)["prior"]
+    assert facts["nats_per_code"] == result["nats_per_code"] and "stale" not in facts
+
+
+def test_samples_are_frames_that_never_were(quantized, tmp_path):
+    out = tmp_path / "samples.png"
+    arguments = ("sample", "--run", quantized, "--prior", "--out", out, "--count", 7)
+    result = wm_json(*arguments)
+    picture = iio.imread(out)
+    assert picture.shape[0] == 3 * 130 and picture.std() > 5  # 7 frames are 3 rows of 3
+    assert picture[-130:, -130:].max() == 0, "the place of frame 9 is filled with black"
+    assert result["frames"] == 7 and result["nats_per_frame"] > 0
+    wm_json(*arguments)
+    assert np.array_equal(iio.imread(out), picture)
+    wm_json(*arguments, "--seed", 1)
+    assert not np.array_equal(iio.imread(out), picture)
+    sharper = wm_json(*arguments, "--temperature", 0.3)
+    assert sharper["nats_per_frame"] < result["nats_per_frame"]
+
+
+def driven_frames(perturbation=None):
+    """Every fifth frame of a validation track under one constant action."""
+    env = make_env("worldmodels/CarRacing-v3", perturbation=perturbation)
+    env.reset(seed=1_000_000)
+    frames = [env.step(np.array((0.1, 0.3, 0.0), np.float32))[0] for _ in range(120)]
+    env.close()
+    return np.stack(frames[50::5])
+
+
+def chance_of_more(higher, lower):
+    """How likely one of the first is above one of the second; a half where they are alike."""
+    return (higher[:, None] > lower[None]).float().mean().item()
+
+
+def test_frames_unlike_those_collected_are_more_surprising(quantized):
+    surprise = load_surprise(Run(quantized))
+    usual, error = surprise.surprise_and_error(driven_frames())
+    for perturbation in ("bars", "color", "blob"):
+        changed, changed_error = surprise.surprise_and_error(driven_frames(perturbation))
+        assert chance_of_more(changed, usual) > 0.7, perturbation
+        assert chance_of_more(changed_error, error) > 0.9, perturbation
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    # Which codes noise gets is chance; that they do not describe it is not.
+    assert surprise.surprise_and_error(noise)[1].min() > error.max()
+
+
+def standing_frames(tracks):
+    """The car standing at the start of each of some validation tracks."""
+    env = make_env("worldmodels/CarRacing-v3")
+    frames = []
+    for track in range(tracks):
+        env.reset(seed=1_000_000 + track)
+        frames += [[env.step(np.zeros(3, np.float32))[0] for _ in range(60)][-1]]
+    env.close()
+    return np.stack(frames)
+
+
+def test_what_every_episode_shows_is_not_surprising(quantized):
+    surprise = load_surprise(Run(quantized))
+    stored = [episode.load().frames[20::10] for episode in Run(quantized).store.split(True)]
+    standing = standing_frames(8)
+    assert (
+        surprise.surprise(standing).mean() < 0.7 * surprise.surprise(np.concatenate(stored)).mean()
+    )
+    assert episode_surprise(surprise, standing) < min(
+        episode_surprise(surprise, frames) for frames in stored
+    )
+
+
+def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
+    arguments = ("collect", "--run", run, "--max-steps", 80, "--prefer-surprising")
+    result = wm_json(*arguments, "--episodes", 14, "--workers", 2)
+    assert result["episodes"] == 14
+    # The best of three, where choosing at random would make no difference.
+    assert result["mean_surprise"] > 1.05 * result["candidates_mean_surprise"]
+    store = Run(run).store
+    surprise = load_surprise(Run(run))
+    for episode in store.episodes[11:]:
+        measured = episode_surprise(surprise, episode.load().frames, 4)
+        assert episode.meta["surprise"] == pytest.approx(measured, abs=1e-2)
+        assert episode.meta["seed"] in episode_seeds(0, episode.index, 3)
+    assert any(episode.meta["seed"] != episode.index for episode in store.episodes[11:])
+    assert all("surprise" not in episode.meta for episode in store.episodes[:11])
+    kept = {episode.index: episode.digest for episode in store}
+    store.episodes[12].path.unlink()
+    wm_json(*arguments, "--episodes", 14, "--workers", 1)
+    assert {episode.index: episode.digest for episode in Run(run).store} == kept
+
+
+def test_surprise_is_refused_before_anything_is_played(continuous, run):
+    more = ("--episodes", 20, "--prefer-surprising")
+    refused("collect", "--run", continuous, *more, expected="a prior needs codes")
+    shutil.rmtree(run / "prior")
+    refused("collect", "--run", run, *more, expected=f'run "wm train-prior --run {run}" first')
+    assert len(Run(run).store) == 11
+
+
+def test_the_plausibility_of_dreams(quantized):
+    arguments = ("surprise", "--run", quantized, "--starts", 16, "--decisions", 12)
+    result = wm_json(*arguments)
+    assert list(result["at"]) == ["1", "10", "12"]
+    assert [row["decision"] for row in result["history"]] == list(range(1, 13))
+    for name in ("dreamed", "real"):
+        assert result["at"]["10"][name] == result["history"][9][name]
+        assert 0 < result["history"][9][f"{name}_error"] < result["history"][9][name]
+    # A hardly trained M drifts, but even so keeps more order than codes drawn one by one.
+    assert result["at"]["1"]["real"] < result["independent_positions"]
+    assert result["prior_samples"] < result["independent_positions"]
+    written = read_json(quantized / "evaluation" / "plausibility.json")
+    assert written == result
+    assert iio.imread(quantized / "evaluation" / "plausibility.png").std() > 1
+    assert wm_json(*arguments) == result
+    assert wm_json("info", "--run", quantized)["scores"] == "none"
+
+
+def test_a_continuous_v_has_no_prior_but_samples(continuous, tmp_path):
+    out = tmp_path / "samples.png"
+    words = "holds a continuous V, a prior needs codes: train one with --quantized"
+    refused("train-prior", "--run", continuous, "--quiet", expected=words)
+    refused("surprise", "--run", continuous, expected=words)
+    refused("sample", "--run", continuous, "--prior", "--out", out, expected=words)
+    assert not out.exists() and not list(continuous.glob("*prior*"))
+    assert "prior" not in wm_json("info", "--run", continuous)
+    assert wm_json("sample", "--run", continuous, "--out", out, "--count", 4)["frames"] == 4
+    assert iio.imread(out).std() > 1
+
+
+def test_what_is_missing_is_named_with_its_command(run, tmp_path):
+    out = tmp_path / "samples.png"
+    refused("sample", "--run", run, "--out", out, expected="add --prior")
+    shutil.rmtree(run / "prior")
+    for command in (["surprise"], ["sample", "--prior", "--out", out]):
+        refused(*command, "--run", run, expected=f'run "wm train-prior --run {run}" first')
+    assert "not made, optional" in wm_json("info", "--run", run)["prior"]
+    shutil.rmtree(run / "vision")
+    refused("train-prior", "--run", run, expected=f'run "wm train-vision --run {run} --quantized"')
+
+
+def test_a_prior_for_an_earlier_v_is_not_used(run):
+    wm_json("train-vision", "--run", run, "--quantized", "--steps", 2)
+    refused("surprise", "--run", run, expected="is for an earlier V")
+    refused("sample", "--run", run, "--prior", expected="is for an earlier V")
+    assert "vision changed" in wm_json("info", "--run", run)["prior"]["stale"]
+    wm_json("train-prior", "--run", run, "--steps", 2)
+    refused("surprise", "--run", run, expected=f'run "wm train-memory --run {run}" again')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["sample", "--prior", "--count", 0], "expected 1 to 4,096 frames, got 0"),
+        (["sample", "--prior", "--temperature", -1], "temperature of 0 or more, got -1"),
+        (["sample", "--prior", "--seed", -1], "seed of 0 or more, got -1"),
+        (["sample", "--prior", "--out", "samples.jpg"], "ending in .png, got samples.jpg"),
+        (["sample", "--prior", "--out", "none/samples.png"], "no folder none"),
+        (["surprise", "--starts", 0], "starts must be at least 1, got 0"),
+        (["surprise", "--decisions", 0], "decisions must be at least 1, got 0"),
+        (["surprise", "--decisions", 100], "has 40 decisions, expected 100 or more"),
+        (["train-prior", "--steps", 0], "num_steps must be at least 1, got 0"),
+    ],
+)
+def test_wrong_options_are_one_line(quantized, arguments, expected):
+    refused(*arguments, "--run", quantized, "--quiet", expected=expected)
+
+
+@pytest.mark.parametrize("command", ["train-prior", "sample", "surprise"])
+def test_a_run_that_is_not_there(tmp_path, command):
+    refused(command, "--run", tmp_path / "none", expected="wm collect --run")
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,105 @@
+"""The same seed gives the same frames, weights and scores: twice, for 1 and 2 workers, resumed."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.fixtures.command import wm, wm_json
+from worldmodels.runs.provenance import file_digest
+
+WEIGHTS = (
+    "vision/vision.safetensors",
+    "memory/memory.safetensors",
+    "controller/agent.safetensors",
+)
+SEARCHES = {True: ("--dream", "--steps", 12), False: ("--generations", 2, "--population", 4)}
+
+
+def small_run(folder, workers, dream, quantized=False):
+    """Every stage in seconds; what it left, as digests and returns."""
+    run = ("--run", folder)
+    kind = ["--quantized"] if quantized else []
+    work = ("--workers", workers)
+    wm_json("collect", *run, "--preset", "tiny", "--episodes", 12, "--max-steps", 40, *work)
+    wm_json("train-vision", *run, "--steps", 20, *kind)
+    wm_json("train-memory", *run, "--steps", 10)
+    wm_json("train-controller", *run, *SEARCHES[dream], *work)
+    scores = wm_json("evaluate", *run, "--episodes", 2, "--no-baselines", *work)
+    episodes = sorted((folder / "episodes").iterdir())
+    assert len(episodes) == 12
+    return {
+        **{path.name: file_digest(path) for path in episodes},
+        **{name: file_digest(folder / name) for name in WEIGHTS},
+        "returns": scores["rows"][0]["returns"],
+    }
+
+
+@pytest.mark.parametrize(("dream", "quantized"), [(True, True), (False, False)])
+def test_one_and_two_workers_and_a_second_time_agree(tmp_path, dream, quantized):
+    first = small_run(tmp_path / "a", 1, dream, quantized)
+    assert small_run(tmp_path / "b", 2, dream, quantized) == first
+    assert small_run(tmp_path / "c", 1, dream, quantized) == first
+
+
+def test_another_seed_gives_other_episodes(tmp_path):
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        options = ("--seed", seed, "--episodes", 1, "--max-steps", 20, "--preset", "tiny")
+        wm_json("collect", "--run", folder, *options)
+    name = "episodes/episode-000000.npz"
+    assert file_digest(tmp_path / "0" / name) != file_digest(tmp_path / "1" / name)
+
+
+def test_a_collection_that_was_cut_off_goes_on_with_the_same_episodes(tmp_path):
+    options = ("--max-steps", 20, "--preset", "tiny", "--episodes")
+    wm_json("collect", "--run", tmp_path / "whole", *options, 11)
+    wm_json("collect", "--run", tmp_path / "parts", *options, 3)
+    (tmp_path / "parts" / "episodes" / "episode-000001.npz").unlink()
+    wm_json("collect", "--run", tmp_path / "parts", *options, 11)
+    digests = [
+        [file_digest(path) for path in sorted((tmp_path / name / "episodes").iterdir())]
+        for name in ("whole", "parts")
+    ]
+    assert len(digests[0]) == 11
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, end):
+    for name in ("whole", "stopped"):
+        options = ("--episodes", 10, "--max-steps", 40, "--preset", "tiny")
+        wm_json("collect", "--run", tmp_path / name, *options)
+    train = ("train-vision", "--steps", 120, "--run")
+    wm_json(*train, tmp_path / "whole")
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "-m", "worldmodels", *map(str, train), str(folder)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    checkpoint = folder / ".vision.partial" / "resume.safetensors"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(end)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == (130 if end == signal.SIGINT else -signal.SIGKILL)
+    assert not (folder / "vision").exists()
+    if end == signal.SIGINT:
+        assert error.strip().splitlines()[-1] == "stopped: run the same command again"
+    assert wm(*train, folder, "--quiet").code == 0
+    digests = [file_digest(tmp_path / name / WEIGHTS[0]) for name in ("whole", "stopped")]
+    assert digests[0] == digests[1]
+
+
+def test_rounds_collect_with_the_agent_and_train_on(tmp_path):
+    run = ("--run", tmp_path / "run")
+    wm_json("collect", *run, "--preset", "tiny", "--episodes", 2, "--max-steps", 20)
+    result = wm_json("run", *run, "--rounds", 2, "--workers", 2)
+    assert len(result["rows"]) == 6
+    facts = wm_json("info", *run)
+    assert facts["round"] == 2
+    assert facts["episodes"] == 28
+    # C has one more: the finish in the real game.
+    assert [facts[stage]["round"] for stage in ("vision", "memory", "controller")] == [2, 2, 3]
+    assert "stale" not in str(facts)

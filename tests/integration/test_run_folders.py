@@ -1,0 +1,267 @@
+"""Run folders: one writer, readers that never write, and repairs after a power cut."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command import wm, wm_json
+from tests.fixtures.process_watch import wait_until
+from tests.fixtures.tiny_run import tiny_run, write_vision
+from tests.fixtures.trained_run import train_tiny_run
+from worldmodels import load_agent, make_dream
+from worldmodels.errors import UserError
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import LOCK, WRITER, writing
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A run with episodes, V, M, C and a score, each the product of a few steps."""
+    folder = tmp_path_factory.mktemp("folders") / "run"
+    train_tiny_run(folder)
+    wm_json("evaluate", "--run", folder, "--episodes", 1, "--no-baselines")
+    return folder
+
+
+@pytest.fixture
+def run(ready, tmp_path):
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(ready, tmp_path / "run"))
+
+
+def snapshot(folder):
+    """Every file below a folder, with its content and when it was written."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def started(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "worldmodels", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_second_writer_is_refused_and_told_who_the_first_is(run):
+    first = started("train-vision", "--run", run, "--steps", 100_000, "--quiet")
+    try:
+        wait_until((run / WRITER).exists, 120)
+        wait_until((run / ".vision.partial").exists, 120)
+        for command in (
+            ["train-vision", "--steps", 2],
+            ["collect", "--episodes", 12],
+            ["evaluate", "--episodes", 1],
+            ["run"],
+            ["train-memory"],
+            ["dream-check"],
+        ):
+            done = wm(*command, "--run", run)
+            assert (done.code, done.error.count("\n")) == (2, 1), done
+            assert f"train-vision --run {run} --steps 100000" in done.error
+            assert f"(process {first.pid})" in done.error and "wait until it ends" in done.error
+        wm_json("info", "--run", run)  # readers are not kept waiting
+        assert first.poll() is None
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        # Its lock ended with it, and it left a checkpoint or nothing.
+        assert wm("evaluate", "--run", run, "--episodes", 1, "--no-baselines").code == 0
+    finally:
+        first.kill()
+        first.communicate()
+    assert not (run / WRITER).exists()
+
+
+def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path):
+    folder, refusals = tmp_path / "new" / "run", []
+
+    def from_another_thread():
+        try:
+            with writing(folder):
+                pass
+        except UserError as error:
+            refusals.append(str(error))
+
+    with writing(folder):
+        with writing(folder):
+            assert (folder / LOCK).exists()
+        thread = threading.Thread(target=from_another_thread)
+        thread.start()
+        thread.join()
+    assert len(refusals) == 1 and f"(process {os.getpid()})" in refusals[0]
+    assert not (tmp_path / "new").exists(), "nothing was written, so nothing is left"
+    with writing(folder):
+        (folder / "file").touch()
+    assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_readers_write_nothing(run, tmp_path):
+    # As a kill between the two renames of a commit leaves it.
+    os.replace(run / "controller", run / ".controller.old")
+    os.replace(run / "vision", run / ".vision.old")
+    before = snapshot(run)
+    assert wm_json("info", "--run", run)["controller"]["round"] == 1
+    load_agent(run)
+    make_dream(run).close()
+    wm_json("data", "info", "--run", run)
+    wm_json("record", "--run", run, "--out", tmp_path / "a.gif", "--steps", 4)
+    wm_json("record", "--run", run, "--out", tmp_path / "b.gif", "--steps", 4, "--dream")
+    wm_json("sample", "--run", run, "--out", tmp_path / "c.png")
+    assert snapshot(run) == before
+
+
+def test_a_reader_beside_a_writer_finds_a_whole_stage_every_time(tmp_path):
+    run = tiny_run(tmp_path / "run")
+    vision = load_vision(run)
+    stop, commits, failures = threading.Event(), [], []
+
+    def write():
+        try:
+            while not stop.is_set():
+                write_vision(run, vision, round_=len(commits) + 2)
+                commits.append(1)
+        except Exception as error:
+            failures.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            reader = Run(run.folder)
+            assert reader.has("vision")
+            assert reader.result("vision") == {} and reader.manifest("vision") is not None
+            load_vision(reader)
+    finally:
+        stop.set()
+        writer.join()
+    assert not failures and len(commits) > 10
+
+
+def load_vision(run):
+    from worldmodels.runs.checkpoint import load_checkpoint
+    from worldmodels.vision import restore_vision
+
+    path = run.weights("vision")
+    return restore_vision(load_checkpoint(path, remedy="none"), path)
+
+
+@pytest.mark.parametrize("name", ["vision.safetensors", "result.json", "manifest.json"])
+@pytest.mark.parametrize("spoil", ["emptied", "removed"])
+def test_after_a_power_cut_the_stage_is_run_again(run, name, spoil):
+    path = run / "vision" / name
+    whole = Run(run).weights("vision").read_bytes()
+    path.write_bytes(b"") if spoil == "emptied" else path.unlink()
+    if name == "vision.safetensors":
+        done = wm("train-memory", "--run", run, "--steps", 3)
+        assert done.code == 2 and "wm train-vision --run" in done.error
+        if spoil == "emptied":
+            assert "damaged" in wm_json("info", "--run", run)["vision"]
+    done = wm("train-vision", "--run", run, "--steps", 3)
+    assert done.code == 0, done
+    assert path.stat().st_size and Run(run).damaged("vision") == []
+    # The same settings and seed give the same weights, so that M stays what it was.
+    assert Run(run).weights("vision").read_bytes() == whole
+    assert wm("train-memory", "--run", run, "--steps", 3).code == 0
+    again = wm("train-vision", "--run", run, "--steps", 3)
+    assert "vision: done" in again.output + again.error
+
+
+def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    shutil.move(run / "vision", scratch / "v")
+    (run / "vision").symlink_to(scratch / "v")
+    for steps in (4, 5):
+        wm_json("train-vision", "--run", run, "--steps", steps)
+        assert (run / "vision").is_symlink()
+        assert Run(run).manifest("vision")["config"]["fit"]["num_steps"] == steps
+        assert {path.name for path in scratch.iterdir()} == {"v"}
+    assert not list(run.glob(".vision*"))
+    # A kill between the two renames leaves the link without its target.
+    os.replace(scratch / "v", scratch / ".v.old")
+    assert Run(run).has("vision")
+    done = wm("train-vision", "--run", run, "--steps", 5)
+    assert "vision: done" in done.output + done.error and (scratch / "v").is_dir()
+    shutil.rmtree(scratch)
+    done = wm("train-vision", "--run", run, "--steps", 6)
+    assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
+
+
+def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error_names(run):
+    path = run / "run.json"
+    before = Run(run).settings
+    path.write_text(path.read_text() + "x")
+    assert "delete it and give" in wm("info", "--run", run).error
+    path.unlink()
+    options = ("--preset", before.preset, "--seed", before.seed, "--episodes", 11)
+    assert wm("collect", "--run", run, *options).code == 0
+    assert Run(run).settings == before
+
+
+@pytest.mark.parametrize("name", ["env_steps.json", "best.json", "rounds.json"])
+@pytest.mark.parametrize(
+    "text", ["3", '"x"', "[1]", "[{}]", '{"a": 3}', '{"a": {"x": 1}}', "[null]"]
+)
+def test_facts_of_another_form_are_one_line(run, name, text):
+    (run / name).write_text(text)
+    command = ["info"] if name == "env_steps.json" else ["run"]
+    if name == "best.json":  # compared when the newest agent is another
+        command = ["train-controller", "--dream", "--steps", 1]
+    done = wm(*command, "--run", run)
+    if done.code == 0:  # an object without what is looked for is as good as none
+        assert name == "best.json" and text.startswith("{")
+        return
+    assert done.code == 2, done
+    assert str(run / name) in done.error.splitlines()[-1] and "delete it" in done.error
+
+
+def test_damaged_scores_are_measured_again(run):
+    (path,) = (run / "evaluation").glob("*-agent.json")
+    path.write_bytes(b"")
+    arguments = ("--run", run, "--episodes", 1, "--no-baselines")
+    assert wm("evaluate", *arguments).code == 0 and path.stat().st_size
+    (run / "collect" / "manifest.json").write_bytes(b"")
+    assert wm("collect", "--run", run, "--episodes", 11).code == 0
+    assert (run / "collect" / "manifest.json").stat().st_size
+
+
+def test_a_folder_that_cannot_be_one_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for name, words in (
+        ("file", "a file is in its place"),
+        ("file/sub", "a file is in its place"),
+        ("a\udcff", "in UTF-8"),
+        ("loop", "symbolic links"),
+    ):
+        done = wm("collect", "--run", tmp_path / name, "--preset", "tiny", "--episodes", 1)
+        assert done.code == 2 and words in done.error, done
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
+
+
+def test_more_episodes_make_a_controller_stale(run):
+    wm_json("collect", "--run", run, "--episodes", 12, "--max-steps", 40)
+    facts = wm_json("info", "--run", run)
+    assert facts["controller"]["stale"].startswith("episodes changed")
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+def test_files_are_for_those_whom_the_umask_lets_in(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        run = tiny_run(tmp_path / "run")
+    finally:
+        os.umask(before)
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+    assert any(path.suffix == ".safetensors" for path in files)

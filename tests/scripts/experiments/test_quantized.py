@@ -1,0 +1,248 @@
+"""What the comparison computes and says: intervals, bits, verdicts, frames that share a code."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from scripts.experiments.quantized.code_sheet import code_sheet, frame_codes, framed, told_by_codes
+from scripts.experiments.quantized.estimates import difference, mean_over
+from scripts.experiments.quantized.kinds import KINDS, all_cells
+from scripts.experiments.quantized.metrics import METRICS
+from scripts.experiments.quantized.page import page, summary
+from scripts.experiments.quantized.rates import rates
+from scripts.experiments.quantized.verdicts import sorted_by_verdict
+from tests.fixtures.tiny_models import vae, vqvae
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.presets import STUDY
+
+OURS, THEIRS = [812.0, 790.0, 845.0], [700.0, 731.0, 688.0]
+
+
+def test_intervals_are_students():
+    mean = mean_over(OURS)
+    low, high = stats.t.interval(0.95, 2, np.mean(OURS), stats.sem(OURS))
+    assert (mean.value, mean.half_width) == pytest.approx(
+        ((low + high) / 2, (high - low) / 2), rel=1e-3
+    )
+    apart = difference(OURS, THEIRS)
+    interval = stats.ttest_ind(OURS, THEIRS).confidence_interval()
+    assert apart.value - apart.half_width == pytest.approx(interval.low, rel=1e-3)
+    assert apart.value + apart.half_width == pytest.approx(interval.high, rel=1e-3)
+
+
+def test_one_seed_has_no_interval_and_proves_nothing():
+    alone = mean_over([5.0])
+    assert math.isnan(alone.half_width) and not alone.apart_from_zero and alone.text() == "5"
+
+
+def episodes_of(posteriors):
+    """Two episodes, the second one padded after its first decision."""
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    ended = torch.zeros_like(mask)
+    return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), ended, mask)
+
+
+def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence():
+    """An M that knows no more than V's prior saves nothing, whatever the posteriors' width."""
+    torch.manual_seed(0)
+    posteriors = torch.randn(2, 4, 2 * 32)
+    episodes = episodes_of(posteriors)
+    mu, logvar = posteriors[:, 1:][episodes.mask].chunk(2, dim=-1)
+    prior_nll = 0.5 * (mu.square() + logvar.exp() + math.log(2 * math.pi)).sum(-1).mean()
+    told = rates(vae(), episodes, stay_nll=float(prior_nll) + math.log(2), nll=float(prior_nll))
+    assert told.memory == pytest.approx(told.alone, rel=1e-4)
+    assert told.stay == pytest.approx(told.memory + 1.0, rel=1e-4)
+
+
+def test_bits_of_codes_are_nats_in_another_unit():
+    vision = vqvae("fsq")
+    episodes = episodes_of(torch.zeros(2, 4, vision.config.num_codes, dtype=torch.int64))
+    told = rates(vision, episodes, stay_nll=8 * math.log(2), nll=math.log(2))
+    bits = vision.config.num_codes * math.log2(vision.config.num_values)
+    assert (told.alone, told.stay, told.memory) == pytest.approx((bits, 8.0, 1.0))
+
+
+def run_result(kind, seed, score):
+    """A result file's content, every figure in place."""
+    horizon = {
+        "real_mean": 30.0,
+        "dreamed": {"bias": 1.5, "rank_correlation": 0.9, "good_rank_correlation": None},
+    }
+    rows = [
+        {"score": score - 300.0, "env_steps": 40_000, "search": "gradient", "reward_r2": 0.5},
+        {"score": score, "env_steps": 80_000, "search": "evolution", "reward_r2": 0.5},
+    ]
+    return {
+        "kind": kind,
+        "seed": seed,
+        "ablation": None,
+        "minutes": 20.0,
+        "decisions_to_enough": 20_000,
+        "rounds": rows,
+        "scores": {name: {"mean": score} for name in ("none", "color", "bars", "blob")},
+        "vision": {"error": 20.0 - seed, "foreground_error": 10.0},
+        "memory": {"reward_r2": -0.1},
+        "bits": {"alone": 120.0, "stay": 80.0, "memory": 60.0},
+        "open_loop": {"action_repeat": 4, **{n: [9.0] * 25 for n in ("dreamed", "frozen", "seen")}},
+        "dream": {"horizons": {"48": horizon, "200": horizon}},
+    }
+
+
+@pytest.fixture
+def results():
+    """Codes drive better, the same three times over; all else is alike."""
+    return {
+        kind: [run_result(kind, seed, 100.0 * (kind == "fsq") + 700 + seed) for seed in (1, 2, 3)]
+        for kind in ("vae", "fsq")
+    }
+
+
+def test_verdicts_follow_the_intervals(results):
+    better, worse, alike = sorted_by_verdict(results, "fsq")
+    assert "minutes" not in {*better, *worse, *alike}  # no merit of a V
+    assert set(better) == {"score", "color", "bars", "blob"}
+    assert not worse
+    assert {"error", "dreamed_52", "decisions_to_enough"} <= set(alike)
+    assert better["score"].value == pytest.approx(100.0)
+    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
+    assert "learned codebook" not in summary(results)
+    for result in results["fsq"]:  # an error is better where it is lower
+        result["vision"]["error"] += 50.0
+    assert set(sorted_by_verdict(results, "fsq")[1]) == {"error"}
+
+
+def test_a_figure_is_told_apart_for_either_kind_of_codes(results):
+    results["vq"] = [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]
+    for result in results["vq"]:
+        result["bits"]["memory"] += 20.0
+    text = summary(results)
+    assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits that M" in text
+    assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
+    alike = text.split("Not told apart in either: ")[1].split(".")[0].split(", ")
+    assert "error of dreams after 20 steps" in alike
+    assert "score" not in alike and "bits that M leaves open" not in alike
+
+
+def test_seeds_that_swing_are_not_told_apart(results):
+    for result, score in zip(results["fsq"], (300.0, 1200.0, 900.0), strict=True):
+        result["scores"]["none"]["mean"] = score
+    assert "score" in sorted_by_verdict(results, "fsq")[2]
+
+
+def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(results):
+    ablation = {
+        "kind": "vae",
+        "ablation": "z",
+        "score": 512.0,
+        "std": 99.0,
+        "episodes": 100,
+        "looks": [{"steps": 2.5e6}],
+    }
+    agent = {
+        "command": "wm run", "minutes": 58.2, "env_steps": 1234,
+        "scores": {"mean": 901.25, "std": 20.0, "interval": [897.3, 905.2]},
+    }  # fmt: skip
+    text = page(
+        results, {"vae-1-z": ablation}, {"carracing": agent}, None, {"a.png": "How runs learned"}
+    )
+    for metric in METRICS.values():
+        assert f"| {metric.label} |" in text
+    assert "**901.2 ± 20.0** | 897.3 to 905.2" in text
+    assert "| z only | 512 ± 99 |  | 632 ± 251 |" in text
+    assert "![How runs learned](a.png)" in text
+    assert "| score, 100 test tracks | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
+
+
+def test_page_of_nothing_says_so():
+    assert page({}, {}, {}, None, {}).endswith("Too few runs to compare kinds: none.\n")
+
+
+def test_missing_figures_are_left_out(results):
+    results = copy.deepcopy(results)
+    results["fsq"][0]["decisions_to_enough"] = None
+    assert len(METRICS["decisions_to_enough"].values(results["fsq"])) == 2
+    assert METRICS["codes_used"].values(results["vae"]) == []
+    text = page(results, {}, {}, None, {})
+    assert "| real decisions until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
+    assert "decisions_to_enough" not in sorted_by_verdict(results, "fsq")[2]
+
+
+def test_kinds_differ_in_the_quantizer_alone():
+    vq, fsq = (KINDS[name].settings(STUDY) for name in ("vq", "fsq"))
+    assert vq.vqvae.model.quantizer == "vq" and fsq.vqvae.model.quantizer == "fsq"
+    assert vq.memory == fsq.memory and vq.vae == fsq.vae and vq.rounds == fsq.rounds
+    assert KINDS["vae"].settings(STUDY) == STUDY
+    assert list(all_cells())[:4] == ["vae-1", "vq-1", "fsq-1", "vae-2"]
+    assert len(all_cells()) == 15
+
+
+def test_answers_give_codes_alone_where_latents_have_no_figure(results):
+    for result in results["fsq"]:
+        result["codes"] = {"own_cell": 0.7, "other_cells": 0.25}
+    text = page(results, {}, {}, None, {})
+    assert "What a code tells of its own cell: FSQ 70 ± 0." in text
+    assert "Score: FSQ 802 ± 2 against 702 ± 2." in text
+    assert "Error of V's road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0, not told apart." in text
+
+
+def test_frames_of_a_row_share_the_code_in_the_framed_cell():
+    vision = vqvae("fsq")
+    frames = np.random.default_rng(0).integers(256, size=(40, 64, 64, 3), dtype=np.uint8)
+    codes = frame_codes(vision, frames)
+    assert codes.shape == (40, 16)
+    sheet = code_sheet(frames, codes, grid=4, rows=2, columns=3)
+    assert len(sheet) == 2
+    places = []
+    for name, row in sheet.items():
+        value, count = (int(part) for part in name.removeprefix("code ").split(": "))
+        fitting = []
+        for cell in range(16):
+            same = np.flatnonzero(codes[:, cell] == value)
+            expected = framed(frames[same], cell, 4)
+            if all(any(np.array_equal(frame, other) for other in expected) for frame in row):
+                fitting.append(cell)
+                assert len(same) == count
+        places.append(fitting)
+    assert len(places[0]) == 1 and places[0] == places[1]
+
+
+def striped(codes, cells):
+    """Frames whose given cells are as bright as their codes; all else is black."""
+    frames = np.zeros((len(codes), 64, 64, 3), np.uint8)
+    for cell in cells:
+        top, left = cell // 4 * 16, cell % 4 * 16
+        frames[:, top : top + 16, left : left + 16] = codes[:, cell, None, None, None] * 60
+    return frames
+
+
+def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another():
+    random = np.random.default_rng(0)
+    drives = []
+    for _ in range(4):
+        codes = random.integers(4, size=(500, 16))
+        drives.append((striped(codes, (5, 10)), codes))
+    told = told_by_codes(drives, 4)
+    assert told[5, 5] == pytest.approx(1.0) and told[10, 10] == pytest.approx(1.0)
+    assert abs(told[5, 10]) < 0.02 and abs(told[0, 5]) < 0.02
+
+
+def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most():
+    codes = np.zeros((60, 16), np.int64)
+    codes[:, 3] = np.arange(60) % 2  # always there, and never in the picture
+    codes[40:50, 6], codes[50:, 6] = 1, 4
+    sheet = code_sheet(striped(codes, (6,)), codes, grid=4, rows=2, columns=3)
+    assert list(sheet) == ["code 4: 10", "code 0: 40"]
+
+
+def test_frame_of_a_cell_hides_nothing_but_its_border():
+    grey = np.full((1, 64, 64, 3), 7, np.uint8)
+    marked = framed(grey, cell=6, grid=4)[0]
+    yellow = (marked == (255, 255, 0)).all(-1)
+    assert yellow.sum() == 4 * 16 - 4
+    assert yellow[16, 32:48].all() and yellow[31, 32:48].all() and yellow[16:32, 32].all()
+    assert (marked[~yellow] == 7).all()
+    assert (grey == 7).all()

@@ -1,0 +1,143 @@
+"""What a candidate is worth: its own dreams, or its own play, under everyone's luck."""
+
+import functools
+from dataclasses import replace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from agents.controller import choose_actions
+from agents.protocol import EvaluationProtocol
+from agents.workers import Workers
+from envs.tasks import task_for
+from tests.fixtures.counting_env import BOX_ID, CountingEnv, episode_length
+from tests.fixtures.paying_world import starts
+from tests.fixtures.tiny_models import agent
+from worldmodels.controller.fitness import (
+    DreamFitness,
+    EvolutionConfig,
+    PartFitness,
+    RealFitness,
+    RealScores,
+)
+from worldmodels.dream.model import DreamModel, dreamed_returns
+from worldmodels.dream.starts import DreamStarts
+from worldmodels.errors import UserError
+from worldmodels.training.fit import step_generator
+
+CONFIG = EvolutionConfig(episodes=3, max_decisions=4)
+KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
+
+
+def dream_fitness(kind):
+    driver = agent(kind, num_candidates=4)
+    dream = DreamModel(driver.vision, driver.memory, temperature=1.2)
+    moments = DreamStarts(starts(dream, 30), torch.ones(30))
+    fitness = DreamFitness(CONFIG, driver, dream, moments, seed=5)
+    return fitness, driver.parameters.double().numpy()
+
+
+@KINDS
+def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind):
+    fitness, candidates = dream_fitness(kind)
+    together = fitness(candidates, 0)
+    alone = np.concatenate([fitness(candidates[[row]], 0) for row in range(4)])
+    assert together == pytest.approx(alone, rel=1e-4)
+    assert len(set(together.round(4))) == 4
+    assert fitness(candidates[::-1].copy(), 0) == pytest.approx(together[::-1], rel=1e-4)
+    assert fitness.steps == 3 * 4 * (4 + 4 + 4)
+
+
+@KINDS
+def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(kind):
+    fitness, candidates = dream_fitness(kind)
+    for generation in (0, 1):
+        luck = step_generator(5, generation)
+        parameters = torch.from_numpy(candidates[:1]).float()
+        act = functools.partial(
+            choose_actions, fitness.controller, fitness.body.action_map, parameters
+        )
+        first = fitness.starts.draw(3, luck)
+        returns = dreamed_returns(fitness.dream, first, act, 4, luck)
+        worth = fitness(candidates[:1], generation)
+        assert worth == pytest.approx(returns.mean().item(), rel=1e-5)
+    assert fitness(candidates[:1], 0) != pytest.approx(worth, rel=1e-3)
+
+
+def test_a_dream_that_leaves_all_bounds_is_named():
+    fitness, candidates = dream_fitness("vae")
+    with torch.no_grad():
+        fitness.dream.memory.outcome.linear.bias.fill_(float("inf"))
+    with pytest.raises(UserError, match=r"a dream of generation 2 left all bounds \(return nan\)"):
+        fitness(candidates, 2)
+
+
+def always(*outputs):
+    """A C that sees nothing: its biases alone decide."""
+    parameters = np.zeros((8 + 1) * 2)
+    parameters[-2:] = outputs
+    return parameters
+
+
+def paid(outputs, length):
+    """What the env pays for an episode of such a C; see tests.fixtures.counting_env."""
+    action = np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1]) + 0.5
+    return 1000.0 * length * (length - 1) / 2 + length * action
+
+
+@pytest.fixture
+def driver():
+    return agent("vae", action_map=task_for(BOX_ID).action_map, env_id=BOX_ID)
+
+
+OUTPUTS = np.random.default_rng(0).uniform(-1, 1, (5, 2))
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, driver, generation):
+    fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+    values = fitness(np.array([always(*each) for each in OUTPUTS]), generation)
+    # Fifteen episodes fill more than one chunk. At most four decisions of two steps each.
+    tracks = np.random.default_rng([7, generation]).integers(1_000_000, size=3)
+    lengths = [min(8, episode_length(int(track))) for track in tracks]
+    expected = [np.mean([paid(each, length) for length in lengths]) for each in OUTPUTS]
+    assert values == pytest.approx(expected, abs=0.01)
+    assert fitness.steps == 5 * sum(lengths)
+
+
+def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
+    short = "short/BoxCounting-v0"
+    gym.register(short, entry_point=CountingEnv, max_episode_steps=5)
+    driver.body = replace(driver.body, env_id=short)
+    try:
+        fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+        fitness(np.array([always(0.0, 0.0)]), 0)
+    finally:
+        del gym.registry[short]
+    assert CONFIG.max_decisions * driver.action_repeat > 5
+    assert fitness.steps == 5 * CONFIG.episodes
+
+
+def test_fitness_of_a_part_is_that_of_the_whole(tmp_path, driver):
+    whole = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
+    part = PartFitness(whole, always(0.0, 0.0)[:-2])
+    assert np.array_equal(part.whole(OUTPUTS), [always(*each) for each in OUTPUTS])
+    assert np.array_equal(part.whole(OUTPUTS[0]), always(*OUTPUTS[0]))
+    values = part(OUTPUTS, 0)
+    assert len(set(values)) == len(OUTPUTS) and part.steps == whole.steps > 0
+    assert np.array_equal(values, whole(part.whole(OUTPUTS), 0))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "first"), [("selection", 1_500_000), ("monitoring", 1_600_000)]
+)
+def test_the_real_score_is_of_whole_episodes_of_the_protocol(tmp_path, driver, purpose, first):
+    real = RealScores(driver, Workers(1), tmp_path / "body.safetensors")
+    tracks = range(first, first + 9)
+    for outputs in OUTPUTS[:2]:
+        scores = real(always(*outputs), EvaluationProtocol(BOX_ID, purpose, 9))
+        expected = [paid(outputs, episode_length(track)) for track in tracks]
+        assert scores.returns == pytest.approx(expected, abs=0.01)
+        assert scores.env_steps == sum(episode_length(track) for track in tracks)

@@ -1,0 +1,152 @@
+"""The slope of dreamed returns: that it is one, who gets it, and that following it earns more."""
+
+import pytest
+import torch
+
+from agents.controller import apply_action_map
+from tests.fixtures.paying_world import BEST, IDLE, MAPS, controller, pay, paying_world, starts
+from tests.fixtures.tiny_models import mdnrnn, vae, world
+from worldmodels.controller.actor_critic import continuing, lambda_returns
+from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, has_slope
+from worldmodels.dream.model import DreamModel, DreamState, dreamed_returns
+from worldmodels.errors import UserError
+from worldmodels.memory import LSTMState
+from worldmodels.training.fit import step_generator
+
+PEDAL = MAPS["continuous"]
+
+
+def draw(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def learner(dream, hidden=0, seed=0, **settings):
+    torch.manual_seed(seed)
+    config = PathwiseConfig(**{"num_decisions": 5, "critic_width": 16, **settings})
+    return PathwiseActorCritic(config, controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
+
+
+def awake(made):
+    """The same with a C whose outputs depend on what it sees, and a value far from zero."""
+    with torch.no_grad():
+        made.actor.normal_(std=0.5, generator=draw(3))
+        made.critic[-1].bias.fill_(2.0)
+    return made
+
+
+def test_the_gradient_is_the_slope_of_the_dreamed_objective():
+    # With fixed noise a sample of one Gaussian is a smooth function; see test_mixture_gradient.py
+    # for several, of which the same noise may draw another one.
+    vision, memory = vae(), mdnrnn(num_mixtures=1)
+    with torch.no_grad():
+        memory.outcome.linear.bias[-1] = -1.0  # about every fourth decision ends a dream
+    dream = DreamModel(vision.double(), memory.double())
+    made = awake(learner(dream, hidden=3, max_gradient_norm=1e9, noise=0.3).double())
+    first = starts(dream, 6)
+    past = LSTMState(*(part + 0.1 for part in first.memory))
+    first = DreamState(first.latent.double(), past, first.alive.double())
+    loss, metrics = made.loss(first, draw(0))
+    loss.backward()
+    uphill = -made.actor.grad
+
+    def objective(moved):
+        with torch.no_grad():
+            made.actor += moved
+            features, _, rewards, alive = made.dreams(first, 5, 0.3, draw(0))
+            made.actor -= moved
+            values = made.target(features[1:])[..., 0]
+            returns = lambda_returns(rewards, values, 0.975 * continuing(alive), 0.95)
+        return returns, alive[:-1]
+
+    _, there = objective(0.0)  # a weight of what is followed, and not followed itself
+    assert there[-1].max() < 0.8
+    weights = there * 0.975 ** torch.arange(5)[:, None]
+    for seed in range(3):
+        way = torch.randn(made.actor.shape, generator=draw(seed)).double()
+        ahead, back = ((weights * objective(step * way)[0]).mean() for step in (1e-5, -1e-5))
+        slope = (ahead - back) / 2e-5
+        torch.testing.assert_close((uphill * way).sum(), slope, rtol=1e-5, atol=1e-8)
+    assert metrics["gradient_norm"].item() == pytest.approx(uphill.norm().item())
+
+
+def gradients(made, seed=0):
+    loss, metrics = made.loss(starts(made.dream, 8), draw(seed))
+    loss.backward()
+    critic = torch.cat([weight.grad.flatten() for weight in made.critic.parameters()])
+    return made.actor.grad.clone(), critic, metrics
+
+
+def test_c_has_the_clipped_slope_and_the_value_its_own_error():
+    dream = paying_world("vae")
+    whole, critic, metrics = gradients(awake(learner(dream, max_gradient_norm=1e9)))
+    clipped, same, _ = gradients(awake(learner(dream, max_gradient_norm=0.01)))
+    assert metrics["gradient_norm"] > 0.02
+    torch.testing.assert_close(clipped, 0.01 * whole / whole.norm(), rtol=1e-3, atol=1e-7)
+    assert torch.equal(critic, same) and critic.norm() > 1
+    made = awake(learner(dream))
+    _, metrics = made.loss(starts(dream, 8), draw(0))
+    error = torch.autograd.grad(metrics["value_error"], list(made.critic.parameters()))
+    torch.testing.assert_close(torch.cat([part.flatten() for part in error]), critic)
+    assert all(weight.grad is None for weight in made.target.parameters())
+
+
+def test_the_value_learned_is_of_what_is_seen_before_a_decision():
+    dream = DreamModel(*world("vae"), temperature=0.0)
+    made = awake(learner(dream, noise=1e-6, num_decisions=1, discount=0.5))
+    _, metrics = made.loss(starts(dream, 8), draw(0))
+    with torch.no_grad():
+        seen, _, rewards, alive = made.dreams(starts(dream, 8), 1, 1e-6, draw(1))
+        aim = rewards[0] + 0.5 * alive[1] * made.target(seen[1])[:, 0]
+        error = (made.values(seen[0]) - aim).square().mean()
+    torch.testing.assert_close(metrics["value_error"].detach(), error, rtol=1e-3, atol=1e-5)
+
+
+def test_the_return_told_is_in_the_env_s_units_and_ends_with_the_dream():
+    dream = DreamModel(*world("vae"), temperature=0.0)
+    made = awake(learner(dream, noise=1e-6))
+    _, metrics = made.loss(starts(dream, 8), draw(0))
+
+    def act(features):
+        return apply_action_map(PEDAL, made.outputs(features))
+
+    returns = dreamed_returns(dream, starts(dream, 8), act, 5, draw(0))
+    assert metrics["dreamed_return"].item() == pytest.approx(returns.mean().item(), rel=1e-3)
+
+
+def test_what_is_kept_and_what_returns_end_in_follow_slowly():
+    dream = paying_world("vae")
+    made = awake(learner(dream, average_rate=0.25, target_rate=0.5))
+    kept, aimed = made.average.clone(), made.target[-1].bias.clone()
+    made.loss(starts(dream, 2), draw(0))
+    torch.testing.assert_close(made.average, kept + 0.25 * (made.actor.detach() - kept))
+    torch.testing.assert_close(made.target[-1].bias, (aimed + made.critic[-1].bias.detach()) / 2)
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_it_learns_to_do_what_the_dream_pays(hidden):
+    dream = paying_world("vae")
+    made = learner(dream, hidden, average_rate=0.1)
+    before = pay(dream, made.controller, PEDAL, made.average)
+    drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
+    best_of_random = max(pay(dream, made.controller, PEDAL, each) for each in drawn)
+    optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
+    for step in range(50):
+        loss, _ = made.loss(starts(dream, 48, seed=step), step_generator(0, step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    learned = pay(dream, made.controller, PEDAL, made.average)
+    assert before == pytest.approx(IDLE, abs=0.03)
+    # No action that is always the same is paid more than half: C looks.
+    assert best_of_random + 0.1 < learned < BEST
+    assert learned > IDLE + 0.3
+
+
+@pytest.mark.parametrize(("kind", "actions"), [("fsq", "continuous"), ("vae", "discrete")])
+def test_codes_and_discrete_actions_have_no_slope(kind, actions):
+    dream = DreamModel(*world(kind))
+    action_map = MAPS[actions]
+    assert not has_slope(dream, action_map)
+    assert has_slope(DreamModel(*world("vae")), PEDAL)
+    with pytest.raises(UserError, match="over codes, or of discrete actions, have no slope"):
+        PathwiseActorCritic(PathwiseConfig(), controller(dream, action_map), action_map, dream, 1.0)

@@ -1,0 +1,158 @@
+"""What a search tells of itself: its time, its figures and its curves."""
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from worldmodels.controller import search_log as module
+from worldmodels.controller.search_log import SearchLog, Stopwatch, draw_history, search_log
+from worldmodels.progress import Report
+from worldmodels.runs.stage_folder import StageFolder
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time, to set."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_time_spent_looking_is_no_time_of_the_search(clock):
+    watch = Stopwatch()
+    clock[0] += 5.0
+    assert watch.seconds == 5.0
+    with watch.paused():
+        clock[0] += 70.0
+        assert watch.seconds == 5.0
+    clock[0] += 2.0
+    assert watch.seconds == 7.0
+    with watch.paused():
+        clock[0] += 70.0
+    watch.steps += 14
+    assert watch.seconds == 7.0 and watch.steps_per_second == 2.0
+
+
+def test_a_look_that_fails_does_not_stop_the_watch(clock):
+    watch = Stopwatch()
+
+    def look():
+        with watch.paused():
+            clock[0] += 70.0
+            raise KeyboardInterrupt("now")
+
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        look()
+    clock[0] += 3.0
+    assert watch.seconds == 3.0
+
+
+def test_a_resumed_search_counts_on_and_its_speed_is_its_own(clock):
+    watch = Stopwatch(seconds=40.0, steps=1000)
+    clock[0] += 10.0
+    watch.steps += 500
+    assert watch.seconds == 50.0 and watch.steps == 1500
+    assert watch.steps_per_second == 50.0
+
+
+def evolution(*, looks):
+    return [
+        {
+            "generation": generation,
+            "best": 3.0 * generation,
+            "mean": 2.0 * generation,
+            "std": 0.5,
+            "sigma": 0.1 / generation,
+            "steps_per_second": 1000.0 + generation,
+            **({"real_score": 100.0 * generation} if generation in looks else {}),
+        }
+        for generation in range(1, 6)
+    ]
+
+
+def gradient(count=3, **more):
+    return [
+        {
+            "step": 10 * look,
+            "dreamed_return": float(look) ** 2,
+            "real_score": 50.0 * look,
+            "steps_per_second": 900.0,
+            **more,
+        }
+        for look in range(1, count + 1)
+    ]
+
+
+HISTORIES = {
+    "evolution without a look": (evolution(looks=()), "generation"),
+    "evolution with some": (evolution(looks=(2, 5)), "generation"),
+    "evolution, one entry": (evolution(looks=(1,))[:1], "generation"),
+    "gradient": (gradient(), "step"),
+    "gradient, one look": (gradient(1), "step"),
+    "scores alone": ([{"step": 1, "real_score": 2.0}, {"step": 2, "real_score": 3.0}], "step"),
+    "a speed unknown": (gradient(steps_per_second=float("nan")), "step"),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", HISTORIES)
+def test_every_history_has_its_curves(tmp_path, name):
+    history, unit = HISTORIES[name]
+    draw_history(tmp_path / "curve.png", history, unit)
+    picture = iio.imread(tmp_path / "curve.png")
+    assert picture[..., :3].std() > 5 and picture.shape[1] > 500
+
+
+def colored(path, rgb):
+    """Pixels of a colour."""
+    picture = iio.imread(path)[..., :3].astype(int)
+    return int((np.abs(picture - np.array(rgb)).sum(-1) < 30).sum())
+
+
+@pytest.mark.parametrize(
+    "made", [evolution(looks=(2, 5)), gradient()], ids=["evolution", "gradient"]
+)
+def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
+    unit = "step" if "step" in made[0] else "generation"
+    blind = [{k: v for k, v in entry.items() if k != "real_score"} for entry in made]
+    draw_history(tmp_path / "both.png", made, unit)
+    draw_history(tmp_path / "blind.png", blind, unit)
+    climbed, real = (255, 127, 14), (44, 160, 44)  # C1 and C2
+    assert (
+        colored(tmp_path / "both.png", real) > 20 and colored(tmp_path / "both.png", climbed) > 20
+    )
+    assert colored(tmp_path / "blind.png", real) == 0
+
+
+class Told:
+    """Where TensorBoard's events go."""
+
+    def __init__(self):
+        self.scalars = []
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+
+def test_of_many_short_steps_only_some_are_told(tmp_path):
+    events = Told()
+    with Report(quiet=True).progress("controller", total=100) as meter:
+        log = SearchLog(tmp_path, "step", meter, events)
+        for step in range(1, 51):
+            log.progress(step, {"norm": float(step)}, sparse=True)
+        log.tell(50, {"real_score": 7.0})
+    assert events.scalars == [
+        ("controller/norm", 20.0, 20),
+        ("controller/norm", 40.0, 40),
+        ("controller/real_score", 7.0, 50),
+    ]
+
+
+def test_a_log_leaves_events_and_a_curve_in_the_stage_s_folder(tmp_path):
+    work = StageFolder(tmp_path / "partial", tmp_path / "final", {})
+    with search_log(work, Report(quiet=True), "generation", total=5) as log:
+        for entry in evolution(looks=(5,)):
+            log.progress(entry["generation"], {"mean": entry["mean"]})
+        log.draw(evolution(looks=(5,)))
+    assert list((work.partial / "events").glob("events.*"))
+    assert iio.imread(work.partial / "controller.png").std() > 5

@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.fixtures.tiny_models import codernn, frames, mdnrnn, vae, vqvae
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.model import DreamModel, real_moments
+from worldmodels.dream.open_loop import (
+    OpenLoop,
+    actions_after,
+    dream_on,
+    moments_at,
+    open_loop,
+    spread_starts,
+)
+from worldmodels.memory.metrics import area_under_roc, held_out_metrics, score_memory
+
+KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
+
+
+def models(kind):
+    if kind == "vae":
+        return vae().eval(), mdnrnn(predict_change=True).eval()
+    vision = vqvae("fsq").eval()
+    sizes, vector = vision.config.digit_sizes, vision.config.vector_size
+    memory = codernn(
+        code_vectors=vision.code_vectors, num_codes=16, digit_sizes=sizes, vector_size=vector
+    )
+    return vision, memory.eval()
+
+
+def episodes(vision, lengths=(7, 4, 9)):
+    """Random frames of each episode, and the episodes as V sees them."""
+    pictures = [frames(length + 1, seed=length) for length in lengths]
+    longest = max(lengths)
+    posteriors = [vision.encode(torch.from_numpy(picture)).detach() for picture in pictures]
+    padded = torch.stack(
+        [torch.cat([p, p[-1:].expand(longest + 1 - len(p), -1)]) for p in posteriors]
+    )
+    generator = torch.Generator().manual_seed(0)
+    shape = len(lengths), longest
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    return pictures, SequenceBatch(
+        padded,
+        torch.rand(*shape, 3, generator=generator),
+        torch.randn(*shape, generator=generator),
+        torch.zeros(shape, dtype=torch.bool),
+        mask,
+    )
+
+
+def test_starts_are_spread_over_all_moments_that_leave_room_and_have_a_past():
+    _, sequences = episodes(vae())
+    rows, steps = spread_starts(sequences, 3, 100)
+    pairs = list(zip(rows.tolist(), steps.tolist(), strict=True))
+    assert pairs == [(0, s) for s in (1, 2, 3, 4)] + [(1, 1)] + [(2, s) for s in range(1, 7)]
+    few = spread_starts(sequences, 3, 3)
+    assert [(int(r), int(s)) for r, s in zip(*few, strict=True)] == [pairs[0], pairs[5], pairs[-1]]
+    with pytest.raises(ValueError, match="longest episode has 9 decisions, expected more than 9"):
+        spread_starts(sequences, 9, 3)
+
+
+@KINDS
+def test_moments_and_actions_are_those_of_the_starts(kind):
+    vision, memory = models(kind)
+    _, sequences = episodes(vision)
+    rows, steps = torch.tensor([0, 2, 1]), torch.tensor([3, 5, 1])
+    moments = moments_at(vision, memory, sequences, rows, steps)
+    for place, (row, step) in enumerate(zip(rows, steps, strict=True)):
+        alone = real_moments(vision, memory, sequences[slice(int(row), int(row) + 1)])
+        assert torch.equal(moments.latent[place], alone.latent[step])
+        torch.testing.assert_close(moments.memory.h[place], alone.memory.h[step])
+    actions = actions_after(sequences, rows, steps, 3)
+    assert torch.equal(actions[1], sequences.actions[2, 5:8])
+
+
+@KINDS
+def test_dreaming_on_is_stepping(kind):
+    vision, memory = models(kind)
+    _, sequences = episodes(vision)
+    starts = real_moments(vision, memory, sequences).rows(torch.tensor([2, 5]))
+    actions = torch.rand(2, 4, 3)
+    dream = DreamModel(vision, memory, temperature=0.0)
+    state, expected = starts, []
+    for decision in range(4):
+        state, _ = dream.step(state, actions[:, decision])
+        expected.append(state.latent)
+    assert torch.equal(dream_on(dream, starts, actions), torch.stack(expected))
+
+
+@KINDS
+def test_curves_are_the_errors_counted_by_hand(kind):
+    vision, memory = models(kind)
+    pictures, sequences = episodes(vision)
+    curves = open_loop(
+        vision, memory, sequences, pictures, num_decisions=3, num_starts=4, num_samples=2
+    )
+    rows, steps = spread_starts(sequences, 3, 4)
+    for decision in (1, 3):
+        frozen, seen = [], []
+        for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
+            real = pictures[row][step + decision] / 255.0
+            for errors, place in ((frozen, step), (seen, step + decision)):
+                latent = vision.mode(sequences.posteriors[row, place][None])
+                errors.append(np.square(vision.decode(latent)[0].numpy() / 255.0 - real).sum())
+        assert curves.frozen[decision - 1] == pytest.approx(np.mean(frozen), rel=1e-4)
+        assert curves.seen[decision - 1] == pytest.approx(np.mean(seen), rel=1e-4)
+    assert len(curves.dreamed) == 3 and min(curves.dreamed) > 0
+
+
+def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
+    vision, memory = models("vae")
+    pictures, sequences = episodes(vision)
+    sequences = SequenceBatch(
+        sequences.posteriors[:, :1].expand(-1, sequences.posteriors.shape[1], -1).contiguous(),
+        *(getattr(sequences, name) for name in ("actions", "rewards", "ended", "mask")),
+    )
+    for name, weight in memory.mixture.named_parameters():
+        torch.nn.init.zeros_(weight)
+        if name == "bias":  # means of no change, hardly any spread
+            weight.data.view(3, -1)[2] = -7.0
+    still = [np.repeat(picture[:1], len(picture), 0) for picture in pictures]
+    curves = open_loop(vision, memory, sequences, still, num_decisions=2, num_samples=1)
+    assert curves.dreamed == pytest.approx(curves.seen, rel=1e-2)
+    assert curves.frozen == pytest.approx(curves.seen)
+
+
+def test_below_frozen_counts_from_the_first_decision_on():
+    assert OpenLoop([1, 2, 9, 1], [3, 3, 3, 3], [0] * 4).decisions_below_frozen == 2
+    assert OpenLoop([9, 1], [3, 3], [0, 0]).decisions_below_frozen == 0
+    assert OpenLoop([1, 1], [3, 3], [0, 0]).decisions_below_frozen == 2
+
+
+@KINDS
+def test_singles_are_the_real_decisions_without_their_past(kind):
+    vision, _ = models(kind)
+    _, sequences = episodes(vision)
+    singles = sequences.singles()
+    assert len(singles) == 20 and singles.mask.all() and singles.mask.shape == (20, 1)
+    assert torch.equal(singles.posteriors[7 + 2, 0], sequences.posteriors[1, 2])
+    assert torch.equal(singles.posteriors[7 + 2, 1], sequences.posteriors[1, 3])
+    assert torch.equal(singles.actions[7 + 4, 0], sequences.actions[2, 0])
+    assert torch.equal(singles.rewards[:, 0], sequences.rewards[sequences.mask])
+
+
+@KINDS
+def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
+    vision, memory = models(kind)
+    _, sequences = episodes(vision)
+    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_DECISIONS", 18)
+    torch.nn.init.normal_(memory.outcome.linear.weight)
+    in_parts = held_out_metrics(memory, sequences)
+    assert in_parts["loss"] == pytest.approx(
+        in_parts["nll"] + in_parts["reward_nll"] + in_parts["end_nll"], rel=1e-5
+    )
+    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_DECISIONS", 4_000)
+    whole = held_out_metrics(memory, sequences)
+    tolerance = 1e-4 if kind == "fsq" else 0.3  # latents of a VAE are drawn anew
+    assert in_parts["nll"] == pytest.approx(whole["nll"], rel=tolerance)
+    assert in_parts["reward_error"] == pytest.approx(whole["reward_error"], rel=tolerance)
+
+
+@KINDS
+def test_scores_are_of_the_held_out_decisions(kind):
+    vision, memory = models(kind)
+    _, sequences = episodes(vision)
+    scores = score_memory(vision, memory, sequences, sequences)
+    assert scores["held_out_decisions"] == 20 and scores["end_auc"] is None
+    tolerance = 1e-4 if kind == "fsq" else 0.3
+    assert scores["nll"] == pytest.approx(held_out_metrics(memory, sequences)["nll"], rel=tolerance)
+    assert scores["bits_per_frame"] == pytest.approx(scores["nll"] / np.log(2))
+    assert scores["reward_r2"] <= 0.05  # rewards are noise, and it has learned nothing
+
+
+def test_the_area_under_the_curve_counts_pairs_and_halves_ties():
+    scores = torch.tensor([3.0, 1.0, 2.0, 2.0, 0.0])
+    happened = torch.tensor([True, False, True, False, False])
+    # 3 above 1, 2, 0; 2 above 1 and 0, level with 2.
+    assert area_under_roc(scores, happened) == pytest.approx(5.5 / 6)
+    assert area_under_roc(scores, torch.zeros(5, dtype=torch.bool)) is None

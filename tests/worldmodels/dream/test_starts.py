@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from tests.fixtures.frequencies import check_frequencies
+from tests.fixtures.tiny_models import world
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.model import DreamState, real_moments
+from worldmodels.dream.starts import NEAR_DECISIONS, DreamStarts
+from worldmodels.memory import LSTMState
+
+KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
+
+
+def draw(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered(count):
+    """Moments that carry their number everywhere."""
+    number = torch.arange(float(count))[:, None]
+    return DreamState(number, LSTMState(number, -number), number[:, 0])
+
+
+def episodes(vision, rewards, lengths):
+    """Of so many decisions each, whatever V makes of random frames."""
+    shape = rewards.shape
+    mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    if vision.discrete:
+        values = len(vision.code_vectors)
+        posteriors = torch.randint(values, (shape[0], shape[1] + 1, 16), generator=draw(0))
+    else:
+        posteriors = torch.randn(shape[0], shape[1] + 1, 6, generator=draw(0))
+    actions = torch.rand(*shape, 3, generator=draw(1))
+    return SequenceBatch(posteriors, actions, rewards, torch.zeros_like(mask), mask)
+
+
+def drawn_from(kind, rewards, lengths, far_share, count=3000):
+    """Which real moments the draws are."""
+    vision, memory = world(kind)
+    sequences = episodes(vision, rewards, lengths)
+    starts = DreamStarts.of_episodes(vision, memory, sequences, far_share=far_share)
+    drawn, moments = starts.draw(count, draw(0)), real_moments(vision, memory, sequences)
+    same = (drawn.memory.c[:, None] == moments.memory.c).all(-1)
+    same &= (drawn.latent[:, None] == moments.latent).all(-1)
+    assert (same.sum(1) == 1).all()
+    return same.int().argmax(1)
+
+
+def test_moments_are_drawn_as_often_as_their_weights_say():
+    weights = torch.tensor([1.0, 0.0, 3.0, 0.5, 0.0])
+    starts = DreamStarts(numbered(5), weights)
+    drawn = starts.draw(20_000, draw(0)).alive.long()
+    check_frequencies(drawn, weights / weights.sum())
+
+
+def test_a_moment_is_drawn_whole():
+    drawn = DreamStarts(numbered(9), torch.ones(9)).draw(50, draw(0))
+    number = drawn.alive[:, None]
+    assert drawn.alive.unique().numel() == 9
+    assert torch.equal(drawn.latent, number)
+    assert torch.equal(drawn.memory.h, number) and torch.equal(drawn.memory.c, -number)
+
+
+def test_the_generator_alone_decides_what_is_drawn():
+    starts = DreamStarts(numbered(1000), torch.rand(1000, generator=draw(5)))
+    first = starts.draw(20, draw(0)).alive
+    torch.manual_seed(1)
+    assert torch.equal(starts.draw(20, draw(0)).alive, first)
+    assert not torch.equal(starts.draw(20, draw(1)).alive, first)
+
+
+@KINDS
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0, None])
+def test_so_many_draws_are_far_from_any_reward(kind, share):
+    rewards = torch.zeros(2, 30)
+    rewards[0, 5], rewards[1, 19] = 1.0, 1.0
+    rewards[1, 25] = 9.0  # beyond its episode's end
+    numbers = drawn_from(kind, rewards, [30, 20], share)
+    near = torch.zeros(50)
+    near[: 5 + NEAR_DECISIONS + 1] = 1.0
+    near[30 + 19 - NEAR_DECISIONS :] = 1.0
+    count = near.sum()
+    if share is None:
+        weights = torch.full((50,), 1 / 50)
+    else:
+        weights = near * (1 - share) / count + (1 - near) * share / (50 - count)
+    check_frequencies(numbers, weights)
+
+
+@pytest.mark.parametrize("paid", [0.0, 0.1])
+def test_all_moments_count_alike_where_no_reward_stands_out(paid):
+    numbers = drawn_from("vae", torch.full((2, 15), paid), [15, 7], far_share=0.0)
+    check_frequencies(numbers, torch.full((22,), 1 / 22))

@@ -1,0 +1,29 @@
+"""What V made of episodes is remembered for as long as it is the same V."""
+
+import torch
+
+from tests.fixtures.tiny_models import rollout, vae
+from worldmodels.data.store import EpisodeStore
+from worldmodels.memory.encoding import Encodings, encode_episodes
+
+LENGTHS = (5, 8, 3)
+
+
+def test_an_episode_is_read_once_for_a_vision_and_again_for_another(tmp_path, monkeypatch):
+    store = EpisodeStore(tmp_path)
+    for index, length in enumerate(LENGTHS):
+        store.add(index, rollout(length, seed=index))
+    episodes, read = list(store), []
+    load = type(episodes[0]).load
+    monkeypatch.setattr(
+        type(episodes[0]), "load", lambda episode: read.append(episode.index) or load(episode)
+    )
+    encodings = Encodings(max_decisions=7)
+    for vision, reads in ((vae(0), [0, 1, 2]), (vae(0), [2]), (vae(1), [0, 1, 2])):
+        plain = encode_episodes(vision, episodes, 2)
+        read.clear()
+        kept = encode_episodes(vision, episodes, 2, encodings=encodings)
+        # 3 + 4 decisions fill it, so that the third episode is never kept.
+        assert read == reads
+        for name in ("posteriors", "actions", "rewards", "ended", "mask"):
+            assert torch.equal(getattr(kept, name), getattr(plain, name))

@@ -1,0 +1,246 @@
+import pytest
+import torch
+
+from tests.fixtures.frequencies import check_frequencies
+from tests.fixtures.tiny_models import codernn, mdnrnn, outcome
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.memory import (
+    CodeRNNConfig,
+    EnsemblePrediction,
+    MDNRNNConfig,
+    MemoryEnsemble,
+    MixturePrediction,
+    make_memory,
+    memory_metadata,
+    restore_memory,
+)
+from worldmodels.memory.outcome import Outcome
+from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.training.fit import FitConfig, fit
+
+KINDS = pytest.mark.parametrize("kind", ["latents", "codes"])
+VECTORS = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+
+
+def draw(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def member(kind, seed):
+    return mdnrnn(seed) if kind == "latents" else codernn(seed, VECTORS)
+
+
+def ensemble(kind, seeds=(0, 1, 2)):
+    return MemoryEnsemble([member(kind, seed) for seed in seeds])
+
+
+def latents(kind, *shape, seed=0):
+    if kind == "latents":
+        return torch.randn(*shape, 3, generator=draw(seed))
+    return torch.randint(6, (*shape, 2), generator=draw(seed))
+
+
+def far_apart(count, mus=(-50.0, 0.0, 50.0)):
+    """Members who are sure that both dimensions of what comes next are near their own number."""
+    shape = count, 2, 1
+    zeros = torch.zeros(shape)
+    members = [MixturePrediction(zeros, torch.full(shape, mu), zeros, outcome(count)) for mu in mus]
+    return EnsemblePrediction(members)
+
+
+def batch(kind, rows=3, length=4):
+    posteriors = latents(kind, rows, length + 1)
+    if kind == "latents":
+        posteriors = torch.cat([posteriors, torch.full_like(posteriors, -1.0)], -1)
+    return SequenceBatch(
+        posteriors,
+        torch.randn(rows, length, 3, generator=draw(1)),
+        5 + 2 * torch.randn(rows, length, generator=draw(2)),
+        torch.rand(rows, length, generator=draw(3)) < 0.3,
+        torch.arange(length) < torch.tensor([length, 2, 3])[:, None],
+    )
+
+
+@KINDS
+def test_its_probability_is_the_members_mean(kind):
+    memory = ensemble(kind)
+    now, then = latents(kind, 4), latents(kind, 4, seed=1)
+    action = torch.randn(4, 3)
+    _, prediction = memory.step(memory.initial(4), now, action)
+    each = [m.step(m.initial(4), now, action)[1].log_prob(then).exp() for m in memory.members]
+    torch.testing.assert_close(prediction.log_prob(then).exp(), torch.stack(each).mean(0))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_samples_take_members_equally_often_and_each_row_from_one(temperature):
+    sampled = far_apart(6000).sample(temperature, draw(0))
+    member_of = (sampled / 50).round().long() + 1
+    assert torch.equal(member_of[:, 0], member_of[:, 1])
+    check_frequencies(member_of[:, 0], torch.full((3,), 1 / 3))
+    pairs = member_of[::2, 0] * 3 + member_of[1::2, 0]
+    check_frequencies(pairs, torch.full((9,), 1 / 9))  # rows choose each for itself
+
+
+def test_copies_take_the_same_member_and_draws_repeat():
+    prediction = far_apart(40)
+    together = prediction.sample(1.0, draw(0), copies=4)
+    assert torch.equal(together, together[:10].repeat(4, 1))
+    sampled = prediction.sample(1.0, draw(0))
+    assert torch.equal(sampled, prediction.sample(1.0, draw(0)))
+    assert not torch.equal(sampled[:10], sampled[10:20])
+
+
+@KINDS
+def test_samples_are_latents_of_the_members_kind(kind):
+    memory = ensemble(kind)
+    _, prediction = memory.step(memory.initial(4), latents(kind, 4), torch.zeros(4, 3))
+    sampled = prediction.sample(1.0, draw(0))
+    assert sampled.shape == latents(kind, 4).shape and sampled.dtype == latents(kind, 4).dtype
+
+
+def test_the_outcome_is_the_mean_of_what_members_expect():
+    values = torch.tensor([0.0, 10.0])
+    outcomes = [
+        Outcome(torch.tensor([[0.25, 0.75]]).log(), values, torch.tensor([0.0])),
+        Outcome(torch.tensor([[0.95, 0.05]]).log(), values, torch.tensor([-100.0])),
+    ]
+    zeros = torch.zeros(1, 1, 1)
+    both = EnsemblePrediction([MixturePrediction(zeros, zeros, zeros, o) for o in outcomes]).outcome
+    torch.testing.assert_close(both.reward, torch.tensor([(7.5 + 0.5) / 2]))
+    torch.testing.assert_close(both.end_probability, torch.tensor([0.25]))
+
+
+@KINDS
+@pytest.mark.parametrize(("rows", "length"), [(2, 5), (1, 1)])
+def test_stepping_is_the_whole_sequence_and_each_member_goes_its_own_way(kind, rows, length):
+    memory = ensemble(kind)
+    seen, actions = latents(kind, rows, length + 1), torch.randn(rows, length, 3)
+    hidden, last = memory.sequence(memory.initial(rows), seen[:, :-1], actions)
+    whole = memory.predict(hidden, seen[:, :-1])
+    log_p, apart = whole.log_prob(seen[:, 1:]), whole.disagreement()
+    state = memory.initial(rows)
+    alone = [m.initial(rows) for m in memory.members]
+    for step in range(length):
+        now, action = seen[:, step], actions[:, step]
+        advanced = memory.advance(state, now, action)
+        state, prediction = memory.step(state, now, action)
+        assert torch.equal(advanced.h, state.h) and torch.equal(advanced.c, state.c)
+        pairs = zip(memory.members, alone, strict=True)
+        alone = [m.advance(its, now, action) for m, its in pairs]
+        assert torch.equal(state.h, torch.cat([its.h for its in alone], -1))
+        assert torch.equal(memory.features(state), alone[0].h)
+        close = {"atol": 1e-4, "rtol": 1e-4}
+        torch.testing.assert_close(state.h, hidden[:, step], **close)
+        torch.testing.assert_close(prediction.log_prob(seen[:, step + 1]), log_p[:, step], **close)
+        torch.testing.assert_close(prediction.disagreement(), apart[:, step], **close)
+    torch.testing.assert_close(state.c, last.c, atol=1e-5, rtol=1e-4)
+
+
+@KINDS
+def test_members_that_agree_disagree_by_nothing_and_others_by_something(kind):
+    now, action = latents(kind, 5), torch.randn(5, 3)
+    for seeds, same in (((1, 1, 1), True), ((1, 2, 3), False)):
+        memory = ensemble(kind, seeds)
+        _, prediction = memory.step(memory.initial(5), now, action)
+        apart = prediction.disagreement()
+        assert apart.shape == (5,)
+        assert (apart < 1e-3).all() if same else (apart > 0.05).all()
+
+
+def test_disagreement_is_in_the_units_of_latents():
+    # Two dimensions, in each a member at 0 and one at 6: 3 from their mean.
+    assert far_apart(1, (0.0, 6.0)).disagreement().item() == pytest.approx(18**0.5, rel=1e-5)
+
+
+@KINDS
+def test_the_loss_is_the_sum_so_that_each_member_learns_as_alone(kind):
+    memory, data = ensemble(kind), batch(kind)
+    memory.calibrate(data)
+    generator = draw(0)
+    alone = [m.loss(data, generator) for m in memory.members]
+    loss, metrics = memory.loss(data, draw(0))
+    torch.testing.assert_close(loss, sum(each for each, _ in alone))
+    for name in ("nll", "reward_nll", "end_nll", "reward_error"):
+        torch.testing.assert_close(metrics[name], sum(each[name] for _, each in alone) / 3)
+    weights = list(memory.members[1].parameters())
+    expected = torch.autograd.grad(alone[1][0], weights)
+    torch.testing.assert_close(torch.autograd.grad(loss, weights), expected)
+
+
+class LaterMember(torch.nn.Module):
+    """A member alone, with the noise that it draws after the members before it."""
+
+    def __init__(self, alone, position):
+        super().__init__()
+        self.alone, self.position = alone, position
+
+    def loss(self, data, generator):
+        for _ in range(self.position):
+            self.alone.loss(data, generator)
+        return self.alone.loss(data, generator)
+
+
+@KINDS
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_member_ends_with_the_weights_it_would_have_alone(tmp_path, kind, position):
+    data = batch(kind)
+    config = FitConfig(5, 3, learning_rate=0.01, max_gradient_norm=0.5, validate_every=5)
+
+    def trained(model, name):
+        (tmp_path / name).mkdir()
+        folder = tmp_path / name
+        fit(model, lambda step, draws: data, lambda: {"loss": 0.0}, config, seed=3, folder=folder)
+        return model
+
+    alone = member(kind, position)
+    together = trained(ensemble(kind, (0, 1)), "together").members[position]
+    trained(LaterMember(alone, position), "alone")
+    for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@KINDS
+def test_calibrating_reaches_every_member(kind):
+    memory, data = ensemble(kind), batch(kind)
+    memory.calibrate(data)
+    for each in memory.members:
+        torch.testing.assert_close(each.outcome.reward_mean, data.rewards[data.mask].mean())
+
+
+CONFIGS = {"latents": MDNRNNConfig(3, 3, num_hidden=4), "codes": CodeRNNConfig(2, (6,), 2, 3, 4)}
+
+
+@KINDS
+def test_members_begin_different_and_one_is_no_ensemble(kind):
+    config = CONFIGS[kind]
+    assert not isinstance(make_memory(config, 1, VECTORS), MemoryEnsemble)
+    memory = make_memory(config, 3, VECTORS)
+    assert isinstance(memory, MemoryEnsemble) and len(memory.members) == 3
+    weights = [m.lstm.weight_input for m in memory.members]
+    assert not any(torch.equal(weights[i], weights[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    if kind == "codes":
+        assert all(torch.equal(m.code_vectors, VECTORS) for m in memory.members)
+
+
+@KINDS
+def test_a_round_trip_through_a_file_holds_each_member_once(tmp_path, kind):
+    memory = ensemble(kind)
+    memory.calibrate(batch(kind))
+    path = tmp_path / "m.safetensors"
+    metadata = {"memory": memory_metadata(memory)}
+    save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
+    checkpoint = load_checkpoint(path, remedy="")
+    assert checkpoint.metadata["memory"]["members"] == 3
+    assert len(checkpoint.tensors) == 3 * len(memory.members[0].state_dict())
+    loaded = restore_memory(checkpoint, path)
+    assert isinstance(loaded, MemoryEnsemble) and not loaded.training
+    assert (loaded.kind, loaded.config) == (memory.kind, memory.config)
+    now, then = latents(kind, 4), latents(kind, 4, seed=1)
+    said = []
+    for m in (memory, loaded):
+        prediction = m.step(m.initial(4), now, torch.ones(4, 3))[1]
+        said.append(
+            torch.stack([prediction.log_prob(then), prediction.disagreement()])
+            + prediction.outcome.reward
+        )
+    assert torch.equal(*said)

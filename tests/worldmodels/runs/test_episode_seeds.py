@@ -1,0 +1,59 @@
+"""No two episodes or candidates of a run are played on the same track."""
+
+import pytest
+
+from agents.seeds import SEED_RANGES
+from agents.workers import Workers
+from tests.fixtures.tiny_run import tiny_run
+from worldmodels.errors import UserError
+from worldmodels.progress import Report
+from worldmodels.runs import episode_seeds as scheme
+from worldmodels.stages.collect import CollectConfig, collect
+from worldmodels.runs.episode_seeds import check_seeds_suffice, episode_seeds
+
+
+@pytest.mark.parametrize("run_seed", [0, 1, 49, 50, 123])
+def test_episodes_and_candidates_have_seeds_of_their_own(run_seed):
+    """10,000 of either kind in turn, well beyond a third of the run's stretch."""
+    used = [
+        seed
+        for index in range(20_000)
+        for seed in episode_seeds(run_seed, index, 3 if index // 100 % 2 else 1)
+    ]
+    assert len(set(used)) == len(used) == 10_000 * (1 + 3)
+    assert min(used) >= 0 and max(used) < SEED_RANGES["training"].stop
+
+
+def test_the_most_episodes_there_may_be_take_every_training_seed_once(monkeypatch):
+    monkeypatch.setattr(scheme, "NUM_SEEDS", 1_000)
+    chosen = 200
+    check_seeds_suffice(1_000 - 2 * chosen, chosen, 3)
+    used = [
+        seed
+        for index in range(1_000 - 2 * chosen)
+        for seed in episode_seeds(7, index, 3 if index < chosen else 1)
+    ]
+    assert sorted(used) == list(range(1_000))
+    with pytest.raises(UserError, match="which take 1,001: collect fewer episodes"):
+        check_seeds_suffice(1_001 - 2 * chosen, chosen, 3)
+
+
+def test_single_episodes_keep_the_seeds_they_always_had():
+    assert [episode_seeds(0, index) for index in (0, 5)] == [[0], [5]]
+    assert episode_seeds(2, 5) == [40_005] == episode_seeds(2, 5, 3)[:1]
+    assert episode_seeds(50, 5) == [5]
+
+
+def test_runs_of_different_seeds_share_no_track_up_to_6666_candidates_each():
+    tracks = [
+        {seed for index in range(6_666) for seed in episode_seeds(run_seed, index, 3)}
+        for run_seed in range(4)
+    ]
+    assert len(set.union(*tracks)) == sum(len(each) for each in tracks)
+
+
+def test_more_candidates_than_seeds_are_refused_before_anything_is_played(tmp_path):
+    run = tiny_run(tmp_path / "a", "fsq")
+    config = CollectConfig(episodes=333_334, prefer_surprising=True)
+    with Workers(1) as workers, pytest.raises(UserError, match=r"333,334 episodes with 3 cand"):
+        collect(run, config, workers=workers, report=Report(quiet=True))

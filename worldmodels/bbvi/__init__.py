@@ -1,0 +1,87 @@
+"""Black-box variational inference: the posterior of any model you can write down.
+
+Write log p(x, z) as a function of samples z (sample, latent), choose a family q, and `fit_bbvi`
+moves q towards the posterior. A coin that showed six ones and four zeros, with a prior of
+Beta(10, 10); the exact posterior is Beta(16, 14):
+
+>>> import torch
+>>> from torch.distributions import Beta, kl_divergence
+>>> from worldmodels.bbvi import BBVIConfig, MeanFieldBeta, fit_bbvi, pareto_k
+>>>
+>>> def log_joint(z):  # (sample, 1) -> (sample,)
+...     prior = Beta(10.0, 10.0).log_prob(z)
+...     throws = 6 * z.log() + 4 * (1 - z).log()
+...     return (prior + throws).sum(-1)
+>>>
+>>> q = MeanFieldBeta(num_latents=1)
+>>> generator = torch.Generator().manual_seed(0)
+>>> config = BBVIConfig(num_steps=500, learning_rate=0.1)
+>>> result = fit_bbvi(log_joint, q, config, generator=generator)
+>>> bool(kl_divergence(q.distribution(), Beta(16.0, 14.0)) < 0.01)  # nats
+True
+>>> pareto_k(log_joint, q, generator=generator) < 0.7  # q can be trusted
+True
+
+`Estimator` says how gradients are estimated. A `FactoredJoint` tells which terms of the joint
+involve which latent, for "rao-blackwell". `gradient_variance` compares all estimators.
+
+Symbols, in equations only: q and lambda, the variational family and its parameters; f and h, a
+sample's gradient and its control variate; a*, the control variate's best scale.
+
+Read `score.py`, `families.py`, `bbvi.py`; then `variance.py`, and `models.py` for examples.
+"""
+
+from worldmodels.bbvi.diagnostics import GOOD_PARETO_K, NoParetoTail, pareto_k
+from worldmodels.bbvi.families import (
+    FullCovarianceGaussian,
+    MeanFieldBernoulli,
+    MeanFieldBeta,
+    MeanFieldCategorical,
+    MeanFieldGaussian,
+    VariationalFamily,
+)
+from worldmodels.bbvi.fit import (
+    ALL_ESTIMATORS,
+    BBVIConfig,
+    BBVIResult,
+    ElboEstimate,
+    Estimator,
+    NonFiniteGradient,
+    elbo_surrogate,
+    estimate_elbo,
+    fit_bbvi,
+)
+from worldmodels.bbvi.joint import FactoredJoint, LogJoint
+from worldmodels.bbvi.score import score_surrogate
+from worldmodels.bbvi.variance import (
+    GradientMoments,
+    applicable_estimators,
+    gradient_variance,
+)
+
+__all__ = [
+    "ALL_ESTIMATORS",
+    "GOOD_PARETO_K",
+    "BBVIConfig",
+    "BBVIResult",
+    "ElboEstimate",
+    "Estimator",
+    "FactoredJoint",
+    "FullCovarianceGaussian",
+    "GradientMoments",
+    "LogJoint",
+    "MeanFieldBernoulli",
+    "MeanFieldBeta",
+    "MeanFieldCategorical",
+    "MeanFieldGaussian",
+    "NoParetoTail",
+    "NonFiniteGradient",
+    "VariationalFamily",
+    "applicable_estimators",
+    "elbo_surrogate",
+    "estimate_elbo",
+    "fit_bbvi",
+    "gradient_variance",
+    "pareto_k",
+    "score_surrogate",
+]

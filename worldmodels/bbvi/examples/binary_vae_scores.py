@@ -1,0 +1,137 @@
+"""Whether the binary VAE learned anything: against baselines, in its latents, and its q."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from worldmodels.bbvi.diagnostics import GOOD_PARETO_K, pareto_k_of_weights
+from worldmodels.bbvi.examples.binary_vae import (
+    NUM_CLUSTERS,
+    BinaryVAE,
+    BinaryVAEConfig,
+    Points,
+    draw_points,
+    train_binary_vae,
+)
+from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
+
+NUM_TRAINING, NUM_HELD_OUT = 4000, 1000
+NUM_JUDGED = 100  # held-out points whose q is judged, by so many weights each
+NUM_WEIGHTS = 2000
+
+
+@dataclass(frozen=True)
+class BinaryVAEFit:
+    """The trained model and its figures, all on held-out points and in nats a point.
+
+    Attributes:
+        fit: its KL and k-hat are the mean and the median over points.
+        history: the ELBO of each training step's batch.
+        elbo: a lower bound of the log-likelihood.
+        independent_pixels: log-likelihood of pixels that know nothing of each other.
+        pixels_of_cluster: the same, told which Gaussian a point is from.
+        accuracy: share of points whose latent mean lies nearest to that of their own Gaussian.
+        share_above: of points whose k-hat is above 0.7.
+    """
+
+    fit: Fit
+    vae: BinaryVAE
+    held_out: Points
+    history: Float[Tensor, "step"]
+    elbo: float
+    independent_pixels: float
+    pixels_of_cluster: float
+    accuracy: float
+    share_above: float
+
+
+def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
+    """Train on points of the three Gaussians and judge on others."""
+    generator = plan.generator()
+    training, held_out = (draw_points(n, generator) for n in (NUM_TRAINING, NUM_HELD_OUT))
+    config = BinaryVAEConfig(seed=plan.seed)
+    if plan.num_steps is not None:
+        config = replace(config, num_steps=plan.num_steps)
+    started = time.monotonic()
+    vae, history = train_binary_vae(training.pixels, config)
+    seconds = time.monotonic() - started
+    kl, pareto_k = judge_points(vae, held_out.pixels[:NUM_JUDGED], generator)
+    fit = Fit(
+        *("binary-vae", "encoder", "pathwise", "adam"),
+        float(kl.mean()),
+        float(pareto_k.median()),
+        seconds,
+    )
+    plan.on_fit(fit)
+    return BinaryVAEFit(
+        fit,
+        vae,
+        held_out,
+        history,
+        elbo=vae.elbo(held_out.pixels, 20, generator),
+        independent_pixels=independent_pixels(training.pixels, held_out.pixels),
+        pixels_of_cluster=pixels_of_cluster(training, held_out),
+        accuracy=nearest_mean_accuracy(
+            *(vae.means(training.pixels), training.cluster),
+            *(vae.means(held_out.pixels), held_out.cluster),
+        ),
+        share_above=float((pareto_k > GOOD_PARETO_K).float().mean()),
+    )
+
+
+@torch.no_grad()
+def judge_points(
+    vae: BinaryVAE, pixels: Float[Tensor, "point pixel"], generator: torch.Generator
+) -> tuple[Float[Tensor, "point"], Float[Tensor, "point"]]:
+    """KL(q, posterior) of each point in nats, and k-hat of its importance weights.
+
+    The KL takes log p from those weights: where k-hat is high, it comes out too small.
+    """
+    kls, pareto_ks = [], []
+    for one in pixels.split(1):
+        family = vae.posterior(one)
+        z = family.rsample(NUM_WEIGHTS, generator)
+        log_weights = vae.log_joint(one)(z) - family.log_prob(z).sum(-1)
+        log_p = log_weights.logsumexp(0) - math.log(NUM_WEIGHTS)
+        kls.append(float(log_p - log_weights.mean()))
+        pareto_ks.append(pareto_k_of_weights(log_weights))
+    return torch.tensor(kls), torch.tensor(pareto_ks)
+
+
+def nearest_mean_accuracy(
+    training: Float[Tensor, "point latent"],
+    training_cluster: Int[Tensor, "point"],
+    held_out: Float[Tensor, "other latent"],
+    held_out_cluster: Int[Tensor, "other"],
+) -> float:
+    """Share of held-out latents nearest to the mean of their own cluster's training latents."""
+    means = [training[training_cluster == number].mean(0) for number in range(NUM_CLUSTERS)]
+    nearest = torch.cdist(held_out, torch.stack(means)).argmin(1)
+    return float((nearest == held_out_cluster).float().mean())
+
+
+def independent_pixels(
+    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
+) -> float:
+    """Log-likelihood of held-out points, nats a point, each pixel by its training frequency."""
+    return float(_bernoulli(training, held_out).mean())
+
+
+def pixels_of_cluster(training: Points, held_out: Points) -> float:
+    """The same with the frequencies of a point's own cluster, which a model would have to guess."""
+    total = 0.0
+    for number in range(NUM_CLUSTERS):
+        inside = held_out.pixels[held_out.cluster == number]
+        total += float(_bernoulli(training.pixels[training.cluster == number], inside).sum())
+    return total / len(held_out.pixels)
+
+
+def _bernoulli(
+    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
+) -> Float[Tensor, "other"]:
+    chance = (training.sum(0) + 1) / (len(training) + 2)  # Laplace: no pixel is impossible
+    return (held_out * chance.log() + (1 - held_out) * (-chance).log1p()).sum(1)

@@ -1,0 +1,144 @@
+"""All estimators on one model of 20 latents: how fast each climbs, how noisy its gradient is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
+from worldmodels.bbvi.examples.models import HierarchicalPoisson
+from worldmodels.bbvi.families import MeanFieldGaussian
+from worldmodels.bbvi.fit import ALL_ESTIMATORS, BBVIConfig, Estimator
+from worldmodels.bbvi.variance import gradient_variance
+
+NUM_LATENTS = 20
+NUM_SAMPLES = 16
+# AdaGrad's steps shrink from the first on: at Adam's rate it would hardly move. At 0.5 its first
+# steps, as long as the rate whatever the gradient, throw some estimators to where exp overflows.
+LEARNING_RATES = {"adam": 0.05, "adagrad": 0.2}
+FIRST, LAST = "start", "end"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the estimators came to.
+
+    Attributes:
+        curves: optimizer -> estimator -> the exact ELBO after each step, in nats; shorter
+            where a fit diverged.
+        best_elbo: the highest of any q of the family.
+        log_evidence: exact; above the best by the KL that no q of the family can avoid.
+        variances: where -> estimator -> the gradient's variance, summed over parameters.
+    """
+
+    fits: list[Fit]
+    curves: Mapping[str, Mapping[str, Float[Tensor, "step"]]]
+    best_elbo: float
+    log_evidence: float
+    variances: Mapping[str, Mapping[str, float]]
+
+    def cuts(self, where: str) -> dict[str, float]:
+        """How many times smaller each estimator's variance is than the plain one's."""
+        variances = self.variances[where]
+        plain = variances[str(Estimator("score", "none"))]
+        return {name: plain / variance for name, variance in variances.items()}
+
+
+def compare_estimators(plan: FittingPlan, num_repeats: int = 200) -> Comparison:
+    """Fit counts in groups by every estimator and optimizer; then measure gradients.
+
+    Every fit begins at the same q and takes as many samples a step, at one learning
+    rate. Gradients are measured at that first q, and at the best q.
+
+    Args:
+        num_repeats: gradients an estimator, for their variance.
+    """
+    model = HierarchicalPoisson.synthetic(NUM_LATENTS)
+    best, evidence = best_family(model), log_evidence(model)
+    fits: list[Fit] = []
+    curves: dict[str, dict[str, Tensor]] = {name: {} for name in LEARNING_RATES}
+    for optimizer in LEARNING_RATES:
+        for estimator in ALL_ESTIMATORS:
+            fit, curve = _climb(plan, model, evidence, estimator, optimizer)
+            fits.append(fit)
+            curves[optimizer][fit.estimator] = curve
+    variances = {
+        where: {
+            name: moments.total_variance
+            for name, moments in gradient_variance(
+                model.joint,
+                family,
+                num_samples=NUM_SAMPLES,
+                num_repeats=num_repeats,
+                generator=plan.generator(),
+            ).items()
+        }
+        for where, family in ((FIRST, MeanFieldGaussian(NUM_LATENTS)), (LAST, best))
+    }
+    return Comparison(fits, curves, float(model.exact_elbo(best).detach()), evidence, variances)
+
+
+def _climb(
+    plan: FittingPlan,
+    model: HierarchicalPoisson,
+    evidence: float,
+    estimator: Estimator,
+    optimizer: str,
+) -> tuple[Fit, Float[Tensor, "step"]]:
+    """One fit, and the exact ELBO after each of its steps."""
+    family = MeanFieldGaussian(NUM_LATENTS)
+    config = BBVIConfig(
+        estimator,
+        num_samples=NUM_SAMPLES,
+        num_steps=600,
+        optimizer=optimizer,
+        learning_rate=LEARNING_RATES[optimizer],
+    )
+    curve: list[float] = []
+
+    @torch.no_grad()
+    def exact_elbo() -> float:
+        return float(model.exact_elbo(family))
+
+    def on_step(step: int, elbo: float) -> None:
+        curve.append(exact_elbo())
+
+    def kl() -> float:
+        return evidence - exact_elbo()
+
+    fit = plan.fit("variance", "mean field", model.joint, family, config, kl, on_step)
+    return fit, torch.tensor(curve)
+
+
+def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
+    """The mean-field Gaussian of the highest ELBO, by a deterministic optimizer."""
+    family = MeanFieldGaussian(model.num_latents)
+    optimizer = torch.optim.LBFGS(family.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = -model.exact_elbo(family)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return family
+
+
+def log_evidence(model: HierarchicalPoisson, num_points: int = 801) -> float:
+    """Log p(counts) in nats, exact to five digits: given the mean, groups are independent.
+
+    Two nested integrals on a grid: over each group's log-rate, then over the mean, both 8 standard
+    deviations of their priors wide to either side.
+    """
+    grid = torch.linspace(-8.0, 8.0, num_points, dtype=torch.float64)
+    log_normal = grid.square().mul(-0.5).log_softmax(0)  # weights of the grid's points
+    mean = model.PRIOR_SCALE * grid
+    log_rate = mean[:, None] + grid  # mean, offset
+    likelihood = torch.zeros(num_points, dtype=torch.float64)
+    for count in model.counts.double():
+        of_count = count * log_rate - log_rate.exp() - torch.lgamma(count + 1)
+        likelihood += (of_count + log_normal).logsumexp(1)
+    return float((likelihood + log_normal).logsumexp(0))

@@ -1,0 +1,261 @@
+"""Black-box variational inference: fit any q to any log-joint by stochastic gradients of the ELBO.
+
+    ELBO = E_q[log p(x, z) - log q(z)] = log p(x) - KL(q, posterior)
+
+Source: Ranganath, Gerrish & Blei, "Black Box Variational Inference", arXiv 1401.0118.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint
+from worldmodels.bbvi.score import fitted_baseline, score_surrogate, scores
+from worldmodels.errors import UserError
+
+METHODS = ("score", "rao-blackwell", "pathwise")
+CONTROLS = ("none", "fitted", "leave-one-out")
+OPTIMIZERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
+
+
+class NonFiniteGradient(UserError):
+    """A fit whose gradient became nan or infinite."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How a gradient of the ELBO is estimated; every one of them is unbiased.
+
+    Attributes:
+        method: "score" asks nothing of the model but its value. "rao-blackwell" is the same with,
+            for each factor of q, only the terms that involve it: needs a `FactoredJoint`.
+            "pathwise" differentiates through the samples: needs a model that is differentiable
+            in z and a family with `rsample`.
+        control: what is subtracted from a score-function signal to calm it: "none", "fitted" (the
+            paper's, at least 3 samples) or "leave-one-out" (at least 2). "pathwise" takes "none".
+
+    Source: arXiv 1401.0118, 2.2 ("score"), 3.1 ("rao-blackwell"), 3.2 ("fitted").
+    """
+
+    method: str = "score"
+    control: str = "leave-one-out"
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UserError(f"method must be one of {', '.join(METHODS)}, got {self.method}")
+        if self.control not in CONTROLS:
+            raise UserError(f"control must be one of {', '.join(CONTROLS)}, got {self.control}")
+        if self.method == "pathwise" and self.control != "none":
+            raise UserError(
+                f'the pathwise method takes no control variate: control="none", got {self.control}'
+            )
+
+    def __str__(self) -> str:
+        return self.method if self.control == "none" else f"{self.method} + {self.control}"
+
+
+ALL_ESTIMATORS = (
+    *(Estimator(method, control) for method in METHODS[:2] for control in CONTROLS),
+    Estimator("pathwise", "none"),
+)
+
+
+def elbo_surrogate(
+    model: LogJoint,
+    family: VariationalFamily,
+    estimator: Estimator,
+    num_samples: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
+    """A scalar whose gradient estimates that of the ELBO, and log p - log q of each sample.
+
+    The mean of the second is the estimate of the ELBO itself, in nats; it has no graph.
+
+    Raises: UserError where the estimator asks more than model or family have.
+    """
+    if num_samples < 1:
+        raise UserError(f"num_samples must be at least 1, got {num_samples}")
+    if estimator.method == "pathwise":
+        z = family.rsample(num_samples, generator)
+        log_p = evaluate_log_joint(model, z)
+        if not log_p.requires_grad:
+            raise UserError(
+                "log_joint has no gradient in z, which the pathwise method needs: "
+                'use "score" or "rao-blackwell"'
+            )
+        difference = log_p - family.log_prob(z).sum(-1)
+        return difference.mean(), difference.detach()
+
+    z = family.sample(num_samples, generator)
+    log_q = family.log_prob(z)
+    with torch.no_grad():
+        if estimator.method == "rao-blackwell":
+            signal, log_p = _blanket_signal(model, family, z, log_q)
+        else:
+            log_p = evaluate_log_joint(model, z)
+            signal = (log_p - log_q.sum(-1))[:, None].expand_as(log_q)
+    if estimator.control == "fitted":
+        signal = signal - fitted_baseline(scores(log_q, family.parameters()), signal)
+        surrogate = score_surrogate(log_q, signal, "none")
+    else:
+        surrogate = score_surrogate(log_q, signal, estimator.control)
+    return surrogate, log_p - log_q.detach().sum(-1)
+
+
+def _blanket_signal(
+    model: LogJoint,
+    family: VariationalFamily,
+    z: Tensor,
+    log_q: Float[Tensor, "sample factor"],
+) -> tuple[Float[Tensor, "sample factor"], Float[Tensor, "sample"]]:
+    """For each factor its own terms of log p minus its own log q; and the whole log p."""
+    if not isinstance(model, FactoredJoint):
+        raise UserError(
+            'the method "rao-blackwell" needs to know which terms involve which latent: '
+            'pass a FactoredJoint(terms, involves), or use the method "score"'
+        )
+    terms = model.evaluate(z)
+    membership, involves = (
+        mask.to(terms) for mask in (family.membership, model.involves)
+    )  # as numbers: the product counts a factor's latents that a term involves
+    blanket = (membership @ involves > 0).to(terms)
+    return terms @ blanket.T - log_q, terms.sum(-1)
+
+
+@dataclass(frozen=True)
+class BBVIConfig:
+    """How q is fitted.
+
+    Attributes:
+        num_samples: of q, a step.
+        num_steps: optimizer steps.
+        optimizer: "adam", or "adagrad" as in the paper.
+        learning_rate: in the first step. AdaGrad wants about ten times what Adam does.
+        final_learning_rate: reached by a cosine at the last step; None keeps it constant.
+        average_last: share of the last steps over which the parameters are averaged into the
+            result (Polyak-Ruppert), 0 for none.
+    """
+
+    estimator: Estimator = Estimator()
+    num_samples: int = 32
+    num_steps: int = 2000
+    optimizer: str = "adam"
+    learning_rate: float = 0.05
+    final_learning_rate: float | None = None
+    average_last: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise UserError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer}"
+            )
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.final_learning_rate is not None and self.final_learning_rate < 0:
+            raise UserError(
+                f"final_learning_rate must not be negative, got {self.final_learning_rate}"
+            )
+        if not 0.0 <= self.average_last <= 1.0:
+            raise UserError(f"average_last must lie in [0, 1], got {self.average_last}")
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step `step`, counted from 0."""
+        if self.final_learning_rate is None:
+            return self.learning_rate
+        cosine = 0.5 * (1.0 + math.cos(math.pi * step / max(self.num_steps - 1, 1)))
+        return self.final_learning_rate + cosine * (self.learning_rate - self.final_learning_rate)
+
+
+@dataclass(frozen=True)
+class BBVIResult:
+    """What a fit came to; the fitted parameters are in the family itself.
+
+    Attributes:
+        elbo_history: the estimate of each step, in nats, from that step's samples.
+        seconds: wall time.
+    """
+
+    elbo_history: Float[Tensor, "step"]
+    seconds: float
+
+
+def fit_bbvi(
+    model: LogJoint,
+    family: VariationalFamily,
+    config: BBVIConfig,
+    *,
+    generator: torch.Generator,
+    on_step: Callable[[int, float], None] = lambda step, elbo: None,
+) -> BBVIResult:
+    """Move the parameters of `family` up the ELBO, in place.
+
+    Args:
+        model: z (sample, latent) -> log p(x, z) (sample,), or a `FactoredJoint`.
+        generator: all randomness comes from it; on the family's device.
+        on_step: told the step, from 1, and the ELBO estimate of its samples in nats.
+
+    Raises: UserError where the estimator asks more than model or family have;
+    `NonFiniteGradient` where a gradient is, and the parameters stay as before that step.
+    """
+    started = time.monotonic()
+    parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
+    optimizer = OPTIMIZERS[config.optimizer](parameters, lr=config.learning_rate, maximize=True)
+    first_averaged = config.num_steps - round(config.average_last * config.num_steps)
+    average: Tensor | None = None
+    history = []
+    for step in range(config.num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        surrogate, difference = elbo_surrogate(
+            model, family, config.estimator, config.num_samples, generator
+        )
+        surrogate.backward()
+        if not all(p.grad is None or torch.isfinite(p.grad).all() for p in parameters):
+            raise NonFiniteGradient(
+                f"the gradient of step {step + 1} is not finite (ELBO {difference.mean():g}): "
+                f"use a learning rate below {config.learning_rate_at(step):g}, or check that "
+                "log_joint is finite wherever the family can sample"
+            )
+        optimizer.step()
+        history.append(float(difference.mean()))
+        on_step(step + 1, history[-1])
+        if step >= first_averaged:
+            now = nn.utils.parameters_to_vector(parameters).detach()
+            count = step - first_averaged + 1
+            average = now if average is None else average + (now - average) / count
+    if average is not None:
+        nn.utils.vector_to_parameters(average, parameters)
+    return BBVIResult(torch.tensor(history), time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class ElboEstimate:
+    """The ELBO by Monte Carlo, in nats: mean, and the mean's standard error."""
+
+    mean: float
+    standard_error: float
+
+
+@torch.no_grad()
+def estimate_elbo(
+    model: LogJoint, family: VariationalFamily, num_samples: int, generator: torch.Generator
+) -> ElboEstimate:
+    """How good q is now: at most log p(x), and short of it by KL(q, posterior).
+
+    Raises: UserError with fewer than 2 samples, which have no spread.
+    """
+    if num_samples < 2:
+        raise UserError(f"num_samples must be at least 2, got {num_samples}")
+    z = family.sample(num_samples, generator)
+    difference = (evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)).cpu().double()
+    return ElboEstimate(float(difference.mean()), float(difference.std()) / num_samples**0.5)

@@ -1,0 +1,270 @@
+"""Pictures of black-box variational inference: posteriors, climbs, gradient noise, latents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Ellipse
+from torch import Tensor
+
+from worldmodels.bbvi.examples.binary_vae import NUM_CLUSTERS
+from worldmodels.bbvi.examples.binary_vae_scores import BinaryVAEFit
+from worldmodels.bbvi.examples.comparison import LEARNING_RATES, NUM_SAMPLES, Comparison
+from worldmodels.bbvi.examples.experiments import CoinFits, Fit, GaussianFits, LogisticFits
+from worldmodels.bbvi.families import FullCovarianceGaussian, MeanFieldGaussian
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 110
+COLOURS = {"score": "tab:red", "rao-blackwell": "tab:blue", "pathwise": "tab:green"}
+DASHES = {"none": ":", "fitted": "--", "leave-one-out": "-"}
+OPTIMIZER_NAMES = {"adam": "Adam", "adagrad": "AdaGrad"}
+CLUSTER_COLOURS = ("tab:red", "tab:green", "tab:blue")
+EXACT_COLOUR = "0.8"
+POSTERIOR_LINES = {  # estimator -> colour, width
+    "score": ("tab:red", 2.0),
+    "score + fitted": ("tab:orange", 5.0),
+    "score + leave-one-out": ("tab:purple", 2.8),
+    "pathwise": ("tab:green", 1.2),
+}
+
+
+def estimator_style(name: str) -> dict[str, Any]:
+    """The same line for an estimator in every picture: colour by method, dashes by control."""
+    method, _, control = name.partition(" + ")
+    dashes = "-" if method == "pathwise" else DASHES[control or "none"]
+    return {"color": COLOURS[method], "linestyle": dashes, "label": name}
+
+
+def _posterior_style(fit: Fit) -> dict[str, Any]:
+    """Where lines coincide: solid ones, each narrower than the one drawn before it."""
+    color, width = POSTERIOR_LINES[fit.estimator]
+    style: dict[str, Any] = {"color": color, "linewidth": width}
+    return style | {"linestyle": ":"} if fit.estimator == "score" else style
+
+
+def save_posteriors(
+    path: Path,
+    coin: CoinFits | None,
+    gaussian: GaussianFits | None,
+    logistic: LogisticFits | None,
+) -> None:
+    """Fitted q on the exact posterior; panels for those experiments that there are."""
+    num_top = (coin is not None) + (gaussian is not None)
+    num_rows = (num_top > 0) + (logistic is not None)
+    width = 12.0 if num_top == 2 or logistic is not None else 6.5
+    figure = Figure(figsize=(width, 4.3 * num_rows), layout="constrained")
+    rows = figure.subfigures(num_rows, 1, squeeze=False)[:, 0]
+    if num_top:
+        panels = iter(rows[0].subplots(1, num_top, squeeze=False)[0])
+        if coin is not None:
+            _draw_coin(next(panels), coin)
+        if gaussian is not None:
+            _draw_gaussian(next(panels), gaussian)
+    if logistic is not None:
+        _draw_logistic(rows[-1], logistic)
+    figure.savefig(path, dpi=DPI)
+
+
+def _draw_coin(axes: Axes, coin: CoinFits) -> None:
+    z = torch.linspace(0.05, 0.95, 400, dtype=torch.float64)
+    exact = coin.posterior.log_prob(z).exp()
+    axes.fill_between(z, exact, color=EXACT_COLOUR, label="exact")
+    for fit in coin.fits:
+        density = coin.families[fit.estimator].log_prob(z).exp().detach()
+        axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
+    worst = max(fit.kl for fit in coin.fits)
+    axes.set(
+        title=f"Beta-Bernoulli: exact Beta(16, 14), KL at most {worst:z.4f} nats",
+        xlabel="chance of a one",
+        ylabel="density",
+        ylim=(0, 1.45 * float(exact.max())),
+    )
+    axes.legend(fontsize=8, loc="upper left")
+
+
+def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
+    """Ellipses of one and two standard deviations, of the two most correlated weights."""
+    covariance = gaussian.posterior.covariance_matrix
+    spread = covariance.diagonal().sqrt()
+    off_diagonal = (covariance / spread.outer(spread)).abs().tril(-1)
+    pair = list(divmod(int(off_diagonal.argmax()), len(spread)))[::-1]
+    mean = gaussian.posterior.mean[pair]
+    for radius, alpha in ((2, 0.5), (1, 1.0)):
+        exact = _ellipse(mean, covariance[pair][:, pair], radius)
+        exact.set(color=EXACT_COLOUR, alpha=alpha)
+        axes.add_patch(exact)
+    axes.plot([], [], color=EXACT_COLOUR, linewidth=8, label="exact, 1 and 2 sd")
+    for fit in gaussian.fits:
+        q, style = gaussian.families[fit.estimator], _posterior_style(fit)
+        for radius in (1, 2):
+            line = _ellipse(q.mean[pair], q.covariance_matrix[pair][:, pair], radius)
+            line.set(fill=False, **style)
+            axes.add_patch(line)
+        axes.plot([], [], **style, label=_with_kl(fit))
+    axes.plot(*mean, "k+")
+    worst = max(fit.kl for fit in gaussian.fits)
+    x, y = ((float(m), float(s)) for m, s in zip(mean, spread[pair], strict=True))
+    axes.set(
+        title=f"Conjugate Gaussian, full covariance: KL at most {worst:z.4f} nats",
+        xlabel=f"weight {pair[0] + 1} (of 5)",
+        ylabel=f"weight {pair[1] + 1}",
+        xlim=(x[0] - 2.5 * x[1], x[0] + 2.5 * x[1]),
+        ylim=(y[0] - 2.5 * y[1], y[0] + 4 * y[1]),  # room for the legend
+    )
+    axes.legend(fontsize=8, loc="upper right")
+
+
+def _with_kl(fit: Fit) -> str:
+    return f"{fit.estimator}: KL {fit.kl:z.4f}, k-hat {fit.pareto_k:z.2f}"
+
+
+def _ellipse(mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius: float) -> Ellipse:
+    values, vectors = torch.linalg.eigh(covariance.detach())
+    angle = torch.atan2(vectors[1, 1], vectors[0, 1]).rad2deg()
+    minor, major = (2 * radius * values.sqrt()).tolist()
+    x, y = mean.detach().tolist()
+    return Ellipse((x, y), major, minor, angle=float(angle))
+
+
+def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
+    """Each weight's marginal over a histogram of the chains' draws."""
+    num_latents = logistic.draws.shape[1]
+    panels = figure.subplots(1, num_latents, sharey=True)
+    handles = []
+    for latent, axes in enumerate(panels):
+        draws = logistic.draws[:, latent]
+        *_, bars = axes.hist(draws.numpy(), bins=60, density=True, color=EXACT_COLOUR)
+        low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype))
+        z = torch.linspace(float(low), float(high), 200, dtype=draws.dtype)
+        handles = [(bars, f"HMC, R-hat {logistic.r_hat:.3f}")]
+        pairs = zip(logistic.families.items(), logistic.fits, strict=True)
+        for (name, family), fit in pairs:
+            mean, scale = _marginals(family)
+            density = torch.distributions.Normal(mean[latent], scale[latent]).log_prob(z).exp()
+            style = _posterior_style(fit)
+            if fit.family == "mean field":
+                style |= {"linestyle": "--", "color": "tab:blue"}
+            (line,) = axes.plot(z, density, **style)
+            handles.append((line, f"{name}: KL {fit.kl:z.3f}, k-hat {fit.pareto_k:z.2f}"))
+        axes.set(xlabel=f"weight {latent + 1}", xlim=(float(low), float(high)))
+    panels[0].set(ylabel="density")
+    best = min(fit.kl for fit in logistic.fits)
+    title = f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best"
+    figure.suptitle(title)
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=2, fontsize=8)
+
+
+def _marginals(
+    family: MeanFieldGaussian | FullCovarianceGaussian,
+) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations."""
+    q = family.distribution()
+    return q.mean.detach(), q.stddev.detach()
+
+
+def save_climbs(path: Path, comparison: Comparison) -> None:
+    """The exact ELBO against steps; below, on a log scale, what is missing to the best."""
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
+    for column, (optimizer, curves) in enumerate(comparison.curves.items()):
+        upper, lower = panels[:, column]
+        for name, elbo in curves.items():
+            steps = np.arange(1, len(elbo) + 1)
+            upper.plot(steps, elbo, **estimator_style(name))
+            missing = (comparison.best_elbo - elbo).clamp(min=1e-3)
+            lower.plot(steps, missing, **estimator_style(name))
+        for value, dashes, name in (
+            (comparison.log_evidence, "-", "log evidence"),
+            (comparison.best_elbo, "-.", "best mean-field Gaussian"),
+        ):
+            label = f"{name}, {value:.2f}"
+            upper.axhline(value, color="k", linewidth=0.9, linestyle=dashes, label=label)
+        rate = LEARNING_RATES[optimizer]
+        upper.set(title=f"{OPTIMIZER_NAMES[optimizer]}, learning rate {rate:g}")
+        lower.set(xlabel="optimizer steps", yscale="log", xlim=(0, None))
+        for axes in (upper, lower):
+            axes.grid(alpha=0.3)
+    start = max(float(curve[0]) for curve in comparison.curves["adam"].values())
+    panels[0, 0].set(ylabel="ELBO (nats)", ylim=(1.1 * start, comparison.log_evidence + 10))
+    panels[1, 0].set(ylabel="nats below the best mean-field q")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
+    figure.savefig(path, dpi=DPI)
+
+
+def save_variances(path: Path, comparison: Comparison) -> None:
+    """Bars of the gradient's variance, at the first q and at the best."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(comparison.variances), sharex=True, sharey=True)
+    for axes, (where, variances) in zip(panels, comparison.variances.items(), strict=True):
+        names, cuts = list(variances), comparison.cuts(where)
+        colours = [str(estimator_style(name)["color"]) for name in names]
+        bars = axes.barh(names, list(variances.values()), color=colours)
+        labels = ["plain" if cuts[name] == 1 else f"{cuts[name]:,.0f}x less" for name in names]
+        axes.bar_label(bars, labels, padding=4)
+        axes.set(
+            xscale="log",
+            title=f"at the {where} of a fit, {NUM_SAMPLES} samples a gradient",
+            xlabel="variance of the gradient, summed over 40 parameters",
+        )
+        axes.margins(x=0.12)
+        axes.grid(alpha=0.3, axis="x")
+    panels[0].invert_yaxis()
+    figure.savefig(path, dpi=DPI)
+
+
+@torch.no_grad()
+def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
+    """The latent plane, the climb of the ELBO, and points beside what the model makes of them."""
+    figure = Figure(figsize=(15, 4.8), layout="constrained")
+    plane, climb, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
+    z = result.vae.means(result.held_out.pixels)
+    for number in range(NUM_CLUSTERS):
+        inside = z[result.held_out.cluster == number]
+        plane.scatter(
+            *inside.T.numpy(), s=6, color=CLUSTER_COLOURS[number], label=f"Gaussian {number + 1}"
+        )
+    plane.set(
+        title=f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %",
+        xlabel="latent 1",
+        ylabel="latent 2",
+        aspect="equal",
+    )
+    plane.legend(fontsize=8)
+    climb.plot(
+        np.arange(1, len(result.history) + 1), result.history.numpy(), linewidth=0.7, label="batch"
+    )
+    climb.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
+    for value, name, dashes in (
+        (result.pixels_of_cluster, "independent pixels, Gaussian told", "--"),
+        (result.independent_pixels, "independent pixels", ":"),
+    ):
+        climb.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
+    climb.set(title="ELBO", xlabel="optimizer steps", ylabel="nats a point", ylim=(-80, 0))
+    climb.grid(alpha=0.3)
+    climb.legend(fontsize=8, loc="lower right")
+    shown = torch.cat(
+        [(result.held_out.cluster == c).nonzero()[:1, 0] for c in range(NUM_CLUSTERS)]
+    )
+    pixels = result.held_out.pixels[shown]
+    decoded = result.vae.decoder(z[shown]).sigmoid()
+    prior = result.vae.decoder(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
+    rows = {"seen": pixels, "decoded": decoded, "from prior": prior.sigmoid()}
+    picture = torch.cat([_strip(images) for images in rows.values()])
+    grid.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+    grid.set(title="100 pixels, one point of each Gaussian", xticks=[])
+    grid.set_yticks([6 + 12 * row for row in range(len(rows))], list(rows))
+    figure.savefig(path, dpi=DPI)
+
+
+def _strip(images: Tensor) -> Tensor:
+    """100 pixels each as squares of 10, side by side with a grey border."""
+    squares = torch.nn.functional.pad(images.view(-1, 10, 10), (1, 1, 1, 1), value=0.5)
+    return torch.cat(list(squares), 1)

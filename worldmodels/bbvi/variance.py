@@ -1,0 +1,80 @@
+"""How noisy each estimator's gradient is, at fixed parameters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.fit import ALL_ESTIMATORS, Estimator, elbo_surrogate
+from worldmodels.bbvi.joint import FactoredJoint, LogJoint
+from worldmodels.errors import UserError
+
+
+@dataclass(frozen=True)
+class GradientMoments:
+    """Mean and variance of one estimator's gradient over repetitions, parameters end to end."""
+
+    mean: Float[Tensor, "parameter"]
+    variance: Float[Tensor, "parameter"]
+    num_repeats: int
+
+    @property
+    def total_variance(self) -> float:
+        """Summed over parameters: the expected squared distance from the mean gradient."""
+        return float(self.variance.sum())
+
+    @property
+    def standard_error(self) -> Float[Tensor, "parameter"]:
+        """Of the mean."""
+        return (self.variance / self.num_repeats).sqrt()
+
+
+def applicable_estimators(model: LogJoint, family: VariationalFamily) -> tuple[Estimator, ...]:
+    """The estimators that model and family have what it takes for.
+
+    Whether a model is differentiable in z cannot be seen from outside: it is taken to be.
+    """
+    return tuple(
+        estimator
+        for estimator in ALL_ESTIMATORS
+        if (estimator.method != "rao-blackwell" or isinstance(model, FactoredJoint))
+        and (estimator.method != "pathwise" or family.can_rsample)
+    )
+
+
+def gradient_variance(
+    model: LogJoint,
+    family: VariationalFamily,
+    *,
+    num_samples: int,
+    num_repeats: int,
+    generator: torch.Generator,
+    estimators: Sequence[Estimator] | None = None,
+) -> dict[str, GradientMoments]:
+    """Mean and variance of the ELBO gradient by every estimator; the parameters stay.
+
+    Args:
+        num_samples: of q, for one gradient.
+        num_repeats: gradients an estimator, each from fresh samples; at least 2.
+        estimators: None takes all that apply.
+
+    Returns: the name of an estimator ("rao-blackwell + leave-one-out") -> its moments.
+    """
+    if num_repeats < 2:
+        raise UserError(f"num_repeats must be at least 2, got {num_repeats}")
+    if estimators is None:
+        estimators = applicable_estimators(model, family)
+    parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
+    table = {}
+    for estimator in estimators:
+        gradients = []
+        for _ in range(num_repeats):
+            surrogate, _ = elbo_surrogate(model, family, estimator, num_samples, generator)
+            parts = torch.autograd.grad(surrogate, parameters, materialize_grads=True)
+            gradients.append(torch.cat([part.flatten() for part in parts]))
+        sampled = torch.stack(gradients).cpu().double()
+        table[str(estimator)] = GradientMoments(sampled.mean(0), sampled.var(0), num_repeats)
+    return table

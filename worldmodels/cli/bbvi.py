@@ -1,0 +1,76 @@
+"""`wm bbvi`: the experiments of black-box variational inference."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from worldmodels.cli.options import JsonOption, QuietOption, app, print_result
+
+
+@app.command()
+def bbvi(
+    out: Annotated[
+        Path, typer.Option(help="Folder of result.json and pictures; earlier ones are replaced.")
+    ] = Path("runs/bbvi"),
+    seed: Annotated[int, typer.Option(help="Of all fits.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps of every fit.")] = None,
+    only: Annotated[
+        Literal["beta-bernoulli", "gaussian", "logistic", "variance", "binary-vae"] | None,
+        typer.Option(help="One experiment instead of all."),
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Black-box variational inference: fits beside exact posteriors, gradient noise, a VAE."""
+    from worldmodels.progress import Report
+    from worldmodels.stages.bbvi import ExperimentsConfig, run_experiments
+
+    config = ExperimentsConfig(seed=seed, num_steps=steps, only=only)
+    result = run_experiments(out, config, report=Report(quiet))
+    print_result(result, as_json, lambda: _print_experiments(result))
+
+
+def _print_experiments(result: dict[str, Any]) -> None:
+    """A row a fit; then gradient variances, and the binary VAE beside its baselines."""
+    typer.echo(
+        f"{'experiment':<15}{'q':<17}{'estimator':<31}{'optimizer':<11}"
+        f"{'KL (nats)':>10}{'k-hat':>7}{'seconds':>9}"
+    )
+    for row in result["fits"]:
+        typer.echo(
+            f"{row['experiment']:<15}{row['family']:<17}{row['estimator']:<31}"
+            f"{row['optimizer']:<11}{_number(row['kl'], 10, 4)}{_number(row['pareto_k'], 7, 2)}"
+            f"{row['seconds']:>9.1f}"
+        )
+    if "variance" in result:
+        facts = result["variance"]
+        typer.echo(
+            f"\nvariance: no mean-field q has a KL below {facts['least_kl']:.4f}\n"
+            f"\n{'gradient variance':<32}{'start':>10}{'cut':>9}{'end':>12}{'cut':>9}"
+        )
+        for name in facts["gradient_variance"]["start"]:
+            typer.echo(
+                f"{name:<32}"
+                + "   ".join(_variance(facts, where, name) for where in ("start", "end"))
+            )
+    if "binary-vae" in result:
+        facts = result["binary-vae"]
+        typer.echo(
+            f"\nbinary-vae, held out, nats a point: ELBO {facts['elbo']:.1f}; independent pixels "
+            f"{facts['independent_pixels']:.1f}, told the Gaussian {facts['pixels_of_cluster']:.1f}"
+            f"\n{100 * facts['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
+            f"k-hat is above 0.7 at {100 * facts['share_above']:.0f} % of points"
+        )
+    for line in result["warnings"]:
+        typer.echo(f"\n{line}")
+    typer.echo(f"\n{result['seconds']:.0f} s; {', '.join(result['pictures'])}")
+
+
+def _variance(facts: dict[str, Any], where: str, name: str) -> str:
+    variance, cut = facts["gradient_variance"][where][name], facts["cut"][where][name]
+    return f"{variance:>10.3g}{f'{cut:,.0f}x':>9}"
+
+
+def _number(value: float | None, width: int, digits: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:>z{width}.{digits}f}"

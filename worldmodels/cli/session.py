@@ -1,0 +1,91 @@
+"""What every command opens: a run, its preset, workers and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.workers import Workers
+from envs.config import EnvConfig
+from envs.make import check_env
+from envs.tasks import DEFAULT_ENV_ID
+from worldmodels.errors import UserError
+from worldmodels.hardware import num_cores
+from worldmodels.presets import Preset, preset_named
+from worldmodels.progress import Report
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import MAX_SEED, RunSettings
+
+DEFAULT_PRESET = "cpu"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command works with."""
+
+    run: Run
+    preset: Preset
+    workers: Workers
+    report: Report
+
+
+@contextmanager
+def open_workers(
+    quiet: bool = False, num_workers: int | None = None
+) -> Iterator[tuple[Workers, Report]]:
+    """Workers and a report, for what needs no run; leaving ends the workers."""
+    if num_workers is not None and num_workers < 1:
+        raise UserError(f"expected 1 worker or more, got {num_workers}")
+    report = Report(quiet)
+    with Workers(num_workers or num_cores(), say=report.line) as workers:
+        yield workers, report
+
+
+@contextmanager
+def open_session(
+    folder: Path,
+    *,
+    quiet: bool = False,
+    num_workers: int | None = None,
+    create: bool = False,
+    env: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    observation_key: str | None = None,
+    preset: str | None = None,
+    seed: int | None = None,
+) -> Iterator[Session]:
+    """Open a run, or make it where `create` says so; leaving ends the workers.
+
+    The env of a new run is tried before anything is written, so that a refusal leaves nothing.
+
+    Raises: UserError for a run that is not there, or that was made with other settings.
+    """
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UserError(f"expected a seed from 0 to 2**62, got {seed}")
+    run = Run(folder)
+    if not run.exists and create:
+        chosen_env = EnvConfig(
+            DEFAULT_ENV_ID if env is None else env, env_kwargs or {}, observation_key
+        )
+        name = preset_named(DEFAULT_PRESET if preset is None else preset).name
+        check_env(chosen_env)
+        run = Run(folder, new=RunSettings.of(chosen_env, name, seed or 0))
+    settings = run.settings
+    _check_same("env", env, settings.env_id, run)
+    _check_same("env arguments", env_kwargs, settings.env_kwargs, run)
+    _check_same("observation key", observation_key, settings.observation_key, run)
+    _check_same("preset", preset, settings.preset, run)
+    _check_same("seed", seed, settings.seed, run)
+    chosen = preset_named(settings.preset)
+    with open_workers(quiet, num_workers) as (workers, report):
+        yield Session(run, chosen, workers, report)
+
+
+def _check_same(what: str, asked: object, found: object, run: Run) -> None:
+    if asked is not None and asked != found:
+        raise UserError(
+            f"{run} was made with {what} {found}, asked was {asked}: name another folder with --run"
+        )

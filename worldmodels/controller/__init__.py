@@ -1,0 +1,1 @@
+"""C: the controller and everything that searches for one."""

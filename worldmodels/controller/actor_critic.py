@@ -1,0 +1,196 @@
+"""C by gradients in the dream: what both ways of getting its gradient share.
+
+C drives short dreams from real moments; what is beyond their end is a learned value:
+
+    return = sum over decisions of discount^t reward + discount^T value(last state)
+
+`pathwise.py` follows the return's own slope through rewards, latents and M's state;
+`proximal.py` asks only which of the outputs tried were better than expected, and so needs no
+slope: codes and discrete actions have none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.controller import ControllerConfig, apply_action_map, control
+from envs.actions import ActionMap
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCriticConfig:
+    """How C and the value are learned.
+
+    Attributes:
+        num_decisions: of a dream.
+        discount: of a reward one decision later.
+        lambda_: how much returns trust rewards and late values, against early values.
+        noise: standard deviation of what is added to C's outputs in the dream.
+        max_gradient_norm: C's gradient is scaled down to it.
+        critic_width: units of either hidden layer of the value.
+        average_rate: how fast the C that is kept follows the one being searched.
+    """
+
+    num_decisions: int = 15
+    discount: float = 0.975
+    lambda_: float = 0.95
+    noise: float = 0.1
+    max_gradient_norm: float = 1.0
+    critic_width: int = 128
+    average_rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.num_decisions < 1:
+            raise UserError(f"expected 1 decision or more, got {self.num_decisions}")
+        for name in ("discount", "lambda_", "average_rate"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise UserError(f"expected {name} within 0..1, got {getattr(self, name)}")
+        if not self.noise > 0:
+            raise UserError(f"expected noise above 0, got {self.noise}")
+
+
+class Dreams(NamedTuple):
+    """What C met in B dreams of T decisions.
+
+    Attributes:
+        features: [z, h] before every decision and after the last one.
+        outputs: C's, noise included.
+        rewards: in units of the learner's `reward_scale`.
+        alive: chance that the dream still goes on, before every decision and after the last one.
+    """
+
+    features: Float[Tensor, "moment batch feature"]
+    outputs: Float[Tensor, "decision batch output"]
+    rewards: Float[Tensor, "decision batch"]
+    alive: Float[Tensor, "moment batch"]
+
+
+class ActorCritic(nn.Module):
+    """A controller and the value of being somewhere in the dream, learned from the same dreams.
+
+    Args:
+        start: C's parameters (1, D) to begin at; None draws them, the last layer near zero.
+        reward_scale: what rewards are divided by, so that values are of the order of 1.
+
+    Attributes:
+        average: the running average of C's parameters, (1, D): what is kept.
+
+    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small one of arXiv 1803.10122, and its
+    outputs are certain but for a noise of given width.
+    """
+
+    average: Tensor
+
+    def __init__(
+        self,
+        config: ActorCriticConfig,
+        controller: ControllerConfig,
+        action_map: ActionMap,
+        dream: DreamModel,
+        reward_scale: float,
+        start: Float[Tensor, "1 parameter"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.controller = controller
+        self.action_map = action_map
+        self.dream = dream
+        self.reward_scale = reward_scale
+        self.actor = nn.Parameter(first_parameters(controller) if start is None else start.clone())
+        self.register_buffer("average", self.actor.detach().clone())
+        self.critic = nn.Sequential(
+            nn.Linear(dream.num_features, config.critic_width),
+            nn.SiLU(),
+            nn.Linear(config.critic_width, config.critic_width),
+            nn.SiLU(),
+            nn.Linear(config.critic_width, 1),
+        )
+        self._max_gradient_norm = config.max_gradient_norm
+        self._average_rate = config.average_rate
+        self.num_decisions = config.num_decisions
+
+    def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
+        """C's outputs for features [z, h], before any noise."""
+        seen = features[None, :, : self.controller.num_features]
+        return control(self.controller, self.actor, seen)[0]
+
+    def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
+        """The return expected from there on, in units of `reward_scale`."""
+        return self.critic(features)[..., 0]
+
+    def follow(self) -> None:
+        """Let the C that is kept take its step; before an update, so that a resume is exact."""
+        self.average.lerp_(self.actor.detach(), self._average_rate)
+
+    def dreams(
+        self, starts: DreamState, num_decisions: int, noise: float, generator: torch.Generator
+    ) -> Dreams:
+        """Let C drive dreams from these moments, with noise on its outputs."""
+        state, features, alive = starts, [self.dream.features(starts)], [starts.alive]
+        outputs, rewards = [], []
+        for _ in range(num_decisions):
+            chosen = self.outputs(features[-1])
+            drawn = torch.randn(chosen.shape, generator=generator, device=chosen.device)
+            outputs.append(chosen + noise * drawn)
+            action = apply_action_map(self.action_map, outputs[-1])
+            state, reward = self.dream.step(state, action, generator)
+            features.append(self.dream.features(state))
+            rewards.append(reward / self.reward_scale)
+            alive.append(state.alive)
+        return Dreams(*(torch.stack(part) for part in (features, outputs, rewards, alive)))
+
+    def decisions_a_step(self, num_dreams: int) -> float:
+        """Dreamed decisions that a step costs, where a batch is so many dreams."""
+        return self.num_decisions * num_dreams
+
+    def slope(self, objective: Tensor) -> tuple[Tensor, Tensor]:
+        """What to add to a loss so that C climbs `objective`, and the gradient's norm.
+
+        C's gradient is clipped on its own, for the value's is many times as large: the first part
+        is linear in C's parameters, with the clipped gradient as its slope.
+        """
+        (gradient,) = torch.autograd.grad(objective, self.actor)
+        norm = gradient.norm()
+        gradient = gradient * (self._max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+        return -(gradient * self.actor).sum(), norm
+
+
+def first_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
+    """Random weights for a controller, biases and outputs near zero."""
+    parts = []
+    for layer, (inputs, outputs) in enumerate(controller.layers):
+        scale = inputs**-0.5 * (0.01 if layer == len(controller.layers) - 1 else 1.0)
+        parts += [scale * torch.randn(inputs * outputs), torch.zeros(outputs)]
+    return torch.cat(parts)[None]
+
+
+def lambda_returns(
+    rewards: Float[Tensor, "decision batch"],
+    values: Float[Tensor, "decision batch"],
+    continues: Float[Tensor, "decision batch"],
+    lambda_: float,
+) -> Float[Tensor, "decision batch"]:
+    """Discounted returns of every decision, a mixture over where values take over.
+
+    Args:
+        values: of the states after each decision.
+        continues: discount times the chance that the dream goes on.
+
+    Source: arXiv 1912.01603, eq. 6.
+    """
+    returns = [rewards[-1] + continues[-1] * values[-1]]
+    for step in reversed(range(len(rewards) - 1)):
+        later = (1.0 - lambda_) * values[step] + lambda_ * returns[-1]
+        returns.append(rewards[step] + continues[step] * later)
+    return torch.stack(returns[::-1])
+
+
+def continuing(alive: Float[Tensor, "moment batch"]) -> Float[Tensor, "decision batch"]:
+    """The chance that a dream goes on after each decision, where it got as far."""
+    return alive[1:] / alive[:-1].clamp(min=1e-6)

@@ -1,0 +1,264 @@
+"""V + M + C as one policy with a recurrent state, in one file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.controller import ControllerConfig, choose_actions
+from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
+from envs.actions import ActionMap
+from envs.config import EnvConfig
+from envs.views import View
+from worldmodels.controller.agent_file import agent_file
+from worldmodels.errors import UserError, reading
+from worldmodels.memory import LSTMState, Memory, memory_metadata, restore_memory
+from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
+from worldmodels.runs.pretrained import pretrained_agents
+from worldmodels.vision import Vision, restore_vision, vision_metadata
+from worldmodels.vision.networks import FRAME_SIZE
+
+
+@dataclass(frozen=True)
+class Body:
+    """What ties a controller to its env: how it looks at frames and how its outputs act.
+
+    Attributes:
+        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
+        inputs: "zh", latent features and M's hidden state, or "z", the features alone.
+        action_repeat: env steps a decision is held.
+        sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
+    """
+
+    env_id: str
+    view: View
+    action_map: ActionMap
+    action_repeat: int
+    inputs: str = "zh"
+    sample_latent: bool = False
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+
+    @property
+    def env(self) -> EnvConfig:
+        """The env that it acts in."""
+        return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
+
+    @classmethod
+    def from_dict(cls, facts: dict[str, Any]) -> Body:
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        view, action_map = View.from_dict(facts["view"]), ActionMap.from_dict(facts["action_map"])
+        return cls(**{**facts, "view": view, "action_map": action_map})
+
+
+class Agent(RepeatingPolicy):
+    """The policy that V, M and C make together.
+
+    `act` takes the env's own frames (or frames that already went through the body's view) and
+    returns native actions: (B, A) within the action space, or int64 (B,). It raises
+    UserError for frames of another size than the env's.
+
+    Args:
+        parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
+    """
+
+    def __init__(
+        self,
+        vision: Vision,
+        memory: Memory,
+        controller: ControllerConfig,
+        parameters: Float[Tensor, "candidate parameter"],
+        body: Body,
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(body.action_map.space, "agent", body.action_repeat)
+        self.vision = vision.eval()
+        self.memory = memory.eval()
+        self.controller = controller
+        self.parameters = parameters
+        self.body = body
+        self.facts = facts or {}
+
+    def begin(self, starting: EnvMask) -> None:
+        """Forget the past of the envs in `starting`."""
+        if starting.all():
+            self._state = self.memory.initial(self.num_envs)
+            self._latent: Tensor | None = None
+            self._action = torch.zeros(self.num_envs, self.body.action_map.size)
+            self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
+            return
+        rows = torch.from_numpy(starting)
+        fresh = self.memory.initial(self.num_envs)
+        self._state = _where(rows, fresh, self._state)
+        self._acted = self._acted & ~rows
+
+    def check_sizes(self) -> None:
+        """Raise ValueError unless V, M, C and the body fit each other."""
+        seen_of_memory = self.memory.config.num_hidden if self.body.inputs == "zh" else 0
+        features = self.vision.num_features + seen_of_memory
+        expected = {
+            "features of C": (features, self.controller.num_features),
+            "outputs of C": (self.body.action_map.num_outputs, self.controller.num_outputs),
+            "numbers of C": (self.controller.num_parameters, self.parameters.shape[-1]),
+            "numbers of an action": (self.memory.config.num_actions, self.body.action_map.size),
+            "pixels of a view": (FRAME_SIZE, self.body.view.size),
+        }
+        for name, (ours, theirs) in expected.items():
+            if ours != theirs:
+                raise ValueError(f"expected {ours} {name}, got {theirs}")
+
+    @torch.no_grad()
+    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """Encoded actions of C for what V sees now and what M remembers."""
+        rows = torch.from_numpy(due)
+        mask = rows[:, None]
+        latent = self._see(frames, due)
+        if self._latent is not None:
+            # M is told what was executed, which a wrapper may have changed: so only now.
+            moved = self.memory.advance(self._state, self._latent, self._action)
+            self._state = _where(rows & self._acted, moved, self._state)
+            latent = torch.where(mask, latent, self._latent)
+        self._latent = latent
+        remembered = self.memory.features(self._state)
+        features = torch.cat([self.vision.features(latent), remembered], dim=-1)
+        actions = self.actions_for(features)
+        self._action = torch.where(mask, actions, self._action)
+        self._acted = self._acted | rows
+        return actions.numpy()
+
+    def actions_for(
+        self, features: Float[Tensor, "batch feature"]
+    ) -> Float[Tensor, "batch action"]:
+        """C's encoded actions for features [z, h], of a dream or of the game."""
+        return choose_actions(self.controller, self.body.action_map, self.parameters, features)
+
+    def executed(self, actions: EncodedActions, due: EnvMask) -> None:
+        """Take note of what was executed in place of the last decision."""
+        rows = torch.from_numpy(due)[:, None]
+        self._action = torch.where(rows, torch.from_numpy(actions), self._action)
+
+    @property
+    def latent(self) -> Tensor:
+        """The latent behind the last decision, (B, ...)."""
+        assert self._latent is not None, "no decision yet"
+        return self._latent
+
+    @property
+    def memory_state(self) -> LSTMState:
+        """M's state behind the last decision."""
+        return self._state
+
+    @property
+    def last_action(self) -> Float[Tensor, "env action"]:
+        """The encoded action being held."""
+        return self._action
+
+    def _see(self, frames: Frames, due: EnvMask) -> Tensor:
+        try:
+            seen = self.body.view(frames)
+        except ValueError as error:
+            raise UserError(f"this agent is for {self.body.env_id}: {error}") from error
+        posterior = self.vision.encode(torch.from_numpy(seen))
+        latent = self.vision.mode(posterior).clone()
+        if self.body.sample_latent:
+            for i in rows_of(due):
+                draw = torch.Generator().manual_seed(int(self.generators[i].integers(2**62)))
+                latent[i] = self.vision.sample(posterior[i : i + 1], draw)[0]
+        return latent
+
+
+def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
+    mask = rows[:, None]
+    return LSTMState(torch.where(mask, new.h, old.h), torch.where(mask, new.c, old.c))
+
+
+def save_agent(
+    path: Path, agent: Agent, facts: dict[str, Any], beside: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write V, M, C and the body to one file; `facts` is where they come from.
+
+    Args:
+        beside: tensors about the agent, that it does not need to act.
+    """
+    save_checkpoint(
+        path,
+        {
+            **with_prefix("vision", agent.vision.state_dict()),
+            **with_prefix("memory", agent.memory.state_dict()),
+            "controller.parameters": agent.parameters.float(),
+            **(beside or {}),
+        },
+        {
+            "vision": vision_metadata(agent.vision),
+            "memory": memory_metadata(agent.memory),
+            "controller": asdict(agent.controller),
+            "body": asdict(agent.body),
+            "facts": facts,
+        },
+    )
+
+
+def load_agent(path: str | Path) -> Agent:
+    """The best agent of a run's folder, the one of a file, or one that comes with the package.
+
+    It acts on the CPU.
+
+    Args:
+        path: a folder, a file, or a name such as "carracing": see `pretrained_agents`.
+
+    Raises: UserError where there is none or it cannot be read.
+    """
+    place = Path(path)
+    file = agent_file(place)
+    names = ", ".join(pretrained_agents()) or "none"
+    remedy = f'run "wm train-controller --run {place}" first, or name one that is there: {names}'
+    if file == place:
+        remedy = f"name a run's folder, an agent file that exists, or one of: {names}"
+    checkpoint = load_checkpoint(file, remedy=remedy)
+    vision, memory = restore_vision(checkpoint, file), restore_memory(checkpoint, file)
+    with reading(file, remedy):
+        agent = Agent(
+            vision,
+            memory,
+            ControllerConfig(**checkpoint.metadata["controller"]),
+            checkpoint.tensors["controller.parameters"],
+            Body.from_dict(checkpoint.metadata["body"]),
+            checkpoint.metadata["facts"],
+        )
+        agent.check_sizes()
+    return agent
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_agent(path: Path, modified: int) -> Agent:
+    return load_agent(path)
+
+
+@dataclass(frozen=True)
+class AgentFactory:
+    """Makes the agent of a file in whatever process calls it; pickles to a few bytes.
+
+    Args:
+        parameters: controllers to put in its place, (num_envs, D); None keeps its own.
+    """
+
+    path: Path
+    parameters: np.ndarray | None = None
+
+    def __call__(self) -> Agent:
+        """The agent, its state and controllers its own; V and M are read once a process."""
+        agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
+        parameters = agent.parameters
+        if self.parameters is not None:
+            parameters = torch.from_numpy(self.parameters).float()
+        return Agent(
+            agent.vision, agent.memory, agent.controller, parameters, agent.body, agent.facts
+        )

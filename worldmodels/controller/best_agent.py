@@ -1,0 +1,154 @@
+"""The best agent a run has had: V, M and C of the search whose agent scored best.
+
+Rounds do not only improve: a later V, M or C may be worse. Every agent of a run is therefore
+evaluated on the selection episodes, and the best one is kept whole, beside the run's newest stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agents.evaluation import Scores, evaluate
+from agents.protocol import EvaluationProtocol
+from agents.workers import Workers
+from worldmodels.controller.agent import AgentFactory
+from worldmodels.errors import UserError, reading
+from worldmodels.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from worldmodels.runs.env_steps import record_env_steps
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import BEST, BEST_RECORD, Run
+
+Evaluate = Callable[[Path, EvaluationProtocol], Scores]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The score by which an agent is compared with the other agents of its run.
+
+    Attributes:
+        mean, std: of the returns; the std is None for a single episode.
+    """
+
+    protocol: EvaluationProtocol
+    mean: float
+    std: float | None
+
+    @classmethod
+    def of(cls, protocol: EvaluationProtocol, scores: Scores) -> Selection:
+        """From the scores that were measured under that protocol."""
+        return cls(protocol, scores.mean, scores.std)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"protocol": self.protocol.to_dict(), "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
+        """From the metadata of an agent's file.
+
+        Files written before protocols were recorded hold the mean and the number of episodes, which
+        were the first ones of the selection split.
+        """
+        facts = metadata["facts"]
+        if "selection" in facts:
+            saved = facts["selection"]
+            return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
+        # Such files know no arguments of an env.
+        env_id, episodes = metadata["body"]["env_id"], facts["choice_episodes"]
+        return cls(
+            EvaluationProtocol(env_id, "selection", episodes),
+            facts["real_score"],
+            facts.get("real_std"),
+        )
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An agent's file, as far as selecting needs it.
+
+    Attributes:
+        round: the round whose search found it.
+    """
+
+    path: Path
+    checkpoint: Checkpoint
+    selection: Selection
+    round: int
+
+    @classmethod
+    def read(cls, path: Path) -> Contender:
+        """Raises UserError where the file is damaged."""
+        remedy = f"delete {path}"
+        checkpoint = load_checkpoint(path, remedy=remedy)
+        with reading(path, remedy):
+            round_ = int(checkpoint.metadata["facts"]["made_by"]["round"])
+            return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
+
+    def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
+        """The same agent with its score under `protocol`, evaluated where it has another."""
+        if self.selection.protocol == protocol:
+            return self
+        scores = evaluate(self.path, protocol)
+        work = f"selection/{file_digest(self.path)[:16]}/{protocol.episodes}"
+        record_env_steps(run, work, {"selected": scores.env_steps})
+        selection = Selection.of(protocol, scores)
+        metadata = self.checkpoint.metadata
+        facts = {**metadata["facts"], "selection": selection.to_dict()}
+        changed = Checkpoint(self.checkpoint.tensors, {**metadata, "facts": facts})
+        return replace(self, checkpoint=changed, selection=selection)
+
+    def write(self, path: Path) -> None:
+        """Write the agent and its score there, whole or not at all."""
+        save_checkpoint(path, self.checkpoint.tensors, self.checkpoint.metadata)
+
+
+def evaluator(workers: Workers) -> Evaluate:
+    """Scores agents' files by playing the episodes of a protocol."""
+
+    def evaluate_file(path: Path, protocol: EvaluationProtocol) -> Scores:
+        return evaluate(protocol, AgentFactory(path), workers)
+
+    return evaluate_file
+
+
+def keep_best(run: Run, evaluate: Evaluate) -> Contender:
+    """Keep the run's newest agent where it is the best one that the run has had.
+
+    Both must be scored under one protocol. Where they are not, the one with fewer episodes is
+    evaluated again under the protocol of the other. Of two equal scores the earlier agent stays.
+    This must be called before a new search replaces the newest agent; calling it again changes
+    nothing.
+
+    Returns: the run's best agent now.
+    """
+    newest, best = run.weights("controller"), run.folder / BEST
+    digest = file_digest(newest)
+    record = run.read_json(BEST_RECORD) or {}
+    if not isinstance(record, dict):
+        raise UserError(
+            f"{run.folder / BEST_RECORD} is not a JSON object: delete it, and run again"
+        )
+    if best.is_file() and record.get("compared") == digest:
+        return Contender.read(best)
+    winner = challenger = Contender.read(newest)
+    if best.is_file():
+        champion = Contender.read(best)
+        protocols = challenger.selection.protocol, champion.selection.protocol
+        protocol = max(protocols, key=lambda each: each.episodes)
+        challenger = challenger.under(protocol, evaluate, run)
+        winner = champion.under(protocol, evaluate, run)
+        if challenger.selection.mean > winner.selection.mean:
+            winner = challenger
+        if winner is not champion:
+            winner.write(best)
+    else:
+        winner.write(best)
+    facts = {"round": winner.round, **winner.selection.to_dict()}
+    run.write_json(BEST_RECORD, {"compared": digest, "best": facts})
+    return winner

@@ -1,0 +1,61 @@
+"""V and M of a run, and a C that is yet to be found."""
+
+import torch
+
+from agents.controller import ControllerConfig
+from envs.make import view_of
+from envs.tasks import task_for
+from worldmodels.controller.agent import Agent, Body
+from worldmodels.errors import UserError
+from worldmodels.memory import Memory
+from worldmodels.runs.run import Run
+from worldmodels.vision import Vision
+
+INPUTS = ("zh", "z")
+
+
+def new_agent(
+    run: Run,
+    vision: Vision,
+    memory: Memory,
+    *,
+    inputs: str = "zh",
+    hidden: int = 0,
+    action_map: str | None = None,
+    sample_latent: bool = False,
+) -> Agent:
+    """An agent for the run's env whose C is all zeros.
+
+    Args:
+        action_map: one of the task's; None takes its default.
+        inputs, hidden, sample_latent: see `Body` and `ControllerConfig`.
+
+    Raises: UserError for an action map that the task does not have.
+    """
+    task = task_for(run.settings.env)
+    if action_map is not None and action_map not in task.action_maps:
+        raise UserError(
+            f"{run.settings.env_id} has no action map named {action_map}, expected one of "
+            f"{', '.join(task.action_maps)}: leave out --paper, or use another preset than paper"
+        )
+    chosen = task.action_maps[action_map or task.default_action_map]
+    features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
+    controller = ControllerConfig(features, chosen.num_outputs, hidden)
+    env = run.settings.env
+    body = Body(
+        env_id=env.env_id,
+        view=view_of(env),
+        action_map=chosen,
+        action_repeat=run.action_repeat,
+        inputs=inputs,
+        sample_latent=sample_latent,
+        env_kwargs=env.kwargs,
+        observation_key=env.observation_key,
+    )
+    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
+
+
+def check_inputs(inputs: str) -> None:
+    """Raise UserError for inputs of C that there are not."""
+    if inputs not in INPUTS:
+        raise UserError(f'inputs must be "zh" or "z", got "{inputs}"')

@@ -1,0 +1,89 @@
+"""C by the slope of dreamed returns, through rewards, latents and M's state."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.controller import ControllerConfig
+from envs.actions import ActionMap
+from worldmodels.controller.actor_critic import (
+    ActorCritic,
+    ActorCriticConfig,
+    continuing,
+    lambda_returns,
+)
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathwiseConfig(ActorCriticConfig):
+    """See there, and below.
+
+    Attributes:
+        target_rate: how fast the value that returns end in follows the one being learned.
+    """
+
+    target_rate: float = 0.02
+
+
+class PathwiseActorCritic(ActorCritic):
+    """Climbs dreamed returns by their reparameterised gradient, which latents let through.
+
+    Source: arXiv 1912.01603, eq. 7 and 8.
+
+    Differs: a dream that leaves `KnownRegion` ends at once, which has no derivative in its latents.
+    The gradient therefore leaves out that an action makes such an end likelier.
+
+    Raises: UserError over codes or discrete actions, which let no gradient through.
+    """
+
+    def __init__(
+        self,
+        config: PathwiseConfig,
+        controller: ControllerConfig,
+        action_map: ActionMap,
+        dream: DreamModel,
+        reward_scale: float,
+        start: Float[Tensor, "1 parameter"] | None = None,
+    ) -> None:
+        if not has_slope(dream, action_map):
+            raise UserError("dreams over codes, or of discrete actions, have no slope to follow")
+        super().__init__(config, controller, action_map, dream, reward_scale, start)
+        self.config = config
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+
+    def loss(
+        self, starts: DreamState, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a step descends: minus the dreams' return, and the value's squared error."""
+        config = self.config
+        self.follow()
+        pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast.detach(), config.target_rate)
+        features, _, rewards, alive = self.dreams(
+            starts, config.num_decisions, config.noise, generator
+        )
+        values = self.target(features[1:])[..., 0]
+        returns = lambda_returns(
+            rewards, values, config.discount * continuing(alive), config.lambda_
+        )
+        there = alive[:-1].detach()
+        ages = torch.arange(len(rewards), device=there.device)[:, None]
+        uphill, norm = self.slope((there * config.discount**ages * returns).mean())
+        error = self.values(features[:-1].detach()) - returns.detach()
+        value_error = (there * error.square()).mean()
+        return value_error + uphill, {
+            "dreamed_return": (there * rewards).sum(0).mean() * self.reward_scale,
+            "value_error": value_error,
+            "gradient_norm": norm,
+        }
+
+
+def has_slope(dream: DreamModel, action_map: ActionMap) -> bool:
+    """Whether gradients flow from dreamed rewards to C's outputs."""
+    return not dream.vision.discrete and not action_map.discrete

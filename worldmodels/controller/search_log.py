@@ -1,0 +1,158 @@
+"""What a search for C tells while it runs: a bar, TensorBoard events and a curve that grows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from worldmodels.progress import Meter, Report, tensorboard
+from worldmodels.runs.stage_folder import StageFolder
+
+CURVE = "controller.png"
+LOG_EVERY = 20
+
+Entry = Mapping[str, float]
+
+
+class SearchLog:
+    """Tells of one search.
+
+    Args:
+        unit: what the search counts: "generation" or "step"; every entry of a history says at
+            which it was made.
+    """
+
+    def __init__(self, folder: Path, unit: str, meter: Meter, events: Any) -> None:
+        self.folder, self.unit = folder, unit
+        self._meter, self._events = meter, events
+
+    def progress(self, done: int, facts: Entry, *, sparse: bool = False) -> None:
+        """So many units are done, the last one with these figures.
+
+        `sparse`: units are many and short, so that only one in `LOG_EVERY` is told of.
+        """
+        self._meter.to(done)
+        if not sparse or done % LOG_EVERY == 0:
+            self.tell(done, facts)
+
+    def tell(self, done: int, facts: Entry) -> None:
+        """Figures beside the bar and in TensorBoard."""
+        self._meter.show(facts)
+        for name, value in facts.items():
+            self._events.add_scalar(f"controller/{name}", value, done)
+
+    def draw(self, history: Sequence[Entry]) -> None:
+        """Draw the curves so far."""
+        draw_history(self.folder / CURVE, history, self.unit)
+
+
+class Stopwatch:
+    """How long a search has searched: it stands still while the real score is measured.
+
+    Args:
+        seconds, steps: of the search before a resume.
+
+    Attributes:
+        steps: taken in all, dreamed decisions or env steps; counted by whoever takes them.
+    """
+
+    def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:
+        self.steps = steps
+        self._seconds = seconds
+        self._first = (seconds, steps)
+        self._started: float | None = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Of search so far."""
+        if self._started is None:
+            return self._seconds
+        return self._seconds + time.monotonic() - self._started
+
+    @property
+    def steps_per_second(self) -> float:
+        """Since this process began to search."""
+        seconds, steps = self._first
+        return (self.steps - steps) / max(self.seconds - seconds, 1e-9)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stand still within."""
+        self._seconds, self._started = self.seconds, None
+        try:
+            yield
+        finally:
+            self._started = time.monotonic()
+
+
+@contextmanager
+def search_log(
+    work: StageFolder, report: Report, unit: str, total: int, done: int = 0
+) -> Iterator[SearchLog]:
+    """A log in the stage's folder, closed at the end."""
+    with (
+        tensorboard(work.partial / "events") as events,
+        report.progress("controller", total=total, done=done) as meter,
+    ):
+        yield SearchLog(work.partial, unit, meter, events)
+
+
+def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
+    """Curves of a search: what it climbs with its spread, the real score, step size and speed."""
+    from matplotlib.figure import Figure
+
+    lower = [name for name in ("sigma", "steps_per_second") if any(name in e for e in history)]
+    figure = Figure(figsize=(7, 4 + 1.5 * len(lower)), layout="constrained")
+    heights = [3.0] + [1.0] * len(lower)
+    above, *below = figure.subplots(
+        1 + len(lower), sharex=True, squeeze=False, height_ratios=heights
+    )[:, 0]
+    climbed = above
+    if any("real_score" in entry for entry in history) and "dreamed_return" in history[-1]:
+        climbed = above.twinx()
+        climbed.set(ylabel="dreamed return")
+    _plot(climbed, history, unit, {"best": "C0", "mean": "C1", "dreamed_return": "C1"})
+    spread = [entry for entry in history if "std" in entry]
+    climbed.fill_between(
+        [entry[unit] for entry in spread],
+        [entry["mean"] - entry["std"] for entry in spread],
+        [entry["mean"] + entry["std"] for entry in spread],
+        color="C1",
+        alpha=0.2,
+    )
+    _plot(above, history, unit, {"real_score": "C2"}, marker="o")
+    above.set(ylabel="return")
+    figure.legend(loc="outside upper center", ncols=4)
+    for axes, name in zip(below, lower, strict=True):
+        _plot(axes, history, unit, {name: "C3"}, label=False)
+        axes.set(ylabel=name.replace("_per_", "/"), yscale="log")
+    for axes in (above, *below):
+        axes.grid(alpha=0.3)
+    (below or [above])[-1].set(xlabel=unit)
+    figure.savefig(path, dpi=110)
+
+
+def _plot(
+    axes: Any,
+    history: Sequence[Entry],
+    unit: str,
+    colors: Mapping[str, str],
+    *,
+    marker: str | None = None,
+    label: bool = True,
+) -> None:
+    for name, color in colors.items():
+        known = [e for e in history if not math.isnan(e.get(name, math.nan))]
+        if known:
+            axes.plot(
+                [entry[unit] for entry in known],
+                [entry[name] for entry in known],
+                color=color,
+                marker=marker,
+                markersize=3,
+                label=name.replace("_", " ") if label else None,
+            )

@@ -1,0 +1,1 @@
+"""M as an environment: start states, rollouts, and Gymnasium environments around them."""

@@ -1,0 +1,82 @@
+"""A run's V and M, and the real moments its dreams begin at."""
+
+from pathlib import Path
+
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.data.store import Episode
+from worldmodels.errors import UserError
+from worldmodels.hardware import choose_device
+from worldmodels.memory import Memory, MemoryEnsemble, restore_memory
+from worldmodels.memory.encoding import Encodings, encode_episodes, posterior_width
+from worldmodels.progress import Report
+from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.stage_folder import read_file
+from worldmodels.vision import Vision, restore_vision
+
+MAX_EPISODES_FOR_STARTS = 256
+# Of all of them, padded to the longest. M's states of 256 units take 2 kB per agent step, and
+# gathering them some five times as much: 0.7 GB. The presets' 256 episodes are 64,000.
+MAX_STEPS_FOR_STARTS = 131_072
+COPIES_OF_STATES = 5  # h and c at once: in a list each, one of them stacked, both without padding
+
+
+def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
+    """V and M of a run.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises: UserError where one is missing or unreadable, or M was trained on another V.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    _ = run.settings  # where there is no run at all, that is what to say
+    device = choose_device(device)
+    vision_path, memory_path = run.weights("vision"), run.weights("memory")
+    vision_file = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
+    memory_file = load_checkpoint(memory_path, remedy=f'run "wm train-memory --run {run}" first')
+    if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
+        raise UserError(
+            f"{memory_path} was trained on another V than {vision_path}, whose latents meant "
+            f'something else: run "wm train-memory --run {run}" again'
+        )
+    vision = restore_vision(vision_file, vision_path, device)
+    return vision, restore_memory(memory_file, memory_path, device)
+
+
+def encode_newest(
+    run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
+) -> SequenceBatch:
+    """The newest training episodes as V sees them, where dreams of a run begin; on the CPU.
+
+    Of long episodes fewer are taken, see `MAX_STEPS_FOR_STARTS`, and one at least.
+    """
+    run.store.require(run.folder)
+    chosen = newest_episodes(run, most)
+    with report.progress("encode starts", total=len(chosen)) as meter:
+        return encode_episodes(
+            vision, chosen, run.action_repeat, meter.advance, run.shared(Encodings)
+        )
+
+
+def newest_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
+    """The training episodes that `encode_newest` takes, the newest one first."""
+    episodes = run.store.split(held_out=False)
+    newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
+    longest, repeat = 0, run.action_repeat
+    for count, episode in enumerate(newest):
+        longest = max(longest, -(-episode.num_steps // repeat))
+        if count and (count + 1) * longest > MAX_STEPS_FOR_STARTS:
+            return newest[:count]
+    return newest
+
+
+def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
+    """What the start states of `encode_newest` take while M's states at them are gathered."""
+    repeat = run.action_repeat
+    lengths = [-(-episode.num_steps // repeat) for episode in newest_episodes(run)]
+    padded = len(lengths) * max(lengths)
+    members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
+    states = COPIES_OF_STATES * members * memory.config.num_hidden
+    return 4 * padded * (states + posterior_width(vision) + vision.num_features)

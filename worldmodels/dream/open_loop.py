@@ -1,0 +1,153 @@
+"""Open loop: dreams under the actions of a real episode, beside what really happened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.model import DreamModel, DreamState, real_moments
+from worldmodels.memory import Memory
+from worldmodels.training.fit import step_generator
+from worldmodels.vision import Vision
+from worldmodels.vision.batched import decode_frames
+from worldmodels.vision.networks import to_unit
+from worldmodels.vision.objective import squared_error
+
+
+@dataclass(frozen=True)
+class OpenLoop:
+    """Squared error a frame, full scale 1, by decisions since the dream began.
+
+    Attributes:
+        dreamed: of the mean of several decoded dreams.
+        frozen: of the decoded frame the dream began at, "nothing moves".
+        seen: of V's own reconstruction of the real frame, which no dream can beat for long.
+    """
+
+    dreamed: list[float]
+    frozen: list[float]
+    seen: list[float]
+
+    @property
+    def decisions_below_frozen(self) -> int:
+        """Up to which decision, from the first one on, the dream beats the frozen frame."""
+        better = [d < f for d, f in zip(self.dreamed, self.frozen, strict=True)]
+        return better.index(False) if False in better else len(better)
+
+
+@torch.no_grad()
+def open_loop(
+    vision: Vision,
+    memory: Memory,
+    episodes: SequenceBatch,
+    frames: Sequence[UInt8[np.ndarray, "_ 64 64 3"]],
+    *,
+    num_decisions: int,
+    num_starts: int = 64,
+    num_samples: int = 16,
+    temperature: float = 1.0,
+) -> OpenLoop:
+    """How soon dreams under the actions of real episodes leave what really happened.
+
+    Args:
+        frames: of each episode, one a decision and the last one.
+        num_starts: moments dreamed on from, evenly spread over those that leave room; M has seen
+            the episode up to there.
+        num_samples: dreams from each moment; the mean of their frames is what is compared.
+
+    Raises: ValueError where no episode is as long as the dreams.
+    """
+    rows, steps = spread_starts(episodes, num_decisions, num_starts)
+    starts = moments_at(vision, memory, episodes, rows, steps)
+    copies = torch.arange(len(rows)).repeat_interleave(num_samples)
+    futures = dream_on(
+        DreamModel(vision, memory, temperature),
+        starts.rows(copies),
+        actions_after(episodes, rows, steps, num_decisions)[copies],
+    )
+    still = _decoded(vision, starts.latent)
+    curves = OpenLoop([], [], [])
+    for decision, latents in enumerate(futures, start=1):
+        at = [(int(row), int(step) + decision) for row, step in zip(rows, steps, strict=True)]
+        target = to_unit(torch.from_numpy(np.stack([frames[r][t] for r, t in at])))
+        posteriors = torch.stack([episodes.posteriors[r, t] for r, t in at])
+        mean = _decoded(vision, latents).unflatten(0, (-1, num_samples)).mean(1)
+        seen_frames = _decoded(vision, vision.mode(posteriors))
+        curves.dreamed.append(_error(mean, target))
+        curves.frozen.append(_error(still, target))
+        curves.seen.append(_error(seen_frames, target))
+    return curves
+
+
+def spread_starts(
+    episodes: SequenceBatch, num_decisions: int, count: int
+) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
+    """Episode and decision of moments evenly spread over those that leave room for a dream.
+
+    None is an episode's first, of which M has seen nothing.
+
+    Raises: ValueError where no episode is long enough.
+    """
+    rows, steps = episodes.mask.nonzero(as_tuple=True)
+    lengths = episodes.mask.sum(1)
+    room = ((steps + num_decisions <= lengths[rows]) & (steps > 0)).nonzero()[:, 0]
+    if len(room) == 0:
+        raise ValueError(
+            f"the longest episode has {int(lengths.max())} decisions, expected more than "
+            f"{num_decisions}"
+        )
+    chosen = room[torch.linspace(0, len(room) - 1, min(count, len(room))).long()]
+    return rows[chosen], steps[chosen]
+
+
+def moments_at(
+    vision: Vision,
+    memory: Memory,
+    episodes: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+) -> DreamState:
+    """Dreams at these decisions of these episodes, M's state run up on what came before."""
+    lengths = episodes.mask.sum(1)
+    places = (lengths.cumsum(0) - lengths)[rows] + steps
+    return real_moments(vision, memory, episodes).rows(places)
+
+
+def actions_after(
+    episodes: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+    num_decisions: int,
+) -> Tensor:
+    """Actions an episode really took from each start on, (starts, num_decisions, A)."""
+    after = steps[:, None] + torch.arange(num_decisions)
+    return episodes.actions[rows[:, None], after]
+
+
+@torch.no_grad()
+def dream_on(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int = 0) -> Tensor:
+    """Latents dreamed under given actions, (decisions, batch, ...).
+
+    Starts, actions and latents are on the CPU; the dream takes them to its own device.
+
+    Args:
+        actions: (batch, decisions, A).
+    """
+    generator = step_generator(seed, 0, dream.device)
+    state, actions, latents = starts.to(dream.device), actions.to(dream.device), []
+    for decision in range(actions.shape[1]):
+        state, _ = dream.step(state, actions[:, decision], generator)
+        latents.append(state.latent)
+    return torch.stack(latents).cpu()
+
+
+def _decoded(vision: Vision, latents: Tensor) -> Tensor:
+    return to_unit(torch.from_numpy(decode_frames(vision, latents)))
+
+
+def _error(guess: Tensor, target: Tensor) -> float:
+    return float(squared_error(guess, target).mean())

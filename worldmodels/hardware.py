@@ -1,0 +1,78 @@
+"""What this machine offers: devices, cores, and the three packages that belong together.
+
+torch is imported where it is needed, because `import worldmodels` imports this module.
+"""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from worldmodels.errors import UserError
+
+SIBLINGS = ("agents", "envs")
+
+
+def choose_device(name: str) -> str:
+    """The device to train on: cpu, cuda or mps; auto takes a GPU where there is one.
+
+    Raises: UserError for a device this machine lacks.
+    """
+    import torch
+
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if name == "auto":
+        return available[0]
+    if name not in available:
+        raise UserError(f'expected a device among auto, {", ".join(available)}, got "{name}"')
+    return name
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shadowed_imports() -> dict[str, str]:
+    """Sibling packages that Python finds elsewhere than beside this one, and where."""
+    home = Path(__file__).resolve().parent.parent
+    places = {name: _place(name) for name in SIBLINGS}
+    return {
+        name: "nothing" if place is None else str(place)
+        for name, place in places.items()
+        if place is None or place.resolve() != home / name
+    }
+
+
+def check_imports() -> None:
+    """Raise UserError where another `agents` or `envs` stands in front of ours."""
+    for name, place in shadowed_imports().items():
+        raise UserError(
+            f'"import {name}" finds {place}, not the package beside worldmodels: '
+            f"leave that folder, rename it, or install worldmodels into an environment of its own"
+        )
+
+
+def started_as_command() -> bool:
+    """Whether this process is `wm` or `python -m worldmodels`, which print errors themselves."""
+    # "-m" stands there while Python looks for the module.
+    return bool(sys.argv) and Path(sys.argv[0]).name in ("wm", "wm.exe", "-m")
+
+
+def _place(name: str) -> Path | None:
+    """The folder of a package, or the file of a module, that is imported or would be."""
+    module = sys.modules.get(name)
+    if module is not None:  # whatever it is, `import` gives that
+        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+    else:
+        spec = find_spec(name)
+        if spec is None:
+            return None
+        places = [*(spec.submodule_search_locations or ()), spec.origin]
+    return Path(places[0]) if places[0] else None

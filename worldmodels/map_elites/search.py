@@ -1,0 +1,148 @@
+"""MAP-Elites that learns, while it searches, what its elites have in common, and searches with it.
+
+Every generation an autoencoder is trained on from where it was, on the elites there are; children
+made by its crossover, (x + decode(encode(x))) / 2, keep what elites share and lose what they do
+not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from agents.elites import Centroids, ElitesConfig, MapElites
+from agents.operators import Solutions
+from worldmodels.errors import UserError
+from worldmodels.map_elites.autoencoders import (
+    AutoencoderConfig,
+    SolutionAutoencoder,
+    make_autoencoder,
+)
+from worldmodels.runs.checkpoint import Checkpoint, with_prefix
+from worldmodels.training.fit import optimizer_tensors, restore_optimizer, step_generator
+from worldmodels.training.seeding import global_seed
+
+Evaluate = Callable[[Solutions], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class DiscoveryConfig:
+    """What is searched with, and how the model is trained.
+
+    Attributes:
+        model: the autoencoder; None searches without one.
+        epochs: over all elites, each generation.
+        weight_decay: of AdamW. With 0.1 and with none searches fare alike: at 1,000 joints 20,000
+            evaluations filled 0.64 and 0.67 of the niches with it, 0.62 and 0.67 without.
+
+    Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs a generation.
+        Differs: weights decay.
+    """
+
+    elites: ElitesConfig = field(default_factory=ElitesConfig)
+    model: AutoencoderConfig | None = None
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise UserError(
+                f"expected 1 epoch and a batch size of 1 or more, got {self.epochs} and "
+                f"{self.batch_size}"
+            )
+        if not self.learning_rate > 0:
+            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        if self.model is None and any(mix.reconstruction for mix in self.elites.mixes):
+            raise UserError("a mix with reconstruction needs a model: name one, or line mixes only")
+
+
+class Discovery:
+    """A search and its model; `step` is one generation.
+
+    Attributes:
+        training_seconds: that the model's training has taken in all.
+    """
+
+    def __init__(
+        self, num_parameters: int, centroids: Centroids, config: DiscoveryConfig, seed: int = 0
+    ) -> None:
+        self.config = config
+        self.seed = seed
+        self.training_seconds = 0.0
+        self.model: SolutionAutoencoder | None = None
+        if config.model is not None:
+            with global_seed(step_generator(seed, 0).initial_seed()):
+                self.model = make_autoencoder(num_parameters, config.model)
+            self._optimizer = torch.optim.AdamW(
+                self.model.parameters(),
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                fused=True,  # a step of the VAE takes 0.63 ms at 20 joints, 0.93 without
+            )
+        self.search = MapElites(
+            num_parameters,
+            centroids,
+            config.elites,
+            seed=seed,
+            reconstruct=None if self.model is None else self._reconstruct,
+        )
+
+    def step(self, evaluate: Evaluate) -> None:
+        """Train the model on the elites, make children, and take in what they are worth."""
+        if self.model is not None and self.search.started:
+            self._train(torch.from_numpy(self.search.elites))
+        self.search.tell(*evaluate(self.search.ask()))
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors, and JSON-able facts, that `load_state_dict` goes on from."""
+        state = self.search.state_dict()
+        facts = {"search": state.pop("search"), "training_seconds": self.training_seconds}
+        tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+        if self.model is not None:
+            tensors |= with_prefix("model", self.model.state_dict())
+            tensors |= with_prefix("optimizer", optimizer_tensors(self._optimizer))
+        return tensors, facts
+
+    def load_state_dict(self, saved: Checkpoint) -> None:
+        """Take up a search that was saved; it ends as if it had never stopped."""
+        arrays = {
+            name: saved.tensors[name].numpy() for name in ("solutions", "fitness", "measures")
+        }
+        self.search.load_state_dict({**arrays, "search": saved.metadata["search"]})
+        self.training_seconds = saved.metadata["training_seconds"]
+        if self.model is not None:
+            self.model.load_state_dict(saved.part("model"))
+            restore_optimizer(self._optimizer, saved.part("optimizer"))
+
+    def _reconstruct(self, solutions: Solutions) -> Solutions:
+        assert self.model is not None
+        reconstructed: np.ndarray = self.model.reconstruct(torch.from_numpy(solutions)).numpy()
+        return reconstructed
+
+    def _train(self, elites: Float[Tensor, "elite parameter"]) -> None:
+        assert self.model is not None
+        started = time.perf_counter()
+        generator = step_generator(self.seed, self.search.generation + 1)
+        self.model.train()
+        # The quantizer and the VAE's noise draw from the global generator: seeded for this only.
+        with global_seed(generator.initial_seed()):
+            for _ in range(self.config.epochs):
+                order = torch.randperm(len(elites), generator=generator)
+                for rows in order.split(self.config.batch_size):
+                    loss = self.model.loss(elites[rows])
+                    self._optimizer.zero_grad(set_to_none=True)
+                    loss.backward()
+                    self._optimizer.step()
+        self.model.eval()
+        self.training_seconds += time.perf_counter() - started

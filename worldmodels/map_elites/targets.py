@@ -1,0 +1,121 @@
+"""What a discovered representation is good for: reaching targets in few evaluations.
+
+A target is a place in the space of measures. CMA-ES looks for a solution whose measures lie there,
+among the solutions themselves or among the codes of an autoencoder of elites, which stand for
+solutions as elites are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from agents.evolution import CMAES
+from agents.operators import Solutions
+from envs.arm import PlanarArm
+from worldmodels.map_elites.autoencoders import SolutionAutoencoder
+
+# Source: arXiv 2003.04389, section 4.3, and its code.
+TARGETS = np.array(
+    [
+        (0.73077, 0.5), (0.61538, 0.69985), (0.38462, 0.69985), (0.26923, 0.5),
+        (0.38462, 0.30015), (0.61538, 0.30015), (0.81643, 0.68269), (0.5, 0.86538),
+        (0.18357, 0.68269), (0.18357, 0.31731), (0.5, 0.13462), (0.81643, 0.31731),
+        (0.98077, 0.5), (0.74038, 0.91636), (0.25962, 0.91636), (0.019231, 0.5),
+        (0.25962, 0.083642), (0.74038, 0.083642),
+    ]
+)  # fmt: skip
+SIGMA0, START_SPREAD = 0.1, 0.3
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Where CMA-ES looks: `express` makes solutions (B, J) of points (B, D) within `bounds`."""
+
+    name: str
+    num_parameters: int
+    bounds: tuple[float, float]
+    express: Callable[[Float[np.ndarray, "point parameter"]], Solutions]
+
+    @property
+    def population(self) -> int:
+        """Candidates a generation of CMA-ES in this space: pycma's own choice."""
+        return 4 + int(3 * np.log(self.num_parameters))
+
+
+def direct_space(num_joints: int) -> SearchSpace:
+    """The solutions themselves."""
+    return SearchSpace("direct", num_joints, (-1.0, 1.0), lambda points: points.astype(np.float32))
+
+
+def code_space(model: SolutionAutoencoder) -> SearchSpace:
+    """The codes of an autoencoder of elites.
+
+    A quantized one's are not rounded to its code vectors: its decoder takes what lies between, and
+    rounded ones are too few to come near every target.
+    """
+
+    @torch.no_grad()
+    def express(
+        points: Float[np.ndarray, "point parameter"],
+    ) -> Float32[np.ndarray, "point joint"]:
+        solutions: np.ndarray = model.decode(torch.from_numpy(points).float()).numpy()
+        return solutions
+
+    return SearchSpace("codes", model.config.num_numbers, (-5.0, 5.0), express)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One search for one target.
+
+    Attributes:
+        distances: to the target, of the best solution after each evaluation, (E,).
+        spreads: standard deviation of that solution's angles, in radians, (E,).
+    """
+
+    distances: Float[np.ndarray, " evaluation"]
+    spreads: Float[np.ndarray, " evaluation"]
+
+
+def reach(
+    target: Float[np.ndarray, "2"],
+    space: SearchSpace,
+    arm: PlanarArm,
+    evaluations: int,
+    seed: int,
+) -> Attempt:
+    """Search for a solution whose measures are the target's, by CMA-ES, for so many evaluations.
+
+    Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1), the distance alone counts.
+
+    Raises ValueError for fewer evaluations than CMA-ES has candidates a generation.
+    """
+    population = space.population
+    if evaluations < population:
+        raise ValueError(f"expected {population} evaluations or more, got {evaluations}")
+    generator = np.random.default_rng(seed)
+    start = START_SPREAD * generator.standard_normal(space.num_parameters)
+    search = CMAES(
+        space.num_parameters,
+        sigma0=SIGMA0,
+        population=population,
+        seed=seed,
+        mean=np.clip(start, *space.bounds),
+        bounds=space.bounds,
+    )
+    distances: list[float] = []
+    spreads: list[float] = []
+    while len(distances) < evaluations:
+        fitness, measures = arm.evaluate(space.express(search.ask()))
+        away = np.linalg.norm(measures - target, axis=1)
+        search.tell(-away)
+        for distance, spread in zip(away.tolist(), (-fitness).tolist(), strict=True):
+            better = not distances or distance < distances[-1]
+            distances.append(distance if better else distances[-1])
+            spreads.append(spread if better else spreads[-1])
+    return Attempt(np.array(distances[:evaluations]), np.array(spreads[:evaluations]))

@@ -1,0 +1,153 @@
+"""Stored episodes as V sees them: what M learns from and where dreams begin."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from agents.rollout import Rollout
+from worldmodels.data.batches import Decisions
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.data.store import Episode
+from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
+from worldmodels.vision import VQVAE, Vision
+from worldmodels.vision.batched import encode_frames
+
+# Encodings that take more are read from a file. A process that trains M at the paper's sizes holds
+# 1.1 to 1.3 GB without any (measured), so that more episodes add less than a tenth to it. All
+# rounds of the `cpu` preset, 369,000 agent steps, stay in memory.
+MAX_BYTES_IN_MEMORY = 100_000_000
+
+
+class Encodings:
+    """Encodings of episodes by the latest V, so that one stage need not encode after another.
+
+    Args:
+        max_decisions: kept at most; 273 bytes each for 32 latents and 3 actions, 33 for 16 codes.
+    """
+
+    def __init__(self, max_decisions: int = 1_000_000) -> None:
+        self.max_decisions = max_decisions
+        self._vision = b""
+        self._known: dict[tuple[str, int], np.ndarray] = {}
+        self._decisions = 0
+
+    def of(
+        self, vision: Vision, action_repeat: int, keep: bool = True
+    ) -> Callable[[Episode], np.ndarray]:
+        """A function that encodes episodes, or finds how this V has encoded them before.
+
+        Args:
+            keep: False adds nothing to what is kept.
+        """
+        digest = _digest(vision)
+        if digest != self._vision:
+            self._vision, self._known, self._decisions = digest, {}, 0
+
+        def of_episode(episode: Episode) -> np.ndarray:
+            key = episode.digest, action_repeat
+            records = self._known.get(key)
+            if records is None:
+                records = encode(vision, episode.load(), action_repeat)
+                decisions = len(records) - 1
+                if keep and self._decisions + decisions <= self.max_decisions:
+                    self._known[key] = records
+                    self._decisions += decisions
+            return records
+
+        return of_episode
+
+
+def _digest(vision: Vision) -> bytes:
+    digest = hashlib.sha256()
+    for weights in vision.state_dict().values():
+        digest.update(weights.cpu().contiguous().numpy().tobytes())
+    return digest.digest()
+
+
+def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
+    """An episode's agent steps as records, see `encoded_episodes`."""
+    decisions = Decisions.from_rollout(rollout, action_repeat)
+    posteriors = encode_frames(vision, decisions.frames).numpy()
+    kind = record_type(posterior_type(vision), posteriors.shape[1], decisions.actions.shape[1])
+    records = np.zeros(len(posteriors), kind)
+    records["posterior"] = posteriors
+    records["action"][:-1] = decisions.actions
+    records["reward"][:-1] = decisions.rewards
+    records["ended"][:-1] = decisions.ended
+    return records
+
+
+def posterior_type(vision: Vision) -> np.dtype:
+    """How one number of V's posterior is stored."""
+    if isinstance(vision, VQVAE):
+        return smallest_type(vision.config.num_values)
+    return np.dtype(np.float32)
+
+
+def posterior_width(vision: Vision) -> int:
+    """Numbers of V's posterior per frame: 2 Z of latents, N codes."""
+    if isinstance(vision, VQVAE):
+        return vision.config.num_codes
+    return 2 * vision.config.num_latents
+
+
+def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
+    """What the records of these episodes take."""
+    kind = record_type(posterior_type(vision), posterior_width(vision), episodes[0].action_size)
+    return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
+
+
+def encode_dataset(
+    vision: Vision,
+    episodes: Sequence[Episode],
+    action_repeat: int,
+    on_episode: Callable[[], None] = lambda: None,
+    *,
+    folder: Path | None = None,
+    encodings: Encodings | None = None,
+) -> EncodedEpisodes:
+    """All episodes as V encodes them: in memory, or if they are many, in a file in `folder`.
+
+    Args:
+        folder: None keeps them in memory in any case.
+        encodings: of earlier calls, where those of this V and these episodes need not be made
+            anew. Those of a data set that goes into a file are not kept there as well.
+    """
+    made = Encodings(max_decisions=0) if encodings is None else encodings
+    if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
+        folder = None
+    each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
+    return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
+
+
+def encode_episodes(
+    vision: Vision,
+    episodes: Sequence[Episode],
+    action_repeat: int,
+    on_episode: Callable[[], None] = lambda: None,
+    encodings: Encodings | None = None,
+) -> SequenceBatch:
+    """A few episodes as one padded batch of whole sequences of decisions, on the CPU."""
+    return encode_dataset(vision, episodes, action_repeat, on_episode, encodings=encodings).whole()
+
+
+def encode_rollouts(
+    vision: Vision,
+    rollouts: Iterable[Rollout],
+    num_steps: Sequence[int],
+    action_repeat: int,
+) -> SequenceBatch:
+    """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
+    each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
+    lengths = [_num_decisions(steps, action_repeat) for steps in num_steps]
+    return EncodedEpisodes.gather(each, lengths).whole()
+
+
+def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
+    return [_num_decisions(episode.num_steps, action_repeat) for episode in episodes]
+
+
+def _num_decisions(num_steps: int, action_repeat: int) -> int:
+    return -(-num_steps // action_repeat)

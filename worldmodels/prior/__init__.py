@@ -1,0 +1,1 @@
+"""The autoregressive prior over codes, and surprise: the negative log-likelihood under it."""

@@ -1,0 +1,41 @@
+"""What a prior over codes has to beat: codes that do not look at each other. In nats a code."""
+
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
+
+from worldmodels.prior.pixelcnn import position_frequencies
+
+
+def unigram_cross_entropy(
+    train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
+) -> float:
+    """Of held-out codes under the training frequencies of all positions together."""
+    frequency = position_frequencies(train.reshape(-1, 1), num_values)[0]
+    return -float(frequency.log()[held_out].mean())
+
+
+def position_cross_entropy(
+    train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
+) -> float:
+    """Of held-out codes under each position's own training frequencies."""
+    log_frequency = position_frequencies(train, num_values).log()
+    return -float(log_frequency.gather(1, held_out.T).mean())
+
+
+def position_entropy(codes: Int[Tensor, "frame code"], num_values: int) -> float:
+    """The codes' own entropy, position by position: the least any such baseline could reach.
+
+    Taken on held-out codes it knows their frequencies, which a model must not: the harder one.
+    """
+    frequency = position_frequencies(codes, num_values, smoothing=0.0)
+    return -float(torch.special.xlogy(frequency, frequency).sum(1).mean())
+
+
+def shuffled_positions(
+    codes: Int[Tensor, "frame code"], count: int, generator: torch.Generator
+) -> Int[Tensor, "count code"]:
+    """Frames put together from independent draws: each position's code from a frame of its own."""
+    shape = (count, codes.shape[1])
+    picks = torch.randint(len(codes), shape, generator=generator)
+    return codes.gather(0, picks)

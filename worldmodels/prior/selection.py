@@ -1,0 +1,81 @@
+"""What `wm collect --prefer-surprising` keeps: of several candidates the one V knows least."""
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from agents.rollout import Rollout
+from worldmodels.data.episode import PackedEpisode, pack_episode
+from worldmodels.prior.surprise import Surprise, episode_surprise, load_surprise
+from worldmodels.runs.run import Run
+
+# Played for each episode kept. Three cost three times the playing, and nothing on disk.
+CANDIDATES = 3
+
+
+@dataclass(frozen=True)
+class PackWithSurprise:
+    """Packs an episode in the worker that played it, and notes its surprise in nats a frame.
+
+    Attributes:
+        stride: frames between two that are looked at.
+        prior: digest of the prior asked, so that a worker notices a new one.
+        facts: to note beside, of what played it.
+    """
+
+    run: Path
+    round: int
+    stride: int
+    prior: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, rollout: Rollout) -> "Candidate":
+        """The episode as its file, beside its surprise."""
+        surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
+        facts = {**self.facts, "surprise": round(surprise, 4)}
+        packed = pack_episode(rollout, round=self.round, **facts)
+        return Candidate(packed, surprise, rollout.num_steps)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An episode that may be kept."""
+
+    episode: PackedEpisode
+    surprise: float
+    num_steps: int
+
+
+@dataclass
+class Choice:
+    """Chooses among the candidates of each episode, and remembers what it gave up.
+
+    Attributes:
+        discarded_steps: env steps of the candidates that the last choice gave up.
+    """
+
+    seen: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    discarded_steps: int = 0
+
+    def __call__(self, candidates: list[Candidate]) -> PackedEpisode:
+        """The most surprising one."""
+        best = max(candidates, key=lambda candidate: candidate.surprise)
+        self.seen += [candidate.surprise for candidate in candidates]
+        self.kept.append(best.surprise)
+        self.discarded_steps = sum(each.num_steps for each in candidates) - best.num_steps
+        return best.episode
+
+    def summary(self) -> dict[str, float]:
+        """Mean surprise of the episodes kept and of all that were played, in nats a frame."""
+        return {
+            "mean_surprise": float(np.mean(self.kept)),
+            "candidates_mean_surprise": float(np.mean(self.seen)),
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def _load(run: Path, prior: str) -> Surprise:
+    return load_surprise(Run(run))

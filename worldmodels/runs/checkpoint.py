@@ -1,0 +1,139 @@
+"""Weights + config + provenance in one safetensors file, written whole or not at all.
+
+A checksum over all of it lies in the file, so that a changed bit is noticed and not trained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from worldmodels.data.durable import replacing
+from worldmodels.errors import UserError, one_line, reading
+from worldmodels.runs.stage_folder import has_file, read_file
+
+METADATA_KEY = "worldmodels"
+CHECKSUM = "checksum"  # in the metadata: a second key beside it would come in any order
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors and the JSON metadata that says how to rebuild what they belong to."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose name starts with `prefix.`, with that prefix taken off."""
+        start = f"{prefix}."
+        return {
+            name[len(start) :]: tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(start)
+        }
+
+
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, each named `prefix.name`; the inverse of `Checkpoint.part`."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint beside its place and rename it there, so that no half file is ever seen.
+
+    Raises: OSError if the folder cannot be written or the disk is full.
+    """
+    # clone(): safetensors refuses tensors that share memory, as tied or sliced ones do.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    checksum = _checksum(plain, json.dumps(metadata))
+    notes = {METADATA_KEY: json.dumps({**metadata, CHECKSUM: checksum})}
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # the user's umask; safetensors would take 0600
+        try:
+            save_file(plain, partial, metadata=notes)
+        except safetensors.SafetensorError as error:
+            raise OSError(f"could not write {path}: {error}") from error
+        partial.chmod(mode)
+
+
+def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
+    """Read a checkpoint; its tensors are on the CPU.
+
+    Args:
+        remedy: what the user can do when the file is missing or broken; ends the error line.
+
+    Raises: UserError naming the file if it is missing, damaged or not one of ours.
+    """
+    if not has_file(path):
+        raise UserError(f"no file {path}: {remedy}")
+    try:
+        notes, tensors = read_file(path, _read)
+        if METADATA_KEY not in notes:
+            raise UserError(f"{path} was not written by worldmodels: {remedy}")
+        metadata = json.loads(notes[METADATA_KEY])
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path} ({one_line(error)}): {remedy}") from error
+    if not isinstance(metadata, dict):
+        raise UserError(f"cannot read {path} (its metadata is no JSON object): {remedy}")
+    # Files written before there were checksums have none.
+    checksum = metadata.pop(CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
+        raise UserError(f"cannot read {path} (damaged: its checksum differs): {remedy}")
+    return Checkpoint(tensors, metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    with safetensors.safe_open(path, framework="pt") as file:
+        notes = file.metadata() or {}
+    return notes, load_file(path)
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:
+    digest = hashlib.sha256(metadata.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def restore_module(
+    make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, remedy: str
+) -> Module:
+    """A module as `make` builds it from a file's config, with the weights of that file.
+
+    It is built without memory first, to compare shapes: a damaged config may hold any size.
+
+    Raises: UserError naming `path` if the config is of another version, or the weights do not fit.
+    """
+    with reading(path, remedy):
+        with torch.device("meta"):
+            shapes = {name: tuple(each.shape) for name, each in make().state_dict().items()}
+        found = {name: tuple(each.shape) for name, each in weights.items()}
+        for name in sorted(shapes.keys() | found.keys()):
+            expected, came = shapes.get(name, "nothing"), found.get(name, "nothing")
+            if expected != came:
+                raise UserError(
+                    f"{path} does not fit its own config ({name}: expected {expected}, got "
+                    f"{came}): {remedy}"
+                )
+        module = make()
+        module.load_state_dict(dict(weights))
+    return module
+
+
+def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Put `weights` into `module`; raises UserError naming `path` where they do not fit it."""
+    try:
+        module.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit its own config ({one_line(error)})") from error

@@ -1,0 +1,55 @@
+"""How many steps of the real env a run has taken, and what for.
+
+    collected   episodes in the store, and candidates that `--prefer-surprising` discarded
+    searched    fitness of candidate controllers
+    monitored   evaluations during a search, which also select its result
+    selected    evaluations by which the run's best agent is selected
+    reported    scores of the agent and of baseline policies, for people to read
+
+Work that is done again, after a kill or because its command was repeated, counts once, and a search
+that was stopped and never finished does not count. Recording a video and
+playing at the keyboard are not counted: nothing is learned, selected or reported from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from worldmodels.errors import UserError, reading
+from worldmodels.runs.json_files import read_json
+from worldmodels.runs.run import Run
+
+StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
+PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
+LEDGER = "env_steps.json"
+REMEDY = "delete it, which forgets all env steps but the collected ones"
+
+
+def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
+    """Write down the steps of one piece of work.
+
+    Args:
+        work: a name that the same work has every time it is done, so that it counts once.
+    """
+    ledger = _ledger(run)
+    if ledger.get(work) != dict(steps):
+        run.write_json(LEDGER, {**ledger, work: dict(steps)})
+
+
+def env_steps(run: Run) -> dict[StepPurpose, int]:
+    """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
+    counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
+    counts["collected"] = sum(episode.num_steps for episode in run.store)
+    with reading(run.folder / LEDGER, REMEDY):
+        for steps in _ledger(run).values():
+            for purpose, count in steps.items():
+                counts[purpose] += count
+    return counts
+
+
+def _ledger(run: Run) -> dict[str, dict[StepPurpose, int]]:
+    ledger = read_json(run.folder / LEDGER, REMEDY)
+    if not isinstance(ledger, dict | None):
+        raise UserError(f"{run.folder / LEDGER} is not a JSON object: {REMEDY}")
+    return ledger or {}

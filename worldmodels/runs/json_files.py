@@ -1,0 +1,58 @@
+"""JSON files: written whole or not at all, strict JSON, with a checksum if asked for."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from worldmodels.data.durable import replacing
+from worldmodels.errors import UserError
+from worldmodels.runs.provenance import finite
+
+CHECKSUM = "checksum"
+
+
+def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
+    """Write a JSON file, and the folder it lies in; what was there stays if that fails.
+
+    JSON has neither NaN nor infinity, so these are written as null.
+
+    Args:
+        checksum: add one to the object, which `read_json` compares and takes away.
+    """
+    facts = finite(facts)
+    if checksum:
+        facts = {**facts, CHECKSUM: _checksum(facts)}
+    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def read_json(path: Path, remedy: str = "delete it") -> Any:
+    """What a JSON file holds, None if there is none.
+
+    Args:
+        remedy: what the user can do if the file is damaged; ends the error line.
+
+    Raises: UserError if it is not JSON, or not what was written with a checksum.
+    """
+    try:
+        facts = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not readable JSON ({error}): {remedy}") from error
+    if isinstance(facts, dict) and CHECKSUM in facts:
+        expected = facts.pop(CHECKSUM)
+        if _checksum(facts) != expected:
+            raise UserError(
+                f"{path} is not what was written there (its checksum differs), so it was damaged "
+                f"or edited: {remedy}"
+            )
+    return facts
+
+
+def _checksum(facts: dict[str, Any]) -> str:
+    # Of what reading gives back: JSON turns tuples into lists and numbered keys into strings.
+    text = json.dumps(json.loads(json.dumps(facts)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,101 @@
+"""How a run learned: a row a round, and their picture, in the run's folder."""
+
+import time
+from typing import Any
+
+from worldmodels.runs.env_steps import env_steps, record_env_steps
+from worldmodels.errors import reading
+from worldmodels.runs.json_files import read_json
+from worldmodels.plotting import save_curves
+from worldmodels.runs.run import BEST_RECORD, Run
+
+ROUNDS, PICTURE = "rounds.json", "rounds.png"
+
+
+class LearningCurve:
+    """Rows of `rounds.json`, each written when its round is over.
+
+    A row holds `round`; `seconds` of the run so far (work that a kill undid is not counted);
+    `env_steps` of the real env so far, for whatever purpose, and `env_steps_by_purpose` (see
+    `worldmodels.runs.env_steps`); V's `vision_error`, M's `memory_nll` and `reward_r2`; of the round's
+    agent on the selection episodes `score`, `std` (None for one episode) and `episodes`; and of the
+    run's best agent so far `best_round`, `best_score` and `best_episodes`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        path = run.folder / ROUNDS
+        remedy = "delete it, which forgets the curve of the rounds so far"
+        self.rows: list[dict[str, Any]] = read_json(path, remedy) or []
+        self._started = time.monotonic()
+        with reading(path, remedy):
+            if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
+                raise ValueError("a row lacks the round, its time or its score")
+            self._before = float(self.rows[-1]["seconds"] if self.rows else 0.0)
+        if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
+            record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
+
+    def record_round(self, round_: int) -> None:
+        """Add the row of a round that has just ended; one that is there stays."""
+        if any(row["round"] >= round_ for row in self.rows):
+            return
+        run = self.run
+        vision, memory, controller = (
+            run.result(stage) or {} for stage in ("vision", "memory", "controller")
+        )
+        with reading(run.folder / BEST_RECORD, "delete it, and run again"):
+            best = run.read_json(BEST_RECORD)["best"]
+        self.rows.append(
+            {
+                "round": round_,
+                "seconds": round(self._before + time.monotonic() - self._started, 1),
+                **self._env_steps(),
+                "vision_error": vision["error"],
+                "memory_nll": memory["nll"],
+                "reward_r2": memory["reward_r2"],
+                "search": controller["search"],
+                "score": controller["real_score"],
+                "std": controller["real_std"],
+                "episodes": controller["selection_episodes"],
+                "best_round": best["round"],
+                "best_score": best["mean"],
+                "best_episodes": best["protocol"]["episodes"],
+            }
+        )
+        run.write_json(ROUNDS, self.rows)
+        self._draw()
+
+    def record_env_steps(self) -> None:
+        """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
+        counts = self._env_steps()
+        if self.rows and any(self.rows[-1].get(name) != value for name, value in counts.items()):
+            self.rows[-1].update(counts)
+            self.run.write_json(ROUNDS, self.rows)
+
+    def _env_steps(self) -> dict[str, Any]:
+        counts = env_steps(self.run)
+        return {"env_steps": sum(counts.values()), "env_steps_by_purpose": counts}
+
+    def _draw(self) -> None:
+        minutes = [row["seconds"] / 60 for row in self.rows]
+        curves = {"agent of the round": list(zip(minutes, self._column("score"), strict=True))}
+        # Scores over other numbers of episodes are not comparable: each gets a line of its own.
+        for x, row in zip(minutes, self.rows, strict=True):
+            if "best_score" in row:
+                name = f"best agent so far, {row['best_episodes']} episodes"
+                curves.setdefault(name, []).append((x, row["best_score"]))
+        spread = [
+            (x, row["score"] - row["std"], row["score"] + row["std"])
+            for x, row in zip(minutes, self.rows, strict=True)
+            if row["std"] is not None
+        ]
+        save_curves(
+            self.run.folder / PICTURE,
+            curves,
+            x_label="minutes",
+            y_label="return on the selection episodes",
+            bands={"standard deviation over episodes": spread} if spread else {},
+        )
+
+    def _column(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows]

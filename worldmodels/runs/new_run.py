@@ -1,0 +1,27 @@
+"""A new run that is refused, or stopped, while its first episodes are played."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from worldmodels.runs.run import Run
+
+
+@contextmanager
+def nothing_left_if_refused(run: Run, was_there: bool) -> Iterator[None]:
+    """Remove a run that was made just now, if it is given up before an episode is stored.
+
+    Otherwise its settings would stand against the corrected command. Episodes that are stored stay.
+    """
+    try:
+        yield
+    except BaseException:
+        if not (was_there or any(run.store.folder.glob("*.npz"))):
+            (run.folder / "run.json").unlink(missing_ok=True)
+            shutil.rmtree(run.folder / "collect", ignore_errors=True)
+            for folder in (run.store.folder, run.folder):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        raise

@@ -1,0 +1,290 @@
+"""A run's folder: where each stage reads and writes, and what it says of itself.
+
+    runs/a/
+      run.json             env, kind of V, preset, seed
+      episodes/            the store
+      vision/  memory/  controller/
+                           one folder a stage: weights, result.json, a PNG, manifest.json
+      best.safetensors     the best agent of all rounds, by its real score
+      elites/              the same, of agents that drive each in its own way, where asked for
+      prior/               the same, of a run with codes, where it was asked for
+      evaluation/          scores, one file for each way of measuring
+      .vision.partial/     a stage under way; killed, it goes on from there
+      .lock, .writer.json  who writes into the run, see `run_lock.py`
+
+A stage's folder appears whole, by a rename, or not at all. Nothing here but `create`,
+`choose_kind`, `begin` and `write_json` writes.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from envs.errors import EnvError
+from worldmodels.data.store import EpisodeStore
+from worldmodels.errors import UserError
+from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.provenance import file_digest, plain
+from worldmodels.runs.run_settings import RunSettings
+from worldmodels.runs.stage_folder import (
+    MANIFEST,
+    RESULT,
+    StageFolder,
+    begin_work,
+    damaged_outputs,
+    has_file,
+    read_file,
+)
+
+RUN = "run.json"
+BEST = "best.safetensors"
+BEST_RECORD = "best.json"  # which agent was compared last, and the score of the best one
+STAGES = ("vision", "memory", "controller", "prior", "elites")
+WEIGHTS = {
+    "vision": "vision.safetensors",
+    "memory": "memory.safetensors",
+    "controller": "agent.safetensors",
+    "prior": "prior.safetensors",
+    "elites": "elites.safetensors",
+}
+READS = {
+    "vision": ("episodes",),
+    "memory": ("episodes", "vision"),
+    "controller": ("episodes", "vision", "memory"),
+    "prior": ("episodes", "vision"),
+    "elites": ("vision", "memory"),
+}
+# What a stage's manifest must hold.
+MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
+    "round": int,
+    "config": dict,
+    "seed": int,
+    "inputs": dict,
+    "outputs": dict,
+    "seconds": (int, float),
+}
+
+Shared = TypeVar("Shared")
+
+
+class Run:
+    """One folder of work; nothing is created before `create`.
+
+    Args:
+        new: settings to make the run with, where there is none in the folder yet.
+    """
+
+    def __init__(self, folder: str | Path, new: RunSettings | None = None) -> None:
+        self.folder = Path(folder)
+        self._new = new
+        self._shared: dict[Callable[[], Any], Any] = {}
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was made here."""
+        return (self.folder / RUN).is_file()
+
+    @property
+    def settings(self) -> RunSettings:
+        """What the run was made with; raises UserError where there is none or it is damaged."""
+        remedy = (
+            "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
+            f'to "wm collect --run {self.folder}"'
+        )
+        facts = read_json(self.folder / RUN, remedy)
+        if facts is None and self._new is not None:
+            return self._new
+        if facts is None:
+            raise UserError(f'no run in {self.folder}: run "wm collect --run {self.folder}" first')
+        try:
+            return RunSettings.from_dict(facts)
+        except (TypeError, ValueError, EnvError) as error:
+            raise UserError(
+                f"{self.folder / RUN} is no run's settings ({error}): {remedy}"
+            ) from error
+
+    def create(self) -> None:
+        """Write the settings of a new run; a run that is there stays as it is."""
+        if self.exists:
+            return
+        settings = self.settings
+        manifest = self.manifest("vision")
+        if manifest is not None:  # the settings were lost, V was not
+            model = manifest["config"].get("model", {})
+            settings = replace(settings, quantized="quantizer" in model)
+        self.write_json(RUN, asdict(settings))
+
+    def check_kind(self, quantized: bool) -> None:
+        """Raise UserError where the run holds a V of the other kind."""
+        if self.has("vision") and self.settings.quantized != quantized:
+            holds, asked = ("continuous", "quantized") if quantized else ("quantized", "continuous")
+            raise UserError(
+                f"{self.folder} holds a {holds} V, asked was a {asked} one: "
+                "name another folder with --run"
+            )
+
+    def choose_kind(self, quantized: bool) -> None:
+        """Note which kind of V the run is for; raises UserError where it holds the other."""
+        self.check_kind(quantized)
+        if self.settings.quantized != quantized:
+            self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
+
+    def shared(self, make: Callable[[], Shared]) -> Shared:
+        """What `make` makes: one for all stages of this run, while this process lasts."""
+        if make not in self._shared:
+            self._shared[make] = make()
+        made: Shared = self._shared[make]
+        return made
+
+    @cached_property
+    def store(self) -> EpisodeStore:
+        """The run's episodes."""
+        return EpisodeStore(self.folder / "episodes")
+
+    def weights(self, stage: str) -> Path:
+        """The file a stage leaves for those after it."""
+        return self.folder / stage / WEIGHTS[stage]
+
+    def has(self, stage: str) -> bool:
+        """Whether a stage left its file."""
+        return has_file(self.weights(stage))
+
+    def manifest(self, stage: str) -> dict[str, Any] | None:
+        """What a finished stage was made from and with; None if it never finished.
+
+        Raises: UserError if it is damaged.
+        """
+        manifest = self._read_stage_json(stage, MANIFEST)
+        if manifest is None or stage not in STAGES:
+            return manifest
+        facts = {"outputs": {}, **manifest}  # older manifests have none
+        for name, kind in MANIFEST_FACTS.items():
+            if not isinstance(facts.get(name), kind) or isinstance(facts[name], bool):
+                raise UserError(
+                    f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
+                    f"{manifest.get(name)!r}): delete it, and run the stage again"
+                )
+        return manifest
+
+    def result(self, stage: str) -> dict[str, Any] | None:
+        """The figures of a finished stage, None if it never finished.
+
+        Raises: UserError if they are not those that the stage wrote.
+        """
+        result = self._read_stage_json(stage, RESULT)
+        if result is not None and RESULT in self.damaged(stage):
+            raise UserError(
+                f"{self.folder / stage / RESULT} is not what the stage wrote: run the stage again"
+            )
+        return result
+
+    def damaged(self, stage: str) -> list[str]:
+        """Files of a finished stage that are missing or changed since the stage wrote them."""
+        while (manifest := self.manifest(stage)) is not None:
+            find = functools.partial(damaged_outputs, manifest=manifest)
+            damaged = read_file(self.folder / stage / MANIFEST, find)
+            if not damaged or self.manifest(stage) == manifest:
+                return damaged
+            # A writer committed meanwhile: those were the files of another manifest.
+        return []
+
+    @property
+    def round(self) -> int:
+        """The newest round any episode was collected in; 1 before any."""
+        # Of the whole ones: collecting must get as far as setting damaged ones aside.
+        return max((episode.round for episode in self.store.contents.episodes), default=1)
+
+    @property
+    def estimator(self) -> str | None:
+        """How the run's V with categorical latents was trained; None for every other V."""
+        manifest = self.manifest("vision")
+        model = {} if manifest is None else manifest["config"].get("model", {})
+        return model.get("estimator") if isinstance(model, dict) else None
+
+    @property
+    def action_repeat(self) -> int:
+        """Env steps a decision lasted when the episodes were collected."""
+        repeats = {int(episode.meta["action_repeat"]) for episode in self.store}
+        if len(repeats) != 1:
+            raise UserError(
+                f"episodes in {self.store.folder} hold actions for {sorted(repeats)} env steps, "
+                "expected one number: collect them into a run of their own"
+            )
+        return repeats.pop()
+
+    def inputs(self, stage: str) -> dict[str, str]:
+        """Digests of what `stage` reads, as they are now."""
+        return {name: self._digest(name) for name in READS[stage]}
+
+    def stale(self, stage: str) -> list[str]:
+        """Which inputs of a finished stage have changed since it read them."""
+        manifest = self.manifest(stage)
+        if manifest is None:
+            return []
+        now = self.inputs(stage)
+        return [name for name, digest in manifest["inputs"].items() if now.get(name) != digest]
+
+    def begin(
+        self,
+        stage: str,
+        config: Any,
+        seed: int,
+        round_: int,
+        log: Callable[[str], object] = warnings.warn,
+    ) -> StageFolder | None:
+        """Open `stage` for work, or None if it is done with just this config and input.
+
+        A partial folder of the same work is kept, so that training goes on from its checkpoint;
+        one of other work is removed.
+
+        Args:
+            log: called with a line if the finished stage is damaged, which is then made again.
+        """
+        work = {
+            "stage": stage,
+            "round": round_,
+            "config": plain(config),
+            "seed": seed,
+            "inputs": self.inputs(stage),
+        }
+        return begin_work(self.folder / stage, work, log)
+
+    def write_json(self, name: str, facts: Any) -> None:
+        """Write a JSON file of the run, whole or not at all; objects get a checksum."""
+        write_json(self.folder / name, facts, checksum=isinstance(facts, dict))
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file of the run, None where there is none; UserError where it is damaged."""
+        return read_json(self.folder / name)
+
+    def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
+        remedy = "delete it, and run the stage again"
+
+        def read(path: Path) -> Any:
+            facts = read_json(path, remedy)
+            if facts is None:
+                raise FileNotFoundError(path)
+            return facts
+
+        path = self.folder / stage / name
+        try:
+            facts = read_file(path, read)
+        except FileNotFoundError:
+            return None
+        if not isinstance(facts, dict):
+            raise UserError(f"{path} is not a JSON object: {remedy}")
+        return facts
+
+    def _digest(self, name: str) -> str:
+        if name == "episodes":
+            return self.store.digest
+        return read_file(self.weights(name), file_digest) if self.has(name) else "absent"

@@ -1,0 +1,117 @@
+"""One writer at a time: a lock of the operating system, which ends with the process that holds it.
+
+Whoever writes into a folder of results holds its lock. Readers need none, because files and stages
+appear by renames. A file beside the lock says who holds it; only the lock itself counts, so what a
+killed process left there does no harm.
+"""
+
+import contextlib
+import functools
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+import filelock
+
+from worldmodels.errors import UserError
+from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.run import Run
+from worldmodels.runs.stage_folder import restore_stages
+
+LOCK = ".lock"
+WRITER = ".writer.json"
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is created; again within this block is no second writer.
+
+    The folder is removed if nothing was written into it.
+
+    Raises: UserError that names the command and the process that hold the lock.
+    """
+    created = [place for place in (folder, *folder.parents) if not place.exists()]
+    _make_folder(folder)
+    # One object per path and process, so that a stage within a pipeline may take it again.
+    lock = filelock.FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise UserError(
+            f"{folder} is being written to by {_writer(folder)}: wait until it ends, or stop it"
+        ) from None
+    try:
+        if lock.lock_counter == 1:
+            _say_who(folder)
+            restore_stages(folder)
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            (folder / WRITER).unlink(missing_ok=True)
+            # While it is held, so that filelock notices it if another process has just opened it.
+            with contextlib.suppress(PermissionError):  # Windows removes no open file
+                (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        for place in created:
+            with contextlib.suppress(OSError):  # there is something in it
+                place.rmdir()
+
+
+def writing_into(run: Path, path: Path) -> AbstractContextManager[None]:
+    """The lock of a run's folder if `path` lies in it, else nothing."""
+    inside = path.resolve().is_relative_to(run.resolve()) and run.is_dir()
+    return writing(run) if inside else nullcontext()
+
+
+def locks_run(
+    stage: Callable[Concatenate[Run, Parameters], Result],
+) -> Callable[Concatenate[Run, Parameters], Result]:
+    """A stage that holds its run's lock while it works; the run is its first argument."""
+
+    @functools.wraps(stage)
+    def locked(run: Run, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        _ = run.settings  # no folder is made for a run that is not there
+        with writing(run.folder):
+            return stage(run, *args, **kwargs)
+
+    return locked
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        str(folder).encode()
+        folder.mkdir(parents=True, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"expected the name of a folder in UTF-8, got {folder!a}: choose another"
+        ) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(
+            f"expected a folder, or a name for a new one, got {folder}: a file is in its place"
+        ) from error
+
+
+def _say_who(folder: Path) -> None:
+    program = Path(sys.argv[0])
+    ours = program.name == "wm" or program.parent.name == "worldmodels"
+    words = ["wm" if ours else program.name or "python", *sys.argv[1:]]
+    facts = {"command": shlex.join(words), "process": os.getpid(), "host": socket.gethostname()}
+    write_json(folder / WRITER, facts)
+
+
+def _writer(folder: Path) -> str:
+    try:
+        facts = read_json(folder / WRITER)
+        command, process, host = facts["command"], facts["process"], facts["host"]
+    except (UserError, TypeError, KeyError):
+        return "another process"  # it holds the lock and has not said yet who it is
+    place = "" if host == socket.gethostname() else f" on {host}"
+    return f'"{command}" (process {process}{place})'

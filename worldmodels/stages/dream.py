@@ -1,0 +1,188 @@
+"""A dream on film: an agent's, a policy's, or under actions from a file."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.seeds import SEED_RANGES, seeds
+from agents.video import caption, side_by_side, write_video
+from envs.actions import encode_actions
+from envs.config import EnvConfig
+from envs.make import make_env
+from envs.tasks import task_for
+from worldmodels.controller.agent import Agent, load_agent
+from worldmodels.controller.elite_agents import ELITES_NAME
+from worldmodels.controller.policies import POLICIES, make_policy
+from worldmodels.dream.load import load_world_model
+from worldmodels.dream.model import DreamModel, DreamState, check_temperature
+from worldmodels.errors import UserError
+from worldmodels.progress import Report
+from worldmodels.runs.run import Run
+from worldmodels.training.fit import step_generator
+
+# What acts: the dream's state and the decision's number -> an encoded action (1, A), or None
+# where there is none left.
+Actor = Callable[[DreamState, int], Tensor | None]
+
+
+@dataclass(frozen=True)
+class DreamVideoConfig:
+    """What to film.
+
+    Attributes:
+        decisions: at most; the dream ends earlier where M says so.
+        episode: of the validation split, whose first frame the dream begins at.
+        temperature: of the dream.
+        agent: an agent's file or run, which dreams with the V and M it was made with; None takes
+            the run's own.
+        policy: a policy to act instead of an agent: "exploring", "random", "brownian", or one of
+            the task's constant actions by its name.
+        actions: a file of encoded actions to take instead, .npy, float (decisions, A).
+    """
+
+    decisions: int = 250
+    episode: int = 0
+    temperature: float = 1.0
+    agent: Path | None = None
+    policy: str | None = None
+    actions: Path | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("agent", "policy", "actions") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UserError(f"expected one of --agent, --policy and --actions, got {given}")
+        if self.decisions < 1:
+            raise UserError(f"expected 1 decision or more, got {self.decisions}")
+        if not 0 <= self.episode < len(SEED_RANGES["validation"]):
+            raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
+        check_temperature(self.temperature)
+
+
+def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report) -> dict[str, Any]:
+    """Write a video of one dream; the same one every time.
+
+    Raises: UserError for a run without V and M, actions that do not fit the env, a video's name
+    or folder that cannot be written.
+    """
+    check_video(out)
+    if config.agent is None:
+        _ = run.settings  # where there is no run at all, that is what to say
+    if config.policy is None and config.actions is None:
+        agent = load_agent(config.agent or run.folder)
+        env, repeat = agent.body.env, agent.action_repeat
+        dream = DreamModel(agent.vision, agent.memory, config.temperature)
+        act = agent_actor(agent, dream)
+    else:
+        env, repeat = run.settings.env, run.action_repeat
+        dream = DreamModel(*load_world_model(run), config.temperature)
+        act = _policy_actor(env, dream, config) if config.policy else _from_file(dream, config)
+    state = dream_start(dream, env, seeds("validation", 1, start=config.episode)[0])
+    totals = {"frames": 0, "dreamed_return": 0.0}
+    with report.progress(f"dream {out.name}", total=config.decisions) as meter:
+
+        def counted() -> Iterator[np.ndarray]:
+            for frame, reward in dream_frames(dream, state, act, config):
+                totals["frames"] += 1
+                totals["dreamed_return"] += reward
+                meter.advance()
+                yield frame
+
+        write_video(out, counted(), task_for(env).steps_per_second / repeat)
+    report.line(f"dreamed {totals['frames']} decisions to {out}")
+    return {"video": str(out), **totals}
+
+
+def dream_frames(
+    dream: DreamModel, state: DreamState, act: Actor, config: DreamVideoConfig
+) -> Iterator[tuple[np.ndarray, float]]:
+    """Captioned frames of a dream, and the reward expected of the decision after each of them."""
+    generator = step_generator(config.episode, 0)
+    score = reward = 0.0
+    for decision in range(config.decisions):
+        action = act(state, decision)
+        if action is None:
+            break
+        frame = dream.vision.decode(state.latent)[0].numpy()
+        lines = [
+            f"dream at temperature {config.temperature:g}   decision {decision}",
+            f"reward {reward:+.1f}   score {score:.1f}",
+        ]
+        with torch.no_grad():
+            state, expected = dream.step(state, action, generator)
+        reward = float(expected)
+        yield caption(side_by_side([frame], ["M dreams"]), lines), reward
+        score += reward
+        if float(state.alive) < 0.5:
+            break
+
+
+def check_video(out: Path) -> None:
+    """Raise UserError where no video could be written under this name."""
+    if out.suffix not in (".mp4", ".gif"):
+        raise UserError(f"expected a video name ending in .mp4 or .gif, got {out}")
+    if not out.parent.is_dir():
+        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
+
+
+@torch.no_grad()
+def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
+    """A dream's state at the first real frame of the episode with this seed."""
+    made = make_env(env)
+    try:
+        frame, _ = made.reset(seed=seed)
+    finally:
+        made.close()
+    posterior = dream.vision.encode(torch.from_numpy(task_for(env).view(frame[None])))
+    return DreamState(dream.vision.mode(posterior), dream.memory.initial(1), torch.ones(1))
+
+
+def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
+    """The agent's C, seeing the dream's [z, h]."""
+    return lambda state, decision: agent.actions_for(dream.features(state))
+
+
+def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -> Actor:
+    task, name = task_for(env), config.policy
+    known = [
+        *(other for other in POLICIES if other not in ("agent", ELITES_NAME)),
+        *task.constant_actions,
+    ]
+    if name not in known:
+        raise UserError(f'expected a policy among {", ".join(known)}, got "{name}"')
+    space = task.action_map.space
+    policy = make_policy(name, env, Path(), action_repeat=1)
+    policy.reset(1, config.episode)
+
+    def act(state: DreamState, decision: int) -> Tensor:
+        native = policy.act(dream.vision.decode(state.latent).numpy())
+        return torch.from_numpy(encode_actions(space, native))
+
+    return act
+
+
+def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
+    path = config.actions
+    assert path is not None, "asked for by the caller"
+    size = dream.memory.config.num_actions
+    try:
+        actions = np.lib.format.read_array(path.open("rb"), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is no readable .npy of actions: {error}") from error
+    fits = actions.ndim == 2 and actions.shape[1] == size and len(actions) > 0
+    if not fits or actions.dtype.kind not in "biuf" or not np.isfinite(actions).all():
+        raise UserError(
+            f"{path}: expected finite actions of shape (decisions, {size}), got {actions.dtype} "
+            f"of shape {actions.shape}"
+        )
+
+    def act(state: DreamState, decision: int) -> Tensor | None:
+        if decision >= len(actions):
+            return None
+        return torch.from_numpy(actions[decision : decision + 1].astype(np.float32))
+
+    return act

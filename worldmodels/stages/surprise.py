@@ -1,0 +1,190 @@
+"""Plausibility: how soon dreamed frames become unlike any real one.
+
+From real held-out moments M dreams on under the episode's own actions, and the prior over codes
+says how surprising each dreamed frame is, beside the real frame of the same decision. It judges
+frames one by one: whether their codes fit each other, not whether they follow from the past.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from agents.evaluation import sample_std
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.load import load_world_model
+from worldmodels.dream.model import DreamModel, check_temperature
+from worldmodels.dream.open_loop import actions_after, dream_on, moments_at
+from worldmodels.errors import UserError
+from worldmodels.memory import Memory
+from worldmodels.memory.encoding import encode_episodes
+from worldmodels.plotting import save_curves
+from worldmodels.prior.baselines import shuffled_positions
+from worldmodels.prior.surprise import Surprise, load_surprise
+from worldmodels.progress import Report
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.training.fit import step_generator
+from worldmodels.training.seeding import generator_on
+
+HEADLINES = (1, 10, 100)
+MAX_EPISODES = 64
+REFERENCE_FRAMES = 512
+
+
+@dataclass(frozen=True)
+class PlausibilityConfig:
+    """How to measure it.
+
+    Attributes:
+        starts: real moments, drawn from the held-out episodes.
+        decisions: how far each dream goes.
+        temperature: of the dream.
+    """
+
+    starts: int = 64
+    decisions: int = 100
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("starts", "decisions"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_temperature(self.temperature)
+
+
+@locks_run
+def measure_plausibility(
+    run: Run, config: PlausibilityConfig, *, report: Report, device: str = "cpu"
+) -> dict[str, Any]:
+    """Dreamed against real surprise at each decision; writes the curve, its JSON and picture.
+
+    Beside them two lines to read it by: frames that the prior draws itself, and codes drawn for
+    each position on their own, which is what frames without any structure would cost.
+
+    Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.
+    """
+    surprise = load_surprise(run, device)
+    _, memory = load_world_model(run, device)
+    run.store.require(run.folder)
+    episodes = run.store.split(held_out=True)[:MAX_EPISODES]
+    with report.progress("encode held-out", total=len(episodes)) as meter:
+        sequences = encode_episodes(surprise.vision, episodes, run.action_repeat, meter.advance)
+    rows, steps = choose_starts(sequences, config)
+    after = steps[:, None] + torch.arange(1, config.decisions + 1)
+    real = sequences.posteriors[rows[:, None], after]
+    dreamed = dream_codes(surprise, memory, sequences, rows, steps, config)
+    curves = {
+        name: surprise.of_codes(codes.flatten(0, 1)).view(codes.shape[:2])
+        for name, codes in {"dreamed": dreamed, "real": real}.items()
+    }
+    result = {
+        **curve_figures(curves),
+        **_references(surprise, sequences, config),
+        "starts": config.starts,
+        "episodes": len(episodes),
+        "temperature": config.temperature,
+        "digests": {name: file_digest(run.weights(name)) for name in ("vision", "memory", "prior")},
+    }
+    run.write_json("evaluation/plausibility.json", result)
+    _draw(run, result)
+    report.line(
+        "plausibility: nats a frame, dreamed against real: "
+        + ", ".join(
+            f"{figures['dreamed']:.1f} against {figures['real']:.1f} at decision {decision}"
+            for decision, figures in result["at"].items()
+        )
+    )
+    return result
+
+
+def choose_starts(
+    sequences: SequenceBatch, config: PlausibilityConfig
+) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
+    """Episode and decision of each start: uniform over all that leave room for a whole dream."""
+    lengths = sequences.mask.sum(1)
+    room = (lengths - config.decisions + 1).clamp(min=0)
+    if not room.any():
+        raise UserError(
+            f"the longest held-out episode has {int(lengths.max())} decisions, expected "
+            f"{config.decisions} or more: ask for fewer with --decisions"
+        )
+    generator = step_generator(config.seed, 0)
+    picks = torch.randint(int(room.sum()), (config.starts,), generator=generator)
+    ends = room.cumsum(0)
+    rows = torch.searchsorted(ends, picks, right=True)
+    return rows, picks - (ends - room)[rows]
+
+
+@torch.no_grad()
+def dream_codes(
+    surprise: Surprise,
+    memory: Memory,
+    sequences: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+    config: PlausibilityConfig,
+) -> Int[Tensor, "start decision code"]:
+    """Codes that M dreams after each start, under the actions its episode really took."""
+    starts = moments_at(surprise.vision, memory, sequences, rows, steps)
+    actions = actions_after(sequences, rows, steps, config.decisions)
+    dream = DreamModel(surprise.vision, memory, config.temperature)
+    return dream_on(dream, starts, actions, seed=config.seed).transpose(0, 1)
+
+
+def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:
+    """Means over starts and their standard errors, at each decision and at a few to quote.
+
+    A single start has no standard error: None.
+    """
+    columns: dict[str, list[Any]] = {}
+    for name, nats in curves.items():
+        columns[name] = nats.mean(0).tolist()
+        spreads = [sample_std(each) for each in nats.T.tolist()]
+        columns[f"{name}_error"] = [
+            None if spread is None else spread / len(nats) ** 0.5 for spread in spreads
+        ]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    shown = sorted({*(d for d in HEADLINES if d <= len(rows)), len(rows)})
+    return {
+        "at": {str(d): {name: rows[d - 1][name] for name in curves} for d in shown},
+        "history": [{"decision": d, **row} for d, row in enumerate(rows, start=1)],
+    }
+
+
+def _references(
+    surprise: Surprise, sequences: SequenceBatch, config: PlausibilityConfig
+) -> dict[str, float]:
+    generator = step_generator(config.seed, 2)
+    drawn = surprise.prior.sample(REFERENCE_FRAMES, 1.0, generator_on(surprise.device, generator))
+    codes = sequences.posteriors[:, :-1][sequences.mask]
+    independent = shuffled_positions(codes, REFERENCE_FRAMES, generator)
+    return {
+        "prior_samples": float(surprise.of_codes(drawn).mean()),
+        "independent_positions": float(surprise.of_codes(independent).mean()),
+    }
+
+
+def _draw(run: Run, result: dict[str, Any]) -> None:
+    history = result["history"]
+    curves, bands = {}, {}
+    for name in ("dreamed", "real"):
+        curves[name] = [(row["decision"], row[name]) for row in history]
+        bands[f"{name}, 2 errors over starts"] = [
+            (row["decision"], row[name] - margin, row[name] + margin)
+            for row in history
+            for margin in [1.96 * (row[f"{name}_error"] or 0.0)]
+        ]
+    for name in ("prior_samples", "independent_positions"):
+        curves[name.replace("_", " ")] = [(1, result[name]), (len(history), result[name])]
+    save_curves(
+        run.folder / "evaluation" / "plausibility.png",
+        curves,
+        x_label="decisions since the dream began",
+        y_label="nats a frame under the prior",
+        bands=bands,
+    )

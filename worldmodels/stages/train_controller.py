@@ -1,0 +1,333 @@
+"""Search C: by CMA-ES in the dream or in the real game, or by gradients in the dream."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.controller import ControllerConfig
+from agents.evaluation import Scores
+from agents.protocol import EvaluationProtocol
+from agents.workers import Workers
+from worldmodels.controller.agent import Agent, save_agent
+from worldmodels.controller.agent_file import agent_file
+from worldmodels.controller.best_agent import Selection, evaluator, keep_best
+from worldmodels.controller.cmaes import search_by_evolution
+from worldmodels.controller.fitness import (
+    DreamFitness,
+    EvolutionConfig,
+    Fitness,
+    PartFitness,
+    RealFitness,
+    RealScores,
+)
+from worldmodels.controller.gradient import GradientConfig, search_by_gradient
+from worldmodels.controller.new_agent import check_inputs, new_agent
+from worldmodels.controller.pathwise import PathwiseConfig, has_slope
+from worldmodels.controller.ppo import ProximalConfig
+from worldmodels.controller.start_agent import start_agent
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.load import encode_newest, load_world_model, start_bytes
+from worldmodels.dream.model import DreamModel, KnownRegion
+from worldmodels.dream.starts import DreamStarts
+from worldmodels.errors import UserError, reading
+from worldmodels.progress import PROCESS_BYTES, Report
+from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.env_steps import record_env_steps
+from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import WEIGHTS, Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.runs.stage_folder import StageFolder
+from worldmodels.training.fit import FitConfig
+
+SEARCHES = ("evolution", "gradient")
+BODY = "body.safetensors"
+
+# Both are evaluated three times, so that both select the best of three.
+_PATHWISE_FIT = FitConfig(
+    900, 128, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=300
+)
+PATHWISE = GradientConfig(fit=_PATHWISE_FIT, later=_PATHWISE_FIT, learner=PathwiseConfig())
+_PROXIMAL_FIT = FitConfig(
+    2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=800
+)
+PROXIMAL = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=ProximalConfig())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerStageConfig:
+    """What C is and how it is searched.
+
+    Attributes:
+        search: "evolution" (CMA-ES) or "gradient", which needs the dream.
+        dream: search in M's dream instead of the real game.
+        temperature: of the dream.
+        far_share: of the dreams, that begin far from any reward: there controllers fare alike, but
+            there they learn to come back. None takes moments as often as they came.
+        inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
+        action_map: one of the task's; None takes its default.
+        sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
+        eval_episodes: episodes of each evaluation during a search.
+        selection_episodes: episodes by which the run's best agent is selected.
+        start: digest of the agent file that the search began with; None began with the run's.
+        evolution: the settings of CMA-ES, which goes on from the C of the round before.
+        pathwise, proximal: the settings of the gradient, where the dream has a slope and where it
+            has none; it begins with a new C in every round.
+    """
+
+    search: str = "evolution"
+    dream: bool = False
+    temperature: float = 1.0
+    far_share: float | None = None
+    inputs: str = "zh"
+    hidden: int = 0
+    action_map: str | None = None
+    sample_latent: bool = False
+    eval_episodes: int = 8
+    selection_episodes: int = 20
+    start: str | None = None
+    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    pathwise: GradientConfig = PATHWISE
+    proximal: GradientConfig = PROXIMAL
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise UserError(f'search must be among {", ".join(SEARCHES)}, got "{self.search}"')
+        if self.search == "gradient" and not self.dream:
+            raise UserError("the real game has no gradient: add --dream to --search gradient")
+        check_inputs(self.inputs)
+        if self.far_share is not None and not 0 <= self.far_share <= 1:
+            raise UserError(f"far_share must be within 0..1, got {self.far_share}")
+        if self.hidden < 0:
+            raise UserError(f"hidden must be 0 or more, got {self.hidden}")
+        for name in ("eval_episodes", "selection_episodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@locks_run
+def train_controller(
+    run: Run,
+    config: ControllerStageConfig,
+    *,
+    workers: Workers,
+    report: Report,
+    device: str = "cpu",
+    round_: int = 1,
+    start_from: Path | None = None,
+    asked: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Search C and write the whole agent, its figures and its curve to the run's folder.
+
+    What evolution leaves is a mean of the search distribution, never the best sample; what
+    gradients leave is the running average of C that scored best on the monitoring episodes. That
+    agent is scored on the selection episodes, and where it is better than all agents that this run
+    had before, it becomes the run's best agent.
+
+    Args:
+        start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
+            None takes the run's V and M.
+        asked: see `start_agent`.
+    """
+    settings = run.settings
+    run.store.refresh()
+    agent, start = _first_agent(run, config, round_, start_from, asked)
+    if start_from is not None:
+        config = replace(config, start=file_digest(agent_file(start_from)))
+    work = run.begin("controller", config, settings.seed, round_, report.line)
+    evaluate_file = evaluator(workers)
+    if run.has("controller"):
+        # A kill may have come before the newest agent was compared, and now it will be replaced.
+        keep_best(run, evaluate_file)
+    if work is None:
+        report.line(f"controller: done, {run.folder / 'controller'}")
+        return run.result("controller") or {}
+    seed = settings.seed + 1_000 * round_ + 2
+    report.plan(
+        f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
+        f"{'the dream' if config.dream else settings.env}",
+        disk_bytes=20e6,
+        # The search itself adds little beside the start states.
+        memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
+        if config.dream
+        else None,
+        folder=run.folder,
+    )
+    started = time.monotonic()
+    body_file = work.partial / BODY
+    real = RealScores(agent, workers, body_file)
+    monitoring = EvaluationProtocol.of(agent.body.env, "monitoring", config.eval_episodes)
+    monitor = functools.partial(real, protocol=monitoring)
+    common: dict[str, Any] = {"work": work, "seed": seed, "round_": round_, "report": report}
+    dreams = _dreams_of(run, agent, config, device, report) if config.dream else None
+    if config.search == "gradient":
+        assert dreams is not None, "the config allows gradients in the dream only"
+        parameters, result = _search_by_gradient(agent, start, config, dreams, monitor, **common)
+    else:
+        fitness: Fitness
+        if dreams is not None:
+            fitness = DreamFitness(config.evolution, agent, dreams.model, dreams.starts, seed)
+        else:
+            fitness = RealFitness(config.evolution, agent, workers, seed, body_file)
+        parameters, result = _search_by_evolution(
+            agent, start, config.evolution, fitness, monitor, **common
+        )
+    agent.parameters = torch.from_numpy(parameters).float()[None]
+    result = _score(run, config, agent, real, result, work)
+    body_file.unlink()
+    work.commit(result, time.monotonic() - started)
+    best = keep_best(run, evaluate_file)
+    report.line(
+        f"controller: {result['real_score']:.0f} on {config.selection_episodes} selection "
+        f"episodes; the run's best agent: {best.selection}, of round {best.round}"
+    )
+    return result
+
+
+@dataclass(frozen=True)
+class _Dreams:
+    """What a search in the dream needs of it."""
+
+    model: DreamModel
+    starts: DreamStarts
+    reward_scale: float
+
+
+def _dreams_of(
+    run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
+) -> _Dreams:
+    sequences = encode_newest(run, agent.vision, report)
+    starts = DreamStarts.of_episodes(
+        agent.vision, agent.memory, sequences, far_share=config.far_share
+    )
+    scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
+    return _Dreams(_dream_of(agent, config, sequences, device), starts, scale)
+
+
+def _search_by_gradient(
+    agent: Agent,
+    start: np.ndarray | None,
+    config: ControllerStageConfig,
+    dreams: _Dreams,
+    monitor: Callable[[np.ndarray], Scores],
+    **common: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
+    sloping = has_slope(dreams.model, agent.body.action_map)
+    return search_by_gradient(
+        agent,
+        start,
+        config.pathwise if sloping else config.proximal,
+        dreams.model,
+        dreams.starts,
+        monitor,
+        reward_scale=dreams.reward_scale,
+        **common,
+    )
+
+
+def _search_by_evolution(
+    agent: Agent,
+    start: np.ndarray | None,
+    config: EvolutionConfig,
+    fitness: Fitness,
+    monitor: Callable[[np.ndarray], Scores],
+    **common: Any,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """All of C's parameters, or those of its last layer alone; from zero where there is no C."""
+    size = agent.controller.num_parameters
+    searched = agent.controller.num_last_parameters if config.last_layer else size
+    fixed, first = np.split(np.zeros(size) if start is None else start, [size - searched])
+    part = PartFitness(fitness, fixed)
+    found, result = search_by_evolution(
+        first,
+        config,
+        part,
+        lambda last: monitor(part.whole(last)),
+        evaluate_start=start is not None,
+        **common,
+    )
+    if isinstance(fitness, RealFitness):
+        result["env_steps"]["searched"] = int(result["history"][-1]["steps"])
+    return part.whole(found), result
+
+
+def _score(
+    run: Run,
+    config: ControllerStageConfig,
+    agent: Agent,
+    real: RealScores,
+    result: dict[str, Any],
+    work: StageFolder,
+) -> dict[str, Any]:
+    """Score the agent on the selection episodes and write it; the figures of the stage."""
+    protocol = EvaluationProtocol.of(agent.body.env, "selection", config.selection_episodes)
+    scores = real(agent.parameters[0].numpy(), protocol)
+    selection = Selection.of(protocol, scores)
+    file = work.partial / WEIGHTS["controller"]
+    save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
+    steps = {**result["env_steps"], "selected": scores.env_steps}
+    record_env_steps(run, f"controller/{file_digest(file)[:16]}", steps)
+    return {
+        "search": config.search,
+        "dream": config.dream,
+        "parameters": agent.controller.num_parameters,
+        "real_score": selection.mean,
+        "real_std": selection.std,
+        "selection_episodes": protocol.episodes,
+        **result,
+        "env_steps": steps,
+    }
+
+
+def _first_agent(
+    run: Run,
+    config: ControllerStageConfig,
+    round_: int,
+    start_from: Path | None,
+    asked: Mapping[str, Any] | None,
+) -> tuple[Agent, np.ndarray | None]:
+    """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
+    if start_from is not None:
+        agent = start_agent(run, start_from, asked or {})
+        return agent, agent.parameters[0].double().numpy()
+    vision, memory = load_world_model(run)
+    agent = new_agent(
+        run,
+        vision,
+        memory,
+        inputs=config.inputs,
+        hidden=config.hidden,
+        action_map=config.action_map,
+        sample_latent=config.sample_latent,
+    )
+    if config.search == "gradient":
+        return agent, None
+    return agent, _earlier_parameters(run, agent.controller, round_)
+
+
+def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:
+    """The C of the round before, (D,), where it had the same size."""
+    manifest = run.manifest("controller")
+    if manifest is not None and manifest["round"] < round_:
+        path, remedy = run.weights("controller"), "delete it to start anew"
+        earlier = load_checkpoint(path, remedy=remedy)
+        with reading(path, remedy):
+            if earlier.metadata["controller"] == asdict(controller):
+                return earlier.tensors["controller.parameters"][0].double().numpy()
+    return None
+
+
+def _dream_of(
+    agent: Agent, config: ControllerStageConfig, sequences: SequenceBatch, device: str
+) -> DreamModel:
+    vision, memory = agent.vision, agent.memory
+    region = KnownRegion.fit(vision, memory, sequences).to(device)
+    for weight in (*vision.parameters(), *memory.parameters()):
+        weight.requires_grad_(False)  # a third of the time of a gradient through a dream
+    return DreamModel(vision.to(device), memory.to(device), config.temperature, region)

@@ -1,0 +1,253 @@
+"""Train the prior over the codes that V gives the stored frames."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
+
+from worldmodels.data.store import Episode
+from worldmodels.memory.encoding import posterior_type
+from worldmodels.plotting import save_grid
+from worldmodels.prior.baselines import (
+    position_cross_entropy,
+    position_entropy,
+    unigram_cross_entropy,
+)
+from worldmodels.prior.pixelcnn import CodePrior, PriorConfig, prior_metadata
+from worldmodels.prior.surprise import load_vision_with_codes
+from worldmodels.progress import PROCESS_BYTES, Report
+from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.runs.stage_folder import StageFolder
+from worldmodels.training.activations import COPIES_IN_TRAINING, activation_bytes
+from worldmodels.training.device import device_of
+from worldmodels.training.fit import FitConfig, Metrics, step_generator
+from worldmodels.training.stage import fit_stage
+from worldmodels.vision import VQVAE
+from worldmodels.vision.batched import decode_frames, encode_frames
+
+# Beyond so many frames neighbours in time are left out; 64 codes of up to 256 values are 64 MB.
+MAX_TRAINING_FRAMES = 1_000_000
+MAX_HELD_OUT_FRAMES = 10_000
+VALIDATION_BATCH = 512
+PICTURES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorStageConfig:
+    """How the prior is trained: afresh in every round, for V's codes change their meaning.
+
+    Attributes:
+        num_channels, num_layers, dropout: see PriorConfig.
+        fit: batches are of frames.
+    """
+
+    num_channels: int = 64
+    num_layers: int = 5
+    dropout: float = 0.3
+    fit: FitConfig = field(
+        default_factory=lambda: FitConfig(
+            1_000,
+            64,
+            learning_rate=1e-3,
+            final_learning_rate=5e-5,
+            max_gradient_norm=1.0,
+            validate_every=100,
+            patience=4,
+        )
+    )
+
+    def with_steps(self, num_steps: int | None) -> "PriorStageConfig":
+        """The same for so many optimizer steps; None changes nothing."""
+        if num_steps is None:
+            return self
+        return replace(self, fit=replace(self.fit, num_steps=num_steps))
+
+    def model(self, vision: VQVAE) -> PriorConfig:
+        """The prior that fits V's codes."""
+        return PriorConfig(
+            num_codes=vision.config.num_codes,
+            digit_sizes=vision.config.digit_sizes,
+            num_channels=self.num_channels,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+        )
+
+
+@locks_run
+def train_prior(
+    run: Run,
+    config: PriorStageConfig,
+    *,
+    report: Report,
+    device: str = "cpu",
+    round_: int = 1,
+) -> dict[str, Any]:
+    """Train the prior and write it, its figures and its picture to the run's folder.
+
+    Raises: UserError where the run's V is continuous: its prior is N(0, 1) already.
+    """
+    settings = run.settings
+    run.store.refresh()
+    run.store.require(run.folder)
+    vision = load_vision_with_codes(run, device)
+    work = run.begin("prior", config, settings.seed, round_, report.line)
+    if work is None:
+        report.line(f"prior: done, {run.folder / 'prior'}")
+        return run.result("prior") or {}
+    fit = config.fit
+    train = _codes(run, vision, False, MAX_TRAINING_FRAMES, report)
+    held_out = _codes(run, vision, True, MAX_HELD_OUT_FRAMES, report).long()
+    torch.manual_seed(settings.seed)
+    prior = CodePrior(config.model(vision))
+    prior.calibrate(train)
+    prior.to(device)
+    size = sum(p.numel() for p in prior.parameters())
+    report.plan(
+        f"prior: {len(train):,} frames of {train.shape[1]} codes, {fit.num_steps:,} batches of "
+        f"{fit.batch_size}, {size:,} parameters, on {device}",
+        disk_bytes=5 * size * 4,
+        memory_bytes=_memory_bytes(prior, train, held_out, fit.batch_size),
+        folder=run.folder,
+    )
+    result = fit_stage(
+        prior,
+        _CodeBatches(train, fit.batch_size),
+        lambda: _held_out_loss(prior, held_out),
+        fit,
+        work=work,
+        seed=settings.seed + 1_000 * round_ + 2,
+        report=report,
+        shown=("nats_per_code", "val/nats_per_code"),
+        on_done=lambda: {**score_prior(prior, train, held_out), "frames": len(train)},
+        write=lambda: _write(vision, prior, run, work),
+    )
+    report.line(
+        f"prior: held-out {result['nats_per_code']:.3f} nats a code "
+        f"(each position alone {result['position_entropy']:.3f}, uniform {result['log_k']:.3f})"
+    )
+    return result
+
+
+def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
+    """The peak of the stage: the process, the codes it keeps, and what a batch takes."""
+    in_layers = activation_bytes(prior, lambda copied: copied.log_prob(held_out[:1]))
+    kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
+    return (
+        PROCESS_BYTES
+        + kept
+        + in_layers * max(COPIES_IN_TRAINING * batch_size, min(VALIDATION_BATCH, len(held_out)))
+    )
+
+
+@torch.no_grad()
+def score_prior(
+    prior: CodePrior, train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
+) -> dict[str, Any]:
+    """Held-out nats a code beside those of codes that ignore each other, and bits a frame.
+
+    `position_entropy` is taken on the held-out codes themselves, and `gain_over_position` is the
+    part of it that the prior saves; the two cross-entropies use training frequencies, as a model
+    must.
+    """
+    num_values = prior.config.num_values
+    nats = _held_out_loss(prior.eval(), held_out)["nats_per_code"]
+    harder = position_entropy(held_out, num_values)
+    return {
+        "nats_per_code": nats,
+        "log_k": math.log(num_values),
+        "unigram_cross_entropy": unigram_cross_entropy(train, held_out, num_values),
+        "position_cross_entropy": position_cross_entropy(train, held_out, num_values),
+        "position_entropy": harder,
+        "gain_over_position": 1.0 - nats / max(harder, 1e-9),
+        "bits_per_frame": nats * held_out.shape[1] / math.log(2.0),
+        "held_out_frames": len(held_out),
+    }
+
+
+class _CodeBatches:
+    """Frames' codes drawn uniformly, with replacement."""
+
+    def __init__(self, codes: Tensor, batch_size: int) -> None:
+        self.codes, self.batch_size = codes, batch_size
+
+    def __call__(self, step: int, generator: torch.Generator) -> Tensor:
+        """The batch of step `step`; depends on nothing but the generator."""
+        picks = torch.randint(len(self.codes), (self.batch_size,), generator=generator)
+        return self.codes[picks].long()
+
+
+def _codes(run: Run, vision: VQVAE, held_out: bool, most: int, report: Report) -> Tensor:
+    episodes = run.store.split(held_out)
+    name = "held-out" if held_out else "training"
+    with report.progress(f"encode {name}", total=len(episodes)) as meter:
+        return encode_codes(vision, episodes, run.action_repeat, most, meter.advance)
+
+
+def encode_codes(
+    vision: VQVAE,
+    episodes: Sequence[Episode],
+    stride: int,
+    most: int,
+    on_episode: Callable[[], None] = lambda: None,
+) -> Integer[Tensor, "frame code"]:
+    """Codes of every stride-th frame, on the CPU; of evenly fewer where they would be too many.
+
+    One episode's frames are in memory at a time, and the codes in the smallest type that holds
+    them.
+    """
+    total = sum(episode.num_steps // stride + 1 for episode in episodes)
+    stride *= max(1, -(-total // most))
+    parts = []
+    for episode in episodes:
+        codes = encode_frames(vision, episode.load().frames[::stride]).numpy()
+        parts.append(codes.astype(posterior_type(vision)))
+        on_episode()
+    return torch.from_numpy(np.concatenate(parts))
+
+
+@torch.no_grad()
+def _held_out_loss(prior: CodePrior, codes: Tensor) -> Metrics:
+    device = device_of(prior)
+    total = sum(
+        -float(prior.log_prob(part.to(device)).cpu().double().sum())
+        for part in codes.split(VALIDATION_BATCH)
+    )
+    nats = total / codes.numel()
+    return {"loss": nats, "nats_per_code": nats}
+
+
+@torch.no_grad()
+def _write(vision: VQVAE, prior: CodePrior, run: Run, work: StageFolder) -> None:
+    facts = {
+        "prior": prior_metadata(prior),
+        "vision_digest": work.work["inputs"]["vision"],
+        "seed": work.work["seed"],
+    }
+    path = work.partial / "prior.safetensors"
+    save_checkpoint(path, with_prefix("prior", prior.state_dict()), facts)
+    frames = _pictured_frames(run)
+    drawn = prior.sample(len(frames), generator=step_generator(0, 0, device_of(prior)))
+    rows = {
+        "frame": frames,
+        "decoded": decode_frames(vision, encode_frames(vision, frames)),
+        "drawn": decode_frames(vision, drawn),
+    }
+    save_grid(work.partial / "prior.png", rows)
+
+
+def _pictured_frames(run: Run) -> np.ndarray:
+    """Held-out frames, evenly spread over at most as many episodes."""
+    episodes = run.store.split(held_out=True)[:PICTURES]
+    each = -(-PICTURES // len(episodes))
+    frames = []
+    for episode in episodes:
+        stored = episode.load().frames
+        frames.append(stored[np.linspace(0, len(stored) - 1, each + 2).astype(int)[1:-1]])
+    return np.concatenate(frames)[:PICTURES]

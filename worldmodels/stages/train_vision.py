@@ -1,0 +1,208 @@
+"""Train V on the stored frames."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodels.data.batches import MAX_FRAMES_IN_MEMORY, FrameBatches
+from worldmodels.errors import UserError
+from worldmodels.plotting import save_grid
+from worldmodels.progress import PROCESS_BYTES, Report
+from worldmodels.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_lock import locks_run
+from worldmodels.runs.stage_folder import StageFolder
+from worldmodels.training.activations import COPIES_IN_TRAINING, activation_bytes
+from worldmodels.training.device import device_of
+from worldmodels.training.fit import Metrics
+from worldmodels.training.stage import TrainingStageConfig, fit_stage
+from worldmodels.vision import (
+    VAE,
+    VQVAE,
+    Vision,
+    VisionConfig,
+    VQVAEConfig,
+    make_vision,
+    restore_vision,
+    vision_metadata,
+)
+from worldmodels.vision.batched import encode_frames
+from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
+from worldmodels.vision.objective import common_colours
+from worldmodels.vision.pictures import (
+    NUM_FRAMES,
+    NUM_PATHS,
+    interpolations,
+    reconstructions,
+)
+
+MAX_HELD_OUT_FRAMES = 2_000
+MAX_CALIBRATION_FRAMES = 5_000
+MAX_START_FRAMES = 512
+SHOWN = tuple(
+    f"val/{name}" for name in ("error", "foreground_error", "psnr", "codes_used", "perplexity")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionStageConfig(TrainingStageConfig):
+    """How V is trained.
+
+    Attributes:
+        frame_stride: every such frame is used; None takes the env's action repeat.
+        recent_fraction: part of each batch that comes from the newest round.
+    """
+
+    model: VisionConfig
+    frame_stride: int | None = None
+    recent_fraction: float = 0.5
+
+
+@locks_run
+def train_vision(
+    run: Run,
+    config: VisionStageConfig,
+    *,
+    report: Report,
+    device: str = "cpu",
+    round_: int = 1,
+) -> dict[str, Any]:
+    """Train V and write it, its figures and its picture to the run's folder."""
+    settings = run.settings
+    run.store.refresh()
+    run.store.require(run.folder)
+    run.choose_kind(quantized=isinstance(config.model, VQVAEConfig))
+    work = run.begin("vision", config, settings.seed, round_, report.line)
+    if work is None:
+        report.line(f"vision: done, {run.folder / 'vision'}")
+        return run.result("vision") or {}
+    fit = config.in_round(round_)
+    stride = config.frame_stride or run.action_repeat
+    train = FrameBatches(
+        run.store.split(held_out=False),
+        fit.batch_size,
+        stride=stride,
+        recent_fraction=config.recent_fraction if round_ > 1 else 0.0,
+        seed=settings.seed,
+    )
+    held_out = _spread(
+        FrameBatches(run.store.split(held_out=True), 1, stride=stride).all_frames(),
+        MAX_HELD_OUT_FRAMES,
+    )
+    sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
+    baseline = mean_frame(sample)
+    vision = _new_or_earlier(run, config, sample, round_).to(device)
+    report.plan(
+        f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
+        f"{sum(p.numel() for p in vision.parameters()):,} parameters, on {device}",
+        disk_bytes=5 * sum(p.numel() * 4 for p in vision.parameters()),
+        memory_bytes=_memory_bytes(vision, train, (sample, held_out), fit.batch_size),
+        folder=run.folder,
+    )
+    result = fit_stage(
+        vision,
+        train,
+        lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
+        fit,
+        work=work,
+        seed=settings.seed + 1_000 * round_,
+        report=report,
+        shown=("loss", "error", *SHOWN),
+        on_done=lambda: {
+            **score_vision(vision, held_out, baseline),
+            **_epoch_usage(vision, train.all_frames()),
+            "frames": train.num_frames,
+        },
+        write=lambda: _write(vision, held_out, work),
+    )
+    report.line(
+        f"vision: held-out squared error {result['error']:.1f} a frame "
+        f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x), "
+        f"on the foreground {result['foreground_error']:.1f}, PSNR {result['psnr']:.1f} dB"
+    )
+    if "perplexity" in result:
+        report.line(
+            f"vision: {result['codes_used']:.0%} of the codes used, "
+            f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits a frame"
+        )
+    return result
+
+
+def _memory_bytes(
+    vision: Vision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
+) -> float:
+    """The peak of the stage: the process, the frames it keeps, and what a batch takes."""
+    frame = others[0][:1]
+    in_layers = activation_bytes(vision, lambda v: v.decode(v.mode(v.encode(frame))))
+    kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
+    return PROCESS_BYTES + kept * frame.numel() + COPIES_IN_TRAINING * batch_size * in_layers
+
+
+def _spread(frames: Tensor, most: int) -> Tensor:
+    """At most so many frames, evenly spread; a copy, so that the others need not stay."""
+    return frames[:: max(1, -(-len(frames) // most))][:most].clone()
+
+
+def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> Vision:
+    """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
+    model = config.model
+    model = replace(model, common_colours=common_colours(sample.numpy()))
+    torch.manual_seed(run.settings.seed)
+    vision = make_vision(model)
+    vision.start_at(_spread(sample, MAX_START_FRAMES))
+    manifest = run.manifest("vision")
+    if manifest is not None and manifest["round"] < round_:
+        path = run.weights("vision")
+        checkpoint = load_checkpoint(path, remedy=f'run "wm train-vision --run {run}" again')
+        if type(restore_vision(checkpoint, path).config) is not type(model):
+            raise UserError(
+                f"{path} holds another kind of V than asked for in round {round_}: "
+                "ask for the same as in the round before, or name another folder with --run"
+            )
+        load_weights(vision, checkpoint.part("vision"), path)
+    return vision
+
+
+def _validate(
+    vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
+) -> Metrics:
+    """The held-out loss, and beside it how good V and how used its codes are over all frames.
+
+    `sample` are training frames, by which the scales of codes are brought up to date before.
+    """
+    device = device_of(vision)
+    if isinstance(vision, VQVAE):
+        vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
+    generator = torch.Generator(device).manual_seed(0)
+    totals: dict[str, float] = {}
+    for part in frames.split(batch_size):
+        loss, metrics = vision.loss(part.to(device), generator)
+        for name, value in {"loss": loss, **metrics}.items():
+            totals[name] = totals.get(name, 0.0) + float(value) * len(part) / len(frames)
+    return {**totals, **score_vision(vision, frames, baseline)}
+
+
+@torch.no_grad()
+def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
+    """How the codes are used over one look at each training frame; nothing for a VAE.
+
+    Where they are more than fit into memory, over as many as `all_frames` gives.
+    """
+    if not isinstance(vision, VQVAE):
+        return {}
+    usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
+    return {f"epoch_{name}": value for name, value in usage.items()}
+
+
+@torch.no_grad()
+def _write(vision: Vision, held_out: Tensor, work: StageFolder) -> None:
+    facts = {"vision": vision_metadata(vision), "seed": work.work["seed"]}
+    path = work.partial / "vision.safetensors"
+    save_checkpoint(path, with_prefix("vision", vision.state_dict()), facts)
+    frames = _spread(held_out, NUM_FRAMES)
+    save_grid(work.partial / "vision.png", reconstructions(vision, frames))
+    if isinstance(vision, VAE) and len(held_out) > 1:
+        paths = interpolations(vision, _spread(held_out, 2 * NUM_PATHS))
+        save_grid(work.partial / "interpolations.png", paths)

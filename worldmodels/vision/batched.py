@@ -1,0 +1,31 @@
+"""Many frames encoded, or many latents decoded, a batch at a time."""
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from worldmodels.training.device import device_of
+from worldmodels.vision import Vision
+
+ENCODE_BATCH = 256
+DECODE_BATCH = 256
+
+
+@torch.no_grad()
+def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -> Tensor:
+    """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
+    device = device_of(vision)
+    parts = [
+        vision.encode(torch.from_numpy(frames[start : start + ENCODE_BATCH]).to(device)).cpu()
+        for start in range(0, len(frames), ENCODE_BATCH)
+    ]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def decode_frames(vision: Vision, latents: Tensor) -> UInt8[np.ndarray, "frames 64 64 3"]:
+    """The frames that latents (n, ...) on the CPU stand for, drawn in parts on V's device."""
+    device = device_of(vision)
+    parts = [vision.decode(part.to(device)).cpu() for part in latents.split(DECODE_BATCH)]
+    return torch.cat(parts).numpy()

@@ -1,0 +1,100 @@
+"""How good a V is on frames it was not trained on, and how its codes are used."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from worldmodels.training.device import device_of
+from worldmodels.vision import VQVAE, Vision
+from worldmodels.vision.networks import to_unit
+from worldmodels.vision.objective import common_colours, foreground, rare, squared_error
+
+SCORE_BATCH = 256
+
+
+def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Float[Tensor, "3 64 64"]:
+    """The mean of the frames, in 0..1: what a V that sees nothing would draw."""
+    return frames.float().mean(0).permute(2, 0, 1) / 255.0
+
+
+@torch.no_grad()
+def score_vision(
+    vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"], baseline: Float[Tensor, "3 64 64"]
+) -> dict[str, Any]:
+    """Errors of the reconstructed frames, beside those of drawing `baseline` for each.
+
+    Returns:
+        error, mean_frame_error: squared error summed over a frame, full scale 1; the mean.
+        gain: their ratio.
+        psnr: of the mean error, in dB.
+        foreground_error, mean_frame_foreground_error: on whatever is not the commonest colour
+            and on its surroundings alone (road, curbs and car), as V's config has the colours.
+        rare_error, mean_frame_rare_error: on what has none of the common colours (curbs, car).
+        bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
+    """
+    vision.eval()
+    device = device_of(vision)
+    baseline = baseline.to(device)
+    rows, posteriors = [], []
+    for batch in frames.split(SCORE_BATCH):
+        part = batch.to(device)
+        images, posterior = to_unit(part), vision.encode(part)
+        decoded = to_unit(vision.decode(vision.mode(posterior)))
+        near = foreground(images, vision.config).float()
+        striking = rare(images, vision.config).float()
+        base = baseline.expand_as(images)
+        errors = [
+            squared_error(drawn, images, weight)
+            for weight in (None, near, striking)
+            for drawn in (decoded, base)
+        ]
+        rows.append(torch.stack(errors))
+        posteriors.append(posterior.cpu())
+    means = torch.cat(rows, 1).mean(1).tolist()
+    error, base_error, foreground_error, base_foreground_error, rare_error, base_rare_error = means
+    result: dict[str, Any] = {
+        "error": error,
+        "mean_frame_error": base_error,
+        "gain": base_error / max(error, 1e-9),
+        "psnr": float(-10 * np.log10(max(error, 1e-9) / frames[0].numel())),
+        "foreground_error": foreground_error,
+        "mean_frame_foreground_error": base_foreground_error,
+        "rare_error": rare_error,
+        "mean_frame_rare_error": base_rare_error,
+    }
+    if isinstance(vision, VQVAE):
+        result["bits_per_frame"] = vision.config.num_codes * float(
+            np.log2(vision.config.num_values)
+        )
+        result.update(code_usage(torch.cat(posteriors), vision.config.num_values))
+    return result
+
+
+def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict[str, Any]:
+    """Errors on frames by which several V are compared: the common colours are these frames' own.
+
+    Each V has those of its own training frames, and so a foreground of its own.
+
+    Returns: as `score_vision`, beside the mean of the very frames.
+    """
+    own = vision.config
+    vision.config = replace(own, common_colours=common_colours(frames[::5].numpy()))
+    try:
+        return score_vision(vision, frames, mean_frame(frames))
+    finally:
+        vision.config = own
+
+
+def code_usage(codes: Int[Tensor, "frames code"], num_values: int) -> dict[str, float]:
+    """Share of the codebook used, and the perplexity of the codes, over all frames given."""
+    frequency = torch.bincount(codes.flatten(), minlength=num_values).double()
+    frequency /= frequency.sum()
+    entropy = -(frequency * frequency.clamp(min=1e-12).log()).sum()
+    return {
+        "codes_used": float((frequency > 0).double().mean()),
+        "perplexity": float(entropy.exp()),
+    }

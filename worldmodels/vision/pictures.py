@@ -1,0 +1,65 @@
+"""What a V makes of frames, to look at: reconstructions, code maps, interpolations."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from worldmodels.vision import VAE, VQVAE, Vision
+from worldmodels.vision.batched import decode_frames, encode_frames
+from worldmodels.vision.networks import FRAME_SIZE
+
+NUM_FRAMES = 16
+NUM_PATHS = 6
+PATH_POINTS = 11
+
+Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
+
+
+def reconstructions(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
+    """Frames over what V keeps of them; of a VAE also draws from N(0, 1), of codes their map."""
+    latent = vision.mode(encode_frames(vision, frames.numpy()))
+    rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
+    if isinstance(vision, VQVAE):
+        rows["codes"] = code_maps(latent, vision.code_vectors.detach().cpu())
+    else:
+        generator = torch.Generator().manual_seed(0)
+        z = torch.randn(len(frames), vision.config.num_latents, generator=generator)
+        rows["drawn from N(0, 1)"] = decode_frames(vision, z)
+    return rows
+
+
+def interpolations(vision: VAE, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
+    """Straight lines through latent space: each row leads from one frame to another, decoded.
+
+    The outer columns are the frames themselves.
+    """
+    share = torch.linspace(0, 1, PATH_POINTS)[:, None]
+    rows = {}
+    half = len(frames) // 2
+    for number, (start, end) in enumerate(zip(frames[:half], frames[half:], strict=False)):
+        ends = vision.mode(encode_frames(vision, torch.stack([start, end]).numpy()))
+        drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], share))
+        rows[f"path {number + 1}"] = np.concatenate([start[None], drawn, end[None]])
+    return rows
+
+
+def code_maps(
+    codes: Int[Tensor, "frame code"], code_vectors: Float[Tensor, "value vector"]
+) -> UInt8[np.ndarray, "frame 64 64 3"]:
+    """The grid of codes as coloured squares; codes of like vectors have like colours.
+
+    The colour is the vector's place along the three directions in which the vectors differ most.
+    """
+    centred = code_vectors.double() - code_vectors.double().mean(0)
+    directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]
+    place = torch.zeros(len(centred), 3, dtype=torch.double)
+    place[:, : len(directions)] = centred @ directions.T
+    lowest = place.amin(0)
+    colours = 255 * (place - lowest) / (place - lowest).max().clamp(min=1e-9)
+    grid = round(codes.shape[1] ** 0.5)
+    squares = colours.round().to(torch.uint8)[codes].unflatten(1, (grid, grid))
+    size = FRAME_SIZE // grid
+    return squares.repeat_interleave(size, 1).repeat_interleave(size, 2).numpy()
