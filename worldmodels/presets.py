@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from worldmodels.controller.fitness import EvolutionConfig
 from worldmodels.errors import UserError
+from worldmodels.memory.training import MemoryStageConfig
 from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.train_controller import PATHWISE, PROXIMAL, ControllerStageConfig
-from worldmodels.stages.train_memory import MemoryStageConfig
 from worldmodels.stages.train_vision import VisionStageConfig
 from worldmodels.training.fit import FitConfig
 from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig

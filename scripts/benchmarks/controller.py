@@ -31,8 +31,8 @@ from worldmodels.controller.agent import Agent, Body
 from worldmodels.controller.fitness import DreamFitness, EvolutionConfig, RealFitness
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.dream.starts import DreamStarts
+from worldmodels.memory.training import new_memory
 from worldmodels.presets import DEMO
-from worldmodels.stages.train_memory import new_memory
 from worldmodels.vision import make_vision
 
 KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}

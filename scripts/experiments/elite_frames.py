@@ -36,10 +36,10 @@ from worldmodels.controller.policies import POLICIES, check_agents, player
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.memory import Memory
 from worldmodels.memory.metrics import held_out_metrics, score_memory
+from worldmodels.memory.training import SequenceBatches, new_memory
 from worldmodels.presets import DEMO
 from worldmodels.runs.provenance import file_digest, versions
 from worldmodels.runs.run import Run, RunSettings
-from worldmodels.stages.train_memory import SequenceBatches, new_memory
 from worldmodels.training.fit import fit
 from worldmodels.vision import Vision
 from worldmodels.vision.metrics import score_alike

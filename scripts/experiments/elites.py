@@ -28,11 +28,12 @@ from torch.nn import functional as F
 
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
+from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.map_elites.search import Discovery
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import versions
-from worldmodels.stages.elites_arm import ArmConfig, search_arm
+from worldmodels.stages.elites_arm import search_arm
 from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 
 SEEDS = (0, 1, 2)

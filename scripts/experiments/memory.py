@@ -43,6 +43,7 @@ from worldmodels.dream.pictures import liveliest
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes, encode_rollouts
 from worldmodels.memory.metrics import held_out_metrics
+from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.presets import DEMO
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -56,7 +57,6 @@ from worldmodels.stages.evaluate_memory import (
     memory_figures,
     train_memoryless,
 )
-from worldmodels.stages.train_memory import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.stages.train_vision import train_vision
 from worldmodels.training.fit import fit
 from worldmodels.vision import Vision, VQVAEConfig, restore_vision

@@ -25,11 +25,11 @@ from worldmodels.controller import agent
 from worldmodels.dream.load import encode_newest, load_world_model
 from worldmodels.dream.model import DreamModel, KnownRegion, real_moments
 from worldmodels.dream.open_loop import dream_on
+from worldmodels.memory.training import MemoryStageConfig, new_memory
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report
 from worldmodels.runs import checkpoint
 from worldmodels.stages import dream_check
-from worldmodels.stages.train_memory import MemoryStageConfig, new_memory
 from worldmodels.training import fit as training
 from worldmodels.training.device import device_of
 from worldmodels.training.fit import optimizer_tensors, restore_optimizer

@@ -13,9 +13,10 @@ from safetensors.numpy import load_file
 
 from tests.fixtures.command import wm, wm_json
 from tests.fixtures.process_watch import wait_until
+from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.progress import Report
 from worldmodels.stages import elites_arm as elites
-from worldmodels.stages.elites_arm import ArmConfig, search_arm
+from worldmodels.stages.elites_arm import search_arm
 
 SMALL = ArmConfig(joints=12, operator="vae", bandit=True, evaluations=3_000, niches=100)
 

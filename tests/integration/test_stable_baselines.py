@@ -11,9 +11,10 @@ from stable_baselines3.common.env_checker import check_env
 
 from tests.fixtures import bead_env
 from tests.fixtures.command import wm_json
+from worldmodels.memory.training import MemoryStageConfig
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
-from worldmodels.stages.train_memory import MemoryStageConfig, train_memory
+from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import VisionStageConfig, train_vision
 from worldmodels.training.fit import FitConfig
 from worldmodels.vision import VAEConfig

@@ -33,9 +33,10 @@ def arm(
     as_json: JsonOption = False,
 ) -> None:
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
+    from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import writing
-    from worldmodels.stages.elites_arm import ArmConfig, search_arm
+    from worldmodels.stages.elites_arm import search_arm
 
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed

@@ -1,6 +1,5 @@
 """A dream on film: an agent's, a policy's, or under actions from a file."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.seeds import SEED_RANGES, seeds
-from agents.video import caption, side_by_side, write_video
+from agents.seeds import SEED_RANGES
 from envs.actions import encode_actions
 from envs.config import EnvConfig
-from envs.make import make_env
 from envs.tasks import task_for
-from worldmodels.controller.agent import Agent, load_agent
+from worldmodels.controller.agent import load_agent
+from worldmodels.controller.dream_video import Actor, agent_actor, check_video, write_dream_video
 from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import POLICIES, make_policy
 from worldmodels.dream.load import load_world_model
@@ -23,11 +21,6 @@ from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
-from worldmodels.training.fit import step_generator
-
-# What acts: the dream's state and the decision's number -> an encoded action (1, A), or None
-# where there is none left.
-Actor = Callable[[DreamState, int], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -81,69 +74,16 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
         env, repeat = run.settings.env, run.action_repeat
         dream = DreamModel(*load_world_model(run), config.temperature)
         act = _policy_actor(env, dream, config) if config.policy else _from_file(dream, config)
-    state = dream_start(dream, env, seeds("validation", 1, start=config.episode)[0])
-    totals = {"frames": 0, "dreamed_return": 0.0}
-    with report.progress(f"dream {out.name}", total=config.decisions) as meter:
-
-        def counted() -> Iterator[np.ndarray]:
-            for frame, reward in dream_frames(dream, state, act, config):
-                totals["frames"] += 1
-                totals["dreamed_return"] += reward
-                meter.advance()
-                yield frame
-
-        write_video(out, counted(), task_for(env).steps_per_second / repeat)
-    report.line(f"dreamed {totals['frames']} decisions to {out}")
-    return {"video": str(out), **totals}
-
-
-def dream_frames(
-    dream: DreamModel, state: DreamState, act: Actor, config: DreamVideoConfig
-) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, and the reward expected of the decision after each of them."""
-    generator = step_generator(config.episode, 0)
-    score = reward = 0.0
-    for decision in range(config.decisions):
-        action = act(state, decision)
-        if action is None:
-            break
-        frame = dream.vision.decode(state.latent)[0].numpy()
-        lines = [
-            f"dream at temperature {config.temperature:g}   decision {decision}",
-            f"reward {reward:+.1f}   score {score:.1f}",
-        ]
-        with torch.no_grad():
-            state, expected = dream.step(state, action, generator)
-        reward = float(expected)
-        yield caption(side_by_side([frame], ["M dreams"]), lines), reward
-        score += reward
-        if float(state.alive) < 0.5:
-            break
-
-
-def check_video(out: Path) -> None:
-    """Raise UserError where no video could be written under this name."""
-    if out.suffix not in (".mp4", ".gif"):
-        raise UserError(f"expected a video name ending in .mp4 or .gif, got {out}")
-    if not out.parent.is_dir():
-        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
-
-
-@torch.no_grad()
-def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
-    """A dream's state at the first real frame of the episode with this seed."""
-    made = make_env(env)
-    try:
-        frame, _ = made.reset(seed=seed)
-    finally:
-        made.close()
-    posterior = dream.vision.encode(torch.from_numpy(task_for(env).view(frame[None])))
-    return DreamState(dream.vision.mode(posterior), dream.memory.initial(1), torch.ones(1))
-
-
-def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
-    """The agent's C, seeing the dream's [z, h]."""
-    return lambda state, decision: agent.actions_for(dream.features(state))
+    return write_dream_video(
+        out,
+        dream,
+        act,
+        env,
+        repeat,
+        decisions=config.decisions,
+        episode=config.episode,
+        report=report,
+    )
 
 
 def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -> Actor:

@@ -1,88 +1,28 @@
 """MAP-Elites on the planar arm: an archive of solutions, and an autoencoder of what they share."""
 
-import math
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import shapely
 import torch
 
-from agents.elites import ElitesConfig, EliteStats, disc_centroids
-from agents.operators import ALL_MIXES, LINE_MIXES, Mix
+from agents.elites import EliteStats, disc_centroids
 from envs.arm import PlanarArm
-from worldmodels.errors import UserError, reading
-from worldmodels.map_elites.autoencoders import KINDS, AutoencoderConfig
+from worldmodels.errors import reading
+from worldmodels.map_elites.arm import ARCHIVE, ArmConfig, load_result
 from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, tell_events, write_curve
-from worldmodels.map_elites.search import Discovery, DiscoveryConfig
+from worldmodels.map_elites.search import Discovery
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import plain
 from worldmodels.runs.stage_folder import StageFolder, begin_work
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 
-OPERATORS = ("line", *KINDS)
-ARCHIVE = "elites.safetensors"
 CHECKPOINT_SECONDS = 20.0
 # Of several hundred generations each a point of the curves, of more one in ten.
 FINE_GENERATIONS = 500
-# Half by reconstruction, half along lines: with noise in place of lines 20,000 evaluations filled
-# 0.62 of the niches instead of 0.72 at 1,000 joints (one seed).
-_MODEL_MIX = Mix(reconstruction=0.5, line=0.5)
-
-
-@dataclass(frozen=True)
-class ArmConfig:
-    """A search on the arm; the defaults are the paper's.
-
-    Attributes:
-        operator: "line", or the kind of autoencoder whose reconstruction is a crossover.
-        bandit: mixes of operators are chosen by how many elites they lately added.
-        niches: of equal size, in the disc that the arm can reach.
-
-    Source: arXiv 2003.04389, section 4.
-    """
-
-    joints: int = 20
-    operator: str = "line"
-    bandit: bool = False
-    evaluations: int = 1_000_000
-    niches: int = 1_950
-    batch_size: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.operator not in OPERATORS:
-            raise UserError(f'operator must be among {", ".join(OPERATORS)}, got "{self.operator}"')
-        for name in ("joints", "niches", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
-
-    @property
-    def generations(self) -> int:
-        """As many whole ones as have `evaluations` at least."""
-        return math.ceil(self.evaluations / self.batch_size)
-
-    @property
-    def discovery(self) -> DiscoveryConfig:
-        """The settings of the search itself."""
-        elites = ElitesConfig(
-            batch_size=self.batch_size,
-            start_share=0.01 if self.joints > 200 else 0.05,
-            qd_offset=math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
-        )
-        if self.operator == "line":
-            mixes = LINE_MIXES if self.bandit else elites.mixes
-            return DiscoveryConfig(elites=replace(elites, mixes=mixes))
-        mixes = ALL_MIXES if self.bandit else (_MODEL_MIX,)
-        model = AutoencoderConfig(kind=self.operator)
-        if self.joints <= 20:
-            model = replace(model, num_latents=10, num_codes=3, code_size=3)
-        return DiscoveryConfig(elites=replace(elites, mixes=mixes), model=model)
 
 
 def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any]:
@@ -150,12 +90,6 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     )
     result = {**history[-1], "qd_offset": discovery_config.elites.qd_offset, "history": history}
     return work.commit(result, time.monotonic() - started)
-
-
-def load_result(folder: Path) -> dict[str, Any]:
-    """The figures of a finished search."""
-    result: dict[str, Any] = read_json(folder / "result.json")
-    return result
 
 
 def _is_point(generation: int, generations: int) -> bool:

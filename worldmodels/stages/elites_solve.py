@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from envs.arm import PlanarArm
-from worldmodels.errors import UserError, reading
-from worldmodels.map_elites.autoencoders import SolutionAutoencoder, make_autoencoder
+from worldmodels.errors import UserError
+from worldmodels.map_elites.arm import ARCHIVE, load_autoencoder, load_result
 from worldmodels.map_elites.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.progress import Report
-from worldmodels.runs.checkpoint import load_checkpoint, restore_module
 from worldmodels.runs.provenance import file_digest, plain
 from worldmodels.runs.stage_folder import begin_work
-from worldmodels.stages.elites_arm import ARCHIVE, ArmConfig, load_result
 
 CLOSE = 0.01  # of a target, in the space of measures, whose width is 1
 MARKS = (500, 1_000, 5_000)
@@ -80,27 +78,6 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
         "history": {name: median_curve(found) for name, found in attempts.items()},
     }
     return work.commit(result, time.monotonic() - started)
-
-
-def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
-    """What an archive was searched with, and the autoencoder of its elites.
-
-    Raises: UserError where there is no archive in the folder, or it was searched without one.
-    """
-    remedy = 'run "wm elites arm --operator vae --out FOLDER" first'
-    saved = load_checkpoint(archive / ARCHIVE, remedy=remedy)
-    with reading(archive / ARCHIVE, remedy):
-        config = ArmConfig(**saved.metadata["config"])
-    settings = config.discovery.model
-    if settings is None:
-        raise UserError(f"{archive} was searched with the line operator, it has no codes: {remedy}")
-    model = restore_module(
-        lambda: make_autoencoder(config.joints, settings),
-        saved.part("model"),
-        archive / ARCHIVE,
-        remedy,
-    )
-    return config, model.eval()
 
 
 def summary(attempts: list[Attempt]) -> dict[str, Any]:

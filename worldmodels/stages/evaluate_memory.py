@@ -22,12 +22,12 @@ from worldmodels.memory.encoded_episodes import EncodedEpisodes
 from worldmodels.memory.encoding import encode_dataset, encode_episodes
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import split_batch
+from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.plotting import save_curves
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
-from worldmodels.stages.train_memory import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.training.fit import fit
 from worldmodels.vision import Vision
 

@@ -18,10 +18,10 @@ from envs.config import EnvConfig
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.controller.agent import load_agent
+from worldmodels.controller.dream_video import dream_start
 from worldmodels.dream.model import DreamModel
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run
-from worldmodels.stages.dream import dream_start
 from worldmodels.training.fit import step_generator
 
 WINDOW = (800, 640)

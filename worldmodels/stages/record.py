@@ -13,11 +13,11 @@ from agents.video import caption, side_by_side, write_video
 from envs.make import make_env
 from envs.tasks import task_for
 from worldmodels.controller.agent import Agent, load_agent
+from worldmodels.controller.dream_video import agent_actor, check_video, write_dream_video
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
-from worldmodels.stages.dream import DreamVideoConfig, check_video, film_dream
 from worldmodels.training.fit import step_generator
 
 
@@ -66,13 +66,17 @@ def record(
     player = load_agent(agent or run.folder)
     steps = config.max_steps or 1000
     if config.dream:
-        dreamed = DreamVideoConfig(
+        dream = DreamModel(player.vision, player.memory, config.temperature)
+        return write_dream_video(
+            out,
+            dream,
+            agent_actor(player, dream),
+            player.body.env,
+            player.action_repeat,
             decisions=max(1, steps // player.action_repeat),
             episode=config.episode,
-            temperature=config.temperature,
-            agent=agent,
+            report=report,
         )
-        return film_dream(run, out, dreamed, report=report)
     check_video(out)
     totals = {"frames": 0}
     with report.progress(f"record {out.name}", total=steps) as meter:

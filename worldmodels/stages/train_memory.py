@@ -1,19 +1,13 @@
 """Train M on the stored episodes as V sees them."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from worldmodels.data.batches import Decisions
-from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.dream.pictures import liveliest, save_dreams
-from worldmodels.errors import UserError
 from worldmodels.memory import (
-    CodeRNNConfig,
-    MDNRNNConfig,
     Memory,
-    make_memory,
     memory_metadata,
 )
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
@@ -26,52 +20,19 @@ from worldmodels.memory.encoding import (
 )
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import part_bytes, split_batch
+from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
-from worldmodels.training.stage import TrainingStageConfig, fit_stage
-from worldmodels.vision import VQVAE, Vision, restore_vision
+from worldmodels.training.stage import fit_stage
+from worldmodels.vision import Vision, restore_vision
 
 # Per number of V's posterior in a batch: as a record, and as a tensor.
 BATCH_BYTES = 8
 SHOWN = (0, 1, 2, 4, 8, 12, 16)  # decisions since the pictured dream began
-
-
-@dataclass(frozen=True, kw_only=True)
-class MemoryStageConfig(TrainingStageConfig):
-    """How M is trained; what kind it is follows from V.
-
-    Attributes:
-        num_hidden, num_mixtures, predict_change, head_width, coupled: see MDNRNNConfig and
-            CodeRNNConfig.
-        members: M's that vote, see `MemoryEnsemble`.
-        sequence_length: decisions a training sequence, from a random place of its episode;
-            longer than the episodes means whole episodes.
-        burn_in: the first decisions of a sequence that only run M's state up and are not
-            learned from, where it begins in the middle of its episode.
-    """
-
-    num_hidden: int = 256
-    num_mixtures: int = 5
-    predict_change: bool = False
-    head_width: int = 256
-    coupled: bool = True
-    members: int = 1
-    sequence_length: int = 999
-    burn_in: int = 0
-    reward_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.members < 1:
-            raise UserError(f"members must be at least 1, got {self.members}")
-        if not 0 <= self.burn_in < self.sequence_length:
-            raise UserError(
-                f"burn_in must be in 0..{self.sequence_length - 1}, shorter than a sequence, "
-                f"got {self.burn_in}"
-            )
 
 
 @locks_run
@@ -124,32 +85,6 @@ def train_memory(
         f"(stay {result['stay_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
     )
     return result
-
-
-class SequenceBatches:
-    """Random windows of random episodes; an episode shorter than the window fills it in part.
-
-    Args:
-        burn_in: decisions at a window's beginning whose mask is false, unless it begins where its
-            episode does.
-    """
-
-    def __init__(self, episodes: Sequences, batch_size: int, length: int, burn_in: int = 0) -> None:
-        self.episodes = episodes
-        self.batch_size = batch_size
-        self.burn_in = burn_in
-        self.lengths = episodes.lengths
-        self.length = min(length, int(self.lengths.max()))
-
-    def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
-        """The batch of step `step`, on the CPU; depends on nothing but the generator."""
-        rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
-        room = (self.lengths[rows] - self.length).clamp(min=0)
-        starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
-        window = self.episodes.windows(rows, starts, self.length)
-        if self.burn_in:
-            window.mask[starts > 0, : self.burn_in] = False
-        return window
 
 
 def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
@@ -212,32 +147,6 @@ def _new_or_earlier(
     vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
     load_weights(memory, {**checkpoint.part("memory"), **vectors}, path)
     return memory, False
-
-
-def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> Memory:
-    """An M with random weights, of V's kind and of the settings' size."""
-    if isinstance(vision, VQVAE):
-        codes = CodeRNNConfig(
-            num_codes=vision.config.num_codes,
-            digit_sizes=vision.config.digit_sizes,
-            vector_size=vision.config.vector_size,
-            num_actions=num_actions,
-            num_hidden=config.num_hidden,
-            num_mixtures=config.num_mixtures,
-            head_width=config.head_width,
-            coupled=config.coupled,
-            reward_weight=config.reward_weight,
-        )
-        return make_memory(codes, config.members, vision.code_vectors.cpu())
-    latents = MDNRNNConfig(
-        num_latents=vision.config.num_latents,
-        num_actions=num_actions,
-        num_hidden=config.num_hidden,
-        num_mixtures=config.num_mixtures,
-        predict_change=config.predict_change,
-        reward_weight=config.reward_weight,
-    )
-    return make_memory(latents, config.members)
 
 
 @torch.no_grad()

@@ -15,10 +15,11 @@ from worldmodels.memory import MDNRNN, CodeRNN, encoding, part_size
 from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
 from worldmodels.memory.encoding import Encodings, encode_dataset, encoded_bytes
 from worldmodels.memory.metrics import held_out_metrics, score_memory
+from worldmodels.memory.training import SequenceBatches
 from worldmodels.presets import preset_named
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.stages.evaluate_memory import train_memoryless
-from worldmodels.stages.train_memory import SequenceBatches, train_memory
+from worldmodels.stages.train_memory import train_memory
 from worldmodels.vision.batched import encode_frames
 
 LENGTHS = (5, 8, 3, 9)  # env steps; two per agent step

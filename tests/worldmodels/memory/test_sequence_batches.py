@@ -1,7 +1,7 @@
 import torch
 
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.stages.train_memory import SequenceBatches
+from worldmodels.memory.training import SequenceBatches
 
 LENGTHS = (9, 3, 14)
 
