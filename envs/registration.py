@@ -90,7 +90,7 @@ def _import_module(config: EnvConfig) -> None:
             return
         if importlib.util.find_spec(known) is None:
             raise EnvError(
-                f'{env_id} needs the package {known}: run "pip install worldmodels[games]"'
+                f'{env_id} needs the package {known}: run "pip install worldmodels-gym[games]"'
             )
         module = known
     try:

@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     cv2.setNumThreads(1)
     contenders = list_contenders()
     if not any(contender.name.startswith("EnvPool") for contender in contenders):
-        Console().print('EnvPool is left out: pip install "worldmodels[bench]" brings it')
+        Console().print('EnvPool is left out: pip install "worldmodels-gym[bench]" brings it')
     for turn in range(arguments.turns):
         for contender in contenders:
             contender.take_turn(arguments.seconds, turn)

@@ -123,5 +123,7 @@ def test_a_choice_is_json_and_knows_itself_again():
 
 def test_the_games_say_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EnvError, match=r'needs the package ale_py: run "pip install worldmodels\['):
+    with pytest.raises(
+        EnvError, match=r'needs the package ale_py: run "pip install worldmodels-gym\['
+    ):
         create_env("ALE/NoSuchGame-v5")

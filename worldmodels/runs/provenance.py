@@ -19,8 +19,12 @@ def versions() -> dict[str, str]:
     """Versions that results depend on."""
     from importlib.metadata import version
 
-    names = ("worldmodels", "torch", "numpy", "gymnasium", "cma", "vector-quantize-pytorch")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+    names = ("torch", "numpy", "gymnasium", "cma", "vector-quantize-pytorch")
+    return {
+        "python": platform.python_version(),
+        "worldmodels": version("worldmodels-gym"),
+        **{name: version(name) for name in names},
+    }
 
 
 def plain(config: Any) -> Any:

@@ -218,5 +218,5 @@ def test_without_minari_the_line_says_what_to_install(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
             for call in (lambda: export(run, tmp_path), lambda: read(tmp_path / "b", tmp_path)):
-                with pytest.raises(UserError, match=r'pip install "worldmodels\[minari\]"'):
+                with pytest.raises(UserError, match=r'pip install "worldmodels-gym\[minari\]"'):
                     call()
