@@ -26,7 +26,7 @@ def require_minari() -> Any:
         import minari
     except ImportError as error:
         raise UserError(
-            f'Minari datasets need a package more ({error}): run pip install "worldmodels-gym[minari]"'
+            f'Minari datasets need another package ({error}): pip install "worldmodels-gym[minari]"'
         ) from error
     return minari
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from worldmodels.runs.env_steps import env_steps
 from worldmodels.errors import UserError
 from worldmodels.plotting import save_grid
+from worldmodels.runs.env_steps import env_steps
 from worldmodels.runs.provenance import versions
 from worldmodels.runs.run import Run
 

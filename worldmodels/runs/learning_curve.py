@@ -3,10 +3,10 @@
 import time
 from typing import Any
 
-from worldmodels.runs.env_steps import env_steps, record_env_steps
 from worldmodels.errors import reading
-from worldmodels.runs.json_files import read_json
 from worldmodels.plotting import save_curves
+from worldmodels.runs.env_steps import env_steps, record_env_steps
+from worldmodels.runs.json_files import read_json
 from worldmodels.runs.run import BEST_RECORD, Run
 
 ROUNDS, PICTURE = "rounds.json", "rounds.png"
@@ -17,9 +17,9 @@ class LearningCurve:
 
     A row holds `round`; `seconds` of the run so far (work that a kill undid is not counted);
     `env_steps` of the real env so far, for whatever purpose, and `env_steps_by_purpose` (see
-    `worldmodels.runs.env_steps`); V's `vision_error`, M's `memory_nll` and `reward_r2`; of the round's
-    agent on the selection episodes `score`, `std` (None for one episode) and `episodes`; and of the
-    run's best agent so far `best_round`, `best_score` and `best_episodes`.
+    `worldmodels.runs.env_steps`); `vision_error` of V, `memory_nll` and `reward_r2` of M; of the
+    round's agent on the selection episodes `score`, `std` (None for one episode) and `episodes`;
+    and of the run's best agent so far `best_round`, `best_score` and `best_episodes`.
     """
 
     def __init__(self, run: Run) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from worldmodels.errors import UserError
 from worldmodels.runs import checkpoint as module
 from worldmodels.runs.checkpoint import (
     Checkpoint,
@@ -10,7 +11,6 @@ from worldmodels.runs.checkpoint import (
     save_checkpoint,
     with_prefix,
 )
-from worldmodels.errors import UserError
 
 REMEDY = "do it again"
 

@@ -8,8 +8,8 @@ from tests.fixtures.tiny_run import tiny_run
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs import episode_seeds as scheme
-from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.runs.episode_seeds import check_seeds_suffice, episode_seeds
+from worldmodels.stages.collect import CollectConfig, collect
 
 
 @pytest.mark.parametrize("run_seed", [0, 1, 49, 50, 123])
