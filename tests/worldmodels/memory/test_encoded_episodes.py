@@ -181,8 +181,8 @@ def test_a_data_set_in_a_file_is_not_kept_in_the_cache(store, tmp_path, monkeypa
 
 @KINDS
 def test_the_stage_trains_the_same_m_from_a_file(kind, tmp_path, monkeypatch):
-    for picture in ("train_memory.save_dreams", "fitting.save_curves"):
-        monkeypatch.setattr(f"worldmodels.stages.{picture}", lambda *args, **kwargs: None)
+    for picture in ("stages.train_memory.save_dreams", "training.stage.save_curves"):
+        monkeypatch.setattr(f"worldmodels.{picture}", lambda *args, **kwargs: None)
     config = preset_named("tiny").memory.with_steps(3)
     results, weights = [], []
     for name in ("memory", "file"):
