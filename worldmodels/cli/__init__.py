@@ -1,18 +1,12 @@
 """`wm`: parses, calls one stage, prints its result. No logic.
 
-A file a group of commands; importing it registers them, and the help lists them in this order.
+One file per group of commands; importing it registers them, and the help lists them in this order.
 Heavy imports stay inside the commands, so that `wm --help` answers at once.
 """
 
 # isort: off
-from worldmodels.cli import train as training
-from worldmodels.cli import prior
-from worldmodels.cli import dream as dreaming
-from worldmodels.cli import evaluate as looking
-from worldmodels.cli import data
-from worldmodels.cli import bbvi as inference
-from worldmodels.cli import elites
-from worldmodels.cli import compare as comparing
+from worldmodels.cli import train, train_controller, prior, dream, evaluate
+from worldmodels.cli import data, bbvi, elites, compare
 
 # isort: on
 from worldmodels.cli.main import main, run_command
@@ -23,14 +17,15 @@ app.add_typer(elites.elites_app, name="elites")
 
 __all__ = [
     "app",
-    "comparing",
+    "bbvi",
+    "compare",
     "data",
-    "dreaming",
+    "dream",
     "elites",
-    "inference",
-    "looking",
+    "evaluate",
     "main",
     "prior",
     "run_command",
-    "training",
+    "train",
+    "train_controller",
 ]

@@ -5,34 +5,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from worldmodels.cli.options import JsonOption, QuietOption, app, print_result
+from worldmodels.cli.command import command
+from worldmodels.cli.options import QuietOption, TrainStepsOption, app
 
 
-@app.command()
-def bbvi(
-    out: Annotated[
-        Path, typer.Option(help="Folder of result.json and pictures; earlier ones are replaced.")
-    ] = Path("runs/bbvi"),
-    seed: Annotated[int, typer.Option(help="Of all fits.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps of every fit.")] = None,
-    only: Annotated[
-        Literal["beta-bernoulli", "gaussian", "logistic", "variance", "binary-vae"] | None,
-        typer.Option(help="One experiment instead of all."),
-    ] = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Black-box variational inference: fits beside exact posteriors, gradient noise, a VAE."""
-    from worldmodels.progress import Report
-    from worldmodels.stages.bbvi import ExperimentsConfig, run_experiments
-
-    config = ExperimentsConfig(seed=seed, num_steps=steps, only=only)
-    result = run_experiments(out, config, report=Report(quiet))
-    print_result(result, as_json, lambda: _print_experiments(result))
-
-
-def _print_experiments(result: dict[str, Any]) -> None:
-    """A row a fit; then gradient variances, and the binary VAE beside its baselines."""
+def print_experiments(result: dict[str, Any]) -> None:
+    """A row per fit; then gradient variances, and the binary VAE beside its baselines."""
     typer.echo(
         f"{'experiment':<15}{'q':<17}{'estimator':<31}{'optimizer':<11}"
         f"{'KL (nats)':>10}{'k-hat':>7}{'seconds':>9}"
@@ -57,7 +35,7 @@ def _print_experiments(result: dict[str, Any]) -> None:
     if "binary-vae" in result:
         facts = result["binary-vae"]
         typer.echo(
-            f"\nbinary-vae, held out, nats a point: ELBO {facts['elbo']:.1f}; independent pixels "
+            f"\nbinary-vae, held out, nats per point: ELBO {facts['elbo']:.1f}; independent pixels "
             f"{facts['independent_pixels']:.1f}, told the Gaussian {facts['pixels_of_cluster']:.1f}"
             f"\n{100 * facts['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
             f"k-hat is above 0.7 at {100 * facts['share_above']:.0f} % of points"
@@ -74,3 +52,24 @@ def _variance(facts: dict[str, Any], where: str, name: str) -> str:
 
 def _number(value: float | None, width: int, digits: int) -> str:
     return f"{'-':>{width}}" if value is None else f"{value:>z{width}.{digits}f}"
+
+
+@command(app, show=print_experiments)
+def bbvi(
+    out: Annotated[
+        Path, typer.Option(help="Folder of result.json and pictures; earlier ones are replaced.")
+    ] = Path("runs/bbvi"),
+    seed: Annotated[int, typer.Option(help="Of all fits.")] = 0,
+    train_steps: TrainStepsOption = None,
+    only: Annotated[
+        Literal["beta-bernoulli", "gaussian", "logistic", "variance", "binary-vae"] | None,
+        typer.Option(help="One experiment instead of all."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> dict[str, Any]:
+    """Black-box variational inference: fits beside exact posteriors, gradient noise, a VAE."""
+    from worldmodels.progress import Report
+    from worldmodels.stages.bbvi import ExperimentsConfig, run_experiments
+
+    config = ExperimentsConfig(seed=seed, num_steps=train_steps, only=only)
+    return run_experiments(out, config, report=Report(quiet))

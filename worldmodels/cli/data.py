@@ -1,21 +1,17 @@
-"""`wm data`: what a run's episodes amount to, and their way to and from Minari."""
+"""`wm data`: figures of a run's episodes, and their way to and from Minari."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from worldmodels.cli.command import command
 from worldmodels.cli.env_arguments import env_arguments
 from worldmodels.cli.options import (
-    DEFAULT_RUN,
     EnvArgOption,
-    JsonOption,
     ObservationKeyOption,
     PresetOption,
-    QuietOption,
-    RunOption,
-    print_facts,
-    print_result,
+    RunOptions,
 )
 
 data_app = typer.Typer(
@@ -28,43 +24,33 @@ RootOption = Annotated[
 ]
 
 
-@data_app.command()
+@command(data_app)
 def info(
-    run: RunOption = DEFAULT_RUN,
-    check: Annotated[bool, typer.Option("--check", help="Read every byte of it.")] = False,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Episodes, steps, returns, bytes a frame; damaged and foreign files."""
+    options: RunOptions,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of it.")] = False,
+) -> dict[str, Any]:
+    """Episodes, steps, returns, bytes per frame; damaged and foreign files."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
 
-    facts = data_info(Run(run), check=check, report=Report(quiet))
-    print_result(facts, as_json, lambda: print_facts(facts))
+    return data_info(Run(options.run), check=verify, report=Report(options.quiet))
 
 
-@data_app.command()
-def export(
-    dataset: DatasetOption,
-    run: RunOption = DEFAULT_RUN,
-    root: RootOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@command(data_app)
+def export(dataset: DatasetOption, options: RunOptions, root: RootOption = None) -> dict[str, Any]:
     """Write all episodes of a run as a Minari dataset."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import export_data
 
-    result = export_data(Run(run), dataset, root, report=Report(quiet))
-    print_result(result, as_json, lambda: print_facts(result))
+    return export_data(Run(options.run), dataset, root, report=Report(options.quiet))
 
 
-@data_app.command("import")
+@command(data_app, "import")
 def import_(
     dataset: DatasetOption,
-    run: RunOption = DEFAULT_RUN,
+    options: RunOptions,
     root: RootOption = None,
     env: Annotated[
         str | None,
@@ -73,9 +59,7 @@ def import_(
     env_arg: EnvArgOption = None,
     observation_key: ObservationKeyOption = None,
     preset: PresetOption = None,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
     from envs.config import EnvConfig
     from worldmodels.errors import UserError
@@ -86,14 +70,12 @@ def import_(
     arguments = env_arguments(env_arg)
     if env is None and (arguments or observation_key):
         raise UserError("--env-arg and --observation-key are of another --env: add that")
-    chosen = None if env is None else EnvConfig(env, arguments or {}, observation_key)
-    result = import_data(
-        run,
+    return import_data(
+        options.run,
         dataset,
         root,
         preset=preset,
         check_preset=preset_named,
-        env=chosen,
-        report=Report(quiet),
+        env=None if env is None else EnvConfig(env, arguments or {}, observation_key),
+        report=Report(options.quiet),
     )
-    print_result(result, as_json, lambda: print_facts(result))

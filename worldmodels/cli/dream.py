@@ -1,127 +1,106 @@
-"""Commands around M and its dreams: what M is worth, a film, dream against game."""
+"""Commands around M and its dreams: evaluate M, record a dream, compare dreams with the game."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from worldmodels.cli.command import command
 from worldmodels.cli.options import (
-    DEFAULT_RUN,
     AgentOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    RunOption,
-    WorkersOption,
+    DeviceOptions,
+    RunOptions,
+    SearchOptions,
+    TemperatureOption,
     app,
-    open_run_session,
-    print_facts,
-    print_result,
 )
 
-TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 less certain.")]
+StartsOption = Annotated[int, typer.Option(help="Real states that dreams begin at.")]
+SamplesOption = Annotated[int, typer.Option(help="Dreams from each start state.")]
 
 
-@app.command()
+@command(app)
 def evaluate_memory(
-    run: RunOption = DEFAULT_RUN,
-    steps: Annotated[int, typer.Option(help="Env steps the dreams go on for.")] = 100,
-    starts: Annotated[int, typer.Option(help="Real moments to dream on from.")] = 64,
-    samples: Annotated[int, typer.Option(help="Dreams from each moment.")] = 16,
+    options: DeviceOptions,
+    horizon: Annotated[int, typer.Option(help="Length of the dreams, in env steps.")] = 100,
+    starts: StartsOption = 64,
+    samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Held-out nats of M beside two baselines, and its dreams beside what happened."""
     from worldmodels.hardware import choose_device
-    from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig
-    from worldmodels.stages.evaluate_memory import evaluate_memory as stage
+    from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
-    with open_run_session(run, quiet) as session:
-        config = EvaluateMemoryConfig(
-            steps=steps, starts=starts, samples=samples, temperature=temperature
-        )
-        result = stage(
-            session.run,
-            config,
-            report=session.report,
-            device=choose_device(device),
-        )
-        print_result(result, as_json, lambda: print_facts(result))
+    config = EvaluateMemoryConfig(
+        steps=horizon, starts=starts, samples=samples, temperature=temperature
+    )
+    with options.open() as session:
+        device = choose_device(options.device)
+        return evaluate_memory(session.run, config, report=session.report, device=device)
 
 
-@app.command()
+@command(app)
 def dream(
-    run: RunOption = DEFAULT_RUN,
+    options: RunOptions,
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("dream.mp4"),
-    decisions: Annotated[int, typer.Option(help="To film, at most.")] = 250,
+    horizon: Annotated[int, typer.Option(help="Agent steps to record, at most.")] = 250,
     temperature: TemperatureOption = 1.0,
     agent: AgentOption = None,
     policy: Annotated[
         str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
     ] = None,
     actions: Annotated[
-        Path | None, typer.Option(help="Taken instead: a .npy of shape (decisions, A).")
+        Path | None, typer.Option(help="Taken instead: a .npy of shape (agent steps, A).")
     ] = None,
     episode: Annotated[int, typer.Option(help="Validation episode it begins in.")] = 0,
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Film a dream, under the actions of an agent, a policy or a file."""
+) -> dict[str, Any]:
+    """Record a dream, under the actions of an agent, a policy or a file."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.runs.run_lock import writing_into
     from worldmodels.stages.dream import DreamVideoConfig, film_dream
 
     config = DreamVideoConfig(
-        decisions=decisions,
+        decisions=horizon,
         temperature=temperature,
         agent=agent,
         policy=policy,
         actions=actions,
         episode=episode,
     )
-    with writing_into(run, out):
-        result = film_dream(Run(run), out, config, report=Report(quiet))
-    print_result(result, as_json, lambda: print_facts(result))
+    with writing_into(options.run, out):
+        return film_dream(Run(options.run), out, config, report=Report(options.quiet))
 
 
-@app.command()
+@command(app)
 def dream_check(
-    run: RunOption = DEFAULT_RUN,
+    options: SearchOptions,
     agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 12,
-    episodes: Annotated[int, typer.Option(help="Real ones an agent.")] = 4,
-    starts: Annotated[int, typer.Option(help="Moments an agent dreams on from.")] = 256,
-    samples: Annotated[int, typer.Option(help="Dreams from each moment.")] = 8,
-    good: Annotated[
-        float | None, typer.Option(help="Score of a good agent; half of the best's if not given.")
+    episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4,
+    starts: StartsOption = 256,
+    samples: SamplesOption = 8,
+    good_return: Annotated[
+        float | None, typer.Option(help="Return of a good agent; default: half of the best's.")
     ] = None,
     temperature: TemperatureOption = 1.0,
-    workers: WorkersOption = None,
-    device: DeviceOption = "auto",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """What agents earn in the dream beside what they earn in the game, moment by moment."""
+) -> dict[str, Any]:
+    """Returns of agents in the dream beside their returns in the game, from the same states."""
     from worldmodels.hardware import choose_device
-    from worldmodels.stages.dream_check import DreamCheckConfig
-    from worldmodels.stages.dream_check import dream_check as stage
+    from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
-    with open_run_session(run, quiet, workers) as session:
-        config = DreamCheckConfig(
-            agents=agents,
-            episodes=episodes,
-            starts=starts,
-            samples=samples,
-            temperature=temperature,
-            good=good,
-        )
-        result = stage(
+    config = DreamCheckConfig(
+        agents=agents,
+        episodes=episodes,
+        starts=starts,
+        samples=samples,
+        temperature=temperature,
+        good=good_return,
+    )
+    with options.open() as session:
+        return dream_check(
             session.run,
             config,
             workers=session.workers,
             report=session.report,
-            device=choose_device(device),
+            device=choose_device(options.device),
         )
-        print_result(result, as_json, lambda: print_facts(result))

@@ -1,37 +1,36 @@
 """`wm elites`: MAP-Elites that discovers representations, on the arm and in driving."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from worldmodels.cli.elites_drive import drive
-from worldmodels.cli.options import JsonOption, QuietOption, print_facts, print_result
+from worldmodels.cli.command import command
+from worldmodels.cli.options import QuietOption, WorkerOptions
 
 elites_app = typer.Typer(
-    help="MAP-Elites: diverse elites, and an autoencoder of what they share.",
+    help="MAP-Elites: diverse elites, and an autoencoder of what they have in common.",
     no_args_is_help=True,
 )
 
 
-@elites_app.command()
+@command(elites_app)
 def arm(
     joints: Annotated[int, typer.Option(help="Of the arm; the paper has 20, 200, 1000.")] = 20,
     operator: Annotated[
         Literal["line", "vae", "vqvae"],
-        typer.Option(help="Lines between elites; or crossover by a model trained on them, too."),
+        typer.Option(help="Lines between elites; or also crossover by a model trained on them."),
     ] = "line",
     bandit: Annotated[
-        bool, typer.Option("--bandit", help="Mix operators as they lately paid.")
+        bool, typer.Option("--bandit", help="Mix operators by how many elites they lately added.")
     ] = False,
     evaluations: Annotated[int, typer.Option(help="Arms to try in all.")] = 1_000_000,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: runs/arm-JOINTS-OPERATOR.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
     quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
     from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
@@ -41,32 +40,59 @@ def arm(
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
     )
-    name = f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
-    folder = out or Path("runs") / name
+    folder = out or Path("runs") / f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
     with writing(folder):
-        result = search_arm(folder, config, Report(quiet))
-    print_result(result, as_json, lambda: print_facts(result))
+        return search_arm(folder, config, Report(quiet))
 
 
-@elites_app.command()
+@command(elites_app)
 def solve(
     archive: Annotated[Path, typer.Option(help="Folder that wm elites arm left.")],
-    evaluations: Annotated[int, typer.Option(help="A target, in each space.")] = 5_000,
+    evaluations: Annotated[int, typer.Option(help="Per target, in each space.")] = 5_000,
     out: Annotated[Path | None, typer.Option(help="Folder; default: ARCHIVE-solve.")] = None,
     seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
     quiet: QuietOption = False,
-    as_json: JsonOption = False,
-) -> None:
+) -> dict[str, Any]:
     """Search targets by CMA-ES in the code space of an archive's model, and directly."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import writing
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
 
     config = SolveConfig(evaluations=evaluations, seed=seed)
-    target = out or archive.with_name(f"{archive.name}-solve")
-    with writing(target):
-        result = solve_targets(archive, target, config, Report(quiet))
-    print_result(result, as_json, lambda: print_facts(result))
+    folder = out or archive.with_name(f"{archive.name}-solve")
+    with writing(folder):
+        return solve_targets(archive, folder, config, Report(quiet))
 
 
-elites_app.command()(drive)
+@command(elites_app)
+def drive(
+    options: WorkerOptions,
+    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None,
+    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None,
+    controller_inputs: Annotated[
+        str | None, typer.Option(help="Inputs of C: zh, or z alone.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the search and its tracks; default: the run's.")
+    ] = None,
+) -> dict[str, Any]:
+    """Search C's by MAP-Elites in the real game: the best of every speed and steering."""
+    from worldmodels.presets import override
+    from worldmodels.stages.elites_drive import DriveConfig, drive_elites
+
+    config = override(
+        DriveConfig(),
+        evaluations=evaluations,
+        episodes=episodes,
+        max_steps=max_steps,
+        cells=cells,
+        batch_size=batch,
+        inputs=controller_inputs,
+    )
+    with options.open() as session:
+        return drive_elites(
+            session.run, config, workers=session.workers, report=session.report, seed=seed
+        )

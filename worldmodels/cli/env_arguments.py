@@ -25,17 +25,18 @@ def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
             raise UserError(f'expected --env-arg name=value, got "{text}"')
         if name in arguments:
             raise UserError(f"expected one --env-arg {name}, got two: leave one out")
-        arguments[name] = _value(value)
+        arguments[name] = json_or_text(value)
     return arguments
 
 
-def _value(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """A value from the command line: JSON, or the text itself where it is none."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return text
     except RecursionError as error:
-        raise UserError("expected a value of --env-arg that is not nested so deeply") from error
+        raise UserError("expected a value that is not nested so deeply") from error
 
 
 def _no_constant(word: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,14 @@ from envs.config import EnvConfig
 from envs.make import check_env
 from envs.tasks import DEFAULT_ENV_ID
 from worldmodels.errors import UserError
-from worldmodels.hardware import num_cores
+from worldmodels.hardware import choose_device, num_cores
 from worldmodels.presets import Preset, preset_named
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import MAX_SEED, RunSettings
 
 DEFAULT_PRESET = "cpu"
+Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,16 @@ class Session:
     preset: Preset
     workers: Workers
     report: Report
+
+    def train(self, stage: Callable[..., Facts], config: object, device: str) -> Facts:
+        """The result of a training stage in the run's present round."""
+        return stage(
+            self.run,
+            config,
+            report=self.report,
+            device=choose_device(device),
+            round_=self.run.round,
+        )
 
 
 @contextmanager

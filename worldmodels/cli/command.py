@@ -1,0 +1,111 @@
+"""How a command is made of groups of options that it shares with others, and how it prints.
+
+A command is a function from options to a result, a dict. A parameter whose type is a dataclass is
+a group: its fields become options of their own, with their `Annotated` help and defaults.
+`--json` is added to every command.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from worldmodels.cli.json_output import keep_stdout_for_json, write_json_to_stdout
+
+Result = dict[str, Any]
+Command = Callable[..., Result]
+
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the result as JSON, and everything else to stderr.",
+        callback=keep_stdout_for_json,
+    ),
+]
+
+MOST_SHOWN = 8  # of a list's values; longer ones are for the JSON
+
+
+def print_facts(facts: Result, indent: str = "") -> None:
+    """Names and values, one line each; histories are for the JSON."""
+    width = max((len(name) for name in facts), default=0) + 2
+    for name, value in facts.items():
+        if name == "history" or (isinstance(value, list) and len(value) > MOST_SHOWN):
+            continue
+        if isinstance(value, dict):
+            typer.echo(f"{indent}{name}")
+            print_facts(value, indent + "  ")
+        else:
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            typer.echo(f"{indent}{name:<{width}}{shown}")
+
+
+def command(
+    app: typer.Typer, name: str | None = None, *, show: Callable[[Result], None] = print_facts
+) -> Callable[[Command], Command]:
+    """Register a function as a command of `app`.
+
+    Args:
+        name: of the command; None takes the function's.
+        show: prints the result for people.
+    """
+
+    def register(function: Command) -> Command:
+        groups, parameters = _parameters(function)
+
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            as_json = options.pop("as_json")
+            for group, kind in groups.items():
+                members = {field.name: options.pop(field.name) for field in fields(kind)}
+                options[group] = kind(**members)
+            result = function(**options)
+            if as_json:
+                write_json_to_stdout(result)
+            else:
+                show(result)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Parameter]]:
+    """The groups of a command by parameter, and all its options, `--quiet` and `--json` last."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {}
+    options: dict[str, tuple[Any, Any]] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if is_dataclass(hints[name]):
+            groups[name] = hints[name]
+            options |= _fields(hints[name])
+        else:
+            options[name] = (hints[name], parameter.default)
+    if "quiet" in options:
+        options["quiet"] = options.pop("quiet")
+    options["as_json"] = (JsonOption, False)
+    return groups, [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in options.items()
+    ]
+
+
+def _fields(group: Any) -> dict[str, tuple[Any, Any]]:
+    """Type and default of every option of a group."""
+    hints = get_type_hints(group, include_extras=True)
+    return {
+        field.name: (
+            hints[field.name],
+            inspect.Parameter.empty if field.default is MISSING else field.default,
+        )
+        for field in fields(group)
+    }
