@@ -33,23 +33,23 @@ Digests = dict[str, list[str]]
 COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
 EVALUATE = "evaluate --run {run} --episodes 2 --workers 1"
 SEARCHES = (
-    "train-controller --run {run} --dream --steps 6",
-    "train-controller --run {run} --dream --search evolution --generations 2 --population 4",
-    "train-controller --run {run} --generations 2 --population 4 --episodes-per-candidate 2"
+    "train-controller --run {run} --dream --train-steps 6",
+    "train-controller --run {run} --dream --search cmaes --generations 2 --population 4",
+    "train-controller --run {run} --generations 2 --population 4 --set cmaes.episodes=2"
     " --horizon 20 --workers 2",
 )
 DREAMS = (
-    "evaluate-memory --run {run} --steps 20 --starts 4 --samples 2",
+    "evaluate-memory --run {run} --horizon 20 --starts 4 --samples 2",
     "dream-check --run {run} --episodes 2",
-    "record --run {run} --dream --steps 12 --out {run}/film.gif",
+    "record --run {run} --dream --max-steps 12 --out {run}/film.gif",
 )
 
 # Each case is a sequence of commands, and independent of the others.
 CASES: dict[str, tuple[str, ...]] = {
     "continuous": (
         COLLECT,
-        "train-vision --run {run} --steps 20",
-        "train-memory --run {run} --steps 10",
+        "train-vision --run {run} --train-steps 20",
+        "train-memory --run {run} --train-steps 10",
         *SEARCHES,
         EVALUATE,
         *DREAMS,
@@ -59,44 +59,44 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "codes": (
         COLLECT,
-        "train-vision --run {run} --quantized --steps 20",
-        "train-memory --run {run} --steps 10",
+        "train-vision --run {run} --quantized --train-steps 20",
+        "train-memory --run {run} --train-steps 10",
         *SEARCHES,
         EVALUATE,
         *DREAMS,
-        "train-prior --run {run} --steps 10",
+        "train-prior --run {run} --train-steps 10",
         "sample --run {run} --prior --out {run}/samples.png --count 4",
-        "surprise --run {run} --starts 4 --decisions 6",
-        "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --prefer-surprising",
+        "surprise --run {run} --starts 4 --horizon 6",
+        "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --select-by-surprise",
     ),
     "categorical-score": (
         COLLECT,
-        "train-vision --run {run} --quantized --estimator score --steps 10",
-        "train-memory --run {run} --steps 10",
+        "train-vision --run {run} --quantized --estimator score --train-steps 10",
+        "train-memory --run {run} --train-steps 10",
         SEARCHES[0],
         EVALUATE,
     ),
     "categorical-straight-through": (
         COLLECT,
-        "train-vision --run {run} --quantized --estimator straight-through --steps 10",
+        "train-vision --run {run} --quantized --estimator straight-through --train-steps 10",
     ),
     "ensemble": (
         COLLECT,
-        "train-vision --run {run} --steps 10",
-        "train-memory --run {run} --steps 10 --members 2",
+        "train-vision --run {run} --train-steps 10",
+        "train-memory --run {run} --train-steps 10 --ensemble-size 2",
         *SEARCHES[:2],
     ),
     "discrete-actions": (
         COLLECT + " --env CartPole-v1",
-        "train-vision --run {run} --steps 10",
-        "train-memory --run {run} --steps 10",
+        "train-vision --run {run} --train-steps 10",
+        "train-memory --run {run} --train-steps 10",
         *SEARCHES,
         EVALUATE,
     ),
     "paper": (
         COLLECT.replace("tiny", "paper"),
-        "train-vision --run {run} --steps 2",
-        "train-memory --run {run} --steps 2",
+        "train-vision --run {run} --train-steps 2",
+        "train-memory --run {run} --train-steps 2",
         SEARCHES[2] + " --paper",
         EVALUATE,
     ),
@@ -108,7 +108,7 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "arm-codes": ("elites arm --joints 8 --operator vqvae --evaluations 3000 --out {run}",),
     "arm-line": ("elites arm --joints 8 --evaluations 3000 --out {run}",),
-    "bbvi": ("bbvi --steps 20 --out {run}",),
+    "bbvi": ("bbvi --train-steps 20 --out {run}",),
 }
 
 # Numbers under such names differ from one execution to the next.

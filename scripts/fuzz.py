@@ -78,10 +78,10 @@ def make_run(folder: Path, kind: str) -> Run:
     run = ["--run", str(folder), "--quiet"]
     commands = [
         ["collect", "--preset", "tiny", "--episodes", "11", "--max-steps", "12", "--workers", "1"],
-        ["train-vision", "--steps", "2", *(["--quantized"] if kind == "quantized" else [])],
-        ["train-memory", "--steps", "2"],
-        ["train-controller", "--dream", "--steps", "1", "--workers", "1"],
-        *([["train-prior", "--steps", "1"]] if kind == "quantized" else []),
+        ["train-vision", "--train-steps", "2", *(["--quantized"] if kind == "quantized" else [])],
+        ["train-memory", "--train-steps", "2"],
+        ["train-controller", "--dream", "--train-steps", "1", "--workers", "1"],
+        *([["train-prior", "--train-steps", "1"]] if kind == "quantized" else []),
     ]
     for command in commands:
         code, _, error = wm(*command, *run)
@@ -151,7 +151,7 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 def command_outcome(run: Run, kind: str) -> str | None:
     """What a command says of the run: None, or how it failed."""
-    command = ["data", "info", "--check"] if kind == "episode" else ["info"]
+    command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
     try:
         code, _, error = wm(*command, "--run", str(run))
     except Exception as raised:

@@ -74,7 +74,7 @@ def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
 def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):
     folder = tmp_path / "run"
     run = whole_pipeline(folder, BLIND_ID)
-    wm_json("record", "--run", run, "--out", folder / "plain.gif", "--steps", 3)
+    wm_json("record", "--run", run, "--out", folder / "plain.gif", "--max-steps", 3)
 
 
 @pytest.mark.parametrize(
@@ -161,14 +161,14 @@ def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path):
     other = tmp_path / "b" / "episodes" / "episode-000000.npz"
     strange.write_bytes(other.read_bytes())
     words = [str(strange), 'Odd-v0 with {"observation": "rgb"}', "move it away"]
-    refused("train-vision", "--run", tmp_path / "a", "--steps", 3, words=words)
+    refused("train-vision", "--run", tmp_path / "a", "--train-steps", 3, words=words)
 
 
 def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path):
     run = ("--run", tmp_path)
     wm_json("collect", *run, *TINY, "--env", ODD_ID, "--env-arg", "bad_step=5", "--episodes", 3)
-    wm_json("train-vision", *run, "--steps", 3)
-    wm_json("train-memory", *run, "--steps", 3)
+    wm_json("train-vision", *run, "--train-steps", 3)
+    wm_json("train-memory", *run, "--train-steps", 3)
     settings = read_json(tmp_path / "run.json")
     settings["env_kwargs"]["reward"] = "nan"
     write_json(tmp_path / "run.json", settings, checksum=True)

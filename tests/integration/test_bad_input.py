@@ -121,17 +121,17 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
         (["record", "--out", "drive.avi"], [".mp4 or .gif", "drive.avi"]),
         (["record", "--out", "nowhere/drive.mp4"], ["no folder nowhere"]),
         (["record", "--dream", "--side-by-side"], ["one of --dream and --side-by-side"]),
-        (["record", "--steps", "0"], ["1 step or more"]),
+        (["record", "--max-steps", "0"], ["1 step or more"]),
         (["record", "--episode", "-1"], ["an episode among the validation seeds", "-1"]),
         (["record", "--dream", "--temperature", "-1"], ["a temperature of 0 or more", "-1"]),
-        (["train-vision", "--steps", "0"], ["num_steps must be at least 1"]),
+        (["train-vision", "--train-steps", "0"], ["num_steps must be at least 1"]),
         (["train-controller", "--population", "1"], ["population must be at least 4"]),
-        (["train-controller", "--minutes", "0"], ["minutes must be above 0"]),
+        (["train-controller", "--max-minutes", "0"], ["minutes must be above 0"]),
         (["train-controller", "--hidden", "-1"], ["hidden must be 0 or more"]),
-        (["train-controller", "--inputs", "h"], ['inputs must be "zh" or "z"', '"h"']),
+        (["train-controller", "--controller-inputs", "h"], ['inputs must be "zh" or "z"', '"h"']),
         (["train-controller", "--search", "luck"], ["evolution, gradient", '"luck"']),
         (["train-controller", "--search", "gradient"], ["add --dream"]),
-        (["train-controller", "--from", "none.safetensors"], ["no file none.safetensors"]),
+        (["train-controller", "--init-from", "none.safetensors"], ["no file none.safetensors"]),
         (["dream-check", "--agents", "1"], ["2 agents or more"]),
         (["train-vision", "--device", "tpu"], ["a device among auto, cpu", '"tpu"']),
         (["collect", "--env", "CartPole-v1"], ["made with env worldmodels/CarRacing-v3"]),
@@ -154,18 +154,17 @@ IN_DREAM = ["train-controller", "--dream"]
             (IN_DREAM, option)
             for option in (
                 ["--generations", 1],
-                ["--minutes", 1],
+                ["--max-minutes", 1],
                 ["--population", 4],
-                ["--sigma", 0.1],
-                ["--episodes-per-candidate", 2],
-                ["--full"],
-                ["--diagonal"],
-                ["--last-layer"],
-                ["--all-layers"],
+                ["--set", "cmaes.sigma0=0.1"],
+                ["--set", "cmaes.episodes=2"],
+                ["--covariance", "full"],
+                ["--covariance", "diagonal"],
+                ["--set", "cmaes.last_layer=true"],
             )
         ),
-        ([*IN_DREAM, "--search", "evolution"], ["--steps", 3]),
-        (["train-controller"], ["--steps", 3]),
+        ([*IN_DREAM, "--search", "cmaes"], ["--train-steps", 3]),
+        (["train-controller"], ["--train-steps", 3]),
         (["train-controller"], ["--device", "cuda"]),
         (["play", "--dream"], ["--env", "CartPole-v1"]),
         (["train-vision"], ["--estimator", "score"]),
@@ -182,7 +181,7 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
     ("options", "asked", "found"),
     [
         (["--hidden", 3], "got 3", "--hidden 64"),
-        (["--inputs", "z"], "got z", "--inputs zh"),
+        (["--controller-inputs", "z"], "got z", "--controller-inputs zh"),
         (["--paper"], "got 0", "--hidden 64"),
         (["--paper", "--hidden", 64], "got paper", "action_map pedal"),
     ],
@@ -190,7 +189,7 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
 def test_a_controller_to_start_from_is_not_changed_by_options(run, options, asked, found):
     before = files(run)
     words = [asked, found, "leave"]
-    refused("train-controller", "--from", run, *options, "--run", run, expected=words)
+    refused("train-controller", "--init-from", run, *options, "--run", run, expected=words)
     assert files(run) == before
 
 
@@ -200,7 +199,7 @@ def test_a_controller_to_start_from_is_not_changed_by_options(run, options, aske
         ("vision/vision.safetensors", ["train-memory"]),
         ("memory/memory.safetensors", ["train-controller", "--dream"]),
         ("best.safetensors", ["evaluate", "--episodes", 1]),
-        ("episodes/episode-000003.npz", ["train-vision", "--steps", 4]),
+        ("episodes/episode-000003.npz", ["train-vision", "--train-steps", 4]),
         ("run.json", ["info"]),
         ("vision/manifest.json", ["info"]),
     ],
@@ -216,7 +215,7 @@ def test_an_unreadable_artifact(run, file, command, damage):
 
 
 def test_a_memory_trained_on_another_vision(run):
-    wm_json("train-vision", "--run", run, "--steps", 4)
+    wm_json("train-vision", "--run", run, "--train-steps", 4)
     before = files(run)
     refused("train-controller", "--run", run, expected=["trained on another V", "wm train-memory"])
     assert files(run) == before
@@ -269,7 +268,7 @@ def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
     strange = run / "episodes" / "episode-000012.npz"
     shutil.copy(other / "episodes" / "episode-000000.npz", strange)
     before = files(run)
-    for command in (["collect"], ["train-vision", "--steps", 4], ["train-memory", "--steps", 4]):
+    for command in (["collect"], ["train-vision", "--train-steps", 4], ["train-memory", "--train-steps", 4]):
         words = [str(strange), "CountingBox-v0 with 2", "CarRacing-v3 with 3", "move it away"]
         refused(*command, "--run", run, expected=words)
     assert files(run) == before
@@ -291,5 +290,5 @@ def test_episodes_with_numbers_that_are_none_leave_the_memory_there_was(run, nam
     Run(run).store.add(episode.index, spoilt, episode_return=1.0)
     before = files(run / "memory")
     expected = [str(episode.path), f"{name} hold NaN or infinity", "wm collect"]
-    refused("train-memory", "--run", run, "--steps", 3, expected=expected)
+    refused("train-memory", "--run", run, "--train-steps", 3, expected=expected)
     assert files(run / "memory") == before

@@ -78,7 +78,7 @@ def test_a_fit_that_diverges_is_a_finding_and_ends_nothing(tmp_path, monkeypatch
 def test_the_table_and_a_folder_that_is_used_again(tmp_path):
     (tmp_path / "variance.png").write_bytes(b"of an earlier run")
     (tmp_path / "notes.txt").write_text("the user's own")
-    done = wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--steps", 300, "--quiet")
+    done = wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--train-steps", 300, "--quiet")
     assert done.code == 0 and done.error == ""
     lines = done.output.splitlines()
     assert " ".join(lines[0].split()) == "experiment q estimator optimizer KL (nats) k-hat seconds"
@@ -93,11 +93,11 @@ def test_the_table_and_a_folder_that_is_used_again(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--steps", "0"], ["num_steps must be at least 1", "0"]),
+        (["--train-steps", "0"], ["num_steps must be at least 1", "0"]),
         (["--seed", "-1"], ["a seed of 0 or more", "-1"]),
         (["--seed", "99999999999999999999999"], ["below 2**63", "99999999999999999999999"]),
         (["--only", "coin"], ["--only", "coin", "beta-bernoulli"]),
-        (["--steps", "many"], ["--steps"]),
+        (["--train-steps", "many"], ["--train-steps"]),
     ],
 )
 def test_bad_options_are_one_line_and_leave_no_folder(tmp_path, options, words):
@@ -110,10 +110,10 @@ def test_bad_options_are_one_line_and_leave_no_folder(tmp_path, options, words):
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("mine")
-    done = wm("bbvi", "--out", tmp_path / "file", "--steps", 1)
+    done = wm("bbvi", "--out", tmp_path / "file", "--train-steps", 1)
     assert done.code == 2 and "is a file: name a folder with --out" in done.error
     assert (tmp_path / "file").read_text() == "mine"
-    done = wm("bbvi", "--out", tmp_path / "file" / "below", "--steps", 1)
+    done = wm("bbvi", "--out", tmp_path / "file" / "below", "--train-steps", 1)
     assert done.code == 2 and f"{tmp_path / 'file'} is a file" in done.error
 
 
@@ -123,7 +123,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("where", ["fit_binary_vae", "pictures.save_binary_vae", "json.dumps"])
 def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(tmp_path, monkeypatch, where):
-    options = ("--only", "binary-vae", "--steps", 2, "--quiet")
+    options = ("--only", "binary-vae", "--train-steps", 2, "--quiet")
     assert wm("bbvi", "--out", tmp_path / "old", *options).code == 0
     earlier = contents(tmp_path / "old")
     assert set(earlier) == {"result.json", "latent.png"}
@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(tmp_path, monkeypatch,
 def test_what_a_killed_command_left_is_cleared(tmp_path):
     (tmp_path / ".bbvi.partial").mkdir()
     (tmp_path / ".bbvi.partial" / "elbo.png").write_bytes(b"half")
-    assert wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--steps", 2).code == 0
+    assert wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--train-steps", 2).code == 0
     assert set(contents(tmp_path)) == {"result.json", "latent.png"}
 
 

@@ -99,7 +99,7 @@ def test_the_same_holds_on_the_other_kind_of_gpu(name, expected, tmp_path):
 
 
 def test_noisy_dreams_of_evolution_draw_on_the_device(place, tmp_path):
-    drive = controller_drive("box", 2, search="evolution", temperature=1.3)
+    drive = controller_drive("box", 2, search="cmaes", temperature=1.3)
     first, second = (drive(tmp_path / name, place.name)[1] for name in ("first", "second"))
     assert first == second and math.isfinite(first["fitness"])
 

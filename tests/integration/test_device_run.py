@@ -49,7 +49,7 @@ SMALL = replace(
 )
 FINISH = replace(
     SMALL.dream_search,
-    search="evolution",
+    search="cmaes",
     evolution=replace(SMALL.dream_search.evolution, later_generations=1, max_decisions=3),
 )
 SMALL = replace(SMALL, finish=FINISH)
@@ -69,8 +69,8 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
         assert done.code == 0, done.error
         assert [call.kwargs["device"] for call in search.call_args_list] == ["cuda"] * 3
         of_run = ("--run", tmp_path / "gpu")
-        wm_json("evaluate-memory", *of_run, "--steps", 4, "--starts", 2)
-        film = wm_json("dream", *of_run, "--out", tmp_path / "dream.gif", "--decisions", 2)
+        wm_json("evaluate-memory", *of_run, "--horizon", 4, "--starts", 2)
+        film = wm_json("dream", *of_run, "--out", tmp_path / "dream.gif", "--horizon", 2)
         assert film["frames"] > 0
         assert wm_json("info")["device"] == "emulated device"
     wm_json("run", "--run", tmp_path / "cpu", "--device", "cpu", *asked)

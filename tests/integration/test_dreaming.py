@@ -22,10 +22,10 @@ def made(request, tmp_path_factory):
     run = ("--run", folder)
     few = ("--episodes", 12, "--max-steps", 240, "--workers", 2)
     wm_json("collect", *run, "--preset", "tiny", *few)
-    wm_json("train-vision", *run, "--steps", 150, *KINDS[request.param])
+    wm_json("train-vision", *run, "--train-steps", 150, *KINDS[request.param])
     members = 2 if request.param == "continuous" else 1
-    wm_json("train-memory", *run, "--steps", 80, "--members", members)
-    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    wm_json("train-memory", *run, "--train-steps", 80, "--ensemble-size", members)
+    wm_json("train-controller", *run, "--dream", "--train-steps", 2)
     return folder
 
 
@@ -43,7 +43,7 @@ def refused(*arguments, expected):
 
 
 def test_m_is_judged_beside_two_baselines_and_a_frozen_frame(made):
-    arguments = ("--run", made, "--steps", 60, "--starts", 8, "--samples", 4)
+    arguments = ("--run", made, "--train-steps", 60, "--starts", 8, "--samples", 4)
     result = wm_json("evaluate-memory", *arguments)
     assert result["nll"] < result["stay_nll"]
     assert result["bits_per_frame"] == pytest.approx(result["nll"] / np.log(2))
@@ -81,7 +81,7 @@ def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made
         "hot": ("--actions", tmp_path / "right.npy", "--temperature", 3),
     }.items():
         out = tmp_path / f"{name}.mp4"
-        result = wm_json("dream", "--run", made, "--out", out, "--decisions", 12, *flags)
+        result = wm_json("dream", "--run", made, "--out", out, "--horizon", 12, *flags)
         films[name] = iio.imread(out)
         assert result["frames"] == len(films[name])
         assert np.isfinite(result["dreamed_return"]) and result["dreamed_return"] != 0
@@ -95,8 +95,8 @@ def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made
 
 
 def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
-    wm_json("record", "--dream", "--run", made, "--out", tmp_path / "a.mp4", "--steps", 24)
-    wm_json("dream", "--run", made, "--out", tmp_path / "b.mp4", "--decisions", 6)
+    wm_json("record", "--dream", "--run", made, "--out", tmp_path / "a.mp4", "--max-steps", 24)
+    wm_json("dream", "--run", made, "--out", tmp_path / "b.mp4", "--horizon", 6)
     assert np.array_equal(iio.imread(tmp_path / "a.mp4"), iio.imread(tmp_path / "b.mp4"))
 
 
@@ -108,7 +108,7 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
         (("--actions", "none.npy"), "none.npy is no readable .npy of actions"),
         (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
         (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
-        (("--decisions", 0), "expected 1 decision or more, got 0"),
+        (("--horizon", 0), "expected 1 decision or more, got 0"),
         (("--out", "dream.txt"), "expected a video name ending in .mp4 or .gif, got dream.txt"),
         (("--agent", "nobody"), "nobody"),
     ],
@@ -152,7 +152,7 @@ def test_what_a_dream_promises_is_held_against_the_game(made):
 def test_an_agents_file_dreams_without_a_run(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(made / "controller" / "agent.safetensors", tmp_path)
-    result = wm_json("dream", "--agent", "agent.safetensors", "--decisions", 3)
+    result = wm_json("dream", "--agent", "agent.safetensors", "--horizon", 3)
     assert result["frames"] == len(iio.imread("dream.mp4")) == 3
 
 
@@ -165,7 +165,7 @@ def test_a_temperature_is_refused_where_nothing_dreams(made, tmp_path):
 def test_an_m_of_another_size_starts_a_later_round_anew(run):
     store = Run(run).store
     store.add(len(store), store.episodes[0].load(), round=2)
-    done = wm("train-memory", "--run", run, "--steps", 2, "--members", 3)
+    done = wm("train-memory", "--run", run, "--train-steps", 2, "--ensemble-size", 3)
     assert done.code == 0, done.error
     assert "another size or version than the round before" in done.output + done.error
     assert len(load_world_model(run)[1].members) == 3
@@ -179,7 +179,7 @@ def test_a_dream_check_needs_agents_to_compare(made):
 
 def test_a_memory_of_another_v_is_refused_everywhere(run):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    wm_json("train-vision", "--run", run, "--steps", 3, *KINDS[run.name])
+    wm_json("train-vision", "--run", run, "--train-steps", 3, *KINDS[run.name])
     words = "was trained on another V than"
     refused("evaluate-memory", "--run", run, expected=words)
     refused("train-controller", "--dream", "--run", run, expected=words)
@@ -190,6 +190,6 @@ def test_a_memory_of_another_v_is_refused_everywhere(run):
 
 def test_dreams_longer_than_the_episodes_are_refused(made):
     refused(
-        *("evaluate-memory", "--run", made, "--steps", 400, "--quiet"),
-        expected="ask for fewer with --steps",
+        *("evaluate-memory", "--run", made, "--horizon", 400, "--quiet"),
+        expected="ask for fewer with --horizon",
     )

@@ -61,27 +61,27 @@ def runs(tmp_path_factory):
             "--workers",
             1,
             "--search",
-            "evolution",
+            "cmaes",
         ),
-        *("--generations", 1, "--population", 4, "--episodes-per-candidate", 1, "--horizon", 4),
+        *("--generations", 1, "--population", 4, "--set", "cmaes.episodes=1", "--horizon", 4),
     )
     return folder
 
 
 COMMANDS = {
-    "data info": ["--run", "latents", "--check"],
+    "data info": ["--run", "latents", "--verify"],
     "info": [],
     "info of a run": ["--run", "latents"],
     "evaluate": ["--run", "latents", "--episodes", "1", "--workers", "1"],
-    "dream": ["--run", "latents", "--decisions", "2", "--out", "dream.gif"],
-    "record": ["--run", "latents", "--steps", "3", "--out", "game.gif"],
-    "train-memory": ["--run", "latents", "--steps", "2", "--device", "cpu"],
-    "evaluate-memory": ["--run", "latents", "--steps", "2", "--starts", "2", "--samples", "1"],
-    "train-prior": ["--run", "codes", "--steps", "2", "--device", "cpu"],
+    "dream": ["--run", "latents", "--horizon", "2", "--out", "dream.gif"],
+    "record": ["--run", "latents", "--max-steps", "3", "--out", "game.gif"],
+    "train-memory": ["--run", "latents", "--train-steps", "2", "--device", "cpu"],
+    "evaluate-memory": ["--run", "latents", "--horizon", "2", "--starts", "2", "--samples", "1"],
+    "train-prior": ["--run", "codes", "--train-steps", "2", "--device", "cpu"],
     "sample": ["--run", "latents", "--count", "2", "--out", "sample.png"],
-    "bbvi": ["--only", "beta-bernoulli", "--steps", "3", "--out", "bbvi"],
+    "bbvi": ["--only", "beta-bernoulli", "--train-steps", "3", "--out", "bbvi"],
     "collect": ["--run", "new", "--preset", "tiny", "--episodes", "2", "--workers", "1"],
-    "train-vision": ["--run", "new", "--steps", "2", "--device", "cpu"],
+    "train-vision": ["--run", "new", "--train-steps", "2", "--device", "cpu"],
 }
 
 

@@ -105,7 +105,7 @@ def test_videos_show_the_game_the_dream_and_both(finished):
     for flag, name in (("--dream", "dream"), ("--side-by-side", "both"), (None, "game")):
         out = folder.parent / f"{folder.name}-{name}.mp4"
         flags = [flag] if flag else []
-        wm_json("record", "--run", folder, "--out", out, "--steps", 24, *flags)
+        wm_json("record", "--run", folder, "--out", out, "--max-steps", 24, *flags)
         frames = iio.imread(out)
         assert len(frames) == (6 if name == "dream" else 24)
         assert np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.05, "nothing moves"
@@ -114,7 +114,7 @@ def test_videos_show_the_game_the_dream_and_both(finished):
 def test_a_run_tells_how_it_learned_and_ends_in_the_real_game(finished):
     folder, _ = finished
     rows = json.loads((folder / "rounds.json").read_text())
-    assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "evolution")]
+    assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "cmaes")]
     first, last = rows
     by_purpose = first["env_steps_by_purpose"]
     assert by_purpose["searched"] == by_purpose["reported"] == 0
@@ -144,7 +144,7 @@ def test_an_agent_s_file_is_scored_and_filmed_without_its_run(finished, tmp_path
     assert scored["plain"]["rows"] == of_run["rows"]
     assert scored["bars"]["rows"][0]["returns"] != of_run["rows"][0]["returns"]
     out = tmp_path / "drive.mp4"
-    wm_json("record", "--agent", file, "--out", out, "--steps", 8)
+    wm_json("record", "--agent", file, "--out", out, "--max-steps", 8)
     assert len(iio.imread(out)) == 8
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.safetensors", "drive.mp4"]
 
@@ -170,5 +170,5 @@ def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(tmp
     assert wm_json("evaluate", "--run", run, "--episodes", 2, "--stock")["env_id"] == "CartPole-v1"
     for flag in ("--dream", "--side-by-side"):
         out = tmp_path / f"{flag}.gif"
-        wm_json("record", "--run", run, "--out", out, "--steps", 5, flag)
+        wm_json("record", "--run", run, "--out", out, "--max-steps", 5, flag)
         assert out.stat().st_size > 1000

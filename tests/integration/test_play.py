@@ -72,9 +72,9 @@ def test_the_game_is_played_for_its_score(monkeypatch, tmp_path):
 def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
     run = ("--run", tmp_path / "run")
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 4, "--max-steps", 40)
-    wm_json("train-vision", *run, "--steps", 3, "--quantized")
-    wm_json("train-memory", *run, "--steps", 3)
-    wm_json("train-controller", *run, "--dream", "--steps", 2)
+    wm_json("train-vision", *run, "--train-steps", 3, "--quantized")
+    wm_json("train-memory", *run, "--train-steps", 3)
+    wm_json("train-controller", *run, "--dream", "--train-steps", 2)
     hold(monkeypatch, "left", 5)
     done = wm("play", *run, "--dream")
     assert done.code == 0

@@ -23,9 +23,9 @@ def quantized(tmp_path_factory):
     run = ("--run", folder)
     few = ("--episodes", 11, "--max-steps", 160, "--workers", 1)
     wm_json("collect", *run, "--preset", "tiny", *few)
-    wm_json("train-vision", *run, "--quantized", "--steps", 80)
-    wm_json("train-memory", *run, "--steps", 5)
-    wm_json("train-prior", *run, "--steps", 150)
+    wm_json("train-vision", *run, "--quantized", "--train-steps", 80)
+    wm_json("train-memory", *run, "--train-steps", 5)
+    wm_json("train-prior", *run, "--train-steps", 150)
     return folder
 
 
@@ -35,7 +35,7 @@ def continuous(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior") / "continuous"
     few = ("--episodes", 2, "--max-steps", 16, "--workers", 1)
     wm_json("collect", "--run", folder, "--preset", "tiny", *few)
-    wm_json("train-vision", "--run", folder, "--steps", 3)
+    wm_json("train-vision", "--run", folder, "--train-steps", 3)
     return folder
 
 
@@ -70,7 +70,7 @@ def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
 
 def test_a_second_training_finds_it_done_and_info_tells(quantized):
     before = (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns
-    result = wm_json("train-prior", "--run", quantized, "--steps", 150)
+    result = wm_json("train-prior", "--run", quantized, "--train-steps", 150)
     assert (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns == before
     facts = wm_json("info", "--run", quantized)["prior"]
     assert facts["nats_per_code"] == result["nats_per_code"] and "stale" not in facts
@@ -142,7 +142,7 @@ def test_what_every_episode_shows_is_not_surprising(quantized):
 
 
 def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
-    arguments = ("collect", "--run", run, "--max-steps", 80, "--prefer-surprising")
+    arguments = ("collect", "--run", run, "--max-steps", 80, "--select-by-surprise")
     result = wm_json(*arguments, "--episodes", 14, "--workers", 2)
     assert result["episodes"] == 14
     # The best of three, where choosing at random would make no difference.
@@ -162,7 +162,7 @@ def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
 
 
 def test_surprise_is_refused_before_anything_is_played(continuous, run):
-    more = ("--episodes", 20, "--prefer-surprising")
+    more = ("--episodes", 20, "--select-by-surprise")
     refused("collect", "--run", continuous, *more, expected="a prior needs codes")
     shutil.rmtree(run / "prior")
     refused("collect", "--run", run, *more, expected=f'run "wm train-prior --run {run}" first')
@@ -170,7 +170,7 @@ def test_surprise_is_refused_before_anything_is_played(continuous, run):
 
 
 def test_the_plausibility_of_dreams(quantized):
-    arguments = ("surprise", "--run", quantized, "--starts", 16, "--decisions", 12)
+    arguments = ("surprise", "--run", quantized, "--starts", 16, "--horizon", 12)
     result = wm_json(*arguments)
     assert list(result["at"]) == ["1", "10", "12"]
     assert [row["decision"] for row in result["history"]] == list(range(1, 13))
@@ -211,11 +211,11 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
 
 
 def test_a_prior_for_an_earlier_v_is_not_used(run):
-    wm_json("train-vision", "--run", run, "--quantized", "--steps", 2)
+    wm_json("train-vision", "--run", run, "--quantized", "--train-steps", 2)
     refused("surprise", "--run", run, expected="is for an earlier V")
     refused("sample", "--run", run, "--prior", expected="is for an earlier V")
     assert "vision changed" in wm_json("info", "--run", run)["prior"]["stale"]
-    wm_json("train-prior", "--run", run, "--steps", 2)
+    wm_json("train-prior", "--run", run, "--train-steps", 2)
     refused("surprise", "--run", run, expected=f'run "wm train-memory --run {run}" again')
 
 
@@ -228,9 +228,9 @@ def test_a_prior_for_an_earlier_v_is_not_used(run):
         (["sample", "--prior", "--out", "samples.jpg"], "ending in .png, got samples.jpg"),
         (["sample", "--prior", "--out", "none/samples.png"], "no folder none"),
         (["surprise", "--starts", 0], "starts must be at least 1, got 0"),
-        (["surprise", "--decisions", 0], "decisions must be at least 1, got 0"),
-        (["surprise", "--decisions", 100], "has 40 decisions, expected 100 or more"),
-        (["train-prior", "--steps", 0], "num_steps must be at least 1, got 0"),
+        (["surprise", "--horizon", 0], "decisions must be at least 1, got 0"),
+        (["surprise", "--horizon", 100], "has 40 decisions, expected 100 or more"),
+        (["train-prior", "--train-steps", 0], "num_steps must be at least 1, got 0"),
     ],
 )
 def test_wrong_options_are_one_line(quantized, arguments, expected):

@@ -15,7 +15,7 @@ WEIGHTS = (
     "memory/memory.safetensors",
     "controller/agent.safetensors",
 )
-SEARCHES = {True: ("--dream", "--steps", 12), False: ("--generations", 2, "--population", 4)}
+SEARCHES = {True: ("--dream", "--train-steps", 12), False: ("--generations", 2, "--population", 4)}
 
 
 def small_run(folder, workers, dream, quantized=False):
@@ -24,8 +24,8 @@ def small_run(folder, workers, dream, quantized=False):
     kind = ["--quantized"] if quantized else []
     work = ("--workers", workers)
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 12, "--max-steps", 40, *work)
-    wm_json("train-vision", *run, "--steps", 20, *kind)
-    wm_json("train-memory", *run, "--steps", 10)
+    wm_json("train-vision", *run, "--train-steps", 20, *kind)
+    wm_json("train-memory", *run, "--train-steps", 10)
     wm_json("train-controller", *run, *SEARCHES[dream], *work)
     scores = wm_json("evaluate", *run, "--episodes", 2, "--no-baselines", *work)
     episodes = sorted((folder / "episodes").iterdir())
@@ -72,7 +72,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, end):
     for name in ("whole", "stopped"):
         options = ("--episodes", 10, "--max-steps", 40, "--preset", "tiny")
         wm_json("collect", "--run", tmp_path / name, *options)
-    train = ("train-vision", "--steps", 120, "--run")
+    train = ("train-vision", "--train-steps", 120, "--run")
     wm_json(*train, tmp_path / "whole")
     folder = tmp_path / "stopped"
     command = [sys.executable, "-m", "worldmodels", *map(str, train), str(folder)]

@@ -54,12 +54,12 @@ def started(*arguments):
 
 
 def test_the_second_writer_is_refused_and_told_who_the_first_is(run):
-    first = started("train-vision", "--run", run, "--steps", 100_000, "--quiet")
+    first = started("train-vision", "--run", run, "--train-steps", 100_000, "--quiet")
     try:
         wait_until((run / WRITER).exists, 120)
         wait_until((run / ".vision.partial").exists, 120)
         for command in (
-            ["train-vision", "--steps", 2],
+            ["train-vision", "--train-steps", 2],
             ["collect", "--episodes", 12],
             ["evaluate", "--episodes", 1],
             ["run"],
@@ -68,7 +68,7 @@ def test_the_second_writer_is_refused_and_told_who_the_first_is(run):
         ):
             done = wm(*command, "--run", run)
             assert (done.code, done.error.count("\n")) == (2, 1), done
-            assert f"train-vision --run {run} --steps 100000" in done.error
+            assert f"train-vision --run {run} --train-steps 100000" in done.error
             assert f"(process {first.pid})" in done.error and "wait until it ends" in done.error
         wm_json("info", "--run", run)  # readers are not kept waiting
         assert first.poll() is None
@@ -114,8 +114,8 @@ def test_readers_write_nothing(run, tmp_path):
     load_agent(run)
     make_dream(run).close()
     wm_json("data", "info", "--run", run)
-    wm_json("record", "--run", run, "--out", tmp_path / "a.gif", "--steps", 4)
-    wm_json("record", "--run", run, "--out", tmp_path / "b.gif", "--steps", 4, "--dream")
+    wm_json("record", "--run", run, "--out", tmp_path / "a.gif", "--max-steps", 4)
+    wm_json("record", "--run", run, "--out", tmp_path / "b.gif", "--max-steps", 4, "--dream")
     wm_json("sample", "--run", run, "--out", tmp_path / "c.png")
     assert snapshot(run) == before
 
@@ -162,17 +162,17 @@ def test_after_a_power_cut_the_stage_is_run_again(run, name, spoil):
     whole = Run(run).weights("vision").read_bytes()
     path.write_bytes(b"") if spoil == "emptied" else path.unlink()
     if name == "vision.safetensors":
-        done = wm("train-memory", "--run", run, "--steps", 3)
+        done = wm("train-memory", "--run", run, "--train-steps", 3)
         assert done.code == 2 and "wm train-vision --run" in done.error
         if spoil == "emptied":
             assert "damaged" in wm_json("info", "--run", run)["vision"]
-    done = wm("train-vision", "--run", run, "--steps", 3)
+    done = wm("train-vision", "--run", run, "--train-steps", 3)
     assert done.code == 0, done
     assert path.stat().st_size and Run(run).damaged("vision") == []
     # The same settings and seed give the same weights, so that M stays what it was.
     assert Run(run).weights("vision").read_bytes() == whole
-    assert wm("train-memory", "--run", run, "--steps", 3).code == 0
-    again = wm("train-vision", "--run", run, "--steps", 3)
+    assert wm("train-memory", "--run", run, "--train-steps", 3).code == 0
+    again = wm("train-vision", "--run", run, "--train-steps", 3)
     assert "vision: done" in again.output + again.error
 
 
@@ -182,7 +182,7 @@ def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
     shutil.move(run / "vision", scratch / "v")
     (run / "vision").symlink_to(scratch / "v")
     for steps in (4, 5):
-        wm_json("train-vision", "--run", run, "--steps", steps)
+        wm_json("train-vision", "--run", run, "--train-steps", steps)
         assert (run / "vision").is_symlink()
         assert Run(run).manifest("vision")["config"]["fit"]["num_steps"] == steps
         assert {path.name for path in scratch.iterdir()} == {"v"}
@@ -190,10 +190,10 @@ def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
     # A kill between the two renames leaves the link without its target.
     os.replace(scratch / "v", scratch / ".v.old")
     assert Run(run).has("vision")
-    done = wm("train-vision", "--run", run, "--steps", 5)
+    done = wm("train-vision", "--run", run, "--train-steps", 5)
     assert "vision: done" in done.output + done.error and (scratch / "v").is_dir()
     shutil.rmtree(scratch)
-    done = wm("train-vision", "--run", run, "--steps", 6)
+    done = wm("train-vision", "--run", run, "--train-steps", 6)
     assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
 
 
@@ -216,7 +216,7 @@ def test_facts_of_another_form_are_one_line(run, name, text):
     (run / name).write_text(text)
     command = ["info"] if name == "env_steps.json" else ["run"]
     if name == "best.json":  # compared when the newest agent is another
-        command = ["train-controller", "--dream", "--steps", 1]
+        command = ["train-controller", "--dream", "--train-steps", 1]
     done = wm(*command, "--run", run)
     if done.code == 0:  # an object without what is looked for is as good as none
         assert name == "best.json" and text.startswith("{")

@@ -9,7 +9,7 @@ from worldmodels.controller.agent import Agent, load_agent
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run
 
-_OPTIONS = {"hidden": "--hidden", "inputs": "--inputs"}
+_OPTIONS = {"hidden": "--hidden", "inputs": "--controller-inputs"}
 
 
 def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
@@ -26,17 +26,17 @@ def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
     if body.env != run.settings.env:
         raise UserError(
             f"{place} is an agent for {body.env}, {run} is for "
-            f"{run.settings.env}: name an agent of the same env with --from"
+            f"{run.settings.env}: name an agent of the same env with --init-from"
         )
     if len(agent.parameters) != 1:
         raise UserError(
             f"{place} holds {len(agent.parameters)} controllers, expected one: "
-            "name a single agent's file with --from"
+            "name a single agent's file with --init-from"
         )
     if len(run.store) and run.action_repeat != body.action_repeat:
         raise UserError(
             f"{place} holds each action for {body.action_repeat} env steps, the episodes in {run} "
-            f"for {run.action_repeat}: name an agent with the same action repeat with --from"
+            f"for {run.action_repeat}: name an agent with the same action repeat with --init-from"
         )
     _check_asked(agent, place, asked)
     return agent
@@ -58,5 +58,5 @@ def _check_asked(agent: Agent, place: Path, asked: Mapping[str, Any]) -> None:
             without = option if name in _OPTIONS else "--paper"
             raise UserError(
                 f"expected {option} {found[name]}, as in {place}, whose C the search continues, "
-                f"got {value}: leave out {without}, or leave out --from"
+                f"got {value}: leave out {without}, or leave out --init-from"
             )

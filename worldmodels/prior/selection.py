@@ -1,4 +1,4 @@
-"""What `wm collect --prefer-surprising` keeps: of several candidates the one V knows least."""
+"""What `wm collect --select-by-surprise` keeps: of several candidates the one V knows least."""
 
 import functools
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """How many steps of the real env a run has taken, and what for.
 
-    collected   episodes in the store, and candidates that `--prefer-surprising` discarded
+    collected   episodes in the store, and candidates that `--select-by-surprise` discarded
     searched    fitness of candidate controllers
     monitored   evaluations during a search, which also select its result
     selected    evaluations by which the run's best agent is selected

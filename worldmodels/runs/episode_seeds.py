@@ -1,7 +1,7 @@
 """Which training seeds the episodes of a run are played on, candidates for one included.
 
 Counted from the first seed of the run's stretch, around the circle of all training seeds: episode
-i is played on seed i. The further candidates of `wm collect --prefer-surprising` lie before that
+i is played on seed i. The further candidates of `wm collect --select-by-surprise` lie before that
 first seed, counted backwards, so that no two episodes or candidates of a run share a seed, in
 whatever order episodes with and without candidates were collected.
 """
@@ -34,5 +34,5 @@ def check_seeds_suffice(num_episodes: int, num_chosen: int, num_candidates: int)
         raise UserError(
             f"expected {NUM_SEEDS:,} training seeds to suffice, got {num_episodes:,} episodes with "
             f"{num_candidates} candidates for each of the first {num_chosen:,}, which take "
-            f"{needed:,}: collect fewer episodes, or leave out --prefer-surprising"
+            f"{needed:,}: collect fewer episodes, or leave out --select-by-surprise"
         )

@@ -264,5 +264,5 @@ def _check_length(
     if longest <= config.steps:
         raise UserError(
             f"the longest held-out episode has about {longest} steps, expected more than "
-            f"{config.steps}: ask for fewer with --steps"
+            f"{config.steps}: ask for fewer with --horizon"
         )

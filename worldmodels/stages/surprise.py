@@ -111,7 +111,7 @@ def choose_starts(
     if not room.any():
         raise UserError(
             f"the longest held-out episode has {int(lengths.max())} decisions, expected "
-            f"{config.decisions} or more: ask for fewer with --decisions"
+            f"{config.decisions} or more: ask for fewer with --horizon"
         )
     generator = step_generator(config.seed, 0)
     picks = torch.randint(int(room.sum()), (config.starts,), generator=generator)

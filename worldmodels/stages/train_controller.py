@@ -45,7 +45,7 @@ from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
 
-SEARCHES = ("evolution", "gradient")
+SEARCHES = ("cmaes", "gradient")
 BODY = "body.safetensors"
 
 # Both are evaluated three times, so that both select the best of three.
@@ -64,7 +64,7 @@ class ControllerStageConfig:
     """What C is and how it is searched.
 
     Attributes:
-        search: "evolution" (CMA-ES) or "gradient", which needs the dream.
+        search: "cmaes" or "gradient", which needs the dream.
         dream: search in M's dream instead of the real game.
         temperature: of the dream.
         far_share: of the dreams, that begin far from any reward: there controllers fare alike, but
@@ -80,7 +80,7 @@ class ControllerStageConfig:
             has none; it begins with a new C in every round.
     """
 
-    search: str = "evolution"
+    search: str = "cmaes"
     dream: bool = False
     temperature: float = 1.0
     far_share: float | None = None

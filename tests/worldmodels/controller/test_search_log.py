@@ -110,7 +110,7 @@ def colored(path, rgb):
 
 
 @pytest.mark.parametrize(
-    "made", [evolution(looks=(2, 5)), gradient()], ids=["evolution", "gradient"]
+    "made", [evolution(looks=(2, 5)), gradient()], ids=["cmaes", "gradient"]
 )
 def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
     unit = "step" if "step" in made[0] else "generation"

@@ -262,8 +262,8 @@ def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refus
     with pytest.raises(UserError, match=r"holds each action for 3 env steps, .* for 2: name an"):
         train(run, CONFIG, start_from=tmp_path / "slow.safetensors")
     for asked, words in (
-        ({"hidden": 0}, r"expected --hidden 3, .* got 0: leave out --hidden, or leave out --from"),
-        ({"inputs": "z"}, r"expected --inputs zh, .* got z"),
+        ({"hidden": 0}, r"expected --hidden 3, .* got 0: leave out --hidden, or leave out --init-from"),
+        ({"inputs": "z"}, r"expected --controller-inputs zh, .* got z"),
         ({"sample_latent": True}, r"expected sample_latent False, .* got True: leave out --paper"),
         ({"action_map": "paper"}, r"expected action_map default, .* got paper"),
     ):
