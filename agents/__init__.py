@@ -1,6 +1,6 @@
 """What acts, and how it is searched. Knows arrays and environments, not V or M.
 
 Reading order: `policy` (what acts), `rollout` (an episode), `collecting` (many of them, over
-`workers`), `controller` and `evolution` (C and its search), `evaluation` (a score); then
-`elites` with `operators`, `bandit` and `niches` (MAP-Elites).
+`workers`), `controller` and `cmaes` (C and its search), `evaluation` (a score); then
+`elites` with `operators`, `bandit` and `num_cells` (MAP-Elites).
 """

@@ -1,4 +1,4 @@
-"""MAP-Elites as ask and tell: the best solution of every niche, found by varying those there are.
+"""MAP-Elites as ask and tell: the best solution of every cell, found by varying those there are.
 
 Archives come from pyribs. Everything random in a generation is drawn from `(seed, generation)`, so
 that a search goes on exactly where it was saved: what is saved is the archive itself and the
@@ -30,20 +30,20 @@ class ElitesConfig:
 
     Attributes:
         batch_size: children a generation.
-        start_share: of all niches, that random solutions fill before children are made.
+        initial_coverage: of all cells, that random solutions fill before children are made.
         start_sigma: spread of those solutions around 0.
         bounds: of every number of a solution; what leaves them is clipped.
         mixes: operators' shares; of several a bandit takes the one that adds most elites.
         bandit_window: generations that it remembers.
         exploration: its weight of what it does not know; UCB1's own is 1, whose term, 0.7 after
             200 generations with nine mixes, would hide shares of added elites of 0.2 to 0.6.
-        qd_offset: added to every fitness in the QD score, so that no niche counts below 0.
+        qd_offset: added to every fitness in the QD score, so that no cell counts below 0.
 
     Source: arXiv 2003.04389, section 4.
     """
 
     batch_size: int = 100
-    start_share: float = 0.05
+    initial_coverage: float = 0.05
     start_sigma: float = 1.0
     bounds: tuple[float, float] = (-1.0, 1.0)
     mixes: tuple[Mix, ...] = (Mix(line=1.0),)
@@ -55,8 +55,8 @@ class ElitesConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"expected a batch size of 1 or more, got {self.batch_size}")
-        if not 0 < self.start_share <= 1:
-            raise ValueError(f"expected a start share within (0, 1], got {self.start_share}")
+        if not 0 < self.initial_coverage <= 1:
+            raise ValueError(f"expected a start share within (0, 1], got {self.initial_coverage}")
         if not self.mixes:
             raise ValueError("expected 1 mix of operators or more, got none")
         if not self.bounds[0] < self.bounds[1]:
@@ -68,8 +68,8 @@ class EliteStats:
     """Where a search stands.
 
     Attributes:
-        coverage: share of niches that hold an elite.
-        qd_score: sum over elites of fitness + offset, divided by the number of niches.
+        coverage: share of cells that hold an elite.
+        norm_qd_score: sum over elites of fitness + offset, divided by the number of cells.
         mean_fitness: over elites.
         added: solutions of the last generation that became elites.
         mix: index of the mix that made them; None for random ones.
@@ -78,7 +78,7 @@ class EliteStats:
     generation: int
     evaluations: int
     coverage: float
-    qd_score: float
+    norm_qd_score: float
     mean_fitness: float
     best_fitness: float
     added: int
@@ -89,11 +89,11 @@ class MapElites:
     """The search: `ask()` for solutions, `tell(fitness, measures)` what they are worth.
 
     Args:
-        centroids: of the niches, in the space of measures.
+        centroids: of the cells, in the space of measures.
         ranges: of that space, for pictures; None takes those of the centroids.
         reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
 
-    Source: arXiv 1504.04909; niches as in arXiv 1610.05729, operators as in arXiv 2003.04389.
+    Source: arXiv 1504.04909; cells as in arXiv 1610.05729, operators as in arXiv 2003.04389.
     """
 
     def __init__(
@@ -131,13 +131,13 @@ class MapElites:
 
     @property
     def elites(self) -> Solutions:
-        """All elites, (n, D), those of the niches that were filled first coming first."""
+        """All elites, (n, D), those of the cells that were filled first coming first."""
         return self.archive.data("solution")
 
     @property
     def started(self) -> bool:
-        """Whether enough niches are filled to make children."""
-        return len(self.archive) >= max(self.config.start_share * self.archive.cells, 1)
+        """Whether enough cells are filled to make children."""
+        return len(self.archive) >= max(self.config.initial_coverage * self.archive.cells, 1)
 
     def ask(self) -> Solutions:
         """This generation's solutions, (batch_size, D); the same until `tell`."""
@@ -192,7 +192,7 @@ class MapElites:
             generation=self.generation,
             evaluations=self.evaluations,
             coverage=len(fitness) / self.archive.cells,
-            qd_score=float((fitness + self.config.qd_offset).sum()) / self.archive.cells,
+            norm_qd_score=float((fitness + self.config.qd_offset).sum()) / self.archive.cells,
             mean_fitness=float(fitness.mean()),
             best_fitness=float(fitness.max()),
             added=added,
@@ -214,7 +214,7 @@ class MapElites:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes up a saved search; elites come back in the order in which they were saved."""
         self.archive.clear()
-        # One by one: a batch would come in the order of its niches, and parents be drawn otherwise.
+        # One by one: a batch would come in the order of its cells, and parents be drawn otherwise.
         for elite in zip(state["solutions"], state["fitness"], state["measures"], strict=True):
             self.archive.add_single(*elite)
         for choice, reward in state["search"]["plays"]:
@@ -224,21 +224,21 @@ class MapElites:
         self._asked = None
 
 
-def disc_centroids(num_niches: int, seed: int = 0) -> Centroids:
-    """Niches of equal size in the disc around (0.5, 0.5) that an arm of length 1 can reach.
+def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
+    """Cells of equal size in the disc around (0.5, 0.5) that an arm of length 1 can reach.
 
-    A centroidal Voronoi tessellation by k-means: each centroid is the middle of its niche.
+    A centroidal Voronoi tessellation by k-means: each centroid is the middle of its cell.
 
-    Source: arXiv 1610.05729, algorithm 1. Differs: points of the disc alone, so that every niche
+    Source: arXiv 1610.05729, algorithm 1. Differs: points of the disc alone, so that every cell
     can be filled and a coverage of 1 means all of them.
     """
     generator = np.random.default_rng(seed)
-    count = SAMPLES_A_NICHE * num_niches
+    count = SAMPLES_A_NICHE * num_cells
     radius = np.sqrt(generator.random(count)) / 2
     turn = generator.uniform(0, 2 * np.pi, count)
     points = 0.5 + np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
     centroids, _ = k_means_centroids(
-        centroids=num_niches,
+        centroids=num_cells,
         ranges=[(0.0, 1.0), (0.0, 1.0)],
         samples=points,
         dtype=np.float64,

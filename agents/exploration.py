@@ -23,10 +23,10 @@ NOISE_STRENGTHS = (0.1, 0.3, 0.6)
 class CorrelatedNoise:
     """Ornstein-Uhlenbeck noise of unit variance, one row of `size` numbers per environment."""
 
-    def __init__(self, num_envs: int, size: int, correlation_decisions: float) -> None:
-        """After `correlation_decisions` the autocorrelation has fallen to 1/e."""
+    def __init__(self, num_envs: int, size: int, correlation_steps: float) -> None:
+        """After `correlation_steps` the autocorrelation has fallen to 1/e."""
         self.values: Float64[np.ndarray, "env size"] = np.zeros((num_envs, size))
-        self._kept = np.exp(-1 / correlation_decisions)
+        self._kept = np.exp(-1 / correlation_steps)
         self._new = np.sqrt(1 - self._kept**2)
 
     def restart(self, i: int, generator: np.random.Generator) -> None:
@@ -34,7 +34,7 @@ class CorrelatedNoise:
         self.values[i] = generator.standard_normal(self.values.shape[1])
 
     def step(self, i: int, generator: np.random.Generator) -> Float64[np.ndarray, " size"]:
-        """Row i one decision later."""
+        """Row i one agent step later."""
         noise = generator.standard_normal(self.values.shape[1])
         self.values[i] = self._kept * self.values[i] + self._new * noise
         return self.values[i]
@@ -109,9 +109,9 @@ class NoisyPolicy(RepeatingPolicy):
 
     def begin(self, starting: EnvMask) -> None:
         """Draws a strength, and starts the inner policy afresh too."""
-        decisions = CORRELATION_STEPS / self.action_repeat
+        agent_steps = CORRELATION_STEPS / self.action_repeat
         if starting.all():
-            self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, decisions)
+            self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, agent_steps)
             self._strength = np.zeros(self.num_envs)
             self._random_action = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
             self._in_run = np.zeros(self.num_envs, dtype=bool)

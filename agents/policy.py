@@ -27,7 +27,7 @@ class Policy(Protocol):
 
     `act` is called every environment step and returns native actions: (B, A) of a Box's own type,
     int64 (B,) for a Discrete space. It holds an action for `action_repeat` steps. Where
-    `reset_mask` is true an environment starts afresh: its decision clock, its recurrent state
+    `reset_mask` is true an environment starts afresh: its agent step clock, its recurrent state
     and its noise. Exploration noise lives in here, so that what is recorded was executed.
     """
 
@@ -72,7 +72,7 @@ class RepeatingPolicy(ABC):
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._noise_stream, i)))
             for i in range(num_envs)
         ]
-        self._steps_since_decision = np.zeros(num_envs, dtype=np.int64)
+        self._env_steps_since_action = np.zeros(num_envs, dtype=np.int64)
         self._held = np.zeros((num_envs, action_size(self.action_space)), dtype=np.float32)
         self._native = decode_actions(self.action_space, self._held)
         self.begin(np.ones(num_envs, dtype=bool))
@@ -85,13 +85,13 @@ class RepeatingPolicy(ABC):
                 f"got frames of {len(frames)}: call reset(num_envs={len(frames)}) first"
             )
         if reset_mask is not None and reset_mask.any():
-            self._steps_since_decision[reset_mask] = 0
+            self._env_steps_since_action[reset_mask] = 0
             self.begin(reset_mask)
-        due = self._steps_since_decision == 0
+        due = self._env_steps_since_action == 0
         if due.any():
             self._held[due] = self.decide(frames, due)[due]
             self._native = decode_actions(self.action_space, self._held)
-        self._steps_since_decision = (self._steps_since_decision + 1) % self.action_repeat
+        self._env_steps_since_action = (self._env_steps_since_action + 1) % self.action_repeat
         return self._native.copy()
 
     @abstractmethod
@@ -105,14 +105,14 @@ class RepeatingPolicy(ABC):
         """Forget what is kept about the environments in `starting`."""
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:  # noqa: B027 (a hook)
-        """What was executed instead of this policy's last decision, told by a wrapper of it.
+        """What was executed instead of this policy's last agent step, told by a wrapper of it.
 
         A policy that feeds its own action to a recurrent state must use this one.
         """
 
 
 class RandomPolicy(RepeatingPolicy):
-    """A uniform draw from the action space at every decision."""
+    """A uniform draw from the action space at every agent step."""
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
         super().__init__(action_space, "random", action_repeat)
@@ -132,7 +132,7 @@ class BrownianPolicy(RepeatingPolicy):
     Raises UnsupportedActionSpace for a Discrete space.
 
     Source: later copies of the paper (50 is CarRacing's frame rate). Differs: the paper itself
-    collects with random policies; a decision held for k steps moves by sqrt(k/50).
+    collects with random policies; an agent step held for k steps moves by sqrt(k/50).
     """
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:

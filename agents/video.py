@@ -18,7 +18,7 @@ Frame = UInt8[np.ndarray, "_ _ 3"]
 
 _LINE_HEIGHT = 18  # pixels, at _FONT_SCALE
 _FONT_SCALE = 0.45
-_TEXT_COLOUR = (235, 235, 235)
+_TEXT_COLOR = (235, 235, 235)
 
 
 def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
@@ -61,7 +61,7 @@ def caption(frame: Frame, lines: Sequence[str]) -> Frame:
     for row, line in enumerate(lines):
         origin = (4, _LINE_HEIGHT * (row + 1) - 4)
         cv2.putText(
-            strip, line, origin, cv2.FONT_HERSHEY_SIMPLEX, _FONT_SCALE, _TEXT_COLOUR, 1, cv2.LINE_AA
+            strip, line, origin, cv2.FONT_HERSHEY_SIMPLEX, _FONT_SCALE, _TEXT_COLOR, 1, cv2.LINE_AA
         )
     return np.concatenate([strip, frame])
 
@@ -102,6 +102,6 @@ def _write_mp4(path: Path, frames: Iterable[Frame], fps: float) -> None:
     )
     with contextlib.closing(writer):  # the writer's own `with` leaves ffmpeg running on an error
         for frame in frames:
-            # yuv420p stores one colour for 2 x 2 pixels: an odd size gets a repeated edge.
+            # yuv420p stores one color for 2 x 2 pixels: an odd size gets a repeated edge.
             odd = [(0, size % 2) for size in frame.shape[:2]]
             writer.append_data(np.pad(frame, [*odd, (0, 0)], mode="edge"))

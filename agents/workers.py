@@ -35,11 +35,11 @@ class Workers:
         say: told a line where a process died and others took its place.
     """
 
-    def __init__(self, num_workers: int, say: Callable[[str], object] = warnings.warn) -> None:
+    def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
         if num_workers < 0:
             raise ValueError(f"expected 0 workers or more, got {num_workers}")
         self.num_workers = num_workers
-        self._say = say
+        self._say = log
         self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Workers:

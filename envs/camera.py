@@ -1,4 +1,4 @@
-"""Where CarRacing's camera stands, and which colours arrive in the small picture.
+"""Where CarRacing's camera stands, and which colors arrive in the small picture.
 
 The stock window is 1000x800 pixels: the camera turns with the car, whose origin stays in the
 middle of a row three quarters down; the lowest eighth shows indicators. World coordinates
@@ -75,7 +75,7 @@ def zoom_at(seconds: float) -> float:
     return 0.1 * SCALE * max(1 - seconds, 0) + ZOOM * SCALE * min(seconds, 1)
 
 
-def arriving(color: Sequence[int] | NDArray[Any]) -> Color:
-    """The colour that reaches the stock frame: smoothscale's rounding loses two levels."""
+def after_smoothscale(color: Sequence[int] | NDArray[Any]) -> Color:
+    """The color that reaches the stock frame: smoothscale's rounding loses two levels."""
     red, green, blue = (max(int(level) - 2, 0) for level in color)
     return red, green, blue

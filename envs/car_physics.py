@@ -30,7 +30,7 @@ _LONGEST_SKID = 30  # points of a skid mark
 _FINGERPRINT = "ac9ec1285c743b35"
 
 
-def hasten(car: Car) -> None:
+def patch_fast_physics(car: Car) -> None:
     """Let `car` step by this module, or leave it as it is where Gymnasium's source is another."""
     if _IS_KNOWN:
         car.__class__ = _LeanCar

@@ -9,12 +9,12 @@ from gymnasium import error, spaces
 from gymnasium.envs.box2d.car_racing import CarRacing, FrictionDetector
 from gymnasium.utils import EzPickle
 
-from envs.car_physics import hasten
+from envs.car_physics import patch_fast_physics
 from envs.renderer import VIEWS, Renderer
 
 
 class TouchListener(FrictionDetector):
-    """Gymnasium's contact listener, which also notes the tiles whose colour a wheel wore off."""
+    """Gymnasium's contact listener, which also notes the tiles whose color a wheel wore off."""
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
         """Listen for `env`; `fresh` collects tile indices until the next frame is drawn."""
@@ -90,7 +90,7 @@ class FastCarRacing(CarRacing):
             raise error.ResetNeeded("expected reset() before step(), got a car on no track")
         if self._is_resetting:
             assert self.car is not None  # just made
-            hasten(self.car)
+            patch_fast_physics(self.car)
         elif self.continuous:
             action = _checked(action)
         elif action is None:  # Gymnasium refuses all else
@@ -116,7 +116,7 @@ class FastCarRacing(CarRacing):
         if mode != "state_pixels" or self._listener is None:
             return super()._render(mode)
         for index in self._listener.fresh:
-            self._renderer.wear(index)
+            self._renderer.mark_visited(index)
         self._listener.fresh.clear()
         return self._renderer.draw(self)
 

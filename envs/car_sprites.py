@@ -29,7 +29,7 @@ from gymnasium.envs.box2d.car_racing import FPS
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, arriving, zoom_at
+from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, after_smoothscale, zoom_at
 
 # Between two kept pictures a wheel's end moves by 0.35 window pixels, its mark by at most 1.1, of
 # the 8 to 10 in a pixel of the stock frame. Steps half as wide change no figure by 0.01 levels.
@@ -39,7 +39,7 @@ _ROLLING_STEPS = 48  # a turn
 # Drawn in this part of the stock picture: it borders on whole pixels of 64x64, too.
 _BLOCK = slice(63, 84), slice(42, 54)
 _HALF_WIDTH, _HALF_LENGTH = 1.7, 3.1  # units around the hull's origin that the car can cover
-_HULL_COLOR, _MARK_COLOR = arriving((204, 0, 0)), arriving(WHEEL_WHITE)
+_HULL_COLOR, _MARK_COLOR = after_smoothscale((204, 0, 0)), after_smoothscale(WHEEL_WHITE)
 _DETAIL = 10  # about a window pixel: what a pixel of the stock frame is drawn with, each way
 _SHIFT = 4  # fractional bits of polygon corners handed to cv2
 _HULLS = [
@@ -133,7 +133,7 @@ class CarSprites:
 
 
 class _Canvas:
-    """Where which colour is, drawn as finely as the stock window."""
+    """Where which color is, drawn as finely as the stock window."""
 
     def __init__(self) -> None:
         rows, columns = _BLOCK

@@ -12,7 +12,7 @@ from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-from envs.camera import PLAYFIELD_HEIGHT, Color, arriving
+from envs.camera import PLAYFIELD_HEIGHT, Color, after_smoothscale
 
 _ROWS, _COLUMNS = 12, 96
 _PLACE, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
@@ -73,9 +73,9 @@ _STANDING_STARTS = np.array([place for place, _ in _STANDING]) * _PLACE
 _LYING_STARTS = np.array([place for place, _ in _LYING]) * _PLACE
 _STANDING_LIGHT = (
     _shares(_STANDING_STARTS, _STANDING_STARTS + _PLACE, _COLUMN_EDGES)[:, :, None]
-    * np.array([arriving(color) for _, color in _STANDING], np.float32)[:, None]
+    * np.array([after_smoothscale(color) for _, color in _STANDING], np.float32)[:, None]
 ).reshape(len(_STANDING), -1)
-_LYING_COLORS = np.array([arriving(color) for _, color in _LYING], np.float32)
+_LYING_COLORS = np.array([after_smoothscale(color) for _, color in _LYING], np.float32)
 _LYING_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
 _LYING_ROWS = _shares(_LYING_TOP, _LYING_TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 

@@ -76,7 +76,7 @@ CAR_MEASURES = (
     Measure("steering", "", 0.0, 1.0, Magnitude(0)),
 )
 
-MOST_MEASURES = 2  # niches multiply with each, and a picture shows two
+MOST_MEASURES = 2  # cells multiply with each, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:

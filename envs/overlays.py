@@ -33,7 +33,7 @@ def blend(
     """A copy with the rectangles in `color`; a pixel covered in part takes that part of it.
 
     The picture shows the whole window or, given a `view`, the stock frame through that view.
-    `color` is the one that arrives in pictures, see `envs.camera.arriving`.
+    `color` is the one that arrives in pictures, see `envs.camera.after_smoothscale`.
     """
     blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, and 32 into C order
     height, width, _ = picture.shape

@@ -1,4 +1,4 @@
-"""CarRacing as an agent has not seen it: other colours, bars at the border, a red blob.
+"""CarRacing as an agent has not seen it: other colors, bars at the border, a red blob.
 
 Only the pictures change; physics, tracks, rewards and ends stay. For Gymnasium's
 `CarRacing-v3` and `worldmodels/CarRacing-v3` alike.
@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 
-from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, arriving, zoom_at
+from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, after_smoothscale, zoom_at
 from envs.overlays import WindowRectangle, blend
 from envs.renderer import VIEWS
 from envs.views import View
@@ -65,13 +65,13 @@ class ColorPerturbation(_Perturbation):
     those of the seed.
 
     Source: the environments of arXiv 2003.08165. There too, the lighter squares of the grass
-    and the curbs keep their colours, lane tiles stay by 0, 1 or 2 hundredths lighter than the
-    lane's colour, and a touched tile takes that colour. Differs: theirs draw from numpy's
+    and the curbs keep their colors, lane tiles stay by 0, 1 or 2 hundredths lighter than the
+    lane's color, and a touched tile takes that color. Differs: theirs draw from numpy's
     global generator.
 
     Raises:
         TypeError: not CarRacing, or its observations have been changed.
-        ValueError: the environment draws its own colours.
+        ValueError: the environment draws its own colors.
     """
 
     LARGEST_SHIFT = 0.2
@@ -84,14 +84,14 @@ class ColorPerturbation(_Perturbation):
         if self._car_racing.domain_randomize:
             raise ValueError(
                 "expected CarRacing with domain_randomize=False, got domain_randomize=True, "
-                "which draws other colours over the perturbed ones"
+                "which draws other colors over the perturbed ones"
             )
         self._rng = np.random.default_rng()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Draw new colours, then reset; info also has "color_shift": (lane, grass)."""
+        """Draw new colors, then reset; info also has "color_shift": (lane, grass)."""
         if seed is not None:
             # The key keeps this generator apart from the environment's own of the same seed.
             sequence = np.random.SeedSequence(seed, spawn_key=tuple(b"color"))
@@ -156,7 +156,7 @@ class BarsPerturbation(_Overlay):
         TypeError: not CarRacing, or its observations have been changed.
     """
 
-    COLOR = arriving((0, 0, 0))
+    COLOR = after_smoothscale((0, 0, 0))
     WIDTH = 3 / 40
     RECTANGLES = (
         WindowRectangle(0.0, 0.0, WIDTH, _PLAYFIELD_PART),
@@ -178,7 +178,7 @@ class BlobPerturbation(_Overlay):
         TypeError: not CarRacing, or its observations have been changed.
     """
 
-    COLOR = arriving((204, 0, 0))
+    COLOR = after_smoothscale((204, 0, 0))
     NEAR_LEFT = (1.0 + 20, -2.4 + 10)  # to the right and ahead of the hull's origin
     SIDE = 8.0
 
@@ -208,7 +208,7 @@ def perturb(env: gym.Env[Any, Any], name: str) -> gym.Env[Any, Any]:
     Perturbations can be nested, but sit inside of whatever cuts, resizes or stacks frames.
 
     Raises:
-        ValueError: no such name, or colours for an environment that draws its own.
+        ValueError: no such name, or colors for an environment that draws its own.
         TypeError: not CarRacing, or its observations have been changed.
     """
     if name not in PERTURBATIONS:

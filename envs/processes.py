@@ -149,7 +149,7 @@ def end_processes(processes: Sequence[SpawnProcess], at_once: bool = False) -> N
 
 
 def prepare_worker() -> None:
-    """Make this process a worker: one thread, no screen, no Ctrl-C, no life after its parent."""
+    """Make this process per worker: one thread, no screen, no Ctrl-C, no life after its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SDL_VIDEODRIVER"] = "dummy"

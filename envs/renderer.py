@@ -14,7 +14,7 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from envs.camera import STOCK_CAMERA, Camera, Color, arriving, zoom_at
+from envs.camera import STOCK_CAMERA, Camera, Color, after_smoothscale, zoom_at
 from envs.car_sprites import car_sprites
 from envs.indicators import draw_indicators
 from envs.track_picture import TrackPicture
@@ -56,23 +56,23 @@ class Renderer:
 
     def paint(self, env: CarRacing) -> None:
         """Paint the track that `env` has just created."""
-        # In road_poly a curb's colour is a plain tuple, a tile's the array that contacts change.
+        # In road_poly a curb's color is a plain tuple, a tile's the array that contacts change.
         tiles: list[tuple[NDArray[np.float64], Color]] = []
         curbs: list[tuple[NDArray[np.float64], Color]] = []
         for corners, color in env.road_poly:
             polygons = curbs if isinstance(color, tuple) else tiles
-            polygons.append((np.array(corners), arriving(color)))
+            polygons.append((np.array(corners), after_smoothscale(color)))
         self._track.paint(
             tiles,
             curbs,
-            road_color=arriving(env.road_color),
-            background_color=arriving(env.bg_color),
-            grass_color=arriving(env.grass_color),
+            road_color=after_smoothscale(env.road_color),
+            background_color=after_smoothscale(env.bg_color),
+            grass_color=after_smoothscale(env.grass_color),
         )
 
-    def wear(self, index: int) -> None:
-        """A wheel touched tile `index`: it takes the plain road's colour."""
-        self._track.wear(index)
+    def mark_visited(self, index: int) -> None:
+        """A wheel touched tile `index`: it takes the plain road's color."""
+        self._track.mark_visited(index)
 
     def draw(self, env: CarRacing) -> UInt8[np.ndarray, "height width 3"]:
         """The frame of `env` as it stands now, of the view's shape."""

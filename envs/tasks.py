@@ -42,7 +42,7 @@ class Task:
 
     `stock_id` is the reference environment that headline scores are measured in (`env_id`
     itself where there is none). `constant_actions` are encoded actions of trivial baselines.
-    `action_repeat` counts env steps per decision and is what works well, not a property of
+    `action_repeat` counts env steps per agent step and is what works well, not a property of
     the environment. `action_maps` are ways from raw controller outputs to encoded actions.
     `measures` tell agents apart by how they act.
     """

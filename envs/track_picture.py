@@ -75,8 +75,8 @@ class TrackPicture:
             cv2.resize(fine, coarse.shape[1::-1], dst=coarse, interpolation=cv2.INTER_AREA)
         self._level = _LEVELS - 1
 
-    def wear(self, index: int) -> None:
-        """Tile `index` was touched: it takes the plain road's colour."""
+    def mark_visited(self, index: int) -> None:
+        """Tile `index` was touched: it takes the plain road's color."""
         # The camera only ever comes closer: levels coarser than the last crop's are done with.
         for level, texture in enumerate(self._textures[: self._level + 1]):
             tile = _fixed(self._tiles[index] / 2**level)
@@ -108,7 +108,7 @@ class TrackPicture:
         )
 
 
-@lru_cache(maxsize=2)  # two views, or two colours, beside each other
+@lru_cache(maxsize=2)  # two views, or two colors, beside each other
 def _grass(
     density: float, background_color: Color, grass_color: Color
 ) -> UInt8[np.ndarray, "texels texels 4"]:
@@ -128,7 +128,7 @@ def _fill(
     polygons: Float64[np.ndarray, "polygon 4 2"],
     color: Color,
 ) -> None:
-    """Paint convex polygons, in texels, all of one colour and with soft edges."""
+    """Paint convex polygons, in texels, all of one color and with soft edges."""
     left, top = np.floor(polygons.min(axis=(0, 1))).astype(int) - 1
     right, bottom = np.ceil(polygons.max(axis=(0, 1))).astype(int) + 1
     box = texture[top:bottom, left:right]

@@ -191,7 +191,7 @@ def read_checkpoint(run: Run, path: Path) -> Any:
         load_surprise(run)
     else:
         load_world_model(run)
-    saved = load_checkpoint(path, remedy="none")
+    saved = load_checkpoint(path, hint="none")
     return saved.metadata, {name: tensor.numpy() for name, tensor in saved.tensors.items()}
 
 

@@ -9,12 +9,12 @@ Three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122):
 Symbols, in equations only:
 
     z       latent of a frame: Z numbers, or N codes with K values each
-    h       M's hidden state before a decision; what C sees beside z
+    h       M's hidden state before an agent step; what C sees beside z
     mu, logvar   mean and log-variance of V's posterior over z
     log_pi  log-weights of a mixture's components
     tau     temperature of a dream
 
-Axes, where they are unpacked: B batch, T env steps, D decisions, P candidates, S starts,
+Axes, where they are unpacked: B batch, T env steps, D agent steps, P candidates, S starts,
 Z latents, N codes, K values a code or components of a mixture, H hidden units, A numbers of an
 encoded action, F features, H x W x 3 frames.
 

@@ -25,7 +25,7 @@ class UserError(Exception):
 
 
 @contextmanager
-def reading(path: Path, remedy: str) -> Iterator[None]:
+def reading(path: Path, hint: str) -> Iterator[None]:
     """Turn what the block raises because of the file's facts into one line.
 
     Only for reading and building: an error of any computation would be called the file's.
@@ -34,7 +34,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         yield
     except BROKEN as error:
         what = f"{type(error).__name__}: {one_line(error)}"
-        raise UserError(f"{path} is not what this version expects ({what}): {remedy}") from error
+        raise UserError(f"{path} is not what this version expects ({what}): {hint}") from error
 
 
 def one_line(error: BaseException) -> str:

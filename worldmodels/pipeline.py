@@ -34,7 +34,7 @@ def run_pipeline(
 
     The first round collects with exploration noise alone; each later one with the agent of the
     round before and noise, and trains V, M and C on from there on all data. After the last one
-    `preset.finish` searches on from the best agent there is. What was finished is passed over.
+    `preset.finetune` searches on from the best agent there is. What was finished is passed over.
 
     Source: arXiv 1803.10122, 5, the iterative procedure.
     """
@@ -46,7 +46,7 @@ def run_pipeline(
         if _finished(run, round_):
             continue
         if rounds > 1:
-            report.line(f"round {round_} of {rounds}")
+            report.log(f"round {round_} of {rounds}")
         episodes = preset.collect.episodes + (round_ - 1) * preset.later_episodes
         policy = preset.collect.policy if round_ == 1 else "agent"
         config = replace(preset.collect, episodes=episodes, policy=policy)
@@ -59,8 +59,8 @@ def run_pipeline(
             run, preset.controller, workers=workers, report=report, device=device, round_=round_
         )
         curve.record_round(round_)
-    if preset.finish is not None:
-        _finish(run, preset.finish, rounds + 1, workers=workers, report=report, device=device)
+    if preset.finetune is not None:
+        _finetune(run, preset.finetune, rounds + 1, workers=workers, report=report, device=device)
         curve.record_round(rounds + 1)
     evaluation = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
     result = evaluate_run(run, evaluation, workers=workers, report=report)
@@ -68,7 +68,7 @@ def run_pipeline(
     return result
 
 
-def _finish(
+def _finetune(
     run: Run,
     config: ControllerStageConfig,
     round_: int,
@@ -81,7 +81,7 @@ def _finish(
     if manifest is not None and manifest["round"] >= round_:
         keep_best(run, evaluator(workers))  # a kill may have come before
         return
-    report.line("fine-tuning in the real env, from the best agent of all rounds")
+    report.log("fine-tuning in the real env, from the best agent of all rounds")
     train_controller(
         run,
         config,

@@ -96,7 +96,7 @@ def save_scatter(
     axes = figure.subplots()
     for name, (x, y) in groups.items():
         axes.scatter(x, y, s=8, label=name)
-    axes.axline((0.0, 0.0), slope=1.0, color="grey", linewidth=1)
+    axes.axline((0.0, 0.0), slope=1.0, color="gray", linewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     axes.legend()

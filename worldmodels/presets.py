@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.errors import UserError
 from worldmodels.memory.training import MemoryStageConfig
 from worldmodels.stages.collect import CollectConfig
-from worldmodels.stages.train_controller import PATHWISE, PROXIMAL, ControllerStageConfig
+from worldmodels.stages.train_controller import PATHWISE, PPO, ControllerStageConfig
 from worldmodels.stages.train_vision import VisionStageConfig
 from worldmodels.training.fit import FitConfig
 from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig
@@ -40,7 +40,7 @@ class Preset:
     real_search: ControllerStageConfig
     search_in_dream: bool
     evaluation_episodes: int
-    finish: ControllerStageConfig | None = None
+    finetune: ControllerStageConfig | None = None
 
     @property
     def controller(self) -> ControllerStageConfig:
@@ -49,7 +49,7 @@ class Preset:
 
     def searching(self, *, dream: bool) -> "Preset":
         """The same with C searched in the dream alone, or in the real game alone."""
-        return replace(self, search_in_dream=dream, finish=None)
+        return replace(self, search_in_dream=dream, finetune=None)
 
     def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
         """V's stage of the kind asked for.
@@ -70,7 +70,7 @@ class Preset:
 
 
 # The paper's own settings (arXiv 1803.10122, A.1-A.4); codes where it has none as in
-# arXiv 1711.00937. 10,000 rollouts of 100 frames a batch for 10 epochs are a million batches.
+# arXiv 1711.00937. 10,000 rollouts of 100 frames per batch for 10 epochs are a million batches.
 PAPER = Preset(
     name="paper",
     rounds=1,
@@ -107,7 +107,7 @@ _LEAN_VAE = VAEConfig(
 _FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, background_weight=0.3)
 _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
 _VISION_LATER = replace(_VISION_FIT, num_steps=400)
-# Whole episodes, few at a time: windows of 64 decisions left 1.6 nats and half the reward's R2.
+# Whole episodes, few at a time: windows of 64 agent steps left 1.6 nats and half the reward's R2.
 _MEMORY_FIT = FitConfig(
     1_200,
     8,
@@ -138,15 +138,15 @@ DEMO = Preset(
         search="gradient",
         dream=True,
         hidden=64,
-        far_share=0.2,
+        far_from_reward_fraction=0.2,
         pathwise=PATHWISE.with_steps(600),
-        proximal=PROXIMAL,
-        evolution=EvolutionConfig(
-            generations=150, later_generations=120, diagonal=True, episodes=32, max_decisions=40
+        ppo=PPO,
+        cmaes=CMAESConfig(
+            generations=150, later_generations=120, diagonal=True, episodes=32, horizon=40
         ),
     ),
     real_search=ControllerStageConfig(
-        evolution=EvolutionConfig(
+        cmaes=CMAESConfig(
             generations=30, later_generations=30, population=32, diagonal=True, episodes=2
         )
     ),
@@ -156,17 +156,17 @@ DEMO = Preset(
 
 # Gradients in the dream leave single tiles out, and a lap without them is driven on for nothing
 # until time is up. In the real game that counts; see docs/experiments.md.
-FINISH = ControllerStageConfig(
+FINETUNE = ControllerStageConfig(
     eval_episodes=100,
     selection_episodes=100,
-    evolution=EvolutionConfig(
+    cmaes=CMAESConfig(
         generations=105,
         later_generations=105,
         population=32,
         sigma0=0.06,  # with 0.02 the game's own noise is louder than what a candidate changes
         episodes=2,
         validate_every=15,
-        average=15,
+        averaged_generations=15,
         last_layer=True,
         select_best=True,
     ),
@@ -181,8 +181,8 @@ CPU = replace(
     vae=replace(DEMO.vae, later=replace(_VISION_LATER, num_steps=300)),
     vqvae=replace(DEMO.vqvae, later=replace(_VISION_LATER, num_steps=300)),
     memory=replace(DEMO.memory, later=replace(DEMO.memory.later, num_steps=500)),
-    dream_search=replace(DEMO.dream_search, pathwise=PATHWISE, proximal=PROXIMAL),
-    finish=FINISH,
+    dream_search=replace(DEMO.dream_search, pathwise=PATHWISE, ppo=PPO),
+    finetune=FINETUNE,
 )
 
 # A third of CPU, for many runs side by side: `wm compare`.
@@ -191,11 +191,11 @@ STUDY = replace(
     name="study",
     rounds=8,
     vision_rounds=5,
-    finish=replace(
-        FINISH,
+    finetune=replace(
+        FINETUNE,
         eval_episodes=50,
         selection_episodes=50,
-        evolution=replace(FINISH.evolution, generations=16, later_generations=16, validate_every=8),
+        cmaes=replace(FINETUNE.cmaes, generations=16, later_generations=16, validate_every=8),
     ),
 )
 
@@ -231,7 +231,7 @@ TINY = replace(
     ),
     memory=replace(
         DEMO.memory,
-        head_width=64,  # a thousand decisions: 256 units learn them by heart before any reward
+        head_width=64,  # a thousand agent steps: 256 units learn them by heart before any reward
         fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
         later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
     ),
@@ -239,37 +239,37 @@ TINY = replace(
         DEMO.dream_search,
         eval_episodes=2,
         selection_episodes=2,
-        evolution=EvolutionConfig(
+        cmaes=CMAESConfig(
             generations=4,
             later_generations=2,
             population=8,
             diagonal=True,
             episodes=4,
-            max_decisions=40,
+            horizon=40,
         ),
         pathwise=replace(PATHWISE, fit=_FEW_STEPS, later=_FEW_STEPS),
-        proximal=replace(PROXIMAL, fit=_FEW_STEPS, later=_FEW_STEPS),
+        ppo=replace(PPO, fit=_FEW_STEPS, later=_FEW_STEPS),
     ),
     real_search=replace(
         DEMO.real_search,
         eval_episodes=2,
         selection_episodes=2,
-        evolution=EvolutionConfig(
+        cmaes=CMAESConfig(
             generations=2,
             later_generations=2,
             population=4,
             diagonal=True,
             episodes=2,
-            max_decisions=30,
+            horizon=30,
         ),
     ),
     evaluation_episodes=2,
-    finish=replace(
-        FINISH,
+    finetune=replace(
+        FINETUNE,
         eval_episodes=2,
         selection_episodes=2,
-        evolution=replace(
-            FINISH.evolution, later_generations=2, population=4, max_decisions=30, validate_every=1
+        cmaes=replace(
+            FINETUNE.cmaes, later_generations=2, population=4, horizon=30, validate_every=1
         ),
     ),
 )

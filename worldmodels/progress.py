@@ -40,11 +40,11 @@ class Report:
         self.quiet = quiet
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
-    def line(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def plan(
+    def estimate(
         self, what: str, *, disk_bytes: float, folder: Path, memory_bytes: float | None = None
     ) -> None:
         """Print what is about to happen and what it takes on disk and in memory.
@@ -58,7 +58,7 @@ class Report:
         place = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(place).free
         ram = "" if memory_bytes is None else f", {_size(memory_bytes)} of RAM"
-        self.line(f"{what}; about {_size(disk_bytes)} on disk{ram}")
+        self.log(f"{what}; about {_size(disk_bytes)} on disk{ram}")
         if disk_bytes > free:
             raise UserError(
                 f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
@@ -113,7 +113,7 @@ class Meter:
         self._estimated = True
         left = elapsed / fresh * (total - done)
         if left > ESTIMATE_AFTER_SECONDS:
-            self._report.line(f"{task.description}: about {_duration(left)} to go")
+            self._report.log(f"{task.description}: about {_duration(left)} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Numbers beside the bar; a name told again replaces its number."""

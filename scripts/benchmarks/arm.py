@@ -1,6 +1,6 @@
-"""MAP-Elites on the planar arm: evaluations a second, and whole generations beside plain pyribs.
+"""MAP-Elites on the planar arm: evaluations per second, and whole generations beside plain pyribs.
 
-Both searches have the same niches, batch and step sizes, and the line operator. Contenders take
+Both searches have the same cells, batch and step sizes, and the line operator. Contenders take
 turns; a figure is the median over the turns. One thread.
 """
 
@@ -26,7 +26,7 @@ from envs.arm import PlanarArm
 JOINTS = (20, 200, 1_000)
 NICHES, BATCH = 1_950, 100
 EVALUATIONS = {20: 200_000, 200: 20_000, 1_000: 4_000}  # a turn's
-WARM_UP = 300  # generations, after which most niches are filled
+WARM_UP = 300  # generations, after which most cells are filled
 
 
 def evaluation_turns(joints: int) -> dict[str, Callable[[], float]]:

@@ -82,7 +82,7 @@ def compare_codecs(episodes: list[Frames], turns: int) -> list[dict[str, Any]]:
 
 
 def print_codecs(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="driven CarRacing, 64 x 64 x 3, 12,288 bytes a frame")
+    table = Table(title="driven CarRacing, 64 x 64 x 3, 12,288 bytes per frame")
     for heading in ("", "bytes a frame", "times smaller", "write, us", "read, us"):
         table.add_column(heading, justify="right" if heading else "left")
     for row in rows:

@@ -22,15 +22,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agents.cmaes import CMAES
 from agents.controller import ControllerConfig
-from agents.evolution import CMAES
 from agents.workers import Workers
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
-from worldmodels.controller.agent import Agent, Body
-from worldmodels.controller.fitness import DreamFitness, EvolutionConfig, RealFitness
+from worldmodels.controller.agent import Agent, AgentSpec
+from worldmodels.controller.fitness import CMAESConfig, DreamFitness, RealFitness
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.dream.starts import StartStates
 from worldmodels.memory.training import new_memory
 from worldmodels.presets import DEMO
 from worldmodels.vision import make_vision
@@ -51,8 +51,8 @@ def agent_of(kind: str) -> Agent:
     action_map = task.action_map
     features = vision.num_features + memory.config.num_hidden
     controller = ControllerConfig(features, action_map.num_outputs)
-    body = Body(DEFAULT_ENV_ID, task.view, action_map, task.action_repeat)
-    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
+    spec = AgentSpec(DEFAULT_ENV_ID, task.view, action_map, task.action_repeat)
+    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), spec)
 
 
 def bare_env(seed: int) -> int:
@@ -72,17 +72,17 @@ def bare_env(seed: int) -> int:
 
 
 def real_turns(kind: str, workers: Workers, folder: Path) -> dict[str, Callable[[], float]]:
-    """Decisions a second of one generation, searched and bare."""
+    """AgentSteps a second of one generation, searched and bare."""
     agent = agent_of(kind)
-    config = EvolutionConfig(
+    config = CMAESConfig(
         population=REAL_POPULATION,
         episodes=REAL_EPISODES,
-        max_decisions=REAL_DECISIONS,
+        horizon=REAL_DECISIONS,
         diagonal=True,
     )
     fitness = RealFitness(config, agent, workers, 0, folder / f"{kind}.safetensors")
     search = searching(agent, config)
-    repeat = agent.body.action_repeat
+    repeat = agent.spec.action_repeat
 
     def generation() -> float:
         before, started = fitness.steps, time.perf_counter()
@@ -99,20 +99,20 @@ def real_turns(kind: str, workers: Workers, folder: Path) -> dict[str, Callable[
 
 @torch.no_grad()
 def dream_turns(kind: str) -> dict[str, Callable[[], float]]:
-    """Dreamed decisions a second of one generation, searched and bare."""
+    """Dreamed agent steps a second of one generation, searched and bare."""
     agent = agent_of(kind)
-    config = EvolutionConfig(
+    config = CMAESConfig(
         population=DREAM_POPULATION,
         episodes=DREAM_STARTS,
-        max_decisions=DREAM_DECISIONS,
+        horizon=DREAM_DECISIONS,
         diagonal=True,
     )
     dream = DreamModel(agent.vision, agent.memory)
     batch = DREAM_POPULATION * DREAM_STARTS
     frames = torch.randint(256, (batch, 64, 64, 3), dtype=torch.uint8)
     latent = agent.vision.mode(agent.vision.encode(frames))
-    moments = DreamState(latent, agent.memory.initial(batch), torch.ones(batch))
-    fitness = DreamFitness(config, agent, dream, DreamStarts(moments, torch.ones(batch)), 0)
+    states = DreamState(latent, agent.memory.initial(batch), torch.ones(batch))
+    fitness = DreamFitness(config, agent, dream, StartStates(states, torch.ones(batch)), 0)
     search = searching(agent, config)
     generator, action = torch.Generator().manual_seed(0), torch.rand(batch, NUM_ACTIONS)
 
@@ -123,7 +123,7 @@ def dream_turns(kind: str) -> dict[str, Callable[[], float]]:
 
     @torch.no_grad()
     def bare() -> float:
-        started, state = time.perf_counter(), moments
+        started, state = time.perf_counter(), states
         for _ in range(DREAM_DECISIONS):
             state, _ = dream.step(state, action, generator)
         return batch * DREAM_DECISIONS / (time.perf_counter() - started)
@@ -131,7 +131,7 @@ def dream_turns(kind: str) -> dict[str, Callable[[], float]]:
     return {"search": generation, "bare": bare}
 
 
-def searching(agent: Agent, config: EvolutionConfig) -> CMAES:
+def searching(agent: Agent, config: CMAESConfig) -> CMAES:
     return CMAES(
         agent.controller.num_parameters,
         sigma0=config.sigma0,
@@ -189,7 +189,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], workers: int) -> None:
-    title = f"CMA-ES for C, decisions a second; the real game over {workers} worker(s)"
+    title = f"CMA-ES for C, agent steps a second; the real game over {workers} worker(s)"
     table = Table(title=title)
     for column in ("where", "search", "bare env or dream", "ratio"):
         table.add_column(column, justify="left" if column == "where" else "right")

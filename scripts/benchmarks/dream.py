@@ -26,7 +26,7 @@ from worldmodels.vision import VAEConfig, VQVAEConfig, make_vision
 NUM_LATENTS, NUM_ACTIONS, NUM_HIDDEN, NUM_MIXTURES = 32, 3, 256, 5
 PEER, PAPER = "plain PyTorch, LSTMCell and torch.distributions", "MDN-RNN, paper's"
 
-# One decision in every dream, from wherever the last one led.
+# One agent step in every dream, from wherever the last one led.
 Step = Callable[[], Any]
 
 
@@ -87,8 +87,8 @@ def dream_step(config: MDNRNNConfig | CodeRNNConfig, batch: int, device: str) ->
     # V is not part of a step: any will do.
     vision = make_vision(VAEConfig(network="lean"))
     dream = DreamModel(vision.to(device), memory.to(device))
-    alive = torch.ones(batch, device=device)
-    state = DreamState(latent.to(device), memory.initial(batch), alive)
+    weight = torch.ones(batch, device=device)
+    state = DreamState(latent.to(device), memory.initial(batch), weight)
     action = torch.rand(batch, NUM_ACTIONS, device=device)
 
     def step() -> None:
@@ -134,7 +134,7 @@ KINDS: dict[str, MDNRNNConfig | CodeRNNConfig] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", type=int, default=15, help="of every contender (15)")
     parser.add_argument("--seconds", type=float, default=0.5, help="a turn (0.5)")
-    parser.add_argument("--batch", type=int, default=1024, help="dreams a step (1024)")
+    parser.add_argument("--batch", type=int, default=1024, help="dreams per step (1024)")
     parser.add_argument("--threads", type=int, default=2, help="torch's, on a CPU (2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
 

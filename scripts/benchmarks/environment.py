@@ -48,7 +48,7 @@ class Contender:
     num_envs: int = 0  # 0: a single Gymnasium env, no vector
     workers: int = 1  # processes or threads that step
     takes_seeds: bool = True
-    rates: list[float] = field(default_factory=list)  # env steps a second, one a turn
+    rates: list[float] = field(default_factory=list)  # env steps per second, one a turn
     resets: list[float] = field(default_factory=list)  # seconds
     _env: Any = None
 
@@ -79,7 +79,7 @@ class Contender:
 
     @property
     def episode_rate(self) -> float | None:
-        """Env steps a second where every 1,000 of them need a reset."""
+        """Env steps per second where every 1,000 of them need a reset."""
         if self.reset_seconds is None:
             return None
         return EPISODE / (EPISODE / self.rate + self.reset_seconds)

@@ -103,7 +103,7 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     run = Run(folder)
     vars(run)["encodings"] = Copied()
     path = run.weights("vision")
-    vision = restore_vision(load_checkpoint(path, remedy=""), path)
+    vision = restore_vision(load_checkpoint(path, hint=""), path)
     different = {episode.digest: episode for episode in run.store}
     shared = run.shared(Encodings)
     encode_dataset(vision, list(different.values()), run.action_repeat, encodings=shared)

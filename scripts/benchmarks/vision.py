@@ -47,7 +47,7 @@ class Contender:
     def __init__(self, config: VisionConfig, frames: Tensor, batch_size: int) -> None:
         torch.manual_seed(0)
         self.vision = make_vision(config)
-        self.vision.start_at(frames)
+        self.vision.init_from_data(frames)
         self.parameters = sum(p.numel() for p in self.vision.parameters())
         self.rates: dict[str, list[float]] = {"train": [], "encode": [], "decode": []}
         self._optimizer = torch.optim.Adam(self.vision.parameters(), lr=1e-3)
@@ -92,7 +92,7 @@ class Contender:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--turns", type=int, default=7, help="of every contender (7)")
     parser.add_argument("--seconds", type=float, default=1.0, help="a turn and figure (1)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images a step (64)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per step (64)")
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def some_frames(count: int) -> Tensor:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="images a second on one core, and x the paper's network")
+    table = Table(title="images per second on one core, and x the paper's network")
     for column in ("V", "parameters", "training", "x", "encoding", "x", "decoding", "x"):
         table.add_column(column, justify="left" if column == "V" else "right")
     for row in rows:

@@ -46,7 +46,12 @@ from worldmodels.vision.metrics import score_alike
 
 SOURCES = ("elites", "exploring", "random")
 KINDS = {"VAE": "VAE, lean", "FSQ": "FSQ"}
-SHOWN_STEPS = (20, 52, 80, 208)  # env steps since the dream began; the last two are decision 20, 52
+SHOWN_STEPS = (
+    20,
+    52,
+    80,
+    208,
+)  # env steps since the dream began; the last two are agent step 20, 52
 # Of all presets; halved here, so that all elites get their turn. M's batches are doubled for it.
 USUAL_STEPS = 1000
 REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
@@ -59,7 +64,7 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, required=True, help="with elites")
     parser.add_argument("--frames", type=int, default=24_000, help="a source (24,000)")
-    parser.add_argument("--max-steps", type=int, default=500, help="env steps an episode (500)")
+    parser.add_argument("--max-steps", type=int, default=500, help="env steps per episode (500)")
     parser.add_argument("--drives", type=int, default=16, help="to judge by (16)")
     parser.add_argument("--steps", type=int, help="optimizer steps, of V and of M (1,200)")
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=POLICIES)
@@ -118,7 +123,7 @@ def write(path: Path, result: dict[str, Any]) -> None:
 def collect_frames(
     run: Run, source: str, folder: Path, num_frames: int, max_steps: int
 ) -> dict[str, Any]:
-    """A run whose episodes have just so many frames, one a decision; what there is to tell."""
+    """A run whose episodes have just so many frames, one per agent step; what there is to tell."""
     collected = Run(folder, RunSettings(run.settings.env_id, DEMO.name, seed=0))
     collected.create()
     factory, _ = player(run, source, None)
@@ -169,7 +174,7 @@ def judge(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
         memory,
         encoded.drives,
         encoded.drive_frames,
-        num_decisions=SHOWN_STEPS[-1] // REPEAT,
+        horizon=SHOWN_STEPS[-1] // REPEAT,
     )
     wanted = ("error", "foreground_error", "rare_error", "psnr", "codes_used", "perplexity")
     scores = score_memory(vision, memory, encoded.train, encoded.drives)
@@ -178,7 +183,7 @@ def judge(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
         "mean_frame_error": round(seen["mean_frame_error"], 4),
         "reward_r2": round(scores["reward_r2"], 4),
         "held_out_frames": len(driven),
-        "steps_below_frozen": REPEAT * curves.decisions_below_frozen,
+        "steps_below_persistence": REPEAT * curves.steps_below_persistence,
         "open_loop": {
             name: [round(error, 2) for error in errors] for name, errors in asdict(curves).items()
         },
@@ -215,7 +220,7 @@ def table(result: dict[str, Any]) -> str:
         for row in (row for row in rows if row["kind"] == kind):
             loop = row["open_loop"]
             places = [step // REPEAT - 1 for step in SHOWN_STEPS]
-            errors = [f"{loop['dreamed'][p]:.0f} / {loop['frozen'][p]:.0f}" for p in places]
+            errors = [f"{loop['predicted'][p]:.0f} / {loop['persistence'][p]:.0f}" for p in places]
             figures = [f"{row[name]:.1f}" for name in ("error", "foreground_error", "rare_error")]
             cells = [label, row["source"], *figures, f"{row['reward_r2']:.2f}", *errors]
             lines.append("| " + " | ".join(cells) + " |")

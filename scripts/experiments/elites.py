@@ -30,7 +30,7 @@ from agents.elites import disc_centroids
 from envs.arm import PlanarArm
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
-from worldmodels.map_elites.search import Discovery
+from worldmodels.map_elites.search import RepresentationSearch
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import versions
 from worldmodels.stages.elites_arm import search_arm
@@ -56,7 +56,7 @@ def search(config: ArmConfig) -> dict[str, Any]:
     """One search's figures and curve."""
     with tempfile.TemporaryDirectory() as folder:
         result = search_arm(Path(folder) / "search", config, Report())
-    names = ("evaluations", "coverage", "qd_score", "mean_fitness")
+    names = ("evaluations", "coverage", "norm_qd_score", "mean_fitness")
     result["history"] = [
         {name: round(entry[name], 4) for name in names} for entry in result["history"][::4]
     ]
@@ -75,9 +75,9 @@ def solve(operator: str, seed: int) -> dict[str, Any]:
 
 def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Cosines between the code vectors of a search on 20 joints, and what the search came to."""
-    config = ArmConfig(operator="vqvae").discovery
+    config = ArmConfig(operator="vqvae").representation_search
     model = replace(CODEBOOK, remedies=remedies)
-    found = Discovery(20, disc_centroids(1_950), replace(config, model=model), seed)
+    found = RepresentationSearch(20, disc_centroids(1_950), replace(config, model=model), seed)
     arm = PlanarArm(20)
     while found.search.evaluations < FEWER:
         found.step(arm.evaluate)
@@ -116,7 +116,7 @@ def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
 
 
 def draw_searches(path: Path, results: dict[str, dict[str, Any]]) -> None:
-    """Coverage and mean fitness against evaluations, the seeds of an operator in one colour."""
+    """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2)
     for color, name in enumerate(SEARCHES):

@@ -36,10 +36,10 @@ from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
-from worldmodels.data.batches import Decisions
+from worldmodels.data.batches import AgentSteps
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.open_loop import OpenLoop
-from worldmodels.dream.pictures import liveliest
+from worldmodels.dream.pictures import most_active_episode
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes, encode_rollouts
 from worldmodels.memory.metrics import held_out_metrics
@@ -87,7 +87,7 @@ KINDS = {
     "MDN-RNN, lean, 3 members": Kind("VAE", replace(LEAN, members=3)),
     "FSQ, lean": Kind("FSQ", LEAN, drawn="codes"),
     "FSQ, lean, 5 components": Kind("FSQ", replace(LEAN, num_mixtures=5)),
-    "FSQ, lean, independent codes": Kind("FSQ", replace(LEAN, coupled=False)),
+    "FSQ, lean, independent codes": Kind("FSQ", replace(LEAN, autoregressive=False)),
 }
 
 
@@ -172,7 +172,7 @@ class Encoded:
 
     @classmethod
     def load(cls, path: Path) -> "Encoded":
-        saved = load_checkpoint(path, remedy="prepare V again")
+        saved = load_checkpoint(path, hint="prepare V again")
         parts = (SequenceBatch(**saved.part(name)) for name in ("train", "validation", "drives"))
         frames = saved.part("frames")
         return cls(*parts, [frames[str(i)].numpy() for i in range(saved.metadata["drives"])])
@@ -198,14 +198,14 @@ def prepare(data: Path, steps: int | None, num_drives: int, name: str) -> None:
         train,
         validation,
         encode_rollouts(vision, rollouts, lengths, repeat),
-        [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts],
+        [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts],
     )
     encoded.save(folder / ENCODED)
 
 
 def load_vision(run: Run) -> Vision:
     path = run.weights("vision")
-    return restore_vision(load_checkpoint(path, remedy=""), path)
+    return restore_vision(load_checkpoint(path, hint=""), path)
 
 
 def train(data: Path, steps: int | None, pictures: Path | None, name: str) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def train(data: Path, steps: int | None, pictures: Path | None, name: str) -> di
 
 
 def draw(path: Path, vision: Vision, memory: Memory, encoded: Encoded, repeat: int) -> None:
-    row = liveliest(encoded.drives)
+    row = most_active_episode(encoded.drives)
     draw_dreams(path, vision, memory, encoded.drives, encoded.drive_frames, row, repeat)
 
 
@@ -268,7 +268,7 @@ def draw_curves(path: Path, rows: dict[str, dict[str, Any]]) -> None:
     """Open-loop errors of the kinds whose dreams are drawn."""
     curves = {
         KINDS[name].drawn: OpenLoop(
-            *(row["open_loop"][part] for part in ("dreamed", "frozen", "seen"))
+            *(row["open_loop"][part] for part in ("predicted", "persistence", "reconstruction"))
         )
         for name, row in rows.items()
         if KINDS[name].drawn
@@ -279,10 +279,10 @@ def draw_curves(path: Path, rows: dict[str, dict[str, Any]]) -> None:
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
     """The figures as a table."""
-    table = Table(title="M on held-out driving: nats a decision, and open-loop squared error")
+    table = Table(title="M on held-out driving: nats per agent step, and open-loop squared error")
     columns: Iterable[str] = (
         *("M", "parameters", "nats", "bits", "no recurrence", "stay", "reward R2"),
-        *("dream at 20", "frozen", "dream at 52", "frozen", "below until"),
+        *("dream at 20", "persistence", "dream at 52", "persistence", "below until"),
     )
     for column in columns:
         table.add_column(column, justify="left" if column == "M" else "right")
@@ -290,17 +290,17 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         loop = row["open_loop"]
         repeat = loop["action_repeat"]
         places = [step // repeat - 1 for step in (20, 52)]
-        errors = [f"{loop[part][p]:.0f}" for p in places for part in ("dreamed", "frozen")]
+        errors = [f"{loop[part][p]:.0f}" for p in places for part in ("predicted", "persistence")]
         table.add_row(
             name,
             f"{row['parameters']:,}",
             f"{row['nll']:.1f}",
             f"{row['bits_per_frame']:.1f}",
             f"{row['memoryless_nll']:.1f}",
-            f"{row['stay_nll']:.1f}",
+            f"{row['persistence_nll']:.1f}",
             f"{row['reward_r2']:.2f}",
             *errors,
-            f"{loop['steps_below_frozen']}",
+            f"{loop['steps_below_persistence']}",
         )
     Console(width=150).print(table)
 

@@ -38,7 +38,7 @@ from agents.workers import Workers
 from scripts.experiments.borrowed_run import borrowed_run
 from scripts.experiments.quantized.estimates import difference, mean_over
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import memory_metadata
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
@@ -75,20 +75,20 @@ class Search:
 
 def _searches() -> dict[str, Search]:
     common = ControllerStageConfig(
-        eval_episodes=EVAL_EPISODES, selection_episodes=EVAL_EPISODES, far_share=0.2
+        eval_episodes=EVAL_EPISODES, selection_episodes=EVAL_EPISODES, far_from_reward_fraction=0.2
     )
     fit = replace(PATHWISE.fit, validate_every=PATHWISE.fit.num_steps // EVALUATIONS)
     gradient = replace(
         common, search="gradient", dream=True, pathwise=replace(PATHWISE, fit=fit, later=fit)
     )
 
-    def evolved(dream: bool, diagonal: bool, evolution: EvolutionConfig) -> ControllerStageConfig:
-        every = evolution.generations // EVALUATIONS
-        evolution = replace(evolution, diagonal=diagonal, validate_every=every, select_best=True)
-        return replace(common, dream=dream, evolution=evolution)
+    def evolved(dream: bool, diagonal: bool, cmaes: CMAESConfig) -> ControllerStageConfig:
+        every = cmaes.generations // EVALUATIONS
+        cmaes = replace(cmaes, diagonal=diagonal, validate_every=every, select_best=True)
+        return replace(common, dream=dream, cmaes=cmaes)
 
-    dream = EvolutionConfig(generations=600, episodes=16, max_decisions=40)
-    real = EvolutionConfig(generations=120, population=32, episodes=2, max_decisions=250)
+    dream = CMAESConfig(generations=600, episodes=16, horizon=40)
+    real = CMAESConfig(generations=120, population=32, episodes=2, horizon=250)
     return {
         "gradient": Search("gradients, 64 tanh units", replace(gradient, hidden=64), 5),
         "gradient-linear": Search("gradients, linear C", gradient, 5),

@@ -49,7 +49,7 @@ from worldmodels.vision import (
 )
 from worldmodels.vision.batched import encode_frames
 from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
-from worldmodels.vision.objective import common_colours
+from worldmodels.vision.objective import common_colors
 
 BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns
@@ -86,7 +86,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames every decision apart: uint8 (n, 64, 64, 3), and which of the held-out ones turn."""
+    """Frames every agent step apart: uint8 (n, 64, 64, 3), and which of the held-out ones turn."""
 
     train: Tensor
     held_out: Tensor
@@ -165,10 +165,10 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
     """One V from random weights; its figures, and its reconstructions of the shown frames."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    colours = common_colours(frames.train[::5].numpy())
+    colors = common_colors(frames.train[::5].numpy())
     kind = KINDS[name]
-    vision = make_vision(replace(kind.config, common_colours=colours))
-    vision.start_at(frames.train[::50])
+    vision = make_vision(replace(kind.config, common_colors=colors))
+    vision.init_from_data(frames.train[::50])
     baseline = mean_frame(frames.train[::5])
     steps_an_epoch = len(frames.train) // BATCH_SIZE
     usage: list[dict[str, float]] = []

@@ -36,7 +36,7 @@ def forge_checkpoint(content: bytes, random: np.random.Generator) -> tuple[str, 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "forged.safetensors"
         path.write_bytes(content)
-        saved = load_checkpoint(path, remedy="none")
+        saved = load_checkpoint(path, hint="none")
         tensors = dict(saved.tensors)
         if random.random() < 0.75:
             what = _change(saved.metadata, random)

@@ -5,7 +5,7 @@ from agents.elites import ElitesConfig, MapElites, disc_centroids
 from agents.operators import LINE_MIXES, Mix
 from envs.arm import PlanarArm
 
-# Four niches, around the middles of a square's quarters.
+# Four cells, around the middles of a square's quarters.
 QUARTERS = np.array([(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)])
 ARM = PlanarArm(8)
 
@@ -15,8 +15,10 @@ def first_two(solutions):
     return np.clip(solutions[:, :2].astype(np.float64), 0, 1)
 
 
-def search_arm(config=None, seed=0, generations=30, niches=60):
-    search = MapElites(8, disc_centroids(niches), config or ElitesConfig(batch_size=20), seed=seed)
+def search_arm(config=None, seed=0, generations=30, num_cells=60):
+    search = MapElites(
+        8, disc_centroids(num_cells), config or ElitesConfig(batch_size=20), seed=seed
+    )
     return search, [generation(search) for _ in range(generations)]
 
 
@@ -52,7 +54,7 @@ def test_figures_of_a_search():
     assert last.coverage == len(fitness) / 60
     assert last.mean_fitness == pytest.approx(fitness.mean())
     assert last.best_fitness == fitness.max()
-    assert last.qd_score == pytest.approx((fitness + 2.0).sum() / 60)
+    assert last.norm_qd_score == pytest.approx((fitness + 2.0).sum() / 60)
     assert (last.generation, last.evaluations) == (30, 600)
     assert stats[0].mix is None and last.mix == 0
 
@@ -64,7 +66,7 @@ def test_it_fills_the_archive_with_better_and_better_arms():
 
 
 def test_it_begins_at_random_until_its_share_of_niches_is_filled():
-    search, stats = search_arm(ElitesConfig(batch_size=3, start_share=0.2), generations=20)
+    search, stats = search_arm(ElitesConfig(batch_size=3, initial_coverage=0.2), generations=20)
     random = [entry for entry in stats if entry.mix is None]
     assert [entry.mix for entry in stats[: len(random)]] == [None] * len(random)
     assert all(entry.coverage < 0.2 for entry in random[:-1])

@@ -43,7 +43,7 @@ def actions_of(policy, num_envs, steps, seed=0, reset_at=None):
 
 
 class Counting(RepeatingPolicy):
-    """Its k-th decision since the environment's start is the action k."""
+    """Its k-th agent step since the environment's start is the action k."""
 
     def begin(self, starting):
         if starting.all():
@@ -134,23 +134,23 @@ def test_strengths_are_mixed_over_episodes():
 
 
 def test_a_noisy_policy_tells_what_was_executed():
-    told = []
+    output = []
 
-    class Told(ConstantPolicy):
+    class Output(ConstantPolicy):
         def executed(self, actions, due):
-            told.append((actions.copy(), due.copy()))
+            output.append((actions.copy(), due.copy()))
 
-    noisy = NoisyPolicy(Told(BOX, [0, 0.5, 0.5], "told", action_repeat=2), 0.3)
+    noisy = NoisyPolicy(Output(BOX, [0, 0.5, 0.5], "told", action_repeat=2), 0.3)
     taken = actions_of(noisy, 2, 4, reset_at=(1, 1))
-    assert [due.tolist() for _, due in told] == [
+    assert [due.tolist() for _, due in output] == [
         [True, True],
         [False, True],
         [True, False],
         [False, True],
     ]
-    assert np.array_equal(told[0][0], taken[0])
-    assert np.array_equal(told[1][0][1], taken[1][1])
-    assert np.array_equal(told[2][0][0], taken[2][0])
+    assert np.array_equal(output[0][0], taken[0])
+    assert np.array_equal(output[1][0][1], taken[1][1])
+    assert np.array_equal(output[2][0][0], taken[2][0])
 
 
 def test_exploring_shows_every_style():

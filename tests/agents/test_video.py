@@ -65,5 +65,5 @@ def test_side_by_side_keeps_pixels_visible():
     picture = side_by_side([checkers, clip(1, 96, 192)[0]], ["seen", "stock"], height=64)
     assert picture.shape[1] == 64 + 128
     shown = picture[-64:, :64]
-    assert np.array_equal(np.unique(shown), [0, 255])  # interpolation would make greys
+    assert np.array_equal(np.unique(shown), [0, 255])  # interpolation would make grays
     assert np.array_equal(shown[::32, ::32], checkers)

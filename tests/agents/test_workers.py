@@ -118,7 +118,7 @@ def test_what_a_dead_worker_was_at_is_done_again(tmp_path):
 
 
 def test_a_worker_that_dies_again_and_again_is_an_error_and_the_next_map_works():
-    with Workers(2, say=lambda line: None) as workers:
+    with Workers(2, log=lambda line: None) as workers:
         with pytest.raises(WorkerDiedError, match=r"a worker process died .* 3 times in a row"):
             list(workers.map(die_on_three, range(20)))
         with pytest.raises(ValueError, match="three is not wanted"):

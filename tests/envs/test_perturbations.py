@@ -91,7 +91,7 @@ def test_the_overlay_looks_as_if_the_window_had_it(name: str) -> None:
             for ours, theirs in zip((observation, picture), expected, strict=True):
                 difference = np.abs(ours.astype(int) - theirs)
                 assert difference.mean() < 0.02, f"step {step}"
-                # Some pixel on the rectangle's edge has another colour in its uncovered part.
+                # Some pixel on the rectangle's edge has another color in its uncovered part.
                 assert (difference > 3).mean() < 1e-3 and difference.max() < 40, f"step {step}"
             changed = np.abs(plain.astype(int) - expected[0])
             assert changed.max() > 50, "nothing was drawn to compare with"
@@ -143,7 +143,7 @@ def test_nothing_but_the_picture_changes(name: str, maker: str) -> None:
     assert inner.np_random.bit_generator.state == plain.np_random.bit_generator.state
 
 
-# --- colours ---
+# --- colors ---
 
 
 def test_lane_and_field_are_shifted_and_the_squares_stay() -> None:
@@ -154,7 +154,7 @@ def test_lane_and_field_are_shifted_and_the_squares_stay() -> None:
         _, info = perturbed.reset(seed=seed)
         lane, grass = info["color_shift"]
         shifts.append((lane, grass))
-        # From the usual colours each time: shifts do not add up.
+        # From the usual colors each time: shifts do not add up.
         np.testing.assert_array_equal(env.road_color, [round(102 + 255 * lane)] * 3)
         field = [round(102 + 255 * grass), round(204 + 255 * grass), round(102 + 255 * grass)]
         np.testing.assert_array_equal(env.bg_color, field)
@@ -166,7 +166,7 @@ def test_lane_and_field_are_shifted_and_the_squares_stay() -> None:
     assert (drawn.min(axis=0) < -0.05).all() and len(np.unique(drawn)) == drawn.size
 
 
-def test_colours_come_from_the_seed_and_go_on_without_one() -> None:
+def test_colors_come_from_the_seed_and_go_on_without_one() -> None:
     def shifts(*seeds: int | None) -> list[tuple[float, float]]:
         return [env.reset(seed=seed)[1]["color_shift"] for seed in seeds]
 
@@ -181,7 +181,7 @@ def test_colours_come_from_the_seed_and_go_on_without_one() -> None:
     assert not np.isclose(first[0], own).any()
 
 
-def test_a_touched_tile_takes_the_perturbed_lane_colour() -> None:
+def test_a_touched_tile_takes_the_perturbed_lane_color() -> None:
     env = FastCarRacing()
     perturbed = ColorPerturbation(env)
     _, info = perturbed.reset(seed=4)
@@ -272,7 +272,7 @@ def test_environments_that_do_not_fit_are_refused(name: str) -> None:
         perturb(collecting, name)
 
 
-def test_colours_for_an_environment_with_its_own_are_refused() -> None:
+def test_colors_for_an_environment_with_its_own_are_refused() -> None:
     with pytest.raises(ValueError, match="expected CarRacing with domain_randomize=False"):
         ColorPerturbation(CarRacing(domain_randomize=True))
     BarsPerturbation(CarRacing(domain_randomize=True))

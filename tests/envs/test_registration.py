@@ -91,7 +91,7 @@ def test_a_module_that_cannot_be_imported_is_one_line(folder, content, words):
     ("kwargs", "words"),
     [
         ({"fails": "constructor"}, r"raised RuntimeError: no license \(.*odd_envs.py, line"),
-        ({"colour": 1}, "raised TypeError: .*argument 'colour'.*: correct --env-arg"),
+        ({"color": 1}, "raised TypeError: .*argument 'color'.*: correct --env-arg"),
         ({"observation": "nothing"}, "raised KeyError: 'nothing'"),
     ],
 )

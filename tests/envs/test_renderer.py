@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing
 
-from envs.camera import STOCK_CAMERA, arriving
+from envs.camera import STOCK_CAMERA, after_smoothscale
 from envs.car_racing import FastCarRacing
 from envs.scripted_driver import ScriptedDriver
 from envs.views import PAPER_VIEW
@@ -27,7 +27,7 @@ def difference_from_stock(frame: np.ndarray, env: FastCarRacing) -> np.ndarray:
     [
         ("paper", {}, 0.5, 0.4),  # 0.39 and 0.31 over 20 episodes
         ("stock", {}, 0.35, 0.3),  # 0.23 and 0.20
-        ("paper", {"domain_randomize": True}, 0.8, 0.7),  # colours further apart
+        ("paper", {"domain_randomize": True}, 0.8, 0.7),  # colors further apart
         ("stock", {"domain_randomize": True}, 0.6, 0.5),
     ],
 )
@@ -83,7 +83,7 @@ def test_the_car_is_drawn_where_the_stock_one_is() -> None:
     assert (frame[around][..., 0].astype(int) - frame[around][..., 1]).max() > 100, "no red hull"
 
 
-def test_a_touched_tile_takes_the_road_colour() -> None:
+def test_a_touched_tile_takes_the_road_color() -> None:
     env = FastCarRacing()
     env.reset(seed=0)
     for _ in range(50):  # stand until the zoom is over
@@ -99,10 +99,10 @@ def test_a_touched_tile_takes_the_road_colour() -> None:
         t for t in (env.road[(here + k) % len(env.road)] for k in range(3, 8)) if t.idx % 3 == 2
     )
     before = _color_at(env, tile)
-    assert before == arriving(env.road_color + 5.1), "tiles of the third kind are lighter"
+    assert before == after_smoothscale(env.road_color + 5.1), "tiles of the third kind are lighter"
     env._listener.fresh.append(tile.idx)  # type: ignore[union-attr]
     env.step(np.zeros(3, np.float32))
-    assert _color_at(env, tile) == arriving(env.road_color)
+    assert _color_at(env, tile) == after_smoothscale(env.road_color)
 
 
 def test_driving_touches_the_tiles_that_gymnasium_repaints() -> None:
@@ -115,12 +115,12 @@ def test_driving_touches_the_tiles_that_gymnasium_repaints() -> None:
     assert len(plain) > 15
     for tile in env.road:
         if tile.idx % 3:
-            worn = _color_at(env, tile) == arriving(env.road_color)
+            worn = _color_at(env, tile) == after_smoothscale(env.road_color)
             assert worn == (tile.idx in plain), f"tile {tile.idx}"
 
 
 def _color_at(env: FastCarRacing, tile: object) -> tuple[int, ...]:
-    """The texture's colour at a tile's middle, read through a close-up."""
+    """The texture's color at a tile's middle, read through a close-up."""
     corners = np.array(tile.fixtures[0].shape.vertices)  # type: ignore[attr-defined]
     x, y = corners.mean(axis=0)
     close_up = env._renderer._track.crop(STOCK_CAMERA, (x, y), 0.0, 160.0)

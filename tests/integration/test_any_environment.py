@@ -55,7 +55,7 @@ def refused(*arguments, words):
 def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
     run = whole_pipeline(tmp_path / "run", ODD_ID, *options(arguments))
     kwargs = dict(each.split("=") for each in arguments)
-    assert run.settings.env.kwargs == kwargs == load_agent(run.folder).body.env.kwargs
+    assert run.settings.env.kwargs == kwargs == load_agent(run.folder).spec.env.kwargs
     for episode in run.store.episodes:
         rollout = episode.load()
         assert episode.meta["env_kwargs"] == kwargs
@@ -157,10 +157,10 @@ def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path):
     for name, kind in (("a", "gray"), ("b", "rgb")):
         run = ("--run", tmp_path / name, *TINY, "--env", ODD_ID, "--episodes", 3)
         wm_json("collect", *run, "--env-arg", f"observation={kind}")
-    strange = tmp_path / "a" / "episodes" / "episode-000003.npz"
+    inconsistent = tmp_path / "a" / "episodes" / "episode-000003.npz"
     other = tmp_path / "b" / "episodes" / "episode-000000.npz"
-    strange.write_bytes(other.read_bytes())
-    words = [str(strange), 'Odd-v0 with {"observation": "rgb"}', "move it away"]
+    inconsistent.write_bytes(other.read_bytes())
+    words = [str(inconsistent), 'Odd-v0 with {"observation": "rgb"}', "move it away"]
     refused("train-vision", "--run", tmp_path / "a", "--train-steps", 3, words=words)
 
 

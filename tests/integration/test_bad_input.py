@@ -64,8 +64,8 @@ def refused(*arguments, expected):
         (["play", "--dream"], "wm train-controller --run"),
     ],
 )
-def test_a_run_that_is_not_there(tmp_path, command, remedy):
-    refused(*command, "--run", tmp_path / "none", expected=[str(tmp_path / "none"), remedy])
+def test_a_run_that_is_not_there(tmp_path, command, hint):
+    refused(*command, "--run", tmp_path / "none", expected=[str(tmp_path / "none"), hint])
     assert not (tmp_path / "none").exists()
 
 
@@ -80,11 +80,11 @@ def test_a_run_that_is_not_there(tmp_path, command, remedy):
         ("controller", ["collect", "--policy", "agent", "--episodes", 12], "wm train-controller"),
     ],
 )
-def test_a_missing_earlier_stage(run, missing, command, remedy):
+def test_a_missing_earlier_stage(run, missing, command, hint):
     shutil.rmtree(run / missing)
     (run / "best.safetensors").unlink()
     before = files(run)
-    refused(*command, "--run", run, expected=[str(run), remedy])
+    refused(*command, "--run", run, expected=[str(run), hint])
     assert files(run) == before
 
 
@@ -265,11 +265,15 @@ def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(run
 def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
     other = tmp_path / "other"
     wm_json("collect", "--run", other, *("--env", BOX_ID, "--preset", "tiny", "--episodes", 1))
-    strange = run / "episodes" / "episode-000012.npz"
-    shutil.copy(other / "episodes" / "episode-000000.npz", strange)
+    inconsistent = run / "episodes" / "episode-000012.npz"
+    shutil.copy(other / "episodes" / "episode-000000.npz", inconsistent)
     before = files(run)
-    for command in (["collect"], ["train-vision", "--train-steps", 4], ["train-memory", "--train-steps", 4]):
-        words = [str(strange), "CountingBox-v0 with 2", "CarRacing-v3 with 3", "move it away"]
+    for command in (
+        ["collect"],
+        ["train-vision", "--train-steps", 4],
+        ["train-memory", "--train-steps", 4],
+    ):
+        words = [str(inconsistent), "CountingBox-v0 with 2", "CarRacing-v3 with 3", "move it away"]
         refused(*command, "--run", run, expected=words)
     assert files(run) == before
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.workers import Workers
-from scripts.experiments.quantized.ablation import ABLATION, forget
+from scripts.experiments.quantized.ablation import ABLATION, reset_recurrent_weights
 from scripts.experiments.quantized.compare import CompareConfig, compare
 from scripts.experiments.quantized.metrics import METRICS
 from tests.fixtures.command import wm, wm_json
@@ -24,7 +24,7 @@ CELL, PART = "fsq-1", "fsq-1-untrained"
 def compared(tmp_path_factory):
     """One run and one of its ablations; all of it as small as can be."""
     folder = tmp_path_factory.mktemp("compare")
-    few = override(ABLATION.evolution, generations=2, population=4, max_decisions=20)
+    few = override(ABLATION.cmaes, generations=2, population=4, horizon=20)
     small = {
         "runs": folder / "runs",
         "docs": folder / "docs",
@@ -32,7 +32,7 @@ def compared(tmp_path_factory):
         "episodes": 2,
         "drives": 2,
         "dream": DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2),
-        "ablation": override(ABLATION, eval_episodes=1, selection_episodes=2, evolution=few),
+        "ablation": override(ABLATION, eval_episodes=1, selection_episodes=2, cmaes=few),
     }
     with Workers(2) as workers:
         results = [
@@ -57,11 +57,11 @@ def test_every_figure_of_a_run_is_measured(compared):
     missing = {name for name, metric in METRICS.items() if metric.of(result) is None}
     assert missing <= late
     curves = result["open_loop"]
-    assert {len(curves[name]) for name in ("dreamed", "frozen", "seen")} == {25}
-    assert curves["frozen"][0] < curves["frozen"][-1]  # what does not move is soon wrong
+    assert {len(curves[name]) for name in ("predicted", "persistence", "reconstruction")} == {25}
+    assert curves["persistence"][0] < curves["persistence"][-1]  # what does not move is soon wrong
     assert 0 < result["bits"]["memory"] < result["bits"]["alone"]
     assert result["codes"]["other_cells"] < result["codes"]["own_cell"] < 1
-    assert result["rounds"][-1]["search"] == "evolution"
+    assert result["rounds"][-1]["search"] == "cmaes"
     # An agent of seconds may act on two kinds of pictures alike.
     assert len({scores["mean"] for scores in result["scores"].values()}) >= 3
     assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
@@ -85,7 +85,7 @@ def test_forgetting_again_after_a_stop_changes_nothing(compared):
     run = Run(folder / "runs" / CELL / "ablation" / "untrained")
     weights = run.weights("memory")
     before = weights.read_bytes()
-    forget(run, Run(folder / "runs" / CELL).settings.seed)
+    reset_recurrent_weights(run, Run(folder / "runs" / CELL).settings.seed)
     assert weights.read_bytes() == before
 
 

@@ -22,9 +22,9 @@ from tests.fixtures.emulated_device import emulated_device
 from tests.fixtures.tiny_models import frames, rollout, vqvae
 from tests.fixtures.tiny_run import tiny_run
 from worldmodels.controller import agent
-from worldmodels.dream.load import encode_newest, load_world_model
-from worldmodels.dream.model import DreamModel, KnownRegion, real_moments
-from worldmodels.dream.open_loop import dream_on
+from worldmodels.dream.load import encode_recent, load_world_model
+from worldmodels.dream.model import DreamModel, Support, real_states
+from worldmodels.dream.open_loop import roll_out
 from worldmodels.memory.training import MemoryStageConfig, new_memory
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report
@@ -231,11 +231,11 @@ def test_what_is_computed_of_episodes_comes_back_to_the_cpu(kind, place, tmp_pat
     run = tiny_run(tmp_path / "run", kind, members=2)
     vision, memory = load_world_model(run, place.name)
     assert device_of(vision).type == device_of(memory).type == place.name
-    sequences = encode_newest(run, vision, Report(quiet=True))
-    moments = real_moments(vision, memory, sequences)
-    region = KnownRegion.fit(vision, memory, sequences)
+    sequences = encode_recent(run, vision, Report(quiet=True))
+    states = real_states(vision, memory, sequences)
+    support = Support.fit(vision, memory, sequences)
     rows = torch.tensor([0, 2])
-    dreamed = dream_on(DreamModel(vision, memory), moments.rows(rows), sequences.actions[rows])
-    tensors = [sequences.posteriors, moments.latent, *moments.memory, moments.alive, dreamed]
-    tensors += [part for part in (region.low, region.high, region.noise) if part is not None]
+    dreamed = roll_out(DreamModel(vision, memory), states.rows(rows), sequences.actions[rows])
+    tensors = [sequences.posteriors, states.latent, *states.memory, states.weight, dreamed]
+    tensors += [part for part in (support.low, support.high, support.noise) if part is not None]
     assert {tensor.device.type for tensor in tensors} == {"cpu"}

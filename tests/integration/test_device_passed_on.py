@@ -30,7 +30,7 @@ def functions_with_a_device():
     for path, tree in FILES.items():
         if path.parts[0] == "cli":
             continue  # commands, which typer calls
-        for node in tree.body:
+        for node in tree.spec:
             if isinstance(node, ast.FunctionDef):
                 names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
                 if "device" in names:
@@ -40,7 +40,7 @@ def functions_with_a_device():
 
 def calls_without_a_device(tree, positions):
     """Names of such functions that a file calls without the device, also under another name."""
-    for statement in tree.body:
+    for statement in tree.spec:
         nodes = list(ast.walk(statement))
         names = {name: name for name in positions}
         for node in nodes:

@@ -42,17 +42,17 @@ SMALL = replace(
             TINY.dream_search.pathwise,
             fit=SHORT,
             later=LATER,
-            learner=replace(TINY.dream_search.pathwise.learner, num_decisions=3, critic_width=8),
+            learner=replace(TINY.dream_search.pathwise.learner, horizon=3, critic_width=8),
         ),
     ),
     evaluation_episodes=1,
 )
-FINISH = replace(
+FINETUNE = replace(
     SMALL.dream_search,
     search="cmaes",
-    evolution=replace(SMALL.dream_search.evolution, later_generations=1, max_decisions=3),
+    cmaes=replace(SMALL.dream_search.cmaes, later_generations=1, horizon=3),
 )
-SMALL = replace(SMALL, finish=FINISH)
+SMALL = replace(SMALL, finetune=FINETUNE)
 
 
 @pytest.fixture(autouse=True)

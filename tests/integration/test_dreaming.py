@@ -45,16 +45,16 @@ def refused(*arguments, expected):
 def test_m_is_judged_beside_two_baselines_and_a_frozen_frame(made):
     arguments = ("--run", made, "--train-steps", 60, "--starts", 8, "--samples", 4)
     result = wm_json("evaluate-memory", *arguments)
-    assert result["nll"] < result["stay_nll"]
+    assert result["nll"] < result["persistence_nll"]
     assert result["bits_per_frame"] == pytest.approx(result["nll"] / np.log(2))
-    # Trained on the same decisions, of which there are few here: about as good as staying.
-    assert result["memoryless_nll"] == pytest.approx(result["stay_nll"], rel=0.3)
+    # Trained on the same agent steps, of which there are few here: about as good as staying.
+    assert result["memoryless_nll"] == pytest.approx(result["persistence_nll"], rel=0.3)
     assert result["memoryless_nll"] != result["nll"]
     loop = result["open_loop"]
-    assert len(loop["dreamed"]) == len(loop["frozen"]) == len(loop["seen"]) == 15
-    below = [d < f for d, f in zip(loop["dreamed"], loop["frozen"], strict=True)] + [False]
-    assert loop["steps_below_frozen"] == 4 * below.index(False)
-    assert np.mean(loop["seen"]) < np.mean(loop["dreamed"])
+    assert len(loop["predicted"]) == len(loop["persistence"]) == len(loop["reconstruction"]) == 15
+    below = [d < f for d, f in zip(loop["predicted"], loop["persistence"], strict=True)] + [False]
+    assert loop["steps_below_persistence"] == 4 * below.index(False)
+    assert np.mean(loop["reconstruction"]) < np.mean(loop["predicted"])
     written = read_json(made / "evaluation" / "memory.json")
     assert written == result
     for name in ("memory", "dreams"):
@@ -108,7 +108,7 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
         (("--actions", "none.npy"), "none.npy is no readable .npy of actions"),
         (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
         (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
-        (("--horizon", 0), "expected 1 decision or more, got 0"),
+        (("--horizon", 0), "expected 1 agent step or more, got 0"),
         (("--out", "dream.txt"), "expected a video name ending in .mp4 or .gif, got dream.txt"),
         (("--agent", "nobody"), "nobody"),
     ],
@@ -132,7 +132,7 @@ def test_actions_of_another_shape_are_refused(made, tmp_path, actions):
 def test_what_a_dream_promises_is_held_against_the_game(made):
     few = ("--agents", 2, "--episodes", 1, "--starts", 4, "--samples", 2, "--workers", 1)
     result = wm_json("dream-check", "--run", made, *few)
-    # Whole decisions of four steps, near 10, 20, 50, 100 and 200 steps.
+    # Whole agent steps of four steps, near 10, 20, 50, 100 and 200 steps.
     assert list(result["horizons"]) == ["8", "20", "48", "100", "200"]
     assert len(result["scores"]) == 2
     for figures in result["horizons"].values():

@@ -18,7 +18,7 @@ from worldmodels.progress import Report
 from worldmodels.stages import elites_arm as elites
 from worldmodels.stages.elites_arm import search_arm
 
-SMALL = ArmConfig(joints=12, operator="vae", bandit=True, evaluations=3_000, niches=100)
+SMALL = ArmConfig(joints=12, operator="vae", bandit=True, evaluations=3_000, num_cells=100)
 
 
 def search(folder):

@@ -21,15 +21,19 @@ def collected(tmp_path_factory):
 @pytest.mark.parametrize("estimator", ["score", "straight-through"])
 def test_the_estimator_reaches_v_and_all_that_comes_after_takes_its_codes(collected, estimator):
     run = ("--run", collected)
-    result = wm_json("train-vision", *run, "--quantized", "--estimator", estimator, "--train-steps", 3)
+    result = wm_json(
+        "train-vision", *run, "--quantized", "--estimator", estimator, "--train-steps", 3
+    )
     assert result["bits_per_frame"] == pytest.approx(16 * 5)
     manifest = json.loads((collected / "vision" / "manifest.json").read_text())
     assert manifest["config"]["model"]["estimator"] == estimator
     path = collected / "vision" / "vision.safetensors"
-    vision = restore_vision(load_checkpoint(path, remedy=""), path)
+    vision = restore_vision(load_checkpoint(path, hint=""), path)
     assert isinstance(vision, CategoricalVAE) and vision.config.estimator == estimator
-    assert wm_json("train-memory", *run, "--train-steps", 2)["decisions"] == 2 * 10
-    assert wm_json("train-prior", *run, "--train-steps", 2)["log_k"] == pytest.approx(3.4657, abs=1e-3)
+    assert wm_json("train-memory", *run, "--train-steps", 2)["agent_steps"] == 2 * 10
+    assert wm_json("train-prior", *run, "--train-steps", 2)["log_k"] == pytest.approx(
+        3.4657, abs=1e-3
+    )
 
 
 def test_an_estimator_is_for_codes(collected):

@@ -14,10 +14,10 @@ from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, CountingEnv
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.controller.gradient import GradientConfig
 from worldmodels.controller.pathwise import PathwiseConfig
-from worldmodels.controller.ppo import ProximalConfig
+from worldmodels.controller.ppo import PPOConfig
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import _PRESETS, TINY
 from worldmodels.progress import Report
@@ -29,8 +29,8 @@ from worldmodels.stages.train_controller import train_controller
 from worldmodels.training.fit import FitConfig
 
 FIT = FitConfig(num_steps=4, batch_size=4, validate_every=4)
-EVOLUTION = EvolutionConfig(
-    generations=2, later_generations=2, population=4, episodes=2, max_decisions=6, validate_every=1
+EVOLUTION = CMAESConfig(
+    generations=2, later_generations=2, population=4, episodes=2, horizon=6, validate_every=1
 )
 GRADIENT_FIT = FitConfig(num_steps=2, batch_size=4, validate_every=1)
 
@@ -39,17 +39,17 @@ def shortest(preset):
     """Seconds instead of minutes: every stage does its work, and learns next to nothing."""
     search = replace(
         preset.dream_search,
-        evolution=EVOLUTION,
+        cmaes=EVOLUTION,
         pathwise=GradientConfig(
-            fit=GRADIENT_FIT, later=GRADIENT_FIT, learner=PathwiseConfig(num_decisions=3)
+            fit=GRADIENT_FIT, later=GRADIENT_FIT, learner=PathwiseConfig(horizon=3)
         ),
-        proximal=GradientConfig(
+        ppo=GradientConfig(
             fit=GRADIENT_FIT,
             later=GRADIENT_FIT,
-            learner=ProximalConfig(num_decisions=3, updates=2),
+            learner=PPOConfig(horizon=3, num_updates=2),
         ),
     )
-    assert preset.finish is not None
+    assert preset.finetune is not None
     return replace(
         preset,
         collect=CollectConfig(episodes=12),
@@ -58,11 +58,11 @@ def shortest(preset):
         vqvae=replace(preset.vqvae, fit=FIT, later=FIT),
         memory=replace(preset.memory, fit=FIT, later=FIT, num_hidden=8),
         dream_search=replace(search, eval_episodes=2, selection_episodes=3),
-        finish=replace(
-            preset.finish,
+        finetune=replace(
+            preset.finetune,
             eval_episodes=3,
             selection_episodes=7,
-            evolution=replace(EVOLUTION, last_layer=True, select_best=True, average=2),
+            cmaes=replace(EVOLUTION, last_layer=True, select_best=True, averaged_generations=2),
         ),
         evaluation_episodes=2,
     )
@@ -86,7 +86,7 @@ def new_run(folder, env_id=BOX_ID):
 @pytest.mark.parametrize("name", _PRESETS)
 def test_what_monitors_selects_and_reports_uses_different_episodes(name):
     preset = _PRESETS[name]
-    stages = [preset.dream_search, preset.real_search, preset.finish]
+    stages = [preset.dream_search, preset.real_search, preset.finetune]
     for config in (stage for stage in stages if stage is not None):
         used = {
             "monitoring": EvaluationProtocol(BOX_ID, "monitoring", config.eval_episodes),
@@ -105,7 +105,7 @@ def test_gradients_of_either_kind_select_among_equally_many_evaluations(name, st
     search = _PRESETS[name].dream_search
     counts = {
         len([s for s in range(1, fit.num_steps + 1) if s % fit.validate_every == 0 or s == last])
-        for config in (each.asked_for(steps, None) for each in (search.pathwise, search.proximal))
+        for config in (each.with_lengths(steps, None) for each in (search.pathwise, search.ppo))
         for fit, last in ((each, each.num_steps) for each in (config.fit, config.later))
     }
     assert len(counts) == 1
@@ -190,7 +190,7 @@ def test_no_sequence_of_commands_loses_the_best_agent(tmp_path):
             save_agent(tmp_path / "start.safetensors", start, {})
             config = replace(
                 PRESET.real_search,
-                evolution=still,
+                cmaes=still,
                 eval_episodes=1,
                 selection_episodes=episodes,
             )
@@ -230,7 +230,7 @@ def test_candidates_that_a_selection_by_surprise_gives_up_are_counted(tmp_path, 
     run = new_run(tmp_path / "a")
     before = CountingEnv.num_steps
     with Workers(1) as workers:
-        config = CollectConfig(episodes=5, prefer_surprising=True)
+        config = CollectConfig(episodes=5, select_by_surprise=True)
         collect(run, config, workers=workers, report=QUIET)
     stored = sum(episode.num_steps for episode in run.store)
     assert env_steps(run)["collected"] == CountingEnv.num_steps - before > 2 * stored

@@ -169,7 +169,7 @@ def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
     run.store.add(10, rollout(3, policy="noisy agent", action_repeat=2), round=2)
     run.store.add(11, rollout(3, policy="noisy agent", action_repeat=2), round=2)
     spoil(run.store.folder / "episode-000011.npz")
-    run.store.mend(lambda line: None)
+    run.store.repair(lambda line: None)
     if trained is not None:
         facts = {"round": trained, "config": {}, "seed": 0, "inputs": {}, "seconds": 1.0}
         run.write_json("controller/manifest.json", facts)

@@ -16,22 +16,22 @@ import pytest
 from agents.workers import Workers
 from tests.fixtures.process_watch import wait_until
 from tests.fixtures.tiny_run import tiny_run
-from worldmodels.controller import cmaes as evolution
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller import cmaes as cmaes
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
 
 KILLS = int(os.environ.get("KILLS", "4"))
-SEARCH = EvolutionConfig(
-    generations=8, population=4, episodes=2, max_decisions=20, validate_every=3, diagonal=True
+SEARCH = CMAESConfig(
+    generations=8, population=4, episodes=2, horizon=20, validate_every=3, diagonal=True
 )
-CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, evolution=SEARCH)
+CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, cmaes=SEARCH)
 
 
 def search(folder, dream):
-    evolution.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
+    cmaes.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
     with Workers(1) as workers:
         train_controller(
             Run(folder), replace(CONFIG, dream=dream), workers=workers, report=Report(quiet=True)
@@ -104,7 +104,7 @@ from worldmodels.stages.train_controller import train_controller
 
 if __name__ == "__main__":
     report = Report()
-    with Workers(2, say=report.line) as workers:
+    with Workers(2, say=report.log) as workers:
         print(*[process for process in workers.map(sys.intern, ["ready"])], flush=True)
         for process in workers.process_ids:
             print(process, flush=True)

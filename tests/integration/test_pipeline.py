@@ -41,7 +41,7 @@ def test_vision_beats_the_mean_frame_fivefold(finished):
 def test_memory_beats_staying(finished):
     folder, _ = finished
     memory = wm_json("info", "--run", folder)["memory"]
-    assert memory["nll"] < memory["stay_nll"]
+    assert memory["nll"] < memory["persistence_nll"]
     # Over codes the best of so few steps may come before any reward is learned: -0.001 was seen on
     # one kind of processor, more than 0.05 on another.
     assert memory["reward_r2"] > (-0.05 if folder.name == "quantized" else 0.05)
@@ -125,9 +125,9 @@ def test_a_run_tells_how_it_learned_and_ends_in_the_real_game(finished):
     assert 0 < first["seconds"] < last["seconds"]
     # Fine-tuning leaves the best of the means evaluated, its start among them.
     result = json.loads((folder / "controller" / "result.json").read_text())
-    looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
-    assert list(looked) == [0, 1, 2]
-    assert result["eval_score"] == max(looked.values())
+    evaluated = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
+    assert list(evaluated) == [0, 1, 2]
+    assert result["eval_score"] == max(evaluated.values())
     assert last["score"] == result["real_score"]
     assert iio.imread(folder / "rounds.png").std() > 1
 
@@ -165,7 +165,7 @@ def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(tmp
     assert {row["policy"] for row in result["rows"]} == {"agent", "random", "always 0", "always 1"}
     facts = wm_json("info", "--run", run)
     assert facts["vision"]["gain"] > 1
-    assert facts["memory"]["nll"] < facts["memory"]["stay_nll"]
+    assert facts["memory"]["nll"] < facts["memory"]["persistence_nll"]
     wm_json("train-controller", "--run", run, "--generations", 1, "--population", 4)
     assert wm_json("evaluate", "--run", run, "--episodes", 2, "--stock")["env_id"] == "CartPole-v1"
     for flag in ("--dream", "--side-by-side"):

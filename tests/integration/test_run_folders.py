@@ -152,7 +152,7 @@ def load_vision(run):
     from worldmodels.vision import restore_vision
 
     path = run.weights("vision")
-    return restore_vision(load_checkpoint(path, remedy="none"), path)
+    return restore_vision(load_checkpoint(path, hint="none"), path)
 
 
 @pytest.mark.parametrize("name", ["vision.safetensors", "result.json", "manifest.json"])

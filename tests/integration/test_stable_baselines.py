@@ -43,14 +43,14 @@ def dream(tmp_path_factory):
     run, report = Run(folder), Report(quiet=True)
     small = VAEConfig(num_latents=3, network="lean", channels=16, kl_weight=0.1)
     fit = FitConfig(300, 64, learning_rate=1e-3, final_learning_rate=1e-4, max_gradient_norm=1.0)
-    told = train_vision(run, VisionStageConfig(model=small, fit=fit, later=fit), report=report)
-    assert told["gain"] > 5
+    output = train_vision(run, VisionStageConfig(model=small, fit=fit, later=fit), report=report)
+    assert output["gain"] > 5
     fit = replace(fit, learning_rate=3e-3, final_learning_rate=3e-4)
     memory = MemoryStageConfig(
         fit=fit, later=fit, num_hidden=32, num_mixtures=1, predict_change=True, reward_weight=5.0
     )
-    told = train_memory(run, memory, report=report)
-    assert told["reward_r2"] > 0.9
+    output = train_memory(run, memory, report=report)
+    assert output["reward_r2"] > 0.9
     env = gymnasium.make("worldmodels/Dream-v0", run=str(folder), horizon=HORIZON)
     yield env
     env.close()

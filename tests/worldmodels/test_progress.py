@@ -5,7 +5,7 @@ from worldmodels.errors import UserError
 
 
 @pytest.fixture
-def told(monkeypatch):
+def output(monkeypatch):
     """Lines that a report prints, and a clock to set."""
     clock = [0.0]
     monkeypatch.setattr(report.time, "monotonic", lambda: clock[0])
@@ -14,8 +14,8 @@ def told(monkeypatch):
     return lines, clock
 
 
-def test_the_whole_time_is_told_once_from_the_speed_so_far(told):
-    lines, clock = told
+def test_the_whole_time_is_told_once_from_the_speed_so_far(output):
+    lines, clock = output
     with report.Report(quiet=True).progress("train", total=100) as meter:
         for done in range(1, 101):
             clock[0] = 0.5 * done
@@ -23,8 +23,8 @@ def test_the_whole_time_is_told_once_from_the_speed_so_far(told):
     assert lines == ["train: about 44 s to go"]  # at step 11, after 5.5 s
 
 
-def test_a_burst_of_episodes_is_no_speed(told):
-    lines, clock = told
+def test_a_burst_of_episodes_is_no_speed(output):
+    lines, clock = output
     with report.Report(quiet=True).progress("evaluate", total=100) as meter:
         for burst in range(3):
             clock[0] = 50.0 * (burst + 1)
@@ -34,8 +34,8 @@ def test_a_burst_of_episodes_is_no_speed(told):
     assert lines == ["evaluate: about 17 min to go"]
 
 
-def test_a_resumed_stage_counts_only_what_it_did_itself(told):
-    lines, clock = told
+def test_a_resumed_stage_counts_only_what_it_did_itself(output):
+    lines, clock = output
     with report.Report(quiet=True).progress("train", total=100, done=50) as meter:
         for done in range(51, 101):
             clock[0] = 1.0 * (done - 50)
@@ -43,8 +43,8 @@ def test_a_resumed_stage_counts_only_what_it_did_itself(told):
     assert lines == ["train: about 39 s to go"]
 
 
-def test_what_does_not_fit_the_disk_is_refused(told, tmp_path):
-    lines, _ = told
+def test_what_does_not_fit_the_disk_is_refused(output, tmp_path):
+    lines, _ = output
     plan = report.Report(quiet=True).plan
     plan("a little", disk_bytes=1e6, folder=tmp_path / "run")
     assert lines == ["a little; about 1 MB on disk"]
@@ -52,7 +52,7 @@ def test_what_does_not_fit_the_disk_is_refused(told, tmp_path):
         plan("too much", disk_bytes=1e15, folder=tmp_path / "run")
 
 
-def test_a_plan_states_disk_and_memory(told, tmp_path):
-    lines, _ = told
+def test_a_plan_states_disk_and_memory(output, tmp_path):
+    lines, _ = output
     report.Report(quiet=True).plan("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
     assert lines == ["M; about 2 MB on disk, 1.3 GB of RAM"]

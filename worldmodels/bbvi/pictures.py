@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 110
-COLOURS = {"score": "tab:red", "rao-blackwell": "tab:blue", "pathwise": "tab:green"}
+COLORS = {"score": "tab:red", "rao-blackwell": "tab:blue", "pathwise": "tab:green"}
 DASHES = {"none": ":", "fitted": "--", "leave-one-out": "-"}
 OPTIMIZER_NAMES = {"adam": "Adam", "adagrad": "AdaGrad"}
-CLUSTER_COLOURS = ("tab:red", "tab:green", "tab:blue")
-EXACT_COLOUR = "0.8"
-POSTERIOR_LINES = {  # estimator -> colour, width
+CLUSTER_COLORS = ("tab:red", "tab:green", "tab:blue")
+EXACT_COLOR = "0.8"
+POSTERIOR_LINES = {  # estimator -> color, width
     "score": ("tab:red", 2.0),
     "score + fitted": ("tab:orange", 5.0),
     "score + leave-one-out": ("tab:purple", 2.8),
@@ -36,10 +36,10 @@ POSTERIOR_LINES = {  # estimator -> colour, width
 
 
 def estimator_style(name: str) -> dict[str, Any]:
-    """The same line for an estimator in every picture: colour by method, dashes by control."""
+    """The same line for an estimator in every picture: color by method, dashes by control."""
     method, _, control = name.partition(" + ")
     dashes = "-" if method == "pathwise" else DASHES[control or "none"]
-    return {"color": COLOURS[method], "linestyle": dashes, "label": name}
+    return {"color": COLORS[method], "linestyle": dashes, "label": name}
 
 
 def _posterior_style(fit: Fit) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def save_posteriors(
 def _draw_coin(axes: Axes, coin: CoinFits) -> None:
     z = torch.linspace(0.05, 0.95, 400, dtype=torch.float64)
     exact = coin.posterior.log_prob(z).exp()
-    axes.fill_between(z, exact, color=EXACT_COLOUR, label="exact")
+    axes.fill_between(z, exact, color=EXACT_COLOR, label="exact")
     for fit in coin.fits:
         density = coin.families[fit.estimator].log_prob(z).exp().detach()
         axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
@@ -98,9 +98,9 @@ def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
     mean = gaussian.posterior.mean[pair]
     for radius, alpha in ((2, 0.5), (1, 1.0)):
         exact = _ellipse(mean, covariance[pair][:, pair], radius)
-        exact.set(color=EXACT_COLOUR, alpha=alpha)
+        exact.set(color=EXACT_COLOR, alpha=alpha)
         axes.add_patch(exact)
-    axes.plot([], [], color=EXACT_COLOUR, linewidth=8, label="exact, 1 and 2 sd")
+    axes.plot([], [], color=EXACT_COLOR, linewidth=8, label="exact, 1 and 2 sd")
     for fit in gaussian.fits:
         q, style = gaussian.families[fit.estimator], _posterior_style(fit)
         for radius in (1, 2):
@@ -140,7 +140,7 @@ def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
     handles = []
     for latent, axes in enumerate(panels):
         draws = logistic.draws[:, latent]
-        *_, bars = axes.hist(draws.numpy(), bins=60, density=True, color=EXACT_COLOUR)
+        *_, bars = axes.hist(draws.numpy(), bins=60, density=True, color=EXACT_COLOR)
         low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype))
         z = torch.linspace(float(low), float(high), 200, dtype=draws.dtype)
         handles = [(bars, f"HMC, R-hat {logistic.r_hat:.3f}")]
@@ -205,8 +205,8 @@ def save_variances(path: Path, comparison: Comparison) -> None:
     panels = figure.subplots(1, len(comparison.variances), sharex=True, sharey=True)
     for axes, (where, variances) in zip(panels, comparison.variances.items(), strict=True):
         names, cuts = list(variances), comparison.cuts(where)
-        colours = [str(estimator_style(name)["color"]) for name in names]
-        bars = axes.barh(names, list(variances.values()), color=colours)
+        colors = [str(estimator_style(name)["color"]) for name in names]
+        bars = axes.barh(names, list(variances.values()), color=colors)
         labels = ["plain" if cuts[name] == 1 else f"{cuts[name]:,.0f}x less" for name in names]
         axes.bar_label(bars, labels, padding=4)
         axes.set(
@@ -229,7 +229,7 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     for number in range(NUM_CLUSTERS):
         inside = z[result.held_out.cluster == number]
         plane.scatter(
-            *inside.T.numpy(), s=6, color=CLUSTER_COLOURS[number], label=f"Gaussian {number + 1}"
+            *inside.T.numpy(), s=6, color=CLUSTER_COLORS[number], label=f"Gaussian {number + 1}"
         )
     plane.set(
         title=f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %",
@@ -265,6 +265,6 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
 
 
 def _strip(images: Tensor) -> Tensor:
-    """100 pixels each as squares of 10, side by side with a grey border."""
+    """100 pixels each as squares of 10, side by side with a gray border."""
     squares = torch.nn.functional.pad(images.view(-1, 10, 10), (1, 1, 1, 1), value=0.5)
     return torch.cat(list(squares), 1)

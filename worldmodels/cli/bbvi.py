@@ -38,7 +38,7 @@ def print_experiments(result: dict[str, Any]) -> None:
             f"\nbinary-vae, held out, nats per point: ELBO {facts['elbo']:.1f}; independent pixels "
             f"{facts['independent_pixels']:.1f}, told the Gaussian {facts['pixels_of_cluster']:.1f}"
             f"\n{100 * facts['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
-            f"k-hat is above 0.7 at {100 * facts['share_above']:.0f} % of points"
+            f"k-hat is above 0.7 at {100 * facts['fraction_above']:.0f} % of points"
         )
     for line in result["warnings"]:
         typer.echo(f"\n{line}")

@@ -58,10 +58,10 @@ def dream(
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.runs.run_lock import writing_into
-    from worldmodels.stages.dream import DreamVideoConfig, film_dream
+    from worldmodels.stages.dream import DreamVideoConfig, record_dream
 
     config = DreamVideoConfig(
-        decisions=horizon,
+        horizon=horizon,
         temperature=temperature,
         agent=agent,
         policy=policy,
@@ -69,7 +69,7 @@ def dream(
         episode=episode,
     )
     with writing_into(options.run, out):
-        return film_dream(Run(options.run), out, config, report=Report(options.quiet))
+        return record_dream(Run(options.run), out, config, report=Report(options.quiet))
 
 
 @command(app)

@@ -41,9 +41,9 @@ def surprise(
 ) -> dict[str, Any]:
     """How soon dreamed frames become unlike real ones: nats per frame under the prior."""
     from worldmodels.hardware import choose_device
-    from worldmodels.stages.surprise import PlausibilityConfig, measure_plausibility
+    from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 
-    config = PlausibilityConfig(starts=starts, decisions=horizon, temperature=temperature)
+    config = SurpriseConfig(starts=starts, horizon=horizon, temperature=temperature)
     with options.open() as session:
         device = choose_device(options.device)
-        return measure_plausibility(session.run, config, report=session.report, device=device)
+        return measure_surprise(session.run, config, report=session.report, device=device)

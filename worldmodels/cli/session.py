@@ -51,7 +51,7 @@ def open_workers(
     if num_workers is not None and num_workers < 1:
         raise UserError(f"expected 1 worker or more, got {num_workers}")
     report = Report(quiet)
-    with Workers(num_workers or num_cores(), say=report.line) as workers:
+    with Workers(num_workers or num_cores(), log=report.log) as workers:
         yield workers, report
 
 
@@ -95,8 +95,9 @@ def open_session(
         yield Session(run, chosen, workers, report)
 
 
-def _check_same(what: str, asked: object, found: object, run: Run) -> None:
-    if asked is not None and asked != found:
+def _check_same(what: str, requested: object, found: object, run: Run) -> None:
+    if requested is not None and requested != found:
         raise UserError(
-            f"{run} was made with {what} {found}, asked was {asked}: name another folder with --run"
+            f"{run} was made with {what} {found}, requested was {requested}: "
+            "name another folder with --run"
         )

@@ -72,7 +72,7 @@ def collect(
             episodes=episodes,
             policy=policy,
             max_episode_steps=max_steps,
-            prefer_surprising=select_by_surprise,
+            select_by_surprise=select_by_surprise,
         )
         return collect(
             session.run,

@@ -70,17 +70,17 @@ def train_controller(
             search=search,
             hidden=hidden,
             inputs=controller_inputs,
-            evolution=override(
-                preset.evolution,
+            cmaes=override(
+                preset.cmaes,
                 generations=generations,
                 later_generations=generations,
                 max_minutes=max_minutes,
                 population=population,
                 diagonal=None if covariance is None else covariance == "diagonal",
-                max_decisions=horizon,
+                horizon=horizon,
             ),
-            pathwise=preset.pathwise.asked_for(train_steps, horizon),
-            proximal=preset.proximal.asked_for(train_steps, horizon),
+            pathwise=preset.pathwise.with_lengths(train_steps, horizon),
+            ppo=preset.ppo.with_lengths(train_steps, horizon),
         )
         config = with_settings(config, settings)
         groups = {f"--set {text}": text.partition(".")[0] for text in settings or ()}
@@ -90,7 +90,7 @@ def train_controller(
                 "--population": population,
                 "--max-minutes": max_minutes,
                 "--covariance": covariance,
-                **{name: group if group == "evolution" else None for name, group in groups.items()},
+                **{name: group if group == "cmaes" else None for name, group in groups.items()},
             }
             refuse_ignored(given, OF_CMAES)
         else:
@@ -98,10 +98,10 @@ def train_controller(
             refuse_ignored({"--train-steps": train_steps, **of_gradient}, OF_GRADIENT)
         if not config.dream and options.device not in ("auto", "cpu"):
             refuse_ignored({"--device": options.device}, OF_DREAM)
-        asked = {"hidden": hidden, "inputs": controller_inputs}
+        requested = {"hidden": hidden, "inputs": controller_inputs}
         if paper:
             names = ("hidden", "inputs", "action_map", "sample_latent")
-            asked = {name: getattr(config, name) for name in names}
+            requested = {name: getattr(config, name) for name in names}
         return train_controller(
             session.run,
             config,
@@ -110,5 +110,5 @@ def train_controller(
             device=choose_device(options.device),
             round_=session.run.round,
             start_from=init_from,
-            asked={name: value for name, value in asked.items() if value is not None},
+            requested={name: value for name, value in requested.items() if value is not None},
         )

@@ -1,11 +1,11 @@
 """C by gradients in the dream: what both ways of getting its gradient share.
 
-C drives short dreams from real moments; what is beyond their end is a learned value:
+C drives short dreams from real states; what is beyond their end is a learned value:
 
-    return = sum over decisions of discount^t reward + discount^T value(last state)
+    return = sum over agent steps of discount^t reward + discount^T value(last state)
 
 `pathwise.py` follows the return's own slope through rewards, latents and M's state;
-`proximal.py` asks only which of the outputs tried were better than expected, and so needs no
+`ppo.py` asks only which of the outputs tried were better than expected, and so needs no
 slope: codes and discrete actions have none.
 """
 
@@ -29,27 +29,27 @@ class ActorCriticConfig:
     """How C and the value are learned.
 
     Attributes:
-        num_decisions: of a dream.
-        discount: of a reward one decision later.
+        horizon: of a dream.
+        discount: of a reward one agent step later.
         lambda_: how much returns trust rewards and late values, against early values.
         noise: standard deviation of what is added to C's outputs in the dream.
         max_gradient_norm: C's gradient is scaled down to it.
         critic_width: units of either hidden layer of the value.
-        average_rate: how fast the C that is kept follows the one being searched.
+        ema_rate: how fast the C that is kept follows the one being searched.
     """
 
-    num_decisions: int = 15
+    horizon: int = 15
     discount: float = 0.975
     lambda_: float = 0.95
     noise: float = 0.1
     max_gradient_norm: float = 1.0
     critic_width: int = 128
-    average_rate: float = 0.02
+    ema_rate: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.num_decisions < 1:
-            raise UserError(f"expected 1 decision or more, got {self.num_decisions}")
-        for name in ("discount", "lambda_", "average_rate"):
+        if self.horizon < 1:
+            raise UserError(f"expected 1 agent step or more, got {self.horizon}")
+        for name in ("discount", "lambda_", "ema_rate"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"expected {name} within 0..1, got {getattr(self, name)}")
         if not self.noise > 0:
@@ -57,19 +57,19 @@ class ActorCriticConfig:
 
 
 class Dreams(NamedTuple):
-    """What C met in B dreams of T decisions.
+    """What C met in B dreams of T agent steps.
 
     Attributes:
-        features: [z, h] before every decision and after the last one.
+        features: [z, h] before every agent step and after the last one.
         outputs: C's, noise included.
         rewards: in units of the learner's `reward_scale`.
-        alive: chance that the dream still goes on, before every decision and after the last one.
+        alive: chance that the dream still goes on, before every agent step and after the last one.
     """
 
     features: Float[Tensor, "moment batch feature"]
     outputs: Float[Tensor, "decision batch output"]
     rewards: Float[Tensor, "decision batch"]
-    alive: Float[Tensor, "moment batch"]
+    weight: Float[Tensor, "moment batch"]
 
 
 class ActorCritic(nn.Module):
@@ -86,7 +86,7 @@ class ActorCritic(nn.Module):
     outputs are certain but for a noise of given width.
     """
 
-    average: Tensor
+    ema_params: Tensor
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class ActorCritic(nn.Module):
         self.action_map = action_map
         self.dream = dream
         self.reward_scale = reward_scale
-        self.actor = nn.Parameter(first_parameters(controller) if start is None else start.clone())
+        self.actor = nn.Parameter(init_parameters(controller) if start is None else start.clone())
         self.register_buffer("average", self.actor.detach().clone())
         self.critic = nn.Sequential(
             nn.Linear(dream.num_features, config.critic_width),
@@ -112,8 +112,8 @@ class ActorCritic(nn.Module):
             nn.Linear(config.critic_width, 1),
         )
         self._max_gradient_norm = config.max_gradient_norm
-        self._average_rate = config.average_rate
-        self.num_decisions = config.num_decisions
+        self._ema_rate = config.ema_rate
+        self.horizon = config.horizon
 
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
         """C's outputs for features [z, h], before any noise."""
@@ -124,17 +124,17 @@ class ActorCritic(nn.Module):
         """The return expected from there on, in units of `reward_scale`."""
         return self.critic(features)[..., 0]
 
-    def follow(self) -> None:
+    def update_ema(self) -> None:
         """Let the C that is kept take its step; before an update, so that a resume is exact."""
-        self.average.lerp_(self.actor.detach(), self._average_rate)
+        self.ema_params.lerp_(self.actor.detach(), self._ema_rate)
 
     def dreams(
-        self, starts: DreamState, num_decisions: int, noise: float, generator: torch.Generator
+        self, starts: DreamState, horizon: int, noise: float, generator: torch.Generator
     ) -> Dreams:
-        """Let C drive dreams from these moments, with noise on its outputs."""
-        state, features, alive = starts, [self.dream.features(starts)], [starts.alive]
+        """Let C drive dreams from these states, with noise on its outputs."""
+        state, features, weight = starts, [self.dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
-        for _ in range(num_decisions):
+        for _ in range(horizon):
             chosen = self.outputs(features[-1])
             drawn = torch.randn(chosen.shape, generator=generator, device=chosen.device)
             outputs.append(chosen + noise * drawn)
@@ -142,14 +142,14 @@ class ActorCritic(nn.Module):
             state, reward = self.dream.step(state, action, generator)
             features.append(self.dream.features(state))
             rewards.append(reward / self.reward_scale)
-            alive.append(state.alive)
-        return Dreams(*(torch.stack(part) for part in (features, outputs, rewards, alive)))
+            weight.append(state.weight)
+        return Dreams(*(torch.stack(part) for part in (features, outputs, rewards, weight)))
 
-    def decisions_a_step(self, num_dreams: int) -> float:
-        """Dreamed decisions that a step costs, where a batch is so many dreams."""
-        return self.num_decisions * num_dreams
+    def agent_steps_per_update(self, num_dreams: int) -> float:
+        """Dreamed agent steps that a step costs, where a batch is so many dreams."""
+        return self.horizon * num_dreams
 
-    def slope(self, objective: Tensor) -> tuple[Tensor, Tensor]:
+    def policy_loss(self, objective: Tensor) -> tuple[Tensor, Tensor]:
         """What to add to a loss so that C climbs `objective`, and the gradient's norm.
 
         C's gradient is clipped on its own, for the value's is many times as large: the first part
@@ -161,7 +161,7 @@ class ActorCritic(nn.Module):
         return -(gradient * self.actor).sum(), norm
 
 
-def first_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
+def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
     """Random weights for a controller, biases and outputs near zero."""
     parts = []
     for layer, (inputs, outputs) in enumerate(controller.layers):
@@ -176,10 +176,10 @@ def lambda_returns(
     continues: Float[Tensor, "decision batch"],
     lambda_: float,
 ) -> Float[Tensor, "decision batch"]:
-    """Discounted returns of every decision, a mixture over where values take over.
+    """Discounted returns of every agent step, a mixture over where values take over.
 
     Args:
-        values: of the states after each decision.
+        values: of the states after each agent step.
         continues: discount times the chance that the dream goes on.
 
     Source: arXiv 1912.01603, eq. 6.
@@ -191,6 +191,6 @@ def lambda_returns(
     return torch.stack(returns[::-1])
 
 
-def continuing(alive: Float[Tensor, "moment batch"]) -> Float[Tensor, "decision batch"]:
-    """The chance that a dream goes on after each decision, where it got as far."""
-    return alive[1:] / alive[:-1].clamp(min=1e-6)
+def continuation_probs(weight: Float[Tensor, "moment batch"]) -> Float[Tensor, "decision batch"]:
+    """The chance that a dream goes on after each agent step, where it got as far."""
+    return weight[1:] / weight[:-1].clamp(min=1e-6)

@@ -28,13 +28,13 @@ from worldmodels.vision.networks import FRAME_SIZE
 
 
 @dataclass(frozen=True)
-class Body:
+class AgentSpec:
     """What ties a controller to its env: how it looks at frames and how its outputs act.
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
         inputs: "zh", latent features and M's hidden state, or "z", the features alone.
-        action_repeat: env steps a decision is held.
+        action_repeat: env steps per agent step is held.
         sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
     """
 
@@ -53,7 +53,7 @@ class Body:
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> Body:
+    def from_dict(cls, facts: dict[str, Any]) -> AgentSpec:
         """The inverse of `dataclasses.asdict`, through JSON."""
         view, action_map = View.from_dict(facts["view"]), ActionMap.from_dict(facts["action_map"])
         return cls(**{**facts, "view": view, "action_map": action_map})
@@ -76,15 +76,15 @@ class Agent(RepeatingPolicy):
         memory: Memory,
         controller: ControllerConfig,
         parameters: Float[Tensor, "candidate parameter"],
-        body: Body,
+        spec: AgentSpec,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(body.action_map.space, "agent", body.action_repeat)
+        super().__init__(spec.action_map.space, "agent", spec.action_repeat)
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.controller = controller
         self.parameters = parameters
-        self.body = body
+        self.spec = spec
         self.facts = facts or {}
 
     def begin(self, starting: EnvMask) -> None:
@@ -92,7 +92,7 @@ class Agent(RepeatingPolicy):
         if starting.all():
             self._state = self.memory.initial(self.num_envs)
             self._latent: Tensor | None = None
-            self._action = torch.zeros(self.num_envs, self.body.action_map.size)
+            self._action = torch.zeros(self.num_envs, self.spec.action_map.size)
             self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
             return
         rows = torch.from_numpy(starting)
@@ -102,14 +102,14 @@ class Agent(RepeatingPolicy):
 
     def check_sizes(self) -> None:
         """Raise ValueError unless V, M, C and the body fit each other."""
-        seen_of_memory = self.memory.config.num_hidden if self.body.inputs == "zh" else 0
+        seen_of_memory = self.memory.config.num_hidden if self.spec.inputs == "zh" else 0
         features = self.vision.num_features + seen_of_memory
         expected = {
             "features of C": (features, self.controller.num_features),
-            "outputs of C": (self.body.action_map.num_outputs, self.controller.num_outputs),
+            "outputs of C": (self.spec.action_map.num_outputs, self.controller.num_outputs),
             "numbers of C": (self.controller.num_parameters, self.parameters.shape[-1]),
-            "numbers of an action": (self.memory.config.num_actions, self.body.action_map.size),
-            "pixels of a view": (FRAME_SIZE, self.body.view.size),
+            "numbers of an action": (self.memory.config.num_actions, self.spec.action_map.size),
+            "pixels of a view": (FRAME_SIZE, self.spec.view.size),
         }
         for name, (ours, theirs) in expected.items():
             if ours != theirs:
@@ -138,22 +138,22 @@ class Agent(RepeatingPolicy):
         self, features: Float[Tensor, "batch feature"]
     ) -> Float[Tensor, "batch action"]:
         """C's encoded actions for features [z, h], of a dream or of the game."""
-        return choose_actions(self.controller, self.body.action_map, self.parameters, features)
+        return choose_actions(self.controller, self.spec.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Take note of what was executed in place of the last decision."""
+        """Take note of what was executed in place of the last agent step."""
         rows = torch.from_numpy(due)[:, None]
         self._action = torch.where(rows, torch.from_numpy(actions), self._action)
 
     @property
     def latent(self) -> Tensor:
-        """The latent behind the last decision, (B, ...)."""
+        """The latent behind the last agent step, (B, ...)."""
         assert self._latent is not None, "no decision yet"
         return self._latent
 
     @property
     def memory_state(self) -> LSTMState:
-        """M's state behind the last decision."""
+        """M's state behind the last agent step."""
         return self._state
 
     @property
@@ -163,12 +163,12 @@ class Agent(RepeatingPolicy):
 
     def _see(self, frames: Frames, due: EnvMask) -> Tensor:
         try:
-            seen = self.body.view(frames)
+            seen = self.spec.view(frames)
         except ValueError as error:
-            raise UserError(f"this agent is for {self.body.env_id}: {error}") from error
+            raise UserError(f"this agent is for {self.spec.env_id}: {error}") from error
         posterior = self.vision.encode(torch.from_numpy(seen))
         latent = self.vision.mode(posterior).clone()
-        if self.body.sample_latent:
+        if self.spec.sample_latent:
             for i in rows_of(due):
                 draw = torch.Generator().manual_seed(int(self.generators[i].integers(2**62)))
                 latent[i] = self.vision.sample(posterior[i : i + 1], draw)[0]
@@ -181,7 +181,10 @@ def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
 
 
 def save_agent(
-    path: Path, agent: Agent, facts: dict[str, Any], beside: Mapping[str, Tensor] | None = None
+    path: Path,
+    agent: Agent,
+    facts: dict[str, Any],
+    extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write V, M, C and the body to one file; `facts` is where they come from.
 
@@ -194,13 +197,13 @@ def save_agent(
             **with_prefix("vision", agent.vision.state_dict()),
             **with_prefix("memory", agent.memory.state_dict()),
             "controller.parameters": agent.parameters.float(),
-            **(beside or {}),
+            **(extra_tensors or {}),
         },
         {
             "vision": vision_metadata(agent.vision),
             "memory": memory_metadata(agent.memory),
             "controller": asdict(agent.controller),
-            "body": asdict(agent.body),
+            "body": asdict(agent.spec),
             "facts": facts,
         },
     )
@@ -219,18 +222,18 @@ def load_agent(path: str | Path) -> Agent:
     place = Path(path)
     file = agent_file(place)
     names = ", ".join(pretrained_agents()) or "none"
-    remedy = f'run "wm train-controller --run {place}" first, or name one that is there: {names}'
+    hint = f'run "wm train-controller --run {place}" first, or name one that is there: {names}'
     if file == place:
-        remedy = f"name a run's folder, an agent file that exists, or one of: {names}"
-    checkpoint = load_checkpoint(file, remedy=remedy)
+        hint = f"name a run's folder, an agent file that exists, or one of: {names}"
+    checkpoint = load_checkpoint(file, hint=hint)
     vision, memory = restore_vision(checkpoint, file), restore_memory(checkpoint, file)
-    with reading(file, remedy):
+    with reading(file, hint):
         agent = Agent(
             vision,
             memory,
             ControllerConfig(**checkpoint.metadata["controller"]),
             checkpoint.tensors["controller.parameters"],
-            Body.from_dict(checkpoint.metadata["body"]),
+            AgentSpec.from_dict(checkpoint.metadata["body"]),
             checkpoint.metadata["facts"],
         )
         agent.check_sizes()
@@ -260,5 +263,5 @@ class AgentFactory:
         if self.parameters is not None:
             parameters = torch.from_numpy(self.parameters).float()
         return Agent(
-            agent.vision, agent.memory, agent.controller, parameters, agent.body, agent.facts
+            agent.vision, agent.memory, agent.controller, parameters, agent.spec, agent.facts
         )

@@ -84,9 +84,9 @@ class Contender:
     @classmethod
     def read(cls, path: Path) -> Contender:
         """Raises UserError where the file is damaged."""
-        remedy = f"delete {path}"
-        checkpoint = load_checkpoint(path, remedy=remedy)
-        with reading(path, remedy):
+        hint = f"delete {path}"
+        checkpoint = load_checkpoint(path, hint=hint)
+        with reading(path, hint):
             round_ = int(checkpoint.metadata["facts"]["made_by"]["round"])
             return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 

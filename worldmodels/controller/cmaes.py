@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.cmaes import CMAES, GenerationStats, evolve
 from agents.evaluation import Scores
-from agents.evolution import CMAES, GenerationStats, evolve
-from worldmodels.controller.fitness import EvolutionConfig, Fitness
+from worldmodels.controller.fitness import CMAESConfig, Fitness
 from worldmodels.controller.search_log import Stopwatch, search_log
 from worldmodels.errors import reading
 from worldmodels.progress import Report
@@ -22,9 +22,9 @@ SEARCH = "search.safetensors"
 CHECKPOINT_SECONDS = 20.0
 
 
-def search_by_evolution(
+def search_by_cmaes(
     start: np.ndarray,
-    config: EvolutionConfig,
+    config: CMAESConfig,
     fitness: Fitness,
     real_score: Callable[[np.ndarray], Scores],
     *,
@@ -36,7 +36,8 @@ def search_by_evolution(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """A mean of the search distribution, (D,), and the history of the generations.
 
-    The last one, averaged over `config.average` generations, or of those evaluated the one with
+    The last one, averaged over `config.averaged_generations` generations, or of those evaluated the
+    one with
     the best real score: see `config.select_best`.
 
     Args:
@@ -47,17 +48,17 @@ def search_by_evolution(
     Raises: UserError where a search under way was saved by other versions.
     """
     generations = config.generations_in(round_)
-    search, kept, saved = _new_or_resumed(work, config, seed, start)
+    search, best, saved = _new_or_resumed(work, config, seed, start)
     history: list[dict[str, float]] = saved.get("history", [])
     clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
     saved_at = time.monotonic()
 
     def evaluate_mean() -> dict[str, float]:
-        mean = search.recent_mean(config.average)
+        mean = search.recent_mean(config.averaged_generations)
         with clock.paused():
             scores = real_score(mean)
-        if not config.select_best or scores.mean > kept.score:
-            kept.mean, kept.score, kept.generation = mean, scores.mean, search.generation
+        if not config.select_best or scores.mean > best.score:
+            best.mean, best.score, best.generation = mean, scores.mean, search.generation
         return {"real_score": scores.mean, "eval_env_steps": scores.env_steps}
 
     def whole() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -67,9 +68,9 @@ def search_by_evolution(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
-        arrays["kept"] = torch.from_numpy(kept.mean)
+        arrays["kept"] = torch.from_numpy(best.mean)
         facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
-        facts |= {"kept_score": kept.score, "kept_generation": kept.generation}
+        facts |= {"kept_score": best.score, "kept_generation": best.generation}
         return arrays, {"settings": state["settings"], **facts}
 
     # Ctrl-C may come in an evaluation, when the search has gone further than its history.
@@ -111,20 +112,20 @@ def search_by_evolution(
             raise
         log.draw(history)
     last = history[-1]
-    return kept.mean, {
+    return best.mean, {
         "generations": search.generation,
-        "kept_generation": kept.generation,
+        "kept_generation": best.generation,
         "fitness": last["mean"],
         "best_fitness": last["best"],
         "sigma": last["sigma"],
-        "eval_score": kept.score,
+        "eval_score": best.score,
         "env_steps": {"monitored": sum(int(entry.get("eval_env_steps", 0)) for entry in history)},
         "history": history,
     }
 
 
 @dataclass
-class _Kept:
+class _Best:
     """The mean (D,) that the search would leave now."""
 
     mean: np.ndarray
@@ -133,18 +134,18 @@ class _Kept:
 
 
 def _new_or_resumed(
-    work: StageFolder, config: EvolutionConfig, seed: int, start: np.ndarray
-) -> tuple[CMAES, _Kept, dict[str, Any]]:
+    work: StageFolder, config: CMAESConfig, seed: int, start: np.ndarray
+) -> tuple[CMAES, _Best, dict[str, Any]]:
     """The search, the mean it would leave, and what else was saved."""
     saved = work.partial / SEARCH
     if saved.exists():
-        remedy = f"delete {work.partial} to start again"
-        state = load_checkpoint(saved, remedy=remedy)
+        hint = f"delete {work.partial} to start again"
+        state = load_checkpoint(saved, hint=hint)
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
         facts = state.metadata
-        with reading(saved, remedy):
-            kept = _Kept(arrays["kept"], facts["kept_score"], facts["kept_generation"])
-            return CMAES.from_state_dict({**arrays, **facts}), kept, facts
+        with reading(saved, hint):
+            best = _Best(arrays["kept"], facts["kept_score"], facts["kept_generation"])
+            return CMAES.from_state_dict({**arrays, **facts}), best, facts
     search = CMAES(
         len(start),
         sigma0=config.sigma0,
@@ -153,4 +154,4 @@ def _new_or_resumed(
         seed=seed,
         mean=start,
     )
-    return search, _Kept(search.mean), {}
+    return search, _Best(search.mean), {}

@@ -19,7 +19,7 @@ from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.training.fit import step_generator
 
-# What acts: the dream's state and the decision's number -> an encoded action (1, A), or None
+# What acts: the dream's state and the agent step's number -> an encoded action (1, A), or None
 # where there is none left.
 Actor = Callable[[DreamState, int], Tensor | None]
 
@@ -31,14 +31,14 @@ def write_dream_video(
     env: EnvConfig,
     action_repeat: int,
     *,
-    decisions: int,
+    horizon: int,
     episode: int,
     report: Report,
 ) -> dict[str, Any]:
     """Write a video of one dream; the same one every time.
 
     Args:
-        decisions: at most; the dream ends earlier where M says so.
+        agent steps: at most; the dream ends earlier where M says so.
         episode: of the validation split, whose first frame the dream begins at.
 
     Raises: UserError for a video's name or folder that cannot be written.
@@ -46,41 +46,41 @@ def write_dream_video(
     check_video(out)
     state = dream_start(dream, env, seeds("validation", 1, start=episode)[0])
     totals = {"frames": 0, "dreamed_return": 0.0}
-    with report.progress(f"dream {out.name}", total=decisions) as meter:
+    with report.progress(f"dream {out.name}", total=horizon) as meter:
 
         def counted() -> Iterator[np.ndarray]:
-            for frame, reward in dream_frames(dream, state, act, decisions, episode):
+            for frame, reward in dream_frames(dream, state, act, horizon, episode):
                 totals["frames"] += 1
                 totals["dreamed_return"] += reward
                 meter.advance()
                 yield frame
 
         write_video(out, counted(), task_for(env).steps_per_second / action_repeat)
-    report.line(f"dreamed {totals['frames']} decisions to {out}")
+    report.log(f"dreamed {totals['frames']} agent steps to {out}")
     return {"video": str(out), **totals}
 
 
 def dream_frames(
-    dream: DreamModel, state: DreamState, act: Actor, decisions: int, seed: int
+    dream: DreamModel, state: DreamState, act: Actor, horizon: int, seed: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, and the reward expected of the decision after each of them."""
+    """Captioned frames of a dream, and the reward expected of the agent step after each of them."""
     generator = step_generator(seed, 0)
-    score = reward = 0.0
-    for decision in range(decisions):
-        action = act(state, decision)
+    episode_return = reward = 0.0
+    for agent_step in range(horizon):
+        action = act(state, agent_step)
         if action is None:
             break
         frame = dream.vision.decode(state.latent)[0].numpy()
         lines = [
-            f"dream at temperature {dream.temperature:g}   decision {decision}",
-            f"reward {reward:+.1f}   score {score:.1f}",
+            f"dream at temperature {dream.temperature:g}   agent step {agent_step}",
+            f"reward {reward:+.1f}   score {episode_return:.1f}",
         ]
         with torch.no_grad():
             state, expected = dream.step(state, action, generator)
         reward = float(expected)
         yield caption(side_by_side([frame], ["M dreams"]), lines), reward
-        score += reward
-        if float(state.alive) < 0.5:
+        episode_return += reward
+        if float(state.weight) < 0.5:
             break
 
 
@@ -106,4 +106,4 @@ def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
 
 def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
     """The agent's C, seeing the dream's [z, h]."""
-    return lambda state, decision: agent.actions_for(dream.features(state))
+    return lambda state, agent_step: agent.actions_for(dream.features(state))

@@ -1,4 +1,4 @@
-"""Elites as agents: one V and M, and a C for every niche that was filled, in one file."""
+"""Elites as agents: one V and M, and a C for every cell that was filled, in one file."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ ELITES_NAME = "elites"  # as their episodes name them
 def save_elites(
     path: Path, agent: Agent, search: MapElites, centroids: Centroids, facts: dict[str, Any]
 ) -> None:
-    """Write V, M, the body and the C's of all elites, (n, D), in the order of their niches.
+    """Write V, M, the body and the C's of all elites, (n, D), in the order of their cells.
 
-    Beside them `elites.fitness` (n,), `elites.measures` (n, M), `elites.niche` (n,), and the
-    `elites.centroids` (N, M) of all niches. `load_agent` gives an agent for n environments, each
+    Beside them `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
+    `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
     driven by an elite of its own.
     """
-    niches = search.archive.data("index")
-    order = np.argsort(niches)
+    num_cells = search.archive.data("index")
+    order = np.argsort(num_cells)
 
     def in_order(name: str) -> torch.Tensor:
         return torch.from_numpy(search.archive.data(name)[order])
 
     agent.parameters = in_order("solution")
-    beside = {
+    extra_tensors = {
         "fitness": in_order("objective"),
         "measures": in_order("measures"),
-        "niche": torch.from_numpy(niches[order].astype(np.int64)),
+        "niche": torch.from_numpy(num_cells[order].astype(np.int64)),
         "centroids": torch.from_numpy(centroids),
     }
-    save_agent(path, agent, facts, beside=with_prefix("elites", beside))
+    save_agent(path, agent, facts, extra_tensors=with_prefix("elites", extra_tensors))
 
 
 def elite_of(episode: int, num_elites: int) -> int:
@@ -58,7 +58,7 @@ class ElitesFactory:
     """Makes the policy of a chunk of episodes, each played by an elite; pickles to a few bytes.
 
     Which one follows from the episode's seed alone. Without noise: noise on their actions would
-    take elites out of the niches they were kept for, and their variety is what they are played for.
+    take elites out of the cells they were kept for, and their variety is what they are played for.
     """
 
     path: Path

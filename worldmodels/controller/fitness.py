@@ -17,14 +17,14 @@ from agents.workers import Workers
 from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.model import DreamModel, dreamed_returns
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError
 from worldmodels.training.fit import step_generator
 from worldmodels.training.seeding import generator_on
 
 
 @dataclass(frozen=True)
-class EvolutionConfig:
+class CMAESConfig:
     """How CMA-ES searches; the defaults are the paper's (arXiv 1803.10122, A.4).
 
     Attributes:
@@ -33,7 +33,7 @@ class EvolutionConfig:
         population, sigma0, diagonal: CMA-ES; `diagonal` adapts one variance a parameter.
         episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
             candidates of a generation, other ones in every generation.
-        max_decisions: length of a dream, and of a real episode if below the env's own limit.
+        horizon: length of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two evaluations of the distribution's mean in the real
             env.
         last_layer: search the weights of C's last layer alone; those before it stay.
@@ -51,10 +51,10 @@ class EvolutionConfig:
     sigma0: float = 0.1
     diagonal: bool = False
     episodes: int = 16
-    max_decisions: int = 1_000
+    horizon: int = 1_000
     validate_every: int = 25
     last_layer: bool = False
-    average: int = 1
+    averaged_generations: int = 1
     select_best: bool = False
     max_minutes: float | None = None
 
@@ -81,7 +81,7 @@ class Fitness(Protocol):
 
     @property
     def steps(self) -> int:
-        """Dreamed decisions, or env steps, that calls have taken in all."""
+        """Dreamed agent steps, or env steps, that calls have taken in all."""
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness (P,) of candidates (P, D) in a generation, to maximise."""
@@ -92,14 +92,14 @@ class DreamFitness:
 
     def __init__(
         self,
-        config: EvolutionConfig,
+        config: CMAESConfig,
         agent: Agent,
         dream: DreamModel,
-        starts: DreamStarts,
+        starts: StartStates,
         seed: int,
     ) -> None:
         self.config = config
-        self.controller, self.body = agent.controller, agent.body
+        self.controller, self.spec = agent.controller, agent.spec
         self.dream, self.starts, self.seed = dream, starts, seed
         self.steps = 0
 
@@ -110,23 +110,23 @@ class DreamFitness:
         generator = step_generator(self.seed, generation)
         population = len(candidates)
         parameters = torch.from_numpy(candidates).float().to(device)
-        act = functools.partial(choose_actions, self.controller, self.body.action_map, parameters)
+        act = functools.partial(choose_actions, self.controller, self.spec.action_map, parameters)
         once = torch.arange(self.config.episodes)
-        starts = self.starts.draw(self.config.episodes, generator).rows(once.repeat(population))
+        starts = self.starts.sample(self.config.episodes, generator).rows(once.repeat(population))
         returns = dreamed_returns(
             self.dream,
             starts.to(device),
             act,
-            self.config.max_decisions,
+            self.config.horizon,
             generator_on(device, generator),
-            copies=population,
+            num_candidates=population,
         ).cpu()
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
-                "train M on more episodes, or dream fewer decisions"
+                "train M on more episodes, or dream fewer agent steps"
             )
-        self.steps += len(returns) * self.config.max_decisions
+        self.steps += len(returns) * self.config.horizon
         return returns.view(population, -1).mean(1).double().numpy()
 
 
@@ -135,16 +135,16 @@ class RealFitness:
 
     def __init__(
         self,
-        config: EvolutionConfig,
+        config: CMAESConfig,
         agent: Agent,
         workers: Workers,
         seed: int,
-        body_file: Path,
+        world_model_file: Path,
     ) -> None:
         self.config = config
         self.seed = seed
-        max_steps = config.max_decisions * agent.body.action_repeat
-        self._play = RealEpisodes(agent, workers, body_file, max_steps)
+        max_steps = config.horizon * agent.spec.action_repeat
+        self._play = RealEpisodes(agent, workers, world_model_file, max_steps)
 
     @property
     def steps(self) -> int:
@@ -190,17 +190,17 @@ class RealScores:
     """Scores of one C after another in the real env.
 
     Args:
-        body_file: where V, M and the body are written for the workers.
+        world_model_file: where V, M and the body are written for the workers.
     """
 
-    def __init__(self, agent: Agent, workers: Workers, body_file: Path) -> None:
+    def __init__(self, agent: Agent, workers: Workers, world_model_file: Path) -> None:
         self.workers = workers
-        self.body_file = body_file
-        save_agent(body_file, agent, {})
+        self.world_model_file = world_model_file
+        save_agent(world_model_file, agent, {})
 
     def __call__(
         self, parameters: Float[np.ndarray, "parameter"], protocol: EvaluationProtocol
     ) -> Scores:
         """Scores of C with these parameters under that protocol."""
-        factory = AgentFactory(self.body_file, parameters[None].astype(np.float32))
+        factory = AgentFactory(self.world_model_file, parameters[None].astype(np.float32))
         return evaluate(protocol, factory, self.workers)

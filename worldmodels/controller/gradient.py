@@ -13,10 +13,10 @@ from agents.evaluation import Scores
 from worldmodels.controller.actor_critic import ActorCritic
 from worldmodels.controller.agent import Agent
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig
-from worldmodels.controller.ppo import ProximalActorCritic, ProximalConfig
+from worldmodels.controller.ppo import PPOActorCritic, PPOConfig
 from worldmodels.controller.search_log import Stopwatch, search_log
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.dream.starts import StartStates
 from worldmodels.errors import reading
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
@@ -36,7 +36,7 @@ class GradientConfig(TrainingStageConfig):
         learner: how the gradient is made.
     """
 
-    learner: PathwiseConfig | ProximalConfig
+    learner: PathwiseConfig | PPOConfig
 
     def with_steps(self, num_steps: int | None) -> "GradientConfig":
         """The same for so many optimizer steps, evaluated as often; None changes nothing.
@@ -53,12 +53,12 @@ class GradientConfig(TrainingStageConfig):
 
         return replace(self, fit=scaled(self.fit), later=scaled(self.later))
 
-    def asked_for(self, num_steps: int | None, num_decisions: int | None) -> "GradientConfig":
-        """The same with so many steps, and so many decisions a dream; None changes nothing."""
+    def with_lengths(self, num_steps: int | None, horizon: int | None) -> "GradientConfig":
+        """The same with so many steps, and so many agent steps a dream; None changes nothing."""
         config = self.with_steps(num_steps)
-        if num_decisions is None:
+        if horizon is None:
             return config
-        return replace(config, learner=replace(config.learner, num_decisions=num_decisions))
+        return replace(config, learner=replace(config.learner, horizon=horizon))
 
 
 def search_by_gradient(
@@ -66,7 +66,7 @@ def search_by_gradient(
     start: np.ndarray | None,
     config: GradientConfig,
     dream: DreamModel,
-    starts: DreamStarts,
+    starts: StartStates,
     real_score: Callable[[np.ndarray], Scores],
     *,
     reward_scale: float,
@@ -85,20 +85,20 @@ def search_by_gradient(
     steps = config.in_round(round_)
     torch.manual_seed(seed)
     first = None if start is None else torch.from_numpy(start).float()[None]
-    settings = (agent.controller, agent.body.action_map, dream, reward_scale, first)
+    settings = (agent.controller, agent.spec.action_map, dream, reward_scale, first)
     learner: ActorCritic
     if isinstance(config.learner, PathwiseConfig):
         learner = PathwiseActorCritic(config.learner, *settings)
     else:
-        learner = ProximalActorCritic(
+        learner = PPOActorCritic(
             config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
         )
     learner.to(dream.device)
 
     def batch_at(step: int, generator: torch.Generator) -> DreamState:
-        return starts.draw(steps.batch_size, generator)
+        return starts.sample(steps.batch_size, generator)
 
-    per_step = learner.decisions_a_step(steps.batch_size)
+    per_step = learner.agent_steps_per_update(steps.batch_size)
     last: Metrics = {}
     done, evaluations, clock = _so_far(work, per_step)
 
@@ -111,7 +111,7 @@ def search_by_gradient(
         }
         started = time.monotonic()
         with clock.paused():
-            scores = real_score(learner.average[0].cpu().double().numpy())
+            scores = real_score(learner.ema_params[0].cpu().double().numpy())
         return {
             "loss": -scores.mean,
             "eval_seconds": time.monotonic() - started,
@@ -140,7 +140,7 @@ def search_by_gradient(
         history = [_shown(entry) for entry in fitted.history]
         log.draw(history)
     best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
-    return learner.average[0].cpu().double().numpy(), {
+    return learner.ema_params[0].cpu().double().numpy(), {
         "steps": fitted.steps,
         "best_step": fitted.best_step,
         "eval_score": best,
@@ -154,9 +154,9 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
-    remedy = f"delete {saved} to start again"
-    facts = load_checkpoint(saved, remedy=remedy).metadata
-    with reading(saved, remedy):
+    hint = f"delete {saved} to start again"
+    facts = load_checkpoint(saved, hint=hint).metadata
+    with reading(saved, hint):
         step, evaluations = facts["step"], facts["history"]
         searched = facts["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
         return step, [_shown(entry) for entry in evaluations], Stopwatch(searched, step * per_step)

@@ -5,7 +5,7 @@ import torch
 from agents.controller import ControllerConfig
 from envs.make import view_of
 from envs.tasks import task_for
-from worldmodels.controller.agent import Agent, Body
+from worldmodels.controller.agent import Agent, AgentSpec
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory
 from worldmodels.runs.run import Run
@@ -28,7 +28,7 @@ def new_agent(
 
     Args:
         action_map: one of the task's; None takes its default.
-        inputs, hidden, sample_latent: see `Body` and `ControllerConfig`.
+        inputs, hidden, sample_latent: see `AgentSpec` and `ControllerConfig`.
 
     Raises: UserError for an action map that the task does not have.
     """
@@ -42,7 +42,7 @@ def new_agent(
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
     env = run.settings.env
-    body = Body(
+    spec = AgentSpec(
         env_id=env.env_id,
         view=view_of(env),
         action_map=chosen,
@@ -52,7 +52,7 @@ def new_agent(
         env_kwargs=env.kwargs,
         observation_key=env.observation_key,
     )
-    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), body)
+    return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), spec)
 
 
 def check_inputs(inputs: str) -> None:

@@ -12,7 +12,7 @@ from envs.actions import ActionMap
 from worldmodels.controller.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
-    continuing,
+    continuation_probs,
     lambda_returns,
 )
 from worldmodels.dream.model import DreamModel, DreamState
@@ -24,10 +24,10 @@ class PathwiseConfig(ActorCriticConfig):
     """See there, and below.
 
     Attributes:
-        target_rate: how fast the value that returns end in follows the one being learned.
+        target_ema_rate: how fast the value that returns end in follows the one being learned.
     """
 
-    target_rate: float = 0.02
+    target_ema_rate: float = 0.02
 
 
 class PathwiseActorCritic(ActorCritic):
@@ -35,7 +35,7 @@ class PathwiseActorCritic(ActorCritic):
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 
-    Differs: a dream that leaves `KnownRegion` ends at once, which has no derivative in its latents.
+    Differs: a dream that leaves `Support` ends at once, which has no derivative in its latents.
     The gradient therefore leaves out that an action makes such an end likelier.
 
     Raises: UserError over codes or discrete actions, which let no gradient through.
@@ -50,7 +50,7 @@ class PathwiseActorCritic(ActorCritic):
         reward_scale: float,
         start: Float[Tensor, "1 parameter"] | None = None,
     ) -> None:
-        if not has_slope(dream, action_map):
+        if not is_differentiable(dream, action_map):
             raise UserError("dreams over codes, or of discrete actions, have no slope to follow")
         super().__init__(config, controller, action_map, dream, reward_scale, start)
         self.config = config
@@ -61,29 +61,27 @@ class PathwiseActorCritic(ActorCritic):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What a step descends: minus the dreams' return, and the value's squared error."""
         config = self.config
-        self.follow()
+        self.update_ema()
         pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)
         for slow, fast in pairs:
-            slow.lerp_(fast.detach(), config.target_rate)
-        features, _, rewards, alive = self.dreams(
-            starts, config.num_decisions, config.noise, generator
-        )
+            slow.lerp_(fast.detach(), config.target_ema_rate)
+        features, _, rewards, weight = self.dreams(starts, config.horizon, config.noise, generator)
         values = self.target(features[1:])[..., 0]
         returns = lambda_returns(
-            rewards, values, config.discount * continuing(alive), config.lambda_
+            rewards, values, config.discount * continuation_probs(weight), config.lambda_
         )
-        there = alive[:-1].detach()
-        ages = torch.arange(len(rewards), device=there.device)[:, None]
-        uphill, norm = self.slope((there * config.discount**ages * returns).mean())
+        weight = weight[:-1].detach()
+        ages = torch.arange(len(rewards), device=weight.device)[:, None]
+        policy_loss, norm = self.policy_loss((weight * config.discount**ages * returns).mean())
         error = self.values(features[:-1].detach()) - returns.detach()
-        value_error = (there * error.square()).mean()
-        return value_error + uphill, {
-            "dreamed_return": (there * rewards).sum(0).mean() * self.reward_scale,
+        value_error = (weight * error.square()).mean()
+        return value_error + policy_loss, {
+            "dreamed_return": (weight * rewards).sum(0).mean() * self.reward_scale,
             "value_error": value_error,
             "gradient_norm": norm,
         }
 
 
-def has_slope(dream: DreamModel, action_map: ActionMap) -> bool:
+def is_differentiable(dream: DreamModel, action_map: ActionMap) -> bool:
     """Whether gradients flow from dreamed rewards to C's outputs."""
     return not dream.vision.discrete and not action_map.discrete

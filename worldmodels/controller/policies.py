@@ -43,7 +43,7 @@ def check_agents(run: Run, policy: str) -> None:
         elites = run.weights("elites")
         if not elites.is_file():
             raise UserError(f'no elites in {run}: run "wm elites drive --run {run}" first')
-        load_checkpoint(elites, remedy=f'run "wm elites drive --run {run}" again')
+        load_checkpoint(elites, hint=f'run "wm elites drive --run {run}" again')
 
 
 def make_policy(

@@ -12,7 +12,7 @@ from envs.actions import ActionMap
 from worldmodels.controller.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
-    continuing,
+    continuation_probs,
     lambda_returns,
 )
 from worldmodels.dream.model import DreamModel, DreamState
@@ -20,39 +20,39 @@ from worldmodels.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProximalConfig(ActorCriticConfig):
+class PPOConfig(ActorCriticConfig):
     """See there, and below.
 
     Attributes:
-        last_noise: what `noise` has come down to in the last update.
+        final_action_std: what `noise` has come down to in the last update.
         updates: that every batch of dreams is used for.
-        share: of the batch's decisions, that each of these updates takes.
-        max_ratio: the clip range, epsilon in the source: an output's likelihood may become
+        share: of the batch's agent steps, that each of these updates takes.
+        clip_range: the clip range, epsilon in the source: an output's likelihood may become
             1 + this times, or 1 - this times, what it was in the dream before it counts no further.
     """
 
     noise: float = 0.5
-    last_noise: float = 0.2
+    final_action_std: float = 0.2
     max_gradient_norm: float = 0.5
-    average_rate: float = 0.0065
-    updates: int = 16
-    share: float = 0.25
-    max_ratio: float = 0.2
+    ema_rate: float = 0.0065
+    num_updates: int = 16
+    minibatch_fraction: float = 0.25
+    clip_range: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.last_noise <= self.noise:
+        if not 0 < self.final_action_std <= self.noise:
             raise UserError(
-                f"expected last_noise above 0 and at most {self.noise}, got {self.last_noise}"
+                f"expected last_noise above 0 and at most {self.noise}, got {self.final_action_std}"
             )
-        if self.updates < 1:
-            raise UserError(f"expected 1 update or more, got {self.updates}")
-        for name in ("share", "max_ratio"):
+        if self.num_updates < 1:
+            raise UserError(f"expected 1 update or more, got {self.num_updates}")
+        for name in ("minibatch_fraction", "clip_range"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"expected {name} within 0..1, got {getattr(self, name)}")
 
 
-class ProximalActorCritic(ActorCritic):
+class PPOActorCritic(ActorCritic):
     """Makes outputs that did better than expected likelier; needs no slope of the dream.
 
     The outputs' distribution is a Gaussian around C's own. The dreams in use are part of the
@@ -67,16 +67,16 @@ class ProximalActorCritic(ActorCritic):
 
     step: Tensor
     features: Tensor
-    tried: Tensor
+    sampled_outputs: Tensor
     advantages: Tensor
     returns: Tensor
-    there: Tensor
+    weight: Tensor
     log_likelihood: Tensor
-    dreamed: Tensor
+    mean_return: Tensor
 
     def __init__(
         self,
-        config: ProximalConfig,
+        config: PPOConfig,
         controller: ControllerConfig,
         action_map: ActionMap,
         dream: DreamModel,
@@ -89,12 +89,12 @@ class ProximalActorCritic(ActorCritic):
         super().__init__(config, controller, action_map, dream, reward_scale, start)
         self.config = config
         self.num_steps = num_steps
-        rows = num_dreams * config.num_decisions
+        rows = num_dreams * config.horizon
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("dreamed", torch.zeros(()))
         self.register_buffer("features", torch.zeros(rows, dream.num_features))
-        self.register_buffer("tried", torch.zeros(rows, controller.num_outputs))
-        for name in ("advantages", "returns", "there", "log_likelihood"):
+        self.register_buffer("sampled_outputs", torch.zeros(rows, controller.num_outputs))
+        for name in ("advantages", "returns", "weight", "log_likelihood"):
             self.register_buffer(name, torch.zeros(rows))
 
     def loss(
@@ -102,71 +102,71 @@ class ProximalActorCritic(ActorCritic):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What a step descends: the clipped objective's negative, and the value's squared error.
 
-        `starts` are dreamed from in every `updates`-th step; the steps between learn from
+        `starts` are dreamed from in every `num_updates`-th step; the steps between learn from
         those dreams again.
         """
         config = self.config
-        self.follow()
-        use = int(self.step) % config.updates
+        self.update_ema()
+        use = int(self.step) % config.num_updates
         noise = self.noise_at(int(self.step) - use)
         if use == 0:
             self._dream_anew(starts, noise, generator)
         self.step += 1
-        count = max(1, round(config.share * len(self.features)))
+        count = max(1, round(config.minibatch_fraction * len(self.features)))
         rows = torch.randint(
             len(self.features), (count,), generator=generator, device=self.features.device
         )
-        features, there = self.features[rows], self.there[rows]
-        now = self._log_likelihood(features, self.tried[rows], noise)
+        features, weight = self.features[rows], self.weight[rows]
+        now = self._log_likelihood(features, self.sampled_outputs[rows], noise)
         ratio = (now - self.log_likelihood[rows]).exp()
-        within = ratio.clamp(1.0 - config.max_ratio, 1.0 + config.max_ratio)
+        within = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
         gained = torch.minimum(ratio * self.advantages[rows], within * self.advantages[rows])
-        uphill, norm = self.slope((there * gained).mean())
-        value_error = (there * (self.values(features) - self.returns[rows]).square()).mean()
-        return value_error + uphill, {
-            "dreamed_return": self.dreamed,
+        policy_loss, norm = self.policy_loss((weight * gained).mean())
+        value_error = (weight * (self.values(features) - self.returns[rows]).square()).mean()
+        return value_error + policy_loss, {
+            "dreamed_return": self.mean_return,
             "value_error": value_error,
             "gradient_norm": norm,
         }
 
-    def decisions_a_step(self, num_dreams: int) -> float:
+    def agent_steps_per_update(self, num_dreams: int) -> float:
         """See `ActorCritic`; each batch of dreams serves several steps."""
-        return super().decisions_a_step(num_dreams) / self.config.updates
+        return super().agent_steps_per_update(num_dreams) / self.config.num_updates
 
     def noise_at(self, step: int) -> float:
         """The noise of that step, falling geometrically over the search."""
         done = min(1.0, step / max(1, self.num_steps - 1))
-        return self.config.noise * (self.config.last_noise / self.config.noise) ** done
+        return self.config.noise * (self.config.final_action_std / self.config.noise) ** done
 
     @torch.no_grad()
     def _dream_anew(self, starts: DreamState, noise: float, generator: torch.Generator) -> None:
         config = self.config
-        features, tried, rewards, alive = self.dreams(
-            starts, config.num_decisions, noise, generator
+        features, sampled_outputs, rewards, weight = self.dreams(
+            starts, config.horizon, noise, generator
         )
         values = self.values(features)
         returns = lambda_returns(
-            rewards, values[1:], config.discount * continuing(alive), config.lambda_
+            rewards, values[1:], config.discount * continuation_probs(weight), config.lambda_
         )
         advantages = returns - values[:-1]
-        advantages = standardized(advantages, alive[:-1])
+        advantages = standardized(advantages, weight[:-1])
         self.features.copy_(features[:-1].flatten(0, 1))
-        self.tried.copy_(tried.flatten(0, 1))
+        self.sampled_outputs.copy_(sampled_outputs.flatten(0, 1))
         self.advantages.copy_(advantages.flatten())
         self.returns.copy_(returns.flatten())
-        self.there.copy_(alive[:-1].flatten())
-        self.log_likelihood.copy_(self._log_likelihood(self.features, self.tried, noise))
-        self.dreamed.copy_((alive[:-1] * rewards).sum(0).mean() * self.reward_scale)
+        self.weight.copy_(weight[:-1].flatten())
+        self.log_likelihood.copy_(self._log_likelihood(self.features, self.sampled_outputs, noise))
+        self.mean_return.copy_((weight[:-1] * rewards).sum(0).mean() * self.reward_scale)
 
     def _log_likelihood(
         self,
         features: Float[Tensor, "row feature"],
-        tried: Float[Tensor, "row output"],
+        sampled_outputs: Float[Tensor, "row output"],
         noise: float,
     ) -> Float[Tensor, "row"]:
         """Of outputs, under a Gaussian around C's own."""
-        error = (tried - self.outputs(features)) / noise
-        constant = tried.shape[-1] * math.log(noise * math.sqrt(2.0 * math.pi))
+        error = (sampled_outputs - self.outputs(features)) / noise
+        constant = sampled_outputs.shape[-1] * math.log(noise * math.sqrt(2.0 * math.pi))
         return -0.5 * error.square().sum(-1) - constant
 
 
@@ -175,7 +175,7 @@ def standardized(
 ) -> Float[Tensor, "decision batch"]:
     """The numbers with a weighted mean of 0 and a weighted spread of 1.
 
-    Decisions after a dream's end have no weight in the objective, so they must not move the
+    AgentSteps after a dream's end have no weight in the objective, so they must not move the
     advantages of the others either.
     """
     total = weight.sum()

@@ -17,7 +17,7 @@ class RealEpisodes:
 
     Args:
         max_steps: env steps after which an episode is cut.
-        body_file: where V, M and the body are left for the workers.
+        world_model_file: where V, M and the body are left for the workers.
         measures: of each episode beside its return.
 
     Attributes:
@@ -28,17 +28,17 @@ class RealEpisodes:
         self,
         agent: Agent,
         workers: Workers,
-        body_file: Path,
+        world_model_file: Path,
         max_steps: int,
         measures: Sequence[Measure] = (),
     ) -> None:
-        self.env = agent.body.env
+        self.env = agent.spec.env
         self.workers = workers
-        self.body_file = body_file
+        self.world_model_file = world_model_file
         self.max_steps = max_steps
         self.measures = tuple(measures)
         self.steps = 0
-        save_agent(body_file, agent, {})
+        save_agent(world_model_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, tracks: Sequence[int]) -> list[list[EpisodeScore]]:
         """For each of the candidates (P, D) its episode on every track, in their order."""
@@ -47,7 +47,9 @@ class RealEpisodes:
             (
                 PlayChunk(
                     self.env,
-                    AgentFactory(self.body_file, full_chunk(candidates[[row for row, _ in part]])),
+                    AgentFactory(
+                        self.world_model_file, full_chunk(candidates[[row for row, _ in part]])
+                    ),
                     self.max_steps,
                     keep_frames=False,
                     measures=self.measures,

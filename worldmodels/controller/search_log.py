@@ -57,7 +57,7 @@ class Stopwatch:
         seconds, steps: of the search before a resume.
 
     Attributes:
-        steps: taken in all, dreamed decisions or env steps; counted by whoever takes them.
+        steps: taken in all, dreamed agent steps or env steps; counted by whoever takes them.
     """
 
     def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:

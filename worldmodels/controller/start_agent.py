@@ -12,7 +12,7 @@ from worldmodels.runs.run import Run
 _OPTIONS = {"hidden": "--hidden", "inputs": "--controller-inputs"}
 
 
-def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
+def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
     """The agent at `place`, whose V, M and C a search begins with.
 
     Args:
@@ -22,10 +22,10 @@ def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
         for an agent whose C is not as asked: a search goes on with the C that is there.
     """
     agent = load_agent(place)
-    body = agent.body
-    if body.env != run.settings.env:
+    spec = agent.spec
+    if spec.env != run.settings.env:
         raise UserError(
-            f"{place} is an agent for {body.env}, {run} is for "
+            f"{place} is an agent for {spec.env}, {run} is for "
             f"{run.settings.env}: name an agent of the same env with --init-from"
         )
     if len(agent.parameters) != 1:
@@ -33,26 +33,26 @@ def start_agent(run: Run, place: Path, asked: Mapping[str, Any]) -> Agent:
             f"{place} holds {len(agent.parameters)} controllers, expected one: "
             "name a single agent's file with --init-from"
         )
-    if len(run.store) and run.action_repeat != body.action_repeat:
+    if len(run.store) and run.action_repeat != spec.action_repeat:
         raise UserError(
-            f"{place} holds each action for {body.action_repeat} env steps, the episodes in {run} "
+            f"{place} holds each action for {spec.action_repeat} env steps, the episodes in {run} "
             f"for {run.action_repeat}: name an agent with the same action repeat with --init-from"
         )
-    _check_asked(agent, place, asked)
+    _check_asked(agent, place, requested)
     return agent
 
 
-def _check_asked(agent: Agent, place: Path, asked: Mapping[str, Any]) -> None:
-    body = agent.body
-    maps = task_for(body.env).action_maps
-    names = [name for name, action_map in maps.items() if action_map == body.action_map]
+def _check_asked(agent: Agent, place: Path, requested: Mapping[str, Any]) -> None:
+    spec = agent.spec
+    maps = task_for(spec.env).action_maps
+    names = [name for name, action_map in maps.items() if action_map == spec.action_map]
     found = {
         "hidden": agent.controller.hidden,
-        "inputs": body.inputs,
+        "inputs": spec.inputs,
         "action_map": names[0] if names else "another",
-        "sample_latent": body.sample_latent,
+        "sample_latent": spec.sample_latent,
     }
-    for name, value in asked.items():
+    for name, value in requested.items():
         if found[name] != value:
             option = _OPTIONS.get(name, name)
             without = option if name in _OPTIONS else "--paper"

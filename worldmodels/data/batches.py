@@ -1,9 +1,9 @@
-"""Batches read from stored episodes: frames for V, sequences of decisions for M.
+"""Batches read from stored episodes: frames for V, sequences of agent steps for M.
 
 A policy decides every `action_repeat` env steps. Decision i sees `frames[i * repeat]`, its
-action is held, and the rewards until the next decision are summed:
+action is held, and the rewards until the next agent step are summed:
 
-    decision     0           1                 D-1
+    agent step     0           1                 D-1
     frame        0           repeat            (D-1) * repeat     T
     action       a_0 a_0 ..  a_1 a_1 ..        a_{D-1} ..
     reward       r_0+r_1+..  r_repeat+..       .. + r_{T-1}
@@ -33,13 +33,14 @@ MAX_SAMPLE, MAX_SAMPLED_EPISODES = 10_000, 64
 
 
 @dataclass(frozen=True)
-class Decisions:
-    """One episode cut into D decisions.
+class AgentSteps:
+    """One episode cut into D agent steps.
 
     Attributes:
-        frames: uint8 (D + 1, H, W, 3), the last one is what the last decision led to.
-        actions: float32 (D, A), the mean over each decision's steps (they are held, so equal).
-        rewards: float32 (D,), summed over each decision's steps.
+        frames: uint8 (D + 1, H, W, 3), the last one is what the last agent step led to.
+        actions: float32 (D, A), the mean over the env steps of each agent step, which are
+            all equal, because actions are held.
+        rewards: float32 (D,), summed over the env steps of each agent step.
         ended: bool (D,), true where the env terminated; running out of time is no end.
     """
 
@@ -49,8 +50,8 @@ class Decisions:
     ended: np.ndarray
 
     @classmethod
-    def from_rollout(cls, rollout: Rollout, action_repeat: int) -> "Decisions":
-        """Gather env steps into decisions; the last decision may be cut short by the end."""
+    def from_rollout(cls, rollout: Rollout, action_repeat: int) -> "AgentSteps":
+        """Gather env steps into agent steps; the last agent step may be cut short by the end."""
         starts = np.arange(0, rollout.num_steps, action_repeat)
         counts = np.diff(np.append(starts, rollout.num_steps))
         ended = np.zeros(len(starts), bool)

@@ -220,7 +220,7 @@ def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
     return Episode(path, index, meta, width, " ".join(checksums), num_bytes)
 
 
-def facts_left(path: Path) -> dict[str, Any] | None:
+def salvaged_metadata(path: Path) -> dict[str, Any] | None:
     """What a damaged file still tells of its episode; None where that is not readable either."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -43,7 +43,7 @@ class Sequences(Protocol):
         not depend on how the episodes are divided into parts.
         """
 
-    def singles(self) -> "Sequences":
+    def single_steps(self) -> "Sequences":
         """Each agent step as an episode of its own, without its past."""
 
 
@@ -55,12 +55,12 @@ def part_slices(count: int, longest: int, max_steps: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """B sequences of up to L decisions, padded at their end.
+    """B sequences of up to L agent steps, padded at their end.
 
     Attributes:
         posteriors: V's encoding of frames 0..L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
-        actions, rewards, ended: of decisions 0..L-1.
-        mask: true where a decision is real, not padding.
+        actions, rewards, ended: of agent steps 0..L-1.
+        mask: true where an agent step is real, not padding.
     """
 
     posteriors: Tensor
@@ -103,7 +103,7 @@ class SequenceBatch:
         return self[rows].window(starts, length)
 
     def window(self, starts: Tensor, length: int) -> "SequenceBatch":
-        """From each sequence, `length` decisions from its own start; starts is int (B,)."""
+        """From each sequence, `length` agent steps from its own start; starts is int (B,)."""
         rows = torch.arange(len(starts))[:, None]
         frames = starts[:, None] + torch.arange(length + 1)
         steps = frames[:, :-1]
@@ -115,8 +115,8 @@ class SequenceBatch:
             self.mask[rows, steps],
         )
 
-    def singles(self) -> "SequenceBatch":
-        """Each real decision as a sequence of its own, so that nothing is known of its past."""
+    def single_steps(self) -> "SequenceBatch":
+        """Each real agent step as a sequence of its own, so that nothing is known of its past."""
         pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
         return SequenceBatch(
             pairs[self.mask],

@@ -32,11 +32,11 @@ from worldmodels.data.durable import replacing, sync
 from worldmodels.data.episode import (
     Episode,
     PackedEpisode,
-    facts_left,
     file_name,
     index_in,
     open_episode,
     pack_episode,
+    salvaged_metadata,
 )
 from worldmodels.errors import UserError
 
@@ -54,7 +54,7 @@ class Contents:
     set_aside: list[Path]
 
     @cached_property
-    def strange(self) -> dict[Path, str]:
+    def inconsistent(self) -> dict[Path, str]:
         """What episodes are that most others are not: of another env, other actions or frames."""
         kinds = [(_env_of(e), e.action_size, e.frame_shape) for e in self.episodes]
         if len(set(kinds)) < 2:
@@ -110,7 +110,7 @@ class EpisodeStore:
         """All episodes; raises UserError with a line for each damaged or strange file."""
         contents = self.contents
         lines = [str(damage) for damage in contents.damaged]
-        lines += [f"{path} is {what}: move it away" for path, what in contents.strange.items()]
+        lines += [f"{path} is {what}: move it away" for path, what in contents.inconsistent.items()]
         if lines:
             raise UserError("\n".join(lines))
         return contents.episodes
@@ -129,11 +129,11 @@ class EpisodeStore:
             _write_file(partial, episode.content)
         self.refresh()
 
-    def mend(self, say: Callable[[str], None]) -> None:
+    def repair(self, log: Callable[[str], None]) -> None:
         """Set damaged files aside, remove what killed writers left, name foreign files.
 
         Reads every file's checksums, about a millisecond an episode of 1,000 frames. Tells
-        `say` a line a file.
+        `log` a line per file.
 
         Raises: UserError, before anything is renamed, as `contents` does.
         """
@@ -142,17 +142,17 @@ class EpisodeStore:
         unsound = [damage for episode in contents.episodes if (damage := episode.damage())]
         for path in contents.partial:
             path.unlink(missing_ok=True)
-            say(f"{path}: left by a collection that was killed, removed")
+            log(f"{path}: left by a collection that was killed, removed")
         for path in contents.foreign:
-            say(f"{path}: not an episode, ignored")
+            log(f"{path}: not an episode, ignored")
         for damage in (*contents.damaged, *unsound):
             aside = _name_aside(damage.path)
             os.replace(damage.path, aside)
             sync(self.folder)
-            say(f"{damage.path}: damaged ({damage.reason}), set aside as {aside.name}")
+            log(f"{damage.path}: damaged ({damage.reason}), set aside as {aside.name}")
         self.refresh()
 
-    def lost(self) -> dict[int, dict[str, Any] | None]:
+    def missing(self) -> dict[int, dict[str, Any] | None]:
         """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
         there = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
@@ -160,7 +160,7 @@ class EpisodeStore:
             match = re.fullmatch(rf"(.+\.npz)(\.\d+)?{re.escape(SET_ASIDE)}", path.name)
             index = index_in(match[1]) if match else None
             if index is not None and index not in there:
-                found[index] = facts_left(path) or found.get(index)
+                found[index] = salvaged_metadata(path) or found.get(index)
         return found
 
     def split(self, held_out: bool) -> list[Episode]:

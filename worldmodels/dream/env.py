@@ -1,6 +1,6 @@
 """A run's dream as Gymnasium environments, so that any of its clients can train in one.
 
-One step is one decision. The env's own rules are M's: it pays the reward M expects, it ends as
+One step is one agent step. The env's own rules are M's: it pays the reward M expects, it ends as
 often as M says, and it is cut off at a horizon.
 """
 
@@ -89,7 +89,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One decision in every dream; those that were over start anew instead.
+        """One agent step in every dream; those that were over start anew instead.
 
         Raises: gymnasium.error.ClosedEnvironmentError after `close`.
         """
@@ -170,7 +170,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         return self.dreams.observe()[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One decision."""
+        """One agent step."""
         _check_open(self, self._closed)
         if self._over:
             raise ResetNeeded("expected a reset before the first step and after a dream's end")
@@ -206,18 +206,18 @@ def make_dream(
         observations, _ = dreams.reset(seed=0)
         observations, rewards, ended, cut, _ = dreams.step(dreams.action_space.sample())
 
-    A step is a decision: it pays the reward M expects of all the env steps it stands for. An
+    A step is an agent step: it pays the reward M expects of all the env steps it stands for. An
     observation is [z, h], float32 (F,), what C sees. An action is the env's own; beyond a Box's
     bounds it is clipped to them. An episode terminates as often as M says and where it leaves
-    what M knows (`KnownRegion`); otherwise it is truncated at the horizon. One generator, seeded
+    what M knows (`Support`); otherwise it is truncated at the horizon. One generator, seeded
     by `reset(seed=int)`, draws for all dreams; `reset(seed=[...])` gives each one of its own.
 
     Args:
         run: the folder of a run with V and M.
         temperature: uncertainty of the dream, 1 as M learned it.
-        start: "real", any decision of the newest training episodes, with M's state run up on the
+        start: "real", any agent step of the newest training episodes, with M's state run up on the
             episode before it; or "reset", the first frame of one of them.
-        horizon: decisions until a dream is cut off.
+        horizon: agent steps until a dream is cut off.
         render_frames: observe decoded frames, uint8 (64, 64, 3), instead.
         render_mode: "rgb_array" lets `render` give decoded frames.
         device: where V and M dream: cpu, cuda, mps or auto.

@@ -1,4 +1,4 @@
-"""Dreams of a run side by side: each begins at a real moment, goes on, and ends on its own."""
+"""Dreams of a run side by side: each begins at a real state, goes on, and ends on its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from envs.actions import encode_actions
 from envs.tasks import task_for
-from worldmodels.dream.load import encode_newest, load_world_model
+from worldmodels.dream.load import encode_recent, load_world_model
 from worldmodels.dream.model import (
     DreamModel,
     DreamState,
-    KnownRegion,
+    Support,
     check_temperature,
-    real_moments,
+    real_states,
 )
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
@@ -48,7 +48,7 @@ class DreamSettings:
         if self.start not in STARTS:
             raise UserError(f'expected a start among {", ".join(STARTS)}, got "{self.start}"')
         if self.horizon < 1:
-            raise UserError(f"expected a horizon of 1 decision or more, got {self.horizon}")
+            raise UserError(f"expected a horizon of 1 agent step or more, got {self.horizon}")
         check_temperature(self.temperature)
 
 
@@ -58,14 +58,14 @@ class DreamWorld:
 
     Attributes:
         region: where dreams may go.
-        moments: all the real moments dreams may begin at, (moments, ...).
+        moments: all the real states dreams may begin at, (moments, ...).
         first: which of them are the first of their episode, int64 (episodes,), on the CPU.
     """
 
     vision: Vision
     memory: Memory
-    region: KnownRegion
-    moments: DreamState
+    support: Support
+    states: DreamState
     first: Int[Tensor, "episode"]
 
     @property
@@ -73,7 +73,7 @@ class DreamWorld:
         self,
     ) -> tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature"]]:
         """Between which numbers every feature lies: z as far as dreams may go, h within 1."""
-        low, high = self.region.low, self.region.high
+        low, high = self.support.low, self.support.high
         if isinstance(self.vision, VQVAE):
             vectors, count = self.vision.code_vectors, self.vision.config.num_codes
             low, high = vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
@@ -100,14 +100,14 @@ def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWor
     """The newest world asked for is kept, until another is asked for or its files change."""
     run = Run(folder)
     vision, memory = load_world_model(run, device)
-    sequences = encode_newest(run, vision, Report(quiet=True))
+    sequences = encode_recent(run, vision, Report(quiet=True))
     first = torch.zeros_like(sequences.mask)
     first[:, 0] = True
     return DreamWorld(
         vision,
         memory,
-        KnownRegion.fit(vision, memory, sequences).to(device),
-        real_moments(vision, memory, sequences).to(device),
+        Support.fit(vision, memory, sequences).to(device),
+        real_states(vision, memory, sequences).to(device),
         first[sequences.mask].nonzero()[:, 0],
     )
 
@@ -121,7 +121,7 @@ class Dreams:
     Attributes:
         action_space: the env's, float32 where it is a Box.
         observation_space: of what `observe` gives of each dream.
-        frames_per_second: decisions a second of the real env.
+        frames_per_second: agent steps a second of the real env.
 
     Raises: UserError as `load_dream_world`.
     """
@@ -132,7 +132,7 @@ class Dreams:
         self.action_space = task.action_map.space
         self.settings = settings
         self.world = world = load_dream_world(run, settings.device)
-        self.model = DreamModel(world.vision, world.memory, settings.temperature, world.region)
+        self.model = DreamModel(world.vision, world.memory, settings.temperature, world.support)
         self._device = self.model.device
         self.frames_per_second = task.steps_per_second / run.action_repeat
         self.observation_space: spaces.Box
@@ -140,9 +140,9 @@ class Dreams:
             self.observation_space = spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
         else:
             self.observation_space = spaces.Box(*world.feature_bounds, dtype=np.float32)
-        everywhere = torch.arange(len(world.moments.alive))
+        everywhere = torch.arange(len(world.states.weight))
         self._starts = world.first if settings.start == "reset" else everywhere
-        self._state = world.moments.rows(self._placed(self._starts[:1].expand(count)))
+        self._state = world.states.rows(self._placed(self._starts[:1].expand(count)))
         self._age = np.zeros(count, dtype=np.int64)
 
     @property
@@ -153,7 +153,7 @@ class Dreams:
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
         """Start the chosen dreams at moments drawn anew."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
-        self._put(rows, self.world.moments.rows(self._placed(self._starts[picks])))
+        self._put(rows, self.world.states.rows(self._placed(self._starts[picks])))
         self._age[rows] = 0
 
     @torch.no_grad()
@@ -162,7 +162,7 @@ class Dreams:
     ) -> tuple[
         Float64[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"]
     ]:
-        """One decision in the chosen dreams; what luck they have comes from `rng` alone.
+        """One agent step in the chosen dreams; what luck they have comes from `rng` alone.
 
         Args:
             actions: native ones of the chosen dreams, (chosen, ...).
@@ -175,9 +175,9 @@ class Dreams:
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
         before = self._state.rows(self._placed(torch.from_numpy(rows)))
         state, reward = self.model.step(before, self._placed(encoded), generator)
-        ended = ~(rng.random(len(rows)) < state.alive.cpu().numpy())
+        ended = ~(rng.random(len(rows)) < state.weight.cpu().numpy())
         # That it goes on has just been drawn: from here on it is certain.
-        self._put(rows, state._replace(alive=torch.ones_like(state.alive)))
+        self._put(rows, state._replace(weight=torch.ones_like(state.weight)))
         self._age[rows] += 1
         return (
             reward.cpu().numpy().astype(np.float64),
@@ -219,7 +219,7 @@ class Dreams:
                 old.memory.h.index_copy(0, index, new.memory.h),
                 old.memory.c.index_copy(0, index, new.memory.c),
             ),
-            old.alive.index_copy(0, index, new.alive),
+            old.weight.index_copy(0, index, new.weight),
         )
 
 

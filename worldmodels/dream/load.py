@@ -1,4 +1,4 @@
-"""A run's V and M, and the real moments its dreams begin at."""
+"""A run's V and M, and the real states its dreams begin at."""
 
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     _ = run.settings  # where there is no run at all, that is what to say
     device = choose_device(device)
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
-    vision_file = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
-    memory_file = load_checkpoint(memory_path, remedy=f'run "wm train-memory --run {run}" first')
+    vision_file = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
+    memory_file = load_checkpoint(memory_path, hint=f'run "wm train-memory --run {run}" first')
     if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
             f"{memory_path} was trained on another V than {vision_path}, whose latents meant "
@@ -45,7 +45,7 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     return vision, restore_memory(memory_file, memory_path, device)
 
 
-def encode_newest(
+def encode_recent(
     run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
 ) -> SequenceBatch:
     """The newest training episodes as V sees them, where dreams of a run begin; on the CPU.
@@ -53,15 +53,15 @@ def encode_newest(
     Of long episodes fewer are taken, see `MAX_STEPS_FOR_STARTS`, and one at least.
     """
     run.store.require(run.folder)
-    chosen = newest_episodes(run, most)
+    chosen = recent_episodes(run, most)
     with report.progress("encode starts", total=len(chosen)) as meter:
         return encode_episodes(
             vision, chosen, run.action_repeat, meter.advance, run.shared(Encodings)
         )
 
 
-def newest_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
-    """The training episodes that `encode_newest` takes, the newest one first."""
+def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
+    """The training episodes that `encode_recent` takes, the newest one first."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
     longest, repeat = 0, run.action_repeat
@@ -73,9 +73,9 @@ def newest_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
-    """What the start states of `encode_newest` take while M's states at them are gathered."""
+    """What the start states of `encode_recent` take while M's states at them are gathered."""
     repeat = run.action_repeat
-    lengths = [-(-episode.num_steps // repeat) for episode in newest_episodes(run)]
+    lengths = [-(-episode.num_steps // repeat) for episode in recent_episodes(run)]
     padded = len(lengths) * max(lengths)
     members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
     states = COPIES_OF_STATES * members * memory.config.num_hidden

@@ -24,33 +24,33 @@ from worldmodels.vision import Vision
 class DreamState(NamedTuple):
     """Where B dreams stand.
 
-    That is the present latent, M's state before its decision, and the probability that the
+    That is the present latent, M's state before its agent step, and the probability that the
     episode still goes on.
     """
 
     latent: Tensor
     memory: LSTMState
-    alive: Float[Tensor, "batch"]
+    weight: Float[Tensor, "batch"]
 
     def rows(self, index: Tensor) -> "DreamState":
         """The chosen dreams; an index may come several times."""
-        return DreamState(self.latent[index], self.memory.rows(index), self.alive[index])
+        return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
 
     def to(self, device: torch.device | str) -> "DreamState":
         """The same on another device."""
         memory = LSTMState(self.memory.h.to(device), self.memory.c.to(device))
-        return DreamState(self.latent.to(device), memory, self.alive.to(device))
+        return DreamState(self.latent.to(device), memory, self.weight.to(device))
 
 
 @dataclass(frozen=True)
-class KnownRegion:
+class Support:
     """What V and M have seen, and so may be believed about.
 
     Dreamed latents are held within `low` and `high`: beyond what V ever encoded, neither V nor M
     knows what a latent means. A dream has left the region, and ends, where a latent would lie
-    further outside than `SLACK` of the range and than `NOISE` times V's own noise, or where the
+    further outside than `MARGIN` of the range and than `NOISE` times V's own noise, or where the
     members of an M that votes disagree more than they do on all but one in a thousand real
-    decisions. Codes cannot leave their range, so that a single M over codes never leaves the
+    agent steps. Codes cannot leave their range, so that a single M over codes never leaves the
     region.
 
     What comes after an end pays nothing, so where the game would have gone on to pay, a dream that
@@ -64,9 +64,9 @@ class KnownRegion:
             as none.
     """
 
-    SLACK: ClassVar[float] = 0.5
+    MARGIN: ClassVar[float] = 0.5
     # One latent that V leaves unused has hardly a range and a noise of 1: at 0 it ended every
-    # dream within two decisions.
+    # dream within two agent steps.
     NOISE: ClassVar[float] = 5.0
     QUANTILE: ClassVar[float] = 0.999
 
@@ -77,7 +77,7 @@ class KnownRegion:
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "KnownRegion":
+    def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "Support":
         """The region that real episodes on the CPU span; it is on the CPU too."""
         latents = vision.mode(sequences.posteriors)
         low = high = most = noise = None
@@ -98,29 +98,29 @@ class KnownRegion:
             most = float(torch.cat(parts).quantile(cls.QUANTILE))
         return cls(low, high, most, noise)
 
-    def hold(
+    def clamp(
         self, latent: Tensor, prediction: Prediction
     ) -> tuple[Tensor, Bool[Tensor, "batch"] | None]:
         """Dreamed latents within range, and which dreams have left; None where none can."""
-        left = None
+        out_of_support = None
         if self.low is not None and self.high is not None:
-            held = latent.clamp(self.low, self.high)
-            room = self.SLACK * (self.high - self.low)
+            clamped = latent.clamp(self.low, self.high)
+            room = self.MARGIN * (self.high - self.low)
             if self.noise is not None:
                 room = torch.maximum(room, self.NOISE * self.noise)
-            left = ((latent - held).abs() > room).any(-1)
-            latent = held
+            out_of_support = ((latent - clamped).abs() > room).any(-1)
+            latent = clamped
         if self.most_disagreement is not None and isinstance(prediction, EnsemblePrediction):
-            apart = prediction.disagreement() > self.most_disagreement
-            left = apart if left is None else left | apart
-        return latent, left
+            disagrees = prediction.disagreement() > self.most_disagreement
+            out_of_support = disagrees if out_of_support is None else out_of_support | disagrees
+        return latent, out_of_support
 
-    def to(self, device: torch.device | str) -> "KnownRegion":
+    def to(self, device: torch.device | str) -> "Support":
         """The same on another device."""
         low, high, noise = (
             None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
         )
-        return KnownRegion(low, high, self.most_disagreement, noise)
+        return Support(low, high, self.most_disagreement, noise)
 
 
 def check_temperature(temperature: float) -> None:
@@ -150,13 +150,13 @@ class DreamModel:
         vision: Vision,
         memory: Memory,
         temperature: float = 1.0,
-        region: KnownRegion | None = None,
+        support: Support | None = None,
     ) -> None:
         check_temperature(temperature)
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.temperature = temperature
-        self.region = region
+        self.support = support
 
     @property
     def device(self) -> torch.device:
@@ -179,29 +179,29 @@ class DreamModel:
         state: DreamState,
         action: Float[Tensor, "batch action"],
         generator: torch.Generator | None = None,
-        copies: int = 1,
+        num_candidates: int = 1,
     ) -> tuple[DreamState, Float[Tensor, "batch"]]:
-        """One decision in every dream: the next state, and the reward expected now.
+        """One agent step in every dream: the next state, and the reward expected now.
 
-        The reward is in the env's units and not weighted by `alive`. `copies`: the batch is so
-        many blocks of dreams that meet the same luck, row by row.
+        The reward is in the env's units and not weighted by `weight`. `num_candidates`: the batch
+        is so many blocks of dreams that meet the same noise, row by row.
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
-        latent = prediction.sample(self.temperature, generator, copies)
+        latent = prediction.sample(self.temperature, generator, num_candidates)
         outcome = prediction.outcome
-        alive = state.alive * (1.0 - outcome.end_probability)
-        if self.region is not None:
-            latent, left = self.region.hold(latent, prediction)
-            if left is not None:
-                alive = alive.masked_fill(left, 0.0)
-        return DreamState(latent, memory, alive), outcome.reward
+        weight = state.weight * (1.0 - outcome.end_probability)
+        if self.support is not None:
+            latent, out_of_support = self.support.clamp(latent, prediction)
+            if out_of_support is not None:
+                weight = weight.masked_fill(out_of_support, 0.0)
+        return DreamState(latent, memory, weight), outcome.reward
 
 
 @torch.no_grad()
-def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
-    """Every decision of the sequences as a moment a dream can begin at, (moments, ...).
+def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
+    """Every agent step of the sequences as a moment a dream can begin at, (moments, ...).
 
-    M's state is the one before that decision, run up on the episode's real past. Sequences and
+    M's state is the one before that agent step, run up on the episode's real past. Sequences and
     moments are on the CPU.
     """
     device = device_of(memory)
@@ -219,7 +219,7 @@ def real_moments(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dr
 
 
 def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "moment"]:
-    """Which of `real_moments` have a reward above the mean at most `within` decisions away.
+    """Which of `real_states` have a reward above the mean at most `within` agent steps away.
 
     Far from any reward all controllers fare alike: a car deep in the grass tells none apart.
     """
@@ -235,17 +235,17 @@ def dreamed_returns(
     dream: DreamModel,
     starts: DreamState,
     act: Callable[[Float[Tensor, "batch feature"]], Float[Tensor, "batch action"]],
-    num_decisions: int,
+    horizon: int,
     generator: torch.Generator,
-    copies: int = 1,
+    num_candidates: int = 1,
 ) -> Float[Tensor, "batch"]:
-    """Sum of the rewards expected over `num_decisions`, of each dream from its start.
+    """Sum of the rewards expected over `horizon`, of each dream from its start.
 
-    `copies`: see `DreamModel.step`.
+    `num_candidates`: see `DreamModel.step`.
     """
-    state, total = starts, torch.zeros_like(starts.alive)
-    for _ in range(num_decisions):
-        alive = state.alive
-        state, reward = dream.step(state, act(dream.features(state)), generator, copies)
-        total = total + alive * reward
+    state, total = starts, torch.zeros_like(starts.weight)
+    for _ in range(horizon):
+        weight = state.weight
+        state, reward = dream.step(state, act(dream.features(state)), generator, num_candidates)
+        total = total + weight * reward
     return total

@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.dream.model import DreamModel
-from worldmodels.dream.open_loop import actions_after, dream_on, moments_at
+from worldmodels.dream.open_loop import actions_after, roll_out, states_at
 from worldmodels.memory import Memory
 from worldmodels.plotting import save_grid
 from worldmodels.vision import Vision
@@ -24,7 +24,7 @@ def save_dreams(
     frames: UInt8[np.ndarray, "decisions 64 64 3"],
     *,
     start: int,
-    decisions: tuple[int, ...],
+    agent_steps: tuple[int, ...],
     num_dreams: int = 1,
 ) -> None:
     """Draw real frames, V's view of them and M's dreams under the same actions.
@@ -33,17 +33,17 @@ def save_dreams(
 
     Args:
         episode: a batch of one.
-        frames: of its decisions, the last one included.
-        start: the decision the dreams begin at, M having seen the episode up to there.
-        decisions: since then, rising, of the frames to show; those past the end are left out.
+        frames: of its agent steps, the last one included.
+        start: the agent step the dreams begin at, M having seen the episode up to there.
+        agent steps: since then, rising, of the frames to show; those past the end are left out.
     """
     length = int(episode.mask.sum())
-    shown = [step for step in decisions if start + step <= length]
+    shown = [step for step in agent_steps if start + step <= length]
     at = torch.zeros(num_dreams, dtype=torch.int64), torch.full((num_dreams,), start)
-    moments = moments_at(vision, memory, episode, *at)
+    states = states_at(vision, memory, episode, *at)
     actions = actions_after(episode, *at, max(1, shown[-1]))
-    futures = dream_on(DreamModel(vision, memory), moments, actions, seed=start)
-    latents = torch.cat([moments.latent[None], futures])[shown]
+    futures = roll_out(DreamModel(vision, memory), states, actions, seed=start)
+    latents = torch.cat([states.latent[None], futures])[shown]
     names = ["M dreams"] if num_dreams == 1 else [f"dream {n}" for n in range(1, num_dreams + 1)]
     places = [start + step for step in shown]
     rows = {
@@ -54,7 +54,7 @@ def save_dreams(
     save_grid(path, rows, [f"decision {step}" for step in shown])
 
 
-def liveliest(episodes: Sequences) -> int:
+def most_active_episode(episodes: Sequences) -> int:
     """Which episode earns most, and among equals moves most: a standing car tests no dream."""
     merits = []
     for part in episodes.parts(PART_STEPS):

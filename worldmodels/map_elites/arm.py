@@ -14,14 +14,14 @@ from worldmodels.map_elites.autoencoders import (
     SolutionAutoencoder,
     make_autoencoder,
 )
-from worldmodels.map_elites.search import DiscoveryConfig
+from worldmodels.map_elites.search import RepresentationSearchConfig
 from worldmodels.runs.checkpoint import load_checkpoint, restore_module
 from worldmodels.runs.json_files import read_json
 
 OPERATORS = ("line", *KINDS)
 ARCHIVE = "elites.safetensors"
 # Half by reconstruction, half along lines: with noise in place of lines 20,000 evaluations filled
-# 0.62 of the niches instead of 0.72 at 1,000 joints (one seed).
+# 0.62 of the cells instead of 0.72 at 1,000 joints (one seed).
 _MODEL_MIX = Mix(reconstruction=0.5, line=0.5)
 
 
@@ -32,7 +32,7 @@ class ArmConfig:
     Attributes:
         operator: "line", or the kind of autoencoder whose reconstruction is a crossover.
         bandit: mixes of operators are chosen by how many elites they lately added.
-        niches: of equal size, in the disc that the arm can reach.
+        cells: of equal size, in the disc that the arm can reach.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -41,14 +41,14 @@ class ArmConfig:
     operator: str = "line"
     bandit: bool = False
     evaluations: int = 1_000_000
-    niches: int = 1_950
+    num_cells: int = 1_950
     batch_size: int = 100
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.operator not in OPERATORS:
             raise UserError(f'operator must be among {", ".join(OPERATORS)}, got "{self.operator}"')
-        for name in ("joints", "niches", "batch_size", "evaluations"):
+        for name in ("joints", "num_cells", "batch_size", "evaluations"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.seed < 0:
@@ -60,21 +60,21 @@ class ArmConfig:
         return math.ceil(self.evaluations / self.batch_size)
 
     @property
-    def discovery(self) -> DiscoveryConfig:
+    def representation_search(self) -> RepresentationSearchConfig:
         """The settings of the search itself."""
         elites = ElitesConfig(
             batch_size=self.batch_size,
-            start_share=0.01 if self.joints > 200 else 0.05,
+            initial_coverage=0.01 if self.joints > 200 else 0.05,
             qd_offset=math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
         )
         if self.operator == "line":
             mixes = LINE_MIXES if self.bandit else elites.mixes
-            return DiscoveryConfig(elites=replace(elites, mixes=mixes))
+            return RepresentationSearchConfig(elites=replace(elites, mixes=mixes))
         mixes = ALL_MIXES if self.bandit else (_MODEL_MIX,)
         model = AutoencoderConfig(kind=self.operator)
         if self.joints <= 20:
             model = replace(model, num_latents=10, num_codes=3, code_size=3)
-        return DiscoveryConfig(elites=replace(elites, mixes=mixes), model=model)
+        return RepresentationSearchConfig(elites=replace(elites, mixes=mixes), model=model)
 
 
 def load_result(folder: Path) -> dict[str, Any]:
@@ -88,17 +88,17 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
 
     Raises: UserError where there is no archive in the folder, or it was searched without one.
     """
-    remedy = 'run "wm elites arm --operator vae --out FOLDER" first'
-    saved = load_checkpoint(archive / ARCHIVE, remedy=remedy)
-    with reading(archive / ARCHIVE, remedy):
+    hint = 'run "wm elites arm --operator vae --out FOLDER" first'
+    saved = load_checkpoint(archive / ARCHIVE, hint=hint)
+    with reading(archive / ARCHIVE, hint):
         config = ArmConfig(**saved.metadata["config"])
-    settings = config.discovery.model
+    settings = config.representation_search.model
     if settings is None:
-        raise UserError(f"{archive} was searched with the line operator, it has no codes: {remedy}")
+        raise UserError(f"{archive} was searched with the line operator, it has no codes: {hint}")
     model = restore_module(
         lambda: make_autoencoder(config.joints, settings),
         saved.part("model"),
         archive / ARCHIVE,
-        remedy,
+        hint,
     )
     return config, model.eval()

@@ -13,17 +13,17 @@ from agents.elites import EliteStats
 
 Entry = Mapping[str, Any]
 CURVE, PICTURE = "curve.csv", "elites.png"
-TOLD = ("coverage", "qd_score", "mean_fitness", "best_fitness", "added")
+LOGGED = ("coverage", "norm_qd_score", "mean_fitness", "best_fitness", "added")
 
 
-def tell_events(events: Any, stats: EliteStats) -> None:
+def log_events(events: Any, stats: EliteStats) -> None:
     """A search's figures to TensorBoard, against its evaluations."""
-    for name in TOLD:
+    for name in LOGGED:
         events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
 
 
 def write_curve(path: Path, history: Sequence[Entry]) -> None:
-    """A row an entry, as CSV."""
+    """A row per entry, as CSV."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
@@ -40,7 +40,7 @@ def draw_elites(
     qd_offset: float,
     region: shapely.Polygon | None = None,
 ) -> None:
-    """The fitness of every niche; and coverage, QD score and mean fitness against evaluations.
+    """The fitness of every cell; and coverage, QD score and mean fitness against evaluations.
 
     Args:
         fitness, measures: what they are, for the labels; one measure or two.
@@ -51,14 +51,14 @@ def draw_elites(
 
     curves = {
         "coverage": "coverage",
-        "qd_score": f"QD score a niche,\n{fitness} + {qd_offset:.3g}",
+        "norm_qd_score": f"QD score a cell,\n{fitness} + {qd_offset:.3g}",
         "mean_fitness": f"mean {fitness}",
     }
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplot_mosaic([["heat", name] for name in curves], width_ratios=(1.2, 1))
     heat = axes["heat"]
     cvt_archive_heatmap(archive, heat, lw=0, cmap="viridis", clip=region or False)
-    heat.set(xlabel=measures[0], title=f"{fitness} of each niche's elite; white: there is none")
+    heat.set(xlabel=measures[0], title=f"{fitness} of each cell's elite; white: there is none")
     if len(measures) > 1:
         heat.set(ylabel=measures[1])
     if region is not None:

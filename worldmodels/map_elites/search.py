@@ -33,14 +33,14 @@ Evaluate = Callable[[Solutions], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class DiscoveryConfig:
+class RepresentationSearchConfig:
     """What is searched with, and how the model is trained.
 
     Attributes:
         model: the autoencoder; None searches without one.
         epochs: over all elites, each generation.
         weight_decay: of AdamW. With 0.1 and with none searches fare alike: at 1,000 joints 20,000
-            evaluations filled 0.64 and 0.67 of the niches with it, 0.62 and 0.67 without.
+            evaluations filled 0.64 and 0.67 of the cells with it, 0.62 and 0.67 without.
 
     Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs a generation.
         Differs: weights decay.
@@ -67,7 +67,7 @@ class DiscoveryConfig:
             raise UserError("a mix with reconstruction needs a model: name one, or line mixes only")
 
 
-class Discovery:
+class RepresentationSearch:
     """A search and its model; `step` is one generation.
 
     Attributes:
@@ -75,7 +75,11 @@ class Discovery:
     """
 
     def __init__(
-        self, num_parameters: int, centroids: Centroids, config: DiscoveryConfig, seed: int = 0
+        self,
+        num_parameters: int,
+        centroids: Centroids,
+        config: RepresentationSearchConfig,
+        seed: int = 0,
     ) -> None:
         self.config = config
         self.seed = seed

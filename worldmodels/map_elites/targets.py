@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32
 
-from agents.evolution import CMAES
+from agents.cmaes import CMAES
 from agents.operators import Solutions
 from envs.arm import PlanarArm
 from worldmodels.map_elites.autoencoders import SolutionAutoencoder
@@ -93,7 +93,7 @@ def reach(
 
     Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1), the distance alone counts.
 
-    Raises ValueError for fewer evaluations than CMA-ES has candidates a generation.
+    Raises ValueError for fewer evaluations than CMA-ES has candidates per generation.
     """
     population = space.population
     if evaluations < population:

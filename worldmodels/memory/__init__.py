@@ -64,9 +64,9 @@ def restore_memory(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> Memory:
     """M from the `memory` part of a checkpoint; raises UserError naming `path`."""
-    remedy = "train M again"
+    hint = "train M again"
     weights = checkpoint.part("memory")
-    with reading(path, remedy):
+    with reading(path, hint):
         facts = checkpoint.metadata["memory"]
         settings: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
@@ -75,5 +75,5 @@ def restore_memory(
         config, members = kind(**settings), facts["members"]
         if not 1 <= members <= len(weights):
             raise ValueError(f"members is {members}, of {len(weights)} tensors")
-    memory = restore_module(lambda: make_memory(config, members), weights, path, remedy)
+    memory = restore_module(lambda: make_memory(config, members), weights, path, hint)
     return memory.eval().to(device)

@@ -18,18 +18,18 @@ Codes = Int[Tensor, "_ code"]
 
 
 @dataclass(frozen=True)
-class StayGaussian:
+class PersistenceGaussian:
     """Next latent ~ N(this latent, sigma of each dimension fitted on training data)."""
 
     sigma: Float[Tensor, "latent"]
 
     @classmethod
-    def fit(cls, now: Latents, then: Latents) -> "StayGaussian":
+    def fit(cls, now: Latents, then: Latents) -> "PersistenceGaussian":
         """Maximum likelihood."""
         return cls.fit_parts([(now, then)])
 
     @classmethod
-    def fit_parts(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "StayGaussian":
+    def fit_parts(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
         """As `fit`, of data that come in parts."""
         return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
 
@@ -55,14 +55,14 @@ def _mean_square_change(
 
 
 @dataclass(frozen=True)
-class StayCounts:
+class PersistenceCounts:
     """How often each value followed, and how often by staying, at each code of a frame."""
 
     value: Float[Tensor, "code value"]
     stayed: Float[Tensor, "code value"]
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> "StayCounts":
+    def of(cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> "PersistenceCounts":
         """Counted in one pass; float64 is exact for any number of agent steps there is."""
         counts = torch.zeros(0)
         for now, then in pairs:
@@ -79,7 +79,7 @@ class StayCounts:
 
 
 @dataclass(frozen=True)
-class StayCategorical:
+class PersistenceCategorical:
     """A code stays with its position's fitted probability, else its position's own frequencies.
 
     Attributes:
@@ -87,31 +87,31 @@ class StayCategorical:
         frequency: of the values drawn otherwise, one row a position; it may draw the same again.
     """
 
-    stay: Float[Tensor, "code"]
+    persistence: Float[Tensor, "code"]
     frequency: Float[Tensor, "code value"]
 
     @classmethod
     def fit(
         cls, now: Codes, then: Codes, num_values: int, num_sweeps: int = 30
-    ) -> "StayCategorical":
+    ) -> "PersistenceCategorical":
         """Maximum likelihood by EM; the frequencies are smoothed by half a count a value."""
         return cls.fit_parts([(now, then)], num_values, num_sweeps)
 
     @classmethod
     def fit_parts(
         cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
-    ) -> "StayCategorical":
+    ) -> "PersistenceCategorical":
         """As `fit`, of data that come in parts."""
-        counts = StayCounts.of(pairs, num_values)
-        stay = (counts.stayed.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
+        counts = PersistenceCounts.of(pairs, num_values)
+        persistence = (counts.stayed.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
         kept = torch.zeros_like(counts.stayed)  # of the codes that stayed, how many on purpose
         for _ in range(num_sweeps):
             drawn = 0.5 + counts.value - kept
             frequency = drawn / drawn.sum(1, keepdim=True)
-            purpose = stay[:, None]
+            purpose = persistence[:, None]
             kept = counts.stayed * purpose / (purpose + (1 - purpose) * frequency)
-            stay = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
-        return cls(stay.float(), frequency.float())
+            persistence = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
+        return cls(persistence.float(), frequency.float())
 
     def nll(self, now: Codes, then: Codes) -> float:
         """Negative log-likelihood in nats per agent step, summed over codes."""
@@ -119,8 +119,8 @@ class StayCategorical:
 
     def nll_parts(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
         """As `nll`, of data that come in parts."""
-        counts = StayCounts.of(pairs, self.frequency.shape[1])
-        purpose, frequency = self.stay.double()[:, None], self.frequency.double()
+        counts = PersistenceCounts.of(pairs, self.frequency.shape[1])
+        purpose, frequency = self.persistence.double()[:, None], self.frequency.double()
         drawn = (1 - purpose) * frequency
         moved = counts.value - counts.stayed
         total = torch.special.xlogy(counts.stayed, purpose + drawn)

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from worldmodels.memory.code_table import CodeTable
 from worldmodels.memory.codes import (
-    draw_values,
     from_digits,
+    inverse_cdf,
     log_sum_exp,
-    shares,
+    sample_categorical,
     to_digits,
-    values_at,
+    uniforms,
 )
 from worldmodels.memory.outcome import Outcome
 
@@ -46,7 +46,7 @@ class CodeHead(nn.Module):
         num_mixtures: int,
         width: int,
         table: CodeTable,
-        coupled: bool = True,
+        autoregressive: bool = True,
     ) -> None:
         super().__init__()
         self.table = table
@@ -60,7 +60,11 @@ class CodeHead(nn.Module):
         self.coupling = nn.Parameter(torch.zeros(size, size))
         self.keep = nn.Parameter(torch.zeros(num_codes, len(table.digit_sizes), 2))
         with torch.device("cpu"):  # computed, which the meta device cannot
-            group = groups_of(num_codes) if coupled else torch.zeros(num_codes, dtype=torch.int64)
+            group = (
+                groups_of(num_codes)
+                if autoregressive
+                else torch.zeros(num_codes, dtype=torch.int64)
+            )
             order = torch.argsort(group, stable=True)
             self.group_sizes = torch.bincount(group).tolist()
             group = group[order].repeat_interleave(table.size)
@@ -185,24 +189,24 @@ class CodePrediction:
         self,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-        copies: int = 1,
+        num_candidates: int = 1,
     ) -> Int[Tensor, "*batch code"]:
         """Next codes; temperature tau divides all log-odds.
 
         At temperature 0: the likeliest component, and group after group its likeliest digits.
-        `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
+        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
 
         The component is drawn first, then only its codes: drawing over the log-odds of all
         components costs several times as much.
         """
         head, batch = self.head, self.log_pi.shape[:-1]
-        component = draw_values(self.log_pi, temperature, generator, copies)
+        component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
         moved = self.base + F.embedding(component, head.components)
         asked = head.to_queries(moved.relu_()).flatten(0, -2)
         ordered = self.now.index_select(-1, head.order)
         # Looked up: the divisions of `to_digits` take 0.4 ms.
         now = head.table.digits.index_select(0, ordered.flatten()).view(*ordered.shape, -1)
-        uniform = shares(now, generator, copies).flatten(0, -3)
+        uniform = uniforms(now, generator, num_candidates).flatten(0, -3)
         now = now.flatten(0, -3)
         drawn: list[Tensor] = []
         start, width = 0, head.table.size
@@ -234,7 +238,7 @@ class CodePrediction:
             bonus = stayed if kept is None else torch.where(kept, stayed, keep[:, 0])
             # In place: nobody else has seen these logits.
             logits.scatter_add_(-1, now_digit[..., None], bonus[..., None])
-            digits.append(values_at(uniform[..., digit], logits, temperature))
+            digits.append(inverse_cdf(uniform[..., digit], logits, temperature))
             if len(digits) < now.shape[-1]:
                 stays = digits[-1] == now_digit
                 kept = stays if kept is None else kept & stays

@@ -1,4 +1,4 @@
-"""What numbers a code goes into M as, and how M's output becomes log-odds of its values."""
+"""What numbers per code goes into M as, and how M's output becomes log-odds of its values."""
 
 import math
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.errors import UserError
-from worldmodels.memory.code_habits import digit_frequencies, staying_log_odds
+from worldmodels.memory.code_frequencies import digit_frequencies, staying_log_odds
 from worldmodels.memory.code_head import CodeHead, CodePrediction
 from worldmodels.memory.code_table import CodeTable
 from worldmodels.memory.codes import to_digits
@@ -29,7 +29,7 @@ class CodeRNNConfig:
     Attributes:
         num_codes: N, codes a frame.
         digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
-        vector_size: length of the vector a code stands for.
+        vector_size: length of the vector per code stands for.
         num_actions: A.
         num_hidden: LSTM units, the paper's 256 by default.
         num_mixtures: components, each a whole next frame; they keep several futures apart.
@@ -45,7 +45,7 @@ class CodeRNNConfig:
     num_hidden: int = 256
     num_mixtures: int = 5
     head_width: int = 256
-    coupled: bool = True
+    autoregressive: bool = True
     reward_weight: float = 1.0
     end_weight: float = 1.0
 
@@ -86,7 +86,7 @@ class CodeRNN(nn.Module):
             config.num_mixtures,
             config.head_width,
             table,
-            config.coupled,
+            config.autoregressive,
         )
         self.outcome = OutcomeHead(config.num_hidden)
 
@@ -134,7 +134,7 @@ class CodeRNN(nn.Module):
         latent: Int[Tensor, "batch code"],
         action: Float[Tensor, "batch action"],
     ) -> tuple[LSTMState, CodePrediction]:
-        """One decision: the next state and what it predicts."""
+        """One agent step: the next state and what it predicts."""
         state = self.advance(state, latent, action)
         return state, self.predict(state.h, latent)
 
@@ -144,13 +144,13 @@ class CodeRNN(nn.Module):
         latents: Int[Tensor, "batch length code"],
         actions: Float[Tensor, "batch length action"],
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
-        """States h after each decision of whole sequences; equals stepping."""
+        """States h after each agent step of whole sequences; equals stepping."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
     def predict(
         self, hidden: Float[Tensor, "*batch hidden"], latent: Int[Tensor, "*batch code"]
     ) -> CodePrediction:
-        """Read a prediction off the state after a decision taken at the codes `latent`."""
+        """Read a prediction off the state after an agent step taken at the codes `latent`."""
         return CodePrediction(
             self.head,
             self.head.log_pi(hidden).log_softmax(-1),
@@ -171,10 +171,10 @@ class CodeRNN(nn.Module):
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Negative log-likelihood of the next codes + reward and end, mean over decisions."""
+        """Negative log-likelihood of the next codes + reward and end, mean over agent steps."""
         codes = batch.posteriors
         hidden, _ = self.sequence(self.initial(len(batch)), codes[:, :-1], batch.actions)
-        # Only real decisions: the logits of padding would be most of the work.
+        # Only real agent steps: the logits of padding would be most of the work.
         prediction = self.predict(hidden[batch.mask], codes[:, :-1][batch.mask])
         nll = -prediction.log_prob(codes[:, 1:][batch.mask]).mean()
         return self.outcome.add_to(

@@ -29,38 +29,40 @@ def from_digits(
     return codes
 
 
-def shares(
-    like: Shaped[Tensor, "batch *rest"], generator: torch.Generator | None, copies: int
+def uniforms(
+    like: Shaped[Tensor, "batch *rest"], generator: torch.Generator | None, num_candidates: int
 ) -> Float[Tensor, "batch *rest"]:
     """Uniform noise to draw values by, equal in each of so many blocks.
 
     None of it is 0: a share of 0 would fall on a first value of no weight.
     """
-    return shared_noise(torch.rand, like, generator, copies).clamp_(min=2.0**-25)
+    return shared_noise(torch.rand, like, generator, num_candidates).clamp_(min=2.0**-25)
 
 
-def draw_values(
+def sample_categorical(
     logits: Float[Tensor, "*batch value"],
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
-    copies: int = 1,
+    num_candidates: int = 1,
 ) -> Int[Tensor, "*batch"]:
-    """One value a row; temperature 0 takes the largest.
+    """One value per row; temperature 0 takes the largest.
 
-    `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
+    `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
     """
     if temperature <= 0 or logits.shape[-1] == 1:
         return logits.argmax(-1)
-    return values_at(shares(logits[..., 0], generator, copies), logits.clone(), temperature)
+    return inverse_cdf(
+        uniforms(logits[..., 0], generator, num_candidates), logits.clone(), temperature
+    )
 
 
 @torch.no_grad()
-def values_at(
+def inverse_cdf(
     uniform: Float[Tensor, "*batch"],
     logits: Float[Tensor, "*batch value"],
     temperature: float = 1.0,
 ) -> Int[Tensor, "*batch"]:
-    """The value at a share of the total probability, see `shares`; at temperature 0 the likeliest.
+    """The value at a fraction of the total probability; at temperature 0 the likeliest.
 
     Overwrites the logits of many values: those of 256 a code are 4 MB a group of codes, and a
     step draws from them in 12 ms this way and in 21 with memory fetched anew.
@@ -75,16 +77,16 @@ def values_at(
     if temperature != 1.0:
         weights.div_(temperature)
     weights.exp_()
-    share = uniform[..., None]
+    uniform_column = uniform[..., None]
     if few:
         cumulative = weights.cumsum(-1)
-        return _place(share * cumulative[..., -1:], cumulative)
+        return _place(uniform_column * cumulative[..., -1:], cumulative)
     # First which row of a square of them, then which of that row. Adding up all of them one after
     # the other would take most of a dream's step.
     square = weights.unflatten(-1, (side, side))
     sums = square @ square.new_ones(side)  # half the time of sum(-1) over so few
     cumulative = sums.cumsum(-1)
-    target = share * cumulative[..., -1:]
+    target = uniform_column * cumulative[..., -1:]
     row = _place(target, cumulative)
     left = target - (cumulative - sums).gather(-1, row[..., None])
     first = torch.arange(0, row.numel() * side, side, device=row.device)

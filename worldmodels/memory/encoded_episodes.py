@@ -179,12 +179,12 @@ class EncodedEpisodes:
         """All episodes in one batch, for the few that fit into memory padded."""
         return self[slice(None)]
 
-    def singles(self) -> Sequences:
+    def single_steps(self) -> Sequences:
         """Each agent step as an episode of its own, without its past."""
-        return _Singles(self)
+        return _SingleSteps(self)
 
 
-class _Singles:
+class _SingleSteps:
     """The agent steps of episodes, each as an episode of length 1; nothing is copied."""
 
     def __init__(self, episodes: EncodedEpisodes) -> None:
@@ -215,7 +215,7 @@ class _Singles:
             chosen = torch.arange(rows.start, rows.stop)
             yield self.windows(chosen, torch.zeros_like(chosen), 1)
 
-    def singles(self) -> Sequences:
+    def single_steps(self) -> Sequences:
         """They are single already."""
         return self
 

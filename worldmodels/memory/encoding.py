@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.rollout import Rollout
-from worldmodels.data.batches import Decisions
+from worldmodels.data.batches import AgentSteps
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import Episode
 from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
@@ -24,14 +24,15 @@ class Encodings:
     """Encodings of episodes by the latest V, so that one stage need not encode after another.
 
     Args:
-        max_decisions: kept at most; 273 bytes each for 32 latents and 3 actions, 33 for 16 codes.
+        max_cached_steps: kept at most; 273 bytes each for 32 latents and 3 actions, 33 for 16
+            codes.
     """
 
-    def __init__(self, max_decisions: int = 1_000_000) -> None:
-        self.max_decisions = max_decisions
+    def __init__(self, max_cached_steps: int = 1_000_000) -> None:
+        self.max_cached_steps = max_cached_steps
         self._vision = b""
         self._known: dict[tuple[str, int], np.ndarray] = {}
-        self._decisions = 0
+        self._agent_steps = 0
 
     def of(
         self, vision: Vision, action_repeat: int, keep: bool = True
@@ -43,17 +44,17 @@ class Encodings:
         """
         digest = _digest(vision)
         if digest != self._vision:
-            self._vision, self._known, self._decisions = digest, {}, 0
+            self._vision, self._known, self._agent_steps = digest, {}, 0
 
         def of_episode(episode: Episode) -> np.ndarray:
             key = episode.digest, action_repeat
             records = self._known.get(key)
             if records is None:
                 records = encode(vision, episode.load(), action_repeat)
-                decisions = len(records) - 1
-                if keep and self._decisions + decisions <= self.max_decisions:
+                agent_steps = len(records) - 1
+                if keep and self._agent_steps + agent_steps <= self.max_cached_steps:
                     self._known[key] = records
-                    self._decisions += decisions
+                    self._agent_steps += agent_steps
             return records
 
         return of_episode
@@ -68,14 +69,14 @@ def _digest(vision: Vision) -> bytes:
 
 def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     """An episode's agent steps as records, see `encoded_episodes`."""
-    decisions = Decisions.from_rollout(rollout, action_repeat)
-    posteriors = encode_frames(vision, decisions.frames).numpy()
-    kind = record_type(posterior_type(vision), posteriors.shape[1], decisions.actions.shape[1])
+    agent_steps = AgentSteps.from_rollout(rollout, action_repeat)
+    posteriors = encode_frames(vision, agent_steps.frames).numpy()
+    kind = record_type(posterior_type(vision), posteriors.shape[1], agent_steps.actions.shape[1])
     records = np.zeros(len(posteriors), kind)
     records["posterior"] = posteriors
-    records["action"][:-1] = decisions.actions
-    records["reward"][:-1] = decisions.rewards
-    records["ended"][:-1] = decisions.ended
+    records["action"][:-1] = agent_steps.actions
+    records["reward"][:-1] = agent_steps.rewards
+    records["ended"][:-1] = agent_steps.ended
     return records
 
 
@@ -115,7 +116,7 @@ def encode_dataset(
         encodings: of earlier calls, where those of this V and these episodes need not be made
             anew. Those of a data set that goes into a file are not kept there as well.
     """
-    made = Encodings(max_decisions=0) if encodings is None else encodings
+    made = Encodings(max_cached_steps=0) if encodings is None else encodings
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
         folder = None
     each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
@@ -129,7 +130,7 @@ def encode_episodes(
     on_episode: Callable[[], None] = lambda: None,
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
-    """A few episodes as one padded batch of whole sequences of decisions, on the CPU."""
+    """A few episodes as one padded batch of whole sequences of agent steps, on the CPU."""
     return encode_dataset(vision, episodes, action_repeat, on_episode, encodings=encodings).whole()
 
 
@@ -141,13 +142,13 @@ def encode_rollouts(
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
-    lengths = [_num_decisions(steps, action_repeat) for steps in num_steps]
+    lengths = [_num_agent_steps(steps, action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
 def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    return [_num_decisions(episode.num_steps, action_repeat) for episode in episodes]
+    return [_num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
 
 
-def _num_decisions(num_steps: int, action_repeat: int) -> int:
+def _num_agent_steps(num_steps: int, action_repeat: int) -> int:
     return -(-num_steps // action_repeat)

@@ -48,14 +48,14 @@ class EnsemblePrediction:
         self,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-        copies: int = 1,
+        num_candidates: int = 1,
     ) -> Tensor:
         """A next latent, row by row from a member drawn at random.
 
         At temperature 0 too: which member is right is not what temperature is about.
         """
-        drawn = [member.sample(temperature, generator, copies) for member in self.members]
-        uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, copies)
+        drawn = [member.sample(temperature, generator, num_candidates) for member in self.members]
+        uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, num_candidates)
         chosen = (uniform * len(drawn)).long().clamp(max=len(drawn) - 1)
         index = chosen[None, ..., None].expand(1, *drawn[0].shape)
         return torch.stack(drawn).gather(0, index)[0]
@@ -103,7 +103,7 @@ class MemoryEnsemble(nn.Module):
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
-        """One decision: the next state and what the members predict."""
+        """One agent step: the next state and what the members predict."""
         parts = zip(self._each, self._split(state), strict=True)
         stepped = [member.step(part, latent, action) for member, part in parts]
         states, predictions = zip(*stepped, strict=True)
@@ -112,7 +112,7 @@ class MemoryEnsemble(nn.Module):
     def sequence(
         self, state: LSTMState, latents: Tensor, actions: Tensor
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
-        """States h of all members after each decision of whole sequences; equals stepping."""
+        """States h of all members after each agent step of whole sequences; equals stepping."""
         parts = zip(self._each, self._split(state), strict=True)
         run = [member.sequence(part, latents, actions) for member, part in parts]
         hidden, states = zip(*run, strict=True)

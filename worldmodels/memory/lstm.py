@@ -1,4 +1,4 @@
-"""The recurrent core of M: an LSTM with one bias a gate, stepped or run over a sequence."""
+"""The recurrent core of M: an LSTM with one bias per gate, stepped or run over a sequence."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LSTMState(NamedTuple):
-    """What the LSTM carries from decision to decision: `h`, which C sees, and the cell `c`."""
+    """What the LSTM carries from agent step to agent step: `h`, which C sees, and the cell `c`."""
 
     h: Float[Tensor, "batch hidden"]
     c: Float[Tensor, "batch hidden"]
@@ -19,7 +19,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTM(nn.Module):
-    """One layer with a single bias a gate, as the paper's TensorFlow cell has.
+    """One layer with a single bias per gate, as the paper's TensorFlow cell has.
 
     torch's own LSTM carries two biases that always act as their sum; this one hands the second
     over as zeros, so that it counts the paper's 4 H (I + H + 1) parameters.
@@ -47,7 +47,7 @@ class LSTM(nn.Module):
         return LSTMState(zeros, zeros)
 
     def step(self, inputs: Float[Tensor, "batch input"], state: LSTMState) -> LSTMState:
-        """One decision."""
+        """One agent step."""
         if inputs.is_cuda:
             weights = (self.weight_input, self.weight_hidden, self.bias, self.no_bias)
             return LSTMState(*torch.lstm_cell(inputs, state, *weights))  # one fused kernel
@@ -62,7 +62,7 @@ class LSTM(nn.Module):
     def sequence(
         self, inputs: Float[Tensor, "batch length input"], state: LSTMState
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
-        """The hidden state after each decision, and the state after the last one."""
+        """The hidden state after each agent step, and the state after the last one."""
         weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
         hx = [state.h[None].contiguous(), state.c[None].contiguous()]
         outputs, h, c = torch.lstm(inputs, hx, weights, True, 1, 0.0, self.training, False, True)

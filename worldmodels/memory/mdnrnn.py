@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.errors import UserError
-from worldmodels.memory.codes import draw_values, log_sum_exp
+from worldmodels.memory.codes import log_sum_exp, sample_categorical
 from worldmodels.memory.lstm import LSTM, LSTMState
 from worldmodels.memory.mixture_gradient import attach_gradient
 from worldmodels.memory.noise import shared_noise
@@ -71,11 +71,11 @@ class MixturePrediction:
         self,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
-        copies: int = 1,
+        num_candidates: int = 1,
     ) -> Float[Tensor, "*batch latent"]:
         """A next latent; temperature 0 gives the mean of the likeliest Gaussian.
 
-        `copies`: the batch is so many equal blocks, and row i of each gets the same noise.
+        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
         Temperature tau divides the mixture's logits and multiplies the variances.
         Source: arXiv 1803.10122, 4.2 and A.2; the gradient, see `mixture_gradient`.
         """
@@ -84,14 +84,16 @@ class MixturePrediction:
             return self.mu.gather(-1, component)[..., 0]
         if self.mu.shape[-1] == 1:
             mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
-            noise = shared_noise(torch.randn, mu, generator, copies)
+            noise = shared_noise(torch.randn, mu, generator, num_candidates)
             return mu + math.sqrt(temperature) * log_sigma.exp() * noise
         parameters = (self.log_pi, self.mu, self.log_sigma)
         with torch.no_grad():
-            component = draw_values(self.log_pi, temperature, generator, copies)[..., None]
+            component = sample_categorical(self.log_pi, temperature, generator, num_candidates)[
+                ..., None
+            ]
             mu = self.mu.gather(-1, component)[..., 0]
             log_sigma = self.log_sigma.gather(-1, component)[..., 0]
-            noise = shared_noise(torch.randn, mu, generator, copies)
+            noise = shared_noise(torch.randn, mu, generator, num_candidates)
             sample = mu + math.sqrt(temperature) * log_sigma.exp() * noise
         if torch.is_grad_enabled() and any(part.requires_grad for part in parameters):
             return attach_gradient(sample, *parameters, temperature)
@@ -165,7 +167,7 @@ class MDNRNN(nn.Module):
         latent: Float[Tensor, "batch latent"],
         action: Float[Tensor, "batch action"],
     ) -> tuple[LSTMState, MixturePrediction]:
-        """One decision: the next state and what it predicts."""
+        """One agent step: the next state and what it predicts."""
         state = self.advance(state, latent, action)
         return state, self.predict(state.h, latent)
 
@@ -175,13 +177,13 @@ class MDNRNN(nn.Module):
         latents: Float[Tensor, "batch length latent"],
         actions: Float[Tensor, "batch length action"],
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
-        """States h after each decision of whole sequences; equals stepping."""
+        """States h after each agent step of whole sequences; equals stepping."""
         return self.lstm.sequence(torch.cat([latents, actions], -1), state)
 
     def predict(
         self, hidden: Float[Tensor, "*batch hidden"], latent: Float[Tensor, "*batch latent"]
     ) -> MixturePrediction:
-        """Read a prediction off the state after a decision taken at `latent`."""
+        """Read a prediction off the state after an agent step taken at `latent`."""
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
         if self.config.predict_change:
@@ -204,7 +206,7 @@ class MDNRNN(nn.Module):
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Negative log-likelihood of the next latent + reward and end, mean over decisions.
+        """Negative log-likelihood of the next latent + reward and end, mean over agent steps.
 
         Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
         """

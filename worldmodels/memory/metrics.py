@@ -15,7 +15,7 @@ from torch import Tensor
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory import Memory
-from worldmodels.memory.baselines import StayCategorical, StayGaussian
+from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 from worldmodels.memory.part_size import part_steps
 from worldmodels.training.device import device_of
 from worldmodels.training.fit import Metrics, mean_metrics, step_generator
@@ -26,7 +26,7 @@ SCORE_DECISIONS = 4_000
 
 @torch.no_grad()
 def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
-    """M's loss over whole held-out episodes, each decision counting alike."""
+    """M's loss over whole held-out episodes, each agent step counting alike."""
     memory.eval()
     generator = step_generator(0, 0, device_of(memory))
     parts, weights = [], []
@@ -48,26 +48,26 @@ def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
 def score_memory(
     vision: Vision, memory: Memory, train: Sequences, held_out: Sequences
 ) -> dict[str, Any]:
-    """Held-out nats a decision beside "the next latent is this one", reward R2 and end AUC.
+    """Held-out nats per agent step beside "the next latent is this one", reward R2 and end AUC.
 
     The baseline's spread is fitted on the training episodes. `end_auc` is the chance that M gives
-    a decision that ended an episode a higher probability of it than one that did not; None where
+    an agent step that ended an episode a higher probability of it than one that did not; None where
     no held-out episode ended.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = mean_nll(vision, memory, held_out)
-    baseline: StayGaussian | StayCategorical
+    baseline: PersistenceGaussian | PersistenceCategorical
     if isinstance(vision, VQVAE):
         pairs = _pairs(vision, train)
-        baseline = StayCategorical.fit_parts(pairs, vision.config.num_values)
+        baseline = PersistenceCategorical.fit_parts(pairs, vision.config.num_values)
     else:
-        baseline = StayGaussian.fit_parts(_pairs(vision, train))
+        baseline = PersistenceGaussian.fit_parts(_pairs(vision, train))
     rewards, expected, end_chances, ended = _outcomes(vision, memory, held_out)
     variance = float(rewards.var(correction=0))
     return {
         "nll": nll,
         "bits_per_frame": nll / math.log(2.0),
-        "stay_nll": baseline.nll_parts(_pairs(vision, held_out)),
+        "persistence_nll": baseline.nll_parts(_pairs(vision, held_out)),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
         "end_auc": area_under_roc(end_chances, ended),
@@ -77,7 +77,7 @@ def score_memory(
 
 @torch.no_grad()
 def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
-    """Nats a decision of M's whole prediction; of members that vote that is their mixture's."""
+    """Nats per agent step of M's whole prediction; of an ensemble, of its mixture."""
     memory.eval()
     generator = step_generator(0, 0)
     total, count = 0.0, 0.0
@@ -92,12 +92,12 @@ def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
 
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
-    """The episodes in batches of about so many decisions, on the CPU."""
+    """The episodes in batches of about so many agent steps, on the CPU."""
     return episodes.parts(min(SCORE_DECISIONS, part_steps(memory, device_of(memory))))
 
 
 def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float | None:
-    """Chance that a decision where it happened scores above one where it did not."""
+    """Chance that an agent step where it happened scores above one where it did not."""
     yes, no = scores[happened].double().numpy(), scores[~happened].double().numpy()
     if len(yes) == 0 or len(no) == 0:
         return None
@@ -109,7 +109,7 @@ def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float
 def _outcomes(
     vision: Vision, memory: Memory, episodes: Sequences
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each real decision: its reward, the one M expects, M's probability of an end, the end."""
+    """Of each agent step: its reward, the one M expects, M's probability of an end, the end."""
     memory.eval()
     device = device_of(memory)
     rewards, expected, end_chances, ended = [], [], [], []
@@ -126,7 +126,7 @@ def _outcomes(
 
 
 def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents before and after each real decision, drawn from V's posterior, part by part."""
+    """Latents before and after each real agent step, drawn from V's posterior, part by part."""
     generator = step_generator(0, 0)
     for part in episodes.parts(PART_STEPS):
         latents = vision.sample(part.posteriors, generator)

@@ -1,4 +1,4 @@
-"""Noise that copies of a batch share, so that candidates meet the same luck."""
+"""Noise that copies of a batch share, so that candidates meet the same noise."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ def shared_noise(
     draw: Callable[..., Tensor],
     like: Shaped[Tensor, "batch *rest"],
     generator: torch.Generator | None,
-    copies: int,
+    num_candidates: int,
 ) -> Float[Tensor, "batch *rest"]:
     """`torch.rand` or `torch.randn` noise of the shape of `like`, equal in each of its blocks.
 
@@ -21,6 +21,6 @@ def shared_noise(
     Args:
         copies: the batch is so many blocks of one size, one after the other.
     """
-    block = (like.shape[0] // copies, *like.shape[1:])
+    block = (like.shape[0] // num_candidates, *like.shape[1:])
     noise = draw(block, generator=generator, device=like.device)
-    return noise if copies == 1 else noise.repeat(copies, *[1] * (like.dim() - 1))
+    return noise if num_candidates == 1 else noise.repeat(num_candidates, *[1] * (like.dim() - 1))

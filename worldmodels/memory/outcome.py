@@ -1,4 +1,4 @@
-"""What a decision brings beside the next latent: its reward, and whether the episode ends."""
+"""What an agent step brings beside the next latent: its reward, and whether the episode ends."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ NUM_VALUES, SYMLOG_REACH = 61, 5.0
 
 
 class Outcome(NamedTuple):
-    """A distribution over the decision's reward, and the logit that the episode ends here.
+    """A distribution over the agent step's reward, and the logit that the episode ends here.
 
     Attributes:
         reward_logits: of each of the values a reward can take.
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
     @property
     def end_probability(self) -> Float[Tensor, "*batch"]:
-        """Probability that the episode ends with this decision."""
+        """Probability that the episode ends with this agent step."""
         return self.end_logit.sigmoid()
 
     def reward_log_prob(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -94,7 +94,7 @@ class OutcomeHead(nn.Module):
         return self.reward_mean + self.reward_scale * self.units
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"]) -> Outcome:
-        """The outcome predicted from the state after the decision."""
+        """The outcome predicted from the state after the agent step."""
         logits = self.linear(hidden)
         return Outcome(logits[..., :-1], self._values, logits[..., -1])
 
@@ -108,7 +108,7 @@ class OutcomeHead(nn.Module):
         reward_weight: float,
         end_weight: float,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """M's whole loss and its metrics, means over decisions.
+        """M's whole loss and its metrics, means over agent steps.
 
         Args:
             nll: of the latents, in nats.

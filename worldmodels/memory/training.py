@@ -19,9 +19,9 @@ class MemoryStageConfig(TrainingStageConfig):
         num_hidden, num_mixtures, predict_change, head_width, coupled: see MDNRNNConfig and
             CodeRNNConfig.
         members: M's that vote, see `MemoryEnsemble`.
-        sequence_length: decisions a training sequence, from a random place of its episode;
+        sequence_length: agent steps a training sequence, from a random place of its episode;
             longer than the episodes means whole episodes.
-        burn_in: the first decisions of a sequence that only run M's state up and are not
+        burn_in: the first agent steps of a sequence that only run M's state up and are not
             learned from, where it begins in the middle of its episode.
     """
 
@@ -29,7 +29,7 @@ class MemoryStageConfig(TrainingStageConfig):
     num_mixtures: int = 5
     predict_change: bool = False
     head_width: int = 256
-    coupled: bool = True
+    autoregressive: bool = True
     members: int = 1
     sequence_length: int = 999
     burn_in: int = 0
@@ -49,7 +49,7 @@ class SequenceBatches:
     """Random windows of random episodes; an episode shorter than the window fills it in part.
 
     Args:
-        burn_in: decisions at a window's beginning whose mask is false, unless it begins where its
+        burn_in: agent steps at a window's beginning whose mask is false, unless it begins where its
             episode does.
     """
 
@@ -82,7 +82,7 @@ def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> M
             num_hidden=config.num_hidden,
             num_mixtures=config.num_mixtures,
             head_width=config.head_width,
-            coupled=config.coupled,
+            autoregressive=config.autoregressive,
             reward_weight=config.reward_weight,
         )
         return make_memory(codes, config.members, vision.code_vectors.cpu())

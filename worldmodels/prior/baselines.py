@@ -1,4 +1,4 @@
-"""What a prior over codes has to beat: codes that do not look at each other. In nats a code."""
+"""What a prior over codes has to beat: codes that do not look at each other. In nats per code."""
 
 import torch
 from jaxtyping import Int, Integer

@@ -5,8 +5,8 @@ p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). Drawing from it and 
 frames that never were; -log p(codes) says how unusual a frame is.
 
 Source: arXiv 1711.00937, 3.3, with the gated PixelCNN of arXiv 1606.05328. A causal transformer
-with learned positions, of 0.12 or 0.63 million parameters, came to 1.99 nats a code in a minute of
-one core where this one's 0.46 million came to 1.91 (CarRacing, 13,554 frames of 16 FSQ codes).
+with learned positions, of 0.12 or 0.63 million parameters, came to 1.99 nats per code in a minute
+of one core where this one's 0.46 million came to 1.91 (CarRacing, 13,554 frames of 16 FSQ codes).
 """
 
 import math
@@ -36,7 +36,7 @@ class PriorConfig:
         num_channels: numbers a position, inside.
         num_layers: each lets a position see one row and one column further.
         dropout: chance that a number is left out, of those each layer adds. 13,554 frames are
-            soon known by heart: 0.3 came to 1.89 nats a code where 0.1 came to 1.91.
+            soon known by heart: 0.3 came to 1.89 nats per code where 0.1 came to 1.91.
     """
 
     num_codes: int
@@ -213,12 +213,12 @@ def restore_prior(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> CodePrior:
     """The prior from the `prior` part of a checkpoint; raises UserError naming `path`."""
-    remedy = "train the prior again"
+    hint = "train the prior again"
     weights = checkpoint.part("prior")
-    with reading(path, remedy):
+    with reading(path, hint):
         facts = checkpoint.metadata["prior"]["config"]
         config = PriorConfig(**{**facts, "digit_sizes": tuple(facts["digit_sizes"])})
         if config.num_layers > len(weights):
             raise ValueError(f"num_layers is {config.num_layers}, of {len(weights)} tensors")
-    prior = restore_module(lambda: CodePrior(config), weights, path, remedy)
+    prior = restore_module(lambda: CodePrior(config), weights, path, hint)
     return prior.eval().to(device)

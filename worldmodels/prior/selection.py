@@ -17,7 +17,7 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class PackWithSurprise:
-    """Packs an episode in the worker that played it, and notes its surprise in nats a frame.
+    """Packs an episode in the worker that played it, and notes its surprise in nats per frame.
 
     Attributes:
         stride: frames between two that are looked at.
@@ -69,7 +69,7 @@ class Choice:
         return best.episode
 
     def summary(self) -> dict[str, float]:
-        """Mean surprise of the episodes kept and of all that were played, in nats a frame."""
+        """Mean surprise of the episodes kept and of all that were played, in nats per frame."""
         return {
             "mean_surprise": float(np.mean(self.kept)),
             "candidates_mean_surprise": float(np.mean(self.seen)),

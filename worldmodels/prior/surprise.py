@@ -1,4 +1,4 @@
-"""How unusual frames are to V and its prior: nats a frame, -log p(codes).
+"""How unusual frames are to V and its prior: nats per frame, -log p(codes).
 
 Few nats: a frame of the kind that was collected often. What codes cannot say is whether they
 describe the frame at all: one unlike anything V has seen may be drawn as something ordinary. The
@@ -12,7 +12,7 @@ after 54 episodes of exploration:
     a black picture                      36             123
     top and bottom of two frames         51              21
     with a red blob                      61              82
-    in other colours                     82             179
+    in other colors                     82             179
     noise                               150           1,160
 """
 
@@ -77,8 +77,8 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
     """
     vision_path, prior_path = run.weights("vision"), run.weights("prior")
     vision = load_vision_with_codes(run, device)
-    remedy = f'run "wm train-prior --run {run}" first'
-    checkpoint = load_checkpoint(prior_path, remedy=remedy)
+    hint = f'run "wm train-prior --run {run}" first'
+    checkpoint = load_checkpoint(prior_path, hint=hint)
     if checkpoint.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
             f"the prior in {prior_path.parent} is for an earlier V, whose codes meant something "
@@ -91,8 +91,8 @@ def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
     """The run's V; raises UserError where there is none, or a continuous one."""
     path = run.weights("vision")
     _ = run.settings  # a folder that holds no run says so first
-    remedy = f'run "wm train-vision --run {run} --quantized" first'
-    vision = restore_vision(load_checkpoint(path, remedy=remedy), path, device)
+    hint = f'run "wm train-vision --run {run} --quantized" first'
+    vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
     if not isinstance(vision, VQVAE):
         raise UserError(
             f"{run} holds a continuous V, a prior needs codes: train one with --quantized, "
@@ -104,5 +104,5 @@ def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
 def episode_surprise(
     surprise: Surprise, frames: UInt8[np.ndarray, "frames 64 64 3"], stride: int = 1
 ) -> float:
-    """Surprise of an episode in nats a frame: the mean over every stride-th of its frames."""
+    """Surprise of an episode in nats per frame: the mean over every stride-th of its frames."""
     return float(surprise.surprise(frames[::stride]).mean())

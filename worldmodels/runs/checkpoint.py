@@ -65,7 +65,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
         partial.chmod(mode)
 
 
-def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
+def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     """Read a checkpoint; its tensors are on the CPU.
 
     Args:
@@ -74,20 +74,20 @@ def load_checkpoint(path: Path, *, remedy: str) -> Checkpoint:
     Raises: UserError naming the file if it is missing, damaged or not one of ours.
     """
     if not has_file(path):
-        raise UserError(f"no file {path}: {remedy}")
+        raise UserError(f"no file {path}: {hint}")
     try:
         notes, tensors = read_file(path, _read)
         if METADATA_KEY not in notes:
-            raise UserError(f"{path} was not written by worldmodels: {remedy}")
+            raise UserError(f"{path} was not written by worldmodels: {hint}")
         metadata = json.loads(notes[METADATA_KEY])
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path} ({one_line(error)}): {remedy}") from error
+        raise UserError(f"cannot read {path} ({one_line(error)}): {hint}") from error
     if not isinstance(metadata, dict):
-        raise UserError(f"cannot read {path} (its metadata is no JSON object): {remedy}")
+        raise UserError(f"cannot read {path} (its metadata is no JSON object): {hint}")
     # Files written before there were checksums have none.
     checksum = metadata.pop(CHECKSUM, None)
     if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
-        raise UserError(f"cannot read {path} (damaged: its checksum differs): {remedy}")
+        raise UserError(f"cannot read {path} (damaged: its checksum differs): {hint}")
     return Checkpoint(tensors, metadata)
 
 
@@ -107,7 +107,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:
 
 
 def restore_module(
-    make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, remedy: str
+    make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, hint: str
 ) -> Module:
     """A module as `make` builds it from a file's config, with the weights of that file.
 
@@ -115,7 +115,7 @@ def restore_module(
 
     Raises: UserError naming `path` if the config is of another version, or the weights do not fit.
     """
-    with reading(path, remedy):
+    with reading(path, hint):
         with torch.device("meta"):
             shapes = {name: tuple(each.shape) for name, each in make().state_dict().items()}
         found = {name: tuple(each.shape) for name, each in weights.items()}
@@ -124,7 +124,7 @@ def restore_module(
             if expected != came:
                 raise UserError(
                     f"{path} does not fit its own config ({name}: expected {expected}, got "
-                    f"{came}): {remedy}"
+                    f"{came}): {hint}"
                 )
         module = make()
         module.load_state_dict(dict(weights))

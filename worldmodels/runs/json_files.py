@@ -28,7 +28,7 @@ def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
         partial.write_text(text)
 
 
-def read_json(path: Path, remedy: str = "delete it") -> Any:
+def read_json(path: Path, hint: str = "delete it") -> Any:
     """What a JSON file holds, None if there is none.
 
     Args:
@@ -41,13 +41,13 @@ def read_json(path: Path, remedy: str = "delete it") -> Any:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not readable JSON ({error}): {remedy}") from error
+        raise UserError(f"{path} is not readable JSON ({error}): {hint}") from error
     if isinstance(facts, dict) and CHECKSUM in facts:
         expected = facts.pop(CHECKSUM)
         if _checksum(facts) != expected:
             raise UserError(
                 f"{path} is not what was written there (its checksum differs), so it was damaged "
-                f"or edited: {remedy}"
+                f"or edited: {hint}"
             )
     return facts
 

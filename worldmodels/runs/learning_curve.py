@@ -1,4 +1,4 @@
-"""How a run learned: a row a round, and their picture, in the run's folder."""
+"""How a run learned: a row per round, and their picture, in the run's folder."""
 
 import time
 from typing import Any
@@ -25,10 +25,10 @@ class LearningCurve:
     def __init__(self, run: Run) -> None:
         self.run = run
         path = run.folder / ROUNDS
-        remedy = "delete it, which forgets the curve of the rounds so far"
-        self.rows: list[dict[str, Any]] = read_json(path, remedy) or []
+        hint = "delete it, which forgets the curve of the rounds so far"
+        self.rows: list[dict[str, Any]] = read_json(path, hint) or []
         self._started = time.monotonic()
-        with reading(path, remedy):
+        with reading(path, hint):
             if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
                 raise ValueError("a row lacks the round, its time or its score")
             self._before = float(self.rows[-1]["seconds"] if self.rows else 0.0)

@@ -10,7 +10,7 @@ from worldmodels.runs.run import Run
 
 
 @contextmanager
-def nothing_left_if_refused(run: Run, was_there: bool) -> Iterator[None]:
+def nothing_left_if_refused(run: Run, was_present: bool) -> Iterator[None]:
     """Remove a run that was made just now, if it is given up before an episode is stored.
 
     Otherwise its settings would stand against the corrected command. Episodes that are stored stay.
@@ -18,7 +18,7 @@ def nothing_left_if_refused(run: Run, was_there: bool) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not (was_there or any(run.store.folder.glob("*.npz"))):
+        if not (was_present or any(run.store.folder.glob("*.npz"))):
             (run.folder / "run.json").unlink(missing_ok=True)
             shutil.rmtree(run.folder / "collect", ignore_errors=True)
             for folder in (run.store.folder, run.folder):

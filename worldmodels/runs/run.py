@@ -96,11 +96,11 @@ class Run:
     @property
     def settings(self) -> RunSettings:
         """What the run was made with; raises UserError where there is none or it is damaged."""
-        remedy = (
+        hint = (
             "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
             f'to "wm collect --run {self.folder}"'
         )
-        facts = read_json(self.folder / RUN, remedy)
+        facts = read_json(self.folder / RUN, hint)
         if facts is None and self._new is not None:
             return self._new
         if facts is None:
@@ -109,7 +109,7 @@ class Run:
             return RunSettings.from_dict(facts)
         except (TypeError, ValueError, EnvError) as error:
             raise UserError(
-                f"{self.folder / RUN} is no run's settings ({error}): {remedy}"
+                f"{self.folder / RUN} is no run's settings ({error}): {hint}"
             ) from error
 
     def create(self) -> None:
@@ -126,9 +126,11 @@ class Run:
     def check_kind(self, quantized: bool) -> None:
         """Raise UserError where the run holds a V of the other kind."""
         if self.has("vision") and self.settings.quantized != quantized:
-            holds, asked = ("continuous", "quantized") if quantized else ("quantized", "continuous")
+            holds, requested = (
+                ("continuous", "quantized") if quantized else ("quantized", "continuous")
+            )
             raise UserError(
-                f"{self.folder} holds a {holds} V, asked was a {asked} one: "
+                f"{self.folder} holds a {holds} V, requested was a {requested} one: "
                 "name another folder with --run"
             )
 
@@ -151,7 +153,7 @@ class Run:
         return EpisodeStore(self.folder / "episodes")
 
     def weights(self, stage: str) -> Path:
-        """The file a stage leaves for those after it."""
+        """The file per stage leaves for those after it."""
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
@@ -212,7 +214,7 @@ class Run:
 
     @property
     def action_repeat(self) -> int:
-        """Env steps a decision lasted when the episodes were collected."""
+        """Env steps per agent step lasted when the episodes were collected."""
         repeats = {int(episode.meta["action_repeat"]) for episode in self.store}
         if len(repeats) != 1:
             raise UserError(
@@ -267,10 +269,10 @@ class Run:
         return read_json(self.folder / name)
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
-        remedy = "delete it, and run the stage again"
+        hint = "delete it, and run the stage again"
 
         def read(path: Path) -> Any:
-            facts = read_json(path, remedy)
+            facts = read_json(path, hint)
             if facts is None:
                 raise FileNotFoundError(path)
             return facts
@@ -281,7 +283,7 @@ class Run:
         except FileNotFoundError:
             return None
         if not isinstance(facts, dict):
-            raise UserError(f"{path} is not a JSON object: {remedy}")
+            raise UserError(f"{path} is not a JSON object: {hint}")
         return facts
 
     def _digest(self, name: str) -> str:

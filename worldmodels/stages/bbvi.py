@@ -159,7 +159,7 @@ def _run(name: str, plan: FittingPlan, config: ExperimentsConfig) -> tuple[Any, 
             "cut": {where: comparison.cuts(where) for where in comparison.variances},
         }
     vae = fit_binary_vae(plan)
-    names = ("elbo", "independent_pixels", "pixels_of_cluster", "accuracy", "share_above")
+    names = ("elbo", "independent_pixels", "pixels_of_cluster", "accuracy", "fraction_above")
     return vae, {name: getattr(vae, name) for name in names}
 
 

@@ -42,8 +42,8 @@ class CollectConfig:
         max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
         policy: "exploring" (correlated noise in the task's styles), "random", "brownian",
             "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).
-        action_repeat: env steps a decision is held; None takes the task's. Agents keep theirs.
-        prefer_surprising: play several candidates for each episode and keep the one whose frames
+        action_repeat: env steps per agent step is held; None takes the task's. Agents keep theirs.
+        select_by_surprise: play several candidates for each episode and keep the one whose frames
             the run's V and prior find least likely.
     """
 
@@ -51,7 +51,7 @@ class CollectConfig:
     max_episode_steps: int | None = None
     policy: str = "exploring"
     action_repeat: int | None = None
-    prefer_surprising: bool = False
+    select_by_surprise: bool = False
 
     def __post_init__(self) -> None:
         if self.episodes < 1:
@@ -81,14 +81,14 @@ def collect(
     """
     settings = run.settings
     store = run.store
-    store.mend(report.line)
+    store.repair(report.log)
     there = {episode.index: episode.round for episode in store}
-    parts = replacements(run, config, round_, report.line)
+    parts = replacements(run, config, round_, report.log)
     replaced = {index for indices in parts.values() for index in indices}
     known = sum(index < config.episodes for index in (*there, *replaced))
     num_missing = config.episodes - known + len(replaced)
     if not num_missing:
-        report.line(f"collect: done, {len(store)} episodes in {store.folder}")
+        report.log(f"collect: done, {len(store)} episodes in {store.folder}")
         run.create()  # its settings may have been lost
         result = summary(run)
         if not summed_up(run):  # killed after the last episode
@@ -96,21 +96,24 @@ def collect(
         return result
     chosen = [episode.index for episode in store if "surprise" in episode.meta]
     chosen += [
-        index for (part, _), lost in parts.items() if part.prefer_surprising for index in lost
+        index
+        for (part, _), missing in parts.items()
+        if part.select_by_surprise
+        for index in missing
     ]
-    last_chosen = config.episodes - 1 if config.prefer_surprising else max(chosen, default=-1)
+    last_chosen = config.episodes - 1 if config.select_by_surprise else max(chosen, default=-1)
     check_seeds_suffice(config.episodes, last_chosen + 1, CANDIDATES)
     check_agents(run, config.policy)
-    if any(part.prefer_surprising for part, _ in ((config, round_), *parts)):
+    if any(part.select_by_surprise for part, _ in ((config, round_), *parts)):
         load_surprise(run)  # refuse before anything is played
     steps = config.max_episode_steps or 1000
-    report.plan(
+    report.estimate(
         f"collect: {num_missing:,} episodes of {settings.env}, {config.policy} policy, "
         f"up to {steps:,} steps each",
         disk_bytes=num_missing * steps * BYTES_A_FRAME,
         folder=store.folder,
     )
-    was_there = run.exists
+    was_present = run.exists
     run.create()
     fresh = [i for i in range(config.episodes) if i not in there and i not in replaced]
     if fresh:
@@ -120,7 +123,7 @@ def collect(
     returns: list[float] = []
     started = time.monotonic()
     with (
-        nothing_left_if_refused(run, was_there),
+        nothing_left_if_refused(run, was_present),
         tensorboard(run.folder / "collect" / "events") as events,
         report.progress("collect", total=num_missing) as meter,
     ):
@@ -131,7 +134,7 @@ def collect(
             for index, episode in zip(indices, episodes, strict=True):
                 if index not in kept:
                     continue
-                if part.prefer_surprising:  # before the episode is there: a kill may come between
+                if part.select_by_surprise:  # before the episode is there: a kill may come between
                     work = f"collect/candidates/{index:06d}"
                     record_env_steps(run, work, {"collected": choice.discarded_steps})
                 store.put(index, episode)
@@ -145,18 +148,18 @@ def collect(
 
 
 def replacements(
-    run: Run, config: CollectConfig, round_: int, say: Callable[[str], None]
+    run: Run, config: CollectConfig, round_: int, log: Callable[[str], None]
 ) -> dict[tuple[CollectConfig, int], list[int]]:
-    """Episodes set aside, by how and in which round each is played again; tells `say` a line each.
+    """Episodes set aside, by how and in which round each is played again; tells `log` a line each.
 
     What a damaged file no longer tells is taken from the nearest one that does, an earlier one
     first; where that does not help either, `config` and `round_` count.
     """
-    lost = run.store.lost()
+    missing = run.store.missing()
     known = {episode.index: episode.meta for episode in run.store}
-    known |= {index: facts for index, facts in lost.items() if facts is not None}
+    known |= {index: facts for index, facts in missing.items() if facts is not None}
     parts: dict[tuple[CollectConfig, int], list[int]] = {}
-    for index in sorted(lost):
+    for index in sorted(missing):
         near = min(known, key=lambda other: (other > index, abs(other - index)), default=None)
         like = {} if near is None else known[near]
         number = like.get("round", 1) if like else round_
@@ -167,7 +170,7 @@ def replacements(
             cuts = [meta["num_steps"] for meta in kin if meta["truncated"]]
             again = replace(again, max_episode_steps=max(cuts, default=None))
         parts.setdefault((again, number), []).append(index)
-        say(f"episode {index}: played again in round {number}, {how}")
+        log(f"episode {index}: played again in round {number}, {how}")
     return parts
 
 
@@ -187,7 +190,7 @@ def _as_before(
         config,
         policy=policy,
         action_repeat=like["action_repeat"],
-        prefer_surprising="surprise" in like,
+        select_by_surprise="surprise" in like,
     )
     if policy == ELITES_NAME and like.get("elites") != file_digest(run.weights("elites")):
         return again, "by the elites there are: those that played it were others"
@@ -213,9 +216,9 @@ def _played(
     factory, facts = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}
     facts |= {name: value for name, value in chosen.items() if value}
-    candidates = CANDIDATES if config.prefer_surprising else 1
+    candidates = CANDIDATES if config.select_by_surprise else 1
     finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
-    if config.prefer_surprising:
+    if config.select_by_surprise:
         repeat = config.action_repeat or task_for(settings.env).action_repeat
         prior = file_digest(run.weights("prior"))
         finish = PackWithSurprise(run.folder, round_, repeat, prior, facts)
@@ -227,7 +230,7 @@ def _played(
         max_steps=config.max_episode_steps,
         finish=finish,
     )
-    if not config.prefer_surprising:
+    if not config.select_by_surprise:
         yield from played
         return
     for _ in indices:

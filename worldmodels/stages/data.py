@@ -75,7 +75,7 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
     return {
         **facts,
         "damaged": damaged or "none",
-        "strange": {path.name: what for path, what in contents.strange.items()} or "none",
+        "strange": {path.name: what for path, what in contents.inconsistent.items()} or "none",
         "foreign": {path.name: "not an episode, ignored" for path in contents.foreign} or "none",
         "set_aside": len(contents.set_aside),
         "left_by_killed_writers": len(contents.partial),
@@ -100,7 +100,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
     if folder.exists():
         raise UserError(f"{folder} is there already: choose another --dataset, or delete it")
     steps = sum(episode.num_steps for episode in episodes)
-    report.plan(
+    report.estimate(
         f"export: {len(episodes):,} episodes, {steps:,} steps, to {folder}",
         disk_bytes=steps * EXPORTED_BYTES_A_FRAME,
         folder=folder,
@@ -155,14 +155,14 @@ def import_data(
         dataset = open_dataset(name, root, env)
         facts = dataset.facts
         if dataset.uses is not None:
-            report.line(dataset.uses)
+            report.log(dataset.uses)
         chosen = preset or facts.get("preset", "cpu")
         check_preset(chosen)
         new = RunSettings.of(dataset.env, chosen, facts.get("seed", 0))
         run = Run(run_folder, new=new)
         if run.store.folder.exists() or run.settings != new:
             raise UserError(f"{run} is a run already: name another folder with --run")
-        report.plan(
+        report.estimate(
             f"import: {dataset.num_episodes:,} episodes, {dataset.num_steps:,} steps, into {run}",
             disk_bytes=dataset.num_steps * IMPORTED_BYTES_A_FRAME,
             folder=run_folder,

@@ -28,17 +28,17 @@ class DreamVideoConfig:
     """What to film.
 
     Attributes:
-        decisions: at most; the dream ends earlier where M says so.
+        agent steps: at most; the dream ends earlier where M says so.
         episode: of the validation split, whose first frame the dream begins at.
         temperature: of the dream.
         agent: an agent's file or run, which dreams with the V and M it was made with; None takes
             the run's own.
         policy: a policy to act instead of an agent: "exploring", "random", "brownian", or one of
             the task's constant actions by its name.
-        actions: a file of encoded actions to take instead, .npy, float (decisions, A).
+        actions: a file of encoded actions to take instead, .npy, float (agent steps, A).
     """
 
-    decisions: int = 250
+    horizon: int = 250
     episode: int = 0
     temperature: float = 1.0
     agent: Path | None = None
@@ -49,14 +49,16 @@ class DreamVideoConfig:
         given = [name for name in ("agent", "policy", "actions") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UserError(f"expected one of --agent, --policy and --actions, got {given}")
-        if self.decisions < 1:
-            raise UserError(f"expected 1 decision or more, got {self.decisions}")
+        if self.horizon < 1:
+            raise UserError(f"expected 1 agent step or more, got {self.horizon}")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         check_temperature(self.temperature)
 
 
-def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report) -> dict[str, Any]:
+def record_dream(
+    run: Run, out: Path, config: DreamVideoConfig, *, report: Report
+) -> dict[str, Any]:
     """Write a video of one dream; the same one every time.
 
     Raises: UserError for a run without V and M, actions that do not fit the env, a video's name
@@ -67,7 +69,7 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
         _ = run.settings  # where there is no run at all, that is what to say
     if config.policy is None and config.actions is None:
         agent = load_agent(config.agent or run.folder)
-        env, repeat = agent.body.env, agent.action_repeat
+        env, repeat = agent.spec.env, agent.action_repeat
         dream = DreamModel(agent.vision, agent.memory, config.temperature)
         act = agent_actor(agent, dream)
     else:
@@ -80,7 +82,7 @@ def film_dream(run: Run, out: Path, config: DreamVideoConfig, *, report: Report)
         act,
         env,
         repeat,
-        decisions=config.decisions,
+        horizon=config.horizon,
         episode=config.episode,
         report=report,
     )
@@ -98,7 +100,7 @@ def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -
     policy = make_policy(name, env, Path(), action_repeat=1)
     policy.reset(1, config.episode)
 
-    def act(state: DreamState, decision: int) -> Tensor:
+    def act(state: DreamState, agent_step: int) -> Tensor:
         native = policy.act(dream.vision.decode(state.latent).numpy())
         return torch.from_numpy(encode_actions(space, native))
 
@@ -116,13 +118,13 @@ def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
     fits = actions.ndim == 2 and actions.shape[1] == size and len(actions) > 0
     if not fits or actions.dtype.kind not in "biuf" or not np.isfinite(actions).all():
         raise UserError(
-            f"{path}: expected finite actions of shape (decisions, {size}), got {actions.dtype} "
+            f"{path}: expected finite actions of shape (agent steps, {size}), got {actions.dtype} "
             f"of shape {actions.shape}"
         )
 
-    def act(state: DreamState, decision: int) -> Tensor | None:
-        if decision >= len(actions):
+    def act(state: DreamState, agent_step: int) -> Tensor | None:
+        if agent_step >= len(actions):
             return None
-        return torch.from_numpy(actions[decision : decision + 1].astype(np.float32))
+        return torch.from_numpy(actions[agent_step : agent_step + 1].astype(np.float32))
 
     return act

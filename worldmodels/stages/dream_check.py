@@ -17,8 +17,8 @@ from agents.workers import Workers
 from worldmodels.controller.agent import Agent, AgentFactory, load_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.load import encode_newest
-from worldmodels.dream.model import DreamModel, KnownRegion, check_temperature, real_moments
+from worldmodels.dream.load import encode_recent
+from worldmodels.dream.model import DreamModel, Support, check_temperature, real_states
 from worldmodels.errors import UserError
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.plotting import save_scatter
@@ -70,11 +70,11 @@ class DreamCheckConfig:
 
 @dataclass(frozen=True)
 class Returns:
-    """Sums of rewards from the same moments, by decisions since: (moments, decisions)."""
+    """Sums of rewards from the same moments, by agent steps since: (moments, agent steps)."""
 
     real: Float[Tensor, "moment decision"]
     dreamed: Float[Tensor, "moment decision"]
-    unbound: Float[Tensor, "moment decision"]
+    unconstrained: Float[Tensor, "moment decision"]
 
 
 @locks_run
@@ -89,11 +89,11 @@ def dream_check(
     """Compare predicted and real return of the same agents from the same moments.
 
     Every agent plays, and dreams on from moments of its own episodes. Dreams end where they leave
-    what M knows (`KnownRegion`); `unbound` are those that may go anywhere.
+    what M knows (`Support`); `unconstrained` are those that may go anywhere.
 
     Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
     moments; `rank_correlation` over the agents' means, of all and of the good ones alone; the
-    same of `unbound` dreams.
+    same of `unconstrained` dreams.
     """
     agent = load_agent(run.folder)
     agent.vision.to(device)
@@ -103,20 +103,20 @@ def dream_check(
     rms = np.sqrt(np.mean(own**2))
     noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, config.agents - 1).round(3).tolist()]
     candidates = [own + level * rms * rng.standard_normal(own.shape) for level in noise]
-    region = KnownRegion.fit(
-        agent.vision, agent.memory, encode_newest(run, agent.vision, report, most=64)
+    support = Support.fit(
+        agent.vision, agent.memory, encode_recent(run, agent.vision, report, most=64)
     ).to(device)
     tracks = seeds("validation", config.episodes)
     each, scores, steps = [], [], 0
     with report.progress("dream check", total=len(candidates)) as meter:
         for candidate in candidates:
             factory = AgentFactory(agent_file(run.folder), candidate[None].astype(np.float32))
-            rollouts = list(play_episodes(agent.body.env, factory, tracks, workers=workers))
+            rollouts = list(play_episodes(agent.spec.env, factory, tracks, workers=workers))
             scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
             lengths = [rollout.num_steps for rollout in rollouts]
             steps += sum(lengths)
             sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
-            each.append(_returns(agent, candidate, sequences, region, config))
+            each.append(_returns(agent, candidate, sequences, support, config))
             meter.advance()
     threshold = max(scores) / 2 if config.good is None else config.good
     good = [number for number, score in enumerate(scores) if score >= threshold]
@@ -125,8 +125,8 @@ def dream_check(
         "noise": noise,
         "good": {"from": threshold, "agents": len(good)},
         "horizons": {
-            str(decisions * agent.action_repeat): _compare(each, decisions, good)
-            for decisions in _decisions(agent.action_repeat)
+            str(agent_steps * agent.action_repeat): _compare(each, agent_steps, good)
+            for agent_steps in _agent_steps(agent.action_repeat)
         },
         "temperature": config.temperature,
         "digests": {"controller": file_digest(agent_file(run.folder))},
@@ -134,7 +134,7 @@ def dream_check(
     work = f"dream check/{result['digests']['controller'][:16]}/{config}"
     record_env_steps(run, work, {"reported": steps})
     run.write_json("evaluation/dream-check.json", result)
-    last = _decisions(agent.action_repeat)[-1]
+    last = _agent_steps(agent.action_repeat)[-1]
     save_scatter(
         run.folder / "evaluation" / "dream-check.png",
         {
@@ -150,7 +150,7 @@ def dream_check(
     return result
 
 
-def _decisions(action_repeat: int) -> list[int]:
+def _agent_steps(action_repeat: int) -> list[int]:
     return [max(1, round(horizon / action_repeat)) for horizon in HORIZONS]
 
 
@@ -159,11 +159,11 @@ def _returns(
     agent: Agent,
     candidate: np.ndarray,
     sequences: SequenceBatch,
-    region: KnownRegion,
+    support: Support,
     config: DreamCheckConfig,
 ) -> Returns:
     """Real and dreamed returns of one agent from moments of its own episodes."""
-    horizon = _decisions(agent.action_repeat)[-1]
+    horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
     # What comes after an end pays nothing; what comes after time ran out is not known.
     known = sequences.ended.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
@@ -176,32 +176,32 @@ def _returns(
     chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
     paid = torch.nn.functional.pad(sequences.rewards, (0, horizon))
     rewards = torch.stack([paid[rows[chosen], steps[chosen] + i] for i in range(horizon)])
-    starts = real_moments(agent.vision, agent.memory, sequences).rows(
+    starts = real_states(agent.vision, agent.memory, sequences).rows(
         chosen.repeat_interleave(config.samples)
     )
     device = device_of(agent.memory)
     parameters = torch.from_numpy(candidate).float()[None].to(device)
-    act = functools.partial(choose_actions, agent.controller, agent.body.action_map, parameters)
+    act = functools.partial(choose_actions, agent.controller, agent.spec.action_map, parameters)
     dreamed = []
-    for limits in (region, None):
+    for limits in (support, None):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
         state, generator, totals = starts.to(device), step_generator(0, 0, device), []
-        total = torch.zeros_like(state.alive)
+        total = torch.zeros_like(state.weight)
         for _ in range(horizon):
-            alive = state.alive
+            weight = state.weight
             state, reward = dream.step(state, act(dream.features(state)), generator)
-            total = total + alive * reward
+            total = total + weight * reward
             totals.append(total.view(len(chosen), config.samples).mean(1))
         dreamed.append(torch.stack(totals, 1).cpu())
     return Returns(rewards.cumsum(0).T, *dreamed)
 
 
-def _compare(each: list[Returns], decisions: int, good: list[int]) -> dict[str, Any]:
+def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
     """Figures of one horizon over all agents' moments, and over the good agents' ranks."""
-    real = [returns.real[:, decisions - 1].double().numpy() for returns in each]
+    real = [returns.real[:, agent_steps - 1].double().numpy() for returns in each]
     kinds = {
-        "dreamed": [returns.dreamed[:, decisions - 1].double().numpy() for returns in each],
-        "unbound": [returns.unbound[:, decisions - 1].double().numpy() for returns in each],
+        "dreamed": [returns.dreamed[:, agent_steps - 1].double().numpy() for returns in each],
+        "unbound": [returns.unconstrained[:, agent_steps - 1].double().numpy() for returns in each],
     }
     figures: dict[str, Any] = {"moments": sum(len(r) for r in real)}
     figures["real_mean"] = float(np.concatenate(real).mean())

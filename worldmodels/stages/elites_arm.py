@@ -12,8 +12,8 @@ from agents.elites import EliteStats, disc_centroids
 from envs.arm import PlanarArm
 from worldmodels.errors import reading
 from worldmodels.map_elites.arm import ARCHIVE, ArmConfig, load_result
-from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, tell_events, write_curve
-from worldmodels.map_elites.search import Discovery
+from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, log_events, write_curve
+from worldmodels.map_elites.search import RepresentationSearch
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.provenance import plain
@@ -33,24 +33,26 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     Returns: the last figures, `history` of them, and how long training the model took.
     """
     started = time.monotonic()
-    discovery_config = config.discovery
-    work = begin_work(folder, {"stage": "elites arm", "config": plain(config)}, report.line)
+    search_config = config.representation_search
+    work = begin_work(folder, {"stage": "elites arm", "config": plain(config)}, report.log)
     if work is None:
-        report.line(f"elites: done, {folder}")
+        report.log(f"elites: done, {folder}")
         return load_result(folder)
-    report.plan(
+    report.estimate(
         f"elites: {config.generations:,} generations of {config.batch_size} arms of "
         f"{config.joints} joints, {config.operator}{' with a bandit' if config.bandit else ''}",
-        disk_bytes=8 * config.niches * config.joints + 2e6,
+        disk_bytes=8 * config.num_cells * config.joints + 2e6,
         folder=folder,
     )
-    centroids = disc_centroids(config.niches)
-    discovery = Discovery(config.joints, centroids, discovery_config, config.seed)
+    centroids = disc_centroids(config.num_cells)
+    representation_search = RepresentationSearch(
+        config.joints, centroids, search_config, config.seed
+    )
     arm = PlanarArm(config.joints)
-    history = _resume(work, discovery)
+    history = _resume(work, representation_search)
 
     def save() -> None:
-        tensors, facts = discovery.state_dict()
+        tensors, facts = representation_search.state_dict()
         tensors["centroids"] = torch.from_numpy(centroids)
         facts |= {"config": asdict(config), "history": history}
         save_checkpoint(work.partial / ARCHIVE, tensors, facts)
@@ -58,18 +60,20 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     first_seconds = history[-1]["seconds"] if history else 0.0
     with (
         tensorboard(work.partial / "events") as events,
-        report.progress("elites", config.generations, discovery.search.generation) as meter,
+        report.progress(
+            "elites", config.generations, representation_search.search.generation
+        ) as meter,
         deferred_interrupt() as interrupted,
     ):
         saved_at = time.monotonic()
-        while discovery.search.generation < config.generations:
-            discovery.step(arm.evaluate)
-            generation = discovery.search.generation
+        while representation_search.search.generation < config.generations:
+            representation_search.step(arm.evaluate)
+            generation = representation_search.search.generation
             if generation == config.generations or _is_point(generation, config.generations):
-                stats = discovery.search.stats()
+                stats = representation_search.search.stats()
                 seconds = first_seconds + time.monotonic() - started
-                history.append(_entry(stats, seconds, discovery.training_seconds))
-                tell_events(events, stats)
+                history.append(_entry(stats, seconds, representation_search.training_seconds))
+                log_events(events, stats)
                 meter.show({"coverage": stats.coverage, "fitness": stats.mean_fitness})
             meter.to(generation)
             if interrupted() or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
@@ -81,14 +85,14 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     write_curve(work.partial / CURVE, history)
     draw_elites(
         work.partial / PICTURE,
-        discovery.search.archive,
+        representation_search.search.archive,
         history,
         fitness="fitness",
         measures=("end of the arm, x", "y"),
-        qd_offset=discovery_config.elites.qd_offset,
+        qd_offset=search_config.elites.qd_offset,
         region=shapely.Point(0.5, 0.5).buffer(0.5),
     )
-    result = {**history[-1], "qd_offset": discovery_config.elites.qd_offset, "history": history}
+    result = {**history[-1], "qd_offset": search_config.elites.qd_offset, "history": history}
     return work.commit(result, time.monotonic() - started)
 
 
@@ -104,14 +108,14 @@ def _entry(stats: EliteStats, seconds: float, training_seconds: float) -> dict[s
     }
 
 
-def _resume(work: StageFolder, discovery: Discovery) -> list[dict[str, Any]]:
+def _resume(work: StageFolder, representation_search: RepresentationSearch) -> list[dict[str, Any]]:
     """Take up the search under way, if there is one; its curve so far."""
     path = work.partial / ARCHIVE
     if not path.exists():
         return []
-    remedy = f"delete {work.partial} to start again"
-    saved = load_checkpoint(path, remedy=remedy)
-    with reading(path, remedy):
-        discovery.load_state_dict(saved)
+    hint = f"delete {work.partial} to start again"
+    saved = load_checkpoint(path, hint=hint)
+    with reading(path, hint):
+        representation_search.load_state_dict(saved)
         history: list[dict[str, Any]] = saved.metadata["history"]
     return history

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from agents.num_cells import box_centroids
 
 from agents.elites import ElitesConfig, MapElites
-from agents.niches import box_centroids
 from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
@@ -23,7 +23,7 @@ from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.load import load_world_model
 from worldmodels.errors import UserError, reading
-from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, tell_events, write_curve
+from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, log_events, write_curve
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.env_steps import StepPurpose, record_env_steps
@@ -32,7 +32,7 @@ from worldmodels.runs.run import WEIGHTS, Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 
-ELITES, SEARCH, BODY = WEIGHTS["elites"], "search.safetensors", "body.safetensors"
+ELITES, SEARCH, WORLD_MODEL_FILE = WEIGHTS["elites"], "search.safetensors", "body.safetensors"
 CHECKPOINT_SECONDS = 20.0
 
 
@@ -45,13 +45,13 @@ class DriveConfig:
         episodes: a solution; on the same tracks for all of a search, as elites of early
             generations are held against late ones.
         max_steps: env steps of an episode: enough for the first bends.
-        cells: niches along each of the task's measures.
+        cells: cells along each of the task's measures.
         batch_size: solutions a generation.
         inputs: C sees "zh" or "z".
         start_sigma: spread of the first weights. With 0.1 the wheel is turned by 0.1 to 0.8 on
             average, with 0.4 by 0.8 or more and the car hardly moves.
         iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
-            solutions an iso_sigma of 0.02 had filled 0.48 of the niches, 0.05 had 0.41 (one seed).
+            solutions an iso_sigma of 0.02 had filled 0.48 of the cells, 0.05 had 0.41 (one seed).
         bound: of every weight, to either side.
         qd_offset: added to each fitness in the QD score; no drive of 300 steps pays less than
             -130.
@@ -122,23 +122,23 @@ def drive_elites(
     vision, memory = load_world_model(run)
     agent = new_agent(run, vision, memory, inputs=config.inputs)
     round_ = (run.manifest("memory") or {}).get("round", 1)
-    work = run.begin("elites", config, seed, round_, report.line)
+    work = run.begin("elites", config, seed, round_, report.log)
     if work is None:
-        report.line(f"elites: done, {run.folder / 'elites'}")
+        report.log(f"elites: done, {run.folder / 'elites'}")
         return run.result("elites") or {}
     started = time.monotonic()
     measures = task_for(run.settings.env).measures
     ranges = [(each.low, each.high) for each in measures]
     centroids = box_centroids(ranges, config.cells)
-    report.plan(
+    report.estimate(
         f"elites: {config.generations * config.batch_size:,} controllers of "
         f"{agent.controller.num_parameters} parameters, {config.episodes} episodes each of up to "
-        f"{config.max_steps} steps of {run.settings.env}, {len(centroids)} niches by "
+        f"{config.max_steps} steps of {run.settings.env}, {len(centroids)} cells by "
         f"{' and '.join(each.name for each in measures)}",
         disk_bytes=8 * len(centroids) * agent.controller.num_parameters + 20e6,
         folder=run.folder,
     )
-    play = RealEpisodes(agent, workers, work.partial / BODY, config.max_steps, measures)
+    play = RealEpisodes(agent, workers, work.partial / WORLD_MODEL_FILE, config.max_steps, measures)
     drawn = np.random.default_rng(seed).integers(SEED_RANGES["training"].stop, size=config.episodes)
     num_parameters = agent.controller.num_parameters
     search = MapElites(num_parameters, centroids, config.elites, seed=seed, ranges=ranges)
@@ -156,18 +156,18 @@ def drive_elites(
         measures=[each.label for each in measures],
         qd_offset=config.qd_offset,
     )
-    (work.partial / BODY).unlink()
+    (work.partial / WORLD_MODEL_FILE).unlink()
     result = {
         "elites": len(search.archive),
-        "niches": len(centroids),
+        "num_cells": len(centroids),
         "measures": facts["measures"],
         "parameters": agent.controller.num_parameters,
         "qd_offset": config.qd_offset,
         "env_steps": steps,
         **history[-1],
     }
-    report.line(
-        f"elites: {result['elites']} of {result['niches']} niches filled, best return "
+    report.log(
+        f"elites: {result['elites']} of {result['num_cells']} cells filled, best return "
         f"{result['best_fitness']:.0f}, mean {result['mean_fitness']:.0f}"
     )
     return work.commit(result, time.monotonic() - started)
@@ -206,7 +206,7 @@ def _run(
                 ended = _state(search, history)
                 meter.to(stats.evaluations)
                 meter.show({"coverage": stats.coverage, "best": stats.best_fitness})
-                tell_events(events, stats)
+                log_events(events, stats)
                 if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                     save_checkpoint(work.partial / SEARCH, *ended)
                     saved_at = time.monotonic()
@@ -237,10 +237,10 @@ def _resume(work: StageFolder, search: MapElites) -> list[dict[str, Any]]:
     path = work.partial / SEARCH
     if not path.exists():
         return []
-    remedy = f"delete {work.partial} to start again"
-    saved = load_checkpoint(path, remedy=remedy)
+    hint = f"delete {work.partial} to start again"
+    saved = load_checkpoint(path, hint=hint)
     arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}
-    with reading(path, remedy):
+    with reading(path, hint):
         search.load_state_dict({**arrays, "search": saved.metadata["search"]})
         history: list[dict[str, Any]] = saved.metadata["history"]
     return history

@@ -55,10 +55,10 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
         raise UserError(f"expected {fewest} evaluations or more, got {config.evaluations}")
     inputs = {"archive": file_digest(archive / ARCHIVE)}
     work = begin_work(
-        out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.line
+        out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.log
     )
     if work is None:
-        report.line(f"solve: done, {out}")
+        report.log(f"solve: done, {out}")
         return load_result(out)
     arm = PlanarArm(arm_config.joints)
     attempts: dict[str, list[Attempt]] = {space.name: [] for space in spaces}
@@ -122,7 +122,7 @@ def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
 
 
 def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """A row a target and space: distance and joint spread of the best, at the marks."""
+    """A row per target and space: distance and joint spread of the best, at the marks."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])

@@ -95,7 +95,7 @@ def evaluate_agent(
     """
     agent = load_agent(place)  # refuse before anything is played
     file = agent_file(place)
-    env = agent.body.env
+    env = agent.spec.env
     task = task_for(env)
     env_id = task.stock_id if config.stock else task.env_id
     if config.perturbation is not None and env_id not in CAR_RACING_IDS:

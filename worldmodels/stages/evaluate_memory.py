@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from worldmodels.data.batches import Decisions
+from worldmodels.data.batches import AgentSteps
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import check_temperature
 from worldmodels.dream.open_loop import OpenLoop, open_loop
-from worldmodels.dream.pictures import liveliest, save_dreams
+from worldmodels.dream.pictures import most_active_episode, save_dreams
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
@@ -96,12 +96,13 @@ def evaluate_memory(
     run.write_json("evaluation/memory.json", result)
     folder = run.folder / "evaluation"
     draw_open_loop(folder / "memory.png", {"": curves}, repeat)
-    row = liveliest(held_out)
+    row = most_active_episode(held_out)
     draw_dreams(folder / "dreams.png", vision, memory, held_out, frames, row, repeat)
-    report.line(
-        f"memory: held-out {result['nll']:.2f} nats a decision (without recurrence "
-        f"{result['memoryless_nll']:.2f}, stay {result['stay_nll']:.2f}); dreams beat a frozen "
-        f"frame for {result['open_loop']['steps_below_frozen']} of {config.steps} steps"
+    report.log(
+        f"memory: held-out {result['nll']:.2f} nats per agent step (without recurrence "
+        f"{result['memoryless_nll']:.2f}, persistence {result['persistence_nll']:.2f}); dreams "
+        f"beat the last frame for {result['open_loop']['steps_below_persistence']} of "
+        f"{config.steps} steps"
     )
     return result
 
@@ -128,7 +129,7 @@ def train_memoryless(
     seed: int,
     report: Report,
 ) -> Memory:
-    """The same net, of the same size, trained on the same decisions but each on its own.
+    """The same net, of the same size, trained on the same agent steps but each on its own.
 
     It sees the present frame and the action and nothing of what came before: what M knows beyond
     it, M remembers.
@@ -138,8 +139,8 @@ def train_memoryless(
     memory.calibrate(train)
     memory.to(device)
     length = min(config.sequence_length, int(train.lengths.max()))
-    batches = SequenceBatches(train.singles(), config.fit.batch_size * length, 1)
-    alone = held_out.singles()
+    batches = SequenceBatches(train.single_steps(), config.fit.batch_size * length, 1)
+    alone = held_out.single_steps()
     with (
         tempfile.TemporaryDirectory() as folder,
         report.progress("without recurrence", total=config.fit.num_steps) as meter,
@@ -171,15 +172,15 @@ def memory_figures(
 
     Args:
         memoryless: of `train_memoryless`.
-        frames: of each held-out episode, one a decision and the last one.
+        frames: of each held-out episode, one per agent step and the last one.
     """
-    alone = held_out_metrics(memoryless, held_out.singles())
+    alone = held_out_metrics(memoryless, held_out.single_steps())
     curves = open_loop(
         vision,
         memory,
         held_out,
         frames,
-        num_decisions=max(1, config.steps // action_repeat),
+        horizon=max(1, config.steps // action_repeat),
         num_starts=config.starts,
         num_samples=config.samples,
         temperature=config.temperature,
@@ -191,7 +192,7 @@ def memory_figures(
         "open_loop": {
             "action_repeat": action_repeat,
             **asdict(config),
-            "steps_below_frozen": action_repeat * curves.decisions_below_frozen,
+            "steps_below_persistence": action_repeat * curves.steps_below_persistence,
             **asdict(curves),
         },
     }, curves
@@ -202,9 +203,9 @@ def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) 
     lines = {}
     for name, curve in curves.items():
         for kind, errors in (
-            ("dream", curve.dreamed),
-            ("frozen frame", curve.frozen),
-            ("V's own error", curve.seen),
+            ("dream", curve.predicted),
+            ("last frame", curve.persistence),
+            ("V's own error", curve.reconstruction),
         ):
             label = f"{name}: {kind}" if name else kind
             lines[label] = [(action_repeat * n, e) for n, e in enumerate(errors, start=1)]
@@ -227,15 +228,15 @@ def draw_dreams(
 ) -> None:
     """A few dreams from the middle of one episode, beside what happened."""
     episode = episodes[slice(row, row + 1)]
-    decisions = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
+    agent_steps = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
         path,
         vision,
         memory,
         episode,
         frames[row],
-        start=max(0, int(episode.mask.sum()) - decisions[-1]) // 2,
-        decisions=decisions,
+        start=max(0, int(episode.mask.sum()) - agent_steps[-1]) // 2,
+        agent_steps=agent_steps,
         num_dreams=PICTURED_DREAMS,
     )
 
@@ -254,7 +255,7 @@ def _encoded_held_out(
     with report.progress("encode", total=len(episodes)) as meter:
         encoded = encode_episodes(vision, episodes, run.action_repeat, meter.advance)
     loaded = (episode.load() for episode in episodes)
-    return encoded, [Decisions.from_rollout(r, run.action_repeat).frames for r in loaded]
+    return encoded, [AgentSteps.from_rollout(r, run.action_repeat).frames for r in loaded]
 
 
 def _check_length(

@@ -21,7 +21,15 @@ HEADLINES = {
         *("bits_per_frame", "codes_used", "perplexity", "epoch_codes_used", "epoch_perplexity"),
         "frames",
     ),
-    "memory": ("nll", "stay_nll", "bits_per_frame", "reward_r2", "end_auc", "members", "decisions"),
+    "memory": (
+        "nll",
+        "persistence_nll",
+        "bits_per_frame",
+        "reward_r2",
+        "end_auc",
+        "members",
+        "decisions",
+    ),
     "controller": (
         *("search", "dream", "parameters", "generations", "steps", "fitness", "sigma"),
         "real_score",
@@ -30,7 +38,7 @@ HEADLINES = {
         *("nats_per_code", "position_entropy", "position_cross_entropy"),
         *("gain_over_position", "bits_per_frame"),
     ),
-    "elites": ("elites", "coverage", "qd_score", "qd_offset", "mean_fitness", "best_fitness"),
+    "elites": ("elites", "coverage", "norm_qd_score", "qd_offset", "mean_fitness", "best_fitness"),
 }
 OPTIONAL = ("prior", "elites")
 

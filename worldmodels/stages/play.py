@@ -99,7 +99,7 @@ def play_game(env: EnvConfig, seed: int) -> float:
     task = task_for(env)
     keyboard = Keyboard(f"{env} ({_legend(task.keys)})", task.keys, task.idle_action)
     made = make_env(env, render_mode="rgb_array")
-    score = 0.0
+    episode_return = 0.0
     try:
         made.reset(seed=seed)
         over = False
@@ -107,35 +107,35 @@ def play_game(env: EnvConfig, seed: int) -> float:
             keyboard.show(np.asarray(made.render()), task.steps_per_second)
             native = decode_actions(made.action_space, keyboard.action()[None])[0]
             _, reward, terminated, truncated, _ = made.step(native)
-            score += float(reward)
+            episode_return += float(reward)
             over = terminated or truncated
     finally:
         made.close()
         keyboard.close()
-    return score
+    return episode_return
 
 
 def play_dream(run: Run, seed: int) -> float:
     """A run's dream at the keyboard, from a real first frame; the reward it expected in all."""
     _check_seed(seed)
     agent = load_agent(run.folder)
-    task = task_for(agent.body.env)
+    task = task_for(agent.spec.env)
     keyboard = Keyboard(f"dream ({_legend(task.keys)})", task.keys, task.idle_action)
     dream = DreamModel(agent.vision, agent.memory)
     generator = step_generator(seed, 0)
     per_second = task.steps_per_second / agent.action_repeat
-    score = 0.0
+    episode_return = 0.0
     try:
         with torch.no_grad():
-            state = dream_start(dream, agent.body.env, seed)
-            while not keyboard.closed and float(state.alive) > 0.5:
+            state = dream_start(dream, agent.spec.env, seed)
+            while not keyboard.closed and float(state.weight) > 0.5:
                 keyboard.show(agent.vision.decode(state.latent)[0].numpy(), per_second)
                 action = torch.from_numpy(keyboard.action())[None].float()
                 state, reward = dream.step(state, action, generator)
-                score += float(reward)
+                episode_return += float(reward)
     finally:
         keyboard.close()
-    return score
+    return episode_return
 
 
 def _check_seed(seed: int) -> None:

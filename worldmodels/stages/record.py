@@ -30,7 +30,7 @@ class RecordConfig:
         side_by_side: real | V's reconstruction | M's dream of the same moment.
         max_steps: env steps at most; None films the whole episode.
         episode: which one of the validation split.
-        resync: with `side_by_side`, decisions after which the dream is set to reality again.
+        resync: with `side_by_side`, agent steps after which the dream is set to reality again.
         temperature: of the dream, with `dream` or `side_by_side`.
     """
 
@@ -71,9 +71,9 @@ def record(
             out,
             dream,
             agent_actor(player, dream),
-            player.body.env,
+            player.spec.env,
             player.action_repeat,
-            decisions=max(1, steps // player.action_repeat),
+            horizon=max(1, steps // player.action_repeat),
             episode=config.episode,
             report=report,
         )
@@ -87,24 +87,24 @@ def record(
                 meter.advance()
                 yield frame
 
-        write_video(out, counted(), task_for(player.body.env).steps_per_second)
-    report.line(f"recorded {totals['frames']} frames to {out}")
+        write_video(out, counted(), task_for(player.spec.env).steps_per_second)
+    report.log(f"recorded {totals['frames']} frames to {out}")
     return {"video": str(out), **totals}
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
     """Frames of one real episode: the env's own large picture, or the three side by side."""
-    env = make_env(agent.body.env, render_mode="rgb_array")
+    env = make_env(agent.spec.env, render_mode="rgb_array")
     try:
         seed = seeds("validation", 1, start=config.episode)[0]
         frame, _ = env.reset(seed=seed)
         agent.reset(num_envs=1, seed=seed)
         follower = _Follower(agent, config.resync, config.temperature)
-        score, reward = 0.0, 0.0
+        episode_return, reward = 0.0, 0.0
         for step in range(max_steps):
             action = agent.act(frame[None])[0]
             picture = np.asarray(env.render())
-            lines = [f"step {step}   reward {reward:+.1f}   score {score:.1f}"]
+            lines = [f"step {step}   reward {reward:+.1f}   score {episode_return:.1f}"]
             if config.side_by_side:
                 follower.follow(step)
                 lines.append(f"the dream saw reality {follower.age} decisions ago")
@@ -113,7 +113,7 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
             yield caption(picture, lines)
             frame, paid, terminated, truncated, _ = env.step(action)
             reward = float(paid)
-            score += reward
+            episode_return += reward
             if terminated or truncated:
                 break
     finally:
@@ -121,7 +121,7 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
 
 
 class _Follower:
-    """Dreams along with a real episode: same actions, reality only every `resync` decisions."""
+    """Dreams along with a real episode: same actions, reality only every `resync` agent steps."""
 
     def __init__(self, agent: Agent, resync: int, temperature: float) -> None:
         self.agent = agent
@@ -139,8 +139,8 @@ class _Follower:
         """Take in what the agent has just decided at env step `step`."""
         if step % self.agent.action_repeat:
             return
-        decision = step // self.agent.action_repeat
-        self.age = decision % self.resync
+        agent_step = step // self.agent.action_repeat
+        self.age = agent_step % self.resync
         if self.age == 0:
             self._state = DreamState(self.agent.latent, self.agent.memory_state, torch.ones(1))
         else:

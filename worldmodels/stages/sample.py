@@ -57,7 +57,7 @@ def sample_frames(
     draw = _from_prior if config.prior else _from_normal
     frames, nats = draw(run, config, device)
     save_grid(out, _rows(frames))
-    report.line(f"drew {len(frames)} frames to {out}")
+    report.log(f"drew {len(frames)} frames to {out}")
     result: dict[str, Any] = {"picture": str(out), "frames": len(frames)}
     if nats is not None:
         result["nats_per_frame"] = nats
@@ -75,8 +75,8 @@ def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray
 def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
     path = run.weights("vision")
     _ = run.settings  # a folder that holds no run says so first
-    remedy = f'run "wm train-vision --run {run}" first'
-    vision = restore_vision(load_checkpoint(path, remedy=remedy), path, device)
+    hint = f'run "wm train-vision --run {run}" first'
+    vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
     if not isinstance(vision, VAE):
         raise UserError(
             f"{run} holds codes, which have no distribution of their own: add --prior, "

@@ -1,7 +1,7 @@
 """Plausibility: how soon dreamed frames become unlike any real one.
 
 From real held-out moments M dreams on under the episode's own actions, and the prior over codes
-says how surprising each dreamed frame is, beside the real frame of the same decision. It judges
+says how surprising each dreamed frame is, beside the real frame of the same agent step. It judges
 frames one by one: whether their codes fit each other, not whether they follow from the past.
 """
 
@@ -16,7 +16,7 @@ from agents.evaluation import sample_std
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import DreamModel, check_temperature
-from worldmodels.dream.open_loop import actions_after, dream_on, moments_at
+from worldmodels.dream.open_loop import actions_after, roll_out, states_at
 from worldmodels.errors import UserError
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes
@@ -36,32 +36,32 @@ REFERENCE_FRAMES = 512
 
 
 @dataclass(frozen=True)
-class PlausibilityConfig:
+class SurpriseConfig:
     """How to measure it.
 
     Attributes:
-        starts: real moments, drawn from the held-out episodes.
-        decisions: how far each dream goes.
+        starts: real states, drawn from the held-out episodes.
+        agent steps: how far each dream goes.
         temperature: of the dream.
     """
 
     starts: int = 64
-    decisions: int = 100
+    horizon: int = 100
     temperature: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("starts", "decisions"):
+        for name in ("starts", "horizon"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         check_temperature(self.temperature)
 
 
 @locks_run
-def measure_plausibility(
-    run: Run, config: PlausibilityConfig, *, report: Report, device: str = "cpu"
+def measure_surprise(
+    run: Run, config: SurpriseConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Dreamed against real surprise at each decision; writes the curve, its JSON and picture.
+    """Dreamed against real surprise at each agent step; writes the curve, its JSON and picture.
 
     Beside them two lines to read it by: frames that the prior draws itself, and codes drawn for
     each position on their own, which is what frames without any structure would cost.
@@ -75,7 +75,7 @@ def measure_plausibility(
     with report.progress("encode held-out", total=len(episodes)) as meter:
         sequences = encode_episodes(surprise.vision, episodes, run.action_repeat, meter.advance)
     rows, steps = choose_starts(sequences, config)
-    after = steps[:, None] + torch.arange(1, config.decisions + 1)
+    after = steps[:, None] + torch.arange(1, config.horizon + 1)
     real = sequences.posteriors[rows[:, None], after]
     dreamed = dream_codes(surprise, memory, sequences, rows, steps, config)
     curves = {
@@ -92,26 +92,26 @@ def measure_plausibility(
     }
     run.write_json("evaluation/plausibility.json", result)
     _draw(run, result)
-    report.line(
-        "plausibility: nats a frame, dreamed against real: "
+    report.log(
+        "plausibility: nats per frame, dreamed against real: "
         + ", ".join(
-            f"{figures['dreamed']:.1f} against {figures['real']:.1f} at decision {decision}"
-            for decision, figures in result["at"].items()
+            f"{figures['dreamed']:.1f} against {figures['real']:.1f} at agent step {agent_step}"
+            for agent_step, figures in result["at"].items()
         )
     )
     return result
 
 
 def choose_starts(
-    sequences: SequenceBatch, config: PlausibilityConfig
+    sequences: SequenceBatch, config: SurpriseConfig
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Episode and decision of each start: uniform over all that leave room for a whole dream."""
+    """Episode and agent step of each start: uniform over all that leave room for a whole dream."""
     lengths = sequences.mask.sum(1)
-    room = (lengths - config.decisions + 1).clamp(min=0)
+    room = (lengths - config.horizon + 1).clamp(min=0)
     if not room.any():
         raise UserError(
-            f"the longest held-out episode has {int(lengths.max())} decisions, expected "
-            f"{config.decisions} or more: ask for fewer with --horizon"
+            f"the longest held-out episode has {int(lengths.max())} agent steps, expected "
+            f"{config.horizon} or more: ask for fewer with --horizon"
         )
     generator = step_generator(config.seed, 0)
     picks = torch.randint(int(room.sum()), (config.starts,), generator=generator)
@@ -127,17 +127,17 @@ def dream_codes(
     sequences: SequenceBatch,
     rows: Int[Tensor, "start"],
     steps: Int[Tensor, "start"],
-    config: PlausibilityConfig,
+    config: SurpriseConfig,
 ) -> Int[Tensor, "start decision code"]:
     """Codes that M dreams after each start, under the actions its episode really took."""
-    starts = moments_at(surprise.vision, memory, sequences, rows, steps)
-    actions = actions_after(sequences, rows, steps, config.decisions)
+    starts = states_at(surprise.vision, memory, sequences, rows, steps)
+    actions = actions_after(sequences, rows, steps, config.horizon)
     dream = DreamModel(surprise.vision, memory, config.temperature)
-    return dream_on(dream, starts, actions, seed=config.seed).transpose(0, 1)
+    return roll_out(dream, starts, actions, seed=config.seed).transpose(0, 1)
 
 
 def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:
-    """Means over starts and their standard errors, at each decision and at a few to quote.
+    """Means over starts and their standard errors, at each agent step and at a few to quote.
 
     A single start has no standard error: None.
     """
@@ -157,7 +157,7 @@ def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[st
 
 
 def _references(
-    surprise: Surprise, sequences: SequenceBatch, config: PlausibilityConfig
+    surprise: Surprise, sequences: SequenceBatch, config: SurpriseConfig
 ) -> dict[str, float]:
     generator = step_generator(config.seed, 2)
     drawn = surprise.prior.sample(REFERENCE_FRAMES, 1.0, generator_on(surprise.device, generator))

@@ -17,10 +17,10 @@ from agents.workers import Workers
 from worldmodels.controller.agent import Agent, save_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.best_agent import Selection, evaluator, keep_best
-from worldmodels.controller.cmaes import search_by_evolution
+from worldmodels.controller.cmaes import search_by_cmaes
 from worldmodels.controller.fitness import (
+    CMAESConfig,
     DreamFitness,
-    EvolutionConfig,
     Fitness,
     PartFitness,
     RealFitness,
@@ -28,13 +28,13 @@ from worldmodels.controller.fitness import (
 )
 from worldmodels.controller.gradient import GradientConfig, search_by_gradient
 from worldmodels.controller.new_agent import check_inputs, new_agent
-from worldmodels.controller.pathwise import PathwiseConfig, has_slope
-from worldmodels.controller.ppo import ProximalConfig
+from worldmodels.controller.pathwise import PathwiseConfig, is_differentiable
+from worldmodels.controller.ppo import PPOConfig
 from worldmodels.controller.start_agent import start_agent
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.load import encode_newest, load_world_model, start_bytes
-from worldmodels.dream.model import DreamModel, KnownRegion
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
+from worldmodels.dream.model import DreamModel, Support
+from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError, reading
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint
@@ -46,7 +46,7 @@ from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
 
 SEARCHES = ("cmaes", "gradient")
-BODY = "body.safetensors"
+WORLD_MODEL_FILE = "body.safetensors"
 
 # Both are evaluated three times, so that both select the best of three.
 _PATHWISE_FIT = FitConfig(
@@ -56,7 +56,7 @@ PATHWISE = GradientConfig(fit=_PATHWISE_FIT, later=_PATHWISE_FIT, learner=Pathwi
 _PROXIMAL_FIT = FitConfig(
     2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=800
 )
-PROXIMAL = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=ProximalConfig())
+PPO = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=PPOConfig())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,8 @@ class ControllerStageConfig:
         search: "cmaes" or "gradient", which needs the dream.
         dream: search in M's dream instead of the real game.
         temperature: of the dream.
-        far_share: of the dreams, that begin far from any reward: there controllers fare alike, but
-            there they learn to come back. None takes moments as often as they came.
+        far_from_reward_fraction: of the dreams, that begin far from any reward: there controllers
+            fare alike, but there they learn to come back. None takes moments as often as they came.
         inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
         action_map: one of the task's; None takes its default.
         sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
@@ -83,7 +83,7 @@ class ControllerStageConfig:
     search: str = "cmaes"
     dream: bool = False
     temperature: float = 1.0
-    far_share: float | None = None
+    far_from_reward_fraction: float | None = None
     inputs: str = "zh"
     hidden: int = 0
     action_map: str | None = None
@@ -91,9 +91,9 @@ class ControllerStageConfig:
     eval_episodes: int = 8
     selection_episodes: int = 20
     start: str | None = None
-    evolution: EvolutionConfig = field(default_factory=EvolutionConfig)
+    cmaes: CMAESConfig = field(default_factory=CMAESConfig)
     pathwise: GradientConfig = PATHWISE
-    proximal: GradientConfig = PROXIMAL
+    ppo: GradientConfig = PPO
 
     def __post_init__(self) -> None:
         if self.search not in SEARCHES:
@@ -101,8 +101,11 @@ class ControllerStageConfig:
         if self.search == "gradient" and not self.dream:
             raise UserError("the real game has no gradient: add --dream to --search gradient")
         check_inputs(self.inputs)
-        if self.far_share is not None and not 0 <= self.far_share <= 1:
-            raise UserError(f"far_share must be within 0..1, got {self.far_share}")
+        if (
+            self.far_from_reward_fraction is not None
+            and not 0 <= self.far_from_reward_fraction <= 1
+        ):
+            raise UserError(f"far_share must be within 0..1, got {self.far_from_reward_fraction}")
         if self.hidden < 0:
             raise UserError(f"hidden must be 0 or more, got {self.hidden}")
         for name in ("eval_episodes", "selection_episodes"):
@@ -120,7 +123,7 @@ def train_controller(
     device: str = "cpu",
     round_: int = 1,
     start_from: Path | None = None,
-    asked: Mapping[str, Any] | None = None,
+    requested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
@@ -136,19 +139,19 @@ def train_controller(
     """
     settings = run.settings
     run.store.refresh()
-    agent, start = _first_agent(run, config, round_, start_from, asked)
+    agent, start = _first_agent(run, config, round_, start_from, requested)
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
-    work = run.begin("controller", config, settings.seed, round_, report.line)
+    work = run.begin("controller", config, settings.seed, round_, report.log)
     evaluate_file = evaluator(workers)
     if run.has("controller"):
         # A kill may have come before the newest agent was compared, and now it will be replaced.
         keep_best(run, evaluate_file)
     if work is None:
-        report.line(f"controller: done, {run.folder / 'controller'}")
+        report.log(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
     seed = settings.seed + 1_000 * round_ + 2
-    report.plan(
+    report.estimate(
         f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
         f"{'the dream' if config.dream else settings.env}",
         disk_bytes=20e6,
@@ -159,9 +162,9 @@ def train_controller(
         folder=run.folder,
     )
     started = time.monotonic()
-    body_file = work.partial / BODY
-    real = RealScores(agent, workers, body_file)
-    monitoring = EvaluationProtocol.of(agent.body.env, "monitoring", config.eval_episodes)
+    world_model_file = work.partial / WORLD_MODEL_FILE
+    real = RealScores(agent, workers, world_model_file)
+    monitoring = EvaluationProtocol.of(agent.spec.env, "monitoring", config.eval_episodes)
     monitor = functools.partial(real, protocol=monitoring)
     common: dict[str, Any] = {"work": work, "seed": seed, "round_": round_, "report": report}
     dreams = _dreams_of(run, agent, config, device, report) if config.dream else None
@@ -171,18 +174,18 @@ def train_controller(
     else:
         fitness: Fitness
         if dreams is not None:
-            fitness = DreamFitness(config.evolution, agent, dreams.model, dreams.starts, seed)
+            fitness = DreamFitness(config.cmaes, agent, dreams.model, dreams.starts, seed)
         else:
-            fitness = RealFitness(config.evolution, agent, workers, seed, body_file)
-        parameters, result = _search_by_evolution(
-            agent, start, config.evolution, fitness, monitor, **common
+            fitness = RealFitness(config.cmaes, agent, workers, seed, world_model_file)
+        parameters, result = _search_by_cmaes(
+            agent, start, config.cmaes, fitness, monitor, **common
         )
     agent.parameters = torch.from_numpy(parameters).float()[None]
     result = _score(run, config, agent, real, result, work)
-    body_file.unlink()
+    world_model_file.unlink()
     work.commit(result, time.monotonic() - started)
     best = keep_best(run, evaluate_file)
-    report.line(
+    report.log(
         f"controller: {result['real_score']:.0f} on {config.selection_episodes} selection "
         f"episodes; the run's best agent: {best.selection}, of round {best.round}"
     )
@@ -194,16 +197,19 @@ class _Dreams:
     """What a search in the dream needs of it."""
 
     model: DreamModel
-    starts: DreamStarts
+    starts: StartStates
     reward_scale: float
 
 
 def _dreams_of(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
 ) -> _Dreams:
-    sequences = encode_newest(run, agent.vision, report)
-    starts = DreamStarts.of_episodes(
-        agent.vision, agent.memory, sequences, far_share=config.far_share
+    sequences = encode_recent(run, agent.vision, report)
+    starts = StartStates.of_episodes(
+        agent.vision,
+        agent.memory,
+        sequences,
+        far_from_reward_fraction=config.far_from_reward_fraction,
     )
     scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
     return _Dreams(_dream_of(agent, config, sequences, device), starts, scale)
@@ -218,11 +224,11 @@ def _search_by_gradient(
     **common: Any,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
-    sloping = has_slope(dreams.model, agent.body.action_map)
+    sloping = is_differentiable(dreams.model, agent.spec.action_map)
     return search_by_gradient(
         agent,
         start,
-        config.pathwise if sloping else config.proximal,
+        config.pathwise if sloping else config.ppo,
         dreams.model,
         dreams.starts,
         monitor,
@@ -231,10 +237,10 @@ def _search_by_gradient(
     )
 
 
-def _search_by_evolution(
+def _search_by_cmaes(
     agent: Agent,
     start: np.ndarray | None,
-    config: EvolutionConfig,
+    config: CMAESConfig,
     fitness: Fitness,
     monitor: Callable[[np.ndarray], Scores],
     **common: Any,
@@ -244,7 +250,7 @@ def _search_by_evolution(
     searched = agent.controller.num_last_parameters if config.last_layer else size
     fixed, first = np.split(np.zeros(size) if start is None else start, [size - searched])
     part = PartFitness(fitness, fixed)
-    found, result = search_by_evolution(
+    found, result = search_by_cmaes(
         first,
         config,
         part,
@@ -266,7 +272,7 @@ def _score(
     work: StageFolder,
 ) -> dict[str, Any]:
     """Score the agent on the selection episodes and write it; the figures of the stage."""
-    protocol = EvaluationProtocol.of(agent.body.env, "selection", config.selection_episodes)
+    protocol = EvaluationProtocol.of(agent.spec.env, "selection", config.selection_episodes)
     scores = real(agent.parameters[0].numpy(), protocol)
     selection = Selection.of(protocol, scores)
     file = work.partial / WEIGHTS["controller"]
@@ -290,11 +296,11 @@ def _first_agent(
     config: ControllerStageConfig,
     round_: int,
     start_from: Path | None,
-    asked: Mapping[str, Any] | None,
+    requested: Mapping[str, Any] | None,
 ) -> tuple[Agent, np.ndarray | None]:
     """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
     if start_from is not None:
-        agent = start_agent(run, start_from, asked or {})
+        agent = start_agent(run, start_from, requested or {})
         return agent, agent.parameters[0].double().numpy()
     vision, memory = load_world_model(run)
     agent = new_agent(
@@ -315,9 +321,9 @@ def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> 
     """The C of the round before, (D,), where it had the same size."""
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
-        path, remedy = run.weights("controller"), "delete it to start anew"
-        earlier = load_checkpoint(path, remedy=remedy)
-        with reading(path, remedy):
+        path, hint = run.weights("controller"), "delete it to start anew"
+        earlier = load_checkpoint(path, hint=hint)
+        with reading(path, hint):
             if earlier.metadata["controller"] == asdict(controller):
                 return earlier.tensors["controller.parameters"][0].double().numpy()
     return None
@@ -327,7 +333,7 @@ def _dream_of(
     agent: Agent, config: ControllerStageConfig, sequences: SequenceBatch, device: str
 ) -> DreamModel:
     vision, memory = agent.vision, agent.memory
-    region = KnownRegion.fit(vision, memory, sequences).to(device)
+    support = Support.fit(vision, memory, sequences).to(device)
     for weight in (*vision.parameters(), *memory.parameters()):
         weight.requires_grad_(False)  # a third of the time of a gradient through a dream
-    return DreamModel(vision.to(device), memory.to(device), config.temperature, region)
+    return DreamModel(vision.to(device), memory.to(device), config.temperature, support)

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from worldmodels.data.batches import Decisions
-from worldmodels.dream.pictures import liveliest, save_dreams
+from worldmodels.data.batches import AgentSteps
+from worldmodels.dream.pictures import most_active_episode, save_dreams
 from worldmodels.memory import (
     Memory,
     memory_metadata,
@@ -32,7 +32,7 @@ from worldmodels.vision import Vision, restore_vision
 
 # Per number of V's posterior in a batch: as a record, and as a tensor.
 BATCH_BYTES = 8
-SHOWN = (0, 1, 2, 4, 8, 12, 16)  # decisions since the pictured dream began
+SHOWN = (0, 1, 2, 4, 8, 12, 16)  # agent steps since the pictured dream began
 
 
 @locks_run
@@ -49,10 +49,10 @@ def train_memory(
     run.store.refresh()
     run.store.require(run.folder)
     vision_path = run.weights("vision")
-    checkpoint = load_checkpoint(vision_path, remedy=f'run "wm train-vision --run {run}" first')
-    work = run.begin("memory", config, settings.seed, round_, report.line)
+    checkpoint = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
+    work = run.begin("memory", config, settings.seed, round_, report.log)
     if work is None:
-        report.line(f"memory: done, {run.folder / 'memory'}")
+        report.log(f"memory: done, {run.folder / 'memory'}")
         return run.result("memory") or {}
     vision = restore_vision(checkpoint, vision_path, device)
     memory, is_new = _new_or_earlier(run, config, vision, round_, report)
@@ -74,15 +74,15 @@ def train_memory(
         shown=("loss", "nll", "val/nll"),
         on_done=lambda: {
             **score_memory(vision, memory, train, held_out),
-            "decisions": int(train.lengths.sum()),
+            "agent_steps": int(train.lengths.sum()),
             "members": config.members,
         },
         write=lambda: _write(vision, memory, held_out, run, work),
         split=lambda batch: split_batch(memory, batch),
     )
-    report.line(
-        f"memory: held-out {result['nll']:.2f} nats a decision "
-        f"(stay {result['stay_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
+    report.log(
+        f"memory: held-out {result['nll']:.2f} nats per agent step "
+        f"(stay {result['persistence_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
     )
     return result
 
@@ -116,9 +116,9 @@ def _plan(
     longest = max(-(-episode.num_steps // repeat) for episode in parts[0])
     length = min(config.sequence_length, longest)
     steps = fit.batch_size * length
-    decisions = sum(-(-episode.num_steps // repeat) for episode in parts[0])
-    report.plan(
-        f"memory: {decisions:,} decisions, {fit.num_steps:,} batches of {fit.batch_size} "
+    agent_steps = sum(-(-episode.num_steps // repeat) for episode in parts[0])
+    report.estimate(
+        f"memory: {agent_steps:,} agent steps, {fit.num_steps:,} batches of {fit.batch_size} "
         f"sequences, {parameters:,} parameters, on {device}",
         disk_bytes=5 * 4 * parameters + sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY),
         memory_bytes=PROCESS_BYTES
@@ -139,9 +139,9 @@ def _new_or_earlier(
     if manifest is None or manifest["round"] >= round_:
         return memory, True
     path = run.weights("memory")
-    checkpoint = load_checkpoint(path, remedy=f'run "wm train-memory --run {run}" again')
+    checkpoint = load_checkpoint(path, hint=f'run "wm train-memory --run {run}" again')
     if checkpoint.metadata.get("memory") != memory_metadata(memory):
-        report.line("memory: another size or version than the round before, so it starts anew")
+        report.log("memory: another size or version than the round before, so it starts anew")
         return memory, True
     # V may have moved its codebook since: M keeps what it learned, with the new vectors.
     vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
@@ -160,14 +160,14 @@ def _write(
     }
     path = work.partial / "memory.safetensors"
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), facts)
-    row = liveliest(held_out)
+    row = most_active_episode(held_out)
     stored = run.store.split(held_out=True)[row].load()
     save_dreams(
         work.partial / "memory.png",
         vision,
         memory,
         held_out[slice(row, row + 1)],
-        Decisions.from_rollout(stored, run.action_repeat).frames,
+        AgentSteps.from_rollout(stored, run.action_repeat).frames,
         start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,
-        decisions=SHOWN,
+        agent_steps=SHOWN,
     )

@@ -97,9 +97,9 @@ def train_prior(
     run.store.refresh()
     run.store.require(run.folder)
     vision = load_vision_with_codes(run, device)
-    work = run.begin("prior", config, settings.seed, round_, report.line)
+    work = run.begin("prior", config, settings.seed, round_, report.log)
     if work is None:
-        report.line(f"prior: done, {run.folder / 'prior'}")
+        report.log(f"prior: done, {run.folder / 'prior'}")
         return run.result("prior") or {}
     fit = config.fit
     train = _codes(run, vision, False, MAX_TRAINING_FRAMES, report)
@@ -109,7 +109,7 @@ def train_prior(
     prior.calibrate(train)
     prior.to(device)
     size = sum(p.numel() for p in prior.parameters())
-    report.plan(
+    report.estimate(
         f"prior: {len(train):,} frames of {train.shape[1]} codes, {fit.num_steps:,} batches of "
         f"{fit.batch_size}, {size:,} parameters, on {device}",
         disk_bytes=5 * size * 4,
@@ -128,8 +128,8 @@ def train_prior(
         on_done=lambda: {**score_prior(prior, train, held_out), "frames": len(train)},
         write=lambda: _write(vision, prior, run, work),
     )
-    report.line(
-        f"prior: held-out {result['nats_per_code']:.3f} nats a code "
+    report.log(
+        f"prior: held-out {result['nats_per_code']:.3f} nats per code "
         f"(each position alone {result['position_entropy']:.3f}, uniform {result['log_k']:.3f})"
     )
     return result
@@ -150,7 +150,7 @@ def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size:
 def score_prior(
     prior: CodePrior, train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
 ) -> dict[str, Any]:
-    """Held-out nats a code beside those of codes that ignore each other, and bits a frame.
+    """Held-out nats per code beside those of codes that ignore each other, and bits per frame.
 
     `position_entropy` is taken on the held-out codes themselves, and `gain_over_position` is the
     part of it that the prior saves; the two cross-entropies use training frequencies, as a model

@@ -30,7 +30,7 @@ from worldmodels.vision import (
 )
 from worldmodels.vision.batched import encode_frames
 from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
-from worldmodels.vision.objective import common_colours
+from worldmodels.vision.objective import common_colors
 from worldmodels.vision.pictures import (
     NUM_FRAMES,
     NUM_PATHS,
@@ -74,9 +74,9 @@ def train_vision(
     run.store.refresh()
     run.store.require(run.folder)
     run.choose_kind(quantized=isinstance(config.model, VQVAEConfig))
-    work = run.begin("vision", config, settings.seed, round_, report.line)
+    work = run.begin("vision", config, settings.seed, round_, report.log)
     if work is None:
-        report.line(f"vision: done, {run.folder / 'vision'}")
+        report.log(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}
     fit = config.in_round(round_)
     stride = config.frame_stride or run.action_repeat
@@ -94,7 +94,7 @@ def train_vision(
     sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
     baseline = mean_frame(sample)
     vision = _new_or_earlier(run, config, sample, round_).to(device)
-    report.plan(
+    report.estimate(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
         f"{sum(p.numel() for p in vision.parameters()):,} parameters, on {device}",
         disk_bytes=5 * sum(p.numel() * 4 for p in vision.parameters()),
@@ -117,15 +117,15 @@ def train_vision(
         },
         write=lambda: _write(vision, held_out, work),
     )
-    report.line(
+    report.log(
         f"vision: held-out squared error {result['error']:.1f} a frame "
         f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x), "
         f"on the foreground {result['foreground_error']:.1f}, PSNR {result['psnr']:.1f} dB"
     )
     if "perplexity" in result:
-        report.line(
+        report.log(
             f"vision: {result['codes_used']:.0%} of the codes used, "
-            f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits a frame"
+            f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits per frame"
         )
     return result
 
@@ -148,14 +148,14 @@ def _spread(frames: Tensor, most: int) -> Tensor:
 def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> Vision:
     """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
     model = config.model
-    model = replace(model, common_colours=common_colours(sample.numpy()))
+    model = replace(model, common_colors=common_colors(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
-    vision.start_at(_spread(sample, MAX_START_FRAMES))
+    vision.init_from_data(_spread(sample, MAX_START_FRAMES))
     manifest = run.manifest("vision")
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("vision")
-        checkpoint = load_checkpoint(path, remedy=f'run "wm train-vision --run {run}" again')
+        checkpoint = load_checkpoint(path, hint=f'run "wm train-vision --run {run}" again')
         if type(restore_vision(checkpoint, path).config) is not type(model):
             raise UserError(
                 f"{path} holds another kind of V than asked for in round {round_}: "

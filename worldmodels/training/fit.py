@@ -245,9 +245,9 @@ class _Progress:
         )
 
     def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        remedy = f"delete {path} to start again"
-        checkpoint = load_checkpoint(path, remedy=remedy)
-        with reading(path, remedy):
+        hint = f"delete {path} to start again"
+        checkpoint = load_checkpoint(path, hint=hint)
+        with reading(path, hint):
             model.load_state_dict(checkpoint.part("model"))
             self.best_weights = checkpoint.part("best")
             restore_optimizer(optimizer, checkpoint.part("optimizer"))

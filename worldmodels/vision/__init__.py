@@ -48,13 +48,13 @@ def restore_vision(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> Vision:
     """V from the `vision` part of a checkpoint; raises UserError naming `path`."""
-    remedy = "train V again"
-    with reading(path, remedy):
+    hint = "train V again"
+    with reading(path, hint):
         facts = checkpoint.metadata["vision"]
         kinds = {vision.kind: config for config, vision in _KINDS.items()}
         settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
         config = kinds[facts["kind"]](**settings)
-    vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, remedy)
+    vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, hint)
     return vision.eval().to(device)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import common_colours, foreground, rare, squared_error
+from worldmodels.vision.objective import common_colors, foreground, rare, squared_error
 
 SCORE_BATCH = 256
 
@@ -31,9 +31,9 @@ def score_vision(
         error, mean_frame_error: squared error summed over a frame, full scale 1; the mean.
         gain: their ratio.
         psnr: of the mean error, in dB.
-        foreground_error, mean_frame_foreground_error: on whatever is not the commonest colour
-            and on its surroundings alone (road, curbs and car), as V's config has the colours.
-        rare_error, mean_frame_rare_error: on what has none of the common colours (curbs, car).
+        foreground_error, mean_frame_foreground_error: on whatever is not the commonest color
+            and on its surroundings alone (road, curbs and car), as V's config has the colors.
+        rare_error, mean_frame_rare_error: on what has none of the common colors (curbs, car).
         bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
     """
     vision.eval()
@@ -75,14 +75,14 @@ def score_vision(
 
 
 def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict[str, Any]:
-    """Errors on frames by which several V are compared: the common colours are these frames' own.
+    """Errors on frames by which several V are compared: the common colors are these frames' own.
 
     Each V has those of its own training frames, and so a foreground of its own.
 
     Returns: as `score_vision`, beside the mean of the very frames.
     """
     own = vision.config
-    vision.config = replace(own, common_colours=common_colours(frames[::5].numpy()))
+    vision.config = replace(own, common_colors=common_colors(frames[::5].numpy()))
     try:
         return score_vision(vision, frames, mean_frame(frames))
     finally:

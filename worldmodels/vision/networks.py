@@ -103,7 +103,7 @@ class LeanDecoder(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def start_at(
+    def init_from_data(
         self,
         images: Float[Tensor, "batch 3 64 64"],
         features: Float[Tensor, "batch channels grid grid"] | None = None,

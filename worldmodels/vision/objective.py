@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
-COLOUR_DISTANCE = 48
+COLOR_DISTANCE = 48
 SURROUNDINGS = 5
 COMMON_SHARE = 0.95
-MOST_COMMON_COLOURS = 4
+MOST_COMMON_COLORS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,44 +21,44 @@ class ErrorConfig:
     """Where V's error counts.
 
     Attributes:
-        background_weight: weight of the error on the commonest colour; 1 weighs all alike.
-        rare_weight: weight of the error on what has none of the common colours, such as curbs.
-        common_colours: the colours meant, 0..255, as found in the data; the commonest first.
+        background_weight: weight of the error on the commonest color; 1 weighs all alike.
+        rare_weight: weight of the error on what has none of the common colors, such as curbs.
+        common_colors: the colors meant, 0..255, as found in the data; the commonest first.
     """
 
     background_weight: float = 1.0
     rare_weight: float = 1.0
-    common_colours: tuple[Colour, ...] = ((0, 0, 0),)
+    common_colors: tuple[Color, ...] = ((0, 0, 0),)
 
 
-def common_colours(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Colour, ...]:
-    """The colours that nearly all pixels are close to, the commonest first; in CarRacing two.
+def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Color, ...]:
+    """The colors that nearly all pixels are close to, the commonest first; in CarRacing two.
 
-    Found over cells of 16 levels a channel; each colour takes all pixels around it with it.
+    Found over cells of 16 levels a channel; each color takes all pixels around it with it.
     """
     pixels = frames.reshape(-1, 3)
-    found: list[Colour] = []
+    found: list[Color] = []
     left = pixels
-    while len(left) > (1 - COMMON_SHARE) * len(pixels) and len(found) < MOST_COMMON_COLOURS:
+    while len(left) > (1 - COMMON_SHARE) * len(pixels) and len(found) < MOST_COMMON_COLORS:
         cells = (left >> 4).astype(np.int64)
         keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
         commonest = np.bincount(keys, minlength=4096).argmax()
         red, green, blue = (int(value) for value in np.median(left[keys == commonest], axis=0))
         found.append((red, green, blue))
         distance = np.abs(left.astype(np.int16) - np.array(found[-1], np.int16)).max(1)
-        left = left[distance > COLOUR_DISTANCE]
+        left = left[distance > COLOR_DISTANCE]
     return tuple(found)
 
 
 def foreground(
     images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
 ) -> Bool[Tensor, "batch 1 height width"]:
-    """Whatever is not of the commonest colour, and its surroundings.
+    """Whatever is not of the commonest color, and its surroundings.
 
-    In CarRacing that colour is grass: a plain squared error spends itself there, while road,
+    In CarRacing that color is grass: a plain squared error spends itself there, while road,
     curbs and car are a few hundred of 4,096 pixels and all that matters to driving.
     """
-    apart = _unlike(images, config.common_colours[0]).float()
+    apart = _unlike(images, config.common_colors[0]).float()
     return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
 
 
@@ -77,19 +77,19 @@ def error_weight(
 def rare(
     images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
 ) -> Bool[Tensor, "batch 1 height width"]:
-    """Pixels of none of the common colours: in CarRacing curbs and car."""
-    mask = _unlike(images, config.common_colours[0])
-    for colour in config.common_colours[1:]:
-        mask &= _unlike(images, colour)
+    """Pixels of none of the common colors: in CarRacing curbs and car."""
+    mask = _unlike(images, config.common_colors[0])
+    for color in config.common_colors[1:]:
+        mask &= _unlike(images, color)
     return mask
 
 
 def _unlike(
-    images: Float[Tensor, "batch 3 height width"], colour: Colour
+    images: Float[Tensor, "batch 3 height width"], color: Color
 ) -> Bool[Tensor, "batch 1 height width"]:
-    point = torch.tensor(colour, device=images.device, dtype=images.dtype) / 255.0
+    point = torch.tensor(color, device=images.device, dtype=images.dtype) / 255.0
     distance = (images - point[:, None, None]).abs().amax(1, keepdim=True)
-    return distance > COLOUR_DISTANCE / 255.0
+    return distance > COLOR_DISTANCE / 255.0
 
 
 def squared_error(

@@ -49,17 +49,17 @@ def interpolations(vision: VAE, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows
 def code_maps(
     codes: Int[Tensor, "frame code"], code_vectors: Float[Tensor, "value vector"]
 ) -> UInt8[np.ndarray, "frame 64 64 3"]:
-    """The grid of codes as coloured squares; codes of like vectors have like colours.
+    """The grid of codes as colored squares; codes of like vectors have like colors.
 
-    The colour is the vector's place along the three directions in which the vectors differ most.
+    The color is the vector's place along the three directions in which the vectors differ most.
     """
     centred = code_vectors.double() - code_vectors.double().mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]
     place = torch.zeros(len(centred), 3, dtype=torch.double)
     place[:, : len(directions)] = centred @ directions.T
     lowest = place.amin(0)
-    colours = 255 * (place - lowest) / (place - lowest).max().clamp(min=1e-9)
+    colors = 255 * (place - lowest) / (place - lowest).max().clamp(min=1e-9)
     grid = round(codes.shape[1] ** 0.5)
-    squares = colours.round().to(torch.uint8)[codes].unflatten(1, (grid, grid))
+    squares = colors.round().to(torch.uint8)[codes].unflatten(1, (grid, grid))
     size = FRAME_SIZE // grid
     return squares.repeat_interleave(size, 1).repeat_interleave(size, 2).numpy()

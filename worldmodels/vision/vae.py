@@ -28,7 +28,7 @@ class VAEConfig(ErrorConfig):
         decoder_channels: width of its decoder. At KL weight 1, 32 trains at 1.3 times the speed of
             64, at the same error after five epochs of CarRacing (27.6 against 27.7).
         kl_weight: beta, the weight of the KL term.
-        free_nats: floor of the KL, in nats a dimension; below it no gradient flows from it.
+        free_nats: floor of the KL, in nats per dimension; below it no gradient flows from it.
     """
 
     num_latents: int = 32
@@ -79,7 +79,7 @@ class VAE(nn.Module):
         return self.config.num_latents
 
     @torch.no_grad()
-    def start_at(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
         """Fit the first weights to the data (lean network only; the paper's starts as torch does).
 
         The output begins at the mean frame. At a KL weight of 1 latents also begin to tell frames
@@ -93,11 +93,11 @@ class VAE(nn.Module):
             return
         images = to_unit(frames)
         if self.config.kl_weight < 1.0:
-            self.decoder.start_at(images)
+            self.decoder.init_from_data(images)
             return
         self._spread_latents(images)
         latent = self.sample(self.encode(frames))
-        self.decoder.start_at(images, self.from_latent(latent))
+        self.decoder.init_from_data(images, self.from_latent(latent))
 
     def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)

@@ -166,13 +166,13 @@ class VQVAE(nn.Module):
         return self.quantizer.codebook  # type: ignore[return-value]
 
     @torch.no_grad()
-    def start_at(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
         """Let the output begin near the data's mean frame."""
         vectors = torch.randn(
             len(frames), self.config.vector_size, self.config.grid, self.config.grid
         )
         features = self.from_codes(vectors)
-        self.decoder.start_at(to_unit(frames), features)
+        self.decoder.init_from_data(to_unit(frames), features)
 
     @torch.no_grad()
     def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:

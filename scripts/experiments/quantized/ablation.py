@@ -10,7 +10,7 @@ from typing import Any
 from agents.workers import Workers
 from scripts.experiments.borrowed_run import borrowed_run
 from scripts.experiments.quantized.kinds import Inputs
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import make_memory, restore_memory
 from worldmodels.memory.ensemble import MemoryEnsemble
 from worldmodels.progress import Report
@@ -23,9 +23,7 @@ from worldmodels.training.seeding import global_seed
 ABLATION = ControllerStageConfig(
     eval_episodes=16,
     selection_episodes=100,
-    evolution=EvolutionConfig(
-        generations=30, population=32, episodes=2, max_decisions=250, validate_every=10
-    ),
+    cmaes=CMAESConfig(generations=30, population=32, episodes=2, horizon=250, validate_every=10),
 )
 
 
@@ -43,7 +41,7 @@ def ablation_measures(
     folder = run.folder / "ablation" / name
     borrowed = borrowed_run(run, folder)
     if not inputs.trained:
-        forget(borrowed, run.settings.seed)
+        reset_recurrent_weights(borrowed, run.settings.seed)
     result = train_controller(borrowed, config, workers=workers, report=report, device=device)
     return {
         "label": inputs.label,
@@ -59,10 +57,10 @@ def ablation_measures(
     }
 
 
-def forget(run: Run, seed: int) -> None:
+def reset_recurrent_weights(run: Run, seed: int) -> None:
     """Give the run's M random recurrent weights in place of the trained ones; twice is as once."""
     path = run.weights("memory")
-    checkpoint = load_checkpoint(path, remedy="train M first")
+    checkpoint = load_checkpoint(path, hint="train M first")
     memory = restore_memory(checkpoint, path)
     assert not isinstance(memory, MemoryEnsemble), "the study's M has no members"
     with global_seed(seed):

@@ -19,7 +19,7 @@ def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
     return vision.mode(encode_frames(vision, frames)).numpy()
 
 
-def told_by_codes(
+def explained_variance_by_code(
     drives: Sequence[tuple[FrameRow, Codes]], grid: int
 ) -> Float[np.ndarray, "code_cell cell"]:
     """Share of what varies in the pixels of a cell that the code of a cell, alone, tells.

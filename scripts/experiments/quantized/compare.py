@@ -93,7 +93,7 @@ def compare(
     done = None
     if wanted and not config.draw:
         done = wanted[0]
-        report.line(f"compare: {done}, {len(missing)} of {len(cells)} to do")
+        report.log(f"compare: {done}, {len(missing)} of {len(cells)} to do")
         write_json(config.file(done), _result(cells[done], config, workers, report, device))
         missing.remove(done)
     return {"done": done, "missing": missing, "page": str(write_page(config))}
@@ -136,7 +136,7 @@ def _draw(
         sheet = folder / f"codes-{name}.png"
         if sheet.exists():
             captions[f"{RESULTS}/{sheet.name}"] = (
-                f"{name}: frames that share a code in the framed cell, a row a code"
+                f"{name}: frames that share a code in the framed cell, a row per code"
             )
     return captions
 

@@ -13,19 +13,19 @@ from scripts.experiments.quantized.verdicts import Results
 
 
 def save_learning(path: Path, results: Results) -> None:
-    """Score of each round's agent against decisions in the real game, a line a run."""
+    """Score of each round's agent against agent steps in the real game, a line per run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.3), layout="constrained")
     axes = figure.subplots()
-    for (kind, runs), colour in zip(results.items(), _colours(), strict=False):
+    for (kind, runs), color in zip(results.items(), _colors(), strict=False):
         for number, result in enumerate(runs):
             rows = result["rounds"]
             repeat = result["open_loop"]["action_repeat"]
             axes.plot(
                 [row["env_steps"] / repeat / 1e3 for row in rows],
                 [row["score"] for row in rows],
-                color=colour,
+                color=color,
                 label=KINDS[kind].label if number == 0 else None,
             )
     axes.set_xscale("log")
@@ -49,20 +49,20 @@ def save_dreams(path: Path, results: Results) -> None:
 
     figure = Figure(figsize=(7, 4.3), layout="constrained")
     axes = figure.subplots()
-    for (kind, runs), colour in zip(results.items(), _colours(), strict=False):
+    for (kind, runs), color in zip(results.items(), _colors(), strict=False):
         curves = {
             name: np.array([result["open_loop"][name] for result in runs])
-            for name in ("dreamed", "seen", "frozen")
+            for name in ("predicted", "reconstruction", "persistence")
         }
         repeat = runs[0]["open_loop"]["action_repeat"]
-        steps = repeat * np.arange(1, curves["dreamed"].shape[1] + 1)
-        dreamed = curves["dreamed"]
-        axes.plot(steps, dreamed.mean(0), color=colour, label=f"{kind.upper()}, dreamed")
-        axes.fill_between(steps, dreamed.min(0), dreamed.max(0), color=colour, alpha=0.2)
-        seen = curves["seen"].mean(0)
-        axes.plot(steps, seen, ":", color=colour, label=f"{kind.upper()}, seen by V")
-        frozen = curves["frozen"].mean(0)
-        axes.plot(steps, frozen, "--", color=colour, label=f"{kind.upper()}, frozen")
+        steps = repeat * np.arange(1, curves["predicted"].shape[1] + 1)
+        dreamed = curves["predicted"]
+        axes.plot(steps, dreamed.mean(0), color=color, label=f"{kind.upper()}, dreamed")
+        axes.fill_between(steps, dreamed.min(0), dreamed.max(0), color=color, alpha=0.2)
+        seen = curves["reconstruction"].mean(0)
+        axes.plot(steps, seen, ":", color=color, label=f"{kind.upper()}, seen by V")
+        frozen = curves["persistence"].mean(0)
+        axes.plot(steps, frozen, "--", color=color, label=f"{kind.upper()}, frozen")
     axes.set(xlabel="env steps since the dream began", ylabel="squared error a frame")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3, fontsize="small")
@@ -97,5 +97,5 @@ FIGURES: dict[str, tuple[Callable[[Path, Results], None], str]] = {
 }
 
 
-def _colours() -> list[str]:
+def _colors() -> list[str]:
     return [f"C{number}" for number in range(10)]

@@ -14,11 +14,15 @@ from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.perturbations import PERTURBATIONS
-from scripts.experiments.quantized.code_sheet import code_sheet, frame_codes, told_by_codes
+from scripts.experiments.quantized.code_sheet import (
+    code_sheet,
+    explained_variance_by_code,
+    frame_codes,
+)
 from scripts.experiments.quantized.rates import rates
 from worldmodels.controller.agent import load_agent
-from worldmodels.data.batches import Decisions
-from worldmodels.dream.load import encode_newest
+from worldmodels.data.batches import AgentSteps
+from worldmodels.dream.load import encode_recent
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.memory.metrics import score_memory
@@ -31,7 +35,7 @@ from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.vision import VQVAE
 from worldmodels.vision.metrics import score_alike
 
-ENOUGH = 500  # decisions to such a score are counted
+ENOUGH = 500  # agent steps to such a score are counted
 HORIZON = 100  # env steps that open-loop dreams go on for
 # Its usual 80 and 120, decided every fourth frame, leave the road in half of the drives.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
@@ -49,7 +53,7 @@ def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) ->
 
 
 def curve_measures(run: Run) -> dict[str, Any]:
-    """The run's rounds, and decisions of real driving before an agent scored `ENOUGH`.
+    """The run's rounds, and agent steps of real driving before an agent scored `ENOUGH`.
 
     `decisions_to_enough` is None where none did.
     """
@@ -81,14 +85,14 @@ def world_measures(
         for seed in seeds("driving", drives):
             rollouts.append(drive(seed, action_repeat=repeat, **DRIVER))
             meter.advance()
-    frames = [Decisions.from_rollout(rollout, repeat).frames for rollout in rollouts]
+    frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     driven = encode_rollouts(
         agent.vision, rollouts, [rollout.num_steps for rollout in rollouts], repeat
     )
-    train = encode_newest(run, agent.vision, report, most=64)
-    curves = open_loop(agent.vision, agent.memory, driven, frames, num_decisions=HORIZON // repeat)
+    train = encode_recent(run, agent.vision, report, most=64)
+    curves = open_loop(agent.vision, agent.memory, driven, frames, horizon=HORIZON // repeat)
     memory = score_memory(agent.vision, agent.memory, train, driven)
-    told = rates(agent.vision, driven, stay_nll=memory["stay_nll"], nll=memory["nll"])
+    told = rates(agent.vision, driven, persistence_nll=memory["persistence_nll"], nll=memory["nll"])
     seen_by_codes = (
         {"codes": code_measures(agent.vision, frames, sheet)}
         if isinstance(agent.vision, VQVAE)
@@ -97,7 +101,7 @@ def world_measures(
     return {
         **seen_by_codes,
         "vision": score_alike(agent.vision, torch.from_numpy(np.concatenate(frames))),
-        "memory": {name: memory[name] for name in ("nll", "stay_nll", "reward_r2")},
+        "memory": {name: memory[name] for name in ("nll", "persistence_nll", "reward_r2")},
         "bits": asdict(told),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
@@ -111,7 +115,7 @@ def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> d
     """
     coded = [(frames, frame_codes(vision, frames)) for frames in drives]
     grid = vision.config.grid
-    told = told_by_codes(coded, grid)
+    told = explained_variance_by_code(coded, grid)
     own = np.diagonal(told)
     rows = code_sheet(
         np.concatenate([frames for frames, _ in coded]),

@@ -12,7 +12,7 @@ from scripts.experiments.quantized.measures import ENOUGH
 
 LAST_ROUNDS = 4
 # Metrics that are scores, by what the env looked like.
-UNDER = {"score": "as trained", "color": "colours", "bars": "bars", "blob": "blob"}
+UNDER = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 
 
@@ -87,7 +87,7 @@ METRICS = {
         "lower",
         _swing,
     ),
-    "color": Metric("score, other colours", "score under other colours", "higher", _score("color")),
+    "color": Metric("score, other colors", "score under other colors", "higher", _score("color")),
     "bars": Metric("score, black bars", "score behind bars", "higher", _score("bars")),
     "blob": Metric("score, red blob", "score beside a blob", "higher", _score("blob")),
     "dreamed_20": Metric(
@@ -134,9 +134,9 @@ METRICS = {
         1,
     ),
     "bits_alone": Metric(
-        "bits a frame, alone", "bits of a frame by itself", None, lambda r: r["bits"]["alone"], 1
+        "bits per frame, alone", "bits of a frame by itself", None, lambda r: r["bits"]["alone"], 1
     ),
-    "bits_stay": Metric(
+    "bits_persistence": Metric(
         "after the frame before", "bits after the last frame", None, lambda r: r["bits"]["stay"], 1
     ),
     "bits_memory": Metric(

@@ -174,7 +174,7 @@ def _kinds(results: Results) -> str:
         "episodes are the same for all kinds, later ones each run drives itself, equally many. V "
         "and M train for the same steps, M with as many units; C has the same hidden ones. C "
         f"learns in the dream, over latents by {_search(STUDY.dream_search.pathwise)} along the "
-        f"return's slope, over codes by {_search(STUDY.dream_search.proximal)} of PPO, and ends "
+        f"return's slope, over codes by {_search(STUDY.dream_search.ppo)} of PPO, and ends "
         "with a short CMA-ES in the game. Scores are of the fast env, test tracks. V and M are "
         "judged on drives of a scripted driver, the same for all: squared error summed over a "
         "frame, a dream's that of the mean of 16. Bits are those a receiver with the same models "
@@ -195,7 +195,7 @@ def _caveats(results: Results) -> str:
     return (
         "These runs differ from today's in two ways. In each of the 8 rounds, C over "
         "latents was the best of 3 evaluations and C over codes the best of 6, so that selection "
-        "favored codes. And decisions count what was collected and searched, but not the episodes "
+        "favored codes. And steps count what was collected and searched, but not the episodes "
         "that evaluated: 44 per round over latents, 68 over codes, and 200 in the fine-tuning, of "
         "at most 250 decisions each. Searches made now evaluate equally often for both kinds and "
         "count every step.\n\n"
@@ -263,7 +263,7 @@ def _frames(frames: dict[str, Any] | None) -> str:
             row["source"],
             f"{row['error']:.1f}",
             f"{row['foreground_error']:.1f}",
-            f"{row['open_loop']['dreamed'][12]:.0f}, {row['open_loop']['frozen'][12]:.0f}",
+            f"{row['open_loop']['predicted'][12]:.0f}, {row['open_loop']['persistence'][12]:.0f}",
         ]
         for row in frames["rows"].values()
     ]

@@ -27,12 +27,12 @@ class Rates:
     """
 
     alone: float
-    stay: float
+    persistence: float
     memory: float
 
 
-def rates(vision: Vision, episodes: SequenceBatch, *, stay_nll: float, nll: float) -> Rates:
-    """From nats a decision of latents drawn from V's posterior, as `score_memory` has them."""
+def rates(vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nll: float) -> Rates:
+    """From nats an agent step of latents drawn from V's posterior, as `score_memory` has them."""
     if isinstance(vision, VQVAE):
         alone = vision.config.num_codes * math.log(vision.config.num_values)
         known = 0.0
@@ -40,5 +40,5 @@ def rates(vision: Vision, episodes: SequenceBatch, *, stay_nll: float, nll: floa
         mu, logvar = episodes.posteriors[:, 1:][episodes.mask].double().chunk(2, dim=-1)
         alone = float(0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(-1).mean())
         known = float(0.5 * (logvar + math.log(2.0 * math.pi * math.e)).sum(-1).mean())
-    nats = (alone, stay_nll - known, nll - known)
+    nats = (alone, persistence_nll - known, nll - known)
     return Rates(*(value / math.log(2.0) for value in nats))

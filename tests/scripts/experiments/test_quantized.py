@@ -8,7 +8,12 @@ import pytest
 import torch
 from scipy import stats
 
-from scripts.experiments.quantized.code_sheet import code_sheet, frame_codes, framed, told_by_codes
+from scripts.experiments.quantized.code_sheet import (
+    code_sheet,
+    explained_variance_by_code,
+    frame_codes,
+    framed,
+)
 from scripts.experiments.quantized.estimates import difference, mean_over
 from scripts.experiments.quantized.kinds import KINDS, all_cells
 from scripts.experiments.quantized.metrics import METRICS
@@ -40,7 +45,7 @@ def test_one_seed_has_no_interval_and_proves_nothing():
 
 
 def episodes_of(posteriors):
-    """Two episodes, the second one padded after its first decision."""
+    """Two episodes, the second one padded after its first agent step."""
     mask = torch.tensor([[True, True, True], [True, False, False]])
     ended = torch.zeros_like(mask)
     return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), ended, mask)
@@ -53,17 +58,19 @@ def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence():
     episodes = episodes_of(posteriors)
     mu, logvar = posteriors[:, 1:][episodes.mask].chunk(2, dim=-1)
     prior_nll = 0.5 * (mu.square() + logvar.exp() + math.log(2 * math.pi)).sum(-1).mean()
-    told = rates(vae(), episodes, stay_nll=float(prior_nll) + math.log(2), nll=float(prior_nll))
-    assert told.memory == pytest.approx(told.alone, rel=1e-4)
-    assert told.stay == pytest.approx(told.memory + 1.0, rel=1e-4)
+    output = rates(
+        vae(), episodes, persistence_nll=float(prior_nll) + math.log(2), nll=float(prior_nll)
+    )
+    assert output.memory == pytest.approx(output.alone, rel=1e-4)
+    assert output.persistence == pytest.approx(output.memory + 1.0, rel=1e-4)
 
 
 def test_bits_of_codes_are_nats_in_another_unit():
     vision = vqvae("fsq")
     episodes = episodes_of(torch.zeros(2, 4, vision.config.num_codes, dtype=torch.int64))
-    told = rates(vision, episodes, stay_nll=8 * math.log(2), nll=math.log(2))
+    output = rates(vision, episodes, persistence_nll=8 * math.log(2), nll=math.log(2))
     bits = vision.config.num_codes * math.log2(vision.config.num_values)
-    assert (told.alone, told.stay, told.memory) == pytest.approx((bits, 8.0, 1.0))
+    assert (output.alone, output.persistence, output.memory) == pytest.approx((bits, 8.0, 1.0))
 
 
 def run_result(kind, seed, score):
@@ -74,7 +81,7 @@ def run_result(kind, seed, score):
     }
     rows = [
         {"score": score - 300.0, "env_steps": 40_000, "search": "gradient", "reward_r2": 0.5},
-        {"score": score, "env_steps": 80_000, "search": "evolution", "reward_r2": 0.5},
+        {"score": score, "env_steps": 80_000, "search": "cmaes", "reward_r2": 0.5},
     ]
     return {
         "kind": kind,
@@ -167,7 +174,7 @@ def test_missing_figures_are_left_out(results):
     assert len(METRICS["decisions_to_enough"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
     text = page(results, {}, {}, None, {})
-    assert "| real decisions until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
+    assert "| real agent steps until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
     assert "decisions_to_enough" not in sorted_by_verdict(results, "fsq")[2]
 
 
@@ -225,9 +232,9 @@ def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another():
     for _ in range(4):
         codes = random.integers(4, size=(500, 16))
         drives.append((striped(codes, (5, 10)), codes))
-    told = told_by_codes(drives, 4)
-    assert told[5, 5] == pytest.approx(1.0) and told[10, 10] == pytest.approx(1.0)
-    assert abs(told[5, 10]) < 0.02 and abs(told[0, 5]) < 0.02
+    output = explained_variance_by_code(drives, 4)
+    assert output[5, 5] == pytest.approx(1.0) and output[10, 10] == pytest.approx(1.0)
+    assert abs(output[5, 10]) < 0.02 and abs(output[0, 5]) < 0.02
 
 
 def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most():
@@ -239,10 +246,10 @@ def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most():
 
 
 def test_frame_of_a_cell_hides_nothing_but_its_border():
-    grey = np.full((1, 64, 64, 3), 7, np.uint8)
-    marked = framed(grey, cell=6, grid=4)[0]
+    gray = np.full((1, 64, 64, 3), 7, np.uint8)
+    marked = framed(gray, cell=6, grid=4)[0]
     yellow = (marked == (255, 255, 0)).all(-1)
     assert yellow.sum() == 4 * 16 - 4
     assert yellow[16, 32:48].all() and yellow[31, 32:48].all() and yellow[16:32, 32].all()
     assert (marked[~yellow] == 7).all()
-    assert (grey == 7).all()
+    assert (gray == 7).all()

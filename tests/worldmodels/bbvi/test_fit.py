@@ -156,16 +156,16 @@ def test_a_fit_hangs_on_its_generator_alone_and_reports_each_step():
     runs = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(runs))  # global state must not matter
-        family, told = MeanFieldGaussian(2), []
+        family, output = MeanFieldGaussian(2), []
         result = fit_bbvi(
             log_joint,
             family,
             BBVIConfig(num_steps=5),
             generator=draw(seed),
-            on_step=lambda step, elbo, told=told: told.append((step, elbo)),
+            on_step=lambda step, elbo, output=output: output.append((step, elbo)),
         )
-        assert [step for step, _ in told] == [1, 2, 3, 4, 5]
-        assert [elbo for _, elbo in told] == pytest.approx(result.elbo_history.tolist())
+        assert [step for step, _ in output] == [1, 2, 3, 4, 5]
+        assert [elbo for _, elbo in output] == pytest.approx(result.elbo_history.tolist())
         runs.append(family.mean.detach())
     assert torch.equal(runs[0], runs[1]) and not torch.equal(runs[0], runs[2])
 

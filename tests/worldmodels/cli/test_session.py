@@ -11,17 +11,17 @@ from worldmodels.runs.run import Run, RunSettings
     [
         (
             {"env": "CarRacing-v3"},
-            "was made with env Tiny-v0, asked was CarRacing-v3: name another",
+            "was made with env Tiny-v0, requested was CarRacing-v3: name another",
         ),
-        ({"preset": "paper"}, "was made with preset demo, asked was paper"),
-        ({"seed": 1}, "was made with seed 0, asked was 1"),
+        ({"preset": "paper"}, "was made with preset demo, requested was paper"),
+        ({"seed": 1}, "was made with seed 0, requested was 1"),
         ({"seed": -1}, r"expected a seed from 0 to 2\*\*62, got -1"),
         ({"num_workers": 0}, "expected 1 worker or more, got 0"),
     ],
 )
-def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, asked, message):
+def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, requested, message):
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
-    with pytest.raises(UserError, match=message), open_session(tmp_path, create=True, **asked):
+    with pytest.raises(UserError, match=message), open_session(tmp_path, create=True, **requested):
         pass
     with open_session(tmp_path, quiet=True, num_workers=1, env="Tiny-v0", seed=0) as session:
         assert session.run.settings.env_id == "Tiny-v0"
@@ -37,9 +37,9 @@ def test_a_run_that_is_not_there_is_not_made_by_looking(tmp_path):
 
 
 def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path):
-    asked = {"env": "tests.fixtures.odd_envs:Odd-v0", "env_kwargs": {"observation": "dicts"}}
+    requested = {"env": "tests.fixtures.odd_envs:Odd-v0", "env_kwargs": {"observation": "dicts"}}
     with (
         pytest.raises(EnvError, match="several pictures"),
-        open_session(tmp_path / "new", create=True, **asked),
+        open_session(tmp_path / "new", create=True, **requested),
     ):
         pass

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from agents.controller import ControllerConfig, apply_action_map, control
-from tests.fixtures.paying_world import MAPS, controller, starts
+from tests.fixtures.reward_world import MAPS, controller, starts
 from tests.fixtures.tiny_models import world
 from worldmodels.controller.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
-    continuing,
-    first_parameters,
+    continuation_probs,
+    init_parameters,
     lambda_returns,
 )
 from worldmodels.dream.model import DreamModel
@@ -79,9 +79,9 @@ def test_nothing_after_an_end_counts(lambda_):
 
 
 def test_dreams_go_on_with_the_chance_among_those_that_got_there():
-    alive = torch.tensor([[1.0, 1.0], [0.5, 0.9], [0.125, 0.0], [0.0, 0.0]])
+    weight = torch.tensor([[1.0, 1.0], [0.5, 0.9], [0.125, 0.0], [0.0, 0.0]])
     expected = torch.tensor([[0.5, 0.9], [0.25, 0.0], [0.0, 0.0]])
-    torch.testing.assert_close(continuing(alive), expected)
+    torch.testing.assert_close(continuation_probs(weight), expected)
 
 
 @KINDS
@@ -91,13 +91,13 @@ def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind):
     state = starts(made.dream, 6)
     for step in range(3):
         torch.testing.assert_close(dreams.features[step], made.dream.features(state))
-        torch.testing.assert_close(dreams.alive[step], state.alive)
+        torch.testing.assert_close(dreams.weight[step], state.weight)
         action = apply_action_map(MAPS["continuous"], dreams.outputs[step])
         state, reward = made.dream.step(state, action)
         torch.testing.assert_close(dreams.rewards[step], reward / 2.0)
     torch.testing.assert_close(dreams.features[3], made.dream.features(state))
-    torch.testing.assert_close(dreams.alive[3], state.alive)
-    assert (dreams.alive[3] < dreams.alive[2]).all()
+    torch.testing.assert_close(dreams.weight[3], state.weight)
+    assert (dreams.weight[3] < dreams.weight[2]).all()
 
 
 def test_outputs_in_a_dream_are_those_of_c_and_a_noise_of_the_width_asked_for():
@@ -127,7 +127,7 @@ def test_a_c_that_sees_z_alone_is_not_told_h(kind):
 def test_a_new_c_hardly_acts_but_its_hidden_units_differ():
     torch.manual_seed(0)
     sizes = ControllerConfig(200, 3, 50)
-    parameters = first_parameters(sizes)
+    parameters = init_parameters(sizes)
     assert parameters.shape == (1, sizes.num_parameters)
     features = numbers(1, 100, 200, seed=0)
     outputs = control(sizes, parameters, features)
@@ -143,41 +143,41 @@ def test_a_search_begins_at_the_parameters_given_and_leaves_them_alone():
     start = numbers(1, sizes.num_parameters, seed=0)
     made = learner(sees=sizes, start=start)
     kept = start.clone()
-    assert torch.equal(made.actor, start) and torch.equal(made.average, start)
+    assert torch.equal(made.actor, start) and torch.equal(made.ema_params, start)
     with torch.no_grad():
         made.actor += 1.0
-    assert torch.equal(start, kept) and torch.equal(made.average, kept)
+    assert torch.equal(start, kept) and torch.equal(made.ema_params, kept)
 
 
 def test_the_c_that_is_kept_follows_the_one_being_searched():
-    made = learner(average_rate=0.25)
-    first = made.average.clone()
+    made = learner(ema_rate=0.25)
+    first = made.ema_params.clone()
     with torch.no_grad():
         made.actor += 1.0
-    made.follow()
-    torch.testing.assert_close(made.average, first + 0.25)
-    made.follow()
-    torch.testing.assert_close(made.average, first + 0.25 + 0.75 * 0.25)
+    made.update_ema()
+    torch.testing.assert_close(made.ema_params, first + 0.25)
+    made.update_ema()
+    torch.testing.assert_close(made.ema_params, first + 0.25 + 0.75 * 0.25)
 
 
 @pytest.mark.parametrize(("longest", "clipped"), [(10.0, 1.0), (2.0, 0.4)])
 def test_the_slope_is_clipped_in_length_and_keeps_its_direction(longest, clipped):
     made = learner(max_gradient_norm=longest)
-    uphill = torch.zeros_like(made.actor)
-    uphill[0, :2] = torch.tensor([3.0, -4.0])
-    loss, norm = made.slope((uphill * made.actor).sum())
+    policy_loss = torch.zeros_like(made.actor)
+    policy_loss[0, :2] = torch.tensor([3.0, -4.0])
+    loss, norm = made.policy_loss((policy_loss * made.actor).sum())
     assert norm.item() == pytest.approx(5.0)
     (gradient,) = torch.autograd.grad(loss, made.actor)
-    torch.testing.assert_close(-gradient, clipped * uphill)
+    torch.testing.assert_close(-gradient, clipped * policy_loss)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_decisions": 0}, "expected 1 decision or more, got 0"),
+        ({"horizon": 0}, "expected 1 agent step or more, got 0"),
         ({"discount": 1.5}, r"expected discount within 0\.\.1, got 1\.5"),
         ({"lambda_": -0.1}, r"expected lambda_ within 0\.\.1, got -0\.1"),
-        ({"average_rate": 2.0}, r"expected average_rate within 0\.\.1, got 2\.0"),
+        ({"ema_rate": 2.0}, r"expected average_rate within 0\.\.1, got 2\.0"),
         ({"noise": 0.0}, r"expected noise above 0, got 0\.0"),
         ({"noise": float("nan")}, "expected noise above 0, got nan"),
     ],

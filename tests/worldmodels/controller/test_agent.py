@@ -12,7 +12,7 @@ from agents.exploration import NoisyPolicy
 from envs.actions import ActionMap
 from envs.views import PAPER_VIEW
 from tests.fixtures.tiny_models import agent, frames
-from worldmodels.controller.agent import Agent, AgentFactory, Body, load_agent, save_agent
+from worldmodels.controller.agent import Agent, AgentFactory, AgentSpec, load_agent, save_agent
 from worldmodels.errors import UserError
 from worldmodels.runs.checkpoint import save_checkpoint
 
@@ -46,7 +46,7 @@ def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
                 if inputs == "zh":
                     features = torch.cat([features, state.h], -1)
                 outputs = control(whole.controller, whole.parameters, features[None])[0]
-                action = apply_action_map(whole.body.action_map, outputs)
+                action = apply_action_map(whole.spec.action_map, outputs)
                 state = whole.memory.advance(state, latent, action)
             expected.append(action.numpy())
     actions = play(whole, film)
@@ -63,7 +63,7 @@ def test_a_reset_starts_one_env_afresh_and_leaves_the_other_bit_equal(kind, samp
     film = films(2, 7)
     undisturbed = play(whole, film)
     mask = np.array([True, False])
-    disturbed = play(whole, film, {3: mask})  # in the middle of a decision
+    disturbed = play(whole, film, {3: mask})  # in the middle of an agent step
     assert np.array_equal(disturbed[:, 1], undisturbed[:, 1])
     assert np.array_equal(disturbed[:3], undisturbed[:3])
     assert not np.array_equal(disturbed[3:, 0], undisturbed[3:, 0])
@@ -78,7 +78,7 @@ def test_a_batch_of_controllers_is_as_many_agents(kind):
     together = play(whole, film)
     for row in range(3):
         one = Agent(
-            whole.vision, whole.memory, whole.controller, whole.parameters[[row]], whole.body
+            whole.vision, whole.memory, whole.controller, whole.parameters[[row]], whole.spec
         )
         alone = play(one, film[:, [row]])
         np.testing.assert_allclose(together[:, row], alone[:, 0], atol=1e-6)
@@ -122,7 +122,7 @@ def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_se
 def test_stock_frames_and_frames_of_the_view_give_the_same_actions():
     whole = agent()
     stock = films(2, 4, size=(96, 96))
-    seen = whole.body.view(stock)
+    seen = whole.spec.view(stock)
     assert seen.shape == (4, 2, 64, 64, 3)
     assert np.array_equal(play(whole, stock), play(whole, seen))
     below = stock.copy()
@@ -154,7 +154,7 @@ def test_discrete_actions_are_those_of_the_env_and_m_sees_them_one_hot(start):
 
 def test_a_box_space_has_the_bounds_of_its_map():
     space = spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
-    assert agent().body.action_map.space == space
+    assert agent().spec.action_map.space == space
     assert ActionMap.for_space(space).space == space
 
 
@@ -168,7 +168,7 @@ def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path, kind):
     for path in (file, str(file), tmp_path):
         loaded = load_agent(path)
         assert np.array_equal(play(loaded, film), expected)
-        assert loaded.body == whole.body and loaded.facts == {"preset": "demo", "seed": 3}
+        assert loaded.spec == whole.spec and loaded.facts == {"preset": "demo", "seed": 3}
         assert loaded.action_repeat == 2 and loaded.name == "agent"
 
 
@@ -194,8 +194,8 @@ def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path):
 
 
 def test_a_body_survives_json():
-    body = replace(agent().body, inputs="z", sample_latent=True)
-    assert Body.from_dict(json.loads(json.dumps(asdict(body)))) == body
+    spec = replace(agent().spec, inputs="z", sample_latent=True)
+    assert AgentSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
 
 
 def test_what_is_no_agent_is_named_with_what_helps(tmp_path):

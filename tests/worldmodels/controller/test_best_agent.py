@@ -41,7 +41,7 @@ def finish(run, score, *, round_=1, episodes=20):
 
 
 def round_in(file):
-    return int(load_checkpoint(file, remedy="none").tensors["controller.parameters"])
+    return int(load_checkpoint(file, hint="none").tensors["controller.parameters"])
 
 
 def round_kept(run):
@@ -112,7 +112,7 @@ def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, 
     assert best.selection.protocol == protocol(100)
     # What was evaluated is written down, so that the next agent finds it.
     assert env_steps(run)["selected"] == 100 * 10
-    saved = load_checkpoint(run.folder / "best.safetensors", remedy="none").metadata["facts"]
+    saved = load_checkpoint(run.folder / "best.safetensors", hint="none").metadata["facts"]
     assert saved["selection"] == best.selection.to_dict()
     assert keep_best(run, never).round == expected
     finish(run, 10_000.0, round_=3, episodes=100)
@@ -232,10 +232,10 @@ def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
 
 def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run):
     newest = finish(run, 1.0)
-    before = load_checkpoint(newest, remedy="")
+    before = load_checkpoint(newest, hint="")
     os.replace(run.folder / "controller", run.folder / ".controller.old")
     assert agent_file(run.folder) == newest and not newest.exists()
-    assert load_checkpoint(newest, remedy="").metadata == before.metadata
+    assert load_checkpoint(newest, hint="").metadata == before.metadata
     with writing(run.folder):  # a writer puts it back
         assert newest.is_file()
     shutil.copytree(run.folder / "controller", run.folder / ".controller.old")

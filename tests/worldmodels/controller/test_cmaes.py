@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 
 from tests.fixtures.fake_scores import scores
-from worldmodels.controller.cmaes import search_by_evolution
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.cmaes import search_by_cmaes
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 
-CONFIG = EvolutionConfig(
-    generations=7, later_generations=3, population=6, sigma0=0.3, validate_every=3
-)
+CONFIG = CMAESConfig(generations=7, later_generations=3, population=6, sigma0=0.3, validate_every=3)
 AIM = np.array([1.0, -2.0, 0.5])
 
 
@@ -33,7 +31,7 @@ class Bowl:
         return -np.square(candidates - AIM).sum(1)
 
 
-class Look:
+class Evaluation:
     """The real score; Ctrl-C in the look at which it is told to come."""
 
     def __init__(self, stop_at=None):
@@ -47,12 +45,12 @@ class Look:
         return scores(100.0 * parameters[0])
 
 
-def search(folder, fitness, look, *, config=CONFIG, start=None, round_=1, seed=0):
-    return search_by_evolution(
+def search(folder, fitness, evaluation, *, config=CONFIG, start=None, round_=1, seed=0):
+    return search_by_cmaes(
         np.zeros(3) if start is None else start,
         config,
         fitness,
-        look,
+        evaluation,
         evaluate_start=start is not None,
         work=StageFolder(folder, folder.with_name("final"), {}),
         seed=seed,
@@ -61,7 +59,7 @@ def search(folder, fitness, look, *, config=CONFIG, start=None, round_=1, seed=0
     )
 
 
-def timeless(result):
+def without_timings(result):
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -73,20 +71,20 @@ def timeless(result):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """What a search leaves that nobody stopped."""
-    return search(tmp_path_factory.mktemp("undisturbed") / "a", Bowl(), Look())
+    return search(tmp_path_factory.mktemp("undisturbed") / "a", Bowl(), Evaluation())
 
 
 def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path):
-    fitness, look = Bowl(), Look()
-    parameters, result = search(tmp_path / "a", fitness, look)
+    fitness, evaluation = Bowl(), Evaluation()
+    parameters, result = search(tmp_path / "a", fitness, evaluation)
     history = result["history"]
     assert [entry["generation"] for entry in history] == [1, 2, 3, 4, 5, 6, 7]
     assert fitness.generations == [0, 1, 2, 3, 4, 5, 6]
-    looked = {e["generation"]: e["real_score"] for e in history if "real_score" in e}
-    assert list(looked) == [3, 6, 7]
-    assert [100.0 * seen[0] for seen in look.seen] == list(looked.values())
-    assert np.array_equal(parameters, look.seen[-1])
-    assert result["eval_score"] == looked[7] and result["generations"] == 7
+    evaluated = {e["generation"]: e["real_score"] for e in history if "real_score" in e}
+    assert list(evaluated) == [3, 6, 7]
+    assert [100.0 * seen[0] for seen in evaluation.seen] == list(evaluated.values())
+    assert np.array_equal(parameters, evaluation.seen[-1])
+    assert result["eval_score"] == evaluated[7] and result["generations"] == 7
     assert result["fitness"] == history[-1]["mean"] > history[0]["mean"]
     assert result["best_fitness"] == history[-1]["best"] > result["fitness"]
     assert [entry["steps"] for entry in history] == [60 * n for n in range(1, 8)]
@@ -110,31 +108,33 @@ class Peak:
 
 @pytest.mark.parametrize("highest", [0, 1, 2, 3])
 def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_path, highest):
-    look, start = Peak(highest), np.array([0.1, 0.2, 0.3])
+    evaluation, start = Peak(highest), np.array([0.1, 0.2, 0.3])
     config = replace(CONFIG, select_best=True)
-    parameters, result = search(tmp_path / "a", Bowl(), look, config=config, start=start)
-    looked = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
-    assert list(looked) == [0, 3, 6, 7]
-    assert np.array_equal(look.seen[0], start)
-    assert np.array_equal(parameters, look.seen[highest])
+    parameters, result = search(tmp_path / "a", Bowl(), evaluation, config=config, start=start)
+    evaluated = {e["generation"]: e["real_score"] for e in result["history"] if "real_score" in e}
+    assert list(evaluated) == [0, 3, 6, 7]
+    assert np.array_equal(evaluation.seen[0], start)
+    assert np.array_equal(parameters, evaluation.seen[highest])
     assert result["eval_score"] == 50.0
-    assert result["kept_generation"] == list(looked)[highest]
+    assert result["kept_generation"] == list(evaluated)[highest]
     assert result["generations"] == 7
 
 
 def test_averages_of_the_last_means_are_looked_at_and_left(tmp_path):
-    each, look = Look(), Look()
+    each, evaluation = Evaluation(), Evaluation()
     search(tmp_path / "each", Bowl(), each, config=replace(CONFIG, validate_every=1))
-    parameters, _ = search(tmp_path / "a", Bowl(), look, config=replace(CONFIG, average=3))
+    parameters, _ = search(
+        tmp_path / "a", Bowl(), evaluation, config=replace(CONFIG, averaged_generations=3)
+    )
     means = np.array(each.seen)
     averages = [means[0:3].mean(0), means[3:6].mean(0), means[4:7].mean(0)]
-    assert np.allclose(look.seen, averages, atol=1e-12)
-    assert np.array_equal(parameters, look.seen[-1])
+    assert np.allclose(evaluation.seen, averages, atol=1e-12)
+    assert np.array_equal(parameters, evaluation.seen[-1])
 
 
 @pytest.mark.parametrize("stop_at", [1, 5])
 def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
-    class Falling(Look):
+    class Falling(Evaluation):
         def __call__(self, parameters):
             super().__call__(parameters)
             return scores(-np.square(parameters).sum())  # the start is best
@@ -147,7 +147,7 @@ def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
         for name in ("a", "b")
     )
     assert np.array_equal(resumed[0], np.zeros(3)) and np.array_equal(whole[0], np.zeros(3))
-    assert timeless(resumed[1]) == timeless(whole[1])
+    assert without_timings(resumed[1]) == without_timings(whole[1])
     assert whole[1]["kept_generation"] == 0
     # The start and generations 3, 6 and 7, ten steps each.
     assert whole[1]["env_steps"] == {"monitored": 40}
@@ -155,47 +155,49 @@ def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
 
 def test_a_start_from_zero_is_not_evaluated(tmp_path):
     config = replace(CONFIG, select_best=True)
-    _, result = search(tmp_path / "a", Bowl(), Look(), config=config)
+    _, result = search(tmp_path / "a", Bowl(), Evaluation(), config=config)
     assert [e["generation"] for e in result["history"] if "real_score" in e] == [3, 6, 7]
 
 
 def test_it_climbs_from_where_it_starts(tmp_path):
-    config = EvolutionConfig(generations=30, population=8, sigma0=0.5, validate_every=100)
-    found, _ = search(tmp_path / "a", Bowl(), Look(), config=config)
+    config = CMAESConfig(generations=30, population=8, sigma0=0.5, validate_every=100)
+    found, _ = search(tmp_path / "a", Bowl(), Evaluation(), config=config)
     assert np.abs(found - AIM).max() < 0.2
-    tiny = EvolutionConfig(generations=2, population=8, sigma0=1e-6)
+    tiny = CMAESConfig(generations=2, population=8, sigma0=1e-6)
     start = np.array([5.0, 6.0, 7.0])
-    near, _ = search(tmp_path / "b", Bowl(), Look(), config=tiny, start=start)
+    near, _ = search(tmp_path / "b", Bowl(), Evaluation(), config=tiny, start=start)
     assert 0 < np.abs(near - start).max() < 1e-4
 
 
 def test_later_rounds_have_generations_of_their_own(tmp_path):
-    _, result = search(tmp_path / "a", Bowl(), Look(), round_=2)
+    _, result = search(tmp_path / "a", Bowl(), Evaluation(), round_=2)
     assert result["generations"] == 3
 
 
 def test_another_seed_is_another_search(tmp_path, undisturbed):
-    other, _ = search(tmp_path / "a", Bowl(), Look(), seed=1)
+    other, _ = search(tmp_path / "a", Bowl(), Evaluation(), seed=1)
     assert np.abs(other - undisturbed[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("fitness", "look"),
     [
-        (Bowl(stop_at=0), Look()),
-        (Bowl(stop_at=4), Look()),
-        (Bowl(), Look(stop_at=1)),
-        (Bowl(), Look(stop_at=3)),
+        (Bowl(stop_at=0), Evaluation()),
+        (Bowl(stop_at=4), Evaluation()),
+        (Bowl(), Evaluation(stop_at=1)),
+        (Bowl(), Evaluation(stop_at=3)),
     ],
     ids=["at once", "in a generation", "in a look", "in the last look"],
 )
-def test_a_search_stopped_by_ctrl_c_resumes_to_the_same_bits(tmp_path, undisturbed, fitness, look):
-    expected, told = undisturbed
+def test_a_search_stopped_by_ctrl_c_resumes_to_the_same_bits(
+    tmp_path, undisturbed, fitness, evaluation
+):
+    expected, output = undisturbed
     with pytest.raises(KeyboardInterrupt, match="in a"):
-        search(tmp_path / "b", fitness, look)
+        search(tmp_path / "b", fitness, evaluation)
     again = Bowl()
-    parameters, result = search(tmp_path / "b", again, Look())
+    parameters, result = search(tmp_path / "b", again, Evaluation())
     assert np.array_equal(parameters, expected)
-    assert timeless(result) == timeless(told)
+    assert without_timings(result) == without_timings(output)
     # What had ended is not done again, but for the generation that was under way.
     assert len(fitness.generations) + len(again.generations) <= 8

@@ -13,29 +13,29 @@ from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from envs.tasks import task_for
 from tests.fixtures.counting_env import BOX_ID, CountingEnv, episode_length
-from tests.fixtures.paying_world import starts
+from tests.fixtures.reward_world import starts
 from tests.fixtures.tiny_models import agent
 from worldmodels.controller.fitness import (
+    CMAESConfig,
     DreamFitness,
-    EvolutionConfig,
     PartFitness,
     RealFitness,
     RealScores,
 )
 from worldmodels.dream.model import DreamModel, dreamed_returns
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError
 from worldmodels.training.fit import step_generator
 
-CONFIG = EvolutionConfig(episodes=3, max_decisions=4)
+CONFIG = CMAESConfig(episodes=3, horizon=4)
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
 def dream_fitness(kind):
     driver = agent(kind, num_candidates=4)
     dream = DreamModel(driver.vision, driver.memory, temperature=1.2)
-    moments = DreamStarts(starts(dream, 30), torch.ones(30))
-    fitness = DreamFitness(CONFIG, driver, dream, moments, seed=5)
+    states = StartStates(starts(dream, 30), torch.ones(30))
+    fitness = DreamFitness(CONFIG, driver, dream, states, seed=5)
     return fitness, driver.parameters.double().numpy()
 
 
@@ -57,9 +57,9 @@ def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(ki
         luck = step_generator(5, generation)
         parameters = torch.from_numpy(candidates[:1]).float()
         act = functools.partial(
-            choose_actions, fitness.controller, fitness.body.action_map, parameters
+            choose_actions, fitness.controller, fitness.spec.action_map, parameters
         )
-        first = fitness.starts.draw(3, luck)
+        first = fitness.starts.sample(3, luck)
         returns = dreamed_returns(fitness.dream, first, act, 4, luck)
         worth = fitness(candidates[:1], generation)
         assert worth == pytest.approx(returns.mean().item(), rel=1e-5)
@@ -99,7 +99,7 @@ OUTPUTS = np.random.default_rng(0).uniform(-1, 1, (5, 2))
 def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, driver, generation):
     fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
     values = fitness(np.array([always(*each) for each in OUTPUTS]), generation)
-    # Fifteen episodes fill more than one chunk. At most four decisions of two steps each.
+    # Fifteen episodes fill more than one chunk. At most four agent steps of two steps each.
     tracks = np.random.default_rng([7, generation]).integers(1_000_000, size=3)
     lengths = [min(8, episode_length(int(track))) for track in tracks]
     expected = [np.mean([paid(each, length) for length in lengths]) for each in OUTPUTS]
@@ -110,13 +110,13 @@ def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, 
 def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
     short = "short/BoxCounting-v0"
     gym.register(short, entry_point=CountingEnv, max_episode_steps=5)
-    driver.body = replace(driver.body, env_id=short)
+    driver.spec = replace(driver.spec, env_id=short)
     try:
         fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
         fitness(np.array([always(0.0, 0.0)]), 0)
     finally:
         del gym.registry[short]
-    assert CONFIG.max_decisions * driver.action_repeat > 5
+    assert CONFIG.horizon * driver.action_repeat > 5
     assert fitness.steps == 5 * CONFIG.episodes
 
 

@@ -9,12 +9,12 @@ import torch
 
 from envs.views import View
 from tests.fixtures.fake_scores import scores
-from tests.fixtures.paying_world import MAPS, controller, pay, paying_world, starts
-from worldmodels.controller.agent import Agent, Body
+from tests.fixtures.reward_world import MAPS, controller, pay, reward_world, starts
+from worldmodels.controller.agent import Agent, AgentSpec
 from worldmodels.controller.gradient import GradientConfig, search_by_gradient
 from worldmodels.controller.pathwise import PathwiseConfig
-from worldmodels.controller.ppo import ProximalConfig
-from worldmodels.dream.starts import DreamStarts
+from worldmodels.controller.ppo import PPOConfig
+from worldmodels.dream.starts import StartStates
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
@@ -22,8 +22,8 @@ from worldmodels.training.fit import FitConfig
 FIT = FitConfig(num_steps=8, batch_size=6, learning_rate=1e-2, validate_every=5)
 LATER = FitConfig(num_steps=2, batch_size=6, learning_rate=1e-6)
 LEARNERS = {
-    "pathwise": PathwiseConfig(num_decisions=3, critic_width=8, average_rate=0.2),
-    "proximal": ProximalConfig(num_decisions=3, critic_width=8, average_rate=0.2, updates=3),
+    "pathwise": PathwiseConfig(horizon=3, critic_width=8, ema_rate=0.2),
+    "ppo": PPOConfig(horizon=3, critic_width=8, ema_rate=0.2, num_updates=3),
 }
 PEDAL = MAPS["continuous"]
 
@@ -31,10 +31,12 @@ PEDAL = MAPS["continuous"]
 def agent_of(dream):
     sizes = controller(dream, PEDAL)
     parameters = torch.zeros(1, sizes.num_parameters)
-    return Agent(dream.vision, dream.memory, sizes, parameters, Body("Tiny-v0", View(), PEDAL, 2))
+    return Agent(
+        dream.vision, dream.memory, sizes, parameters, AgentSpec("Tiny-v0", View(), PEDAL, 2)
+    )
 
 
-class Look:
+class Evaluation:
     """Scores as told; Ctrl-C comes during the look at which it is told to."""
 
     def __init__(self, *scores, stop_at=None):
@@ -49,15 +51,15 @@ class Look:
         return scores(self.scores[len(self.seen) - 1])
 
 
-def search(folder, config, look, *, start=None, seed=0, round_=1):
-    dream = paying_world("vae")
+def search(folder, config, evaluation, *, start=None, seed=0, round_=1):
+    dream = reward_world("vae")
     return search_by_gradient(
         agent_of(dream),
         start,
         config,
         dream,
-        DreamStarts(starts(dream, 40), torch.ones(40)),
-        look,
+        StartStates(starts(dream, 40), torch.ones(40)),
+        evaluation,
         reward_scale=0.5,
         work=StageFolder(folder, folder.with_name("final"), {}),
         seed=seed,
@@ -70,7 +72,7 @@ def few_steps(name):
     return GradientConfig(fit=FIT, later=LATER, learner=LEARNERS[name])
 
 
-def timeless(result):
+def without_timings(result):
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -82,21 +84,21 @@ def timeless(result):
 @pytest.fixture(scope="module", params=LEARNERS)
 def undisturbed(request, tmp_path_factory):
     """A search with looks at steps 5 and 8, of which the first one is the best."""
-    look = Look(5.0, 3.0)
+    evaluation = Evaluation(5.0, 3.0)
     folder = tmp_path_factory.mktemp("undisturbed") / "a"
-    return request.param, folder, look, search(folder, few_steps(request.param), look)
+    return request.param, folder, evaluation, search(folder, few_steps(request.param), evaluation)
 
 
 def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(undisturbed):
-    name, folder, look, (parameters, result) = undisturbed
-    assert np.array_equal(parameters, look.seen[0])
-    assert not np.array_equal(parameters, look.seen[1])
+    name, folder, evaluation, (parameters, result) = undisturbed
+    assert np.array_equal(parameters, evaluation.seen[0])
+    assert not np.array_equal(parameters, evaluation.seen[1])
     assert (result["steps"], result["best_step"], result["eval_score"]) == (8, 5, 5.0)
     history = result["history"]
     assert [entry["step"] for entry in history] == [5, 8]
     assert [entry["real_score"] for entry in history] == [5.0, 3.0]
-    decisions = 3 * 6 if name == "pathwise" else 3 * 6 / 3
-    assert [entry["steps"] for entry in history] == [5 * decisions, 8 * decisions]
+    agent_steps = 3 * 6 if name == "pathwise" else 3 * 6 / 3
+    assert [entry["steps"] for entry in history] == [5 * agent_steps, 8 * agent_steps]
     for entry in history:
         names = {"step", "real_score", "eval_env_steps", "dreamed_return"}
         names |= {"seconds", "steps", "steps_per_second"}
@@ -107,57 +109,57 @@ def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(undisturbe
 
 
 def test_a_search_stopped_by_ctrl_c_in_a_look_resumes_to_the_same_bits(tmp_path, undisturbed):
-    name, _, look, (expected, told) = undisturbed
+    name, _, evaluation, (expected, output) = undisturbed
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        search(tmp_path / "a", few_steps(name), Look(5.0, 3.0, stop_at=1))
+        search(tmp_path / "a", few_steps(name), Evaluation(5.0, 3.0, stop_at=1))
     torch.manual_seed(99)  # what the global generator holds must not matter
-    rest = Look(3.0)
+    rest = Evaluation(3.0)
     parameters, result = search(tmp_path / "a", few_steps(name), rest)
-    assert np.array_equal(rest.seen, look.seen[1:])
+    assert np.array_equal(rest.seen, evaluation.seen[1:])
     assert np.array_equal(parameters, expected)
-    assert timeless(result) == timeless(told)
+    assert without_timings(result) == without_timings(output)
     first, last = result["history"]
     assert first["seconds"] < last["seconds"]
 
 
 def test_another_seed_is_another_search(tmp_path, undisturbed):
-    name, _, look, _ = undisturbed
-    other = Look(5.0, 3.0)
+    name, _, evaluation, _ = undisturbed
+    other = Evaluation(5.0, 3.0)
     search(tmp_path / "a", few_steps(name), other, seed=1)
-    assert np.abs(other.seen[0] - look.seen[0]).max() > 1e-3
+    assert np.abs(other.seen[0] - evaluation.seen[0]).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_it_begins_at_the_parameters_given_and_later_rounds_have_their_own_steps(tmp_path, name):
-    dream = paying_world("vae")
+    dream = reward_world("vae")
     start = np.linspace(-1, 1, controller(dream, PEDAL).num_parameters)
-    found, result = search(tmp_path / "a", few_steps(name), Look(0.0), start=start, round_=2)
+    found, result = search(tmp_path / "a", few_steps(name), Evaluation(0.0), start=start, round_=2)
     assert result["steps"] == 2
     assert 0 < np.abs(found - start).max() < 1e-5
 
 
 def test_it_climbs_the_dream(tmp_path):
-    dream = paying_world("vae")
+    dream = reward_world("vae")
     sizes = controller(dream, PEDAL)
 
-    def look(parameters):
+    def evaluation(parameters):
         return scores(pay(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None]))
 
     fit = FitConfig(num_steps=40, batch_size=48, learning_rate=1e-2, validate_every=20)
     config = GradientConfig(fit=fit, later=fit, learner=LEARNERS["pathwise"])
-    _, result = search(tmp_path / "a", config, look)
+    _, result = search(tmp_path / "a", config, evaluation)
     first, last = result["history"]
     assert first["real_score"] + 0.05 < last["real_score"] > 0.7
-    # What a dream of three decisions is told to pay is what they pay.
+    # What a dream of three agent steps is told to pay is what they pay.
     assert last["dreamed_return"] / 3 == pytest.approx(last["real_score"], abs=0.1)
 
 
 def test_steps_and_decisions_are_as_asked_for():
     config = few_steps("pathwise")
-    assert config.asked_for(None, None) == config
-    changed = config.asked_for(50, 7)
+    assert config.with_lengths(None, None) == config
+    changed = config.with_lengths(50, 7)
     assert (changed.fit.num_steps, changed.later.num_steps) == (50, 50)
     # Eight steps are evaluated after five and at the end, so fifty are evaluated twice as well.
     assert changed.fit.validate_every == 25
-    assert changed.learner.num_decisions == 7
-    assert changed.asked_for(None, 3).learner == config.learner
+    assert changed.learner.horizon == 7
+    assert changed.with_lengths(None, 3).learner == config.learner

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from agents.controller import apply_action_map
-from tests.fixtures.paying_world import BEST, IDLE, MAPS, controller, pay, paying_world, starts
+from tests.fixtures.reward_world import BEST, IDLE, MAPS, controller, pay, reward_world, starts
 from tests.fixtures.tiny_models import mdnrnn, vae, world
-from worldmodels.controller.actor_critic import continuing, lambda_returns
-from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, has_slope
+from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
+from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, is_differentiable
 from worldmodels.dream.model import DreamModel, DreamState, dreamed_returns
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState
@@ -22,7 +22,7 @@ def draw(seed):
 
 def learner(dream, hidden=0, seed=0, **settings):
     torch.manual_seed(seed)
-    config = PathwiseConfig(**{"num_decisions": 5, "critic_width": 16, **settings})
+    config = PathwiseConfig(**{"horizon": 5, "critic_width": 16, **settings})
     return PathwiseActorCritic(config, controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
 
 
@@ -39,34 +39,34 @@ def test_the_gradient_is_the_slope_of_the_dreamed_objective():
     # for several, of which the same noise may draw another one.
     vision, memory = vae(), mdnrnn(num_mixtures=1)
     with torch.no_grad():
-        memory.outcome.linear.bias[-1] = -1.0  # about every fourth decision ends a dream
+        memory.outcome.linear.bias[-1] = -1.0  # about every fourth agent step ends a dream
     dream = DreamModel(vision.double(), memory.double())
     made = awake(learner(dream, hidden=3, max_gradient_norm=1e9, noise=0.3).double())
     first = starts(dream, 6)
     past = LSTMState(*(part + 0.1 for part in first.memory))
-    first = DreamState(first.latent.double(), past, first.alive.double())
+    first = DreamState(first.latent.double(), past, first.weight.double())
     loss, metrics = made.loss(first, draw(0))
     loss.backward()
-    uphill = -made.actor.grad
+    policy_loss = -made.actor.grad
 
     def objective(moved):
         with torch.no_grad():
             made.actor += moved
-            features, _, rewards, alive = made.dreams(first, 5, 0.3, draw(0))
+            features, _, rewards, weight = made.dreams(first, 5, 0.3, draw(0))
             made.actor -= moved
             values = made.target(features[1:])[..., 0]
-            returns = lambda_returns(rewards, values, 0.975 * continuing(alive), 0.95)
-        return returns, alive[:-1]
+            returns = lambda_returns(rewards, values, 0.975 * continuation_probs(weight), 0.95)
+        return returns, weight[:-1]
 
-    _, there = objective(0.0)  # a weight of what is followed, and not followed itself
-    assert there[-1].max() < 0.8
-    weights = there * 0.975 ** torch.arange(5)[:, None]
+    _, weight = objective(0.0)  # a weight of what is followed, and not followed itself
+    assert weight[-1].max() < 0.8
+    weights = weight * 0.975 ** torch.arange(5)[:, None]
     for seed in range(3):
         way = torch.randn(made.actor.shape, generator=draw(seed)).double()
         ahead, back = ((weights * objective(step * way)[0]).mean() for step in (1e-5, -1e-5))
-        slope = (ahead - back) / 2e-5
-        torch.testing.assert_close((uphill * way).sum(), slope, rtol=1e-5, atol=1e-8)
-    assert metrics["gradient_norm"].item() == pytest.approx(uphill.norm().item())
+        policy_loss = (ahead - back) / 2e-5
+        torch.testing.assert_close((policy_loss * way).sum(), policy_loss, rtol=1e-5, atol=1e-8)
+    assert metrics["gradient_norm"].item() == pytest.approx(policy_loss.norm().item())
 
 
 def gradients(made, seed=0):
@@ -77,7 +77,7 @@ def gradients(made, seed=0):
 
 
 def test_c_has_the_clipped_slope_and_the_value_its_own_error():
-    dream = paying_world("vae")
+    dream = reward_world("vae")
     whole, critic, metrics = gradients(awake(learner(dream, max_gradient_norm=1e9)))
     clipped, same, _ = gradients(awake(learner(dream, max_gradient_norm=0.01)))
     assert metrics["gradient_norm"] > 0.02
@@ -92,11 +92,11 @@ def test_c_has_the_clipped_slope_and_the_value_its_own_error():
 
 def test_the_value_learned_is_of_what_is_seen_before_a_decision():
     dream = DreamModel(*world("vae"), temperature=0.0)
-    made = awake(learner(dream, noise=1e-6, num_decisions=1, discount=0.5))
+    made = awake(learner(dream, noise=1e-6, horizon=1, discount=0.5))
     _, metrics = made.loss(starts(dream, 8), draw(0))
     with torch.no_grad():
-        seen, _, rewards, alive = made.dreams(starts(dream, 8), 1, 1e-6, draw(1))
-        aim = rewards[0] + 0.5 * alive[1] * made.target(seen[1])[:, 0]
+        seen, _, rewards, weight = made.dreams(starts(dream, 8), 1, 1e-6, draw(1))
+        aim = rewards[0] + 0.5 * weight[1] * made.target(seen[1])[:, 0]
         error = (made.values(seen[0]) - aim).square().mean()
     torch.testing.assert_close(metrics["value_error"].detach(), error, rtol=1e-3, atol=1e-5)
 
@@ -114,19 +114,19 @@ def test_the_return_told_is_in_the_env_s_units_and_ends_with_the_dream():
 
 
 def test_what_is_kept_and_what_returns_end_in_follow_slowly():
-    dream = paying_world("vae")
-    made = awake(learner(dream, average_rate=0.25, target_rate=0.5))
-    kept, aimed = made.average.clone(), made.target[-1].bias.clone()
+    dream = reward_world("vae")
+    made = awake(learner(dream, ema_rate=0.25, target_ema_rate=0.5))
+    kept, aimed = made.ema_params.clone(), made.target[-1].bias.clone()
     made.loss(starts(dream, 2), draw(0))
-    torch.testing.assert_close(made.average, kept + 0.25 * (made.actor.detach() - kept))
+    torch.testing.assert_close(made.ema_params, kept + 0.25 * (made.actor.detach() - kept))
     torch.testing.assert_close(made.target[-1].bias, (aimed + made.critic[-1].bias.detach()) / 2)
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_it_learns_to_do_what_the_dream_pays(hidden):
-    dream = paying_world("vae")
-    made = learner(dream, hidden, average_rate=0.1)
-    before = pay(dream, made.controller, PEDAL, made.average)
+    dream = reward_world("vae")
+    made = learner(dream, hidden, ema_rate=0.1)
+    before = pay(dream, made.controller, PEDAL, made.ema_params)
     drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
     best_of_random = max(pay(dream, made.controller, PEDAL, each) for each in drawn)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
@@ -135,7 +135,7 @@ def test_it_learns_to_do_what_the_dream_pays(hidden):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    learned = pay(dream, made.controller, PEDAL, made.average)
+    learned = pay(dream, made.controller, PEDAL, made.ema_params)
     assert before == pytest.approx(IDLE, abs=0.03)
     # No action that is always the same is paid more than half: C looks.
     assert best_of_random + 0.1 < learned < BEST
@@ -146,7 +146,7 @@ def test_it_learns_to_do_what_the_dream_pays(hidden):
 def test_codes_and_discrete_actions_have_no_slope(kind, actions):
     dream = DreamModel(*world(kind))
     action_map = MAPS[actions]
-    assert not has_slope(dream, action_map)
-    assert has_slope(DreamModel(*world("vae")), PEDAL)
+    assert not is_differentiable(dream, action_map)
+    assert is_differentiable(DreamModel(*world("vae")), PEDAL)
     with pytest.raises(UserError, match="over codes, or of discrete actions, have no slope"):
         PathwiseActorCritic(PathwiseConfig(), controller(dream, action_map), action_map, dream, 1.0)

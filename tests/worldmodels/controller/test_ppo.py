@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from tests.fixtures.paying_world import BEST, MAPS, controller, pay, paying_world, starts
+from tests.fixtures.reward_world import BEST, MAPS, controller, pay, reward_world, starts
 from tests.fixtures.tiny_models import world
-from worldmodels.controller.actor_critic import continuing, lambda_returns
-from worldmodels.controller.ppo import ProximalActorCritic, ProximalConfig, standardized
+from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
+from worldmodels.controller.ppo import PPOActorCritic, PPOConfig, standardized
 from worldmodels.dream.model import DreamModel
 from worldmodels.errors import UserError
 from worldmodels.training.fit import FitConfig, fit, step_generator
@@ -23,9 +23,9 @@ def draw(seed):
 
 def learner(dream, actions="discrete", *, num_dreams=6, num_steps=20, seed=0, **settings):
     torch.manual_seed(seed)
-    config = ProximalConfig(**{"num_decisions": 4, "critic_width": 16, "updates": 5, **settings})
+    config = PPOConfig(**{"horizon": 4, "critic_width": 16, "num_updates": 5, **settings})
     action_map = MAPS[actions]
-    return ProximalActorCritic(
+    return PPOActorCritic(
         config,
         controller(dream, action_map),
         action_map,
@@ -52,37 +52,37 @@ def steps_of(made, count, *, num_dreams=6, rate=1e-2):
     ("kind", "actions"), [("fsq", "continuous"), ("fsq", "discrete"), ("vae", "discrete")]
 )
 def test_it_learns_to_do_what_the_dream_pays(kind, actions):
-    dream = paying_world(kind)
+    dream = reward_world(kind)
     made = learner(
         dream,
         actions,
         num_dreams=64,
         num_steps=240,
-        num_decisions=5,
-        updates=12,
-        average_rate=0.05,
+        horizon=5,
+        num_updates=12,
+        ema_rate=0.05,
     )
     drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
-    at_first = pay(dream, made.controller, made.action_map, made.average)
+    at_first = pay(dream, made.controller, made.action_map, made.ema_params)
     best_of_random = max(pay(dream, made.controller, made.action_map, each) for each in drawn)
     for _ in steps_of(made, 240, num_dreams=64, rate=2e-2):
         pass
-    learned = pay(dream, made.controller, made.action_map, made.average)
+    learned = pay(dream, made.controller, made.action_map, made.ema_params)
     assert max(at_first, best_of_random) + 0.1 < learned < BEST
 
 
 def test_every_batch_of_dreams_serves_so_many_updates():
-    made = learner(DreamModel(*world("fsq")), updates=3)
-    seen, told = [], []
+    made = learner(DreamModel(*world("fsq")), num_updates=3)
+    seen, output = [], []
     for metrics in steps_of(made, 9):
         seen.append(made.features.clone())
-        told.append(metrics["dreamed_return"].item())
+        output.append(metrics["dreamed_return"].item())
     for step in range(1, 9):
         anew = step % 3 == 0
         assert torch.equal(seen[step], seen[step - 1]) != anew
-        assert (told[step] == told[step - 1]) != anew
+        assert (output[step] == output[step - 1]) != anew
     assert made.step == 9
-    assert made.decisions_a_step(6) == 4 * 6 / 3
+    assert made.agent_steps_per_update(6) == 4 * 6 / 3
 
 
 def test_what_is_kept_of_dreams_belongs_together():
@@ -91,27 +91,27 @@ def test_what_is_kept_of_dreams_belongs_together():
     first = starts(dream, 6)
     made.loss(first, draw(0))
     with torch.no_grad():
-        features, tried, rewards, alive = made.dreams(first, 4, 0.5, draw(0))
+        features, sampled_outputs, rewards, weight = made.dreams(first, 4, 0.5, draw(0))
         values = made.values(features)
-        returns = lambda_returns(rewards, values[1:], 0.975 * continuing(alive), 0.95)
+        returns = lambda_returns(rewards, values[1:], 0.975 * continuation_probs(weight), 0.95)
         better = returns - values[:-1]
         likely = Normal(made.outputs(features[:-1].flatten(0, 1)), 0.5)
     assert torch.equal(made.features.view(4, 6, -1), features[:-1])
-    assert torch.equal(made.tried.view(4, 6, -1), tried)
-    assert torch.equal(made.there.view(4, 6), alive[:-1]) and alive[:-1].unique().numel() > 4
+    assert torch.equal(made.sampled_outputs.view(4, 6, -1), sampled_outputs)
+    assert torch.equal(made.weight.view(4, 6), weight[:-1]) and weight[:-1].unique().numel() > 4
     torch.testing.assert_close(made.returns.view(4, 6), returns)
-    weight = alive[:-1]
+    weight = weight[:-1]
     mean = (weight * better).sum() / weight.sum()
     spread = ((weight * (better - mean).square()).sum() / weight.sum()).sqrt()
     expected = (better - mean) / spread
     torch.testing.assert_close(made.advantages.view(4, 6), expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(made.log_likelihood, likely.log_prob(made.tried).sum(-1))
-    dreamed = 2.0 * (alive[:-1] * rewards).sum(0).mean()
-    torch.testing.assert_close(made.dreamed, dreamed)
+    torch.testing.assert_close(made.log_likelihood, likely.log_prob(made.sampled_outputs).sum(-1))
+    mean_return = 2.0 * (weight[:-1] * rewards).sum(0).mean()
+    torch.testing.assert_close(made.mean_return, mean_return)
 
 
 def test_the_noise_falls_from_the_first_to_the_last_step():
-    made = learner(DreamModel(*world("fsq")), num_steps=21, noise=0.8, last_noise=0.2)
+    made = learner(DreamModel(*world("fsq")), num_steps=21, noise=0.8, final_action_std=0.2)
     noises = [made.noise_at(step) for step in range(21)]
     assert (noises[0], noises[-1]) == (0.8, pytest.approx(0.2))
     assert noises[10] == pytest.approx(0.4)
@@ -126,21 +126,23 @@ def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with():
         pass
     noise = made.noise_at(5)  # the second batch is dreamed for the sixth update
     likely = Normal(made.outputs(made.features), noise)
-    assert (made.tried - likely.mean).std().item() == pytest.approx(noise, rel=0.1)
-    expected = likely.log_prob(made.tried).sum(-1)
+    assert (made.sampled_outputs - likely.mean).std().item() == pytest.approx(noise, rel=0.1)
+    expected = likely.log_prob(made.sampled_outputs).sum(-1)
     torch.testing.assert_close(made.log_likelihood, expected, rtol=1e-3, atol=1e-3)
 
 
-def climbed(advantage, log_ratio, there=1.0):
+def climbed(advantage, log_ratio, weight=1.0):
     """What C climbs where all rows are alike, and the gradient of the row's log-likelihood."""
     made = learner(DreamModel(*world("fsq")), max_gradient_norm=1e9)
     made.loss(starts(made.dream, 6), draw(0))
-    for rows in (made.features, made.tried):
+    for rows in (made.features, made.sampled_outputs):
         rows[:] = rows[0].clone()
-    likely = Normal(made.outputs(made.features[:1]), made.noise_at(0)).log_prob(made.tried[:1])
+    likely = Normal(made.outputs(made.features[:1]), made.noise_at(0)).log_prob(
+        made.sampled_outputs[:1]
+    )
     made.log_likelihood.fill_(likely.sum().item() - log_ratio)
     made.advantages.fill_(advantage)
-    made.there.fill_(there)
+    made.weight.fill_(weight)
     (gradient,) = torch.autograd.grad(likely.sum(), made.actor)
     loss, metrics = made.loss(starts(made.dream, 6), draw(0))
     loss.backward()
@@ -149,16 +151,16 @@ def climbed(advantage, log_ratio, there=1.0):
 
 @pytest.mark.parametrize(("advantage", "log_ratio"), [(1, 0.0), (-1, 0.0), (1, -0.7), (-2, 0.7)])
 def test_outputs_become_likelier_as_far_as_they_were_better(advantage, log_ratio):
-    uphill, gradient, _ = climbed(float(advantage), log_ratio)
+    policy_loss, gradient, _ = climbed(float(advantage), log_ratio)
     ratio = torch.tensor(log_ratio).exp()
-    torch.testing.assert_close(uphill, advantage * ratio * gradient, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(policy_loss, advantage * ratio * gradient, rtol=1e-3, atol=1e-5)
     assert gradient.norm() > 0.1
 
 
 @pytest.mark.parametrize(("advantage", "log_ratio"), [(1.0, 0.7), (-1.0, -0.7)])
 def test_what_has_changed_enough_is_left_alone(advantage, log_ratio):
-    uphill, _, metrics = climbed(advantage, log_ratio)
-    assert not uphill.any() and metrics["value_error"] > 0
+    policy_loss, _, metrics = climbed(advantage, log_ratio)
+    assert not policy_loss.any() and metrics["value_error"] > 0
 
 
 @pytest.mark.parametrize(
@@ -166,14 +168,14 @@ def test_what_has_changed_enough_is_left_alone(advantage, log_ratio):
     [(1.0, 1.19, True), (1.0, 1.21, False), (-1.0, 0.81, True), (-1.0, 0.79, False)],
 )
 def test_the_clip_range_reaches_as_far_below_1_as_above(advantage, ratio, counts):
-    uphill, gradient, _ = climbed(advantage, math.log(ratio))
+    policy_loss, gradient, _ = climbed(advantage, math.log(ratio))
     expected = advantage * ratio * gradient if counts else torch.zeros_like(gradient)
-    torch.testing.assert_close(uphill, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(policy_loss, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others():
     numbers, weight = torch.randn(4, 6, generator=draw(0)), torch.ones(4, 6)
-    weight[2:, :3] = 0.0  # half of the dreams end after two decisions
+    weight[2:, :3] = 0.0  # half of the dreams end after two agent steps
     counted = weight > 0
     found = standardized(numbers, weight)
     numbers[~counted] = 1e4
@@ -185,9 +187,9 @@ def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others():
 
 
 def test_nothing_is_learned_where_the_dream_had_ended():
-    uphill, _, metrics = climbed(1.0, 0.0, there=0.0)
-    assert not uphill.any() and metrics["value_error"] == 0
-    half, gradient, _ = climbed(1.0, 0.0, there=0.5)
+    policy_loss, _, metrics = climbed(1.0, 0.0, weight=0.0)
+    assert not policy_loss.any() and metrics["value_error"] == 0
+    half, gradient, _ = climbed(1.0, 0.0, weight=0.5)
     torch.testing.assert_close(half, 0.5 * gradient, rtol=1e-3, atol=1e-5)
 
 
@@ -223,14 +225,14 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(tm
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"last_noise": 0.6}, r"expected last_noise above 0 and at most 0\.5, got 0\.6"),
-        ({"last_noise": 0.0}, r"expected last_noise above 0 and at most 0\.5, got 0\.0"),
-        ({"updates": 0}, "expected 1 update or more, got 0"),
-        ({"share": 0.0}, r"expected share within 0\.\.1, got 0\.0"),
-        ({"max_ratio": 1.1}, r"expected max_ratio within 0\.\.1, got 1\.1"),
+        ({"final_action_std": 0.6}, r"expected last_noise above 0 and at most 0\.5, got 0\.6"),
+        ({"final_action_std": 0.0}, r"expected last_noise above 0 and at most 0\.5, got 0\.0"),
+        ({"num_updates": 0}, "expected 1 update or more, got 0"),
+        ({"minibatch_fraction": 0.0}, r"expected share within 0\.\.1, got 0\.0"),
+        ({"clip_range": 1.1}, r"expected max_ratio within 0\.\.1, got 1\.1"),
         ({"discount": 2.0}, r"expected discount within 0\.\.1, got 2\.0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        ProximalConfig(**settings)
+        PPOConfig(**settings)

@@ -36,13 +36,13 @@ def test_time_spent_looking_is_no_time_of_the_search(clock):
 def test_a_look_that_fails_does_not_stop_the_watch(clock):
     watch = Stopwatch()
 
-    def look():
+    def evaluation():
         with watch.paused():
             clock[0] += 70.0
             raise KeyboardInterrupt("now")
 
     with pytest.raises(KeyboardInterrupt, match="now"):
-        look()
+        evaluation()
     clock[0] += 3.0
     assert watch.seconds == 3.0
 
@@ -55,7 +55,7 @@ def test_a_resumed_search_counts_on_and_its_speed_is_its_own(clock):
     assert watch.steps_per_second == 50.0
 
 
-def evolution(*, looks):
+def cmaes(*, evaluations):
     return [
         {
             "generation": generation,
@@ -64,7 +64,7 @@ def evolution(*, looks):
             "std": 0.5,
             "sigma": 0.1 / generation,
             "steps_per_second": 1000.0 + generation,
-            **({"real_score": 100.0 * generation} if generation in looks else {}),
+            **({"real_score": 100.0 * generation} if generation in evaluations else {}),
         }
         for generation in range(1, 6)
     ]
@@ -73,20 +73,20 @@ def evolution(*, looks):
 def gradient(count=3, **more):
     return [
         {
-            "step": 10 * look,
-            "dreamed_return": float(look) ** 2,
-            "real_score": 50.0 * look,
+            "step": 10 * evaluation,
+            "dreamed_return": float(evaluation) ** 2,
+            "real_score": 50.0 * evaluation,
             "steps_per_second": 900.0,
             **more,
         }
-        for look in range(1, count + 1)
+        for evaluation in range(1, count + 1)
     ]
 
 
 HISTORIES = {
-    "evolution without a look": (evolution(looks=()), "generation"),
-    "evolution with some": (evolution(looks=(2, 5)), "generation"),
-    "evolution, one entry": (evolution(looks=(1,))[:1], "generation"),
+    "evolution without a look": (cmaes(evaluations=()), "generation"),
+    "evolution with some": (cmaes(evaluations=(2, 5)), "generation"),
+    "evolution, one entry": (cmaes(evaluations=(1,))[:1], "generation"),
     "gradient": (gradient(), "step"),
     "gradient, one look": (gradient(1), "step"),
     "scores alone": ([{"step": 1, "real_score": 2.0}, {"step": 2, "real_score": 3.0}], "step"),
@@ -104,14 +104,12 @@ def test_every_history_has_its_curves(tmp_path, name):
 
 
 def colored(path, rgb):
-    """Pixels of a colour."""
+    """Pixels of a color."""
     picture = iio.imread(path)[..., :3].astype(int)
     return int((np.abs(picture - np.array(rgb)).sum(-1) < 30).sum())
 
 
-@pytest.mark.parametrize(
-    "made", [evolution(looks=(2, 5)), gradient()], ids=["cmaes", "gradient"]
-)
+@pytest.mark.parametrize("made", [cmaes(evaluations=(2, 5)), gradient()], ids=["cmaes", "gradient"])
 def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
     unit = "step" if "step" in made[0] else "generation"
     blind = [{k: v for k, v in entry.items() if k != "real_score"} for entry in made]
@@ -124,7 +122,7 @@ def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
     assert colored(tmp_path / "blind.png", real) == 0
 
 
-class Told:
+class Output:
     """Where TensorBoard's events go."""
 
     def __init__(self):
@@ -135,7 +133,7 @@ class Told:
 
 
 def test_of_many_short_steps_only_some_are_told(tmp_path):
-    events = Told()
+    events = Output()
     with Report(quiet=True).progress("controller", total=100) as meter:
         log = SearchLog(tmp_path, "step", meter, events)
         for step in range(1, 51):
@@ -151,8 +149,8 @@ def test_of_many_short_steps_only_some_are_told(tmp_path):
 def test_a_log_leaves_events_and_a_curve_in_the_stage_s_folder(tmp_path):
     work = StageFolder(tmp_path / "partial", tmp_path / "final", {})
     with search_log(work, Report(quiet=True), "generation", total=5) as log:
-        for entry in evolution(looks=(5,)):
+        for entry in cmaes(evaluations=(5,)):
             log.progress(entry["generation"], {"mean": entry["mean"]})
-        log.draw(evolution(looks=(5,)))
+        log.draw(cmaes(evaluations=(5,)))
     assert list((work.partial / "events").glob("events.*"))
     assert iio.imread(work.partial / "controller.png").std() > 5

@@ -21,7 +21,7 @@ def draw(seed):
 
 
 def numbered_store(folder, lengths, rounds=None):
-    """Episode e's frame t is the colour (e, t, 0)."""
+    """Episode e's frame t is the color (e, t, 0)."""
     store = EpisodeStore(folder)
     for index, length in enumerate(lengths):
         pictures = np.zeros((length + 1, 64, 64, 3), np.uint8)

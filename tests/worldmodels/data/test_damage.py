@@ -96,7 +96,7 @@ def test_a_fact_that_makes_no_sense_is_damage(tmp_path, name, value):
     rewrite(episode.path, meta_json=json.dumps({**episode.meta, name: value}))
     with pytest.raises(UserError, match=rf"not a whole episode \({name}|\(format|steps"):
         list(EpisodeStore(tmp_path))
-    EpisodeStore(tmp_path).mend(lambda line: None)
+    EpisodeStore(tmp_path).repair(lambda line: None)
     assert [path.name for path in tmp_path.iterdir()] == ["episode-000000.npz.damaged"]
 
 
@@ -129,7 +129,7 @@ def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path, changes):
     with pytest.raises(UserError, match=r"episode-000000\.npz is not a whole episode") as caught:
         EpisodeStore(tmp_path).episodes[0].load()
     assert "\n" not in str(caught.value)
-    store.mend(lambda line: None)  # sets aside whatever training refuses
+    store.repair(lambda line: None)  # sets aside whatever training refuses
     assert store.contents.episodes == []
 
 
@@ -165,7 +165,7 @@ def test_mending_sets_aside_what_is_damaged_even_within(tmp_path):
     (tmp_path / "notes.txt").touch()
     (tmp_path / ".episode-000009.npz.partial").write_bytes(b"half")
     said = []
-    store.mend(said.append)
+    store.repair(said.append)
     assert len(said) == 4 and all("\n" not in line for line in said)
     for name in ("000009.npz.partial: left by", "notes.txt: not an", "000001.npz: damaged"):
         assert sum(name in line for line in said) == 1
@@ -178,7 +178,7 @@ def test_mending_sets_aside_what_is_damaged_even_within(tmp_path):
     assert [episode.index for episode in store] == [0]
     assert store.episodes[0].path.read_bytes() == kept
     said.clear()
-    store.mend(said.append)
+    store.repair(said.append)
     assert said == [f"{tmp_path / 'notes.txt'}: not an episode, ignored"]
 
 
@@ -187,7 +187,7 @@ def test_an_episode_of_the_earlier_format_is_one_line(tmp_path):
     with zipfile.ZipFile(tmp_path / "episode-000000.npz", "w") as archive:
         archive.writestr("meta.json", json.dumps(facts))
     store = EpisodeStore(tmp_path)
-    for call in (lambda: len(store), lambda: store.mend(print)):
+    for call in (lambda: len(store), lambda: store.repair(print)):
         with pytest.raises(UserError, match=r"earlier version of worldmodels.*another folder"):
             call()
     assert len(list(tmp_path.iterdir())) == 1
@@ -199,7 +199,7 @@ def test_an_episode_of_a_later_format_is_one_line_and_stays(tmp_path):
     (episode,) = store
     rewrite(episode.path, meta_json=json.dumps({**episode.meta, "format": 3}))
     store.refresh()
-    for call in (lambda: len(store), lambda: store.mend(print)):
+    for call in (lambda: len(store), lambda: store.repair(print)):
         with pytest.raises(UserError, match=r"later version of worldmodels \(format 3.*reads 2"):
             call()
     assert [path.name for path in tmp_path.iterdir()] == ["episode-000000.npz"]
@@ -221,7 +221,7 @@ def test_what_the_system_would_not_read_is_not_damage(tmp_path, monkeypatch, num
     with monkeypatch.context() as patch:
         patch.setattr(zipfile, "ZipFile", fail)
         with pytest.raises(UserError, match=rf"cannot be read \({os.strerror(number)}\)"):
-            store.mend(print)
+            store.repair(print)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["episode-000000.npz", "episode-000001.npz"]
 
@@ -231,15 +231,15 @@ def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path):
     path = tmp_path / "episode-000004.npz"
     for number in range(3):
         path.write_bytes(f"garbage {number}".encode())
-        store.mend(lambda line: None)
+        store.repair(lambda line: None)
     assert {aside.name: aside.read_bytes() for aside in tmp_path.iterdir()} == {
         "episode-000004.npz.damaged": b"garbage 0",
         "episode-000004.npz.2.damaged": b"garbage 1",
         "episode-000004.npz.3.damaged": b"garbage 2",
     }
-    assert store.lost() == {4: None}
+    assert store.missing() == {4: None}
     store.add(4, rollout(2))
-    assert store.lost() == {}
+    assert store.missing() == {}
 
 
 def test_what_a_file_set_aside_still_tells_is_told(tmp_path):
@@ -249,8 +249,8 @@ def test_what_a_file_set_aside_still_tells_is_told(tmp_path):
     content = bytearray(episode.path.read_bytes())
     content[len(content) // 2] ^= 1
     episode.path.write_bytes(content)
-    store.mend(lambda line: None)
-    assert store.lost() == {3: episode.meta}
+    store.repair(lambda line: None)
+    assert store.missing() == {3: episode.meta}
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_an_episode_of_another_env_or_width_is_named_and_refused(tmp_path, chang
     with pytest.raises(UserError, match=r"000000\.npz is of .* the others are of Tiny") as caught:
         list(store)
     assert "\n" not in str(caught.value)
-    store.mend(lambda line: None)
+    store.repair(lambda line: None)
     assert len(store.contents.episodes) == 3
     store.contents.episodes[0].path.unlink()
     store.refresh()

@@ -69,7 +69,7 @@ def test_a_header_that_claims_any_size_takes_no_memory(store, name):
     lines = []
     with pytest.raises(UserError, match=r"episode-000000\.npz is not a whole episode"):
         store.episodes[0].load()
-    store.mend(lines.append)  # as "wm collect" begins
+    store.repair(lines.append)  # as "wm collect" begins
     assert len(lines) == 1 and "damaged" in lines[0] and not store.episodes
 
 
@@ -136,7 +136,7 @@ def test_reading_an_episode_takes_little_beside_its_frames(store):
 def test_sizes_in_a_config_are_compared_with_the_weights_first(tmp_path, part, name, value):
     run = tiny_run(tmp_path / "run")
     path = run.weights(part)
-    saved = load_checkpoint(path, remedy="none")
+    saved = load_checkpoint(path, hint="none")
     saved.metadata[part]["config"][name] = value
     save_checkpoint(path, saved.tensors, saved.metadata)
     refuse_within_memory(lambda: load_world_model(run), path)
@@ -155,7 +155,7 @@ def test_sizes_in_a_config_are_compared_with_the_weights_first(tmp_path, part, n
 def test_sizes_of_codes_are_compared_too(tmp_path, part, name, value):
     run = tiny_run(tmp_path / "run", "fsq")
     path = run.weights(part)
-    saved = load_checkpoint(path, remedy="none")
+    saved = load_checkpoint(path, hint="none")
     saved.metadata[part]["config"][name] = value
     save_checkpoint(path, saved.tensors, saved.metadata)
     refuse_within_memory(lambda: load_world_model(run), None)
@@ -165,7 +165,7 @@ def test_sizes_of_codes_are_compared_too(tmp_path, part, name, value):
 def test_the_number_of_members_is_compared_with_the_weights(tmp_path, members):
     run = tiny_run(tmp_path / "run", members=2)
     path = run.weights("memory")
-    saved = load_checkpoint(path, remedy="none")
+    saved = load_checkpoint(path, hint="none")
     saved.metadata["memory"]["members"] = members
     save_checkpoint(path, saved.tensors, saved.metadata)
     refuse_within_memory(lambda: load_world_model(run), path)
@@ -185,7 +185,7 @@ def test_the_number_of_members_is_compared_with_the_weights(tmp_path, members):
     ],
 )
 def test_an_agent_whose_parts_do_not_fit_is_named(tmp_path, keys, value):
-    saved = load_checkpoint(pretrained_agents()["carracing"], remedy="none")
+    saved = load_checkpoint(pretrained_agents()["carracing"], hint="none")
     facts = saved.metadata
     for key in keys[:-1]:
         facts = facts[key]
@@ -213,7 +213,7 @@ def test_a_changed_bit_in_the_weights_is_noticed(tmp_path, place):
     content[-1 - int(3_000 * place)] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="damaged: its checksum differs"):
-        load_checkpoint(path, remedy="none")
+        load_checkpoint(path, hint="none")
 
 
 def refuse_within_memory(read, path: Path | None):

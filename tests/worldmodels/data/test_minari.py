@@ -117,7 +117,7 @@ def test_a_data_set_of_others_trains_a_world_model(tmp_path):
     assert (played.terminated, played.truncated, played.seed) == (True, False, -1)
     assert (played.policy, played.action_repeat) == ("somebody", 1)
     wm_json("train-vision", "--run", folder, "--train-steps", 3)
-    assert wm_json("train-memory", "--run", folder, "--train-steps", 3)["decisions"] == 10 * 20
+    assert wm_json("train-memory", "--run", folder, "--train-steps", 3)["agent_steps"] == 10 * 20
 
 
 @pytest.mark.parametrize("keys", [("pixels", "wrist"), ("picture",)])
@@ -258,6 +258,6 @@ def test_the_command_calls_the_stages(tmp_path):
 
     assert called("export", "--run", str(tmp_path / "run"), *where)["episodes"] == 12
     assert called("import", "--run", str(tmp_path / "back"), *where)["episodes"] == 12
-    told = called("info", "--run", str(tmp_path / "back"), "--verify", "--quiet", "--json")
-    assert (told["episodes"], told["damaged"]) == (12, "none")
-    assert Path(told["folder"]) == tmp_path / "back" / "episodes"
+    output = called("info", "--run", str(tmp_path / "back"), "--verify", "--quiet", "--json")
+    assert (output["episodes"], output["damaged"]) == (12, "none")
+    assert Path(output["folder"]) == tmp_path / "back" / "episodes"

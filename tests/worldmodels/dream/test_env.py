@@ -30,8 +30,8 @@ def play(env, steps, seed):
 
 @FRAMES
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_finds_nothing_wrong_with_the_single_dream(run, mortal, render_frames):
-    for folder in (run.folder, mortal.folder):
+def test_gymnasium_finds_nothing_wrong_with_the_single_dream(run, terminating_run, render_frames):
+    for folder in (run.folder, terminating_run.folder):
         env = gymnasium.make(
             ID, run=str(folder), render_mode="rgb_array", render_frames=render_frames
         )
@@ -54,8 +54,8 @@ def test_spaces_are_those_of_the_env_and_of_what_c_sees(run):
 
 
 @FRAMES
-def test_what_comes_out_of_a_vector_is_in_its_spaces(run, mortal, render_frames):
-    for each in (run, mortal):
+def test_what_comes_out_of_a_vector_is_in_its_spaces(run, terminating_run, render_frames):
+    for each in (run, terminating_run):
         dreams = worldmodels.make_dream(each, 5, 1.5, horizon=4, render_frames=render_frames)
         observations, info = dreams.reset(seed=0)
         assert info == {} and dreams.observation_space.contains(observations)
@@ -113,8 +113,11 @@ def test_a_step_is_the_dream_models(run):
     assert dreams.dreams.model.temperature == 1.3
 
 
-def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(mortal):
-    dreams, alone = worldmodels.make_dream(mortal, 1, horizon=5), DreamEnv(mortal, horizon=5)
+def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(terminating_run):
+    dreams, alone = (
+        worldmodels.make_dream(terminating_run, 1, horizon=5),
+        DreamEnv(terminating_run, horizon=5),
+    )
     ends = []
     assert np.array_equal(dreams.reset(seed=5)[0][0], alone.reset(seed=5)[0])
     over = False
@@ -128,8 +131,11 @@ def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(mortal):
     assert ends.count((True, False)) > 3 and ends.count((False, True)) > 0
 
 
-def test_the_step_after_an_end_begins_anew_and_ignores_its_action(mortal):
-    dreams, rows = worldmodels.make_dream(mortal, 6, horizon=3), real_features(mortal)
+def test_the_step_after_an_end_begins_anew_and_ignores_its_action(terminating_run):
+    dreams, rows = (
+        worldmodels.make_dream(terminating_run, 6, horizon=3),
+        real_features(terminating_run),
+    )
     observations, _ = dreams.reset(seed=0)
     assert all(place(rows, row) for row in observations)
     over, age, begun = np.zeros(6, bool), np.zeros(6, int), 0
@@ -146,8 +152,8 @@ def test_the_step_after_an_end_begins_anew_and_ignores_its_action(mortal):
     assert begun > 30
 
 
-def test_a_reset_in_the_middle_forgets_who_was_over(mortal):
-    dreams = worldmodels.make_dream(mortal, 8, horizon=1)
+def test_a_reset_in_the_middle_forgets_who_was_over(terminating_run):
+    dreams = worldmodels.make_dream(terminating_run, 8, horizon=1)
     dreams.reset(seed=0)
     dreams.step(dreams.action_space.sample())  # all are over
     dreams.reset()
@@ -176,11 +182,11 @@ def test_frames_are_what_vision_makes_of_the_same_dream(run, vector):
         observation = frames.step(actions)[0]
 
 
-def test_gymnasiums_wrappers_work_over_dreams(mortal):
-    dreams = worldmodels.make_dream(mortal, 4, horizon=6)
+def test_gymnasiums_wrappers_work_over_dreams(terminating_run):
+    dreams = worldmodels.make_dream(terminating_run, 4, horizon=6)
     recorded = RecordEpisodeStatistics(dreams, buffer_length=1000)
     recorded.reset(seed=0)
-    plain = worldmodels.make_dream(mortal, 4, horizon=6)
+    plain = worldmodels.make_dream(terminating_run, 4, horizon=6)
     plain.reset(seed=0)
     totals, lengths, finished = np.zeros(4), np.zeros(4, int), []
     for actions in actions_of(dreams, 25):
@@ -198,8 +204,8 @@ def test_gymnasiums_wrappers_work_over_dreams(mortal):
     assert (clipped.step(plain.action_space.sample())[1] == -1e3).all()
 
 
-def test_actions_beyond_a_box_are_clipped_to_it(mortal):
-    one, other = (worldmodels.make_dream(mortal, 2) for _ in range(2))
+def test_actions_beyond_a_box_are_clipped_to_it(terminating_run):
+    one, other = (worldmodels.make_dream(terminating_run, 2) for _ in range(2))
     for dreams, actions in (
         (one, [[-9, 5, 0.5], [0, -np.inf, 2]]),
         (other, [[-1, 1, 0.5], [0, 0, 1]]),
@@ -223,8 +229,8 @@ def test_actions_that_are_none_are_refused_in_a_line(run):
         alone.step("left")
     bad = np.ones(shape)
     bad[1] = np.nan
-    told = "got .*nan.* for dream 1" if "vae" in str(run) else r"in 1\.\.3, .* nan\]"
-    with pytest.raises(UserError, match=told):
+    output = "got .*nan.* for dream 1" if "vae" in str(run) else r"in 1\.\.3, .* nan\]"
+    with pytest.raises(UserError, match=output):
         dreams.step(bad)
     if "fsq" in str(run):
         with pytest.raises(UserError, match=r"expected actions .* in 1\.\.3, got .* \[0\]"):
@@ -250,10 +256,10 @@ def test_a_reset_mask_is_refused(run):
     dreams.reset(options={"anything": "else"})
 
 
-def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(mortal):
+def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(terminating_run):
     seeds = [7, 3, 7, 11]
-    dreams = worldmodels.make_dream(mortal, 4, horizon=6)
-    alone = [DreamEnv(mortal, horizon=6) for _ in seeds]
+    dreams = worldmodels.make_dream(terminating_run, 4, horizon=6)
+    alone = [DreamEnv(terminating_run, horizon=6) for _ in seeds]
     seen = [dreams.reset(seed=seeds)[0]]
     expected = [[env.reset(seed=seed)[0] for env, seed in zip(alone, seeds, strict=True)]]
     over = np.zeros(4, dtype=bool)

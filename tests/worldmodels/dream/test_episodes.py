@@ -22,8 +22,8 @@ from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 ID = "worldmodels/Dream-v0"
 
 
-def test_dreams_end_as_often_as_memory_says(mortal):
-    dreams = worldmodels.make_dream(mortal, 2000)
+def test_dreams_end_as_often_as_memory_says(terminating_run):
+    dreams = worldmodels.make_dream(terminating_run, 2000)
     dreams.reset(seed=0)
     _, _, ended, cut, _ = dreams.step(dreams.action_space.sample())
     assert ended.mean() == pytest.approx(0.3, abs=4 * np.sqrt(0.3 * 0.7 / 2000))
@@ -31,15 +31,15 @@ def test_dreams_end_as_often_as_memory_says(mortal):
 
 
 @pytest.mark.parametrize(("end_logit", "decisions"), [(30.0, 1), (-30.0, 7)])
-def test_dreams_end_by_the_end_head_or_at_the_horizon(tmp_path, end_logit, decisions):
+def test_dreams_end_by_the_end_head_or_at_the_horizon(tmp_path, end_logit, agent_steps):
     env = gymnasium.make(ID, run=tiny_run(tmp_path, end_logit=end_logit).folder, horizon=7)
     env.reset(seed=0)
     ends = []
     while not any(ends[-1:]):
         *_, terminated, truncated, _ = env.step(env.action_space.sample())
         ends.append(terminated or truncated)
-    assert len(ends) == decisions
-    assert (terminated, truncated) == (decisions == 1, decisions == 7)
+    assert len(ends) == agent_steps
+    assert (terminated, truncated) == (agent_steps == 1, agent_steps == 7)
 
 
 def test_dreams_end_where_they_leave_what_memory_knows(run):
@@ -66,18 +66,18 @@ def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path)
     assert (observations[:, 2] == 0).all()
     for actions in actions_of(dreams, 5):
         assert not dreams.step(actions)[2].any()
-    region = dreams.dreams.world.region
+    support = dreams.dreams.world.support
     unused = torch.zeros(3, 3)
     unused[:, 2] = torch.tensor([0.0, 4.9, -5.1])
     prediction = memory.predict(torch.zeros(3, 5), unused)
-    assert region.hold(unused, prediction)[1].tolist() == [False, False, True]
+    assert support.clamp(unused, prediction)[1].tolist() == [False, False, True]
 
 
 def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path):
     dreams = worldmodels.make_dream(tiny_run(tmp_path, members=3), 500, temperature=0.0)
     assert dreams.single_observation_space.shape == (3 + 5,)  # of one member, as C sees it
     observations, _ = dreams.reset(seed=0)
-    known = dreams.dreams.world.region.most_disagreement
+    known = dreams.dreams.world.support.most_disagreement
     ends = []
     for actions in actions_of(dreams, 3):
         before = dreams.dreams.state
@@ -86,8 +86,8 @@ def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path)
             _, prediction = memory.step(before.memory, before.latent, torch.from_numpy(actions))
         going = ~np.any(ends[-1:], axis=0) if ends else np.ones(500, bool)
         observations, _, ended, _, _ = dreams.step(actions)
-        apart = prediction.disagreement().numpy() > known
-        assert ended[going & apart].all()
+        disagrees = prediction.disagreement().numpy() > known
+        assert ended[going & disagrees].all()
         ends.append(ended)
         assert dreams.observation_space.contains(observations)
     assert 0 < np.mean(ends) < 1
@@ -104,7 +104,7 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run):
     rows = real_features(run)
     observations, _ = worldmodels.make_dream(run, 100, start="reset").reset(seed=0)
     places = {place(rows, row) for row in observations}
-    assert len(places) == NUM_EPISODES and {decision for _, decision in places} == {0}
+    assert len(places) == NUM_EPISODES and {agent_step for _, agent_step in places} == {0}
     assert (observations[:, -5:] == 0).all()
 
 
@@ -113,18 +113,18 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run):
     [
         ({"num_envs": 0}, "expected 1 dream or more, got 0"),
         ({"start": "middle"}, 'expected a start among real, reset, got "middle"'),
-        ({"horizon": 0}, "expected a horizon of 1 decision or more, got 0"),
+        ({"horizon": 0}, "expected a horizon of 1 agent step or more, got 0"),
         ({"temperature": -0.1}, "expected a temperature of 0 or more, got -0.1"),
         ({"temperature": float("nan")}, "expected a temperature of 0 or more, got nan"),
         ({"render_mode": "human"}, 'expected render_mode None or "rgb_array", got "human"'),
         ({"device": "tpu"}, 'expected a device among auto, .*cpu, got "tpu"'),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_a_line(run, settings, told):
-    with pytest.raises(UserError, match=told):
+def test_settings_that_make_no_sense_are_refused_in_a_line(run, settings, output):
+    with pytest.raises(UserError, match=output):
         worldmodels.make_dream(run, **settings)
     if "num_envs" not in settings:
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=output):
             DreamEnv(run, **settings)
 
 
@@ -144,7 +144,7 @@ def test_a_run_that_cannot_dream_says_what_to_do(tmp_path):
 def test_an_old_memory_is_to_be_trained_again(tmp_path):
     run = tiny_run(tmp_path)
     path = run.weights("memory")
-    saved = load_checkpoint(path, remedy="none")
+    saved = load_checkpoint(path, hint="none")
     config = saved.metadata["memory"]["config"]
     config["num_hiding"] = config.pop("num_hidden")
     save_checkpoint(path, saved.tensors, saved.metadata)

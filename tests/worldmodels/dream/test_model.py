@@ -9,7 +9,7 @@ from worldmodels.dream.model import (
     DreamState,
     dreamed_returns,
     near_reward,
-    real_moments,
+    real_states,
 )
 from worldmodels.memory import LSTMState
 from worldmodels.memory.encoding import encode_episodes
@@ -49,13 +49,13 @@ def test_encoding_in_batches_is_encoding_all_at_once(kind, episodes, monkeypatch
 @KINDS
 def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(kind, episodes):
     vision, memory = world(kind)
-    told = []
-    sequences = encode_episodes(vision, episodes, 2, lambda: told.append(1))
-    assert len(told) == 3
-    moments = real_moments(vision, memory, sequences)
-    lengths = [4, 2, 3]  # 7, 4 and 5 steps, two a decision
+    output = []
+    sequences = encode_episodes(vision, episodes, 2, lambda: output.append(1))
+    assert len(output) == 3
+    states = real_states(vision, memory, sequences)
+    lengths = [4, 2, 3]  # 7, 4 and 5 steps, two an agent step
     assert sequences.mask.sum(1).tolist() == lengths
-    assert len(moments.alive) == sum(lengths) and (moments.alive == 1).all()
+    assert len(states.weight) == sum(lengths) and (states.weight == 1).all()
     order = [(row, step) for row in range(3) for step in range(lengths[row])]
     for place, (row, step) in enumerate(order):
         state = memory.initial(1)
@@ -64,9 +64,9 @@ def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(kind, epi
             latent = vision.mode(posterior)
             if before < step:
                 state = memory.advance(state, latent, sequences.actions[row, before][None])
-        torch.testing.assert_close(moments.latent[place], latent[0])
-        torch.testing.assert_close(moments.memory.h[place], state.h[0], atol=1e-6, rtol=1e-5)
-        torch.testing.assert_close(moments.memory.c[place], state.c[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(states.latent[place], latent[0])
+        torch.testing.assert_close(states.memory.h[place], state.h[0], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(states.memory.c[place], state.c[0], atol=1e-6, rtol=1e-5)
 
 
 def test_moments_near_a_reward_are_found_in_the_order_of_moments():
@@ -84,7 +84,7 @@ def test_a_step_is_a_function_of_its_arguments_and_its_generator(kind, episodes)
     vision, memory = world(kind)
     sequences = encode_episodes(vision, episodes, 2)
     dream = DreamModel(vision, memory, temperature=1.3)
-    start = real_moments(vision, memory, sequences)
+    start = real_states(vision, memory, sequences)
     action = torch.rand(9, 3)
     first, reward = dream.step(start, action, draw(0))
     again, _ = dream.step(start, action, draw(0))
@@ -94,19 +94,19 @@ def test_a_step_is_a_function_of_its_arguments_and_its_generator(kind, episodes)
     assert torch.equal(first.memory.h, state.h) and torch.equal(first.memory.c, state.c)
     assert torch.equal(reward, prediction.outcome.reward)
     assert torch.equal(first.latent, prediction.sample(1.3, draw(0)))
-    torch.testing.assert_close(first.alive, 1 - prediction.outcome.end_probability)
+    torch.testing.assert_close(first.weight, 1 - prediction.outcome.end_probability)
     further, _ = dream.step(first, action, draw(0))
-    assert (further.alive < first.alive).all()
+    assert (further.weight < first.weight).all()
 
 
 @KINDS
 def test_features_are_z_and_the_state_before_the_decision(kind, episodes):
     vision, memory = world(kind)
-    moments = real_moments(vision, memory, encode_episodes(vision, episodes, 2))
-    features = DreamModel(vision, memory).features(moments)
+    states = real_states(vision, memory, encode_episodes(vision, episodes, 2))
+    features = DreamModel(vision, memory).features(states)
     assert features.shape == (9, vision.num_features + 5)
-    assert torch.equal(features[:, -5:], moments.memory.h)
-    assert torch.equal(features[:, :-5], vision.features(moments.latent))
+    assert torch.equal(features[:, -5:], states.memory.h)
+    assert torch.equal(features[:, :-5], vision.features(states.latent))
 
 
 def test_gradients_flow_through_a_continuous_dream():
@@ -122,7 +122,7 @@ def test_gradients_flow_through_a_continuous_dream():
 class Known:
     """What comes next is one more; pays the latent, and ends with probability a fifth of it."""
 
-    def sample(self, temperature, generator=None, copies=1):
+    def sample(self, temperature, generator=None, num_candidates=1):
         return self.latent + 1
 
     def eval(self):
@@ -155,7 +155,7 @@ def test_a_dreamed_return_weighs_rewards_by_the_chance_to_be_there(unchecked):
     second = 30.5 + 0.4 * 40.5 + 0.4 * 0.2 * 50.5
     torch.testing.assert_close(returns, torch.tensor([first, second]))
     assert seen == [[0, 0], [1, 1], [2, 2]]
-    half = starts._replace(alive=torch.tensor([0.5, 1.0]))
+    half = starts._replace(weight=torch.tensor([0.5, 1.0]))
     torch.testing.assert_close(
         dreamed_returns(dream, half, act, 3, draw(0)), torch.tensor([first / 2, second])
     )
@@ -165,5 +165,5 @@ def test_rows_repeat_dreams():
     memory = mdnrnn()
     state = DreamState(torch.arange(6.0).reshape(2, 3), memory.initial(2), torch.tensor([1.0, 0.5]))
     picked = state.rows(torch.tensor([1, 0, 1]))
-    assert picked.alive.tolist() == [0.5, 1.0, 0.5]
+    assert picked.weight.tolist() == [0.5, 1.0, 0.5]
     assert torch.equal(picked.latent[2], state.latent[1]) and picked.memory.h.shape == (3, 5)

@@ -4,14 +4,14 @@ import torch
 
 from tests.fixtures.tiny_models import codernn, frames, mdnrnn, vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.model import DreamModel, real_moments
+from worldmodels.dream.model import DreamModel, real_states
 from worldmodels.dream.open_loop import (
     OpenLoop,
     actions_after,
-    dream_on,
-    moments_at,
     open_loop,
+    roll_out,
     spread_starts,
+    states_at,
 )
 from worldmodels.memory.metrics import area_under_roc, held_out_metrics, score_memory
 
@@ -56,7 +56,7 @@ def test_starts_are_spread_over_all_moments_that_leave_room_and_have_a_past():
     assert pairs == [(0, s) for s in (1, 2, 3, 4)] + [(1, 1)] + [(2, s) for s in range(1, 7)]
     few = spread_starts(sequences, 3, 3)
     assert [(int(r), int(s)) for r, s in zip(*few, strict=True)] == [pairs[0], pairs[5], pairs[-1]]
-    with pytest.raises(ValueError, match="longest episode has 9 decisions, expected more than 9"):
+    with pytest.raises(ValueError, match="longest episode has 9 agent steps, expected more than 9"):
         spread_starts(sequences, 9, 3)
 
 
@@ -65,11 +65,11 @@ def test_moments_and_actions_are_those_of_the_starts(kind):
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     rows, steps = torch.tensor([0, 2, 1]), torch.tensor([3, 5, 1])
-    moments = moments_at(vision, memory, sequences, rows, steps)
+    states = states_at(vision, memory, sequences, rows, steps)
     for place, (row, step) in enumerate(zip(rows, steps, strict=True)):
-        alone = real_moments(vision, memory, sequences[slice(int(row), int(row) + 1)])
-        assert torch.equal(moments.latent[place], alone.latent[step])
-        torch.testing.assert_close(moments.memory.h[place], alone.memory.h[step])
+        alone = real_states(vision, memory, sequences[slice(int(row), int(row) + 1)])
+        assert torch.equal(states.latent[place], alone.latent[step])
+        torch.testing.assert_close(states.memory.h[place], alone.memory.h[step])
     actions = actions_after(sequences, rows, steps, 3)
     assert torch.equal(actions[1], sequences.actions[2, 5:8])
 
@@ -78,34 +78,34 @@ def test_moments_and_actions_are_those_of_the_starts(kind):
 def test_dreaming_on_is_stepping(kind):
     vision, memory = models(kind)
     _, sequences = episodes(vision)
-    starts = real_moments(vision, memory, sequences).rows(torch.tensor([2, 5]))
+    starts = real_states(vision, memory, sequences).rows(torch.tensor([2, 5]))
     actions = torch.rand(2, 4, 3)
     dream = DreamModel(vision, memory, temperature=0.0)
     state, expected = starts, []
-    for decision in range(4):
-        state, _ = dream.step(state, actions[:, decision])
+    for agent_step in range(4):
+        state, _ = dream.step(state, actions[:, agent_step])
         expected.append(state.latent)
-    assert torch.equal(dream_on(dream, starts, actions), torch.stack(expected))
+    assert torch.equal(roll_out(dream, starts, actions), torch.stack(expected))
 
 
 @KINDS
 def test_curves_are_the_errors_counted_by_hand(kind):
     vision, memory = models(kind)
     pictures, sequences = episodes(vision)
-    curves = open_loop(
-        vision, memory, sequences, pictures, num_decisions=3, num_starts=4, num_samples=2
-    )
+    curves = open_loop(vision, memory, sequences, pictures, horizon=3, num_starts=4, num_samples=2)
     rows, steps = spread_starts(sequences, 3, 4)
-    for decision in (1, 3):
-        frozen, seen = [], []
+    for agent_step in (1, 3):
+        frozen, reconstruction = [], []
         for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
-            real = pictures[row][step + decision] / 255.0
-            for errors, place in ((frozen, step), (seen, step + decision)):
+            real = pictures[row][step + agent_step] / 255.0
+            for errors, place in ((frozen, step), (reconstruction, step + agent_step)):
                 latent = vision.mode(sequences.posteriors[row, place][None])
                 errors.append(np.square(vision.decode(latent)[0].numpy() / 255.0 - real).sum())
-        assert curves.frozen[decision - 1] == pytest.approx(np.mean(frozen), rel=1e-4)
-        assert curves.seen[decision - 1] == pytest.approx(np.mean(seen), rel=1e-4)
-    assert len(curves.dreamed) == 3 and min(curves.dreamed) > 0
+        assert curves.persistence[agent_step - 1] == pytest.approx(np.mean(frozen), rel=1e-4)
+        assert curves.reconstruction[agent_step - 1] == pytest.approx(
+            np.mean(reconstruction), rel=1e-4
+        )
+    assert len(curves.predicted) == 3 and min(curves.predicted) > 0
 
 
 def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
@@ -120,27 +120,29 @@ def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
         if name == "bias":  # means of no change, hardly any spread
             weight.data.view(3, -1)[2] = -7.0
     still = [np.repeat(picture[:1], len(picture), 0) for picture in pictures]
-    curves = open_loop(vision, memory, sequences, still, num_decisions=2, num_samples=1)
-    assert curves.dreamed == pytest.approx(curves.seen, rel=1e-2)
-    assert curves.frozen == pytest.approx(curves.seen)
+    curves = open_loop(vision, memory, sequences, still, horizon=2, num_samples=1)
+    assert curves.predicted == pytest.approx(curves.reconstruction, rel=1e-2)
+    assert curves.persistence == pytest.approx(curves.reconstruction)
 
 
 def test_below_frozen_counts_from_the_first_decision_on():
-    assert OpenLoop([1, 2, 9, 1], [3, 3, 3, 3], [0] * 4).decisions_below_frozen == 2
-    assert OpenLoop([9, 1], [3, 3], [0, 0]).decisions_below_frozen == 0
-    assert OpenLoop([1, 1], [3, 3], [0, 0]).decisions_below_frozen == 2
+    assert OpenLoop([1, 2, 9, 1], [3, 3, 3, 3], [0] * 4).steps_below_persistence == 2
+    assert OpenLoop([9, 1], [3, 3], [0, 0]).steps_below_persistence == 0
+    assert OpenLoop([1, 1], [3, 3], [0, 0]).steps_below_persistence == 2
 
 
 @KINDS
 def test_singles_are_the_real_decisions_without_their_past(kind):
     vision, _ = models(kind)
     _, sequences = episodes(vision)
-    singles = sequences.singles()
-    assert len(singles) == 20 and singles.mask.all() and singles.mask.shape == (20, 1)
-    assert torch.equal(singles.posteriors[7 + 2, 0], sequences.posteriors[1, 2])
-    assert torch.equal(singles.posteriors[7 + 2, 1], sequences.posteriors[1, 3])
-    assert torch.equal(singles.actions[7 + 4, 0], sequences.actions[2, 0])
-    assert torch.equal(singles.rewards[:, 0], sequences.rewards[sequences.mask])
+    single_steps = sequences.single_steps()
+    assert (
+        len(single_steps) == 20 and single_steps.mask.all() and single_steps.mask.shape == (20, 1)
+    )
+    assert torch.equal(single_steps.posteriors[7 + 2, 0], sequences.posteriors[1, 2])
+    assert torch.equal(single_steps.posteriors[7 + 2, 1], sequences.posteriors[1, 3])
+    assert torch.equal(single_steps.actions[7 + 4, 0], sequences.actions[2, 0])
+    assert torch.equal(single_steps.rewards[:, 0], sequences.rewards[sequences.mask])
 
 
 @KINDS

@@ -5,7 +5,7 @@ import pytest
 from tests.fixtures.tiny_models import rollout
 from tests.fixtures.tiny_run import LENGTHS, tiny_run
 from worldmodels.dream import load as world_model
-from worldmodels.dream.load import load_world_model, newest_episodes, start_bytes
+from worldmodels.dream.load import load_world_model, recent_episodes, start_bytes
 
 TRAINING = len(LENGTHS) - 1  # the first is held out
 
@@ -22,8 +22,8 @@ def run(tmp_path):
 )
 def test_the_newest_episodes_are_as_many_as_fit_padded(run, monkeypatch, max_steps, indices):
     monkeypatch.setattr(world_model, "MAX_STEPS_FOR_STARTS", max_steps)
-    assert [episode.index for episode in newest_episodes(run)] == indices
-    assert [episode.index for episode in newest_episodes(run, most=1)] == [4]
+    assert [episode.index for episode in recent_episodes(run)] == indices
+    assert [episode.index for episode in recent_episodes(run, most=1)] == [4]
 
 
 def test_the_presets_start_from_all_of_256_laps():

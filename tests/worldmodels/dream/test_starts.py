@@ -4,8 +4,8 @@ import torch
 from tests.fixtures.frequencies import check_frequencies
 from tests.fixtures.tiny_models import world
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.model import DreamState, real_moments
-from worldmodels.dream.starts import NEAR_DECISIONS, DreamStarts
+from worldmodels.dream.model import DreamState, real_states
+from worldmodels.dream.starts import NEAR_STEPS, StartStates
 from worldmodels.memory import LSTMState
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
@@ -22,7 +22,7 @@ def numbered(count):
 
 
 def episodes(vision, rewards, lengths):
-    """Of so many decisions each, whatever V makes of random frames."""
+    """Of so many agent steps each, whatever V makes of random frames."""
     shape = rewards.shape
     mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
     if vision.discrete:
@@ -34,39 +34,41 @@ def episodes(vision, rewards, lengths):
     return SequenceBatch(posteriors, actions, rewards, torch.zeros_like(mask), mask)
 
 
-def drawn_from(kind, rewards, lengths, far_share, count=3000):
-    """Which real moments the draws are."""
+def drawn_from(kind, rewards, lengths, far_from_reward_fraction, count=3000):
+    """Which real states the draws are."""
     vision, memory = world(kind)
     sequences = episodes(vision, rewards, lengths)
-    starts = DreamStarts.of_episodes(vision, memory, sequences, far_share=far_share)
-    drawn, moments = starts.draw(count, draw(0)), real_moments(vision, memory, sequences)
-    same = (drawn.memory.c[:, None] == moments.memory.c).all(-1)
-    same &= (drawn.latent[:, None] == moments.latent).all(-1)
+    starts = StartStates.of_episodes(
+        vision, memory, sequences, far_from_reward_fraction=far_from_reward_fraction
+    )
+    drawn, states = starts.sample(count, draw(0)), real_states(vision, memory, sequences)
+    same = (drawn.memory.c[:, None] == states.memory.c).all(-1)
+    same &= (drawn.latent[:, None] == states.latent).all(-1)
     assert (same.sum(1) == 1).all()
     return same.int().argmax(1)
 
 
 def test_moments_are_drawn_as_often_as_their_weights_say():
     weights = torch.tensor([1.0, 0.0, 3.0, 0.5, 0.0])
-    starts = DreamStarts(numbered(5), weights)
-    drawn = starts.draw(20_000, draw(0)).alive.long()
+    starts = StartStates(numbered(5), weights)
+    drawn = starts.sample(20_000, draw(0)).weight.long()
     check_frequencies(drawn, weights / weights.sum())
 
 
 def test_a_moment_is_drawn_whole():
-    drawn = DreamStarts(numbered(9), torch.ones(9)).draw(50, draw(0))
-    number = drawn.alive[:, None]
-    assert drawn.alive.unique().numel() == 9
+    drawn = StartStates(numbered(9), torch.ones(9)).draw(50, draw(0))
+    number = drawn.weight[:, None]
+    assert drawn.weight.unique().numel() == 9
     assert torch.equal(drawn.latent, number)
     assert torch.equal(drawn.memory.h, number) and torch.equal(drawn.memory.c, -number)
 
 
 def test_the_generator_alone_decides_what_is_drawn():
-    starts = DreamStarts(numbered(1000), torch.rand(1000, generator=draw(5)))
-    first = starts.draw(20, draw(0)).alive
+    starts = StartStates(numbered(1000), torch.rand(1000, generator=draw(5)))
+    first = starts.sample(20, draw(0)).weight
     torch.manual_seed(1)
-    assert torch.equal(starts.draw(20, draw(0)).alive, first)
-    assert not torch.equal(starts.draw(20, draw(1)).alive, first)
+    assert torch.equal(starts.sample(20, draw(0)).weight, first)
+    assert not torch.equal(starts.sample(20, draw(1)).weight, first)
 
 
 @KINDS
@@ -77,8 +79,8 @@ def test_so_many_draws_are_far_from_any_reward(kind, share):
     rewards[1, 25] = 9.0  # beyond its episode's end
     numbers = drawn_from(kind, rewards, [30, 20], share)
     near = torch.zeros(50)
-    near[: 5 + NEAR_DECISIONS + 1] = 1.0
-    near[30 + 19 - NEAR_DECISIONS :] = 1.0
+    near[: 5 + NEAR_STEPS + 1] = 1.0
+    near[30 + 19 - NEAR_STEPS :] = 1.0
     count = near.sum()
     if share is None:
         weights = torch.full((50,), 1 / 50)
@@ -89,5 +91,5 @@ def test_so_many_draws_are_far_from_any_reward(kind, share):
 
 @pytest.mark.parametrize("paid", [0.0, 0.1])
 def test_all_moments_count_alike_where_no_reward_stands_out(paid):
-    numbers = drawn_from("vae", torch.full((2, 15), paid), [15, 7], far_share=0.0)
+    numbers = drawn_from("vae", torch.full((2, 15), paid), [15, 7], far_from_reward_fraction=0.0)
     check_frequencies(numbers, torch.full((22,), 1 / 22))

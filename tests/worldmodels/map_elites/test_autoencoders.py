@@ -100,9 +100,9 @@ def error_of(model, x):
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-def test_every_remedy_trains(remedy):
+def test_every_remedy_trains(hint):
     torch.manual_seed(0)
-    model, x = SolutionVQVAE(12, replace(config_of("vqvae"), remedies=(remedy,))), solutions()
+    model, x = SolutionVQVAE(12, replace(config_of("vqvae"), remedies=(hint,))), solutions()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     model.loss(x)  # the codebook begins at the first batch
     before = error_of(model, x)
@@ -111,7 +111,7 @@ def test_every_remedy_trains(remedy):
         model.loss(x).backward()
         optimizer.step()
     assert error_of(model, x) < 0.6 * before
-    if remedy == "cosine":
+    if hint == "cosine":
         assert model.code_vectors.norm(dim=-1) == pytest.approx(torch.ones(8).numpy(), abs=1e-4)
 
 

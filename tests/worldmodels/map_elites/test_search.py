@@ -9,11 +9,11 @@ from agents.operators import ALL_MIXES, Mix
 from envs.arm import PlanarArm
 from worldmodels.errors import UserError
 from worldmodels.map_elites.autoencoders import AutoencoderConfig
-from worldmodels.map_elites.search import Discovery, DiscoveryConfig
+from worldmodels.map_elites.search import RepresentationSearch, RepresentationSearchConfig
 from worldmodels.runs.checkpoint import Checkpoint
 
 NICHES = disc_centroids(100)
-SMALL = DiscoveryConfig(
+SMALL = RepresentationSearchConfig(
     elites=ElitesConfig(batch_size=25, mixes=(Mix(reconstruction=0.5, line=0.5),)),
     model=AutoencoderConfig(num_latents=4, num_codes=2, code_size=2),
     epochs=2,
@@ -29,13 +29,18 @@ def config_of(kind, mixes=SMALL.elites.mixes):
 
 
 def searched(config, generations, joints=12, seed=0):
-    discovery, arm = Discovery(joints, NICHES, config, seed), PlanarArm(joints)
-    return discovery, [generation(discovery, arm) for _ in range(generations)]
+    representation_search, arm = (
+        RepresentationSearch(joints, NICHES, config, seed),
+        PlanarArm(joints),
+    )
+    return representation_search, [
+        generation(representation_search, arm) for _ in range(generations)
+    ]
 
 
-def generation(discovery, arm):
-    discovery.step(arm.evaluate)
-    return discovery.search.stats()
+def generation(representation_search, arm):
+    representation_search.step(arm.evaluate)
+    return representation_search.search.stats()
 
 
 @pytest.mark.parametrize("kind", ["vae", "vqvae"])
@@ -45,7 +50,7 @@ def test_a_saved_search_goes_on_as_if_it_had_not_stopped(kind, mixes):
     whole, expected = searched(config, 26)
     first, _ = searched(config, 13)
     torch.rand(7)  # what else draws from the global generator must not matter
-    resumed = Discovery(12, NICHES, config)
+    resumed = RepresentationSearch(12, NICHES, config)
     resumed.load_state_dict(Checkpoint(*first.state_dict()))
     assert [generation(resumed, arm) for _ in range(13)] == expected[13:]
     assert np.array_equal(resumed.search.elites, whole.search.elites)
@@ -54,27 +59,32 @@ def test_a_saved_search_goes_on_as_if_it_had_not_stopped(kind, mixes):
 
 
 def test_a_model_of_many_joints_finds_likeness_that_lines_do_not():
-    line = DiscoveryConfig(elites=replace(SMALL.elites, mixes=(Mix(line=1.0),)))
+    line = RepresentationSearchConfig(elites=replace(SMALL.elites, mixes=(Mix(line=1.0),)))
     model = replace(SMALL, model=AutoencoderConfig(num_latents=8), epochs=5)
     _, by_line = searched(line, 60, joints=300)
-    discovery, by_model = searched(model, 60, joints=300)
+    representation_search, by_model = searched(model, 60, joints=300)
     assert by_model[-1].mean_fitness > 0.75 * by_line[-1].mean_fitness  # both are below 0
-    elites = torch.from_numpy(discovery.search.elites)
-    error = (discovery.model.reconstruct(elites) - elites).square().sum(-1).mean()
+    elites = torch.from_numpy(representation_search.search.elites)
+    error = (representation_search.model.reconstruct(elites) - elites).square().sum(-1).mean()
     assert error < 0.75 * (elites - elites.mean(0)).square().sum(-1).mean()
 
 
 def test_the_model_waits_for_elites():
-    discovery = Discovery(12, NICHES, replace(SMALL, elites=replace(SMALL.elites, start_share=1.0)))
-    before = [parameter.clone() for parameter in discovery.model.parameters()]
+    representation_search = RepresentationSearch(
+        12, NICHES, replace(SMALL, elites=replace(SMALL.elites, initial_coverage=1.0))
+    )
+    before = [parameter.clone() for parameter in representation_search.model.parameters()]
     for _ in range(3):
-        discovery.step(PlanarArm(12).evaluate)
-    assert all(torch.equal(a, b) for a, b in zip(before, discovery.model.parameters(), strict=True))
-    assert discovery.training_seconds == 0
+        representation_search.step(PlanarArm(12).evaluate)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before, representation_search.model.parameters(), strict=True)
+    )
+    assert representation_search.training_seconds == 0
 
 
 def test_what_is_refused():
     with pytest.raises(UserError, match="a mix with reconstruction needs a model"):
-        DiscoveryConfig(elites=SMALL.elites)
+        RepresentationSearchConfig(elites=SMALL.elites)
     with pytest.raises(UserError, match="expected 1 epoch"):
         replace(SMALL, epochs=0)

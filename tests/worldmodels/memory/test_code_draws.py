@@ -76,6 +76,6 @@ def test_samples_repeat_with_the_generator_and_copies_meet_the_same_luck(sizes):
     assert torch.equal(sampled, prediction.sample(1.0, draw(0)))
     assert not torch.equal(sampled, prediction.sample(1.0, draw(1)))
     assert not torch.equal(sampled, sampled[:5].repeat(8, 1))
-    together = prediction.sample(1.0, draw(0), copies=8)
+    together = prediction.sample(1.0, draw(0), num_candidates=8)
     assert torch.equal(together, together[:5].repeat(8, 1))
     assert torch.equal(together[:5], block.sample(1.0, draw(0)))

@@ -85,7 +85,7 @@ def test_a_number_that_all_vectors_share_does_no_harm():
 
 
 def test_a_codebook_in_large_hardly_costs_weights():
-    """What M pays for each value: its free numbers and a bias a code, no row a code and state."""
+    """A value costs M its free numbers and a bias per code, no row per code and state."""
     small, large = (
         sum(p.numel() for p in CodeTable(16, (k,), torch.randn(k, 4)).parameters())
         for k in (64, 256)

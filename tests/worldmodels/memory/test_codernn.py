@@ -5,7 +5,7 @@ from tests.fixtures.tiny_models import codernn
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory import CodeRNN, CodeRNNConfig, memory_metadata, restore_memory
-from worldmodels.memory.baselines import StayCategorical
+from worldmodels.memory.baselines import PersistenceCategorical
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 
 
@@ -58,16 +58,16 @@ def test_it_sees_the_vectors_codes_stand_for():
     assert torch.equal(alike[0], alike[1]) and not torch.equal(alike[0], alike[2])
 
 
-def sticky_codes(stay, weights, count=30, length=80, seed=0):
+def sticky_codes(persistence, weights, count=30, length=80, seed=0):
     """Codes that stay with a probability each, else are drawn from weights of each one's own."""
     generator = draw(seed)
     weights = torch.as_tensor(weights, dtype=torch.float32)
-    stay = torch.as_tensor(stay).expand(len(weights))
+    persistence = torch.as_tensor(persistence).expand(len(weights))
     drawn = torch.multinomial(weights, count * (length + 1), replacement=True, generator=generator)
     codes = drawn.T.reshape(count, length + 1, -1).clone()
     for step in range(length):
-        stays = torch.rand(count, len(weights), generator=generator) < stay
-        codes[:, step + 1] = torch.where(stays, codes[:, step], codes[:, step + 1])
+        persists = torch.rand(count, len(weights), generator=generator) < persistence
+        codes[:, step + 1] = torch.where(persists, codes[:, step], codes[:, step + 1])
     return SequenceBatch(
         codes,
         torch.zeros(count, length, 3),
@@ -87,13 +87,13 @@ def fresh(sizes, num_codes=2):
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 3)])
 @pytest.mark.parametrize("stay", [0.5, 0.9])
-def test_calibrated_it_begins_near_the_stay_baseline(sizes, stay):
-    batch = sticky_codes(stay, UNEVEN)
+def test_calibrated_it_begins_near_the_stay_baseline(sizes, persistence):
+    batch = sticky_codes(persistence, UNEVEN)
     memory = fresh(sizes)
     uncalibrated = memory.loss(batch)[1]["nll"].item()
     memory.calibrate(batch)
     now, then = (batch.posteriors[:, part].flatten(0, 1) for part in (slice(80), slice(1, 81)))
-    baseline = StayCategorical.fit(now, then, 6).nll(now, then)
+    baseline = PersistenceCategorical.fit(now, then, 6).nll(now, then)
     metrics = memory.loss(batch)[1]
     assert uncalibrated > baseline + 0.7
     assert metrics["nll"].item() == pytest.approx(baseline, abs=0.3)
@@ -107,8 +107,8 @@ def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
     first, second = torch.tensor([0.2, 0.8]), torch.tensor([0.1, 0.3, 0.6])
     uneven = (second[:, None] * first).flatten()
     weights = torch.stack([uneven, uneven.flip(0), torch.ones(6), uneven.roll(2)])
-    stay = torch.tensor([0.0, 0.9, 0.4, 0.0])
-    batch = sticky_codes(stay, weights)
+    persistence = torch.tensor([0.0, 0.9, 0.4, 0.0])
+    batch = sticky_codes(persistence, weights)
     memory = fresh(sizes, num_codes=4)
     torch.nn.init.zeros_(memory.head.to_queries.weight)
     memory.calibrate(batch)
@@ -124,8 +124,8 @@ def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
             torch.testing.assert_close(
                 shares, weights[free] / weights[free].sum(), atol=0.06, rtol=0
             )
-    stays = [(codes == now).float().mean(0) for codes in (dreamed, then)]
-    torch.testing.assert_close(*stays, atol=0.1, rtol=0)
+    persists = [(codes == now).float().mean(0) for codes in (dreamed, then)]
+    torch.testing.assert_close(*persists, atol=0.1, rtol=0)
 
 
 def test_calibrating_leaves_padding_out():
@@ -171,7 +171,7 @@ def test_a_round_trip_through_a_file_keeps_the_code_vectors(tmp_path, sizes):
     path = tmp_path / "m.safetensors"
     metadata = {"memory": memory_metadata(memory)}
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
-    loaded = restore_memory(load_checkpoint(path, remedy=""), path)
+    loaded = restore_memory(load_checkpoint(path, hint=""), path)
     assert isinstance(loaded, CodeRNN) and loaded.config == memory.config
     assert torch.equal(loaded.code_vectors, memory.code_vectors)
     assert loaded.state_dict().keys() == memory.state_dict().keys()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.fixtures.frequencies import check_frequencies
-from worldmodels.memory.codes import draw_values, from_digits, log_sum_exp, to_digits
+from worldmodels.memory.codes import from_digits, log_sum_exp, sample_categorical, to_digits
 from worldmodels.memory.noise import shared_noise
 
 SMALL, LARGE = (2, 7, 32, 33), (64, 256)
@@ -25,14 +25,14 @@ def test_digits_and_codes_are_inverse_and_the_first_digit_is_the_fastest():
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 def test_values_come_as_often_as_their_logits_say(num_values, temperature):
     logits = torch.randn(num_values, generator=draw(num_values)) + 20.0
-    drawn = draw_values(logits.expand(60_000, -1), temperature, draw(0))
+    drawn = sample_categorical(logits.expand(60_000, -1), temperature, draw(0))
     check_frequencies(drawn, (logits / temperature).softmax(-1))
 
 
 @pytest.mark.parametrize("num_values", [7, 64])
 def test_each_row_is_drawn_from_its_own_logits(num_values):
     logits = 0.7 * torch.randn(3, 2, num_values, generator=draw(1))
-    drawn = draw_values(logits.expand(10_000, 3, 2, -1), 1.0, draw(0))
+    drawn = sample_categorical(logits.expand(10_000, 3, 2, -1), 1.0, draw(0))
     assert drawn.shape == (10_000, 3, 2)
     for row in range(3):
         for column in range(2):
@@ -62,7 +62,7 @@ def test_a_value_of_no_probability_never_comes_whatever_the_noise(num_values, mo
         if not possible.any():
             continue
         logits = torch.randn(num_values, generator=generator).masked_fill(~possible, -1e4)
-        drawn = draw_values(logits.expand(500, -1), 1.0, generator)
+        drawn = sample_categorical(logits.expand(500, -1), 1.0, generator)
         assert possible[drawn].all()
 
 
@@ -71,21 +71,21 @@ def test_temperature_zero_takes_the_largest_and_draws_no_noise(num_values):
     logits = torch.randn(6, num_values, generator=draw(3))
     generator = draw(0)
     before = generator.get_state()
-    assert torch.equal(draw_values(logits, 0.0, generator), logits.argmax(-1))
+    assert torch.equal(sample_categorical(logits, 0.0, generator), logits.argmax(-1))
     assert torch.equal(generator.get_state(), before)
-    assert torch.equal(draw_values(logits, 1e-4, generator), logits.argmax(-1))
+    assert torch.equal(sample_categorical(logits, 1e-4, generator), logits.argmax(-1))
 
 
 @pytest.mark.parametrize("num_values", [5, 64])
 def test_draws_repeat_with_the_generator_and_copies_share_them(num_values):
     logits = torch.zeros(40, 3, num_values)
-    drawn = draw_values(logits, 1.0, draw(0))
-    assert torch.equal(drawn, draw_values(logits, 1.0, draw(0)))
-    assert not torch.equal(drawn, draw_values(logits, 1.0, draw(1)))
+    drawn = sample_categorical(logits, 1.0, draw(0))
+    assert torch.equal(drawn, sample_categorical(logits, 1.0, draw(0)))
+    assert not torch.equal(drawn, sample_categorical(logits, 1.0, draw(1)))
     assert not torch.equal(drawn[:10], drawn[10:20])
-    together = draw_values(logits, 1.0, draw(0), copies=4)
+    together = sample_categorical(logits, 1.0, draw(0), num_candidates=4)
     assert torch.equal(together, together[:10].repeat(4, 1))
-    assert torch.equal(together[:10], draw_values(logits[:10], 1.0, draw(0)))
+    assert torch.equal(together[:10], sample_categorical(logits[:10], 1.0, draw(0)))
 
 
 def test_shared_noise_is_that_of_one_block():

@@ -69,7 +69,9 @@ def test_a_file_gives_the_same_batches_and_figures_as_memory(kind, store, tmp_pa
         draws = (torch.Generator().manual_seed(step) for _ in batches)
         pair = [batch(step, draw) for batch, draw in zip(batches, draws, strict=True)]
         assert_equal(*pair)
-    for single, other in zip(inside.singles().parts(4), outside.singles().parts(4), strict=True):
+    for single, other in zip(
+        inside.single_steps().parts(4), outside.single_steps().parts(4), strict=True
+    ):
         assert_equal(single, other)
     assert held_out_metrics(memory, inside) == held_out_metrics(memory, outside)
     scores = [score_memory(vision, memory, each, each) for each in (inside, outside)]
@@ -128,11 +130,11 @@ def test_parts_are_the_padded_whole_cut_by_rows(kind, store):
 @KINDS
 def test_singles_are_those_of_the_padded_whole(kind, store):
     episodes = encode_dataset(models(kind)[0], store.episodes, 2)
-    singles, expected = episodes.singles(), episodes.whole().singles()
-    assert len(singles) == len(expected) == 3 + 4 + 2 + 5
+    single_steps, expected = episodes.single_steps(), episodes.whole().single_steps()
+    assert len(single_steps) == len(expected) == 3 + 4 + 2 + 5
     rows = torch.tensor([13, 0, 3, 8, 2])
-    assert_equal(singles.windows(rows, torch.zeros_like(rows), 1), expected[rows])
-    assert len(list(singles.parts(4))) == 4
+    assert_equal(single_steps.windows(rows, torch.zeros_like(rows), 1), expected[rows])
+    assert len(list(single_steps.parts(4))) == 4
 
 
 def test_codes_take_the_smallest_type_that_holds_them():

@@ -18,12 +18,12 @@ def test_an_episode_is_read_once_for_a_vision_and_again_for_another(tmp_path, mo
     monkeypatch.setattr(
         type(episodes[0]), "load", lambda episode: read.append(episode.index) or load(episode)
     )
-    encodings = Encodings(max_decisions=7)
+    encodings = Encodings(max_cached_steps=7)
     for vision, reads in ((vae(0), [0, 1, 2]), (vae(0), [2]), (vae(1), [0, 1, 2])):
         plain = encode_episodes(vision, episodes, 2)
         read.clear()
         kept = encode_episodes(vision, episodes, 2, encodings=encodings)
-        # 3 + 4 decisions fill it, so that the third episode is never kept.
+        # 3 + 4 agent steps fill it, so that the third episode is never kept.
         assert read == reads
         for name in ("posteriors", "actions", "rewards", "ended", "mask"):
             assert torch.equal(getattr(kept, name), getattr(plain, name))

@@ -83,7 +83,7 @@ def test_samples_take_members_equally_often_and_each_row_from_one(temperature):
 
 def test_copies_take_the_same_member_and_draws_repeat():
     prediction = far_apart(40)
-    together = prediction.sample(1.0, draw(0), copies=4)
+    together = prediction.sample(1.0, draw(0), num_candidates=4)
     assert torch.equal(together, together[:10].repeat(4, 1))
     sampled = prediction.sample(1.0, draw(0))
     assert torch.equal(sampled, prediction.sample(1.0, draw(0)))
@@ -229,7 +229,7 @@ def test_a_round_trip_through_a_file_holds_each_member_once(tmp_path, kind):
     path = tmp_path / "m.safetensors"
     metadata = {"memory": memory_metadata(memory)}
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
-    checkpoint = load_checkpoint(path, remedy="")
+    checkpoint = load_checkpoint(path, hint="")
     assert checkpoint.metadata["memory"]["members"] == 3
     assert len(checkpoint.tensors) == 3 * len(memory.members[0].state_dict())
     loaded = restore_memory(checkpoint, path)

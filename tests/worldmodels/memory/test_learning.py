@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
-from worldmodels.memory.baselines import StayCategorical, StayGaussian
+from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 
 
 def draw(seed):
@@ -37,7 +37,7 @@ def train(memory, batch, num_steps, learning_rate, frozen=()):
 
 
 def moving_codes(count, seed):
-    """The first code is what it was two decisions ago; the second one moves on by two, or not."""
+    """The first code is what it was two agent steps ago; the second one moves on by two, or not."""
     generator = draw(seed)
     moves = torch.randint(2, (count, 4), generator=generator)
     codes = torch.randint(4, (count, 5, 2), generator=generator)
@@ -58,10 +58,10 @@ def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(s
     with torch.no_grad():
         nll = memory.loss(held_out)[1]["nll"].item()
     now, then = (held_out.posteriors[:, part].flatten(0, 1) for part in (slice(4), slice(1, 5)))
-    # All that cannot be known: the first code after the first of four decisions. One that is deaf
+    # All that cannot be known: the first code after the first of four agent steps. One that is deaf
     # to actions would pay ln 2 more, one without a past ln 4 instead of a quarter of it.
     assert nll < math.log(4) / 4 + 0.25
-    assert StayCategorical.fit(now, then, 4).nll(now, then) > 4 * nll
+    assert PersistenceCategorical.fit(now, then, 4).nll(now, then) > 4 * nll
 
 
 def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying():
@@ -80,10 +80,10 @@ def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying
     train(memory, batch[:300], 150, 1e-2)
     held_out = batch[300:]
     now, then = (z[300:, part].flatten(0, 1) for part in (slice(8), slice(1, 9)))
-    stay = StayGaussian.fit(now, then).nll(now, then)
+    persistence = PersistenceGaussian.fit(now, then).nll(now, then)
     with torch.no_grad():
         metrics = memory.loss(held_out, draw(2))[1]
-    assert metrics["nll"].item() < stay - 1.5
+    assert metrics["nll"].item() < persistence - 1.5
     assert metrics["reward_error"].item() < 0.1  # of the variance: it pays what is done
 
 
@@ -95,18 +95,18 @@ def all_together():
 
 
 @pytest.mark.parametrize(
-    ("num_mixtures", "coupled", "nats"),
+    ("num_mixtures", "autoregressive", "nats"),
     [(1, False, 4 * math.log(2)), (2, False, math.log(2)), (1, True, math.log(2))],
 )
 def test_components_or_coupling_say_that_codes_move_together(
-    all_together, num_mixtures, coupled, nats
+    all_together, num_mixtures, autoregressive, nats
 ):
     torch.manual_seed(0)
     config = CodeRNNConfig(4, (2,), 1, 1, num_hidden=4, num_mixtures=num_mixtures, head_width=16)
     memory = CodeRNN(config, torch.tensor([[0.0], [1.0]]))
-    frozen = () if coupled else (memory.head.coupling,)
+    frozen = () if autoregressive else (memory.head.coupling,)
     metrics = train(memory, all_together, 80, 4e-2, frozen)
-    assert memory.head.coupling.any() == coupled
+    assert memory.head.coupling.any() == autoregressive
     assert metrics["nll"] == pytest.approx(nats, abs=0.12)
     # And so do dreams: whole futures, or each code on its own.
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_components_or_coupling_say_that_codes_move_together(
         _, prediction = memory.step(memory.initial(2000), now, torch.zeros(2000, 1))
         dreamed = prediction.sample(1.0, draw(0)).float().mean(1)
     alike = ((dreamed == 0) | (dreamed == 1)).float().mean().item()
-    apart = num_mixtures == 1 and not coupled
+    apart = num_mixtures == 1 and not autoregressive
     assert alike == pytest.approx(1 / 8, abs=0.05) if apart else alike > 0.9
 
 

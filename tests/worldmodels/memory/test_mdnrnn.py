@@ -5,7 +5,7 @@ from tests.fixtures.tiny_models import mdnrnn
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.memory import MDNRNN, MDNRNNConfig, memory_metadata, restore_memory
-from worldmodels.memory.baselines import StayGaussian
+from worldmodels.memory.baselines import PersistenceGaussian
 from worldmodels.memory.outcome import NUM_VALUES
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 
@@ -130,9 +130,9 @@ def test_calibrated_it_begins_near_the_stay_baseline(logvar, mixtures):
     memory.calibrate(batch)
     z = walk + (0.5 * torch.tensor(logvar)).exp() * torch.randn(walk.shape, generator=generator)
     now, then = z[:, :-1].flatten(0, 1), z[:, 1:].flatten(0, 1)
-    stay = StayGaussian.fit(now, then).nll(now, then)
+    persistence = PersistenceGaussian.fit(now, then).nll(now, then)
     _, metrics = memory.loss(batch, draw(1))
-    assert abs(metrics["nll"].item() - stay) < 1.5
+    assert abs(metrics["nll"].item() - persistence) < 1.5
     assert metrics["reward_error"].item() == pytest.approx(1.0, abs=0.01)  # the mean, in its units
 
 
@@ -142,7 +142,7 @@ def test_a_round_trip_through_a_file(tmp_path):
     path = tmp_path / "m.safetensors"
     metadata = {"memory": memory_metadata(memory)}
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
-    loaded = restore_memory(load_checkpoint(path, remedy=""), path)
+    loaded = restore_memory(load_checkpoint(path, hint=""), path)
     assert loaded.config == memory.config and not loaded.training
     for name, tensor in memory.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name

@@ -135,12 +135,14 @@ def test_samples_are_the_same_numbers_with_and_without_gradients(mixtures, tempe
     generator = draw(0)
     parts = [torch.randn(8, 3, mixtures, generator=generator) for _ in range(3)]
     leaves = [part.clone().requires_grad_() for part in parts]
-    plain = MixturePrediction(*parts, outcome(8)).sample(temperature, draw(1), copies=2)
-    tracked = MixturePrediction(*leaves, outcome(8)).sample(temperature, draw(1), copies=2)
+    plain = MixturePrediction(*parts, outcome(8)).sample(temperature, draw(1), num_candidates=2)
+    tracked = MixturePrediction(*leaves, outcome(8)).sample(temperature, draw(1), num_candidates=2)
     assert torch.equal(plain, tracked.detach())
     assert tracked.requires_grad and not plain.requires_grad
     with torch.no_grad():
-        quiet = MixturePrediction(*leaves, outcome(8)).sample(temperature, draw(1), copies=2)
+        quiet = MixturePrediction(*leaves, outcome(8)).sample(
+            temperature, draw(1), num_candidates=2
+        )
     assert torch.equal(quiet, plain) and not quiet.requires_grad
 
 
@@ -168,7 +170,7 @@ def small_world(mixtures):
 
 
 def two_rewards(dream, action, latent_noise):
-    """Sum of the rewards of two decisions with one action each, (B,); latents drawn in between."""
+    """Sum of the rewards of two agent steps with one action each, (B,); latents are sampled."""
     count = len(action)
     state = DreamState(torch.full((count, 1), 0.4), dream.memory.initial(count), torch.ones(count))
     total = torch.zeros(count)
@@ -180,7 +182,7 @@ def two_rewards(dream, action, latent_noise):
 
 @pytest.mark.parametrize("mixtures", [1, 2, 5])
 def test_a_dreams_gradient_in_the_action_is_that_of_its_expected_return(mixtures):
-    """The reward of the second decision depends on the latent that the first one draws."""
+    """The reward of the second agent step depends on the latent that the first one draws."""
     dream = small_world(mixtures)
     count = 60_000
     point = torch.tensor([0.2, 0.5, 0.1])

@@ -96,7 +96,7 @@ def test_copies_meet_the_same_luck(mixtures):
     block = random_prediction(5, mixtures=mixtures)
     parts = (getattr(block, name).repeat(3, 1, 1) for name in ("log_pi", "mu", "log_sigma"))
     prediction = MixturePrediction(*parts, outcome(15))
-    together = prediction.sample(1.0, draw(0), copies=3)
+    together = prediction.sample(1.0, draw(0), num_candidates=3)
     assert torch.equal(together, block.sample(1.0, draw(0)).repeat(3, 1))
     apart = prediction.sample(1.0, draw(0))
     assert not torch.equal(apart[:5], apart[5:10])

@@ -11,7 +11,7 @@ from worldmodels.memory import MemoryEnsemble, part_size
 from worldmodels.memory import codernn as codernn_file
 from worldmodels.memory import mdnrnn as mdnrnn_file
 from worldmodels.memory import outcome as outcome_file
-from worldmodels.memory.baselines import StayCategorical, StayGaussian
+from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 from worldmodels.memory.metrics import held_out_metrics
 from worldmodels.memory.part_size import part_bytes, part_steps, split_batch
 from worldmodels.training.fit import FitConfig, fit
@@ -74,14 +74,14 @@ def test_baselines_of_parts_are_those_of_all(size):
     def parts(*tensors):
         return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
 
-    gaussian = StayGaussian.fit(now, now + noise)
-    again = StayGaussian.fit_parts(parts(now, now + noise))
+    gaussian = PersistenceGaussian.fit(now, now + noise)
+    again = PersistenceGaussian.fit_parts(parts(now, now + noise))
     torch.testing.assert_close(again.sigma, gaussian.sigma, rtol=1e-6, atol=0)
     by_hand = -torch.distributions.Normal(now, gaussian.sigma).log_prob(now + noise).sum(1).mean()
     assert again.nll_parts(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
-    categorical = StayCategorical.fit(codes, later, 5)
-    again = StayCategorical.fit_parts(parts(codes, later), 5)
-    torch.testing.assert_close(again.stay, categorical.stay, rtol=0, atol=1e-7)
+    categorical = PersistenceCategorical.fit(codes, later, 5)
+    again = PersistenceCategorical.fit_parts(parts(codes, later), 5)
+    torch.testing.assert_close(again.persistence, categorical.persistence, rtol=0, atol=1e-7)
     torch.testing.assert_close(again.frequency, categorical.frequency, rtol=0, atol=1e-7)
 
 

@@ -187,7 +187,7 @@ def test_a_round_trip_through_a_file(tmp_path):
     path = tmp_path / "prior.safetensors"
     facts = {"prior": prior_metadata(model)}
     save_checkpoint(path, with_prefix("prior", model.state_dict()), facts)
-    loaded = restore_prior(load_checkpoint(path, remedy=""), path)
+    loaded = restore_prior(load_checkpoint(path, hint=""), path)
     assert loaded.config == model.config
     codes = torch.randint(6, (5, 16))
     assert torch.equal(loaded.log_prob(codes), model.log_prob(codes))

@@ -8,7 +8,7 @@ from worldmodels.errors import UserError
 from worldmodels.prior.pixelcnn import CodePrior, PriorConfig
 from worldmodels.prior.surprise import Surprise
 from worldmodels.stages.surprise import (
-    PlausibilityConfig,
+    SurpriseConfig,
     choose_starts,
     curve_figures,
     dream_codes,
@@ -47,26 +47,26 @@ def test_codes_are_those_of_every_strideth_frame_or_of_fewer(tmp_path):
     for index, steps in enumerate((9, 4)):
         store.add(index, rollout(steps, seed=index))
     frames = [episode.load().frames for episode in store]
-    told = []
-    codes = encode_codes(vision, store.episodes, 2, 100, lambda: told.append(1))
+    output = []
+    codes = encode_codes(vision, store.episodes, 2, 100, lambda: output.append(1))
     expected = torch.cat([encode_frames(vision, part[::2]) for part in frames])
     assert codes.dtype == torch.uint8  # twelve values: a byte per code, not eight
-    assert torch.equal(codes.long(), expected) and len(codes) == 5 + 3 and len(told) == 2
+    assert torch.equal(codes.long(), expected) and len(codes) == 5 + 3 and len(output) == 2
     fewer = encode_codes(vision, store.episodes, 2, 5).long()
     assert torch.equal(fewer, torch.cat([encode_frames(vision, part[::4]) for part in frames]))
     assert len(fewer) <= 5
 
 
 def test_starts_leave_room_for_a_whole_dream_and_reach_every_place(sequences):
-    config = PlausibilityConfig(starts=400, decisions=8)
+    config = SurpriseConfig(starts=400, horizon=8)
     rows, steps = choose_starts(sequences, config)
     found = set(zip(rows.tolist(), steps.tolist(), strict=True))
-    # Eight decisions fit into nine from two places, into twelve from five, into four nowhere.
+    # Eight agent steps fit into nine from two places, into twelve from five, into four nowhere.
     assert found == {(0, 0), (0, 1), *((2, step) for step in range(5))}
     again, _ = choose_starts(sequences, config)
     assert torch.equal(rows, again)
-    with pytest.raises(UserError, match="has 12 decisions, expected 13 or more: ask for fewer"):
-        choose_starts(sequences, PlausibilityConfig(decisions=13))
+    with pytest.raises(UserError, match="has 12 agent steps, expected 13 or more: ask for fewer"):
+        choose_starts(sequences, SurpriseConfig(horizon=13))
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(surprise, se
     memory = codernn(
         code_vectors=surprise.vision.code_vectors, num_codes=16, digit_sizes=(4, 3)
     ).eval()
-    config = PlausibilityConfig(starts=3, decisions=3, temperature=0.0)
+    config = SurpriseConfig(starts=3, horizon=3, temperature=0.0)
     rows, steps = torch.tensor([2, 0, 2]), torch.tensor([7, 6, 0])
     dreamed = dream_codes(surprise, memory, sequences, rows, steps, config)
     assert dreamed.shape == (3, 3, 16)
@@ -84,10 +84,10 @@ def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(surprise, se
         for past in range(step):
             state = memory.advance(state, codes[past][None], actions[past][None])
         now = codes[step][None]
-        for decision in range(3):
-            state, prediction = memory.step(state, now, actions[step + decision][None])
+        for agent_step in range(3):
+            state, prediction = memory.step(state, now, actions[step + agent_step][None])
             now = prediction.sample(0.0)
-            assert torch.equal(dreamed[number, decision], now[0])
+            assert torch.equal(dreamed[number, agent_step], now[0])
 
 
 def test_standard_errors_over_starts_are_the_samples():

@@ -54,6 +54,6 @@ def test_runs_of_different_seeds_share_no_track_up_to_6666_candidates_each():
 
 def test_more_candidates_than_seeds_are_refused_before_anything_is_played(tmp_path):
     run = tiny_run(tmp_path / "a", "fsq")
-    config = CollectConfig(episodes=333_334, prefer_surprising=True)
+    config = CollectConfig(episodes=333_334, select_by_surprise=True)
     with Workers(1) as workers, pytest.raises(UserError, match=r"333,334 episodes with 3 cand"):
         collect(run, config, workers=workers, report=Report(quiet=True))

@@ -71,13 +71,13 @@ def test_the_kind_of_v_is_free_until_there_is_a_v(run, quantized):
     run.choose_kind(quantized)
     assert Run(run.folder).settings == replace(SETTINGS, quantized=quantized)
     holds, asked = ("quantized", "continuous")[:: 1 if quantized else -1]
-    with pytest.raises(UserError, match=f"holds a {holds} V, asked was a {asked} one"):
+    with pytest.raises(UserError, match=f"holds a {holds} V, requested was a {asked} one"):
         run.choose_kind(not quantized)
 
 
 def test_damaged_settings_are_named(run):
     path = run.folder / "run.json"
-    path.write_text('{"env_id": "x", "colour": 1}')
+    path.write_text('{"env_id": "x", "color": 1}')
     with pytest.raises(UserError, match=r"run\.json is no run's settings"):
         _ = run.settings
     path.write_text('{"env_id": ')

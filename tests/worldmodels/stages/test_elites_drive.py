@@ -30,7 +30,7 @@ from worldmodels.stages import elites_drive
 from worldmodels.stages.collect import CollectConfig, collect, replacements
 from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 
-# Elites of random weights alone fill a fifth of the niches: children are made from there on.
+# Elites of random weights alone fill a fifth of the cells: children are made from there on.
 CONFIG = DriveConfig(
     evaluations=58, episodes=2, max_steps=8, cells=4, batch_size=12, start_sigma=1.0, iso_sigma=0.5
 )
@@ -42,7 +42,7 @@ def drive(run, config=CONFIG, workers=1, **options):
 
 
 def archive(run):
-    return load_checkpoint(run.folder / "elites" / "elites.safetensors", remedy="none")
+    return load_checkpoint(run.folder / "elites" / "elites.safetensors", hint="none")
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
     run, result = finished
     saved, agent = archive(run), load_agent(run.folder / "elites" / "elites.safetensors")
     count = len(agent.parameters)
-    assert 4 <= count == result["elites"] <= result["niches"] == 16
+    assert 4 <= count == result["elites"] <= result["num_cells"] == 16
     assert result["coverage"] == count / 16
     tracks = np.random.default_rng(0).integers(1_000_000, size=2).tolist()
-    fitness, measures, niches, centroids = (
+    fitness, measures, num_cells, centroids = (
         saved.tensors[f"elites.{name}"].numpy()
         for name in ("fitness", "measures", "niche", "centroids")
     )
@@ -73,11 +73,11 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
         )
         assert fitness[row] == pytest.approx(np.mean([s.episode_return for s in scores]), abs=1e-3)
         assert measures[row] == pytest.approx(np.mean([s.measures for s in scores], 0), abs=1e-6)
-        assert niches[row] == np.square(centroids - measures[row]).sum(1).argmin()
-    assert niches.tolist() == sorted(set(niches.tolist()))
+        assert num_cells[row] == np.square(centroids - measures[row]).sum(1).argmin()
+    assert num_cells.tolist() == sorted(set(num_cells.tolist()))
     assert result["best_fitness"] == fitness.max()
     assert result["mean_fitness"] == pytest.approx(fitness.mean())
-    assert result["qd_score"] == pytest.approx((fitness + 130.0).sum() / 16)
+    assert result["norm_qd_score"] == pytest.approx((fitness + 130.0).sum() / 16)
 
 
 def test_what_a_search_leaves_is_whole(finished):
@@ -151,7 +151,7 @@ def test_a_search_that_is_stopped_again_and_again_ends_the_same(
         with pytest.raises(end, match="stopped"):
             drive(run)
         search = run.folder / ".elites.partial" / "search.safetensors"
-        done = load_checkpoint(search, remedy="").metadata["history"] if search.exists() else []
+        done = load_checkpoint(search, hint="").metadata["history"] if search.exists() else []
         counts.append(len(done))
     assert counts == [0, 1, 3, 4]
     monkeypatch.setattr(RealEpisodes, "__call__", whole)
@@ -264,7 +264,7 @@ def test_what_is_not_played_by_the_same_elites_says_so(with_elites, gone, words,
     play_elites(run, 9)
     (run.store.folder / "episode-000006.npz").write_bytes(b"garbage")
     run.store.refresh()
-    run.store.mend(lambda line: None)
+    run.store.repair(lambda line: None)
     file = run.folder / "elites" / "elites.safetensors"
     file.unlink() if gone else file.write_bytes(b"others")
     said = []
@@ -303,7 +303,7 @@ def test_the_command_drives_the_real_game(tmp_path):
     options = ("--evaluations", 8, "--batch", 8, "--episodes", 1, "--max-steps", 20, "--cells", 8)
     result = wm_json("elites", "drive", "--run", run.folder, *options, "--workers", 1)
     assert result["measures"] == ["speed (units/s)", "steering"]
-    assert (result["evaluations"], result["niches"], result["steps"]) == (8, 64, 8 * 20)
+    assert (result["evaluations"], result["num_cells"], result["steps"]) == (8, 64, 8 * 20)
     facts = wm_json("info", "--run", run.folder)["elites"]
     assert facts["elites"] == result["elites"] > 1 and facts["qd_offset"] == 130.0
     assert Run(run.folder).stale("elites") == []

@@ -15,10 +15,10 @@ from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID
 from tests.fixtures.tiny_run import box_run, tiny_run
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
 from worldmodels.controller.agent_file import agent_file
-from worldmodels.controller.fitness import EvolutionConfig
+from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.controller.gradient import GradientConfig
 from worldmodels.controller.pathwise import PathwiseConfig
-from worldmodels.controller.ppo import ProximalConfig
+from worldmodels.controller.ppo import PPOConfig
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
@@ -32,18 +32,16 @@ PROXIMAL_FIT = FitConfig(num_steps=3, batch_size=4, learning_rate=0.05, validate
 CONFIG = ControllerStageConfig(
     eval_episodes=2,
     selection_episodes=3,
-    evolution=EvolutionConfig(
-        generations=2, later_generations=1, population=6, episodes=2, max_decisions=6
-    ),
+    cmaes=CMAESConfig(generations=2, later_generations=1, population=6, episodes=2, horizon=6),
     pathwise=GradientConfig(
         fit=PATHWISE_FIT,
         later=PATHWISE_FIT,
-        learner=PathwiseConfig(num_decisions=3, critic_width=8, average_rate=1.0),
+        learner=PathwiseConfig(horizon=3, critic_width=8, ema_rate=1.0),
     ),
-    proximal=GradientConfig(
+    ppo=GradientConfig(
         fit=PROXIMAL_FIT,
         later=PROXIMAL_FIT,
-        learner=ProximalConfig(num_decisions=3, critic_width=8, updates=2, average_rate=1.0),
+        learner=PPOConfig(horizon=3, critic_width=8, num_updates=2, ema_rate=1.0),
     ),
 )
 GRADIENT = replace(CONFIG, search="gradient", dream=True)
@@ -66,11 +64,11 @@ def train(run, config, workers=None, **options):
 
 
 def parameters(run):
-    file = load_checkpoint(run.folder / "controller" / "agent.safetensors", remedy="none")
+    file = load_checkpoint(run.folder / "controller" / "agent.safetensors", hint="none")
     return file.tensors["controller.parameters"][0].numpy()
 
 
-def timeless(result):
+def without_timings(result):
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -126,8 +124,8 @@ def test_every_look_tells_the_real_score_and_what_it_took(finished):
     if search == "gradient":  # a VAE's dreams have a slope, those over codes have none
         assert result["steps"] == {"vae": 4, "fsq": 3}[kind]
         assert [entry["step"] for entry in history] == {"vae": [2, 4], "fsq": [2, 3]}[kind]
-        decisions = {"vae": 4 * 3, "fsq": 4 * 3 / 2}[kind]
-        assert [entry["steps"] for entry in history] == [e["step"] * decisions for e in history]
+        agent_steps = {"vae": 4 * 3, "fsq": 4 * 3 / 2}[kind]
+        assert [entry["steps"] for entry in history] == [e["step"] * agent_steps for e in history]
         assert all(np.isfinite(entry["dreamed_return"]) for entry in history)
         assert result["eval_score"] == max(entry["real_score"] for entry in history)
         best = next(e for e in history if e["real_score"] == result["eval_score"])
@@ -162,7 +160,7 @@ def test_two_workers_and_a_second_time_give_the_same_bits(finished, two_workers,
     run, kind, search, result = finished
     again = make_run(tmp_path / "again", kind)
     torch.manual_seed(7)  # what the global generator holds must not matter
-    assert timeless(train(again, SEARCHES[search], two_workers)) == timeless(result)
+    assert without_timings(train(again, SEARCHES[search], two_workers)) == without_timings(result)
     assert np.array_equal(parameters(again), parameters(run))
 
 
@@ -181,9 +179,9 @@ def test_a_finished_search_is_not_done_again_and_its_agent_is_the_run_s_best(fin
 def held(config, **changes):
     """A search that hardly moves from where it begins."""
     still = FitConfig(num_steps=2, batch_size=4, learning_rate=1e-7)
-    evolution = replace(config.evolution, generations=1, later_generations=1, sigma0=1e-6)
+    cmaes = replace(config.cmaes, generations=1, later_generations=1, sigma0=1e-6)
     pathwise = replace(config.pathwise, fit=still, later=still)
-    return replace(config, evolution=evolution, pathwise=pathwise, **changes)
+    return replace(config, cmaes=cmaes, pathwise=pathwise, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +201,7 @@ def test_a_search_goes_on_from_an_agent_of_another_run(tmp_path, other_run, sear
     start, found = load_agent(file), load_agent(run.folder)
     assert start.parameters.abs().max() > 0.05
     assert 0 < (found.parameters - start.parameters).abs().max() < 1e-4
-    assert found.controller == start.controller and found.body == start.body
+    assert found.controller == start.controller and found.spec == start.spec
     for ours, theirs in ((found.vision, start.vision), (found.memory, start.memory)):
         state = theirs.state_dict()
         assert all(torch.equal(state[name], part) for name, part in ours.state_dict().items())
@@ -212,8 +210,8 @@ def test_a_search_goes_on_from_an_agent_of_another_run(tmp_path, other_run, sear
 
 def test_the_last_layer_alone_moves_where_it_alone_is_searched(tmp_path, other_run):
     run = make_run(tmp_path / "a", "vae")
-    part = replace(CONFIG.evolution, last_layer=True)
-    train(run, replace(CONFIG, evolution=part), start_from=other_run.folder)
+    part = replace(CONFIG.cmaes, last_layer=True)
+    train(run, replace(CONFIG, cmaes=part), start_from=other_run.folder)
     start, found = load_agent(other_run.folder), load_agent(run.folder)
     first = start.controller.num_parameters - (3 + 1) * 2
     assert torch.equal(found.parameters[0, :first], start.parameters[0, :first])
@@ -257,21 +255,24 @@ def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refus
 ):
     run = make_run(tmp_path / "a", "vae")
     agent = load_agent(other_run.folder)
-    agent.body = replace(agent.body, action_repeat=3)
+    agent.spec = replace(agent.spec, action_repeat=3)
     save_agent(tmp_path / "slow.safetensors", agent, {})
     with pytest.raises(UserError, match=r"holds each action for 3 env steps, .* for 2: name an"):
         train(run, CONFIG, start_from=tmp_path / "slow.safetensors")
-    for asked, words in (
-        ({"hidden": 0}, r"expected --hidden 3, .* got 0: leave out --hidden, or leave out --init-from"),
+    for requested, words in (
+        (
+            {"hidden": 0},
+            r"expected --hidden 3, .* got 0: leave out --hidden, or leave out --init-from",
+        ),
         ({"inputs": "z"}, r"expected --controller-inputs zh, .* got z"),
         ({"sample_latent": True}, r"expected sample_latent False, .* got True: leave out --paper"),
         ({"action_map": "paper"}, r"expected action_map default, .* got paper"),
     ):
         with pytest.raises(UserError, match=words):
-            train(run, CONFIG, start_from=other_run.folder, asked=asked)
+            train(run, CONFIG, start_from=other_run.folder, requested=requested)
     assert not (run.folder / ".controller.partial").exists()
     same = {"hidden": 3, "inputs": "zh", "action_map": "default", "sample_latent": False}
-    train(run, held(CONFIG), start_from=other_run.folder, asked=same)
+    train(run, held(CONFIG), start_from=other_run.folder, requested=same)
 
 
 def test_an_action_map_that_the_task_lacks_is_refused(tmp_path):
@@ -349,4 +350,4 @@ def test_impossible_settings_are_refused(settings, message):
 )
 def test_an_impossible_evolution_is_refused(settings, message):
     with pytest.raises(UserError, match=message):
-        EvolutionConfig(**settings)
+        CMAESConfig(**settings)

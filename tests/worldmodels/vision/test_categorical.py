@@ -113,7 +113,7 @@ def test_straight_through_takes_the_one_hot_draw_for_the_probabilities():
 def test_training_beats_the_mean_frame(estimator):
     model = categorical(estimator, channels=32, codebook_size=8, kl_weight=0.1, num_samples=16)
     few = FRAMES[:3]
-    model.start_at(few)
+    model.init_from_data(few)
     mean_error = (to_unit(few) - to_unit(few).mean(0)).square().sum((1, 2, 3)).mean()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     generator = draw(0)
@@ -132,7 +132,7 @@ def test_a_round_trip_through_a_file_keeps_codes_and_kind(tmp_path):
     path = tmp_path / "v.safetensors"
     metadata = {"vision": vision_metadata(model)}
     save_checkpoint(path, with_prefix("vision", model.state_dict()), metadata)
-    loaded = restore_vision(load_checkpoint(path, remedy=""), path)
+    loaded = restore_vision(load_checkpoint(path, hint=""), path)
     assert isinstance(loaded, CategoricalVAE) and loaded.config == model.config
     codes = model.encode(FRAMES)
     assert codes.dtype == torch.int64 and torch.equal(loaded.encode(FRAMES), codes)

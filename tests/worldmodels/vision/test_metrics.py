@@ -11,7 +11,7 @@ FRAMES = torch.from_numpy(frames(300))  # more than go through V at once
 
 
 def test_errors_are_sums_over_a_frame_and_means_over_frames():
-    model = vae(common_colours=((128, 128, 128),)).eval()
+    model = vae(common_colors=((128, 128, 128),)).eval()
     scores = score_vision(model, FRAMES, mean_frame(FRAMES))
     images = to_unit(FRAMES).double()
     decoded = to_unit(model.decode(model.mode(model.encode(FRAMES)))).double()
@@ -47,7 +47,7 @@ def test_codes_used_alike_have_the_codebook_as_perplexity():
     assert code_usage(uneven, 5)["perplexity"] == pytest.approx(4)
 
 
-def test_a_code_map_gives_like_vectors_like_colours():
+def test_a_code_map_gives_like_vectors_like_colors():
     vectors = torch.tensor([[0.0, 0.0], [0.0, 0.1], [5.0, 3.0], [0.0, 0.0]])
     codes = torch.tensor([[0, 1, 2, 3] * 4])
     picture = code_maps(codes, vectors)

@@ -11,7 +11,7 @@ from worldmodels.vision import VAE, VAEConfig, restore_vision, vision_metadata
 from worldmodels.vision.networks import to_frames, to_unit
 from worldmodels.vision.objective import (
     ErrorConfig,
-    common_colours,
+    common_colors,
     error_weight,
     foreground,
     rare,
@@ -93,7 +93,7 @@ def test_the_lean_network_begins_at_the_mean_frame_and_tells_frames_apart():
     alone = squared_error(images.mean(0).expand_as(images), images).mean()
     model = vae(channels=16)
     assert model.loss(FRAMES, draw(0))[1]["error"] > 1.05 * alone
-    model.start_at(FRAMES)
+    model.init_from_data(FRAMES)
     assert model.loss(FRAMES, draw(0))[1]["error"] < 1.03 * alone
     mu, logvar = model.encode(FRAMES).chunk(2, dim=-1)
     torch.testing.assert_close(mu.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
@@ -108,7 +108,7 @@ def test_the_lean_network_begins_at_the_mean_frame_and_tells_frames_apart():
 def test_at_a_light_kl_weight_only_the_decoder_is_fitted():
     model = vae(channels=16, kl_weight=0.1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.start_at(FRAMES)
+    model.init_from_data(FRAMES)
     after = model.state_dict()
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert moved == {"decoder.last.weight", "decoder.mean_frame"}
@@ -119,7 +119,7 @@ def test_at_a_light_kl_weight_only_the_decoder_is_fitted():
 def test_the_papers_network_begins_as_torch_makes_it():
     model = VAE(VAEConfig())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    model.start_at(FRAMES)
+    model.init_from_data(FRAMES)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -131,38 +131,38 @@ def test_frames_survive_the_way_to_the_networks_and_back():
 
 
 def test_a_round_trip_through_a_file(tmp_path):
-    model = vae(common_colours=((1, 2, 3), (4, 5, 6)), background_weight=0.3)
+    model = vae(common_colors=((1, 2, 3), (4, 5, 6)), background_weight=0.3)
     path = tmp_path / "v.safetensors"
     metadata = {"vision": vision_metadata(model)}
     save_checkpoint(path, with_prefix("vision", model.state_dict()), metadata)
-    loaded = restore_vision(load_checkpoint(path, remedy=""), path)
+    loaded = restore_vision(load_checkpoint(path, hint=""), path)
     assert isinstance(loaded, VAE) and loaded.config == model.config and not loaded.training
     assert torch.equal(loaded.encode(FRAMES), model.encode(FRAMES))
     wrong = {**vision_metadata(model), "config": dataclasses.asdict(VAEConfig(2, "lean", 4))}
     save_checkpoint(path, with_prefix("vision", model.state_dict()), {"vision": wrong})
     with pytest.raises(UserError, match=r"v\.safetensors does not fit its own config"):
-        restore_vision(load_checkpoint(path, remedy=""), path)
+        restore_vision(load_checkpoint(path, hint=""), path)
 
 
-def test_the_common_colours_are_those_most_pixels_have_and_not_the_mean():
+def test_the_common_colors_are_those_most_pixels_have_and_not_the_mean():
     picture = np.full((2, 64, 64, 3), 100, np.uint8)
     picture[:, :20] = (200, 10, 90)
     picture[:, 20:23, ::2] = 102  # the same cell of 16 levels: the median decides
     picture[:, 60, :32] = (250, 250, 250)  # less than a twentieth in all
-    assert common_colours(picture) == ((100, 100, 100), (200, 10, 90))
+    assert common_colors(picture) == ((100, 100, 100), (200, 10, 90))
     picture[:, :40] = (200, 10, 90)
-    assert common_colours(picture) == ((200, 10, 90), (100, 100, 100))
-    # A colour takes with it what is near: the two greens of the grass are one.
+    assert common_colors(picture) == ((200, 10, 90), (100, 100, 100))
+    # A color takes with it what is near: the two greens of the grass are one.
     picture[:, 40:] = (200, 10, 130)
-    assert common_colours(picture) == ((200, 10, 90),)
+    assert common_colors(picture) == ((200, 10, 90),)
 
 
 def test_the_foreground_and_two_pixels_around_it_weigh_one_and_the_rare_more():
     images = torch.full((1, 3, 16, 16), 100 / 255)
     images[0, 1, 8, 8] = 149 / 255  # 49 above the background in one channel is foreground
     images[0, :, 2, 2] = 147 / 255  # 47 is not
-    colours = ((100, 100, 100), (100, 150, 100))
-    config = ErrorConfig(background_weight=0.3, rare_weight=4.0, common_colours=colours)
+    colors = ((100, 100, 100), (100, 150, 100))
+    config = ErrorConfig(background_weight=0.3, rare_weight=4.0, common_colors=colors)
     expected = torch.full((16, 16), 0.3)
     expected[6:11, 6:11] = 1.0  # as common as the road: foreground, but not rare
     torch.testing.assert_close(error_weight(images, config)[0, 0], expected)
@@ -177,7 +177,7 @@ def test_the_foreground_and_two_pixels_around_it_weigh_one_and_the_rare_more():
 
 def test_the_weight_enters_the_loss_and_not_the_error_it_reports():
     still = torch.from_numpy(np.full((2, 64, 64, 3), 60, np.uint8))
-    options = {"common_colours": ((60, 60, 60),), "kl_weight": 0.0}
+    options = {"common_colors": ((60, 60, 60),), "kl_weight": 0.0}
     plain = vae(**options).loss(still, draw(0))
     weighted = vae(background_weight=0.25, **options).loss(still, draw(0))
     assert weighted[0].item() == pytest.approx(0.25 * plain[0].item(), rel=1e-5)

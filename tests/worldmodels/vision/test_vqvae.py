@@ -24,7 +24,7 @@ def fitted(quantizer, **changes):
 
 
 def quantized_in_training_code(model):
-    """Encoder's vectors, the code vectors they became, and the codes, a row a cell each."""
+    """Encoder's vectors, the code vectors they became, and the codes, a row per cell each."""
     grid = model.encoder(to_unit(FRAMES))
     quantized, codes, _ = model._quantize(grid)
     return grid.flatten(2).transpose(1, 2), quantized, codes
@@ -177,7 +177,7 @@ def test_a_round_trip_through_a_file_keeps_the_codebook(tmp_path, quantizer):
     path = tmp_path / "v.safetensors"
     metadata = {"vision": vision_metadata(model)}
     save_checkpoint(path, with_prefix("vision", model.state_dict()), metadata)
-    loaded = restore_vision(load_checkpoint(path, remedy=""), path)
+    loaded = restore_vision(load_checkpoint(path, hint=""), path)
     assert isinstance(loaded, VQVAE) and loaded.config == model.config
     codes = model.encode(FRAMES)
     assert torch.equal(loaded.encode(FRAMES), codes)

@@ -136,7 +136,7 @@ class BinaryVAE(nn.Module):
     def elbo(
         self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
     ) -> float:
-        """The ELBO in nats a point, from samples of q."""
+        """The ELBO in nats per point, from samples of q."""
         model, family = self.log_joint(pixels), self.posterior(pixels)
         z = family.rsample(num_samples, generator)
         return float((model(z) - family.log_prob(z).sum(-1)).mean()) / len(pixels)
@@ -152,7 +152,7 @@ def train_binary_vae(
     config: BinaryVAEConfig,
     on_step: Callable[[int, float], None] = lambda step, elbo: None,
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
-    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats a point.
+    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point.
 
     Args:
         on_step: told the step, from 1, and the ELBO of its batch.

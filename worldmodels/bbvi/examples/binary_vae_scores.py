@@ -26,7 +26,7 @@ NUM_WEIGHTS = 2000
 
 @dataclass(frozen=True)
 class BinaryVAEFit:
-    """The trained model and its figures, all on held-out points and in nats a point.
+    """The trained model and its figures, all on held-out points and in nats per point.
 
     Attributes:
         fit: its KL and k-hat are the mean and the median over points.
@@ -35,7 +35,7 @@ class BinaryVAEFit:
         independent_pixels: log-likelihood of pixels that know nothing of each other.
         pixels_of_cluster: the same, told which Gaussian a point is from.
         accuracy: share of points whose latent mean lies nearest to that of their own Gaussian.
-        share_above: of points whose k-hat is above 0.7.
+        fraction_above: of points whose k-hat is above 0.7.
     """
 
     fit: Fit
@@ -46,7 +46,7 @@ class BinaryVAEFit:
     independent_pixels: float
     pixels_of_cluster: float
     accuracy: float
-    share_above: float
+    fraction_above: float
 
 
 def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
@@ -79,7 +79,7 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
             *(vae.means(training.pixels), training.cluster),
             *(vae.means(held_out.pixels), held_out.cluster),
         ),
-        share_above=float((pareto_k > GOOD_PARETO_K).float().mean()),
+        fraction_above=float((pareto_k > GOOD_PARETO_K).float().mean()),
     )
 
 
@@ -117,7 +117,7 @@ def nearest_mean_accuracy(
 def independent_pixels(
     training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
 ) -> float:
-    """Log-likelihood of held-out points, nats a point, each pixel by its training frequency."""
+    """Log-likelihood of held-out points, nats per point, each pixel by its training frequency."""
     return float(_bernoulli(training, held_out).mean())
 
 

@@ -95,7 +95,7 @@ def test_its_latents_separate_the_three_gaussians(fitted):
 def test_its_q_is_judged_point_by_point(fitted):
     kl, pareto_ks = judge_points(fitted.vae, fitted.held_out.pixels[:5], draw(0))
     assert kl.shape == pareto_ks.shape == (5,) and (kl > 0).all()
-    assert fitted.fit.kl < 2 and fitted.fit.pareto_k < 0.7 and fitted.share_above < 0.5
+    assert fitted.fit.kl < 2 and fitted.fit.pareto_k < 0.7 and fitted.fraction_above < 0.5
     one = fitted.held_out.pixels[:1]
     by_library = pareto_k(fitted.vae.log_joint(one), fitted.vae.posterior(one), generator=draw(1))
     assert by_library == pytest.approx(float(pareto_ks[0]), abs=0.3)

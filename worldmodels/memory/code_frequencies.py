@@ -47,14 +47,14 @@ def staying_log_odds(
     for now, then in transitions:
         kept = torch.ones_like(now[..., 0], dtype=torch.bool)
         for digit, frequency in enumerate(frequencies):
-            stays = then[..., digit] == now[..., digit]
+            persists = then[..., digit] == now[..., digit]
             chance = frequency.gather(1, then[..., digit].T).T
             for flag in (0, 1):
                 rows = (kept == bool(flag)).float()
-                stayed[flag, digit] += (stays * rows).sum(0)
+                stayed[flag, digit] += (persists * rows).sum(0)
                 by_chance[flag, digit] += (chance * rows).sum(0)
                 weight[flag, digit] += rows.sum(0)
-            kept = kept & stays
+            kept = kept & persists
     total = weight.float() + 1.0
     rate, chance_rate = ((count.float() + 0.5) / total for count in (stayed, by_chance))
     return (_logit(rate) - _logit(chance_rate)).clamp(min=0.0).permute(2, 1, 0)

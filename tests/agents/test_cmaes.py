@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from agents.evolution import CMAES, evolve
+from agents.cmaes import CMAES, evolve
 
 TARGET = 0.3
 

@@ -1,4 +1,4 @@
-"""Decisions gathered from env steps, and sequences of them."""
+"""AgentSteps gathered from env steps, and sequences of them."""
 
 import functools
 
@@ -11,7 +11,7 @@ from agents.policy import RandomPolicy
 from agents.rollout import play
 from tests.fixtures.counting_env import BOX_ID, episode_length, read_frame
 from tests.fixtures.tiny_models import rollout, vae
-from worldmodels.data.batches import Decisions
+from worldmodels.data.batches import AgentSteps
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.memory import encoding
@@ -45,16 +45,16 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
         count = -(-steps // repeat)
         assert batch.mask[row].tolist() == [i < count for i in range(batch.mask.shape[1])]
         assert batch.ended[row].sum() == (steps == episode_length(seed))
-        for decision in range(count):
-            first, past = decision * repeat, min((decision + 1) * repeat, steps)
-            assert batch.posteriors[row, decision].tolist() == [first, seed]
-            assert batch.posteriors[row, decision + 1].tolist() == [past, seed]
-            taken = batch.actions[row, decision].numpy()
+        for agent_step in range(count):
+            first, past = agent_step * repeat, min((agent_step + 1) * repeat, steps)
+            assert batch.posteriors[row, agent_step].tolist() == [first, seed]
+            assert batch.posteriors[row, agent_step + 1].tolist() == [past, seed]
+            taken = batch.actions[row, agent_step].numpy()
             np.testing.assert_array_equal(taken, played.actions[first])
             held = past - first
             counted = sum(1000.0 * step for step in range(first, past)) + held * float(taken.sum())
-            assert batch.rewards[row, decision] == pytest.approx(counted, rel=1e-6)
-            assert batch.ended[row, decision] == (past == episode_length(seed))
+            assert batch.rewards[row, agent_step] == pytest.approx(counted, rel=1e-6)
+            assert batch.ended[row, agent_step] == (past == episode_length(seed))
 
     length = 2
     starts = torch.tensor([0, 1, 0, 1]) if repeat == 4 else torch.tensor([3, 2, 1, 4])
@@ -69,14 +69,14 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
 
 def test_actions_that_were_not_held_are_averaged_over_the_steps_there_are():
     played = rollout(5, terminated=True, truncated=False)
-    decisions = Decisions.from_rollout(played, 2)
-    assert decisions.actions.dtype == decisions.rewards.dtype == np.float32
-    np.testing.assert_allclose(decisions.actions[0], played.actions[:2].mean(0), rtol=1e-6)
-    np.testing.assert_array_equal(decisions.actions[2], played.actions[4])
-    assert decisions.rewards.sum() == pytest.approx(played.rewards.sum(), rel=1e-5)
-    assert decisions.ended.tolist() == [False, False, True]
-    assert not Decisions.from_rollout(rollout(5), 2).ended.any()  # out of time is no end
-    np.testing.assert_array_equal(decisions.frames, played.frames[[0, 2, 4, 5]])
+    agent_steps = AgentSteps.from_rollout(played, 2)
+    assert agent_steps.actions.dtype == agent_steps.rewards.dtype == np.float32
+    np.testing.assert_allclose(agent_steps.actions[0], played.actions[:2].mean(0), rtol=1e-6)
+    np.testing.assert_array_equal(agent_steps.actions[2], played.actions[4])
+    assert agent_steps.rewards.sum() == pytest.approx(played.rewards.sum(), rel=1e-5)
+    assert agent_steps.ended.tolist() == [False, False, True]
+    assert not AgentSteps.from_rollout(rollout(5), 2).ended.any()  # out of time is no end
+    np.testing.assert_array_equal(agent_steps.frames, played.frames[[0, 2, 4, 5]])
 
 
 def test_rows_and_length_of_a_sequence_batch():

@@ -1,4 +1,4 @@
-"""Niches of a box of measures: a regular grid, so that a picture's axes can be read."""
+"""Cells of a box of measures: a regular grid, so that a picture's axes can be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agents.elites import Centroids
 
 
 def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroids:
-    """The centres of `cells` equal niches along each measure, (cells ** M, M), first one slowest.
+    """The centres of `cells` equal cells along each measure, (cells ** M, M), first one slowest.
 
     A point belongs to the nearest centre: within the box that is its cell whatever the measures'
     units, as each coordinate chooses for itself; a point beyond belongs to the cell at the border.

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from agents.num_cells import box_centroids
 from ribs.archives import CVTArchive
 
 from agents.elites import ElitesConfig, MapElites
-from agents.niches import box_centroids
 
 
 def test_centres_are_in_the_middle_of_equal_cells():

@@ -2,7 +2,7 @@
 
 pycma keeps its state in objects that only an executable pickle could hold. What is saved
 instead is the seed and every fitness told: replaying them asks for the very same candidates.
-Replay costs CMA-ES's own time again, 35 ms a generation at 867 parameters (2.4 ms diagonal),
+Replay costs CMA-ES's own time again, 35 ms per generation at 867 parameters (2.4 ms diagonal),
 against seconds that the episodes of a generation take.
 """
 
