@@ -37,7 +37,8 @@ class ElitesConfig:
         bandit_window: generations that it remembers.
         exploration: its weight of what it does not know; UCB1's own is 1, whose term, 0.7 after
             200 generations with nine mixes, would hide shares of added elites of 0.2 to 0.6.
-        qd_offset: added to every fitness in the QD score, so that no cell counts below 0.
+        qd_score_offset: subtracted from every fitness in the QD score; the least fitness there is,
+            so that no cell counts below 0.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -50,7 +51,7 @@ class ElitesConfig:
     operators: OperatorConfig = field(default_factory=OperatorConfig)
     bandit_window: int = 1_000
     exploration: float = 0.1
-    qd_offset: float = 0.0
+    qd_score_offset: float = 0.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -192,7 +193,7 @@ class MapElites:
             generation=self.generation,
             evaluations=self.evaluations,
             coverage=len(fitness) / self.archive.cells,
-            norm_qd_score=float((fitness + self.config.qd_offset).sum()) / self.archive.cells,
+            norm_qd_score=float((fitness - self.config.qd_score_offset).sum()) / self.archive.cells,
             mean_fitness=float(fitness.mean()),
             best_fitness=float(fitness.max()),
             added=added,

@@ -84,7 +84,7 @@ KINDS = {
     "MDN-RNN, paper's size": Kind("VAE", PAPER),
     "MDN-RNN, lean": Kind("VAE", LEAN),
     "MDN-RNN, lean, 5 Gaussians": Kind("VAE", replace(LEAN, num_mixtures=5), drawn="continuous"),
-    "MDN-RNN, lean, 3 members": Kind("VAE", replace(LEAN, members=3)),
+    "MDN-RNN, lean, 3 members": Kind("VAE", replace(LEAN, ensemble_size=3)),
     "FSQ, lean": Kind("FSQ", LEAN, drawn="codes"),
     "FSQ, lean, 5 components": Kind("FSQ", replace(LEAN, num_mixtures=5)),
     "FSQ, lean, independent codes": Kind("FSQ", replace(LEAN, autoregressive=False)),
@@ -281,7 +281,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
     """The figures as a table."""
     table = Table(title="M on held-out driving: nats per agent step, and open-loop squared error")
     columns: Iterable[str] = (
-        *("M", "parameters", "nats", "bits", "no recurrence", "stay", "reward R2"),
+        *("M", "parameters", "nats", "bits", "no recurrence", "persistence", "reward R2"),
         *("dream at 20", "persistence", "dream at 52", "persistence", "below until"),
     )
     for column in columns:

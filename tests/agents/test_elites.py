@@ -48,7 +48,7 @@ def test_a_niche_keeps_its_best():
 
 
 def test_figures_of_a_search():
-    search, stats = search_arm(ElitesConfig(batch_size=20, qd_offset=2.0))
+    search, stats = search_arm(ElitesConfig(batch_size=20, qd_score_offset=-2.0))
     fitness = search.archive.data("objective")
     last = stats[-1]
     assert last.coverage == len(fitness) / 60

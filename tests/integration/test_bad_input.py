@@ -53,7 +53,7 @@ def refused(*arguments, expected):
 
 
 @pytest.mark.parametrize(
-    ("command", "remedy"),
+    ("command", "hint"),
     [
         (["train-vision"], "wm collect --run"),
         (["train-memory"], "wm collect --run"),
@@ -70,7 +70,7 @@ def test_a_run_that_is_not_there(tmp_path, command, hint):
 
 
 @pytest.mark.parametrize(
-    ("missing", "command", "remedy"),
+    ("missing", "command", "hint"),
     [
         ("vision", ["train-memory"], "wm train-vision --run"),
         ("vision", ["train-controller", "--dream"], "wm train-vision --run"),

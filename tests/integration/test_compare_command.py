@@ -1,119 +1,74 @@
-"""`wm compare`: a whole run and an ablation, measured and on the page; its refusals."""
+"""`wm compare`: runs side by side, as a table and as curves; its refusals."""
 
+import csv
 import json
+import shutil
+from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
-import torch
 
-from agents.workers import Workers
-from scripts.experiments.quantized.ablation import ABLATION, reset_recurrent_weights
-from scripts.experiments.quantized.compare import CompareConfig, compare
-from scripts.experiments.quantized.metrics import METRICS
 from tests.fixtures.command import wm, wm_json
-from worldmodels.dream.load import load_world_model
-from worldmodels.presets import override, preset_named
-from worldmodels.progress import Report
-from worldmodels.runs.run import Run
-from worldmodels.stages.dream_check import DreamCheckConfig
+from worldmodels.runs.json_files import read_json, write_json
 
-CELL, PART = "fsq-1", "fsq-1-untrained"
-
-
-@pytest.fixture(scope="module")
-def compared(tmp_path_factory):
-    """One run and one of its ablations; all of it as small as can be."""
-    folder = tmp_path_factory.mktemp("compare")
-    few = override(ABLATION.cmaes, generations=2, population=4, horizon=20)
-    small = {
-        "runs": folder / "runs",
-        "docs": folder / "docs",
-        "preset": preset_named("tiny"),
-        "episodes": 2,
-        "drives": 2,
-        "dream": DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2),
-        "ablation": override(ABLATION, eval_episodes=1, selection_episodes=2, cmaes=few),
-    }
-    with Workers(2) as workers:
-        results = [
-            compare(CompareConfig(only=name, **small), workers=workers, report=Report(quiet=True))
-            for name in (CELL, PART, CELL)
-        ]
-    return folder, results
+BEST = {
+    "round": 2,
+    "mean": 512.5,
+    "std": 30.0,
+    "protocol": {"split": "selection", "episodes": 20},
+}
+ROWS = [
+    {"round": 1, "seconds": 60, "score": 100.0, "std": 9.0, "env_steps": 4_000},
+    {"round": 2, "seconds": 90, "score": 512.5, "std": 30.0, "env_steps": 9_000},
+]
 
 
-def test_a_call_works_on_one_cell_and_none_twice(compared):
-    _, (first, second, again) = compared
-    assert first["done"] == CELL and CELL not in first["missing"] and len(first["missing"]) == 14
-    assert second["done"] == PART and PART not in second["missing"]
-    assert again["done"] is None and again["missing"] == second["missing"]
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs with an agent each; the second one was scored on fewer episodes."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    wm_json("collect", "--run", first, "--preset", "tiny", "--episodes", 2, "--max-steps", 20)
+    shutil.copytree(first, second)
+    for folder, episodes, mean in ((first, 20, 512.5), (second, 8, -3.0)):
+        protocol = {**BEST["protocol"], "episodes": episodes}
+        write_json(folder / "best.json", {"best": {**BEST, "mean": mean, "protocol": protocol}})
+    write_json(first / "rounds.json", ROWS)
+    return first, second
 
 
-def test_every_figure_of_a_run_is_measured(compared):
-    folder, _ = compared
-    result = json.loads((folder / f"docs/results/compare/{CELL}.json").read_text())
-    # An agent of seconds does not score 500, nor are there two good ones to rank.
-    late = {"decisions_to_enough", "good_rank", "rank"}
-    missing = {name for name, metric in METRICS.items() if metric.of(result) is None}
-    assert missing <= late
-    curves = result["open_loop"]
-    assert {len(curves[name]) for name in ("predicted", "persistence", "reconstruction")} == {25}
-    assert curves["persistence"][0] < curves["persistence"][-1]  # what does not move is soon wrong
-    assert 0 < result["bits"]["memory"] < result["bits"]["alone"]
-    assert result["codes"]["other_cells"] < result["codes"]["own_cell"] < 1
-    assert result["rounds"][-1]["search"] == "cmaes"
-    # An agent of seconds may act on two kinds of pictures alike.
-    assert len({scores["mean"] for scores in result["scores"].values()}) >= 3
-    assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
+def test_a_row_per_run_and_curves_of_those_with_rounds(runs: tuple[Path, Path]) -> None:
+    out = runs[0].parent / "out"
+    before = {path: path.read_bytes() for path in runs[0].rglob("*") if path.is_file()}
+    result = wm_json("compare", *runs, "--out", out)
+    with (out / "comparison.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["run"], first["score"], first["round"]) == (str(runs[0]), "512.5", "2")
+    assert (second["score"], second["vision_error"]) == ("-3.0", "")
+    assert first["env_steps"] == "40" and first["latents"] == "continuous"
+    assert result["comparable"] is False and "20 selection" in first["protocol"]
+    assert iio.imread(out / "comparison.png").std() > 1
+    assert before == {path: path.read_bytes() for path in before}
 
 
-def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(compared):
-    folder, _ = compared
-    run = Run(folder / "runs" / CELL)
-    vision, memory = load_world_model(run)
-    same, untrained = load_world_model(Run(run.folder / "ablation" / "untrained"))
-    ours, theirs = vision.state_dict(), same.state_dict()
-    assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
-    assert not torch.equal(memory.lstm.weight_hidden, untrained.lstm.weight_hidden)
-    hidden = untrained.lstm.num_hidden
-    assert untrained.lstm.bias[hidden : 2 * hidden].eq(1.0).all()
-    assert untrained.lstm.weight_hidden.abs().max() <= hidden**-0.5
+def test_scores_of_one_protocol_are_comparable(runs: tuple[Path, Path]) -> None:
+    best = read_json(runs[1] / "best.json")
+    best["best"]["protocol"]["episodes"] = 20
+    write_json(runs[1] / "best.json", best)
+    out = runs[0].parent / "out"
+    assert wm_json("compare", *runs, "--out", out)["comparable"] is True
+    printed = wm("compare", *runs, "--out", out, "--quiet").output
+    assert "not comparable" not in printed and "512.5" in printed and "-3.0" in printed
 
 
-def test_forgetting_again_after_a_stop_changes_nothing(compared):
-    folder, _ = compared
-    run = Run(folder / "runs" / CELL / "ablation" / "untrained")
-    weights = run.weights("memory")
-    before = weights.read_bytes()
-    reset_recurrent_weights(run, Run(folder / "runs" / CELL).settings.seed)
-    assert weights.read_bytes() == before
-
-
-def test_the_page_shows_what_there_is(compared):
-    folder, _ = compared
-    text = (folder / "docs/results.md").read_text()
-    assert "Too few runs to compare kinds: 1 of FSQ" in text
-    assert "| z and h of an untrained M |" in text
-    for picture in ("learning.png", "dreams.png", "perturbed.png", f"codes-{CELL}.png"):
-        assert f"(results/compare/{picture})" in text
-        assert iio.imread(folder / "docs/results/compare" / picture).std() > 1
-
-
-def test_a_cell_that_is_not_there_is_refused():
-    done = wm("compare", "--only", "fsq-9")
-    assert done.code == 2
-    assert done.error.startswith("wm: expected one of vae-1, vq-1, fsq-1, ")
-    assert done.error.endswith(', got "fsq-9"\n')
-
-
-def test_drawing_works_on_none(compared):
-    folder, _ = compared
-    page = folder / "docs/results.md"
-    before = page.read_text()
-    page.unlink()
-    result = wm_json("compare", "--draw", "--docs", folder / "docs", "--runs", folder / "none")
-    assert result["done"] is None and len(result["missing"]) == 13
-    assert page.read_text() == before
-    assert not (folder / "none").exists()
-    done = wm("compare", "--draw", "--only", CELL)
-    assert done.code == 2 and done.error == "wm: expected one of --draw and --only, got both\n"
+def test_what_cannot_be_compared_is_one_line(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for given, expected in (
+        ((runs[0], tmp_path / "none"), "no run in"),
+        ((runs[0], runs[0]), "got one of them twice"),
+    ):
+        done = wm("compare", *given, "--out", out)
+        assert done.code == 2 and expected in done.error and done.error.count("\n") == 1
+    (runs[1] / "best.json").write_text(json.dumps({}))
+    done = wm("compare", *runs, "--out", out)
+    assert done.code == 2 and "has no agent that could be compared" in done.error
+    assert not out.exists()

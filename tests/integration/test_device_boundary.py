@@ -205,7 +205,7 @@ def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
     """Without a move the same figures would come from the CPU, only later."""
     run = agent_run(tmp_path / "run", "fsq", 1)
     stopped = mock.Mock(side_effect=StopIteration)
-    monkeypatch.setattr(dream_check, "encode_newest", stopped)
+    monkeypatch.setattr(dream_check, "encode_recent", stopped)
     monkeypatch.setattr(measures, "drive", mock.Mock(side_effect=lambda seed, **_: rollout(8)))
     monkeypatch.setattr(measures, "open_loop", stopped)
     loaded = []

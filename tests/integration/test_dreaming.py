@@ -136,8 +136,8 @@ def test_what_a_dream_promises_is_held_against_the_game(made):
     assert list(result["horizons"]) == ["8", "20", "48", "100", "200"]
     assert len(result["scores"]) == 2
     for figures in result["horizons"].values():
-        assert figures["moments"] == 8
-        for kind in ("dreamed", "unbound"):
+        assert figures["start_states"] == 8
+        for kind in ("dreamed", "unconstrained"):
             bias = figures[kind]["mean"] - figures["real_mean"]
             assert figures[kind]["bias"] == pytest.approx(bias, abs=1e-6)
             assert figures[kind]["rank_correlation"] in (

@@ -82,7 +82,7 @@ def archive(tmp_path_factory):
 def test_an_archive_its_curve_and_its_picture(archive):
     result = json.loads((archive / "result.json").read_text())
     assert result["evaluations"] == 1_500
-    assert result["qd_offset"] == pytest.approx(np.pi / 2)
+    assert result["qd_score_offset"] == pytest.approx(-np.pi / 2)
     arrays = load_file(archive / "elites.safetensors")
     coverage = len(arrays["solutions"]) / len(arrays["centroids"])
     assert result["coverage"] == pytest.approx(coverage)

@@ -173,7 +173,7 @@ def test_the_plausibility_of_dreams(quantized):
     arguments = ("surprise", "--run", quantized, "--starts", 16, "--horizon", 12)
     result = wm_json(*arguments)
     assert list(result["at"]) == ["1", "10", "12"]
-    assert [row["decision"] for row in result["history"]] == list(range(1, 13))
+    assert [row["agent_step"] for row in result["history"]] == list(range(1, 13))
     for name in ("dreamed", "real"):
         assert result["at"]["10"][name] == result["history"][9][name]
         assert 0 < result["history"][9][f"{name}_error"] < result["history"][9][name]

@@ -15,5 +15,5 @@ def run(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def terminating_run(tmp_path_factory):
     """Dreams end with probability 0.3 an agent step."""
-    folder = tmp_path_factory.mktemp("runs") / "mortal"
+    folder = tmp_path_factory.mktemp("runs") / "terminating_run"
     return tiny_run(folder, end_logit=float(np.log(0.3 / 0.7)))

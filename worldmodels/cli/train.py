@@ -115,7 +115,9 @@ def train_memory(
     from worldmodels.stages.train_memory import train_memory
 
     with options.open() as session:
-        config = override(session.preset.memory, members=ensemble_size).with_steps(train_steps)
+        config = override(session.preset.memory, ensemble_size=ensemble_size).with_steps(
+            train_steps
+        )
         return session.train(train_memory, with_settings(config, settings), options.device)
 
 

@@ -103,7 +103,7 @@ class ActorCritic(nn.Module):
         self.dream = dream
         self.reward_scale = reward_scale
         self.actor = nn.Parameter(init_parameters(controller) if start is None else start.clone())
-        self.register_buffer("average", self.actor.detach().clone())
+        self.register_buffer("ema_params", self.actor.detach().clone())
         self.critic = nn.Sequential(
             nn.Linear(dream.num_features, config.critic_width),
             nn.SiLU(),

@@ -203,10 +203,19 @@ def save_agent(
             "vision": vision_metadata(agent.vision),
             "memory": memory_metadata(agent.memory),
             "controller": asdict(agent.controller),
-            "body": asdict(agent.spec),
-            "facts": facts,
+            "spec": asdict(agent.spec),
+            "metadata": facts,
         },
     )
+
+
+# What the parts of an agent's metadata were called before.
+_EARLY_NAMES = {"body": "spec", "facts": "metadata"}
+
+
+def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of an agent's file, whatever version wrote it, under the names of this one."""
+    return {_EARLY_NAMES.get(name, name): value for name, value in metadata.items()}
 
 
 def load_agent(path: str | Path) -> Agent:
@@ -228,13 +237,14 @@ def load_agent(path: str | Path) -> Agent:
     checkpoint = load_checkpoint(file, hint=hint)
     vision, memory = restore_vision(checkpoint, file), restore_memory(checkpoint, file)
     with reading(file, hint):
+        saved = with_present_names(checkpoint.metadata)
         agent = Agent(
             vision,
             memory,
-            ControllerConfig(**checkpoint.metadata["controller"]),
+            ControllerConfig(**saved["controller"]),
             checkpoint.tensors["controller.parameters"],
-            AgentSpec.from_dict(checkpoint.metadata["body"]),
-            checkpoint.metadata["facts"],
+            AgentSpec.from_dict(saved["spec"]),
+            saved["metadata"],
         )
         agent.check_sizes()
     return agent

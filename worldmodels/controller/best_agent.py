@@ -14,7 +14,7 @@ from typing import Any
 from agents.evaluation import Scores, evaluate
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
-from worldmodels.controller.agent import AgentFactory
+from worldmodels.controller.agent import AgentFactory, with_present_names
 from worldmodels.errors import UserError, reading
 from worldmodels.runs.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from worldmodels.runs.env_steps import record_env_steps
@@ -55,12 +55,13 @@ class Selection:
         Files written before protocols were recorded hold the mean and the number of episodes, which
         were the first ones of the selection split.
         """
-        facts = metadata["facts"]
+        saved_agent = with_present_names(metadata)
+        facts = saved_agent["metadata"]
         if "selection" in facts:
             saved = facts["selection"]
             return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
         # Such files know no arguments of an env.
-        env_id, episodes = metadata["body"]["env_id"], facts["choice_episodes"]
+        env_id, episodes = saved_agent["spec"]["env_id"], facts["choice_episodes"]
         return cls(
             EvaluationProtocol(env_id, "selection", episodes),
             facts["real_score"],
@@ -87,7 +88,7 @@ class Contender:
         hint = f"delete {path}"
         checkpoint = load_checkpoint(path, hint=hint)
         with reading(path, hint):
-            round_ = int(checkpoint.metadata["facts"]["made_by"]["round"])
+            round_ = int(with_present_names(checkpoint.metadata)["metadata"]["made_by"]["round"])
             return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 
     def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
@@ -99,8 +100,9 @@ class Contender:
         record_env_steps(run, work, {"selected": scores.env_steps})
         selection = Selection.of(protocol, scores)
         metadata = self.checkpoint.metadata
-        facts = {**metadata["facts"], "selection": selection.to_dict()}
-        changed = Checkpoint(self.checkpoint.tensors, {**metadata, "facts": facts})
+        saved = with_present_names(metadata)
+        facts = {**saved["metadata"], "selection": selection.to_dict()}
+        changed = Checkpoint(self.checkpoint.tensors, {**saved, "metadata": facts})
         return replace(self, checkpoint=changed, selection=selection)
 
     def write(self, path: Path) -> None:

@@ -68,7 +68,7 @@ def search_by_cmaes(
             for name, value in state.items()
             if isinstance(value, np.ndarray)
         }
-        arrays["kept"] = torch.from_numpy(best.mean)
+        arrays["best"] = torch.from_numpy(best.mean)
         facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
         facts |= {"kept_score": best.score, "kept_generation": best.generation}
         return arrays, {"settings": state["settings"], **facts}
@@ -144,7 +144,7 @@ def _new_or_resumed(
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
         facts = state.metadata
         with reading(saved, hint):
-            best = _Best(arrays["kept"], facts["kept_score"], facts["kept_generation"])
+            best = _Best(arrays["best"], facts["kept_score"], facts["kept_generation"])
             return CMAES.from_state_dict({**arrays, **facts}), best, facts
     search = CMAES(
         len(start),

@@ -59,8 +59,8 @@ class CMAESConfig:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        names = ("generations", "later_generations", "episodes", "max_decisions", "validate_every")
-        for name in (*names, "average"):
+        names = ("generations", "later_generations", "episodes", "horizon", "validate_every")
+        for name in (*names, "averaged_generations"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.population < 4:

@@ -91,7 +91,7 @@ class PPOActorCritic(ActorCritic):
         self.num_steps = num_steps
         rows = num_dreams * config.horizon
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("dreamed", torch.zeros(()))
+        self.register_buffer("mean_return", torch.zeros(()))
         self.register_buffer("features", torch.zeros(rows, dream.num_features))
         self.register_buffer("sampled_outputs", torch.zeros(rows, controller.num_outputs))
         for name in ("advantages", "returns", "weight", "log_likelihood"):

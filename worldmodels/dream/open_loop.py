@@ -34,7 +34,7 @@ class OpenLoop:
 
     @property
     def steps_below_persistence(self) -> int:
-        """Up to which agent step, from the first one on, the dream beats the last-frame baseline."""
+        """How many agent steps, from the first one on, the dream beats the last-frame baseline."""
         better = [d < f for d, f in zip(self.predicted, self.persistence, strict=True)]
         return better.index(False) if False in better else len(better)
 

@@ -65,7 +65,7 @@ class ArmConfig:
         elites = ElitesConfig(
             batch_size=self.batch_size,
             initial_coverage=0.01 if self.joints > 200 else 0.05,
-            qd_offset=math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
+            qd_score_offset=-math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
         )
         if self.operator == "line":
             mixes = LINE_MIXES if self.bandit else elites.mixes

@@ -37,21 +37,21 @@ def draw_elites(
     *,
     fitness: str,
     measures: Sequence[str],
-    qd_offset: float,
+    qd_score_offset: float,
     region: shapely.Polygon | None = None,
 ) -> None:
     """The fitness of every cell; and coverage, QD score and mean fitness against evaluations.
 
     Args:
         fitness, measures: what they are, for the labels; one measure or two.
-        qd_offset: that the QD score adds to each fitness, for its label.
+        qd_score_offset: that the QD score subtracts from each fitness, for its label.
         region: of the space of measures that can be reached; None draws all of it.
     """
     from matplotlib.figure import Figure
 
     curves = {
         "coverage": "coverage",
-        "norm_qd_score": f"QD score a cell,\n{fitness} + {qd_offset:.3g}",
+        "norm_qd_score": f"QD score per cell,\n{fitness} + {-qd_score_offset:.3g}",
         "mean_fitness": f"mean {fitness}",
     }
     figure = Figure(figsize=(11, 5), layout="constrained")

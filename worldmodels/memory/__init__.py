@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from worldmodels.errors import reading
-from worldmodels.memory.code_head import CodePrediction
+from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
 from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
 from worldmodels.memory.lstm import LSTMState
@@ -38,10 +38,18 @@ __all__ = [
 ]
 
 
+# What settings and parameters were called in files of earlier versions.
+_EARLY_NAMES = {
+    "coupled": "autoregressive",
+    "members": "ensemble_size",
+    "keep": "persistence_bonus",
+}
+
+
 def make_memory(
-    config: MemoryConfig, members: int = 1, code_vectors: torch.Tensor | None = None
+    config: MemoryConfig, ensemble_size: int = 1, code_vectors: torch.Tensor | None = None
 ) -> Memory:
-    """An M with random weights; several that vote where `members` is above 1.
+    """An M with random weights; an ensemble where `ensemble_size` is above 1.
 
     Args:
         code_vectors: what V's codes stand for, (K, vector size); of M over codes only.
@@ -50,14 +58,14 @@ def make_memory(
     def make() -> MDNRNN | CodeRNN:
         return MDNRNN(config) if isinstance(config, MDNRNNConfig) else CodeRNN(config, code_vectors)
 
-    return make() if members == 1 else MemoryEnsemble([make() for _ in range(members)])
+    return make() if ensemble_size == 1 else MemoryEnsemble([make() for _ in range(ensemble_size)])
 
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
     """What `restore_memory` needs beside the weights, as JSON gives it back."""
-    members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
-    facts = {"kind": memory.kind, "members": members, "config": asdict(memory.config)}
-    return json.loads(json.dumps(facts))
+    size = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
+    metadata = {"kind": memory.kind, "ensemble_size": size, "config": asdict(memory.config)}
+    return json.loads(json.dumps(metadata))
 
 
 def restore_memory(
@@ -65,15 +73,22 @@ def restore_memory(
 ) -> Memory:
     """M from the `memory` part of a checkpoint; raises UserError naming `path`."""
     hint = "train M again"
-    weights = checkpoint.part("memory")
+    weights = {_present_name(name): w for name, w in checkpoint.part("memory").items()}
     with reading(path, hint):
-        facts = checkpoint.metadata["memory"]
+        metadata = {_present_name(k): v for k, v in checkpoint.metadata["memory"].items()}
         settings: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in facts["config"].items()
+            _present_name(k): tuple(v) if isinstance(v, list) else v
+            for k, v in metadata["config"].items()
         }
-        kind = MDNRNNConfig if facts["kind"] == "mdnrnn" else CodeRNNConfig
-        config, members = kind(**settings), facts["members"]
-        if not 1 <= members <= len(weights):
-            raise ValueError(f"members is {members}, of {len(weights)} tensors")
-    memory = restore_module(lambda: make_memory(config, members), weights, path, hint)
+        kind = MDNRNNConfig if metadata["kind"] == "mdnrnn" else CodeRNNConfig
+        config, size = kind(**settings), metadata["ensemble_size"]
+        if not 1 <= size <= len(weights):
+            raise ValueError(f"ensemble_size is {size}, of {len(weights)} tensors")
+    memory = restore_module(lambda: make_memory(config, size), weights, path, hint)
     return memory.eval().to(device)
+
+
+def _present_name(name: str) -> str:
+    """A setting's or parameter's name in this version."""
+    prefix, dot, last = name.rpartition(".")
+    return f"{prefix}{dot}{_EARLY_NAMES.get(last, last)}"

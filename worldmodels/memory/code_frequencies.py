@@ -34,7 +34,7 @@ def digit_frequencies(
     ]
 
 
-def staying_log_odds(
+def persistence_log_odds(
     transitions: Iterable[tuple[Digits, Digits]], frequencies: list[Float[Tensor, "code _"]]
 ) -> Float[Tensor, "code digit flag"]:
     """How much likelier each digit keeps its value than its frequencies alone would make it.

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.errors import UserError
-from worldmodels.memory.code_frequencies import digit_frequencies, staying_log_odds
-from worldmodels.memory.code_head import CodeHead, CodePrediction
+from worldmodels.memory.code_frequencies import digit_frequencies, persistence_log_odds
+from worldmodels.memory.code_head import CodeHead
+from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.code_table import CodeTable
 from worldmodels.memory.codes import to_digits
 from worldmodels.memory.lstm import LSTM, LSTMState
@@ -34,7 +35,7 @@ class CodeRNNConfig:
         num_hidden: LSTM units, the paper's 256 by default.
         num_mixtures: components, each a whole next frame; they keep several futures apart.
         head_width: units of the hidden layer the mixture is read off.
-        coupled: whether codes of one frame hear each other; see `CodeHead`.
+        autoregressive: whether codes of one frame depend on each other; see `CodeHead`.
         reward_weight, end_weight: of their losses beside the codes' negative log-likelihood.
     """
 
@@ -101,7 +102,9 @@ class CodeRNN(nn.Module):
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
         with torch.no_grad():
             self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
-            self.head.keep.copy_(staying_log_odds(self._transitions(sequences), frequencies))
+            self.head.persistence_bonus.copy_(
+                persistence_log_odds(self._transitions(sequences), frequencies)
+            )
 
     def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
         """Digits before and after each agent step, in the order codes are drawn in."""

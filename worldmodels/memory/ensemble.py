@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.memory.code_head import CodePrediction
+from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
 from worldmodels.memory.lstm import LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN, MixturePrediction

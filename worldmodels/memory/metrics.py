@@ -71,7 +71,7 @@ def score_memory(
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
         "end_auc": area_under_roc(end_chances, ended),
-        "held_out_decisions": len(ended),
+        "held_out_agent_steps": len(ended),
     }
 
 
@@ -96,7 +96,7 @@ def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
     return episodes.parts(min(SCORE_DECISIONS, part_steps(memory, device_of(memory))))
 
 
-def area_under_roc(scores: Float[Tensor, "decision"], happened: Tensor) -> float | None:
+def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:
     """Chance that an agent step where it happened scores above one where it did not."""
     yes, no = scores[happened].double().numpy(), scores[~happened].double().numpy()
     if len(yes) == 0 or len(no) == 0:

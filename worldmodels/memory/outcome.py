@@ -75,7 +75,7 @@ class OutcomeHead(nn.Module):
             self.linear.bias.zero_()
             self.linear.bias[-1] = -5.0  # ends are rare: begin at 1 in 150 rather than 1 in 2
 
-    def calibrate(self, rewards: Float[Tensor, "decisions"]) -> None:
+    def calibrate(self, rewards: Float[Tensor, "agent_steps"]) -> None:
         """Take the units from the training rewards, and begin at how often each value came."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
@@ -102,8 +102,8 @@ class OutcomeHead(nn.Module):
         self,
         nll: Float[Tensor, ""],
         outcome: Outcome,
-        rewards: Float[Tensor, "decision"],
-        ended: Bool[Tensor, "decision"],
+        rewards: Float[Tensor, "agent_step"],
+        ended: Bool[Tensor, "agent_step"],
         *,
         reward_weight: float,
         end_weight: float,

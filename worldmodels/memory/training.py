@@ -16,9 +16,9 @@ class MemoryStageConfig(TrainingStageConfig):
     """How M is trained; what kind it is follows from V.
 
     Attributes:
-        num_hidden, num_mixtures, predict_change, head_width, coupled: see MDNRNNConfig and
+        num_hidden, num_mixtures, predict_change, head_width, autoregressive: see MDNRNNConfig and
             CodeRNNConfig.
-        members: M's that vote, see `MemoryEnsemble`.
+        ensemble_size: models whose mixture M is, see `MemoryEnsemble`.
         sequence_length: agent steps a training sequence, from a random place of its episode;
             longer than the episodes means whole episodes.
         burn_in: the first agent steps of a sequence that only run M's state up and are not
@@ -30,14 +30,14 @@ class MemoryStageConfig(TrainingStageConfig):
     predict_change: bool = False
     head_width: int = 256
     autoregressive: bool = True
-    members: int = 1
+    ensemble_size: int = 1
     sequence_length: int = 999
     burn_in: int = 0
     reward_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.members < 1:
-            raise UserError(f"members must be at least 1, got {self.members}")
+        if self.ensemble_size < 1:
+            raise UserError(f"ensemble_size must be at least 1, got {self.ensemble_size}")
         if not 0 <= self.burn_in < self.sequence_length:
             raise UserError(
                 f"burn_in must be in 0..{self.sequence_length - 1}, shorter than a sequence, "
@@ -85,7 +85,7 @@ def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> M
             autoregressive=config.autoregressive,
             reward_weight=config.reward_weight,
         )
-        return make_memory(codes, config.members, vision.code_vectors.cpu())
+        return make_memory(codes, config.ensemble_size, vision.code_vectors.cpu())
     latents = MDNRNNConfig(
         num_latents=vision.config.num_latents,
         num_actions=num_actions,
@@ -94,4 +94,4 @@ def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> M
         predict_change=config.predict_change,
         reward_weight=config.reward_weight,
     )
-    return make_memory(latents, config.members)
+    return make_memory(latents, config.ensemble_size)

@@ -201,9 +201,11 @@ def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str
     real = [returns.real[:, agent_steps - 1].double().numpy() for returns in each]
     kinds = {
         "dreamed": [returns.dreamed[:, agent_steps - 1].double().numpy() for returns in each],
-        "unbound": [returns.unconstrained[:, agent_steps - 1].double().numpy() for returns in each],
+        "unconstrained": [
+            returns.unconstrained[:, agent_steps - 1].double().numpy() for returns in each
+        ],
     }
-    figures: dict[str, Any] = {"moments": sum(len(r) for r in real)}
+    figures: dict[str, Any] = {"start_states": sum(len(r) for r in real)}
     figures["real_mean"] = float(np.concatenate(real).mean())
     for kind, values in kinds.items():
         together, truth = np.concatenate(values), np.concatenate(real)

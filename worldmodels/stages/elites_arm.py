@@ -89,10 +89,14 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
         history,
         fitness="fitness",
         measures=("end of the arm, x", "y"),
-        qd_offset=search_config.elites.qd_offset,
+        qd_score_offset=search_config.elites.qd_score_offset,
         region=shapely.Point(0.5, 0.5).buffer(0.5),
     )
-    result = {**history[-1], "qd_offset": search_config.elites.qd_offset, "history": history}
+    result = {
+        **history[-1],
+        "qd_score_offset": search_config.elites.qd_score_offset,
+        "history": history,
+    }
     return work.commit(result, time.monotonic() - started)
 
 

@@ -32,7 +32,11 @@ from worldmodels.runs.run import WEIGHTS, Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 
-ELITES, SEARCH, WORLD_MODEL_FILE = WEIGHTS["elites"], "search.safetensors", "body.safetensors"
+ELITES, SEARCH, WORLD_MODEL_FILE = (
+    WEIGHTS["elites"],
+    "search.safetensors",
+    "world_model.safetensors",
+)
 CHECKPOINT_SECONDS = 20.0
 
 
@@ -53,8 +57,8 @@ class DriveConfig:
         iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
             solutions an iso_sigma of 0.02 had filled 0.48 of the cells, 0.05 had 0.41 (one seed).
         bound: of every weight, to either side.
-        qd_offset: added to each fitness in the QD score; no drive of 300 steps pays less than
-            -130.
+        qd_score_offset: subtracted from each fitness in the QD score; no drive of 300 steps has a
+            return below -130.
     """
 
     evaluations: int = 10_000
@@ -67,7 +71,7 @@ class DriveConfig:
     iso_sigma: float = 0.02
     line_sigma: float = 0.3
     bound: float = 5.0
-    qd_offset: float = 130.0
+    qd_score_offset: float = -130.0
 
     def __post_init__(self) -> None:
         for name in ("evaluations", "episodes", "max_steps", "batch_size"):
@@ -93,7 +97,7 @@ class DriveConfig:
             start_sigma=self.start_sigma,
             bounds=(-self.bound, self.bound),
             operators=OperatorConfig(self.iso_sigma, self.line_sigma),
-            qd_offset=self.qd_offset,
+            qd_score_offset=self.qd_score_offset,
         )
 
 
@@ -154,7 +158,7 @@ def drive_elites(
         history,
         fitness="return",
         measures=[each.label for each in measures],
-        qd_offset=config.qd_offset,
+        qd_score_offset=config.qd_score_offset,
     )
     (work.partial / WORLD_MODEL_FILE).unlink()
     result = {
@@ -162,7 +166,7 @@ def drive_elites(
         "num_cells": len(centroids),
         "measures": facts["measures"],
         "parameters": agent.controller.num_parameters,
-        "qd_offset": config.qd_offset,
+        "qd_score_offset": config.qd_score_offset,
         "env_steps": steps,
         **history[-1],
     }

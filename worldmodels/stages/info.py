@@ -27,8 +27,8 @@ HEADLINES = {
         "bits_per_frame",
         "reward_r2",
         "end_auc",
-        "members",
-        "decisions",
+        "ensemble_size",
+        "agent_steps",
     ),
     "controller": (
         *("search", "dream", "parameters", "generations", "steps", "fitness", "sigma"),
@@ -38,7 +38,10 @@ HEADLINES = {
         *("nats_per_code", "position_entropy", "position_cross_entropy"),
         *("gain_over_position", "bits_per_frame"),
     ),
-    "elites": ("elites", "coverage", "norm_qd_score", "qd_offset", "mean_fitness", "best_fitness"),
+    "elites": (
+        *("elites", "coverage", "norm_qd_score", "qd_score_offset"),
+        *("mean_fitness", "best_fitness"),
+    ),
 }
 OPTIONAL = ("prior", "elites")
 

@@ -152,7 +152,7 @@ def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[st
     shown = sorted({*(d for d in HEADLINES if d <= len(rows)), len(rows)})
     return {
         "at": {str(d): {name: rows[d - 1][name] for name in curves} for d in shown},
-        "history": [{"decision": d, **row} for d, row in enumerate(rows, start=1)],
+        "history": [{"agent_step": d, **row} for d, row in enumerate(rows, start=1)],
     }
 
 
@@ -173,9 +173,9 @@ def _draw(run: Run, result: dict[str, Any]) -> None:
     history = result["history"]
     curves, bands = {}, {}
     for name in ("dreamed", "real"):
-        curves[name] = [(row["decision"], row[name]) for row in history]
+        curves[name] = [(row["agent_step"], row[name]) for row in history]
         bands[f"{name}, 2 errors over starts"] = [
-            (row["decision"], row[name] - margin, row[name] + margin)
+            (row["agent_step"], row[name] - margin, row[name] + margin)
             for row in history
             for margin in [1.96 * (row[f"{name}_error"] or 0.0)]
         ]

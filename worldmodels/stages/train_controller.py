@@ -46,7 +46,7 @@ from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
 
 SEARCHES = ("cmaes", "gradient")
-WORLD_MODEL_FILE = "body.safetensors"
+WORLD_MODEL_FILE = "world_model.safetensors"
 
 # Both are evaluated three times, so that both select the best of three.
 _PATHWISE_FIT = FitConfig(

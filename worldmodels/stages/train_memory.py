@@ -75,7 +75,7 @@ def train_memory(
         on_done=lambda: {
             **score_memory(vision, memory, train, held_out),
             "agent_steps": int(train.lengths.sum()),
-            "members": config.members,
+            "ensemble_size": config.ensemble_size,
         },
         write=lambda: _write(vision, memory, held_out, run, work),
         split=lambda batch: split_batch(memory, batch),

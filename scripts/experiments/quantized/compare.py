@@ -1,9 +1,15 @@
-"""Compare: what a quantized V brings, a run or an ablation a call, and the page of all of them."""
+"""What a quantized V brings: one run or ablation per call, and the page of all of them.
+
+python -m scripts.experiments.quantized.compare              the first one that is missing
+python -m scripts.experiments.quantized.compare --only fsq-2
+python -m scripts.experiments.quantized.compare --page-only  docs/results.md, from its JSON
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +30,7 @@ from scripts.experiments.quantized.measures import (
 from scripts.experiments.quantized.page import page
 from worldmodels.data.durable import replacing
 from worldmodels.errors import UserError
+from worldmodels.hardware import choose_device, num_cores
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import STUDY, Preset
 from worldmodels.progress import Report
@@ -46,7 +53,7 @@ class CompareConfig:
         runs: folder of the runs; only their figures are kept in `docs`.
         docs: where result files, figures and the page go.
         only: one cell by name, such as `fsq-2` or `vae-1-z`; None takes the first that is missing.
-        draw: work on none, and only draw the page.
+        page_only: work on none, and only draw the page.
         preset: of every run.
         episodes: test tracks, as they are and under each perturbation.
         drives: of the scripted driver, that V and M are judged on.
@@ -57,7 +64,7 @@ class CompareConfig:
     runs: Path = Path("runs/compare")
     docs: Path = Path("docs")
     only: str | None = None
-    draw: bool = False
+    page_only: bool = False
     preset: Preset = STUDY
     episodes: int = 100
     drives: int = 16
@@ -67,8 +74,8 @@ class CompareConfig:
     def __post_init__(self) -> None:
         if self.only is not None and self.only not in all_cells():
             raise UserError(f'expected one of {", ".join(all_cells())}, got "{self.only}"')
-        if self.draw and self.only is not None:
-            raise UserError("expected one of --draw and --only, got both")
+        if self.page_only and self.only is not None:
+            raise UserError("expected one of --page-only and --only, got both")
         for name, least in (("episodes", 1), ("drives", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -91,7 +98,7 @@ def compare(
     missing = [name for name in cells if not config.file(name).exists()]
     wanted = missing if config.only is None else [n for n in missing if n == config.only]
     done = None
-    if wanted and not config.draw:
+    if wanted and not config.page_only:
         done = wanted[0]
         report.log(f"compare: {done}, {len(missing)} of {len(cells)} to do")
         write_json(config.file(done), _result(cells[done], config, workers, report, device))
@@ -166,7 +173,7 @@ def _result(
         "kind": cell.kind,
         "seed": cell.seed,
         "ablation": cell.ablation,
-        "command": f"wm compare --only {cell.name}",
+        "command": f"python -m scripts.experiments.quantized.compare --only {cell.name}",
         "versions": versions(),
         "processor_cores": os.cpu_count(),
         "workers": workers.num_workers,
@@ -186,3 +193,28 @@ def _result(
         **world_measures(run, config.drives, report, sheet, device),
         "dream": dream_measures(run, config.dream, workers, report, device),
     }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Work on one cell, or only draw the page; the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--only", help="this one, such as fsq-2 or vae-1-z")
+    parser.add_argument("--page-only", action="store_true", help="draw the page and work on none")
+    parser.add_argument("--runs", type=Path, default=CompareConfig.runs, help="folder of the runs")
+    parser.add_argument("--docs", type=Path, default=CompareConfig.docs, help="where results go")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    options = vars(parser.parse_args(arguments))
+    device = choose_device(options.pop("device"))
+    try:
+        config = CompareConfig(**options)
+    except UserError as error:
+        parser.error(str(error))
+    report = Report()
+    with Workers(num_cores(), log=report.log) as workers:
+        result = compare(config, workers=workers, report=report, device=device)
+    print(f"done: {result['done']}; missing: {', '.join(result['missing']) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

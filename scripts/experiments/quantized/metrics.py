@@ -137,7 +137,11 @@ METRICS = {
         "bits per frame, alone", "bits of a frame by itself", None, lambda r: r["bits"]["alone"], 1
     ),
     "bits_persistence": Metric(
-        "after the frame before", "bits after the last frame", None, lambda r: r["bits"]["stay"], 1
+        "after the frame before",
+        "bits after the last frame",
+        None,
+        lambda r: r["bits"]["persistence"],
+        1,
     ),
     "bits_memory": Metric(
         "after what M has seen",

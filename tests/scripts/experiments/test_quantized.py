@@ -93,8 +93,11 @@ def run_result(kind, seed, score):
         "scores": {name: {"mean": score} for name in ("none", "color", "bars", "blob")},
         "vision": {"error": 20.0 - seed, "foreground_error": 10.0},
         "memory": {"reward_r2": -0.1},
-        "bits": {"alone": 120.0, "stay": 80.0, "memory": 60.0},
-        "open_loop": {"action_repeat": 4, **{n: [9.0] * 25 for n in ("dreamed", "frozen", "seen")}},
+        "bits": {"alone": 120.0, "persistence": 80.0, "memory": 60.0},
+        "open_loop": {
+            "action_repeat": 4,
+            **{n: [9.0] * 25 for n in ("predicted", "persistence", "reconstruction")},
+        },
         "dream": {"horizons": {"48": horizon, "200": horizon}},
     }
 

@@ -36,7 +36,7 @@ def finish(run, score, *, round_=1, episodes=20):
     selection = Selection(protocol(episodes), score, 1.0).to_dict()
     facts = {"selection": selection, "made_by": {"round": round_}}
     parameters = {"controller.parameters": torch.tensor([[float(round_)]])}
-    save_checkpoint(run.weights("controller"), parameters, {"facts": facts})
+    save_checkpoint(run.weights("controller"), parameters, {"metadata": facts})
     return run.weights("controller")
 
 
@@ -112,7 +112,7 @@ def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, 
     assert best.selection.protocol == protocol(100)
     # What was evaluated is written down, so that the next agent finds it.
     assert env_steps(run)["selected"] == 100 * 10
-    saved = load_checkpoint(run.folder / "best.safetensors", hint="none").metadata["facts"]
+    saved = load_checkpoint(run.folder / "best.safetensors", hint="none").metadata["metadata"]
     assert saved["selection"] == best.selection.to_dict()
     assert keep_best(run, never).round == expected
     finish(run, 10_000.0, round_=3, episodes=100)
@@ -141,7 +141,7 @@ def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes
 
 def test_files_from_before_protocols_were_recorded_are_compared_by_their_episodes(run):
     legacy = {
-        "body": {"env_id": ENV_ID},
+        "spec": {"env_id": ENV_ID},
         "facts": {"real_score": 924.0, "choice_episodes": 100, "made_by": {"round": 25}},
     }
     parameters = {"controller.parameters": torch.tensor([[25.0]])}

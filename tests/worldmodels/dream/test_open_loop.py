@@ -163,11 +163,11 @@ def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
 
 
 @KINDS
-def test_scores_are_of_the_held_out_decisions(kind):
+def test_scores_are_of_the_held_out_agent_steps(kind):
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     scores = score_memory(vision, memory, sequences, sequences)
-    assert scores["held_out_decisions"] == 20 and scores["end_auc"] is None
+    assert scores["held_out_agent_steps"] == 20 and scores["end_auc"] is None
     tolerance = 1e-4 if kind == "fsq" else 0.3
     assert scores["nll"] == pytest.approx(held_out_metrics(memory, sequences)["nll"], rel=tolerance)
     assert scores["bits_per_frame"] == pytest.approx(scores["nll"] / np.log(2))

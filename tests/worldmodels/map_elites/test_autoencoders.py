@@ -100,9 +100,9 @@ def error_of(model, x):
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-def test_every_remedy_trains(hint):
+def test_every_remedy_trains(remedy):
     torch.manual_seed(0)
-    model, x = SolutionVQVAE(12, replace(config_of("vqvae"), remedies=(hint,))), solutions()
+    model, x = SolutionVQVAE(12, replace(config_of("vqvae"), remedies=(remedy,))), solutions()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     model.loss(x)  # the codebook begins at the first batch
     before = error_of(model, x)

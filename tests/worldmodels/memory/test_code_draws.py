@@ -54,14 +54,18 @@ def test_whether_a_digit_stays_may_depend_on_whether_the_one_before_it_stayed():
     now = some_codes(50, 4, num_values=6)
     head = random_head(4, sizes)
     with torch.no_grad():
-        head.keep.fill_(60.0)
+        head.persistence_bonus.fill_(60.0)
         assert torch.equal(predict(head, now).sample(1.0, draw(0)), now)
-        head.keep[:, 1, 1] = -60.0  # the second digit leaves where the first one stayed
+        head.persistence_bonus[
+            :, 1, 1
+        ] = -60.0  # the second digit leaves where the first one stayed
         left = to_digits(predict(head, now).sample(1.0, draw(0)), sizes)
         before = to_digits(now, sizes)
         assert torch.equal(left[..., 0], before[..., 0])
         assert (left[..., 1] != before[..., 1]).all()
-        head.keep[:, 0] = -60.0  # and now the first one leaves, so that the second one stays
+        head.persistence_bonus[
+            :, 0
+        ] = -60.0  # and now the first one leaves, so that the second one stays
         left = to_digits(predict(head, now).sample(1.0, draw(0)), sizes)
         assert (left[..., 0] != before[..., 0]).all()
         assert torch.equal(left[..., 1], before[..., 1])

@@ -64,7 +64,7 @@ def test_every_part_of_the_definition_matters(sizes):
     head = random_head(5, sizes)
     with torch.no_grad():
         whole = predict(head, now).log_prob(then)
-        for part in (head.coupling, head.keep, head.components, head.table.bias):
+        for part in (head.coupling, head.persistence_bonus, head.components, head.table.bias):
             kept = part.clone()
             part.zero_()
             assert ((predict(head, now).log_prob(then) - whole).abs() > 1e-2).float().mean() > 0.8
@@ -76,7 +76,7 @@ def plain(head):
     """Without coupling and without a habit of staying."""
     with torch.no_grad():
         head.coupling.zero_()
-        head.keep.zero_()
+        head.persistence_bonus.zero_()
     return head
 
 
@@ -154,7 +154,7 @@ def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes):
     head = random_head(3, sizes)
     now = some_codes(1, 3, num_values=values_of(sizes))
     with torch.no_grad():
-        head.keep[:2].fill_(30.0)
+        head.persistence_bonus[:2].fill_(30.0)
         prediction = predict(head, now)
         frames = all_frames(3, values_of(sizes))
         chances = torch.cat([prediction.log_prob(frame[None]) for frame in frames]).exp()
@@ -165,7 +165,7 @@ def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes):
 def test_what_a_table_alone_has_learned_of_a_codebook_is_no_part_of_the_mean():
     head = random_head(4, (6,))
     with torch.no_grad():
-        for weight in (head.keep, head.coupling):
+        for weight in (head.persistence_bonus, head.coupling):
             weight.zero_()
         head.table.bias.zero_()
         flat = {name: weight for name, weight in head.named_parameters() if "table" not in name}

@@ -230,7 +230,7 @@ def test_a_round_trip_through_a_file_holds_each_member_once(tmp_path, kind):
     metadata = {"memory": memory_metadata(memory)}
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
     checkpoint = load_checkpoint(path, hint="")
-    assert checkpoint.metadata["memory"]["members"] == 3
+    assert checkpoint.metadata["memory"]["ensemble_size"] == 3
     assert len(checkpoint.tensors) == 3 * len(memory.members[0].state_dict())
     loaded = restore_memory(checkpoint, path)
     assert isinstance(loaded, MemoryEnsemble) and not loaded.training

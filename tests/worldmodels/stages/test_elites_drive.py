@@ -98,7 +98,7 @@ def test_what_a_search_leaves_is_whole(finished):
     assert steps == [steps[0] * number for number in range(1, 6)]  # the same tracks for all
     assert iio.imread(folder / "elites.png").std() > 1
     assert run.stale("elites") == []
-    facts = archive(run).metadata["facts"]
+    facts = archive(run).metadata["metadata"]
     assert facts["measures"] == result["measures"] and facts["made_by"]["stage"] == "elites"
 
 
@@ -170,7 +170,7 @@ def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path):
     assert result["measures"] == ["action 1 (share)", "action 2 (share)"]
     assert len(shares) > 1 and (shares.sum(1) <= 1 + 1e-9).all()
     assert saved.tensors["controller.parameters"].shape[1] == result["parameters"]
-    assert saved.metadata["body"]["inputs"] == "z"
+    assert saved.metadata["spec"]["inputs"] == "z"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,6 @@ def test_the_command_drives_the_real_game(tmp_path):
     assert result["measures"] == ["speed (units/s)", "steering"]
     assert (result["evaluations"], result["num_cells"], result["steps"]) == (8, 64, 8 * 20)
     facts = wm_json("info", "--run", run.folder)["elites"]
-    assert facts["elites"] == result["elites"] > 1 and facts["qd_offset"] == 130.0
+    assert facts["elites"] == result["elites"] > 1 and facts["qd_score_offset"] == -130.0
     assert Run(run.folder).stale("elites") == []
     assert wm("elites", "drive", "--help").code == 0

@@ -342,7 +342,7 @@ def test_impossible_settings_are_refused(settings, message):
         ({"generations": 0}, "generations must be at least 1, got 0"),
         ({"later_generations": 0}, "later_generations must be at least 1, got 0"),
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"max_decisions": 0}, "max_decisions must be at least 1, got 0"),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
         ({"validate_every": 0}, "validate_every must be at least 1, got 0"),
         ({"population": 3}, "population must be at least 4, got 3"),
         ({"sigma0": 0.0}, r"sigma must be above 0, got 0\.0"),

@@ -1,0 +1,163 @@
+"""The next frame of codes as a distribution: its likelihood, its mean and samples of it."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from worldmodels.memory.code_head import CodeHead
+from worldmodels.memory.codes import (
+    from_digits,
+    inverse_cdf,
+    log_sum_exp,
+    sample_categorical,
+    to_digits,
+    uniforms,
+)
+from worldmodels.memory.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class CodePrediction:
+    """A mixture over whole next frames of codes, and the outcome; `code_head` has the formula.
+
+    Attributes:
+        head: whose prediction it is; the log-odds are computed where they are needed.
+        log_pi: of the M components.
+        base: the head's hidden layer before a component has moved it.
+        now: the present codes.
+    """
+
+    head: CodeHead
+    log_pi: Float[Tensor, "*batch mixture"]
+    base: Float[Tensor, "*batch width"]
+    now: Int[Tensor, "*batch code"]
+    outcome: Outcome
+
+    def log_prob(self, codes_next: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch"]:
+        """Log-likelihood of the next codes, in nats, summed over the frame's codes."""
+        head, sizes = self.head, self.head.table.digit_sizes
+        codes = codes_next[..., head.order]
+        embedded = head.table.embed(codes).flatten(-2)
+        weights = head.coupling * head.causal_mask
+        conditioning = (embedded @ weights).unflatten(-1, (head.num_codes, -1))
+        queries = head.queries(self.base[..., None, :] + head.components)
+        now, then = (to_digits(c, sizes) for c in (self.now[..., head.order], codes))
+        persisted = torch.ones_like(codes, dtype=torch.bool)
+        total: Tensor = self.log_pi.new_zeros(())
+        for digit, logits in enumerate(head.table.logits(queries + conditioning[..., None, :, :])):
+            if_changed, if_persisted = head.persistence_bonus[:, digit].unbind(-1)
+            bonus = torch.where(persisted, if_persisted, if_changed)[..., None, :]
+            now_digit = now[..., None, :, digit]
+            logits = add_to_logit(logits, now_digit.expand(logits.shape[:-1]), bonus)
+            target = then[..., None, :, digit, None].expand(*logits.shape[:-1], 1)
+            log_p = logits.gather(-1, target)[..., 0] - log_sum_exp(logits)
+            total = total + log_p.sum(-1)
+            persisted = persisted & (then[..., digit] == now[..., digit])
+        return (self.log_pi + total).logsumexp(-1)
+
+    def mean(self) -> Float[Tensor, "*batch number"]:
+        """The next codes on average, side by side, in the order in which they are sampled.
+
+        Probabilities of each digit's values for lattices, vectors and their squares for codebooks.
+        Approximate: a code is conditioned on the expected numbers of the codes before it.
+        """
+        head = self.head
+        now = to_digits(self.now[..., head.order], head.table.digit_sizes)[..., None, :, :]
+        queries = head.queries(self.base[..., None, :] + head.components)
+        embedded = queries.new_zeros(*queries.shape[:-2], 0)
+        means: list[Tensor] = []
+        start = 0
+        for size in head.group_sizes:
+            codes = slice(start, start + size)
+            conditioned = queries[..., codes, :] + head.conditioning_logits(embedded, codes)
+            chances: list[Tensor] = []
+            persisted = conditioned.new_ones(conditioned.shape[:-1])  # a probability
+            for digit, logits in enumerate(head.table.logits(conditioned, codes)):
+                now_digit = now[..., codes, digit].expand(persisted.shape)
+                changed, unchanged = head.persistence_bonus[codes, digit].unbind(-1)
+                chance = if_persisted = add_to_logit(logits, now_digit, unchanged).softmax(-1)
+                if digit:
+                    if_changed = add_to_logit(logits, now_digit, changed).softmax(-1)
+                    chance = if_changed + persisted[..., None] * (if_persisted - if_changed)
+                chances.append(chance)
+                persisted = persisted * if_persisted.gather(-1, now_digit[..., None])[..., 0]
+            embedded = torch.cat([embedded, head.table.expected(tuple(chances)).flatten(-2)], -1)
+            means.append(head.table.expected_vectors(tuple(chances)).flatten(-2))
+            start += size
+        return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        num_candidates: int = 1,
+    ) -> Int[Tensor, "*batch code"]:
+        """Next codes; temperature tau divides all log-odds.
+
+        At temperature 0: the likeliest component, and group after group its likeliest digits.
+        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+
+        The component is sampled first, then only its codes: sampling over the log-odds of all
+        components costs several times as much.
+        """
+        head, batch = self.head, self.log_pi.shape[:-1]
+        component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
+        moved = self.base + F.embedding(component, head.components)
+        queries = head.to_queries(moved.relu_()).flatten(0, -2)
+        ordered = self.now.index_select(-1, head.order)
+        # Looked up: the divisions of `to_digits` take 0.4 ms.
+        now = head.table.digits.index_select(0, ordered.flatten()).view(*ordered.shape, -1)
+        uniform = uniforms(now, generator, num_candidates).flatten(0, -3)
+        now = now.flatten(0, -3)
+        groups: list[Tensor] = []
+        start, width = 0, head.table.size
+        for size in head.group_sizes:
+            codes, rest = slice(start, start + size), (start + size) * width
+            of_group = queries[:, start * width : rest].unflatten(-1, (size, width))
+            groups.append(
+                self._sample_group(codes, of_group, now[:, codes], uniform[:, codes], temperature)
+            )
+            if rest < queries.shape[-1]:
+                embedded = head.table.embed(groups[-1]).flatten(-2)
+                # In place, to all that follow at once: nothing else uses these queries.
+                queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
+            start += size
+        return torch.cat(groups, -1).index_select(-1, head.inverse_order).unflatten(0, batch)
+
+    def _sample_group(
+        self,
+        codes: slice,
+        queries: Float[Tensor, "*batch code number"],
+        now: Int[Tensor, "*batch code digit"],
+        uniform: Float[Tensor, "*batch code digit"],
+        temperature: float,
+    ) -> Int[Tensor, "*batch code"]:
+        """The codes of one group, digit after digit."""
+        digits: list[Tensor] = []
+        persisted: Tensor | None = None
+        for digit, logits in enumerate(self.head.table.logits(queries, codes)):
+            now_digit, bonuses = now[..., digit], self.head.persistence_bonus[codes, digit]
+            bonus = bonuses[:, 1].expand(now_digit.shape)
+            if persisted is not None:
+                bonus = torch.where(persisted, bonus, bonuses[:, 0])
+            # In place: nothing else uses these logits.
+            logits.scatter_add_(-1, now_digit[..., None], bonus[..., None])
+            digits.append(inverse_cdf(uniform[..., digit], logits, temperature))
+            if len(digits) < now.shape[-1]:
+                persists = digits[-1] == now_digit
+                persisted = persists if persisted is None else persisted & persists
+        return from_digits(torch.stack(digits, -1), self.head.table.digit_sizes)
+
+
+def add_to_logit(
+    logits: Float[Tensor, "*batch value"],
+    value: Int[Tensor, "*batch"],
+    bonus: Float[Tensor, "*#batch"],
+) -> Float[Tensor, "*batch value"]:
+    """Logits with a bonus added to one value each."""
+    where = value[..., None]
+    return logits.scatter_add(-1, where, bonus.expand(value.shape)[..., None])
