@@ -38,12 +38,12 @@ class PlayChunk:
     policy_factory: PolicyFactory
     max_steps: int | None
     keep_frames: bool
-    finish: Callable[[Rollout], Any] | None = None
+    transform: Callable[[Rollout], Any] | None = None
     measures: tuple[Measure, ...] = ()
     perturbation: str | None = None
 
     def __call__(self, seeds: Sequence[int]) -> list[Any]:
-        """The episodes of up to `CHUNK` seeds, in their order, each as `finish` makes it."""
+        """The episodes of up to `CHUNK` seeds, in their order, each as `transform` makes it."""
         make: Callable[[], gym.Env[Any, Any]] = functools.partial(
             make_env, self.env, perturbation=self.perturbation
         )
@@ -54,7 +54,9 @@ class PlayChunk:
             policy = factory()
         if self.keep_frames:
             rollouts = play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
-            return rollouts if self.finish is None else [self.finish(each) for each in rollouts]
+            return (
+                rollouts if self.transform is None else [self.transform(each) for each in rollouts]
+            )
         return play(
             make,
             policy,
@@ -95,7 +97,7 @@ def play_episodes(
     *,
     workers: Workers,
     max_steps: int | None = None,
-    finish: Callable[[Rollout], Result],
+    transform: Callable[[Rollout], Result],
 ) -> Iterator[Result]: ...
 def play_episodes(
     env: str | EnvConfig,
@@ -105,7 +107,7 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
     keep_frames: bool = True,
-    finish: Callable[[Rollout], Any] | None = None,
+    transform: Callable[[Rollout], Any] | None = None,
     perturbation: str | None = None,
 ) -> Iterator[Any]:
     """One episode per seed, in the order of `seeds`; chunks of `CHUNK` are played side by side.
@@ -115,14 +117,14 @@ def play_episodes(
     is told the chunk's seeds. `max_steps` env steps end an episode before the environment's own
     limit does. At most two chunks a worker are in memory.
 
-    `finish` turns each rollout into what is yielded in its place, in the worker: what takes
+    `transform` turns each rollout into what is yielded in its place, in the worker: what takes
     time then takes it in all of them at once, and a rollout's frames, 12 MB for 1,000 steps, need
     not travel. It must pickle, too.
 
     `perturbation` is one of `envs.perturbations.PERTURBATIONS`.
     """
     play_chunk = PlayChunk(
-        env, policy_factory, max_steps, keep_frames, finish, perturbation=perturbation
+        env, policy_factory, max_steps, keep_frames, transform, perturbation=perturbation
     )
     for episodes in workers.map(play_chunk, chunks(seeds)):
         yield from episodes

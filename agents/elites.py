@@ -21,7 +21,7 @@ from agents.bandit import SlidingWindowBandit
 from agents.operators import Mix, OperatorConfig, Reconstruct, Solutions, breed
 
 Centroids = Float64[np.ndarray, "niche measure"]
-SAMPLES_A_NICHE = 20
+SAMPLES_PER_CELL = 20
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
     can be filled and a coverage of 1 means all of them.
     """
     generator = np.random.default_rng(seed)
-    count = SAMPLES_A_NICHE * num_cells
+    count = SAMPLES_PER_CELL * num_cells
     radius = np.sqrt(generator.random(count)) / 2
     turn = generator.uniform(0, 2 * np.pi, count)
     points = 0.5 + np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)

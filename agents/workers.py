@@ -39,7 +39,7 @@ class Workers:
         if num_workers < 0:
             raise ValueError(f"expected 0 workers or more, got {num_workers}")
         self.num_workers = num_workers
-        self._say = log
+        self._log = log
         self._pool: ProcessPool | None = None
 
     def __enter__(self) -> Workers:
@@ -99,7 +99,7 @@ class Workers:
                             f"{error} {deaths} times in a row: run again with fewer workers, or "
                             "with 1 to see the error in this process"
                         ) from error
-                    self._say("a worker process died: what was under way is done again by others")
+                    self._log("a worker process died: what was under way is done again by others")
                     item, _ = pending.popleft()
                     pending.appendleft((item, pool.submit(function, item)))
                     continue

@@ -50,8 +50,8 @@ _WHEEL = np.array(
     [complex(x * WHEEL_W, y * WHEEL_R) for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))]
 )
 _STEPS = [  # a radian and a turn, at each of the first second's zooms
-    (max(_STEERING_STEPS * share, 1.0), max(round(_ROLLING_STEPS * share), 1))
-    for share in ((zoom_at(moment / FPS) / zoom_at(1.0)) ** 3 for moment in range(FPS + 1))
+    (max(_STEERING_STEPS * fraction, 1.0), max(round(_ROLLING_STEPS * fraction), 1))
+    for fraction in ((zoom_at(moment / FPS) / zoom_at(1.0)) ** 3 for moment in range(FPS + 1))
 ]
 
 # Red, green and blue times the share of a pixel that is covered, and less that share. Added up

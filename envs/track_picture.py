@@ -141,8 +141,8 @@ def _fill(
     np.copyto(box.view(np.uint32)[..., 0], _word(color), where=covered == 255)
     rows, columns = np.nonzero(covered - np.uint8(1) < 254)  # partly: 0 wraps around to 255
     behind = box[rows, columns]
-    share = covered[rows, columns, None] / np.float32(255)
-    box[rows, columns] = np.rint(behind + (np.array([*color, 0], np.float32) - behind) * share)
+    fraction = covered[rows, columns, None] / np.float32(255)
+    box[rows, columns] = np.rint(behind + (np.array([*color, 0], np.float32) - behind) * fraction)
 
 
 def _word(color: Color) -> np.uint32:

@@ -55,8 +55,8 @@ def run_facts(run: Run, workers: int) -> dict[str, Any]:
     """What the run was, how it went and what its best agent scores."""
     settings = run.settings
     kind = " --quantized" if settings.quantized else ""
-    with Workers(workers) as hands:
-        evaluation = evaluate_run(run, HEADLINE, workers=hands, report=Report())
+    with Workers(workers) as workers:
+        evaluation = evaluate_run(run, HEADLINE, workers=workers, report=Report())
     (row,) = evaluation["rows"]
     rounds = LearningCurve(run).rows
     return {

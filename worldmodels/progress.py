@@ -29,7 +29,7 @@ PROCESS_BYTES = 690_000_000
 ESTIMATE_AFTER_SECONDS = 3.0
 # Workers take seconds to start and hand over many episodes at once: count a share of the whole,
 # or, where that takes long, whole bursts.
-ESTIMATE_AFTER_SHARE = 0.1
+ESTIMATE_AFTER_FRACTION = 0.1
 ESTIMATE_AT_LATEST = 30.0
 
 
@@ -105,7 +105,7 @@ class Meter:
         elapsed = now - self._started
         task = self._bar.tasks[self._task]
         total, fresh = task.total or done, done - self._first
-        enough = fresh > ESTIMATE_AFTER_SHARE * total
+        enough = fresh > ESTIMATE_AFTER_FRACTION * total
         next_burst = self._seen > 0 and now - self._seen_at > 1.0 and elapsed > ESTIMATE_AT_LATEST
         self._seen, self._seen_at = fresh, now
         if self._estimated or elapsed < ESTIMATE_AFTER_SECONDS or not (enough or next_burst):

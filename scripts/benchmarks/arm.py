@@ -24,7 +24,7 @@ from agents.elites import ElitesConfig, MapElites, disc_centroids
 from envs.arm import PlanarArm
 
 JOINTS = (20, 200, 1_000)
-NICHES, BATCH = 1_950, 100
+CELLS, BATCH = 1_950, 100
 EVALUATIONS = {20: 200_000, 200: 20_000, 1_000: 4_000}  # a turn's
 WARM_UP = 300  # generations, after which most cells are filled
 
@@ -108,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measure, print the table, return its numbers."""
-    centroids = disc_centroids(NICHES)
+    centroids = disc_centroids(CELLS)
     contests = {f"evaluations, {joints:,} joints": evaluation_turns(joints) for joints in JOINTS}
     for joints in JOINTS:
         name = f"generations of {BATCH}, {joints:,} joints"

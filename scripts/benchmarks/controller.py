@@ -38,8 +38,8 @@ from worldmodels.vision import make_vision
 KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}
 NUM_ACTIONS = 3
 # 32 episodes are four chunks of eight, two a worker.
-REAL_POPULATION, REAL_EPISODES, REAL_DECISIONS = 16, 2, 250
-DREAM_POPULATION, DREAM_STARTS, DREAM_DECISIONS = 64, 16, 40
+REAL_POPULATION, REAL_EPISODES, REAL_STEPS = 16, 2, 250
+DREAM_POPULATION, DREAM_STARTS, DREAM_STEPS = 64, 16, 40
 
 
 def agent_of(kind: str) -> Agent:
@@ -62,7 +62,7 @@ def bare_env(seed: int) -> int:
     for _ in range(REAL_POPULATION * REAL_EPISODES // 4):
         env = make_env(DEFAULT_ENV_ID)
         env.reset(seed=seed)
-        for _ in range(REAL_DECISIONS * repeat):
+        for _ in range(REAL_STEPS * repeat):
             _, _, terminated, truncated, _ = env.step(action)
             steps += 1
             if terminated or truncated:
@@ -77,7 +77,7 @@ def real_turns(kind: str, workers: Workers, folder: Path) -> dict[str, Callable[
     config = CMAESConfig(
         population=REAL_POPULATION,
         episodes=REAL_EPISODES,
-        horizon=REAL_DECISIONS,
+        horizon=REAL_STEPS,
         diagonal=True,
     )
     fitness = RealFitness(config, agent, workers, 0, folder / f"{kind}.safetensors")
@@ -104,7 +104,7 @@ def dream_turns(kind: str) -> dict[str, Callable[[], float]]:
     config = CMAESConfig(
         population=DREAM_POPULATION,
         episodes=DREAM_STARTS,
-        horizon=DREAM_DECISIONS,
+        horizon=DREAM_STEPS,
         diagonal=True,
     )
     dream = DreamModel(agent.vision, agent.memory)
@@ -119,14 +119,14 @@ def dream_turns(kind: str) -> dict[str, Callable[[], float]]:
     def generation() -> float:
         started = time.perf_counter()
         advance(search, fitness)
-        return batch * DREAM_DECISIONS / (time.perf_counter() - started)
+        return batch * DREAM_STEPS / (time.perf_counter() - started)
 
     @torch.no_grad()
     def bare() -> float:
         started, state = time.perf_counter(), states
-        for _ in range(DREAM_DECISIONS):
+        for _ in range(DREAM_STEPS):
             state, _ = dream.step(state, action, generator)
-        return batch * DREAM_DECISIONS / (time.perf_counter() - started)
+        return batch * DREAM_STEPS / (time.perf_counter() - started)
 
     return {"search": generation, "bare": bare}
 
@@ -174,8 +174,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             rows.append(
                 {
                     "name": name,
-                    "decisions_a_second": statistics.median(rates["search"]),
-                    "bare_decisions_a_second": statistics.median(rates["bare"]),
+                    "agent_steps_per_second": statistics.median(rates["search"]),
+                    "bare_agent_steps_per_second": statistics.median(rates["bare"]),
                     "ratio": statistics.median(search / bare for search, bare in pairs),
                 }
             )
@@ -196,8 +196,8 @@ def show(rows: list[dict[str, Any]], workers: int) -> None:
     for row in rows:
         table.add_row(
             row["name"],
-            f"{row['decisions_a_second']:,.0f}",
-            f"{row['bare_decisions_a_second']:,.0f}",
+            f"{row['agent_steps_per_second']:,.0f}",
+            f"{row['bare_agent_steps_per_second']:,.0f}",
             f"{row['ratio']:.2f}",
         )
     Console(width=100).print(table)

@@ -132,13 +132,13 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
         "images_read_a_second": reader,
         "times_v": reader / learned,
         "frames_decompressed_a_second": reader * train.stride,
-        "waiting_share": train.seconds_waited / result["training_seconds"],
+        "waiting_fraction": train.seconds_waited / result["training_seconds"],
         "peak_megabytes": memory_training.peak_bytes() / 1e6,
     }
 
 
 def print_training(facts: dict[str, Any]) -> None:
-    share, peak = facts["waiting_share"], facts["peak_megabytes"]
+    share, peak = facts["waiting_fraction"], facts["peak_megabytes"]
     for line in (
         f"{facts['episodes']:,} episodes, {facts['frames']:,} frames: opened in "
         f"{facts['open_seconds']:.1f} s, {facts['gigabytes_on_disk']:.1f} GB were they not links",

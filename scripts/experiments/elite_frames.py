@@ -89,7 +89,7 @@ def main() -> None:
             for kind in missing:
                 started = time.monotonic()
                 prepare(data, arguments.steps, arguments.drives, kind)
-                row = judge(data.parent / kind, arguments.steps, arguments.max_steps)
+                row = evaluate_frames(data.parent / kind, arguments.steps, arguments.max_steps)
                 seconds = round(time.monotonic() - started, 1)
                 name = f"{source}/{kind}"
                 result["rows"][name] = {"source": source, "kind": kind, **facts, **row}
@@ -162,7 +162,7 @@ def first_steps(rollout: Rollout, steps: int) -> Rollout:
     )
 
 
-def judge(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
+def evaluate_frames(folder: Path, steps: int | None, max_steps: int) -> dict[str, Any]:
     """Figures of the V in this folder, and of an M trained over it, on held-out driving."""
     vision = load_vision(Run(folder))
     encoded = Encoded.load(folder / ENCODED)

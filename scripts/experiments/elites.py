@@ -92,7 +92,7 @@ def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
         "remedies": list(remedies),
         "cosines": [round(float(value), 3) for value in cosines],
         "mean_absolute_cosine": float(cosines.abs().mean()),
-        "first_axis_share": float(axes[0] / axes.sum()),
+        "first_axis_fraction": float(axes[0] / axes.sum()),
         "used": len(autoencoder.codes(elites).unique()),
         "error": float((autoencoder.reconstruct(elites) - elites).square().sum(-1).mean()),
         "coverage": stats.coverage,
@@ -252,7 +252,7 @@ def page(results: dict[str, dict[str, Any]]) -> str:
             cells = [
                 name,
                 each(found, "mean_absolute_cosine", 2),
-                each(found, "first_axis_share", 2),
+                each(found, "first_axis_fraction", 2),
                 each(found, "used", 0),
                 each(found, "error", 2),
                 each(found, "coverage", 2),

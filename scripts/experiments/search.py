@@ -265,12 +265,12 @@ def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
         "",
     ]
     for one, other in combinations(many, 2):
-        apart = difference(
+        distinguishable = difference(
             [result["score"] for result in many[one]], [result["score"] for result in many[other]]
         )
-        verdict = "" if apart.apart_from_zero else ": not told apart"
+        verdict = "" if distinguishable.apart_from_zero else ": not told apart"
         lines.append(
-            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: {apart.text()}{verdict}"
+            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: {distinguishable.text()}{verdict}"
         )
     few = [SEARCHES[name].label for name in results if name not in many]
     if few:

@@ -151,13 +151,13 @@ def collect(num_episodes: int, num_drives: int, num_workers: int) -> Frames:
     return Frames(torch.from_numpy(train), torch.from_numpy(held_out), torch.from_numpy(shown))
 
 
-def pick_apart(values: np.ndarray, count: int, apart: int = 60) -> np.ndarray:
+def pick_apart(values: np.ndarray, count: int, distinguishable: int = 60) -> np.ndarray:
     """Places of the largest values, at least so many frames from each other."""
     values, places = values.copy(), []
     for _ in range(count):
         place = int(values.argmax())
         places.append(place)
-        values[max(0, place - apart) : place + apart] = -1
+        values[max(0, place - distinguishable) : place + distinguishable] = -1
     return np.array(places)
 
 

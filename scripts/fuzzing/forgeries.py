@@ -14,7 +14,7 @@ import zstandard
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.json_files import CHECKSUM, write_json
 
-STRANGE: tuple[Any, ...] = (
+ODD_VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 3, 2**31, 10**9, 10**30, 0.5, -1e308, float("nan")),
     *("", "x", "cuda", "../../x", [], [[]], [0], [10**9] * 3, {}, {"x": {}}, [1] * 1000),
 )
@@ -149,7 +149,7 @@ def _change(facts: Any, random: np.random.Generator) -> str:
     if choice < 0.25 and isinstance(holder, dict):
         holder[f"{key}x"] = holder.pop(key)
         return f"{name} under another name"
-    value = STRANGE[random.integers(len(STRANGE))]
+    value = ODD_VALUES[random.integers(len(ODD_VALUES))]
     if choice < 0.5 and type(holder[key]) in (int, float):
         value = holder[key] * int(random.choice([-1, 2, 10, 10**6])) + int(random.integers(2))
     holder[key] = value

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from agents.num_cells import box_centroids
 from ribs.archives import CVTArchive
 
+from agents.cells import box_centroids
 from agents.elites import ElitesConfig, MapElites
 
 

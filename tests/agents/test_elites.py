@@ -36,9 +36,9 @@ def test_a_niche_keeps_its_best():
         fitness = np.random.default_rng(number).normal(size=40)
         search.tell(fitness, measures)
         for value, measure, solution in zip(fitness, measures, solutions, strict=True):
-            niche = int(np.linalg.norm(QUARTERS - measure, axis=1).argmin())
-            if niche not in seen or value > seen[niche][0]:
-                seen[niche] = (value, solution.tolist())
+            cell = int(np.linalg.norm(QUARTERS - measure, axis=1).argmin())
+            if cell not in seen or value > seen[cell][0]:
+                seen[cell] = (value, solution.tolist())
     data = search.archive.data(["index", "objective", "solution"], return_type="tuple")
     kept = {
         int(index): (value, solution.tolist()) for index, value, solution in zip(*data, strict=True)
@@ -123,8 +123,8 @@ def test_niches_are_even_and_fill_the_disc():
     points = np.random.default_rng(5).uniform(0, 1, (40_000, 2))
     points = points[np.linalg.norm(points - 0.5, axis=1) < 0.5]
     nearest = np.linalg.norm(points[:, None] - centroids[None], axis=2).argmin(axis=1)
-    shares = np.bincount(nearest, minlength=200) * 200 / len(points)
-    assert shares.min() > 0.3 and shares.max() < 2
+    fractions = np.bincount(nearest, minlength=200) * 200 / len(points)
+    assert fractions.min() > 0.3 and fractions.max() < 2
     assert np.array_equal(centroids, disc_centroids(200))
 
 

@@ -22,8 +22,8 @@ def test_the_papers_nine_mixes():
     assert len(ALL_MIXES) == len(set(ALL_MIXES)) == 9
     assert set(LINE_MIXES) < set(ALL_MIXES)
     assert {(mix.reconstruction, mix.line) for mix in ALL_MIXES} == {
-        *((0.0, share / 4) for share in range(5)),
-        *((share / 4, 0.0) for share in range(5)),
+        *((0.0, fraction / 4) for fraction in range(5)),
+        *((fraction / 4, 0.0) for fraction in range(5)),
     }
 
 

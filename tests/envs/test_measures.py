@@ -59,8 +59,8 @@ def test_an_episode_s_measures_are_means_over_its_steps() -> None:
     scores = play(make, policy, [3, 5], keep_frames=False, measures=task_for(DISCRETE_ID).measures)
     assert rollouts[0].num_steps != rollouts[1].num_steps
     for rollout, score in zip(rollouts, scores, strict=True):
-        shares = rollout.actions.mean(axis=0)[:2]
-        assert score.measures == pytest.approx(shares)
+        fractions = rollout.actions.mean(axis=0)[:2]
+        assert score.measures == pytest.approx(fractions)
     assert scores[0].measures != scores[1].measures
 
 

@@ -129,7 +129,7 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
         (["train-controller", "--max-minutes", "0"], ["minutes must be above 0"]),
         (["train-controller", "--hidden", "-1"], ["hidden must be 0 or more"]),
         (["train-controller", "--controller-inputs", "h"], ['inputs must be "zh" or "z"', '"h"']),
-        (["train-controller", "--search", "luck"], ["evolution, gradient", '"luck"']),
+        (["train-controller", "--search", "chance"], ["evolution, gradient", '"luck"']),
         (["train-controller", "--search", "gradient"], ["add --dream"]),
         (["train-controller", "--init-from", "none.safetensors"], ["no file none.safetensors"]),
         (["dream-check", "--agents", "1"], ["2 agents or more"]),

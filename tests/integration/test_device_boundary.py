@@ -182,9 +182,9 @@ def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place, tmp_path):
     expected, found = (
         load_surprise(run, device).surprise_and_error(frames(3)) for device in ("cpu", place.name)
     )
-    for here, there in zip(expected, found, strict=True):
-        assert there.device.type == "cpu" and torch.allclose(here, there, rtol=1e-3)
-        assert not place.exact or torch.equal(here, there)
+    for here, on_device in zip(expected, found, strict=True):
+        assert on_device.device.type == "cpu" and torch.allclose(here, on_device, rtol=1e-3)
+        assert not place.exact or torch.equal(here, on_device)
 
 
 def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place):

@@ -70,8 +70,8 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
         assert [call.kwargs["device"] for call in search.call_args_list] == ["cuda"] * 3
         of_run = ("--run", tmp_path / "gpu")
         wm_json("evaluate-memory", *of_run, "--horizon", 4, "--starts", 2)
-        film = wm_json("dream", *of_run, "--out", tmp_path / "dream.gif", "--horizon", 2)
-        assert film["frames"] > 0
+        video = wm_json("dream", *of_run, "--out", tmp_path / "dream.gif", "--horizon", 2)
+        assert video["frames"] > 0
         assert wm_json("info")["device"] == "emulated device"
     wm_json("run", "--run", tmp_path / "cpu", "--device", "cpu", *asked)
     for name in ("vision/vision", "memory/memory", "controller/agent", "best"):

@@ -29,7 +29,7 @@ from worldmodels.stages.train_controller import train_controller
 from worldmodels.training.fit import FitConfig
 
 FIT = FitConfig(num_steps=4, batch_size=4, validate_every=4)
-EVOLUTION = CMAESConfig(
+SEARCH = CMAESConfig(
     generations=2, later_generations=2, population=4, episodes=2, horizon=6, validate_every=1
 )
 GRADIENT_FIT = FitConfig(num_steps=2, batch_size=4, validate_every=1)
@@ -39,7 +39,7 @@ def shortest(preset):
     """Seconds instead of minutes: every stage does its work, and learns next to nothing."""
     search = replace(
         preset.dream_search,
-        cmaes=EVOLUTION,
+        cmaes=SEARCH,
         pathwise=GradientConfig(
             fit=GRADIENT_FIT, later=GRADIENT_FIT, learner=PathwiseConfig(horizon=3)
         ),
@@ -62,7 +62,7 @@ def shortest(preset):
             preset.finetune,
             eval_episodes=3,
             selection_episodes=7,
-            cmaes=replace(EVOLUTION, last_layer=True, select_best=True, averaged_generations=2),
+            cmaes=replace(SEARCH, last_layer=True, select_best=True, averaged_generations=2),
         ),
         evaluation_episodes=2,
     )
@@ -175,7 +175,7 @@ def test_no_sequence_of_commands_loses_the_best_agent(tmp_path):
     most = 7  # of the fine-tuning
     before_file = tmp_path / "before.safetensors"
     shutil.copyfile(run.folder / "best.safetensors", before_file)
-    still = replace(EVOLUTION, generations=1, later_generations=1, sigma0=1e-6)
+    still = replace(SEARCH, generations=1, later_generations=1, sigma0=1e-6)
     generator = np.random.default_rng(0)
     commands = [("start", -3.0, 2), ("start", 0.5, 5), ("start", 3.0, 2), ("start", 0.2, 9)]
     commands += [("rounds", 2, 0), ("start", 2.0, 1)]

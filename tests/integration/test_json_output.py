@@ -10,7 +10,7 @@ from tests.fixtures.command import parsed, wm, wm_json
 from tests.fixtures.printing_env import PRINTING_ID
 from tests.fixtures.tiny_run import tiny_run
 
-MOMENTS = ("at import", "in __init__", "in reset", "in step", "at exit")
+TIMES = ("at import", "in __init__", "in reset", "in step", "at exit")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -24,10 +24,10 @@ def test_what_an_environment_prints_is_not_on_stdout(tmp_path, workers):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert parsed(done.stdout)["episodes"] == 2
-    for moment in MOMENTS:
-        assert f"written {moment}" in done.stderr
+    for time in TIMES:
+        assert f"written {time}" in done.stderr
         # A worker is ended without its last words, those that Python still holds in a buffer.
-        assert workers == 2 or f"printed {moment}" in done.stderr
+        assert workers == 2 or f"printed {time}" in done.stderr
 
 
 def test_a_caller_in_this_process_has_its_stdout_back(tmp_path):

@@ -151,8 +151,8 @@ class MeanFieldBeta(VariationalFamily):
             for logarithm in (self.log_alpha, self.log_beta)
         )
         limits = torch.finfo(first.dtype)
-        share = first / (first + second).clamp(min=limits.tiny)
-        return share.clamp(limits.tiny, 1 - limits.eps)  # the log-density is infinite at 0 and 1
+        fraction = first / (first + second).clamp(min=limits.tiny)
+        return fraction.clamp(limits.tiny, 1 - limits.eps)  # the log-density is infinite at 0 and 1
 
     def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
         """Of each latent."""

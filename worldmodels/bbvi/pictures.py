@@ -169,7 +169,7 @@ def _marginals(
     return q.mean.detach(), q.stddev.detach()
 
 
-def save_climbs(path: Path, comparison: Comparison) -> None:
+def save_elbo_curves(path: Path, comparison: Comparison) -> None:
     """The exact ELBO against steps; below, on a log scale, what is missing to the best."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
@@ -224,7 +224,7 @@ def save_variances(path: Path, comparison: Comparison) -> None:
 def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     """The latent plane, the climb of the ELBO, and points beside what the model makes of them."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
-    plane, climb, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
+    plane, elbo_curve, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     z = result.vae.means(result.held_out.pixels)
     for number in range(NUM_CLUSTERS):
         inside = z[result.held_out.cluster == number]
@@ -238,18 +238,18 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
         aspect="equal",
     )
     plane.legend(fontsize=8)
-    climb.plot(
+    elbo_curve.plot(
         np.arange(1, len(result.history) + 1), result.history.numpy(), linewidth=0.7, label="batch"
     )
-    climb.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
+    elbo_curve.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
     for value, name, dashes in (
         (result.pixels_of_cluster, "independent pixels, Gaussian told", "--"),
         (result.independent_pixels, "independent pixels", ":"),
     ):
-        climb.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
-    climb.set(title="ELBO", xlabel="optimizer steps", ylabel="nats a point", ylim=(-80, 0))
-    climb.grid(alpha=0.3)
-    climb.legend(fontsize=8, loc="lower right")
+        elbo_curve.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
+    elbo_curve.set(title="ELBO", xlabel="optimizer steps", ylabel="nats a point", ylim=(-80, 0))
+    elbo_curve.grid(alpha=0.3)
+    elbo_curve.legend(fontsize=8, loc="lower right")
     shown = torch.cat(
         [(result.held_out.cluster == c).nonzero()[:1, 0] for c in range(NUM_CLUSTERS)]
     )

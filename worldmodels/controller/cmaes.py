@@ -70,7 +70,7 @@ def search_by_cmaes(
         }
         arrays["best"] = torch.from_numpy(best.mean)
         facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
-        facts |= {"kept_score": best.score, "kept_generation": best.generation}
+        facts |= {"selected_score": best.score, "selected_generation": best.generation}
         return arrays, {"settings": state["settings"], **facts}
 
     # Ctrl-C may come in an evaluation, when the search has gone further than its history.
@@ -114,7 +114,7 @@ def search_by_cmaes(
     last = history[-1]
     return best.mean, {
         "generations": search.generation,
-        "kept_generation": best.generation,
+        "selected_generation": best.generation,
         "fitness": last["mean"],
         "best_fitness": last["best"],
         "sigma": last["sigma"],
@@ -144,7 +144,7 @@ def _new_or_resumed(
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
         facts = state.metadata
         with reading(saved, hint):
-            best = _Best(arrays["best"], facts["kept_score"], facts["kept_generation"])
+            best = _Best(arrays["best"], facts["selected_score"], facts["selected_generation"])
             return CMAES.from_state_dict({**arrays, **facts}), best, facts
     search = CMAES(
         len(start),

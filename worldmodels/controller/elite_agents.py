@@ -27,8 +27,8 @@ def save_elites(
     `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
     driven by an elite of its own.
     """
-    num_cells = search.archive.data("index")
-    order = np.argsort(num_cells)
+    cells = search.archive.data("index")
+    order = np.argsort(cells)
 
     def in_order(name: str) -> torch.Tensor:
         return torch.from_numpy(search.archive.data(name)[order])
@@ -37,7 +37,7 @@ def save_elites(
     extra_tensors = {
         "fitness": in_order("objective"),
         "measures": in_order("measures"),
-        "niche": torch.from_numpy(num_cells[order].astype(np.int64)),
+        "cell": torch.from_numpy(cells[order].astype(np.int64)),
         "centroids": torch.from_numpy(centroids),
     }
     save_agent(path, agent, facts, extra_tensors=with_prefix("elites", extra_tensors))

@@ -38,11 +38,11 @@ def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
             f"{place} holds each action for {spec.action_repeat} env steps, the episodes in {run} "
             f"for {run.action_repeat}: name an agent with the same action repeat with --init-from"
         )
-    _check_asked(agent, place, requested)
+    _check_requested(agent, place, requested)
     return agent
 
 
-def _check_asked(agent: Agent, place: Path, requested: Mapping[str, Any]) -> None:
+def _check_requested(agent: Agent, place: Path, requested: Mapping[str, Any]) -> None:
     spec = agent.spec
     maps = task_for(spec.env).action_maps
     names = [name for name, action_map in maps.items() if action_map == spec.action_map]

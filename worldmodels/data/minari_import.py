@@ -76,12 +76,12 @@ class Dataset:
             storage = self._data.storage
             numbers = self._data.episode_indices
             algorithm = storage.metadata.get("algorithm_name", "unknown")
-            notes = storage.get_episode_metadata(numbers)
+            episode_metadata = storage.get_episode_metadata(numbers)
             contents = iter(self._data)
-            for number, note in zip(numbers, notes, strict=True):
+            for number, metadata_of_episode in zip(numbers, episode_metadata, strict=True):
                 place = f"episode {number} of {self.name}"
-                ours = json.loads(note[OURS]) if OURS in note else {}
-                rollout = self._rollout(place, next(contents), note, ours, algorithm)
+                ours = json.loads(metadata_of_episode[OURS]) if OURS in metadata_of_episode else {}
+                rollout = self._rollout(place, next(contents), metadata_of_episode, ours, algorithm)
                 known = (*FACTS, "index", *ENV_FACTS)
                 more = {key: value for key, value in ours.items() if key not in known}
                 more |= {key: self.facts[key] for key in ENV_FACTS if self.facts.get(key)}
@@ -93,7 +93,12 @@ class Dataset:
             raise UserError(f"{place} is not whole: {reason_of(error)}") from error
 
     def _rollout(
-        self, place: str, content: Any, note: dict[str, Any], ours: dict[str, Any], algorithm: str
+        self,
+        place: str,
+        content: Any,
+        metadata_of_episode: dict[str, Any],
+        ours: dict[str, Any],
+        algorithm: str,
     ) -> Rollout:
         frames = content.observations
         if self._pixels is not None:
@@ -111,7 +116,7 @@ class Dataset:
             terminated=bool(content.terminations[-1]),
             truncated=bool(content.truncations[-1]),
             env_id=self._env_id or ours.get("env_id", self.facts["env_id"]),
-            seed=int(note.get("seed", UNKNOWN_SEED)),
+            seed=int(metadata_of_episode.get("seed", UNKNOWN_SEED)),
             policy=ours.get("policy", algorithm),
             action_repeat=ours.get("action_repeat", 1),
         )

@@ -40,7 +40,7 @@ from worldmodels.data.episode import (
 )
 from worldmodels.errors import UserError
 
-SET_ASIDE = ".damaged"
+QUARANTINED = ".damaged"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Contents:
     damaged: list[Damage]
     foreign: list[Path]
     partial: list[Path]
-    set_aside: list[Path]
+    quarantined: list[Path]
 
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
@@ -95,8 +95,8 @@ class EpisodeStore:
                     found.episodes.append(item)
                 else:
                     found.damaged.append(item)
-            elif entry.name.endswith(SET_ASIDE):
-                found.set_aside.append(path)
+            elif entry.name.endswith(QUARANTINED):
+                found.quarantined.append(path)
             elif entry.name.startswith(".episode-") and entry.name.endswith(".partial"):
                 found.partial.append(path)
             else:
@@ -146,18 +146,18 @@ class EpisodeStore:
         for path in contents.foreign:
             log(f"{path}: not an episode, ignored")
         for damage in (*contents.damaged, *unsound):
-            aside = _name_aside(damage.path)
-            os.replace(damage.path, aside)
+            quarantined_path = _quarantine_name(damage.path)
+            os.replace(damage.path, quarantined_path)
             sync(self.folder)
-            log(f"{damage.path}: damaged ({damage.reason}), set aside as {aside.name}")
+            log(f"{damage.path}: damaged ({damage.reason}), set aside as {quarantined_path.name}")
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
         """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
         there = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
-        for path in self.contents.set_aside:
-            match = re.fullmatch(rf"(.+\.npz)(\.\d+)?{re.escape(SET_ASIDE)}", path.name)
+        for path in self.contents.quarantined:
+            match = re.fullmatch(rf"(.+\.npz)(\.\d+)?{re.escape(QUARANTINED)}", path.name)
             index = index_in(match[1]) if match else None
             if index is not None and index not in there:
                 found[index] = salvaged_metadata(path) or found.get(index)
@@ -200,11 +200,11 @@ def _described(kind: tuple[str, int, tuple[int, int, int]]) -> str:
     return f"{env_id} with {action_size} numbers per action and frames {shape}"
 
 
-def _name_aside(path: Path) -> Path:
+def _quarantine_name(path: Path) -> Path:
     """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
-    asides = (path.with_name(f"{path.name}{name}{SET_ASIDE}") for name in names)
-    return next(aside for aside in asides if not aside.exists())
+    asides = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
+    return next(quarantined_path for quarantined_path in asides if not quarantined_path.exists())
 
 
 def _write_file(path: Path, content: bytes) -> None:

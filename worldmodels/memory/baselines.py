@@ -59,7 +59,7 @@ class PersistenceCounts:
     """How often each value followed, and how often by staying, at each code of a frame."""
 
     value: Float[Tensor, "code value"]
-    stayed: Float[Tensor, "code value"]
+    persisted: Float[Tensor, "code value"]
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> "PersistenceCounts":
@@ -103,13 +103,13 @@ class PersistenceCategorical:
     ) -> "PersistenceCategorical":
         """As `fit`, of data that come in parts."""
         counts = PersistenceCounts.of(pairs, num_values)
-        persistence = (counts.stayed.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
-        kept = torch.zeros_like(counts.stayed)  # of the codes that stayed, how many on purpose
+        persistence = (counts.persisted.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
+        kept = torch.zeros_like(counts.persisted)  # of the codes that stayed, how many on purpose
         for _ in range(num_sweeps):
             drawn = 0.5 + counts.value - kept
             frequency = drawn / drawn.sum(1, keepdim=True)
             purpose = persistence[:, None]
-            kept = counts.stayed * purpose / (purpose + (1 - purpose) * frequency)
+            kept = counts.persisted * purpose / (purpose + (1 - purpose) * frequency)
             persistence = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
         return cls(persistence.float(), frequency.float())
 
@@ -122,7 +122,7 @@ class PersistenceCategorical:
         counts = PersistenceCounts.of(pairs, self.frequency.shape[1])
         purpose, frequency = self.persistence.double()[:, None], self.frequency.double()
         drawn = (1 - purpose) * frequency
-        moved = counts.value - counts.stayed
-        total = torch.special.xlogy(counts.stayed, purpose + drawn)
+        moved = counts.value - counts.persisted
+        total = torch.special.xlogy(counts.persisted, purpose + drawn)
         total = total + torch.special.xlogy(moved, drawn)
         return -float(total.sum()) / counts.num_steps

@@ -43,7 +43,7 @@ def persistence_log_odds(
     0 the others. Nothing is below 0.
     """
     shape = 2, len(frequencies), len(frequencies[0])
-    stayed, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+    persisted, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
     for now, then in transitions:
         kept = torch.ones_like(now[..., 0], dtype=torch.bool)
         for digit, frequency in enumerate(frequencies):
@@ -51,12 +51,12 @@ def persistence_log_odds(
             chance = frequency.gather(1, then[..., digit].T).T
             for flag in (0, 1):
                 rows = (kept == bool(flag)).float()
-                stayed[flag, digit] += (persists * rows).sum(0)
+                persisted[flag, digit] += (persists * rows).sum(0)
                 by_chance[flag, digit] += (chance * rows).sum(0)
                 weight[flag, digit] += rows.sum(0)
             kept = kept & persists
     total = weight.float() + 1.0
-    rate, chance_rate = ((count.float() + 0.5) / total for count in (stayed, by_chance))
+    rate, chance_rate = ((count.float() + 0.5) / total for count in (persisted, by_chance))
     return (_logit(rate) - _logit(chance_rate)).clamp(min=0.0).permute(2, 1, 0)
 
 

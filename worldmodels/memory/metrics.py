@@ -21,7 +21,7 @@ from worldmodels.training.device import device_of
 from worldmodels.training.fit import Metrics, mean_metrics, step_generator
 from worldmodels.vision import VQVAE, Vision
 
-SCORE_DECISIONS = 4_000
+SCORE_STEPS = 4_000
 
 
 @torch.no_grad()
@@ -93,7 +93,7 @@ def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
     """The episodes in batches of about so many agent steps, on the CPU."""
-    return episodes.parts(min(SCORE_DECISIONS, part_steps(memory, device_of(memory))))
+    return episodes.parts(min(SCORE_STEPS, part_steps(memory, device_of(memory))))
 
 
 def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:

@@ -46,10 +46,10 @@ class Outcome(NamedTuple):
         inside = rewards.clamp(values[0], values[-1])
         above = torch.searchsorted(values, inside.contiguous()).clamp(1, len(values) - 1)
         low, high = values[above - 1], values[above]
-        share = (inside - low) / (high - low)
+        fraction = (inside - low) / (high - low)
         log_p = self.reward_logits.log_softmax(-1)
         pair = log_p.gather(-1, torch.stack([above - 1, above], -1))
-        return (1.0 - share) * pair[..., 0] + share * pair[..., 1]
+        return (1.0 - fraction) * pair[..., 0] + fraction * pair[..., 1]
 
 
 class OutcomeHead(nn.Module):

@@ -14,7 +14,7 @@ from worldmodels.memory import Memory
 
 MAX_BYTES = 512_000_000
 # Of a GPU's memory: parts that are too small would leave most of it without work.
-GPU_SHARE = 0.25
+GPU_FRACTION = 0.25
 
 
 def part_steps(memory: Memory, device: torch.device | str = "cpu") -> int:
@@ -48,4 +48,4 @@ def split_batch(
 def _max_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return MAX_BYTES
-    return int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return int(GPU_FRACTION * torch.cuda.get_device_properties(device).total_memory)

@@ -49,7 +49,7 @@ class Candidate:
 
 
 @dataclass
-class Choice:
+class EpisodeSelection:
     """Chooses among the candidates of each episode, and remembers what it gave up.
 
     Attributes:

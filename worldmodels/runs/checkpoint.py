@@ -54,12 +54,12 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     # clone(): safetensors refuses tensors that share memory, as tied or sliced ones do.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     checksum = _checksum(plain, json.dumps(metadata))
-    notes = {METADATA_KEY: json.dumps({**metadata, CHECKSUM: checksum})}
+    header = {METADATA_KEY: json.dumps({**metadata, CHECKSUM: checksum})}
     with replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode  # the user's umask; safetensors would take 0600
         try:
-            save_file(plain, partial, metadata=notes)
+            save_file(plain, partial, metadata=header)
         except safetensors.SafetensorError as error:
             raise OSError(f"could not write {path}: {error}") from error
         partial.chmod(mode)
@@ -76,10 +76,10 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     if not has_file(path):
         raise UserError(f"no file {path}: {hint}")
     try:
-        notes, tensors = read_file(path, _read)
-        if METADATA_KEY not in notes:
+        header, tensors = read_file(path, _read)
+        if METADATA_KEY not in header:
             raise UserError(f"{path} was not written by worldmodels: {hint}")
-        metadata = json.loads(notes[METADATA_KEY])
+        metadata = json.loads(header[METADATA_KEY])
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} ({one_line(error)}): {hint}") from error
     if not isinstance(metadata, dict):
@@ -93,8 +93,8 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     with safetensors.safe_open(path, framework="pt") as file:
-        notes = file.metadata() or {}
-    return notes, load_file(path)
+        header = file.metadata() or {}
+    return header, load_file(path)
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:

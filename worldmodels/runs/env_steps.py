@@ -23,7 +23,7 @@ from worldmodels.runs.run import Run
 StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
 PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
 LEDGER = "env_steps.json"
-REMEDY = "delete it, which forgets all env steps but the collected ones"
+HINT = "delete it, which forgets all env steps but the collected ones"
 
 
 def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
@@ -41,7 +41,7 @@ def env_steps(run: Run) -> dict[StepPurpose, int]:
     """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
     counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
-    with reading(run.folder / LEDGER, REMEDY):
+    with reading(run.folder / LEDGER, HINT):
         for steps in _ledger(run).values():
             for purpose, count in steps.items():
                 counts[purpose] += count
@@ -49,7 +49,7 @@ def env_steps(run: Run) -> dict[StepPurpose, int]:
 
 
 def _ledger(run: Run) -> dict[str, dict[StepPurpose, int]]:
-    ledger = read_json(run.folder / LEDGER, REMEDY)
+    ledger = read_json(run.folder / LEDGER, HINT)
     if not isinstance(ledger, dict | None):
-        raise UserError(f"{run.folder / LEDGER} is not a JSON object: {REMEDY}")
+        raise UserError(f"{run.folder / LEDGER} is not a JSON object: {HINT}")
     return ledger or {}

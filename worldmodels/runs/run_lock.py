@@ -50,7 +50,7 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
     try:
         if lock.lock_counter == 1:
-            _say_who(folder)
+            _describe_writer(folder)
             restore_stages(folder)
         yield
     finally:
@@ -99,7 +99,7 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _say_who(folder: Path) -> None:
+def _describe_writer(folder: Path) -> None:
     program = Path(sys.argv[0])
     ours = program.name == "wm" or program.parent.name == "worldmodels"
     words = ["wm" if ours else program.name or "python", *sys.argv[1:]]

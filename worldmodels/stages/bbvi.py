@@ -172,7 +172,7 @@ def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
         pictures.save_posteriors(drawn[-1], *posteriors)
     if "variance" in results:
         drawn += [folder / "elbo.png", folder / "variance.png"]
-        pictures.save_climbs(drawn[-2], results["variance"])
+        pictures.save_elbo_curves(drawn[-2], results["variance"])
         pictures.save_variances(drawn[-1], results["variance"])
     if "binary-vae" in results:
         drawn.append(folder / "latent.png")

@@ -17,7 +17,7 @@ from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.errors import UserError
-from worldmodels.prior.selection import CANDIDATES, Choice, PackWithSurprise
+from worldmodels.prior.selection import CANDIDATES, EpisodeSelection, PackWithSurprise
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.collection import sum_up, summary, summed_up
@@ -119,7 +119,7 @@ def collect(
     if fresh:
         parts[config, round_] = sorted([*parts.get((config, round_), []), *fresh])
     rounds = {**there, **{i: number for (_, number), part in parts.items() for i in part}}
-    choice = Choice()
+    selection = EpisodeSelection()
     returns: list[float] = []
     started = time.monotonic()
     with (
@@ -130,19 +130,19 @@ def collect(
         for (part, number), wanted in sorted(parts.items(), key=lambda item: item[0][1]):
             first = 1 + max((i for i, other in rounds.items() if other < number), default=-1)
             indices, kept = _whole_chunks(wanted, first), set(wanted)
-            episodes = _played(run, part, indices, number, choice, workers=workers)
+            episodes = _played(run, part, indices, number, selection, workers=workers)
             for index, episode in zip(indices, episodes, strict=True):
                 if index not in kept:
                     continue
                 if part.select_by_surprise:  # before the episode is there: a kill may come between
                     work = f"collect/candidates/{index:06d}"
-                    record_env_steps(run, work, {"collected": choice.discarded_steps})
+                    record_env_steps(run, work, {"collected": selection.discarded_steps})
                 store.put(index, episode)
                 returns.append(episode.episode_return)
                 meter.advance()
                 meter.show({"mean return": float(np.mean(returns))})
                 events.add_scalar("collect/return", returns[-1], index)
-    result = {**summary(run), **(choice.summary() if choice.kept else {})}
+    result = {**summary(run), **(selection.summary() if selection.kept else {})}
     sum_up(run, asdict(config), round_, result, time.monotonic() - started)
     return result
 
@@ -207,7 +207,7 @@ def _played(
     config: CollectConfig,
     indices: list[int],
     round_: int,
-    choice: Choice,
+    selection: EpisodeSelection,
     *,
     workers: Workers,
 ) -> Iterator[PackedEpisode]:
@@ -217,24 +217,24 @@ def _played(
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}
     facts |= {name: value for name, value in chosen.items() if value}
     candidates = CANDIDATES if config.select_by_surprise else 1
-    finish: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
+    transform: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
     if config.select_by_surprise:
         repeat = config.action_repeat or task_for(settings.env).action_repeat
         prior = file_digest(run.weights("prior"))
-        finish = PackWithSurprise(run.folder, round_, repeat, prior, facts)
+        transform = PackWithSurprise(run.folder, round_, repeat, prior, facts)
     played = play_episodes(
         settings.env,
         factory,
         [seed for index in indices for seed in episode_seeds(settings.seed, index, candidates)],
         workers=workers,
         max_steps=config.max_episode_steps,
-        finish=finish,
+        transform=transform,
     )
     if not config.select_by_surprise:
         yield from played
         return
     for _ in indices:
-        yield choice(list(itertools.islice(played, candidates)))
+        yield selection(list(itertools.islice(played, candidates)))
 
 
 def _whole_chunks(wanted: list[int], first: int) -> list[int]:

@@ -77,7 +77,7 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
         "damaged": damaged or "none",
         "inconsistent": {path.name: what for path, what in contents.inconsistent.items()} or "none",
         "foreign": {path.name: "not an episode, ignored" for path in contents.foreign} or "none",
-        "set_aside": len(contents.set_aside),
+        "quarantined": len(contents.quarantined),
         "left_by_killed_writers": len(contents.partial),
     }
 

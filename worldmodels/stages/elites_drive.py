@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from agents.num_cells import box_centroids
 
+from agents.cells import box_centroids
 from agents.elites import ElitesConfig, MapElites
 from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
@@ -199,7 +199,7 @@ def _run(
     ):
         try:
             while search.generation < config.generations:
-                search.tell(*_judged(play(search.ask(), tracks)))
+                search.tell(*_scores(play(search.ask(), tracks)))
                 stats = search.stats()
                 entry = {
                     **{name: value for name, value in asdict(stats).items() if name != "mix"},
@@ -220,7 +220,7 @@ def _run(
     return history
 
 
-def _judged(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _scores(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Fitness (P,) and measures (P, M): means over each solution's episodes."""
     returns = np.array([[score.episode_return for score in row] for row in scores])
     measures = np.array([[score.measures for score in row] for row in scores])

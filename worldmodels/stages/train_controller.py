@@ -53,10 +53,8 @@ _PATHWISE_FIT = FitConfig(
     900, 128, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=300
 )
 PATHWISE = GradientConfig(fit=_PATHWISE_FIT, later=_PATHWISE_FIT, learner=PathwiseConfig())
-_PROXIMAL_FIT = FitConfig(
-    2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=800
-)
-PPO = GradientConfig(fit=_PROXIMAL_FIT, later=_PROXIMAL_FIT, learner=PPOConfig())
+_PPO_FIT = FitConfig(2_400, 512, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=800)
+PPO = GradientConfig(fit=_PPO_FIT, later=_PPO_FIT, learner=PPOConfig())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,11 +222,11 @@ def _search_by_gradient(
     **common: Any,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
-    sloping = is_differentiable(dreams.model, agent.spec.action_map)
+    differentiable = is_differentiable(dreams.model, agent.spec.action_map)
     return search_by_gradient(
         agent,
         start,
-        config.pathwise if sloping else config.ppo,
+        config.pathwise if differentiable else config.ppo,
         dreams.model,
         dreams.starts,
         monitor,

@@ -12,7 +12,7 @@ Color = tuple[int, int, int]
 
 COLOR_DISTANCE = 48
 SURROUNDINGS = 5
-COMMON_SHARE = 0.95
+COMMON_FRACTION = 0.95
 MOST_COMMON_COLORS = 4
 
 
@@ -39,7 +39,7 @@ def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[C
     pixels = frames.reshape(-1, 3)
     found: list[Color] = []
     left = pixels
-    while len(left) > (1 - COMMON_SHARE) * len(pixels) and len(found) < MOST_COMMON_COLORS:
+    while len(left) > (1 - COMMON_FRACTION) * len(pixels) and len(found) < MOST_COMMON_COLORS:
         cells = (left >> 4).astype(np.int64)
         keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
         commonest = np.bincount(keys, minlength=4096).argmax()

@@ -36,12 +36,12 @@ def interpolations(vision: VAE, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows
 
     The outer columns are the frames themselves.
     """
-    share = torch.linspace(0, 1, PATH_POINTS)[:, None]
+    fraction = torch.linspace(0, 1, PATH_POINTS)[:, None]
     rows = {}
     half = len(frames) // 2
     for number, (start, end) in enumerate(zip(frames[:half], frames[half:], strict=False)):
         ends = vision.mode(encode_frames(vision, torch.stack([start, end]).numpy()))
-        drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], share))
+        drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], fraction))
         rows[f"path {number + 1}"] = np.concatenate([start[None], drawn, end[None]])
     return rows
 

@@ -49,10 +49,10 @@ def ablation_measures(
         "score": result["real_score"],
         "std": result["real_std"],
         "episodes": result["selection_episodes"],
-        "looks": [
-            {key: round(look[key], 1) for key in ("seconds", "steps", "real_score")}
-            for look in result["history"]
-            if "real_score" in look
+        "evaluations": [
+            {key: round(evaluation[key], 1) for key in ("seconds", "steps", "real_score")}
+            for evaluation in result["history"]
+            if "real_score" in evaluation
         ],
     }
 

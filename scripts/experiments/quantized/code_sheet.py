@@ -43,15 +43,15 @@ def explained_variance_by_code(
     (known, known_codes), (unseen, unseen_codes) = half
     mean = known.mean(0)
     spread = np.square(unseen - mean).sum((0, 2))
-    shares = []
+    fractions = []
     for cell in range(known.shape[1]):
-        told = np.zeros(known.shape[1])
+        explained = np.zeros(known.shape[1])
         for value in np.unique(unseen_codes[:, cell]):
             same = known_codes[:, cell] == value
             picture = known[same].mean(0) if same.any() else mean
-            told += np.square(unseen[unseen_codes[:, cell] == value] - picture).sum((0, 2))
-        shares.append(1.0 - told / np.maximum(spread, 1e-9))
-    return np.array(shares)
+            explained += np.square(unseen[unseen_codes[:, cell] == value] - picture).sum((0, 2))
+        fractions.append(1.0 - explained / np.maximum(spread, 1e-9))
+    return np.array(fractions)
 
 
 def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]:
@@ -72,26 +72,26 @@ def code_sheet(
     they are no neighbours.
     """
     parts = _cells(frames, grid)
-    tells = [_tells(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
-    cell = int(np.argmax([sum(of_codes.values()) for of_codes in tells]))
+    explained_by = [_explained_by(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
+    cell = int(np.argmax([sum(of_codes.values()) for of_codes in explained_by]))
     sheet = {}
-    for value in sorted(tells[cell], key=lambda value: -tells[cell][value])[:rows]:
+    for value in sorted(explained_by[cell], key=lambda value: -explained_by[cell][value])[:rows]:
         places = np.flatnonzero(codes[:, cell] == value)
         chosen = places[np.linspace(0, len(places) - 1, columns).astype(int)]
         sheet[f"code {value}: {len(places)}"] = framed(frames[chosen], cell, grid)
     return sheet
 
 
-def _tells(
+def _explained_by(
     pictures: Float[np.ndarray, "frame value"], codes: Int[np.ndarray, "frame"]
 ) -> dict[int, float]:
     """What each code of a cell tells of it."""
     mean = pictures.mean(0)
-    told = {}
+    explained = {}
     for value in np.unique(codes):
         same = pictures[codes == value]
-        told[int(value)] = len(same) * float(np.square(same.mean(0) - mean).sum())
-    return told
+        explained[int(value)] = len(same) * float(np.square(same.mean(0) - mean).sum())
+    return explained
 
 
 def framed(pictures: FrameRow, cell: int, grid: int) -> FrameRow:

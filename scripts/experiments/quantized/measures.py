@@ -35,7 +35,7 @@ from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.vision import VQVAE
 from worldmodels.vision.metrics import score_alike
 
-ENOUGH = 500  # agent steps to such a score are counted
+SCORE_THRESHOLD = 500  # agent steps to such a score are counted
 HORIZON = 100  # env steps that open-loop dreams go on for
 # Its usual 80 and 120, decided every fourth frame, leave the road in half of the drives.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
@@ -53,16 +53,18 @@ def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) ->
 
 
 def curve_measures(run: Run) -> dict[str, Any]:
-    """The run's rounds, and agent steps of real driving before an agent scored `ENOUGH`.
+    """The run's rounds, and agent steps of real driving before an agent scored `SCORE_THRESHOLD`.
 
     `decisions_to_enough` is None where none did.
     """
     rows = LearningCurve(run).rows
     repeat = run.action_repeat
-    there = next((row["env_steps"] // repeat for row in rows if row["score"] >= ENOUGH), None)
+    there = next(
+        (row["env_steps"] // repeat for row in rows if row["score"] >= SCORE_THRESHOLD), None
+    )
     return {
         "minutes": rows[-1]["seconds"] / 60,
-        "decisions_to_enough": there,
+        "agent_steps_to_threshold": there,
         "decisions": rows[-1]["env_steps"] // repeat,
         "rounds": rows,
     }
@@ -92,7 +94,9 @@ def world_measures(
     train = encode_recent(run, agent.vision, report, most=64)
     curves = open_loop(agent.vision, agent.memory, driven, frames, horizon=HORIZON // repeat)
     memory = score_memory(agent.vision, agent.memory, train, driven)
-    told = rates(agent.vision, driven, persistence_nll=memory["persistence_nll"], nll=memory["nll"])
+    explained = rates(
+        agent.vision, driven, persistence_nll=memory["persistence_nll"], nll=memory["nll"]
+    )
     seen_by_codes = (
         {"codes": code_measures(agent.vision, frames, sheet)}
         if isinstance(agent.vision, VQVAE)
@@ -102,7 +106,7 @@ def world_measures(
         **seen_by_codes,
         "vision": score_alike(agent.vision, torch.from_numpy(np.concatenate(frames))),
         "memory": {name: memory[name] for name in ("nll", "persistence_nll", "reward_r2")},
-        "bits": asdict(told),
+        "bits": asdict(explained),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
 
@@ -115,8 +119,8 @@ def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> d
     """
     coded = [(frames, frame_codes(vision, frames)) for frames in drives]
     grid = vision.config.grid
-    told = explained_variance_by_code(coded, grid)
-    own = np.diagonal(told)
+    explained = explained_variance_by_code(coded, grid)
+    own = np.diagonal(explained)
     rows = code_sheet(
         np.concatenate([frames for frames, _ in coded]),
         np.concatenate([codes for _, codes in coded]),
@@ -125,7 +129,7 @@ def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> d
         columns=SHEET_COLUMNS,
     )
     save_grid(sheet, rows)
-    others = (told.sum() - own.sum()) / (told.size - len(own))
+    others = (explained.sum() - own.sum()) / (explained.size - len(own))
     return {"own_cell": float(own.mean()), "other_cells": float(others)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.experiments.quantized.measures import ENOUGH
+from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 
 LAST_ROUNDS = 4
 # Metrics that are scores, by what the env looked like.
@@ -68,24 +68,24 @@ def _rank(steps: int, which: str) -> Callable[[dict[str, Any]], float | None]:
     return lambda result: _horizon(result, steps)["dreamed"][which]
 
 
-def _swing(result: dict[str, Any]) -> float:
+def _round_std(result: dict[str, Any]) -> float:
     gradient = [row["score"] for row in result["rounds"] if row["search"] == "gradient"]
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
 METRICS = {
     "score": Metric("score, 100 test tracks", "score", "higher", _score("none")),
-    "decisions_to_enough": Metric(
-        f"real decisions until {ENOUGH}",
-        f"decisions to a score of {ENOUGH}",
+    "agent_steps_to_threshold": Metric(
+        f"real decisions until {SCORE_THRESHOLD}",
+        f"decisions to a score of {SCORE_THRESHOLD}",
         "lower",
-        lambda result: result["decisions_to_enough"],
+        lambda result: result["agent_steps_to_threshold"],
     ),
-    "swing": Metric(
+    "round_std": Metric(
         f"spread of the last {LAST_ROUNDS} rounds in the dream",
         "spread between rounds",
         "lower",
-        _swing,
+        _round_std,
     ),
     "color": Metric("score, other colors", "score under other colors", "higher", _score("color")),
     "bars": Metric("score, black bars", "score behind bars", "higher", _score("bars")),

@@ -33,7 +33,7 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "Search.": (
         "What C makes of it; the table of what C sees has the same search over both.",
-        ("score", "decisions_to_enough", "swing"),
+        ("score", "agent_steps_to_threshold", "round_std"),
     ),
     "Robustness.": ("Scores under what no run was trained on.", ("color", "bars", "blob")),
     "Do codes name things one can recognise?": (
@@ -162,9 +162,11 @@ def _kinds(results: Results) -> str:
             cells.append(_over_seeds(metric, results[kind]))
         for kind in CODES:
             if kind in present:
-                apart = apart_from_latents(metric, results, kind)
-                text = "" if apart is None else apart.text(metric.digits)
-                cells.append(f"**{text}**" if apart and apart.apart_from_zero else text)
+                distinguishable = apart_from_latents(metric, results, kind)
+                text = "" if distinguishable is None else distinguishable.text(metric.digits)
+                cells.append(
+                    f"**{text}**" if distinguishable and distinguishable.apart_from_zero else text
+                )
         rows.append(cells)
     counts = ", ".join(f"{len(results[kind])} of {kind.upper()}" for kind in present)
     return (
@@ -281,8 +283,8 @@ def _answers(results: Results) -> str:
         return ""
     lines = ["## The questions"]
     for question, (meaning, names) in QUESTIONS.items():
-        told = [_told(METRICS[name], results) for name in names]
-        lines.append(" ".join(text for text in (f"**{question}**", meaning, *told) if text))
+        explained = [_told(METRICS[name], results) for name in names]
+        lines.append(" ".join(text for text in (f"**{question}**", meaning, *explained) if text))
     return "\n\n".join(lines)
 
 
@@ -293,10 +295,10 @@ def _told(metric: Metric, results: Results) -> str:
         if not values:
             continue
         text = f"{kind.upper()} {mean_over(values).text(metric.digits)}"
-        apart = apart_from_latents(metric, results, kind)
-        if apart is not None:
+        distinguishable = apart_from_latents(metric, results, kind)
+        if distinguishable is not None:
             theirs = mean_over(metric.values(results[BASE]))
-            verdict = "" if apart.apart_from_zero else ", not told apart"
+            verdict = "" if distinguishable.apart_from_zero else ", not told apart"
             text += f" against {theirs.text(metric.digits)}{verdict}"
         texts.append(text)
     noun = metric.noun[0].upper() + metric.noun[1:]

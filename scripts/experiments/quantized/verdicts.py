@@ -21,15 +21,15 @@ def sorted_by_verdict(
     worse: dict[str, Estimate] = {}
     alike: dict[str, Estimate] = {}
     for name, metric in METRICS.items():
-        apart = apart_from_latents(metric, results, kind)
-        if metric.better is None or apart is None:
+        distinguishable = apart_from_latents(metric, results, kind)
+        if metric.better is None or distinguishable is None:
             continue
-        if not apart.apart_from_zero:
-            alike[name] = apart
-        elif (apart.value > 0) == (metric.better == "higher"):
-            better[name] = apart
+        if not distinguishable.apart_from_zero:
+            alike[name] = distinguishable
+        elif (distinguishable.value > 0) == (metric.better == "higher"):
+            better[name] = distinguishable
         else:
-            worse[name] = apart
+            worse[name] = distinguishable
     return better, worse, alike
 
 

@@ -88,7 +88,7 @@ def run_result(kind, seed, score):
         "seed": seed,
         "ablation": None,
         "minutes": 20.0,
-        "decisions_to_enough": 20_000,
+        "agent_steps_to_threshold": 20_000,
         "rounds": rows,
         "scores": {name: {"mean": score} for name in ("none", "color", "bars", "blob")},
         "vision": {"error": 20.0 - seed, "foreground_error": 10.0},
@@ -116,7 +116,7 @@ def test_verdicts_follow_the_intervals(results):
     assert "minutes" not in {*better, *worse, *alike}  # no merit of a V
     assert set(better) == {"score", "color", "bars", "blob"}
     assert not worse
-    assert {"error", "dreamed_52", "decisions_to_enough"} <= set(alike)
+    assert {"error", "dreamed_52", "agent_steps_to_threshold"} <= set(alike)
     assert better["score"].value == pytest.approx(100.0)
     assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
     assert "learned codebook" not in summary(results)
@@ -150,7 +150,7 @@ def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(results):
         "score": 512.0,
         "std": 99.0,
         "episodes": 100,
-        "looks": [{"steps": 2.5e6}],
+        "evaluations": [{"steps": 2.5e6}],
     }
     agent = {
         "command": "wm run", "minutes": 58.2, "env_steps": 1234,
@@ -173,12 +173,12 @@ def test_page_of_nothing_says_so():
 
 def test_missing_figures_are_left_out(results):
     results = copy.deepcopy(results)
-    results["fsq"][0]["decisions_to_enough"] = None
-    assert len(METRICS["decisions_to_enough"].values(results["fsq"])) == 2
+    results["fsq"][0]["agent_steps_to_threshold"] = None
+    assert len(METRICS["agent_steps_to_threshold"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
     text = page(results, {}, {}, None, {})
     assert "| real agent steps until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
-    assert "decisions_to_enough" not in sorted_by_verdict(results, "fsq")[2]
+    assert "agent_steps_to_threshold" not in sorted_by_verdict(results, "fsq")[2]
 
 
 def test_kinds_differ_in_the_quantizer_alone():

@@ -52,7 +52,7 @@ def test_every_figure_of_a_run_is_measured(compared):
     folder, _ = compared
     result = json.loads((folder / f"docs/results/compare/{CELL}.json").read_text())
     # An agent of seconds does not score 500, nor are there two good ones to rank.
-    late = {"decisions_to_enough", "good_rank", "rank"}
+    late = {"agent_steps_to_threshold", "good_rank", "rank"}
     missing = {name for name, metric in METRICS.items() if metric.of(result) is None}
     assert missing <= late
     curves = result["open_loop"]

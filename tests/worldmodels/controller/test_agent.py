@@ -24,10 +24,12 @@ def films(num_envs, num_steps=6, size=(64, 64)):
     return frames(num_envs * num_steps, seed=9, size=size).reshape(num_steps, num_envs, *size, 3)
 
 
-def play(policy, film, resets=(), seed=0):
+def play(policy, frames_over_time, resets=(), seed=0):
     """Actions (steps, envs, ...); `resets` maps a step to its mask."""
-    policy.reset(film.shape[1], seed)
-    return np.stack([policy.act(seen, dict(resets).get(i)) for i, seen in enumerate(film)])
+    policy.reset(frames_over_time.shape[1], seed)
+    return np.stack(
+        [policy.act(seen, dict(resets).get(i)) for i, seen in enumerate(frames_over_time)]
+    )
 
 
 @KINDS
@@ -35,11 +37,11 @@ def play(policy, film, resets=(), seed=0):
 @pytest.mark.parametrize("repeat", [1, 3])
 def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
     whole = agent(kind, action_repeat=repeat, inputs=inputs)
-    film = films(1, 8)
+    frames_over_time = films(1, 8)
     expected = []
     state = whole.memory.initial(1)
     with torch.no_grad():
-        for step, seen in enumerate(film):
+        for step, seen in enumerate(frames_over_time):
             if step % repeat == 0:
                 latent = whole.vision.mode(whole.vision.encode(torch.from_numpy(seen)))
                 features = whole.vision.features(latent)
@@ -49,7 +51,7 @@ def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
                 action = apply_action_map(whole.spec.action_map, outputs)
                 state = whole.memory.advance(state, latent, action)
             expected.append(action.numpy())
-    actions = play(whole, film)
+    actions = play(whole, frames_over_time)
     np.testing.assert_allclose(actions, np.stack(expected), atol=1e-6)
     assert actions.dtype == np.float32
     decided = actions[::repeat]
@@ -60,27 +62,29 @@ def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
 @pytest.mark.parametrize("sample_latent", [False, True])
 def test_a_reset_starts_one_env_afresh_and_leaves_the_other_bit_equal(kind, sample_latent):
     whole = agent(kind, sample_latent=sample_latent)
-    film = films(2, 7)
-    undisturbed = play(whole, film)
+    frames_over_time = films(2, 7)
+    undisturbed = play(whole, frames_over_time)
     mask = np.array([True, False])
-    disturbed = play(whole, film, {3: mask})  # in the middle of an agent step
+    disturbed = play(whole, frames_over_time, {3: mask})  # in the middle of an agent step
     assert np.array_equal(disturbed[:, 1], undisturbed[:, 1])
     assert np.array_equal(disturbed[:3], undisturbed[:3])
     assert not np.array_equal(disturbed[3:, 0], undisturbed[3:, 0])
     if not sample_latent:
-        np.testing.assert_allclose(disturbed[3:, 0], play(whole, film[3:])[:, 0], atol=1e-6)
+        np.testing.assert_allclose(
+            disturbed[3:, 0], play(whole, frames_over_time[3:])[:, 0], atol=1e-6
+        )
 
 
 @KINDS
 def test_a_batch_of_controllers_is_as_many_agents(kind):
     whole = agent(kind, num_candidates=3, hidden=4)
-    film = films(3)
-    together = play(whole, film)
+    frames_over_time = films(3)
+    together = play(whole, frames_over_time)
     for row in range(3):
         one = Agent(
             whole.vision, whole.memory, whole.controller, whole.parameters[[row]], whole.spec
         )
-        alone = play(one, film[:, [row]])
+        alone = play(one, frames_over_time[:, [row]])
         np.testing.assert_allclose(together[:, row], alone[:, 0], atol=1e-6)
     assert not np.allclose(together[:, 0], together[:, 1])
 
@@ -89,10 +93,10 @@ def test_a_batch_of_controllers_is_as_many_agents(kind):
 def test_memory_follows_the_action_that_a_noisy_policy_executed(kind):
     whole = agent(kind)
     noisy = NoisyPolicy(whole, 0.5)
-    film = films(1, 6)
+    frames_over_time = films(1, 6)
     noisy.reset(1, seed=4)
     state, previous = whole.memory.initial(1), None
-    for step, seen in enumerate(film):
+    for step, seen in enumerate(frames_over_time):
         executed = noisy.act(seen)
         if step % 2 == 0:
             if previous is not None:
@@ -102,7 +106,7 @@ def test_memory_follows_the_action_that_a_noisy_policy_executed(kind):
             previous = (whole.latent.clone(), torch.from_numpy(executed))
         torch.testing.assert_close(whole.last_action, torch.from_numpy(executed))
     followed = whole.memory_state.h
-    play(whole, film)
+    play(whole, frames_over_time)
     assert not torch.allclose(whole.memory_state.h, followed, atol=1e-3)
 
 
@@ -163,11 +167,11 @@ def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path, kind):
     whole = agent(kind, hidden=3, sample_latent=True)
     file = tmp_path / "controller" / "agent.safetensors"
     save_agent(file, whole, {"preset": "demo", "seed": 3})
-    film = films(2)
-    expected = play(whole, film)
+    frames_over_time = films(2)
+    expected = play(whole, frames_over_time)
     for path in (file, str(file), tmp_path):
         loaded = load_agent(path)
-        assert np.array_equal(play(loaded, film), expected)
+        assert np.array_equal(play(loaded, frames_over_time), expected)
         assert loaded.spec == whole.spec and loaded.facts == {"preset": "demo", "seed": 3}
         assert loaded.action_repeat == 2 and loaded.name == "agent"
 
@@ -177,7 +181,7 @@ def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path):
     file = tmp_path / "a.safetensors"
     save_agent(file, whole, {})
     other = whole.parameters.numpy() + 1.0
-    film = films(2)
+    frames_over_time = films(2)
     for parameters in (None, other):
         factory = AgentFactory(file, parameters)
         assert len(pickle.dumps(factory)) < 2_000
@@ -185,12 +189,15 @@ def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path):
         if parameters is not None:
             expected.parameters = torch.from_numpy(other)
         assert np.array_equal(
-            play(pickle.loads(pickle.dumps(factory))(), film), play(expected, film)
+            play(pickle.loads(pickle.dumps(factory))(), frames_over_time),
+            play(expected, frames_over_time),
         )
     # The networks are cached, but not those of a file that has been written again since.
     changed = agent(num_candidates=2, seed=1)
     save_agent(file, changed, {})
-    assert np.array_equal(play(AgentFactory(file)(), film), play(changed, film))
+    assert np.array_equal(
+        play(AgentFactory(file)(), frames_over_time), play(changed, frames_over_time)
+    )
 
 
 def test_a_body_survives_json():

@@ -31,7 +31,7 @@ def protocol(episodes):
     return EvaluationProtocol(ENV_ID, "selection", episodes)
 
 
-def finish(run, score, *, round_=1, episodes=20):
+def finish_search(run, score, *, round_=1, episodes=20):
     """A round's agent, as far as selecting needs it."""
     selection = Selection(protocol(episodes), score, 1.0).to_dict()
     facts = {"selection": selection, "made_by": {"round": round_}}
@@ -44,7 +44,7 @@ def round_in(file):
     return int(load_checkpoint(file, hint="none").tensors["controller.parameters"])
 
 
-def round_kept(run):
+def selected_round(run):
     return round_in(run.folder / "best.safetensors")
 
 
@@ -66,7 +66,7 @@ class Plays:
 
 
 def test_the_first_agent_is_the_best_one(run):
-    newest = finish(run, -5.0)
+    newest = finish_search(run, -5.0)
     best = keep_best(run, never)
     assert (best.round, best.selection.mean) == (1, -5.0)
     assert (run.folder / "best.safetensors").read_bytes() == newest.read_bytes()
@@ -75,9 +75,9 @@ def test_the_first_agent_is_the_best_one(run):
 def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run):
     kept = []
     for round_, score in enumerate((10.0, 12.0, 11.0, 12.0, 13.0), start=1):
-        finish(run, score, round_=round_)
+        finish_search(run, score, round_=round_)
         best = keep_best(run, never)
-        assert best.round == round_kept(run)
+        assert best.round == selected_round(run)
         kept.append((best.round, best.selection.mean))
     # As good is no better: the earlier one stays.
     assert kept == [(1, 10.0), (2, 12.0), (2, 12.0), (2, 12.0), (5, 13.0)]
@@ -98,9 +98,9 @@ def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run):
 def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, second, returns):
     """The one with fewer episodes is evaluated under the other's protocol, and the better kept."""
     (score_1, episodes_1), (score_2, episodes_2) = first, second
-    finish(run, score_1, episodes=episodes_1)
+    finish_search(run, score_1, episodes=episodes_1)
     keep_best(run, never)
-    finish(run, score_2, round_=2, episodes=episodes_2)
+    finish_search(run, score_2, round_=2, episodes=episodes_2)
     plays = Plays({(1, 100): returns[0], (2, 100): returns[1]})
     best = keep_best(run, plays)
     again = 1 if episodes_1 == 20 else 2
@@ -108,14 +108,14 @@ def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, 
     true = {1: score_1, 2: score_2} | {again: returns[again - 1]}
     expected = max(true, key=lambda round_: (true[round_], -round_))
     assert (best.round, best.selection.mean) == (expected, true[expected])
-    assert round_kept(run) == expected
+    assert selected_round(run) == expected
     assert best.selection.protocol == protocol(100)
     # What was evaluated is written down, so that the next agent finds it.
     assert env_steps(run)["selected"] == 100 * 10
     saved = load_checkpoint(run.folder / "best.safetensors", hint="none").metadata["metadata"]
     assert saved["selection"] == best.selection.to_dict()
     assert keep_best(run, never).round == expected
-    finish(run, 10_000.0, round_=3, episodes=100)
+    finish_search(run, 10_000.0, round_=3, episodes=100)
     assert keep_best(run, never).round == 3
 
 
@@ -132,7 +132,7 @@ def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes
             episodes = (5, 20, 100)[int(torch.randint(3, (), generator=generator))]
             # Fewer episodes flatter an agent: their scores are higher by a constant.
             returns = {(n, count): true[n] + 10.0 / count for n in true for count in (5, 20, 100)}
-            finish(run, returns[round_, episodes], round_=round_, episodes=episodes)
+            finish_search(run, returns[round_, episodes], round_=round_, episodes=episodes)
             best = keep_best(run, Plays(returns))
             most, best_true = max(most, episodes), max(best_true, true[round_])
             assert true[best.round] == best_true, f"sequence {sequence}, round {round_}"
@@ -148,15 +148,15 @@ def test_files_from_before_protocols_were_recorded_are_compared_by_their_episode
     save_checkpoint(run.weights("controller"), parameters, legacy)
     best = keep_best(run, never)
     assert best.selection == Selection(protocol(100), 924.0, None)
-    finish(run, -50.0, round_=26, episodes=20)
+    finish_search(run, -50.0, round_=26, episodes=20)
     assert keep_best(run, Plays({(26, 100): -50.0})).round == 25
-    assert round_kept(run) == 25
+    assert selected_round(run) == 25
 
 
 def test_keeping_again_changes_nothing_and_evaluates_nothing(run):
-    finish(run, 1.0)
+    finish_search(run, 1.0)
     keep_best(run, never)
-    finish(run, 3.0, round_=2, episodes=4)
+    finish_search(run, 3.0, round_=2, episodes=4)
     plays = Plays({(2, 20): 0.0})
     first = keep_best(run, plays)
     before = (run.folder / "best.safetensors").stat().st_mtime_ns
@@ -169,9 +169,9 @@ def test_keeping_again_changes_nothing_and_evaluates_nothing(run):
 @pytest.mark.parametrize("earlier", [False, True])
 def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch, earlier):
     if earlier:
-        finish(run, 1.0)
+        finish_search(run, 1.0)
         keep_best(run, never)
-    finish(run, 2.0, round_=2)
+    finish_search(run, 2.0, round_=2)
 
     def fill_the_disk(tensors, path, metadata):
         path.write_bytes(b"half")
@@ -186,33 +186,33 @@ def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch, earlier):
     assert best.exists() == earlier
     assert agent_file(run.folder) == (best if earlier else run.weights("controller"))
     if earlier:
-        assert round_kept(run) == 1
-    assert keep_best(run, never).round == round_kept(run) == 2
+        assert selected_round(run) == 1
+    assert keep_best(run, never).round == selected_round(run) == 2
 
 
 def test_a_kill_before_the_comparison_is_written_down_compares_again(run, monkeypatch):
-    finish(run, 1.0)
+    finish_search(run, 1.0)
     keep_best(run, never)
-    finish(run, 3.0, round_=2, episodes=4)
+    finish_search(run, 3.0, round_=2, episodes=4)
     monkeypatch.setattr(Run, "write_json", lambda self, name, facts: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         keep_best(run, Plays({(2, 20): 5.0}))
     monkeypatch.undo()
-    assert keep_best(run, Plays({(2, 20): 5.0})).round == round_kept(run) == 2
+    assert keep_best(run, Plays({(2, 20): 5.0})).round == selected_round(run) == 2
     assert env_steps(run)["selected"] == 20 * 10, "the same evaluation counts once"
 
 
 def test_what_a_kill_left_half_written_is_no_agent(run):
-    finish(run, 1.0)
+    finish_search(run, 1.0)
     partial = run.folder / ".best.safetensors.partial"
     partial.write_bytes(b"half")
     assert agent_file(run.folder) == run.weights("controller")
     keep_best(run, never)
-    assert round_kept(run) == 1 and not partial.exists()
+    assert selected_round(run) == 1 and not partial.exists()
 
 
 def test_a_damaged_best_agent_is_named(run):
-    finish(run, 1.0)
+    finish_search(run, 1.0)
     best = run.folder / "best.safetensors"
     best.write_bytes(b"half")
     with pytest.raises(UserError, match=rf"cannot read .*best\.safetensors .*: delete {best}"):
@@ -222,7 +222,7 @@ def test_a_damaged_best_agent_is_named(run):
 def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
     newest = run.folder / "controller" / "agent.safetensors"
     assert agent_file(run.folder) == newest and not newest.exists()
-    finish(run, 1.0)
+    finish_search(run, 1.0)
     assert agent_file(run.folder) == newest
     keep_best(run, never)
     assert agent_file(str(run.folder)) == run.folder / "best.safetensors"
@@ -231,7 +231,7 @@ def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
 
 
 def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run):
-    newest = finish(run, 1.0)
+    newest = finish_search(run, 1.0)
     before = load_checkpoint(newest, hint="")
     os.replace(run.folder / "controller", run.folder / ".controller.old")
     assert agent_file(run.folder) == newest and not newest.exists()

@@ -116,7 +116,7 @@ def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_p
     assert np.array_equal(evaluation.seen[0], start)
     assert np.array_equal(parameters, evaluation.seen[highest])
     assert result["eval_score"] == 50.0
-    assert result["kept_generation"] == list(evaluated)[highest]
+    assert result["selected_generation"] == list(evaluated)[highest]
     assert result["generations"] == 7
 
 
@@ -148,7 +148,7 @@ def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
     )
     assert np.array_equal(resumed[0], np.zeros(3)) and np.array_equal(whole[0], np.zeros(3))
     assert without_timings(resumed[1]) == without_timings(whole[1])
-    assert whole[1]["kept_generation"] == 0
+    assert whole[1]["selected_generation"] == 0
     # The start and generations 3, 6 and 7, ten steps each.
     assert whole[1]["env_steps"] == {"monitored": 40}
 

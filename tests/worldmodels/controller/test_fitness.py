@@ -54,16 +54,16 @@ def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind):
 def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(kind):
     fitness, candidates = dream_fitness(kind)
     for generation in (0, 1):
-        luck = step_generator(5, generation)
+        noise = step_generator(5, generation)
         parameters = torch.from_numpy(candidates[:1]).float()
         act = functools.partial(
             choose_actions, fitness.controller, fitness.spec.action_map, parameters
         )
-        first = fitness.starts.sample(3, luck)
-        returns = dreamed_returns(fitness.dream, first, act, 4, luck)
-        worth = fitness(candidates[:1], generation)
-        assert worth == pytest.approx(returns.mean().item(), rel=1e-5)
-    assert fitness(candidates[:1], 0) != pytest.approx(worth, rel=1e-3)
+        first = fitness.starts.sample(3, noise)
+        returns = dreamed_returns(fitness.dream, first, act, 4, noise)
+        fitness_of = fitness(candidates[:1], generation)
+        assert fitness_of == pytest.approx(returns.mean().item(), rel=1e-5)
+    assert fitness(candidates[:1], 0) != pytest.approx(fitness_of, rel=1e-3)
 
 
 def test_a_dream_that_leaves_all_bounds_is_named():

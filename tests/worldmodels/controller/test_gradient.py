@@ -9,7 +9,7 @@ import torch
 
 from envs.views import View
 from tests.fixtures.fake_scores import scores
-from tests.fixtures.reward_world import MAPS, controller, pay, reward_world, starts
+from tests.fixtures.reward_world import MAPS, controller, reward_of, reward_world, starts
 from worldmodels.controller.agent import Agent, AgentSpec
 from worldmodels.controller.gradient import GradientConfig, search_by_gradient
 from worldmodels.controller.pathwise import PathwiseConfig
@@ -143,7 +143,7 @@ def test_it_climbs_the_dream(tmp_path):
     sizes = controller(dream, PEDAL)
 
     def evaluation(parameters):
-        return scores(pay(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None]))
+        return scores(reward_of(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None]))
 
     fit = FitConfig(num_steps=40, batch_size=48, learning_rate=1e-2, validate_every=20)
     config = GradientConfig(fit=fit, later=fit, learner=LEARNERS["pathwise"])

@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from agents.controller import apply_action_map
-from tests.fixtures.reward_world import BEST, IDLE, MAPS, controller, pay, reward_world, starts
+from tests.fixtures.reward_world import (
+    BEST,
+    IDLE,
+    MAPS,
+    controller,
+    reward_of,
+    reward_world,
+    starts,
+)
 from tests.fixtures.tiny_models import mdnrnn, vae, world
 from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, is_differentiable
@@ -126,16 +134,16 @@ def test_what_is_kept_and_what_returns_end_in_follow_slowly():
 def test_it_learns_to_do_what_the_dream_pays(hidden):
     dream = reward_world("vae")
     made = learner(dream, hidden, ema_rate=0.1)
-    before = pay(dream, made.controller, PEDAL, made.ema_params)
+    before = reward_of(dream, made.controller, PEDAL, made.ema_params)
     drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
-    best_of_random = max(pay(dream, made.controller, PEDAL, each) for each in drawn)
+    best_of_random = max(reward_of(dream, made.controller, PEDAL, each) for each in drawn)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for step in range(50):
         loss, _ = made.loss(starts(dream, 48, seed=step), step_generator(0, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    learned = pay(dream, made.controller, PEDAL, made.ema_params)
+    learned = reward_of(dream, made.controller, PEDAL, made.ema_params)
     assert before == pytest.approx(IDLE, abs=0.03)
     # No action that is always the same is paid more than half: C looks.
     assert best_of_random + 0.1 < learned < BEST

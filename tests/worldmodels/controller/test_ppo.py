@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from tests.fixtures.reward_world import BEST, MAPS, controller, pay, reward_world, starts
+from tests.fixtures.reward_world import BEST, MAPS, controller, reward_of, reward_world, starts
 from tests.fixtures.tiny_models import world
 from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig, standardized
@@ -63,11 +63,11 @@ def test_it_learns_to_do_what_the_dream_pays(kind, actions):
         ema_rate=0.05,
     )
     drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
-    at_first = pay(dream, made.controller, made.action_map, made.ema_params)
-    best_of_random = max(pay(dream, made.controller, made.action_map, each) for each in drawn)
+    at_first = reward_of(dream, made.controller, made.action_map, made.ema_params)
+    best_of_random = max(reward_of(dream, made.controller, made.action_map, each) for each in drawn)
     for _ in steps_of(made, 240, num_dreams=64, rate=2e-2):
         pass
-    learned = pay(dream, made.controller, made.action_map, made.ema_params)
+    learned = reward_of(dream, made.controller, made.action_map, made.ema_params)
     assert max(at_first, best_of_random) + 0.1 < learned < BEST
 
 

@@ -7,7 +7,7 @@ import worldmodels
 from tests.fixtures.tiny_models import mdnrnn, vae
 from tests.fixtures.tiny_run import (
     NUM_EPISODES,
-    NUM_MOMENTS,
+    NUM_STATES,
     actions_of,
     place,
     real_features,
@@ -95,7 +95,7 @@ def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path)
 
 def test_real_starts_are_all_decisions_with_memory_run_up(run):
     rows = real_features(run)
-    assert len(rows) == NUM_MOMENTS
+    assert len(rows) == NUM_STATES
     observations, _ = worldmodels.make_dream(run, 300).reset(seed=0)
     assert {place(rows, row) for row in observations} == rows.keys()
 

@@ -149,13 +149,13 @@ def test_singles_are_the_real_decisions_without_their_past(kind):
 def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
     vision, memory = models(kind)
     _, sequences = episodes(vision)
-    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_DECISIONS", 18)
+    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_STEPS", 18)
     torch.nn.init.normal_(memory.outcome.linear.weight)
     in_parts = held_out_metrics(memory, sequences)
     assert in_parts["loss"] == pytest.approx(
         in_parts["nll"] + in_parts["reward_nll"] + in_parts["end_nll"], rel=1e-5
     )
-    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_DECISIONS", 4_000)
+    monkeypatch.setattr("worldmodels.memory.metrics.SCORE_STEPS", 4_000)
     whole = held_out_metrics(memory, sequences)
     tolerance = 1e-4 if kind == "fsq" else 0.3  # latents of a VAE are drawn anew
     assert in_parts["nll"] == pytest.approx(whole["nll"], rel=tolerance)

@@ -72,20 +72,20 @@ def test_the_generator_alone_decides_what_is_drawn():
 
 
 @KINDS
-@pytest.mark.parametrize("share", [0.0, 0.1, 1.0, None])
-def test_so_many_draws_are_far_from_any_reward(kind, share):
+@pytest.mark.parametrize("fraction", [0.0, 0.1, 1.0, None])
+def test_so_many_draws_are_far_from_any_reward(kind, fraction):
     rewards = torch.zeros(2, 30)
     rewards[0, 5], rewards[1, 19] = 1.0, 1.0
     rewards[1, 25] = 9.0  # beyond its episode's end
-    numbers = drawn_from(kind, rewards, [30, 20], share)
+    numbers = drawn_from(kind, rewards, [30, 20], fraction)
     near = torch.zeros(50)
     near[: 5 + NEAR_STEPS + 1] = 1.0
     near[30 + 19 - NEAR_STEPS :] = 1.0
     count = near.sum()
-    if share is None:
+    if fraction is None:
         weights = torch.full((50,), 1 / 50)
     else:
-        weights = near * (1 - share) / count + (1 - near) * share / (50 - count)
+        weights = near * (1 - fraction) / count + (1 - near) * fraction / (50 - count)
     check_frequencies(numbers, weights)
 
 

@@ -12,7 +12,7 @@ from worldmodels.map_elites.autoencoders import AutoencoderConfig
 from worldmodels.map_elites.search import RepresentationSearch, RepresentationSearchConfig
 from worldmodels.runs.checkpoint import Checkpoint
 
-NICHES = disc_centroids(100)
+CELLS = disc_centroids(100)
 SMALL = RepresentationSearchConfig(
     elites=ElitesConfig(batch_size=25, mixes=(Mix(reconstruction=0.5, line=0.5),)),
     model=AutoencoderConfig(num_latents=4, num_codes=2, code_size=2),
@@ -30,7 +30,7 @@ def config_of(kind, mixes=SMALL.elites.mixes):
 
 def searched(config, generations, joints=12, seed=0):
     representation_search, arm = (
-        RepresentationSearch(joints, NICHES, config, seed),
+        RepresentationSearch(joints, CELLS, config, seed),
         PlanarArm(joints),
     )
     return representation_search, [
@@ -50,7 +50,7 @@ def test_a_saved_search_goes_on_as_if_it_had_not_stopped(kind, mixes):
     whole, expected = searched(config, 26)
     first, _ = searched(config, 13)
     torch.rand(7)  # what else draws from the global generator must not matter
-    resumed = RepresentationSearch(12, NICHES, config)
+    resumed = RepresentationSearch(12, CELLS, config)
     resumed.load_state_dict(Checkpoint(*first.state_dict()))
     assert [generation(resumed, arm) for _ in range(13)] == expected[13:]
     assert np.array_equal(resumed.search.elites, whole.search.elites)
@@ -71,7 +71,7 @@ def test_a_model_of_many_joints_finds_likeness_that_lines_do_not():
 
 def test_the_model_waits_for_elites():
     representation_search = RepresentationSearch(
-        12, NICHES, replace(SMALL, elites=replace(SMALL.elites, initial_coverage=1.0))
+        12, CELLS, replace(SMALL, elites=replace(SMALL.elites, initial_coverage=1.0))
     )
     before = [parameter.clone() for parameter in representation_search.model.parameters()]
     for _ in range(3):

@@ -86,7 +86,7 @@ def fresh(sizes, num_codes=2):
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 3)])
-@pytest.mark.parametrize("stay", [0.5, 0.9])
+@pytest.mark.parametrize("persistence", [0.5, 0.9])
 def test_calibrated_it_begins_near_the_stay_baseline(sizes, persistence):
     batch = sticky_codes(persistence, UNEVEN)
     memory = fresh(sizes)
@@ -120,9 +120,9 @@ def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
     then = batch.posteriors[:, 1:].flatten(0, 1)
     for codes in (dreamed, then):
         for free in (0, 3):
-            shares = torch.bincount(codes[:, free], minlength=6) / len(now)
+            fractions = torch.bincount(codes[:, free], minlength=6) / len(now)
             torch.testing.assert_close(
-                shares, weights[free] / weights[free].sum(), atol=0.06, rtol=0
+                fractions, weights[free] / weights[free].sum(), atol=0.06, rtol=0
             )
     persists = [(codes == now).float().mean(0) for codes in (dreamed, then)]
     torch.testing.assert_close(*persists, atol=0.1, rtol=0)

@@ -87,14 +87,14 @@ def test_a_sample_keeps_its_share_of_the_probability_where_parameters_move():
     parts = [torch.randn(50, 4, generator=generator).double() for _ in range(3)]
     sample, temperature = 1.5 * torch.randn(50, generator=generator).double(), 1.3
 
-    def share(*moved):
+    def fraction(*moved):
         log_pi, mu, log_sigma = moved
         width = log_sigma.exp() * temperature**0.5
         below = distributions.Normal(mu, width).cdf(sample[:, None])
         return ((log_pi / temperature).softmax(-1) * below).sum(-1)
 
     leaves = [part.clone().requires_grad_() for part in parts]
-    numerators = torch.autograd.grad(share(*leaves).sum(), leaves)
+    numerators = torch.autograd.grad(fraction(*leaves).sum(), leaves)
     mixture = distributions.MixtureSameFamily(
         distributions.Categorical(logits=parts[0] / temperature),
         distributions.Normal(parts[1], parts[2].exp() * temperature**0.5),

@@ -60,8 +60,10 @@ def test_temperature_divides_the_logits_of_the_mixture(tau):
     logits = torch.tensor([2.0, 0.0, 1.0])
     prediction = one_mixture(logits.log_softmax(0).tolist(), [-50.0, 0.0, 50.0], [0.0] * 3, 40_000)
     sampled = prediction.sample(tau, draw(2))[:, 0]
-    shares = torch.stack([(sampled - centre).abs() < 20 for centre in (-50, 0, 50)]).float().mean(1)
-    torch.testing.assert_close(shares, (logits / tau).softmax(0), atol=0.01, rtol=0)
+    fractions = (
+        torch.stack([(sampled - centre).abs() < 20 for centre in (-50, 0, 50)]).float().mean(1)
+    )
+    torch.testing.assert_close(fractions, (logits / tau).softmax(0), atol=0.01, rtol=0)
 
 
 def test_samples_are_those_of_the_density_and_dimensions_mix_on_their_own():

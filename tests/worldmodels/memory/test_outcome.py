@@ -10,12 +10,12 @@ VALUES = torch.tensor([-2.0, 0.0, 1.0, 5.0])
 
 def certain(*rewards):
     """The likeliest outcome of rewards, by the definition of two-hot targets."""
-    shares = torch.zeros(len(rewards), 4)
+    fractions = torch.zeros(len(rewards), 4)
     for row, reward in enumerate(rewards):
         upper = next(i for i in range(1, 4) if reward <= VALUES[i])
-        share = (reward - VALUES[upper - 1]) / (VALUES[upper] - VALUES[upper - 1])
-        shares[row, upper - 1], shares[row, upper] = 1 - share, share
-    return Outcome(shares.log(), VALUES, torch.zeros(len(rewards)))
+        fraction = (reward - VALUES[upper - 1]) / (VALUES[upper] - VALUES[upper - 1])
+        fractions[row, upper - 1], fractions[row, upper] = 1 - fraction, fraction
+    return Outcome(fractions.log(), VALUES, torch.zeros(len(rewards)))
 
 
 def test_the_log_prob_of_a_reward_is_that_of_the_two_values_around_it():

@@ -4,7 +4,7 @@ import torch
 from tests.fixtures.tiny_models import frames, vqvae
 from worldmodels.data.episode import PackedEpisode
 from worldmodels.prior.pixelcnn import CodePrior, PriorConfig
-from worldmodels.prior.selection import Candidate, Choice
+from worldmodels.prior.selection import Candidate, EpisodeSelection
 from worldmodels.prior.surprise import Surprise, episode_surprise
 from worldmodels.vision.networks import to_unit
 
@@ -52,7 +52,7 @@ def test_an_episode_is_as_surprising_as_its_frames_on_the_mean(surprise):
 
 
 def test_of_the_candidates_of_an_episode_the_most_surprising_is_kept():
-    choice = Choice()
+    choice = EpisodeSelection()
     for offset, best in ((0.0, 2), (5.0, 0)):
         candidates = [
             Candidate(PackedEpisode(f"{offset} {number}".encode(), 0.0), offset + nats, 10 + number)

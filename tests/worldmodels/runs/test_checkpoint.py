@@ -12,7 +12,7 @@ from worldmodels.runs.checkpoint import (
     with_prefix,
 )
 
-REMEDY = "do it again"
+HINT = "do it again"
 
 
 def test_a_round_trip_gives_back_every_tensor_and_all_metadata(tmp_path):
@@ -27,7 +27,7 @@ def test_a_round_trip_gives_back_every_tensor_and_all_metadata(tmp_path):
         "gradient": torch.ones(2, requires_grad=True),
     }
     save_checkpoint(path, tensors, {"levels": (8, 6), "none": None, "inf": float("inf")})
-    loaded = load_checkpoint(path, hint=REMEDY)
+    loaded = load_checkpoint(path, hint=HINT)
     assert loaded.tensors.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert loaded.tensors[name].dtype == tensor.dtype
@@ -49,7 +49,7 @@ def test_part_is_the_inverse_of_a_prefix_and_takes_no_look_alike():
 def test_a_missing_or_broken_file_is_named_with_its_remedy(tmp_path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match=r"no file .*a\.safetensors: do it again"):
-        load_checkpoint(path, hint=REMEDY)
+        load_checkpoint(path, hint=HINT)
     save_checkpoint(path, {"w": torch.ones(1000)}, {})
     whole = path.read_bytes()
     broken = {
@@ -62,7 +62,7 @@ def test_a_missing_or_broken_file_is_named_with_its_remedy(tmp_path):
     for content in broken.values():
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"cannot read .*a\.safetensors \(.*\): do it again"):
-            load_checkpoint(path, hint=REMEDY)
+            load_checkpoint(path, hint=HINT)
 
 
 def test_a_file_of_another_program_is_refused(tmp_path):
@@ -70,7 +70,7 @@ def test_a_file_of_another_program_is_refused(tmp_path):
     for metadata in (None, {"format": "pt"}):
         save_file({"w": torch.ones(2)}, path, metadata=metadata)
         with pytest.raises(UserError, match=r"foreign\.safetensors was not written by worldmodels"):
-            load_checkpoint(path, hint=REMEDY)
+            load_checkpoint(path, hint=HINT)
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypat
     monkeypatch.setattr(module, "save_file", fail)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, {"w": torch.zeros(2)}, {"old": False})
-    assert load_checkpoint(path, hint=REMEDY).metadata == {"old": True}
+    assert load_checkpoint(path, hint=HINT).metadata == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
 
 

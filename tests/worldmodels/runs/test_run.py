@@ -35,7 +35,7 @@ def run(tmp_path):
     return made
 
 
-def finish(run, stage, config=None, round_=1, weights=b"weights", result=None):
+def finish_stage(run, stage, config=None, round_=1, weights=b"weights", result=None):
     work = run.begin(stage, config or Config(), 0, round_)
     assert work is not None
     run_weights = work.partial / run.weights(stage).name
@@ -104,7 +104,7 @@ def test_a_stage_appears_whole_with_a_manifest(run):
 
 
 def test_the_same_work_is_done_once_and_any_change_is_new_work(run):
-    finish(run, "vision")
+    finish_stage(run, "vision")
     assert run.begin("vision", Config(), 0, 1) is None
     for config, seed, round_ in (
         (Config(rate=2e-3), 0, 1),
@@ -129,17 +129,17 @@ def test_a_killed_stage_goes_on_with_the_same_work_only(run):
 
 def test_what_changed_since_a_stage_read_it_is_stale(run):
     assert run.stale("vision") == []  # never made: nothing to be stale
-    finish(run, "vision")
-    finish(run, "memory")
-    finish(run, "controller")
+    finish_stage(run, "vision")
+    finish_stage(run, "memory")
+    finish_stage(run, "controller")
     assert [run.stale(stage) for stage in ("vision", "memory", "controller")] == [[], [], []]
-    finish(run, "vision", Config(rate=1.0), weights=b"other")
+    finish_stage(run, "vision", Config(rate=1.0), weights=b"other")
     assert run.stale("memory") == ["vision"] and run.stale("controller") == ["vision"]
     run.store.add(5, rollout(2))
     assert run.stale("vision") == ["episodes"] and run.stale("memory") == ["episodes", "vision"]
     # A dream's start states, its support and the reward's scale come from the episodes.
     assert run.stale("controller") == ["episodes", "vision"]
-    finish(run, "memory", weights=b"other")
+    finish_stage(run, "memory", weights=b"other")
     assert run.stale("memory") == []
     assert run.stale("controller") == ["episodes", "vision", "memory"]
     run.weights("vision").unlink()
@@ -147,8 +147,8 @@ def test_what_changed_since_a_stage_read_it_is_stale(run):
 
 
 def test_killed_between_the_renames_of_a_commit_the_old_folder_counts(run, monkeypatch):
-    finish(run, "vision", weights=b"old", result={"loss": 1.0})
-    finish(run, "memory")
+    finish_stage(run, "vision", weights=b"old", result={"loss": 1.0})
+    finish_stage(run, "memory")
     rename = os.replace
 
     def killed(source, target):
@@ -159,7 +159,7 @@ def test_killed_between_the_renames_of_a_commit_the_old_folder_counts(run, monke
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt, match="killed"):
-            finish(run, "vision", Config(rate=1.0), weights=b"new", result={"loss": 0.5})
+            finish_stage(run, "vision", Config(rate=1.0), weights=b"new", result={"loss": 0.5})
     after = Run(run.folder)
     before = sorted(run.folder.rglob("*"))
     # Readers find the old folder, and write nothing.
@@ -171,13 +171,13 @@ def test_killed_between_the_renames_of_a_commit_the_old_folder_counts(run, monke
     # A writer puts it back.
     assert after.begin("vision", Config(), 0, 1) is None
     assert after.weights("vision").read_bytes() == b"old"
-    finish(after, "vision", Config(rate=1.0), weights=b"new", result={"loss": 0.5})
+    finish_stage(after, "vision", Config(rate=1.0), weights=b"new", result={"loss": 0.5})
     assert after.result("vision") == {"loss": 0.5}
     assert not [entry for entry in run.folder.iterdir() if "old" in entry.name]
 
 
 def test_killed_after_the_renames_the_new_folder_counts(run):
-    finish(run, "vision", weights=b"new")
+    finish_stage(run, "vision", weights=b"new")
     leftover = run.folder / ".vision.old"
     leftover.mkdir()
     (leftover / "vision.safetensors").write_bytes(b"old")

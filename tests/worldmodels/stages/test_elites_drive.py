@@ -59,9 +59,9 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
     assert 4 <= count == result["elites"] <= result["num_cells"] == 16
     assert result["coverage"] == count / 16
     tracks = np.random.default_rng(0).integers(1_000_000, size=2).tolist()
-    fitness, measures, num_cells, centroids = (
+    fitness, measures, cells, centroids = (
         saved.tensors[f"elites.{name}"].numpy()
-        for name in ("fitness", "measures", "niche", "centroids")
+        for name in ("fitness", "measures", "cell", "centroids")
     )
     for row in range(count):
         alone = AgentFactory(
@@ -73,8 +73,8 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
         )
         assert fitness[row] == pytest.approx(np.mean([s.episode_return for s in scores]), abs=1e-3)
         assert measures[row] == pytest.approx(np.mean([s.measures for s in scores], 0), abs=1e-6)
-        assert num_cells[row] == np.square(centroids - measures[row]).sum(1).argmin()
-    assert num_cells.tolist() == sorted(set(num_cells.tolist()))
+        assert cells[row] == np.square(centroids - measures[row]).sum(1).argmin()
+    assert cells.tolist() == sorted(set(cells.tolist()))
     assert result["best_fitness"] == fitness.max()
     assert result["mean_fitness"] == pytest.approx(fitness.mean())
     assert result["norm_qd_score"] == pytest.approx((fitness + 130.0).sum() / 16)
@@ -166,9 +166,9 @@ def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path):
     run = tiny_run(tmp_path / "a", "fsq")
     result = drive(run, replace(CONFIG, inputs="z", evaluations=24))
     saved = archive(run)
-    shares = saved.tensors["elites.measures"]
+    fractions = saved.tensors["elites.measures"]
     assert result["measures"] == ["action 1 (share)", "action 2 (share)"]
-    assert len(shares) > 1 and (shares.sum(1) <= 1 + 1e-9).all()
+    assert len(fractions) > 1 and (fractions.sum(1) <= 1 + 1e-9).all()
     assert saved.tensors["controller.parameters"].shape[1] == result["parameters"]
     assert saved.metadata["spec"]["inputs"] == "z"
 

@@ -28,7 +28,7 @@ from worldmodels.training.fit import FitConfig
 
 KINDS = ("vae", "fsq")
 PATHWISE_FIT = FitConfig(num_steps=4, batch_size=4, learning_rate=0.05, validate_every=2)
-PROXIMAL_FIT = FitConfig(num_steps=3, batch_size=4, learning_rate=0.05, validate_every=2)
+PPO_FIT = FitConfig(num_steps=3, batch_size=4, learning_rate=0.05, validate_every=2)
 CONFIG = ControllerStageConfig(
     eval_episodes=2,
     selection_episodes=3,
@@ -39,8 +39,8 @@ CONFIG = ControllerStageConfig(
         learner=PathwiseConfig(horizon=3, critic_width=8, ema_rate=1.0),
     ),
     ppo=GradientConfig(
-        fit=PROXIMAL_FIT,
-        later=PROXIMAL_FIT,
+        fit=PPO_FIT,
+        later=PPO_FIT,
         learner=PPOConfig(horizon=3, critic_width=8, num_updates=2, ema_rate=1.0),
     ),
 )
@@ -323,7 +323,7 @@ def test_c_sees_and_has_what_was_asked_for(tmp_path, inputs, hidden, count):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search": "luck"}, 'search must be among evolution, gradient, got "luck"'),
+        ({"search": "chance"}, 'search must be among evolution, gradient, got "luck"'),
         ({"search": "gradient"}, "the real game has no gradient: add --dream to --search gradient"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
         ({"hidden": -1}, "hidden must be 0 or more, got -1"),

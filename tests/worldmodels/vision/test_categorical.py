@@ -47,8 +47,8 @@ def test_draws_follow_the_posterior():
     log_q = model._logits(FRAMES[:1]).log_softmax(-1)
     codes = model._draw_codes(log_q, draw(0))
     for cell in range(16):
-        shares = torch.bincount(codes[:, 0, cell], minlength=3) / 4000
-        torch.testing.assert_close(shares, log_q[0, cell].exp(), atol=0.03, rtol=0)
+        fractions = torch.bincount(codes[:, 0, cell], minlength=3) / 4000
+        torch.testing.assert_close(fractions, log_q[0, cell].exp(), atol=0.03, rtol=0)
 
 
 def test_the_score_estimate_is_the_gradient_of_the_expectation():

@@ -20,7 +20,7 @@ from worldmodels.bbvi.examples.binary_vae import (
 from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
 
 NUM_TRAINING, NUM_HELD_OUT = 4000, 1000
-NUM_JUDGED = 100  # held-out points whose q is judged, by so many weights each
+NUM_EVALUATED = 100  # held-out points whose q is judged, by so many weights each
 NUM_WEIGHTS = 2000
 
 
@@ -59,7 +59,7 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
     started = time.monotonic()
     vae, history = train_binary_vae(training.pixels, config)
     seconds = time.monotonic() - started
-    kl, pareto_k = judge_points(vae, held_out.pixels[:NUM_JUDGED], generator)
+    kl, pareto_k = evaluate_points(vae, held_out.pixels[:NUM_EVALUATED], generator)
     fit = Fit(
         *("binary-vae", "encoder", "pathwise", "adam"),
         float(kl.mean()),
@@ -84,7 +84,7 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
 
 
 @torch.no_grad()
-def judge_points(
+def evaluate_points(
     vae: BinaryVAE, pixels: Float[Tensor, "point pixel"], generator: torch.Generator
 ) -> tuple[Float[Tensor, "point"], Float[Tensor, "point"]]:
     """KL(q, posterior) of each point in nats, and k-hat of its importance weights.

@@ -61,7 +61,7 @@ def compare_estimators(plan: FittingPlan, num_repeats: int = 200) -> Comparison:
     curves: dict[str, dict[str, Tensor]] = {name: {} for name in LEARNING_RATES}
     for optimizer in LEARNING_RATES:
         for estimator in ALL_ESTIMATORS:
-            fit, curve = _climb(plan, model, evidence, estimator, optimizer)
+            fit, curve = _elbo_curve(plan, model, evidence, estimator, optimizer)
             fits.append(fit)
             curves[optimizer][fit.estimator] = curve
     variances = {
@@ -80,7 +80,7 @@ def compare_estimators(plan: FittingPlan, num_repeats: int = 200) -> Comparison:
     return Comparison(fits, curves, float(model.exact_elbo(best).detach()), evidence, variances)
 
 
-def _climb(
+def _elbo_curve(
     plan: FittingPlan,
     model: HierarchicalPoisson,
     evidence: float,

@@ -15,9 +15,9 @@ from worldmodels.bbvi.examples.binary_vae import (
     train_binary_vae,
 )
 from worldmodels.bbvi.examples.binary_vae_scores import (
+    evaluate_points,
     fit_binary_vae,
     independent_pixels,
-    judge_points,
     nearest_mean_accuracy,
     pixels_of_cluster,
 )
@@ -93,7 +93,7 @@ def test_its_latents_separate_the_three_gaussians(fitted):
 
 
 def test_its_q_is_judged_point_by_point(fitted):
-    kl, pareto_ks = judge_points(fitted.vae, fitted.held_out.pixels[:5], draw(0))
+    kl, pareto_ks = evaluate_points(fitted.vae, fitted.held_out.pixels[:5], draw(0))
     assert kl.shape == pareto_ks.shape == (5,) and (kl > 0).all()
     assert fitted.fit.kl < 2 and fitted.fit.pareto_k < 0.7 and fitted.fraction_above < 0.5
     one = fitted.held_out.pixels[:1]
