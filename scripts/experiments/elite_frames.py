@@ -85,14 +85,14 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             data = Path(folder) / "data"
-            facts = collect_frames(run, source, data, arguments.frames, arguments.max_steps)
+            summary = collect_frames(run, source, data, arguments.frames, arguments.max_steps)
             for kind in missing:
                 started = time.monotonic()
                 prepare(data, arguments.steps, arguments.drives, kind)
                 row = evaluate_frames(data.parent / kind, arguments.steps, arguments.max_steps)
                 seconds = round(time.monotonic() - started, 1)
                 name = f"{source}/{kind}"
-                result["rows"][name] = {"source": source, "kind": kind, **facts, **row}
+                result["rows"][name] = {"source": source, "kind": kind, **summary, **row}
                 result["rows"][name]["seconds"] = seconds
                 write(arguments.json, result)
                 print(f"{name}: error {row['error']:.1f}, {seconds:.0f} s", flush=True)

@@ -110,19 +110,19 @@ def make_run(run: Run) -> None:
         work = run.begin("vision", {}, 0, 1)
         if work is not None:
             tensors = with_prefix("vision", agent.vision.state_dict())
-            facts = {"vision": vision_metadata(agent.vision)}
-            save_checkpoint(work.partial / WEIGHTS["vision"], tensors, facts)
+            summary = {"vision": vision_metadata(agent.vision)}
+            save_checkpoint(work.partial / WEIGHTS["vision"], tensors, summary)
             work.commit({}, 0.0)
         work = run.begin("memory", {}, 0, 1)
         if work is not None:
             digest = file_digest(run.weights("vision"))
-            facts = {"memory": memory_metadata(agent.memory), "vision_digest": digest}
+            summary = {"memory": memory_metadata(agent.memory), "vision_digest": digest}
             tensors = with_prefix("memory", agent.memory.state_dict())
-            save_checkpoint(work.partial / WEIGHTS["memory"], tensors, facts)
+            save_checkpoint(work.partial / WEIGHTS["memory"], tensors, summary)
             work.commit({}, 0.0)
         work = run.begin("controller", {}, 0, 1)
         if work is not None:
-            save_agent(work.partial / WEIGHTS["controller"], agent, agent.facts)
+            save_agent(work.partial / WEIGHTS["controller"], agent, agent.summary)
             work.commit({}, 0.0)
     with Workers(1) as workers:
         for round_, episodes, policy in (
@@ -270,7 +270,8 @@ def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
         )
         verdict = "" if distinguishable.apart_from_zero else ": not told apart"
         lines.append(
-            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: {distinguishable.text()}{verdict}"
+            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: "
+            f"{distinguishable.text()}{verdict}"
         )
     few = [SEARCHES[name].label for name in results if name not in many]
     if few:
@@ -279,7 +280,7 @@ def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
 
 
 def _data_steps() -> int:
-    rounds = load_agent(AGENT).facts["shipped"]["rounds"]
+    rounds = load_agent(AGENT).summary["shipped"]["rounds"]
     return int(rounds[-1]["env_steps"] - rounds[-1]["searched"])
 
 

@@ -57,7 +57,7 @@ def dream(
     """Record a dream, under the actions of an agent, a policy or a file."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
-    from worldmodels.runs.run_lock import writing_into
+    from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.dream import DreamVideoConfig, record_dream
 
     config = DreamVideoConfig(
@@ -68,7 +68,7 @@ def dream(
         actions=actions,
         episode=episode,
     )
-    with writing_into(options.run, out):
+    with write_lock_if_inside(options.run, out):
         return record_dream(Run(options.run), out, config, report=Report(options.quiet))
 
 

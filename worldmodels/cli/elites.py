@@ -34,14 +34,14 @@ def arm(
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
     from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
-    from worldmodels.runs.run_lock import writing
+    from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_arm import search_arm
 
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
     )
     folder = out or Path("runs") / f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
-    with writing(folder):
+    with write_lock(folder):
         return search_arm(folder, config, Report(quiet))
 
 
@@ -55,12 +55,12 @@ def solve(
 ) -> dict[str, Any]:
     """Search targets by CMA-ES in the code space of an archive's model, and directly."""
     from worldmodels.progress import Report
-    from worldmodels.runs.run_lock import writing
+    from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
 
     config = SolveConfig(evaluations=evaluations, seed=seed)
     folder = out or archive.with_name(f"{archive.name}-solve")
-    with writing(folder):
+    with write_lock(folder):
         return solve_targets(archive, folder, config, Report(quiet))
 
 

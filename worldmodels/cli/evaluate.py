@@ -74,7 +74,7 @@ def record(
     """Record a video of the agent."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
-    from worldmodels.runs.run_lock import writing_into
+    from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.record import RecordConfig, record
 
     config = RecordConfig(
@@ -84,7 +84,7 @@ def record(
         episode=episode,
         temperature=temperature,
     )
-    with writing_into(options.run, out):
+    with write_lock_if_inside(options.run, out):
         return record(Run(options.run), out, config, report=Report(options.quiet), agent=agent)
 
 
@@ -121,6 +121,6 @@ def info(
 ) -> dict[str, Any]:
     """The machine and the install; of a run: what is there, settings, what is stale, scores."""
     from worldmodels.runs.run import Run
-    from worldmodels.stages.info import install_facts, run_facts
+    from worldmodels.stages.info import install_info, run_info
 
-    return install_facts() if run is None else run_facts(Run(run))
+    return install_info() if run is None else run_info(Run(run))

@@ -20,7 +20,7 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import MAX_SEED, RunSettings
 
 DEFAULT_PRESET = "cpu"
-Facts = dict[str, Any]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Session:
     workers: Workers
     report: Report
 
-    def train(self, stage: Callable[..., Facts], config: object, device: str) -> Facts:
+    def train(self, stage: Callable[..., Result], config: object, device: str) -> Result:
         """The result of a training stage in the run's present round."""
         return stage(
             self.run,

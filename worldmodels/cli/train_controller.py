@@ -11,14 +11,14 @@ from worldmodels.cli.options import SearchOptions, TrainStepsOption, app
 from worldmodels.cli.settings import SetOption, with_settings
 
 # After the name of an option that the search in use would ignore.
-OF_CMAES = (
+CMAES_ONLY = (
     "is an option of CMA-ES, and this search follows gradients: leave it out, or add --search cmaes"
 )
-OF_GRADIENT = (
+GRADIENT_ONLY = (
     "is an option of the gradient search, and this search is CMA-ES: leave it out (--generations "
     "is the length of CMA-ES), or add --dream --search gradient"
 )
-OF_DREAM = (
+DREAM_ONLY = (
     "selects the device of a dream, and this search plays the real game on CPU cores: leave it "
     "out, or add --dream"
 )
@@ -92,12 +92,12 @@ def train_controller(
                 "--covariance": covariance,
                 **{name: group if group == "cmaes" else None for name, group in groups.items()},
             }
-            refuse_ignored(given, OF_CMAES)
+            refuse_ignored(given, CMAES_ONLY)
         else:
             of_gradient = {n: g if g in GRADIENT_GROUPS else None for n, g in groups.items()}
-            refuse_ignored({"--train-steps": train_steps, **of_gradient}, OF_GRADIENT)
+            refuse_ignored({"--train-steps": train_steps, **of_gradient}, GRADIENT_ONLY)
         if not config.dream and options.device not in ("auto", "cpu"):
-            refuse_ignored({"--device": options.device}, OF_DREAM)
+            refuse_ignored({"--device": options.device}, DREAM_ONLY)
         requested = {"hidden": hidden, "inputs": controller_inputs}
         if paper:
             names = ("hidden", "inputs", "action_map", "sample_latent")

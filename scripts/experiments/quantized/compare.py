@@ -150,7 +150,7 @@ def _draw(
 
 def _agents(docs: Path) -> dict[str, dict[str, Any]]:
     found = {name: read_json(docs / "results" / f"{name}.json") for name in pretrained_agents()}
-    return {name: facts for name, facts in found.items() if facts is not None}
+    return {name: summary for name, summary in found.items() if summary is not None}
 
 
 def _result(
@@ -169,7 +169,7 @@ def _result(
         report=report,
         device=device,
     )
-    facts = {
+    summary = {
         "kind": cell.kind,
         "seed": cell.seed,
         "ablation": cell.ablation,
@@ -183,11 +183,11 @@ def _result(
         inputs = ABLATIONS[cell.ablation]
         search = replace(config.ablation, inputs=inputs.inputs)
         part = ablation_measures(run, cell.ablation, inputs, search, workers, report, device)
-        return {**facts, **part}
+        return {**summary, **part}
     sheet = config.docs / RESULTS / f"codes-{cell.run_name}.png"
     sheet.parent.mkdir(parents=True, exist_ok=True)
     return {
-        **facts,
+        **summary,
         **curve_measures(run),
         "scores": agent_measures(run, config.episodes, workers, report),
         **world_measures(run, config.drives, report, sheet, device),

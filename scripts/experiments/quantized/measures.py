@@ -59,13 +59,13 @@ def curve_measures(run: Run) -> dict[str, Any]:
     """
     rows = LearningCurve(run).rows
     repeat = run.action_repeat
-    there = next(
+    reached = next(
         (row["env_steps"] // repeat for row in rows if row["score"] >= SCORE_THRESHOLD), None
     )
     return {
         "minutes": rows[-1]["seconds"] / 60,
-        "agent_steps_to_threshold": there,
-        "decisions": rows[-1]["env_steps"] // repeat,
+        "agent_steps_to_threshold": reached,
+        "agent_steps": rows[-1]["env_steps"] // repeat,
         "rounds": rows,
     }
 

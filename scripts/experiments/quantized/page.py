@@ -86,13 +86,14 @@ def summary(results: Results) -> str:
         for kind, (better, worse, _) in verdicts.items()
     )
     open_ = [name for name in METRICS if all(name in alike for _, _, alike in verdicts.values())]
-    looked = sum(len(part) for verdict in verdicts.values() for part in verdict)
+    num_compared = sum(len(part) for verdict in verdicts.values() for part in verdict)
     sides = ", ".join(f"{seeds[kind]} of {kind.upper()}" for kind in (BASE, *kinds))
     return (
         "Codes in place of continuous latents, short runs from scratch on as much data. "
         f"{said} Not told apart{' in either' if len(kinds) > 1 else ''}: {_names(open_)}. "
         "Brackets hold the difference, codes minus latents, with its 95 % interval by Student's t "
-        f"over runs ({sides}); {looked} differences are looked at, so about one in twenty would "
+        f"over runs ({sides}); {num_compared} differences are looked at, so about one in twenty "
+        "would "
         "come out apart if nothing were, and with so few seeds only large effects show. A return "
         "has no slope in codes, so C learns another way over them: what concerns driving tells of "
         "codes and of that search together."
@@ -122,13 +123,13 @@ def _agents(agents: Mapping[str, dict[str, Any]]) -> str:
     rows = [
         [
             f"`{name}`",
-            f"`{facts['command']}`",
-            f"{facts['minutes']:.1f}",
-            _steps(facts),
-            f"**{facts['scores']['mean']:.1f} ± {facts['scores']['std']:.1f}**",
-            "{:.1f} to {:.1f}".format(*facts["scores"]["interval"]),
+            f"`{summary['command']}`",
+            f"{summary['minutes']:.1f}",
+            _steps(summary),
+            f"**{summary['scores']['mean']:.1f} ± {summary['scores']['std']:.1f}**",
+            "{:.1f} to {:.1f}".format(*summary["scores"]["interval"]),
         ]
-        for name, facts in agents.items()
+        for name, summary in agents.items()
     ]
     heads = ["agent", "from scratch by", "minutes", "env steps", "mean ± std", "95 % of the mean"]
     return (
@@ -142,10 +143,10 @@ def _agents(agents: Mapping[str, dict[str, Any]]) -> str:
     )
 
 
-def _steps(facts: Mapping[str, Any]) -> str:
+def _steps(summary: Mapping[str, Any]) -> str:
     """Env steps of a run; of one that did not count its evaluations, at most how many they had."""
-    episodes = facts.get("uncounted_episodes", 0)
-    text = f"{facts['env_steps']:,}"
+    episodes = summary.get("uncounted_episodes", 0)
+    text = f"{summary['env_steps']:,}"
     return f"{text} and at most {1_000 * episodes:,}" if episodes else text
 
 

@@ -32,7 +32,7 @@ class Rates:
 
 
 def rates(vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nll: float) -> Rates:
-    """From nats an agent step of latents drawn from V's posterior, as `score_memory` has them."""
+    """From nats per agent step of latents drawn from V's posterior, as `score_memory` has them."""
     if isinstance(vision, VQVAE):
         alone = vision.config.num_codes * math.log(vision.config.num_values)
         known = 0.0

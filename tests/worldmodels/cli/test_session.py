@@ -7,7 +7,7 @@ from worldmodels.runs.run import Run, RunSettings
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requested", "message"),
     [
         (
             {"env": "CarRacing-v3"},
@@ -27,7 +27,7 @@ def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, requeste
         assert session.run.settings.env_id == "Tiny-v0"
 
 
-def test_a_run_that_is_not_there_is_not_made_by_looking(tmp_path):
+def test_opening_a_missing_run_does_not_create_it(tmp_path):
     with (
         pytest.raises(UserError, match=r'no run in .*b: run "wm collect --run .*b" first'),
         open_session(tmp_path / "b"),
