@@ -164,6 +164,8 @@ IN_DREAM = ["train-controller", "--dream"]
             )
         ),
         ([*IN_DREAM, "--search", "cmaes"], ["--train-steps", 3]),
+        ([*IN_DREAM, "--search", "cmaes"], ["--set", "ppo.learner.horizon=3"]),
+        (IN_DREAM, ["--set", "ppo.learner.horizon=3"]),
         (["train-controller"], ["--train-steps", 3]),
         (["train-controller"], ["--device", "cuda"]),
         (["play", "--dream"], ["--env", "CartPole-v1"]),

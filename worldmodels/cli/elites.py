@@ -1,5 +1,6 @@
 """`wm elites`: MAP-Elites that discovers representations, on the arm and in driving."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,17 +65,24 @@ def solve(
         return solve_targets(archive, folder, config, Report(quiet))
 
 
+@dataclass(frozen=True)
+class DriveOptions:
+    """The search by MAP-Elites."""
+
+    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None
+    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None
+    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
+    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None
+    controller_inputs: Annotated[str | None, typer.Option(help="Inputs of C: zh, or z alone.")] = (
+        None
+    )
+
+
 @command(elites_app)
 def drive(
     options: WorkerOptions,
-    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None,
-    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None,
-    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None,
-    controller_inputs: Annotated[
-        str | None, typer.Option(help="Inputs of C: zh, or z alone.")
-    ] = None,
+    search: DriveOptions,
     seed: Annotated[
         int | None, typer.Option(help="Of the search and its tracks; default: the run's.")
     ] = None,
@@ -85,12 +93,12 @@ def drive(
 
     config = override(
         DriveConfig(),
-        evaluations=evaluations,
-        episodes=episodes,
-        max_steps=max_steps,
-        cells=cells,
-        batch_size=batch,
-        inputs=controller_inputs,
+        evaluations=search.evaluations,
+        episodes=search.episodes,
+        max_steps=search.max_steps,
+        cells=search.cells,
+        batch_size=search.batch,
+        inputs=search.controller_inputs,
     )
     with options.open() as session:
         return drive_elites(
