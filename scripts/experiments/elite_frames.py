@@ -25,13 +25,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from compare_memory import ENCODED, LEAN, Encoded, load_vision, prepare
 
 from agents.collecting import play_episodes
 from agents.rollout import Rollout
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.tasks import DEFAULT_ENV_ID, task_for
+from scripts.experiments.memory import ENCODED, LEAN, Encoded, load_vision, prepare
 from worldmodels.controller.policies import POLICIES, check_agents, player
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.memory import Memory
