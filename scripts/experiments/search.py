@@ -122,7 +122,7 @@ def make_run(run: Run) -> None:
             work.commit({}, 0.0)
         work = run.begin("controller", {}, 0, 1)
         if work is not None:
-            save_agent(work.partial / WEIGHTS["controller"], agent, agent.summary)
+            save_agent(work.partial / WEIGHTS["controller"], agent, agent.metadata)
             work.commit({}, 0.0)
     with Workers(1) as workers:
         for round_, episodes, policy in (
@@ -280,7 +280,7 @@ def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str
 
 
 def _data_steps() -> int:
-    rounds = load_agent(AGENT).summary["shipped"]["rounds"]
+    rounds = load_agent(AGENT).metadata["shipped"]["rounds"]
     return int(rounds[-1]["env_steps"] - rounds[-1]["searched"])
 
 

@@ -55,7 +55,7 @@ def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) ->
 def curve_measures(run: Run) -> dict[str, Any]:
     """The run's rounds, and agent steps of real driving before an agent scored `SCORE_THRESHOLD`.
 
-    `decisions_to_enough` is None where none did.
+    `agent_steps_to_threshold` is None where none did.
     """
     rows = LearningCurve(run).rows
     repeat = run.action_repeat

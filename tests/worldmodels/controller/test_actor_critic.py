@@ -177,7 +177,7 @@ def test_the_slope_is_clipped_in_length_and_keeps_its_direction(longest, clipped
         ({"horizon": 0}, "expected 1 agent step or more, got 0"),
         ({"discount": 1.5}, r"expected discount within 0\.\.1, got 1\.5"),
         ({"lambda_": -0.1}, r"expected lambda_ within 0\.\.1, got -0\.1"),
-        ({"ema_rate": 2.0}, r"expected average_rate within 0\.\.1, got 2\.0"),
+        ({"ema_rate": 2.0}, r"expected ema_rate within 0\.\.1, got 2\.0"),
         ({"noise": 0.0}, r"expected noise above 0, got 0\.0"),
         ({"noise": float("nan")}, "expected noise above 0, got nan"),
     ],

@@ -55,7 +55,7 @@ def test_the_gradient_is_the_slope_of_the_dreamed_objective():
     first = DreamState(first.latent.double(), past, first.weight.double())
     loss, metrics = made.loss(first, draw(0))
     loss.backward()
-    policy_loss = -made.actor.grad
+    gradient = -made.actor.grad
 
     def objective(moved):
         with torch.no_grad():
@@ -72,9 +72,9 @@ def test_the_gradient_is_the_slope_of_the_dreamed_objective():
     for seed in range(3):
         way = torch.randn(made.actor.shape, generator=draw(seed)).double()
         ahead, back = ((weights * objective(step * way)[0]).mean() for step in (1e-5, -1e-5))
-        policy_loss = (ahead - back) / 2e-5
-        torch.testing.assert_close((policy_loss * way).sum(), policy_loss, rtol=1e-5, atol=1e-8)
-    assert metrics["gradient_norm"].item() == pytest.approx(policy_loss.norm().item())
+        difference = (ahead - back) / 2e-5
+        torch.testing.assert_close((gradient * way).sum(), difference, rtol=1e-5, atol=1e-8)
+    assert metrics["gradient_norm"].item() == pytest.approx(gradient.norm().item())
 
 
 def gradients(made, seed=0):

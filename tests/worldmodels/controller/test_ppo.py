@@ -100,9 +100,9 @@ def test_what_is_kept_of_dreams_belongs_together():
     assert torch.equal(made.sampled_outputs.view(4, 6, -1), sampled_outputs)
     assert torch.equal(made.weight.view(4, 6), weight[:-1]) and weight[:-1].unique().numel() > 4
     torch.testing.assert_close(made.returns.view(4, 6), returns)
-    weight = weight[:-1]
-    mean = (weight * better).sum() / weight.sum()
-    spread = ((weight * (better - mean).square()).sum() / weight.sum()).sqrt()
+    before = weight[:-1]
+    mean = (before * better).sum() / before.sum()
+    spread = ((before * (better - mean).square()).sum() / before.sum()).sqrt()
     expected = (better - mean) / spread
     torch.testing.assert_close(made.advantages.view(4, 6), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(made.log_likelihood, likely.log_prob(made.sampled_outputs).sum(-1))
@@ -225,11 +225,11 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(tm
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"final_action_std": 0.6}, r"expected last_noise above 0 and at most 0\.5, got 0\.6"),
-        ({"final_action_std": 0.0}, r"expected last_noise above 0 and at most 0\.5, got 0\.0"),
+        ({"final_action_std": 0.6}, r"expected final_action_std above 0 and at most 0\.5, got 0\.6"),
+        ({"final_action_std": 0.0}, r"expected final_action_std above 0 and at most 0\.5, got 0\.0"),
         ({"num_updates": 0}, "expected 1 update or more, got 0"),
-        ({"minibatch_fraction": 0.0}, r"expected share within 0\.\.1, got 0\.0"),
-        ({"clip_range": 1.1}, r"expected max_ratio within 0\.\.1, got 1\.1"),
+        ({"minibatch_fraction": 0.0}, r"expected minibatch_fraction within 0\.\.1, got 0\.0"),
+        ({"clip_range": 1.1}, r"expected clip_range within 0\.\.1, got 1\.1"),
         ({"discount": 2.0}, r"expected discount within 0\.\.1, got 2\.0"),
     ],
 )

@@ -107,7 +107,7 @@ def test_memory_is_bounded_by_frames_held_and_not_by_the_mean_episode(tmp_path):
 
 
 def test_a_sample_of_a_large_store_is_spread_over_it_and_changes_no_state(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SAMPLE", 6)
+    monkeypatch.setattr(module, "MAX_SAMPLED_FRAMES", 6)
     monkeypatch.setattr(module, "MAX_SAMPLED_EPISODES", 3)
     store = numbered_store(tmp_path, [4] * 7)
     batches = in_phases(store)

@@ -56,7 +56,7 @@ def test_moments_are_drawn_as_often_as_their_weights_say():
 
 
 def test_a_moment_is_drawn_whole():
-    drawn = StartStates(numbered(9), torch.ones(9)).draw(50, draw(0))
+    drawn = StartStates(numbered(9), torch.ones(9)).sample(50, draw(0))
     number = drawn.weight[:, None]
     assert drawn.weight.unique().numel() == 9
     assert torch.equal(drawn.latent, number)
