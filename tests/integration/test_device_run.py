@@ -21,6 +21,7 @@ from worldmodels import pipeline, presets
 from worldmodels.presets import TINY
 from worldmodels.progress import Report
 from worldmodels.stages.collect import CollectConfig
+from worldmodels.stages.train_controller import train_controller
 from worldmodels.training.fit import FitConfig
 
 SHORT = FitConfig(12, 6, learning_rate=1e-3, validate_every=6)
@@ -56,14 +57,14 @@ SMALL = replace(SMALL, finetune=FINETUNE)
 
 
 @pytest.fixture(autouse=True)
-def _small_and_without_plots(monkeypatch):
+def _small_and_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets._PRESETS, "tiny", SMALL)
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 
-def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
+def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path) -> None:
     requested = ("--preset", "tiny", "--env", BOX_ID, "--rounds", 2, "--workers", 1)
-    search = mock.Mock(wraps=pipeline.train_controller)
+    search = mock.Mock(wraps=train_controller)
     with emulated_device(), mock.patch.object(pipeline, "train_controller", search):
         done = wm("run", "--run", tmp_path / "gpu", *requested)
         assert done.code == 0, done.error
@@ -81,7 +82,7 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["fsq-1", "fsq-1-z"])
-def test_a_comparison_works_on_the_gpu(cell, tmp_path):
+def test_a_comparison_works_on_the_gpu(cell: str, tmp_path: Path) -> None:
     """Each part of it is handed the device; what it does there is seen above."""
     parts = ("run_pipeline", "ablation_measures", "world_measures", "dream_measures")
     others = ("agent_measures", "curve_measures", "write_page")
@@ -100,7 +101,7 @@ def test_a_comparison_works_on_the_gpu(cell, tmp_path):
         assert "cuda" in (*call.args, *call.kwargs.values()), name
 
 
-def test_an_ablation_searches_on_the_gpu(tmp_path):
+def test_an_ablation_searches_on_the_gpu(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", "fsq")
     returned = {"parameters": 1, "real_score": 0.0, "real_std": 0.0, "selection_episodes": 1}
     with mock.patch.object(

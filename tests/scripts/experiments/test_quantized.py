@@ -2,11 +2,14 @@
 
 import copy
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from scripts.experiments.quantized.code_sheet import (
     code_sheet,
@@ -23,11 +26,12 @@ from scripts.experiments.quantized.verdicts import sorted_by_verdict
 from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
+from worldmodels.vision import VQVAEConfig
 
 OURS, THEIRS = [812.0, 790.0, 845.0], [700.0, 731.0, 688.0]
 
 
-def test_intervals_are_students():
+def test_intervals_are_students() -> None:
     mean = mean_over(OURS)
     low, high = stats.t.interval(0.95, 2, np.mean(OURS), stats.sem(OURS))
     assert (mean.value, mean.half_width) == pytest.approx(
@@ -39,19 +43,19 @@ def test_intervals_are_students():
     assert apart.value + apart.half_width == pytest.approx(interval.high, rel=1e-3)
 
 
-def test_one_seed_has_no_interval_and_proves_nothing():
+def test_one_seed_has_no_interval_and_proves_nothing() -> None:
     alone = mean_over([5.0])
     assert math.isnan(alone.half_width) and not alone.apart_from_zero and alone.text() == "5"
 
 
-def episodes_of(posteriors):
+def episodes_of(posteriors: Tensor) -> SequenceBatch:
     """Two episodes, the second one padded after its first agent step."""
     mask = torch.tensor([[True, True, True], [True, False, False]])
     terminated = torch.zeros_like(mask)
     return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), terminated, mask)
 
 
-def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence():
+def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence() -> None:
     """An M that knows no more than V's prior saves nothing, whatever the posteriors' width."""
     torch.manual_seed(0)
     posteriors = torch.randn(2, 4, 2 * 32)
@@ -65,7 +69,7 @@ def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence():
     assert output.persistence == pytest.approx(output.memory + 1.0, rel=1e-4)
 
 
-def test_bits_of_codes_are_nats_in_another_unit():
+def test_bits_of_codes_are_nats_in_another_unit() -> None:
     vision = vqvae("fsq")
     episodes = episodes_of(torch.zeros(2, 4, vision.config.num_codes, dtype=torch.int64))
     output = rates(vision, episodes, persistence_nll=8 * math.log(2), nll=math.log(2))
@@ -73,7 +77,7 @@ def test_bits_of_codes_are_nats_in_another_unit():
     assert (output.alone, output.persistence, output.memory) == pytest.approx((bits, 8.0, 1.0))
 
 
-def run_result(kind, seed, score):
+def run_result(kind: str, seed: int, score: float) -> dict[str, Any]:
     """A result file's content, every figure in place."""
     horizon = {
         "real_mean": 30.0,
@@ -103,7 +107,7 @@ def run_result(kind, seed, score):
 
 
 @pytest.fixture
-def results():
+def results() -> dict[str, list[dict[str, Any]]]:
     """Codes drive better, the same three times over; all else is alike."""
     return {
         kind: [run_result(kind, seed, 100.0 * (kind == "fsq") + 700 + seed) for seed in (1, 2, 3)]
@@ -111,7 +115,7 @@ def results():
     }
 
 
-def test_verdicts_follow_the_intervals(results):
+def test_verdicts_follow_the_intervals(results: dict[str, list[dict[str, Any]]]) -> None:
     better, worse, alike = sorted_by_verdict(results, "fsq")
     assert "minutes" not in {*better, *worse, *alike}  # no merit of a V
     assert set(better) == {"score", "color", "bars", "blob"}
@@ -125,7 +129,9 @@ def test_verdicts_follow_the_intervals(results):
     assert set(sorted_by_verdict(results, "fsq")[1]) == {"error"}
 
 
-def test_a_figure_is_told_apart_for_either_kind_of_codes(results):
+def test_a_figure_is_told_apart_for_either_kind_of_codes(
+    results: dict[str, list[dict[str, Any]]],
+) -> None:
     results["vq"] = [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
@@ -137,13 +143,15 @@ def test_a_figure_is_told_apart_for_either_kind_of_codes(results):
     assert "score" not in alike and "bits that M leaves open" not in alike
 
 
-def test_seeds_that_swing_are_not_told_apart(results):
+def test_seeds_that_swing_are_not_told_apart(results: dict[str, list[dict[str, Any]]]) -> None:
     for result, score in zip(results["fsq"], (300.0, 1200.0, 900.0), strict=True):
         result["scores"]["none"]["mean"] = score
     assert "score" in sorted_by_verdict(results, "fsq")[2]
 
 
-def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(results):
+def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(
+    results: dict[str, list[dict[str, Any]]],
+) -> None:
     ablation = {
         "kind": "vae",
         "ablation": "z",
@@ -167,11 +175,11 @@ def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(results):
     assert "| score, 100 test tracks | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
 
 
-def test_page_of_nothing_says_so():
+def test_page_of_nothing_says_so() -> None:
     assert page({}, {}, {}, None, {}).endswith("Too few runs to compare kinds: none.\n")
 
 
-def test_missing_figures_are_left_out(results):
+def test_missing_figures_are_left_out(results: dict[str, list[dict[str, Any]]]) -> None:
     results = copy.deepcopy(results)
     results["fsq"][0]["agent_steps_to_threshold"] = None
     assert len(METRICS["agent_steps_to_threshold"].values(results["fsq"])) == 2
@@ -181,8 +189,9 @@ def test_missing_figures_are_left_out(results):
     assert "agent_steps_to_threshold" not in sorted_by_verdict(results, "fsq")[2]
 
 
-def test_kinds_differ_in_the_quantizer_alone():
+def test_kinds_differ_in_the_quantizer_alone() -> None:
     vq, fsq = (KINDS[name].settings(STUDY) for name in ("vq", "fsq"))
+    assert isinstance(vq.vqvae.model, VQVAEConfig) and isinstance(fsq.vqvae.model, VQVAEConfig)
     assert vq.vqvae.model.quantizer == "vq" and fsq.vqvae.model.quantizer == "fsq"
     assert vq.memory == fsq.memory and vq.vae == fsq.vae and vq.rounds == fsq.rounds
     assert KINDS["vae"].settings(STUDY) == STUDY
@@ -190,7 +199,9 @@ def test_kinds_differ_in_the_quantizer_alone():
     assert len(all_cells()) == 15
 
 
-def test_answers_give_codes_alone_where_latents_have_no_figure(results):
+def test_answers_give_codes_alone_where_latents_have_no_figure(
+    results: dict[str, list[dict[str, Any]]],
+) -> None:
     for result in results["fsq"]:
         result["codes"] = {"own_cell": 0.7, "other_cells": 0.25}
     text = page(results, {}, {}, None, {})
@@ -199,7 +210,7 @@ def test_answers_give_codes_alone_where_latents_have_no_figure(results):
     assert "Error of V's road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0, not told apart." in text
 
 
-def test_frames_of_a_row_share_the_code_in_the_framed_cell():
+def test_frames_of_a_row_share_the_code_in_the_framed_cell() -> None:
     vision = vqvae("fsq")
     frames = np.random.default_rng(0).integers(256, size=(40, 64, 64, 3), dtype=np.uint8)
     codes = frame_codes(vision, frames)
@@ -220,7 +231,7 @@ def test_frames_of_a_row_share_the_code_in_the_framed_cell():
     assert len(places[0]) == 1 and places[0] == places[1]
 
 
-def striped(codes, cells):
+def striped(codes: np.ndarray, cells: Iterable[int]) -> np.ndarray:
     """Frames whose given cells are as bright as their codes; all else is black."""
     frames = np.zeros((len(codes), 64, 64, 3), np.uint8)
     for cell in cells:
@@ -229,7 +240,7 @@ def striped(codes, cells):
     return frames
 
 
-def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another():
+def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another() -> None:
     random = np.random.default_rng(0)
     drives = []
     for _ in range(4):
@@ -240,7 +251,7 @@ def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another():
     assert abs(output[5, 10]) < 0.02 and abs(output[0, 5]) < 0.02
 
 
-def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most():
+def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most() -> None:
     codes = np.zeros((60, 16), np.int64)
     codes[:, 3] = np.arange(60) % 2  # always there, and never in the picture
     codes[40:50, 6], codes[50:, 6] = 1, 4
@@ -248,7 +259,7 @@ def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most():
     assert list(sheet) == ["code 4: 10", "code 0: 40"]
 
 
-def test_frame_of_a_cell_hides_nothing_but_its_border():
+def test_frame_of_a_cell_hides_nothing_but_its_border() -> None:
     gray = np.full((1, 64, 64, 3), 7, np.uint8)
     marked = framed(gray, cell=6, grid=4)[0]
     yellow = (marked == (255, 255, 0)).all(-1)
