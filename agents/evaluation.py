@@ -153,4 +153,5 @@ def student_t_quantile(degrees: int) -> float:
         (5 * x**5 + 16 * x**3 + 3 * x) / 96,
         (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
     )
-    return sum(term / degrees**power for power, term in enumerate(terms))
+    result: float = sum(term / degrees**power for power, term in enumerate(terms))
+    return result

@@ -99,7 +99,8 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
     from worldmodels.data.batches import FrameBatches
     from worldmodels.presets import preset_named
     from worldmodels.progress import Report
-    from worldmodels.runs.run import Run, RunSettings
+    from worldmodels.runs.run import Run
+    from worldmodels.runs.run_settings import RunSettings
 
     batches: list[FrameBatches] = []
 

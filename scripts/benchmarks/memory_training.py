@@ -69,7 +69,8 @@ def train_vision(folder: Path, quantized: bool) -> None:
     from envs.tasks import DEFAULT_ENV_ID
     from worldmodels.presets import preset_named
     from worldmodels.progress import Report
-    from worldmodels.runs.run import Run, RunSettings
+    from worldmodels.runs.run import Run
+    from worldmodels.runs.run_settings import RunSettings
     from worldmodels.stages import train_vision as vision
 
     run = Run(folder, new=RunSettings(DEFAULT_ENV_ID, "paper", 0))

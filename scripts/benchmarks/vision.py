@@ -129,7 +129,7 @@ def some_frames(count: int) -> Tensor:
     """Frames of a random drive, every fourth one."""
     env = make_env(DEFAULT_ENV_ID)
     random = np.random.default_rng(0)
-    frames = []
+    frames: list[np.ndarray] = []
     while len(frames) < count:
         frame, _ = env.reset(seed=len(frames))
         for step in range(400):

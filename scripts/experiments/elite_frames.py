@@ -39,7 +39,8 @@ from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.training import SequenceBatches, new_memory
 from worldmodels.presets import DEMO
 from worldmodels.runs.provenance import file_digest, versions
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.training.fit import fit
 from worldmodels.vision import Vision
 from worldmodels.vision.metrics import score_alike
@@ -128,7 +129,8 @@ def collect_frames(
     collected.create()
     factory, _ = player(run, source, None)
     tracks = seeds("training", 4 * num_frames * REPEAT // max_steps + 8, FIRST_TRACK)
-    left, returns = num_frames, []
+    left = num_frames
+    returns: list[float] = []
     with Workers(1) as workers:
         for rollout in play_episodes(
             run.settings.env, factory, tracks, workers=workers, max_steps=max_steps

@@ -11,6 +11,7 @@ all that is there. A quarter of an hour on one core.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import tempfile
@@ -106,12 +107,12 @@ def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
     for seed in SEEDS:
         for name, config in SEARCHES.items():
             key = f"{name.replace(', ', '-')}-{seed}"
-            todo[key] = lambda config=config, seed=seed: search(replace(config, seed=seed))
+            todo[key] = functools.partial(search, replace(config, seed=seed))
         for operator in ("vae", "vqvae"):
-            todo[f"solve-{operator}-{seed}"] = lambda op=operator, seed=seed: solve(op, seed)
+            todo[f"solve-{operator}-{seed}"] = functools.partial(solve, operator, seed)
         for name, remedies in CODEBOOKS.items():
             key = f"codebook-{name.replace(', ', '-')}-{seed}"
-            todo[key] = lambda remedies=remedies, seed=seed: codebook(remedies, seed)
+            todo[key] = functools.partial(codebook, remedies, seed)
     return todo
 
 

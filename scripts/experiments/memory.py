@@ -48,7 +48,8 @@ from worldmodels.presets import DEMO
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.provenance import versions
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate_memory import (
     EvaluateMemoryConfig,
@@ -175,7 +176,13 @@ class Encoded:
         saved = load_checkpoint(path, hint="prepare V again")
         parts = (SequenceBatch(**saved.part(name)) for name in ("train", "validation", "drives"))
         frames = saved.part("frames")
-        return cls(*parts, [frames[str(i)].numpy() for i in range(saved.metadata["drives"])])
+        train, validation, drives = parts
+        return cls(
+            train,
+            validation,
+            drives,
+            [frames[str(i)].numpy() for i in range(saved.metadata["drives"])],
+        )
 
 
 def prepare(data: Path, steps: int | None, num_drives: int, name: str) -> None:

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     arguments = parser.parse_args()
     command = f"python scripts/experiments/pictures.py --episodes {arguments.episodes}"
-    result = {"command": command, "gymnasium": gym.__version__}
+    result: dict[str, Any] = {"command": command, "gymnasium": gym.__version__}
     columns: list[np.ndarray] = []
     for view in ("paper", "stock"):
         first_second, later, pictures = compare(view, arguments.episodes)
@@ -59,7 +60,9 @@ def main() -> None:
 def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[np.ndarray]]:
     """Differences of frames in the first second, of later ones, and rows of pictures."""
     env = FastCarRacing(view=view)
-    first_second, later, rows = [], [], []
+    first_second: list[float] = []
+    later: list[float] = []
+    rows: list[np.ndarray] = []
     drives = seeds("driving", episodes)
     for seed in drives:
         frame, _ = env.reset(seed=seed)

@@ -44,7 +44,8 @@ from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
 from worldmodels.runs.json_files import read_json, write_json
 from worldmodels.runs.provenance import file_digest, versions
-from worldmodels.runs.run import WEIGHTS, Run, RunSettings
+from worldmodels.runs.run import WEIGHTS, Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.train_controller import (
     PATHWISE,
@@ -110,7 +111,7 @@ def make_run(run: Run) -> None:
         work = run.begin("vision", {}, 0, 1)
         if work is not None:
             tensors = with_prefix("vision", agent.vision.state_dict())
-            summary = {"vision": vision_metadata(agent.vision)}
+            summary: dict[str, Any] = {"vision": vision_metadata(agent.vision)}
             save_checkpoint(work.partial / WEIGHTS["vision"], tensors, summary)
             work.commit({}, 0.0)
         work = run.begin("memory", {}, 0, 1)
@@ -154,7 +155,7 @@ def search_result(run: Run, name: str, seed: int) -> dict[str, Any]:
         "parameters": result["parameters"],
         "score": scores.mean,
         "std": scores.std,
-        "interval": list(scores.confidence_interval),
+        "interval": list(scores.confidence_interval or ()),
         "episodes": REPORTED_EPISODES,
         "env_steps": {
             "searched": result["env_steps"].get("searched", 0),
@@ -325,7 +326,8 @@ def main() -> None:
 
 
 def _read(folder: Path, name: str, seed: int) -> dict[str, Any] | None:
-    return read_json(folder / f"{name}-{seed}.json")
+    result: dict[str, Any] | None = read_json(folder / f"{name}-{seed}.json")
+    return result
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from agents.collecting import play_episodes
 from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
+from envs.config import EnvConfig
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.controller.policies import make_policy
 from worldmodels.plotting import save_grid
@@ -56,7 +57,7 @@ SHOWN = 10  # frames in the picture, half of them the sharpest turns
 LEAN = VAEConfig(network="lean")
 FSQ = VQVAEConfig(quantizer="fsq")
 LIGHT = replace(LEAN, kl_weight=0.1, free_nats=0.25)
-CURBS = {"decoder_channels": 64, "background_weight": 0.3, "rare_weight": 4.0}
+CURBS: dict[str, Any] = {"decoder_channels": 64, "background_weight": 0.3, "rare_weight": 4.0}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def main() -> None:
 
 def collect(num_episodes: int, num_drives: int, num_workers: int) -> Frames:
     """Training frames of the exploring policy, held-out frames of the scripted driver."""
-    policy = functools.partial(make_policy, "exploring", DEFAULT_ENV_ID, Path())
+    policy = functools.partial(make_policy, "exploring", EnvConfig(DEFAULT_ENV_ID), Path())
     repeat = task_for(DEFAULT_ENV_ID).action_repeat
     with Workers(num_workers) as workers:
         explored = play_episodes(
@@ -213,6 +214,7 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
 
 def epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
     """How V as it stands uses its codes over every training frame."""
+    assert isinstance(vision, VQVAE)
     vision.eval()
     usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
     vision.train()

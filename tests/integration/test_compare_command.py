@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.fixtures.command import wm, wm_json
 from worldmodels.runs.json_files import read_json, write_json
 
-BEST = {
+BEST: dict[str, Any] = {
     "round": 2,
     "mean": 512.5,
     "std": 30.0,

@@ -241,4 +241,5 @@ def ranks(values: Sequence[float]) -> np.ndarray:
     """The rank of each value, from 0; those alike share the mean of their ranks."""
     row = np.asarray(values, np.float64)
     below, alike = row[:, None] > row, row[:, None] == row
-    return below.sum(1) + (alike.sum(1) - 1) / 2
+    result: np.ndarray = below.sum(1) + (alike.sum(1) - 1) / 2
+    return result

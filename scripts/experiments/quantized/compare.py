@@ -37,7 +37,8 @@ from worldmodels.progress import Report
 from worldmodels.runs.json_files import read_json, write_json
 from worldmodels.runs.pretrained import pretrained_agents
 from worldmodels.runs.provenance import versions
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.dream_check import DreamCheckConfig
 from worldmodels.stages.train_controller import ControllerStageConfig
 

@@ -47,19 +47,22 @@ def _score(name: str) -> Callable[[dict[str, Any]], float]:
 def _dreamed(step: int) -> Callable[[dict[str, Any]], float]:
     def error(result: dict[str, Any]) -> float:
         curves = result["open_loop"]
-        return curves["dreamed"][step // curves["action_repeat"] - 1]
+        value: float = curves["predicted"][step // curves["action_repeat"] - 1]
+        return value
 
     return error
 
 
 def _horizon(result: dict[str, Any], steps: int) -> dict[str, Any]:
-    return result["dream"]["horizons"][str(steps)]
+    value: dict[str, Any] = result["dream"]["horizons"][str(steps)]
+    return value
 
 
 def _bias(steps: int) -> Callable[[dict[str, Any]], float]:
     def share(result: dict[str, Any]) -> float:
         figures = _horizon(result, steps)
-        return 100.0 * figures["dreamed"]["bias"] / figures["real_mean"]
+        value: float = 100.0 * figures["dreamed"]["bias"] / figures["real_mean"]
+        return value
 
     return share
 

@@ -1,6 +1,8 @@
 """The study of quantized latents: a whole run and an ablation, measured and on the page."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import pytest
@@ -11,20 +13,23 @@ from scripts.experiments.quantized.ablation import ABLATION, reset_recurrent_wei
 from scripts.experiments.quantized.compare import CompareConfig, compare, main
 from scripts.experiments.quantized.metrics import METRICS
 from worldmodels.dream.load import load_world_model
+from worldmodels.memory import CodeRNN
 from worldmodels.presets import override, preset_named
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.stages.dream_check import DreamCheckConfig
 
 CELL, PART = "fsq-1", "fsq-1-untrained"
+# The folder, and what the three calls returned.
+Compared = tuple[Path, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory):
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Compared:
     """One run and one of its ablations; all of it as small as can be."""
     folder = tmp_path_factory.mktemp("compare")
     few = override(ABLATION.cmaes, generations=2, population=4, horizon=20)
-    small = {
+    small: dict[str, Any] = {
         "runs": folder / "runs",
         "docs": folder / "docs",
         "preset": preset_named("tiny"),
@@ -41,14 +46,14 @@ def compared(tmp_path_factory):
     return folder, results
 
 
-def test_a_call_works_on_one_cell_and_none_twice(compared):
+def test_a_call_works_on_one_cell_and_none_twice(compared: Compared) -> None:
     _, (first, second, again) = compared
     assert first["done"] == CELL and CELL not in first["missing"] and len(first["missing"]) == 14
     assert second["done"] == PART and PART not in second["missing"]
     assert again["done"] is None and again["missing"] == second["missing"]
 
 
-def test_every_figure_of_a_run_is_measured(compared):
+def test_every_figure_of_a_run_is_measured(compared: Compared) -> None:
     folder, _ = compared
     result = json.loads((folder / f"docs/results/compare/{CELL}.json").read_text())
     # An agent of seconds does not score 500, nor are there two good ones to rank.
@@ -66,11 +71,14 @@ def test_every_figure_of_a_run_is_measured(compared):
     assert iio.imread(folder / f"docs/results/compare/codes-{CELL}.png").std() > 1
 
 
-def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(compared):
+def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(
+    compared: Compared,
+) -> None:
     folder, _ = compared
     run = Run(folder / "runs" / CELL)
     vision, memory = load_world_model(run)
     same, untrained = load_world_model(Run(run.folder / "ablation" / "untrained"))
+    assert isinstance(memory, CodeRNN) and isinstance(untrained, CodeRNN)
     ours, theirs = vision.state_dict(), same.state_dict()
     assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
     assert not torch.equal(memory.lstm.weight_hidden, untrained.lstm.weight_hidden)
@@ -79,7 +87,7 @@ def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(com
     assert untrained.lstm.weight_hidden.abs().max() <= hidden**-0.5
 
 
-def test_forgetting_again_after_a_stop_changes_nothing(compared):
+def test_forgetting_again_after_a_stop_changes_nothing(compared: Compared) -> None:
     folder, _ = compared
     run = Run(folder / "runs" / CELL / "ablation" / "untrained")
     weights = run.weights("memory")
@@ -88,7 +96,7 @@ def test_forgetting_again_after_a_stop_changes_nothing(compared):
     assert weights.read_bytes() == before
 
 
-def test_the_page_shows_what_there_is(compared):
+def test_the_page_shows_what_there_is(compared: Compared) -> None:
     folder, _ = compared
     text = (folder / "docs/results.md").read_text()
     assert "Too few runs to compare kinds: 1 of FSQ" in text
@@ -98,7 +106,7 @@ def test_the_page_shows_what_there_is(compared):
         assert iio.imread(folder / "docs/results/compare" / picture).std() > 1
 
 
-def test_a_cell_that_is_not_there_is_refused(capsys):
+def test_a_cell_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--only", "fsq-9"])
     error = capsys.readouterr().err
@@ -106,7 +114,7 @@ def test_a_cell_that_is_not_there_is_refused(capsys):
     assert error.endswith(', got "fsq-9"\n')
 
 
-def test_drawing_works_on_none(compared, capsys):
+def test_drawing_works_on_none(compared: Compared, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = compared
     page = folder / "docs/results.md"
     before = page.read_text()
