@@ -99,6 +99,7 @@ def play_episodes(
     max_steps: int | None = None,
     transform: Callable[[Rollout], Result],
 ) -> Iterator[Result]: ...
+# Long list of parameters: how episodes are played, by name; three overloads type the result.
 def play_episodes(
     env: str | EnvConfig,
     policy_factory: PolicyFactory,

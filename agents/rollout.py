@@ -119,6 +119,7 @@ def play(
     batch_size: int | None = None,
     measures: Sequence[Measure] = (),
 ) -> list[EpisodeScore]: ...
+# Long: two kinds of records, each field by field.
 def play(
     make: Callable[[], gym.Env[Any, Any]],
     policy: Policy,

@@ -134,6 +134,7 @@ def check_env(env: str | EnvConfig) -> None:
         made.close()
 
 
+# Long list of parameters: public; those of `make_env` and of Gymnasium's vector envs.
 def make_envs(
     num_envs: int,
     num_workers: int = 0,

@@ -135,6 +135,7 @@ CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 MAX_CONSTANT_ACTIONS = 18
 
 
+# Long: a table of everything that a task holds.
 def task_for(env: str | EnvConfig) -> Task:
     """The task of any environment.
 

@@ -182,6 +182,7 @@ def each(results: list[dict[str, Any]], field: str, digits: int) -> str:
     return ", ".join(f"{result[field]:.{digits}f}" for result in results)
 
 
+# Long: the text of a page.
 def page(results: dict[str, dict[str, Any]]) -> str:
     """All tables as Markdown."""
     lines = [

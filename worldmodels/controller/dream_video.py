@@ -24,6 +24,7 @@ from worldmodels.training.fit import step_generator
 Actor = Callable[[DreamState, int], Tensor | None]
 
 
+# Long list of parameters: what acts where, and what of it is recorded.
 def write_dream_video(
     out: Path,
     dream: DreamModel,

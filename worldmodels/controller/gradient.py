@@ -2,23 +2,21 @@
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from agents.evaluation import Scores
 from worldmodels.controller.actor_critic import ActorCritic
 from worldmodels.controller.agent import Agent
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig
-from worldmodels.controller.search_log import Stopwatch, search_log
+from worldmodels.controller.search_context import SearchContext
+from worldmodels.controller.search_log import SearchLog, Stopwatch, search_log
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import reading
-from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig, Metrics, fit
@@ -29,7 +27,7 @@ RESUME = "resume.safetensors"  # where `fit` keeps a training under way
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig(TrainingStageConfig):
-    """How C climbs.
+    """How C is trained.
 
     Attributes:
         fit, later: optimizer steps; their batches are so many dreams each.
@@ -61,57 +59,93 @@ class GradientConfig(TrainingStageConfig):
         return replace(config, learner=replace(config.learner, horizon=horizon))
 
 
-def search_by_gradient(
-    agent: Agent,
-    start: np.ndarray | None,
-    config: GradientConfig,
-    dream: DreamModel,
-    starts: StartStates,
-    real_score: Callable[[np.ndarray], Scores],
-    *,
-    reward_scale: float,
-    work: StageFolder,
-    seed: int,
-    round_: int,
-    report: Report,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """C's parameters (D,) with the best real score among those evaluated, and the history.
+@dataclass(frozen=True)
+class DreamSource:
+    """What a search in the dream needs of it; `reward_scale`: see `ActorCritic`."""
+
+    model: DreamModel
+    starts: StartStates
+    reward_scale: float
+
+
+class GradientSearch:
+    """Trains C in the dream; leaves the C that scored best of those evaluated in the real env.
 
     Args:
+        agent: whose C is searched.
         start: parameters to begin at, (D,); None begins at random ones.
-        real_score: scores in the real env of an agent with these parameters (D,).
-        reward_scale: see `ActorCritic`.
     """
-    steps = config.in_round(round_)
-    torch.manual_seed(seed)
-    first = None if start is None else torch.from_numpy(start).float()[None]
-    settings = (agent.controller, agent.spec.action_map, dream, reward_scale, first)
-    learner: ActorCritic
-    if isinstance(config.learner, PathwiseConfig):
-        learner = PathwiseActorCritic(config.learner, *settings)
-    else:
-        learner = PPOActorCritic(
-            config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
+
+    def __init__(
+        self,
+        agent: Agent,
+        start: np.ndarray | None,
+        config: GradientConfig,
+        dream: DreamSource,
+        context: SearchContext,
+    ) -> None:
+        self.context, self.starts = context, dream.starts
+        self.fit_config = steps = config.in_round(context.round_)
+        torch.manual_seed(context.seed)
+        first = None if start is None else torch.from_numpy(start).float()[None]
+        settings = (
+            *(agent.controller, agent.spec.action_map),
+            *(dream.model, dream.reward_scale, first),
         )
-    learner.to(dream.device)
+        self.learner: ActorCritic
+        if isinstance(config.learner, PathwiseConfig):
+            self.learner = PathwiseActorCritic(config.learner, *settings)
+        else:
+            self.learner = PPOActorCritic(
+                config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
+            )
+        self.learner.to(dream.model.device)
+        self.agent_steps = self.learner.agent_steps_per_update(steps.batch_size)
+        self.last: Metrics = {}
+        self.done, self.evaluations, self.clock = _so_far(context.work, self.agent_steps)
 
-    def batch_at(step: int, generator: torch.Generator) -> DreamState:
-        return starts.sample(steps.batch_size, generator)
+    def run(self) -> tuple[np.ndarray, dict[str, Any]]:
+        """C's parameters (D,), and the figures of the search with their history."""
+        work, steps = self.context.work, self.fit_config
+        report = self.context.report
+        with search_log(work, report, "step", steps.num_steps, self.done) as log:
+            fitted = fit(
+                self.learner,
+                self._batch_at,
+                self._validate,
+                steps,
+                seed=self.context.seed,
+                folder=work.partial,
+                on_step=lambda step, metrics: self._on_step(step, metrics, log),
+            )
+            history = [_shown(entry) for entry in fitted.history]
+            log.draw(history)
+        best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
+        return self._parameters(), {
+            "steps": fitted.steps,
+            "best_step": fitted.best_step,
+            "eval_score": best,
+            "env_steps": {"monitored": sum(int(entry["eval_env_steps"]) for entry in history)},
+            "history": history,
+        }
 
-    per_step = learner.agent_steps_per_update(steps.batch_size)
-    last: Metrics = {}
-    done, evaluations, clock = _so_far(work, per_step)
+    def _batch_at(self, step: int, generator: torch.Generator) -> DreamState:
+        return self.starts.sample(self.fit_config.batch_size, generator)
 
-    def validate() -> Metrics:
+    def _parameters(self) -> np.ndarray:
+        parameters: np.ndarray = self.learner.ema_params[0].cpu().double().numpy()
+        return parameters
+
+    def _validate(self) -> Metrics:
         figures = {
-            "dreamed_return": last["dreamed_return"],
-            "seconds": clock.seconds,
-            "steps": clock.steps,
-            "steps_per_second": clock.steps_per_second,
+            "dreamed_return": self.last["dreamed_return"],
+            "seconds": self.clock.seconds,
+            "steps": self.clock.steps,
+            "steps_per_second": self.clock.steps_per_second,
         }
         started = time.monotonic()
-        with clock.paused():
-            scores = real_score(learner.ema_params[0].cpu().double().numpy())
+        with self.clock.paused():
+            scores = self.context.real_score(self._parameters())
         return {
             "loss": -scores.mean,
             "eval_seconds": time.monotonic() - started,
@@ -120,33 +154,17 @@ def search_by_gradient(
             **figures,
         }
 
-    with search_log(work, report, "step", steps.num_steps, done) as log:
-
-        def on_step(step: int, metrics: Metrics) -> None:
-            if "loss" in metrics:
-                last.update(metrics)
-                clock.steps = step * per_step
-                shown = {name: value for name, value in metrics.items() if name != "loss"}
-                log.progress(step, shown, sparse=True)
-            else:
-                figures = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
-                evaluations.append({"step": step, **figures})
-                log.tell(step, figures)
-                log.draw(evaluations)
-
-        fitted = fit(
-            learner, batch_at, validate, steps, seed=seed, folder=work.partial, on_step=on_step
-        )
-        history = [_shown(entry) for entry in fitted.history]
-        log.draw(history)
-    best = next(h["real_score"] for h in history if h["step"] == fitted.best_step)
-    return learner.ema_params[0].cpu().double().numpy(), {
-        "steps": fitted.steps,
-        "best_step": fitted.best_step,
-        "eval_score": best,
-        "env_steps": {"monitored": sum(int(entry["eval_env_steps"]) for entry in history)},
-        "history": history,
-    }
+    def _on_step(self, step: int, metrics: Metrics, log: SearchLog) -> None:
+        if "loss" in metrics:
+            self.last.update(metrics)
+            self.clock.steps = step * self.agent_steps
+            shown = {name: value for name, value in metrics.items() if name != "loss"}
+            log.progress(step, shown, sparse=True)
+        else:
+            figures = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
+            self.evaluations.append({"step": step, **figures})
+            log.record(step, figures)
+            log.draw(self.evaluations)
 
 
 def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:

@@ -75,6 +75,7 @@ class PPOActorCritic(ActorCritic):
     log_likelihood: Tensor
     mean_return: Tensor
 
+    # Long list of parameters: those of every learner, and the two sizes that PPO's buffers need.
     def __init__(
         self,
         config: PPOConfig,

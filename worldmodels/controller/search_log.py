@@ -1,4 +1,4 @@
-"""What a search for C tells while it runs: a bar, TensorBoard events and a curve that grows."""
+"""The log of a search for C while it runs: a bar, TensorBoard events and a curve that grows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Entry = Mapping[str, float]
 
 
 class SearchLog:
-    """Tells of one search.
+    """The log of one search.
 
     Args:
         unit: what the search counts: "generation" or "step"; every entry of a history says at
@@ -33,13 +33,13 @@ class SearchLog:
     def progress(self, done: int, figures: Entry, *, sparse: bool = False) -> None:
         """So many units are done, the last one with these figures.
 
-        `sparse`: units are many and short, so that only one in `LOG_EVERY` is told of.
+        `sparse`: units are many and short, so that only one in `LOG_EVERY` is recorded.
         """
         self._meter.to(done)
         if not sparse or done % LOG_EVERY == 0:
-            self.tell(done, figures)
+            self.record(done, figures)
 
-    def tell(self, done: int, figures: Entry) -> None:
+    def record(self, done: int, figures: Entry) -> None:
         """Figures beside the bar and in TensorBoard."""
         self._meter.show(figures)
         for name, value in figures.items():

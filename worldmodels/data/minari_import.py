@@ -128,6 +128,7 @@ class Dataset:
         )
 
 
+# Long: one check after the other, each with its own line for the user.
 def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> Dataset:
     """A dataset on this machine.
 

@@ -189,6 +189,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         self._closed = True
 
 
+# Long list of parameters: public; each is an option of the environment, given by name.
 def make_dream(
     run: str | Path | Run,
     num_envs: int = 64,

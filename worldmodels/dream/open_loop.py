@@ -39,6 +39,7 @@ class OpenLoop:
         return better.index(False) if False in better else len(better)
 
 
+# Long list of parameters: models, episodes, and the four sizes of the measurement.
 @torch.no_grad()
 def open_loop(
     vision: Vision,

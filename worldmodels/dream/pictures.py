@@ -15,6 +15,7 @@ from worldmodels.vision import Vision
 from worldmodels.vision.batched import decode_frames
 
 
+# Long list of parameters: models, the episode, and the layout of the picture.
 @torch.no_grad()
 def save_dreams(
     path: Path,

@@ -69,6 +69,7 @@ class CollectConfig:
             raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
 
 
+# Long: the steps of the stage, one after the other.
 @locks_run
 def collect(
     run: Run, config: CollectConfig, *, workers: Workers, report: Report, round_: int = 1

@@ -131,6 +131,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
     return {"dataset": name, "folder": str(folder), "episodes": len(episodes), "bytes": written}
 
 
+# Long: it makes a run whole or not at all, so that its steps stand in one try block.
 def import_data(
     run_folder: Path,
     name: str,

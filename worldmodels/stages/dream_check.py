@@ -77,6 +77,7 @@ class Returns:
     unconstrained: Float[Tensor, "moment decision"]
 
 
+# Long: the steps of the stage, one after the other.
 @locks_run
 def dream_check(
     run: Run,

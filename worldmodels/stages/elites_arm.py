@@ -25,6 +25,7 @@ CHECKPOINT_SECONDS = 20.0
 FINE_GENERATIONS = 500
 
 
+# Long: the steps of the stage, one after the other, around one loop.
 def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any]:
     """Fill an archive and leave it in `folder`, with curves and a picture.
 

@@ -101,6 +101,7 @@ class DriveConfig:
         )
 
 
+# Long: the steps of the stage, one after the other, around one loop.
 @locks_run
 def drive_elites(
     run: Run,

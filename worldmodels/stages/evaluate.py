@@ -75,6 +75,7 @@ def evaluate_run(
     return evaluate_agent(run.folder, config, workers=workers, report=report, run=run)
 
 
+# Long: the steps of the stage, one after the other.
 def evaluate_agent(
     place: Path,
     config: EvaluateConfig,

@@ -158,6 +158,7 @@ def train_memoryless(
     return memory.eval()
 
 
+# Long list of parameters: models, two data sets, and the sizes of the measurement.
 def memory_figures(
     vision: Vision,
     memory: Memory,

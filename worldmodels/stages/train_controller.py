@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from agents.controller import ControllerConfig
-from agents.evaluation import Scores
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from worldmodels.controller.agent import Agent, save_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.best_agent import Selection, evaluator, keep_best
-from worldmodels.controller.cmaes import search_by_cmaes
+from worldmodels.controller.cmaes import CMAESSearch
 from worldmodels.controller.fitness import (
     CMAESConfig,
     DreamFitness,
@@ -26,10 +25,11 @@ from worldmodels.controller.fitness import (
     RealFitness,
     RealScores,
 )
-from worldmodels.controller.gradient import GradientConfig, search_by_gradient
+from worldmodels.controller.gradient import DreamSource, GradientConfig, GradientSearch
 from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.pathwise import PathwiseConfig, is_differentiable
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.controller.search_context import SearchContext
 from worldmodels.controller.start_agent import start_agent
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
@@ -113,6 +113,8 @@ class ControllerStageConfig:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
+# Long: the steps of the search, one after the other; the parameters are those of a training
+# stage, the workers, and where the search begins.
 @locks_run
 def train_controller(
     run: Run,
@@ -151,35 +153,24 @@ def train_controller(
         report.log(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
     seed = settings.seed + 1_000 * round_ + 2
-    report.estimate(
-        f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
-        f"{'the dream' if config.dream else settings.env}",
-        disk_bytes=20e6,
-        # The search itself adds little beside the start states.
-        memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
-        if config.dream
-        else None,
-        folder=run.folder,
-    )
+    _estimate(run, agent, config, report)
     started = time.monotonic()
     world_model_file = work.partial / WORLD_MODEL_FILE
     real = RealScores(agent, workers, world_model_file)
     monitoring = EvaluationProtocol.of(agent.spec.env, "monitoring", config.eval_episodes)
     monitor = functools.partial(real, protocol=monitoring)
-    common: dict[str, Any] = {"work": work, "seed": seed, "round_": round_, "report": report}
-    dreams = _dreams_of(run, agent, config, device, report) if config.dream else None
+    context = SearchContext(work, seed, round_, monitor, report)
+    dream = _dream_source(run, agent, config, device, report) if config.dream else None
     if config.search == "gradient":
-        assert dreams is not None, "the config allows gradients in the dream only"
-        parameters, result = _search_by_gradient(agent, start, config, dreams, monitor, **common)
+        assert dream is not None, "the config allows gradients in the dream only"
+        parameters, result = _search_by_gradient(agent, start, config, dream, context)
+    elif dream is not None:
+        fitness = DreamFitness(config.cmaes, agent, dream.model, dream.starts, seed)
+        parameters, result = _search_by_cmaes(agent, start, config.cmaes, fitness, context)
     else:
-        fitness: Fitness
-        if dreams is not None:
-            fitness = DreamFitness(config.cmaes, agent, dreams.model, dreams.starts, seed)
-        else:
-            fitness = RealFitness(config.cmaes, agent, workers, seed, world_model_file)
-        parameters, result = _search_by_cmaes(
-            agent, start, config.cmaes, fitness, monitor, **common
-        )
+        played = RealFitness(config.cmaes, agent, workers, seed, world_model_file)
+        parameters, result = _search_by_cmaes(agent, start, config.cmaes, played, context)
+        result["env_steps"]["searched"] = int(result["history"][-1]["steps"])
     agent.parameters = torch.from_numpy(parameters).float()[None]
     result = _score(run, config, agent, real, result, work)
     world_model_file.unlink()
@@ -192,18 +183,23 @@ def train_controller(
     return result
 
 
-@dataclass(frozen=True)
-class _Dreams:
-    """What a search in the dream needs of it."""
+def _estimate(run: Run, agent: Agent, config: ControllerStageConfig, report: Report) -> None:
+    """Log what the search will take."""
+    report.estimate(
+        f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
+        f"{'the dream' if config.dream else run.settings.env}",
+        disk_bytes=20e6,
+        # The search itself adds little beside the start states.
+        memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
+        if config.dream
+        else None,
+        folder=run.folder,
+    )
 
-    model: DreamModel
-    starts: StartStates
-    reward_scale: float
 
-
-def _dreams_of(
+def _dream_source(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
-) -> _Dreams:
+) -> DreamSource:
     sequences = encode_recent(run, agent.vision, report)
     starts = StartStates.of_episodes(
         agent.vision,
@@ -212,29 +208,20 @@ def _dreams_of(
         far_from_reward_fraction=config.far_from_reward_fraction,
     )
     scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
-    return _Dreams(_dream_of(agent, config, sequences, device), starts, scale)
+    return DreamSource(_dream_of(agent, config, sequences, device), starts, scale)
 
 
 def _search_by_gradient(
     agent: Agent,
     start: np.ndarray | None,
     config: ControllerStageConfig,
-    dreams: _Dreams,
-    monitor: Callable[[np.ndarray], Scores],
-    **common: Any,
+    dream: DreamSource,
+    context: SearchContext,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
-    differentiable = is_differentiable(dreams.model, agent.spec.action_map)
-    return search_by_gradient(
-        agent,
-        start,
-        config.pathwise if differentiable else config.ppo,
-        dreams.model,
-        dreams.starts,
-        monitor,
-        reward_scale=dreams.reward_scale,
-        **common,
-    )
+    differentiable = is_differentiable(dream.model, agent.spec.action_map)
+    settings = config.pathwise if differentiable else config.ppo
+    return GradientSearch(agent, start, settings, dream, context).run()
 
 
 def _search_by_cmaes(
@@ -242,24 +229,15 @@ def _search_by_cmaes(
     start: np.ndarray | None,
     config: CMAESConfig,
     fitness: Fitness,
-    monitor: Callable[[np.ndarray], Scores],
-    **common: Any,
+    context: SearchContext,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """All of C's parameters, or those of its last layer alone; from zero where there is no C."""
     size = agent.controller.num_parameters
     searched = agent.controller.num_last_parameters if config.last_layer else size
     fixed, first = np.split(np.zeros(size) if start is None else start, [size - searched])
     part = PartFitness(fitness, fixed)
-    found, result = search_by_cmaes(
-        first,
-        config,
-        part,
-        lambda last: monitor(part.whole(last)),
-        evaluate_start=start is not None,
-        **common,
-    )
-    if isinstance(fitness, RealFitness):
-        result["env_steps"]["searched"] = int(result["history"][-1]["steps"])
+    of_part = replace(context, real_score=lambda last: context.real_score(part.whole(last)))
+    found, result = CMAESSearch(first, config, part, of_part, start is not None).run()
     return part.whole(found), result
 
 

@@ -60,6 +60,7 @@ class VisionStageConfig(TrainingStageConfig):
     recent_fraction: float = 0.5
 
 
+# Long: the steps of the stage, one after the other.
 @locks_run
 def train_vision(
     run: Run,

@@ -94,6 +94,7 @@ def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> 
     return torch.Generator(device).manual_seed(state % 2**63)
 
 
+# Long: the one fit loop; its parameters are what models and stages vary in it.
 def fit(
     model: nn.Module,
     batch_at: Callable[[int, torch.Generator], Batch],

@@ -51,6 +51,7 @@ class TrainingStageConfig:
         )
 
 
+# Long: the one shell of training stages; its parameters are what stages vary in it.
 def fit_stage(
     model: nn.Module,
     batch_at: Callable[[int, torch.Generator], Batch],

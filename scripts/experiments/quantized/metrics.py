@@ -79,8 +79,8 @@ def _round_std(result: dict[str, Any]) -> float:
 METRICS = {
     "score": Metric("score, 100 test tracks", "score", "higher", _score("none")),
     "agent_steps_to_threshold": Metric(
-        f"real decisions until {SCORE_THRESHOLD}",
-        f"decisions to a score of {SCORE_THRESHOLD}",
+        f"real agent steps until {SCORE_THRESHOLD}",
+        f"agent steps to a score of {SCORE_THRESHOLD}",
         "lower",
         lambda result: result["agent_steps_to_threshold"],
     ),

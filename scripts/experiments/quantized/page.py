@@ -251,8 +251,8 @@ def _ablations(ablations: Mapping[str, dict[str, Any]]) -> str:
         "## What C sees\n\n"
         "A linear C found from zero by CMA-ES in the real game, on V and M of one run of each "
         f"kind: mean ± standard deviation over {first['episodes']} validation tracks, fast env, "
-        f"after about {first['looks'][-1]['steps'] / 1e6:.1f} million env steps, one search each, "
-        "the same for both kinds; beside them the original's (arXiv 1803.10122, table 1).\n\n"
+        f"after about {first['evaluations'][-1]['steps'] / 1e6:.1f} million env steps, one search "
+        "each, the same for both kinds; beside them the original's (arXiv 1803.10122, table 1).\n\n"
         + _table(["", *(KINDS[kind].label for kind in ABLATED_KINDS), "Ha & Schmidhuber"], rows)
     )
 

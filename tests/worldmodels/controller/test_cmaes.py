@@ -10,8 +10,9 @@ import pytest
 
 from agents.evaluation import Scores
 from tests.fixtures.fake_scores import scores
-from worldmodels.controller.cmaes import search_by_cmaes
+from worldmodels.controller.cmaes import CMAESSearch
 from worldmodels.controller.fitness import CMAESConfig, Fitness
+from worldmodels.controller.search_context import SearchContext
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 
@@ -60,17 +61,10 @@ def search(
     round_: int = 1,
     seed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    return search_by_cmaes(
-        np.zeros(3) if start is None else start,
-        config,
-        fitness,
-        evaluation,
-        evaluate_start=start is not None,
-        work=StageFolder(folder, folder.with_name("final"), {}),
-        seed=seed,
-        round_=round_,
-        report=Report(quiet=True),
-    )
+    work = StageFolder(folder, folder.with_name("final"), {})
+    context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
+    first = np.zeros(3) if start is None else start
+    return CMAESSearch(first, config, fitness, context, start is not None).run()
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:

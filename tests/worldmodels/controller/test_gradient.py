@@ -15,9 +15,10 @@ from envs.views import View
 from tests.fixtures.fake_scores import scores
 from tests.fixtures.reward_world import MAPS, controller, reward_of, reward_world, starts
 from worldmodels.controller.agent import Agent, AgentSpec
-from worldmodels.controller.gradient import GradientConfig, search_by_gradient
+from worldmodels.controller.gradient import DreamSource, GradientConfig, GradientSearch
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.controller.search_context import SearchContext
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.progress import Report
@@ -66,19 +67,10 @@ def search(
     round_: int = 1,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     dream = reward_world("vae")
-    return search_by_gradient(
-        agent_of(dream),
-        start,
-        config,
-        dream,
-        StartStates(starts(dream, 40), torch.ones(40)),
-        evaluation,
-        reward_scale=0.5,
-        work=StageFolder(folder, folder.with_name("final"), {}),
-        seed=seed,
-        round_=round_,
-        report=Report(quiet=True),
-    )
+    source = DreamSource(dream, StartStates(starts(dream, 40), torch.ones(40)), 0.5)
+    work = StageFolder(folder, folder.with_name("final"), {})
+    context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
+    return GradientSearch(agent_of(dream), start, config, source, context).run()
 
 
 def few_steps(name: str) -> GradientConfig:

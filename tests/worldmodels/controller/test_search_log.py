@@ -88,9 +88,9 @@ def gradient(count: int = 3, **more: float) -> list[dict[str, float]]:
 
 
 HISTORIES = {
-    "evolution without a look": (cmaes(evaluations=()), "generation"),
-    "evolution with some": (cmaes(evaluations=(2, 5)), "generation"),
-    "evolution, one entry": (cmaes(evaluations=(1,))[:1], "generation"),
+    "cmaes without an evaluation": (cmaes(evaluations=()), "generation"),
+    "cmaes with some": (cmaes(evaluations=(2, 5)), "generation"),
+    "cmaes, one entry": (cmaes(evaluations=(1,))[:1], "generation"),
     "gradient": (gradient(), "step"),
     "gradient, one look": (gradient(1), "step"),
     "scores alone": ([{"step": 1, "real_score": 2.0}, {"step": 2, "real_score": 3.0}], "step"),
@@ -144,7 +144,7 @@ def test_of_many_short_steps_only_some_are_told(tmp_path: Path) -> None:
         log = SearchLog(tmp_path, "step", meter, events)
         for step in range(1, 51):
             log.progress(step, {"norm": float(step)}, sparse=True)
-        log.tell(50, {"real_score": 7.0})
+        log.record(50, {"real_score": 7.0})
     assert events.scalars == [
         ("controller/norm", 20.0, 20),
         ("controller/norm", 40.0, 40),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import zstandard
 from tests.fixtures.tiny_models import rollout
 from tests.fixtures.tiny_run import tiny_run
 from worldmodels import load_agent
+from worldmodels.controller.agent import with_present_names
 from worldmodels.data.episode import MAX_FRAME_BYTES, pack_episode
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.load import load_world_model
@@ -200,6 +202,7 @@ def test_an_agent_whose_parts_do_not_fit_is_named(
     tmp_path: Path, keys: tuple[str, ...], value: int | str | list[Any] | None
 ) -> None:
     saved = load_checkpoint(pretrained_agents()["carracing"], hint="none")
+    saved = replace(saved, metadata=with_present_names(saved.metadata))
     metadata = saved.metadata
     for key in keys[:-1]:
         metadata = metadata[key]

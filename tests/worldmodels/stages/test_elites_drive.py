@@ -181,7 +181,7 @@ def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path: Path)
     result = drive(run, replace(CONFIG, inputs="z", evaluations=24))
     saved = archive(run)
     fractions = saved.tensors["elites.measures"]
-    assert result["measures"] == ["action 1 (share)", "action 2 (share)"]
+    assert result["measures"] == ["action 1 (fraction)", "action 2 (fraction)"]
     assert len(fractions) > 1 and (fractions.sum(1) <= 1 + 1e-9).all()
     assert saved.tensors["controller.parameters"].shape[1] == result["parameters"]
     assert saved.metadata["spec"]["inputs"] == "z"

@@ -51,8 +51,8 @@ CONFIG = ControllerStageConfig(
 GRADIENT = replace(CONFIG, search="gradient", dream=True)
 SEARCHES = {
     "gradient": GRADIENT,
-    "evolution in the dream": replace(CONFIG, dream=True),
-    "evolution in the game": CONFIG,
+    "cmaes in the dream": replace(CONFIG, dream=True),
+    "cmaes in the game": CONFIG,
 }
 
 
@@ -308,16 +308,16 @@ def test_an_action_map_that_the_task_lacks_is_refused(tmp_path: Path) -> None:
 
 def test_evolution_goes_on_from_the_round_before_and_gradients_begin_anew(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vae")
-    train(run, SEARCHES["evolution in the dream"])
+    train(run, SEARCHES["cmaes in the dream"])
     first = parameters(run)
     assert np.abs(first).max() > 0.05
-    train(run, held(SEARCHES["evolution in the dream"]), round_=2)
+    train(run, held(SEARCHES["cmaes in the dream"]), round_=2)
     assert 0 < np.abs(parameters(run) - first).max() < 1e-4
     # A new C hardly acts, whatever was there.
     train(run, held(GRADIENT), round_=3)
     assert 0 < np.abs(parameters(run)).max() < 0.03
     # One of another size cannot be gone on from.
-    train(run, held(SEARCHES["evolution in the dream"], inputs="z"), round_=4)
+    train(run, held(SEARCHES["cmaes in the dream"], inputs="z"), round_=4)
     assert np.abs(parameters(run)).max() < 1e-4
 
 
