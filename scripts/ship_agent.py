@@ -51,18 +51,18 @@ def main() -> None:
     print(f"{path}: {scores['mean']:.1f} ± {scores['std']:.1f}, {facts['minutes']:.1f} minutes")
 
 
-def run_facts(run: Run, workers: int) -> dict[str, Any]:
+def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
     """What the run was, how it went and what its best agent scores."""
     settings = run.settings
     kind = " --quantized" if settings.quantized else ""
-    with Workers(workers) as workers:
+    with Workers(num_workers) as workers:
         evaluation = evaluate_run(run, HEADLINE, workers=workers, report=Report())
     (row,) = evaluation["rows"]
     rounds = LearningCurve(run).rows
     return {
         "command": f"wm run --preset {settings.preset}{kind} --seed {settings.seed}",
         "seed": settings.seed,
-        "workers": workers,
+        "workers": num_workers,
         "processor_cores": os.cpu_count(),
         "versions": versions(),
         "minutes": round(rounds[-1]["seconds"] / 60, 1),

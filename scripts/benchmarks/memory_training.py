@@ -69,7 +69,8 @@ def train_vision(folder: Path, quantized: bool) -> None:
     from envs.tasks import DEFAULT_ENV_ID
     from worldmodels.presets import preset_named
     from worldmodels.progress import Report
-    from worldmodels.runs.run import Run, RunSettings
+    from worldmodels.runs.run import Run
+    from worldmodels.runs.run_settings import RunSettings
     from worldmodels.stages import train_vision as vision
 
     run = Run(folder, new=RunSettings(DEFAULT_ENV_ID, "paper", 0))
@@ -91,9 +92,9 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     plans: list[float] = []
 
     class Watched(Report):
-        def plan(self, what: str, **facts: Any) -> None:
+        def estimate(self, what: str, *arguments: Any, **facts: Any) -> None:
             plans.append(facts["memory_bytes"])
-            super().plan(what, **facts)
+            super().estimate(what, *arguments, **facts)
 
     class Copied(Encodings):
         def of(self, *arguments: Any, **settings: Any) -> Any:

@@ -11,9 +11,12 @@ import numpy as np
 from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 
 LAST_ROUNDS = 4
-# Metrics that are scores, by what the env looked like.
-UNDER = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
+# Metrics that are scores, by what was perturbed.
+PERTURBED_SCORES = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
+HIGHER, LOWER, NEITHER = True, False, None
+
+Figure = Callable[[dict[str, Any]], float | None]
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,15 @@ class Metric:
     Attributes:
         label: as the table has it.
         noun: as a sentence has it.
-        better: "higher" or "lower"; None where neither is.
+        higher_is_better: None where neither direction is better.
         of: the figure, None where the run has none.
         digits: shown behind the point.
     """
 
     label: str
     noun: str
-    better: str | None
-    of: Callable[[dict[str, Any]], float | None]
+    higher_is_better: bool | None
+    of: Figure
     digits: int = 0
 
     def values(self, results: list[dict[str, Any]]) -> list[float]:
@@ -40,32 +43,36 @@ class Metric:
         return [float(value) for value in found if value is not None]
 
 
-def _score(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda result: result["scores"][name]["mean"]
+def _at(*keys: str, scale: float = 1.0) -> Figure:
+    """The figure that lies under these keys."""
+
+    def figure(result: dict[str, Any]) -> float | None:
+        value: Any = result
+        for key in keys:
+            value = value.get(key) if value is not None else None
+        return None if value is None else scale * float(value)
+
+    return figure
 
 
-def _dreamed(step: int) -> Callable[[dict[str, Any]], float]:
+def _dream_error(step: int) -> Figure:
     def error(result: dict[str, Any]) -> float:
         curves = result["open_loop"]
-        return curves["dreamed"][step // curves["action_repeat"] - 1]
+        return float(curves["predicted"][step // curves["action_repeat"] - 1])
 
     return error
 
 
-def _horizon(result: dict[str, Any], steps: int) -> dict[str, Any]:
-    return result["dream"]["horizons"][str(steps)]
+def _bias(steps: int) -> Figure:
+    def percent(result: dict[str, Any]) -> float:
+        figures = result["dream"]["horizons"][str(steps)]
+        return float(100.0 * figures["dreamed"]["bias"] / figures["real_mean"])
+
+    return percent
 
 
-def _bias(steps: int) -> Callable[[dict[str, Any]], float]:
-    def share(result: dict[str, Any]) -> float:
-        figures = _horizon(result, steps)
-        return 100.0 * figures["dreamed"]["bias"] / figures["real_mean"]
-
-    return share
-
-
-def _rank(steps: int, which: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda result: _horizon(result, steps)["dreamed"][which]
+def _dreamed(name: str) -> Figure:
+    return _at("dream", "horizons", str(SHORT), "dreamed", name)
 
 
 def _round_std(result: dict[str, Any]) -> float:
@@ -73,120 +80,120 @@ def _round_std(result: dict[str, Any]) -> float:
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
+def _score(name: str) -> Figure:
+    return _at("scores", name, "mean")
+
+
+def _explained(name: str) -> Figure:
+    return _at("explained_variance_by_code", name, scale=100)
+
+
 METRICS = {
-    "score": Metric("score, 100 test tracks", "score", "higher", _score("none")),
+    "score": Metric("score, 100 test tracks", "score", HIGHER, _score("none")),
     "agent_steps_to_threshold": Metric(
-        f"real decisions until {SCORE_THRESHOLD}",
-        f"decisions to a score of {SCORE_THRESHOLD}",
-        "lower",
-        lambda result: result["agent_steps_to_threshold"],
+        f"real agent steps until a score of {SCORE_THRESHOLD}",
+        f"agent steps until a score of {SCORE_THRESHOLD}",
+        LOWER,
+        _at("agent_steps_to_threshold"),
     ),
     "round_std": Metric(
-        f"spread of the last {LAST_ROUNDS} rounds in the dream",
-        "spread between rounds",
-        "lower",
+        f"standard deviation of the last {LAST_ROUNDS} rounds in the dream",
+        "standard deviation over rounds",
+        LOWER,
         _round_std,
     ),
-    "color": Metric("score, other colors", "score under other colors", "higher", _score("color")),
-    "bars": Metric("score, black bars", "score behind bars", "higher", _score("bars")),
-    "blob": Metric("score, red blob", "score beside a blob", "higher", _score("blob")),
-    "dreamed_20": Metric(
-        "dream's error after 20 steps", "error of dreams after 20 steps", "lower", _dreamed(20), 1
+    "color": Metric("score, other colors", "score under other colors", HIGHER, _score("color")),
+    "bars": Metric("score, black bars", "score behind bars", HIGHER, _score("bars")),
+    "blob": Metric("score, red blob", "score beside a blob", HIGHER, _score("blob")),
+    "dream_error_20": Metric(
+        "error of dreams after 20 steps",
+        "error of dreams after 20 steps",
+        LOWER,
+        _dream_error(20),
+        1,
     ),
-    "dreamed_52": Metric(
-        "after 52 steps", "error of dreams after 52 steps", "lower", _dreamed(52), 1
+    "dream_error_52": Metric(
+        "after 52 steps", "error of dreams after 52 steps", LOWER, _dream_error(52), 1
     ),
-    "dreamed_100": Metric(
-        "after 100 steps", "error of dreams after 100 steps", "lower", _dreamed(100), 1
+    "dream_error_100": Metric(
+        "after 100 steps", "error of dreams after 100 steps", LOWER, _dream_error(100), 1
     ),
     "bias_short": Metric(
-        f"dream's return minus the game's, {SHORT} steps, %",
-        "what dreams promise too much",
-        None,
+        f"dreamed minus real return, {SHORT} steps, %",
+        "bias of dreamed returns",
+        NEITHER,
         _bias(SHORT),
         1,
     ),
     "bias_long": Metric(
-        f"the same, {LONG} steps, %", "what long dreams promise too much", None, _bias(LONG), 1
+        f"the same, {LONG} steps, %", "bias of long dreamed returns", NEITHER, _bias(LONG), 1
     ),
     "rank": Metric(
-        f"rank correlation of dream and game, {SHORT} steps",
-        "rank correlation of dream and game",
-        None,
-        _rank(SHORT, "rank_correlation"),
+        f"rank correlation of dreamed and real returns, {SHORT} steps",
+        "rank correlation of dreamed and real returns",
+        NEITHER,
+        _dreamed("rank_correlation"),
         2,
     ),
     "good_rank": Metric(
         "the same, good agents alone",
-        "rank correlation of dream and game among good agents",
-        None,
-        _rank(SHORT, "good_rank_correlation"),
+        "rank correlation of dreamed and real returns among good agents",
+        NEITHER,
+        _dreamed("good_rank_correlation"),
         2,
     ),
-    "error": Metric(
-        "V's squared error", "error of V's pictures", "lower", lambda r: r["vision"]["error"], 1
-    ),
+    "error": Metric("V's squared error", "V's error", LOWER, _at("vision", "error"), 1),
     "foreground_error": Metric(
         "its error on road and car",
-        "error of V's road and car",
-        "lower",
-        lambda r: r["vision"]["foreground_error"],
+        "V's error on road and car",
+        LOWER,
+        _at("vision", "foreground_error"),
         1,
     ),
     "bits_alone": Metric(
-        "bits per frame, alone", "bits of a frame by itself", None, lambda r: r["bits"]["alone"], 1
+        "bits per frame, alone", "bits per frame, alone", NEITHER, _at("bits", "alone"), 1
     ),
     "bits_persistence": Metric(
-        "after the frame before",
-        "bits after the last frame",
-        None,
-        lambda r: r["bits"]["persistence"],
+        "given the last frame",
+        "bits per frame given the last one",
+        NEITHER,
+        _at("bits", "persistence"),
         1,
     ),
     "bits_memory": Metric(
-        "after what M has seen",
-        "bits that M leaves open",
-        "lower",
-        lambda r: r["bits"]["memory"],
-        1,
+        "given M's state", "bits per frame given M's state", LOWER, _at("bits", "memory"), 1
     ),
     "reward_r2": Metric(
-        "reward R2 of M, the run's own driving",
-        "share of the reward M explains",
-        None,
-        lambda r: r["rounds"][-1]["reward_r2"],
+        "R2 of M's rewards, the run's own driving",
+        "R2 of M's rewards",
+        NEITHER,
+        lambda result: float(result["rounds"][-1]["reward_r2"]),
         2,
     ),
     "drives_reward_r2": Metric(
         "the same, the scripted driver's steady laps",
-        "share of the reward M explains on steady laps",
-        None,
-        lambda r: r["memory"]["reward_r2"],
+        "R2 of M's rewards on steady laps",
+        NEITHER,
+        _at("memory", "reward_r2"),
         2,
     ),
-    "own_cell": Metric(
-        "a code tells of its own cell, %",
-        "what a code tells of its own cell",
-        None,
-        lambda r: None if "codes" not in r else 100 * r["codes"]["own_cell"],
+    "same_cell": Metric(
+        "variance of its own cell that a code explains, %",
+        "variance of its own cell that a code explains, in percent",
+        NEITHER,
+        _explained("same_cell"),
     ),
     "other_cells": Metric(
         "of another cell, %",
-        "what a code tells of another cell",
-        None,
-        lambda r: None if "codes" not in r else 100 * r["codes"]["other_cells"],
+        "variance of another cell that a code explains, in percent",
+        NEITHER,
+        _explained("other_cells"),
     ),
     "codes_used": Metric(
-        "codes used, %",
-        "codes used",
-        None,
-        lambda r: None if "codes_used" not in r["vision"] else 100 * r["vision"]["codes_used"],
+        "codes used, %", "codes used", NEITHER, _at("vision", "codes_used", scale=100)
     ),
     "perplexity": Metric(
-        "perplexity of the codes",
-        "perplexity of the codes",
-        None,
-        lambda r: r["vision"].get("perplexity"),
+        "perplexity of the codes", "perplexity of the codes", NEITHER, _at("vision", "perplexity")
     ),
-    "minutes": Metric("minutes, one core", "minutes", None, lambda r: r["minutes"]),
+    "minutes": Metric("minutes, one core", "minutes", NEITHER, _at("minutes")),
 }
