@@ -2,5 +2,5 @@
 
 Reading order: `policy` (what acts), `rollout` (an episode), `collecting` (many of them, over
 `workers`), `controller` and `cmaes` (C and its search), `evaluation` (a score); then
-`elites` with `operators`, `bandit` and `num_cells` (MAP-Elites).
+`elites` with `operators`, `bandit` and `cells` (MAP-Elites).
 """

@@ -17,45 +17,47 @@ class SlidingWindowBandit:
     as they are, up to a hundred a play, beside which the second term is nothing.
     """
 
-    def __init__(self, num_choices: int, *, window: int = 1_000, exploration: float = 0.1) -> None:
+    def __init__(self, num_arms: int, *, window: int = 1_000, exploration: float = 0.1) -> None:
         """Raises ValueError for fewer than 1 choice, or a window of fewer plays than choices."""
-        if num_choices < 1 or window < num_choices:
+        if num_arms < 1 or window < num_arms:
             raise ValueError(
                 f"expected 1 choice or more and a window of at least as many plays, got "
-                f"{num_choices} and {window}"
+                f"{num_arms} and {window}"
             )
-        self.num_choices = num_choices
+        self.num_arms = num_arms
         self.window = window
         self.exploration = exploration
-        self._choices = np.empty(0, dtype=np.int64)
+        self._arms = np.empty(0, dtype=np.int64)
         self._rewards = np.empty(0)
 
     @property
     def plays(self) -> list[tuple[int, float]]:
         """Choice and reward of each play in the window, oldest first."""
-        return list(zip(self._choices.tolist(), self._rewards.tolist(), strict=True))
+        return list(zip(self._arms.tolist(), self._rewards.tolist(), strict=True))
 
     def counts(self) -> Float64[np.ndarray, " choice"]:
         """How often each choice was played in the window."""
-        return np.bincount(self._choices, minlength=self.num_choices).astype(np.float64)
+        return np.bincount(self._arms, minlength=self.num_arms).astype(np.float64)
 
     def values(self) -> Float64[np.ndarray, " choice"]:
         """Upper confidence bound of each choice; infinite for one not played in the window."""
         counts = self.counts()
-        sums = np.bincount(self._choices, weights=self._rewards, minlength=self.num_choices)
-        played = np.maximum(counts, 1)
-        unknown = np.sqrt(2 * np.log(max(len(self._choices), 1)) / played)
-        return np.where(counts == 0, np.inf, sums / played + self.exploration * unknown)
+        sums = np.bincount(self._arms, weights=self._rewards, minlength=self.num_arms)
+        pulls_per_arm = np.maximum(counts, 1)
+        exploration_bonus = np.sqrt(2 * np.log(max(len(self._arms), 1)) / pulls_per_arm)
+        return np.where(
+            counts == 0, np.inf, sums / pulls_per_arm + self.exploration * exploration_bonus
+        )
 
-    def choose(self) -> int:
+    def select(self) -> int:
         """The choice with the highest bound, the first of equals."""
-        return int(np.argmax(self.values())) if self.num_choices > 1 else 0
+        return int(np.argmax(self.values())) if self.num_arms > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:
         """One play. Raises ValueError for an unknown choice or a reward outside [0, 1]."""
-        if not 0 <= choice < self.num_choices:
-            raise ValueError(f"expected a choice of 0 to {self.num_choices - 1}, got {choice}")
+        if not 0 <= choice < self.num_arms:
+            raise ValueError(f"expected a choice of 0 to {self.num_arms - 1}, got {choice}")
         if not 0 <= reward <= 1:
             raise ValueError(f"expected a reward within [0, 1], got {reward}")
-        self._choices = np.append(self._choices, choice)[-self.window :]
+        self._arms = np.append(self._arms, choice)[-self.window :]
         self._rewards = np.append(self._rewards, reward)[-self.window :]

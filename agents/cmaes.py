@@ -61,9 +61,9 @@ class CMAES:
             "bounds": bounds,
         }
         self._start = start
-        self._told: list[Fitness] = []
+        self._fitness_history: list[Fitness] = []
         self._means: list[np.ndarray] = []
-        self._asked: list[np.ndarray] | None = None
+        self._candidates: list[np.ndarray] | None = None
         generator = np.random.default_rng(seed)
         options: dict[str, Any] = {
             "popsize": population,
@@ -83,7 +83,7 @@ class CMAES:
     @property
     def generation(self) -> int:
         """How many generations have been told."""
-        return len(self._told)
+        return len(self._fitness_history)
 
     @property
     def mean(self) -> Float64[np.ndarray, " parameter"]:
@@ -106,11 +106,11 @@ class CMAES:
 
     def ask(self) -> Candidates:
         """This generation's candidates, (population, num_parameters); the same until `tell`."""
-        if self._asked is None:
+        if self._candidates is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._asked = self._search.ask()
-        return np.array(self._asked)
+                self._candidates = self._search.ask()
+        return np.array(self._candidates)
 
     def tell(self, fitness: ArrayLike) -> None:
         """Takes the fitness (population,) of the candidates asked for; higher is better.
@@ -127,13 +127,13 @@ class CMAES:
                 f"expected finite fitness, got {values[wrong[0]]} for candidate {wrong[0]} "
                 f"({len(wrong)} of {len(values)} in generation {self.generation})"
             )
-        if self._asked is None:
+        if self._candidates is None:
             raise RuntimeError("no candidates to tell about: call ask() before each tell()")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._search.tell(self._asked, (-values).tolist())  # pycma minimises
-        self._asked = None
-        self._told.append(values)
+            self._search.tell(self._candidates, (-values).tolist())  # pycma minimises
+        self._candidates = None
+        self._fitness_history.append(values)
         self._means.append(self.mean)
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class CMAES:
         return {
             "settings": dict(self._settings),
             "start": self._start.copy(),
-            "told": np.array(self._told).reshape(-1, self.population),
+            "fitness_history": np.array(self._fitness_history).reshape(-1, self.population),
             "mean": self.mean,
         }
 
@@ -153,7 +153,7 @@ class CMAES:
         """
         start = np.asarray(state["start"], dtype=np.float64)
         search = cls(len(start), mean=start, **state["settings"])
-        for fitness in state["told"]:
+        for fitness in state["fitness_history"]:
             search.ask()
             search.tell(fitness)
         if not np.array_equal(search.mean, state["mean"]):

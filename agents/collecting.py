@@ -20,14 +20,14 @@ Result = TypeVar("Result")
 
 
 @runtime_checkable
-class PoliciesByEpisode(Protocol):
+class EpisodePolicyFactory(Protocol):
     """A policy factory that must know which episodes its policy will play, by their seeds."""
 
     def for_episodes(self, seeds: Sequence[int]) -> Policy:
         """A policy of `CHUNK` rows, row i for the episode of `seeds[i]`; further rows idle."""
 
 
-PolicyFactory = Callable[[], Policy] | PoliciesByEpisode
+PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PlayChunk:
             make_env, self.env, perturbation=self.perturbation
         )
         factory = self.policy_factory
-        if isinstance(factory, PoliciesByEpisode):
+        if isinstance(factory, EpisodePolicyFactory):
             policy = factory.for_episodes(seeds)
         else:
             policy = factory()

@@ -127,8 +127,8 @@ class MapElites:
         self._bandit = SlidingWindowBandit(
             len(config.mixes), window=config.bandit_window, exploration=config.exploration
         )
-        self._asked: tuple[Solutions, int | None] | None = None
-        self._last: tuple[int, int | None] = (0, None)
+        self._pending: tuple[Solutions, int | None] | None = None
+        self._last_generation: tuple[int, int | None] = (0, None)
 
     @property
     def elites(self) -> Solutions:
@@ -142,12 +142,12 @@ class MapElites:
 
     def ask(self) -> Solutions:
         """This generation's solutions, (batch_size, D); the same until `tell`."""
-        if self._asked is None:
+        if self._pending is None:
             config = self.config
             generator = self._generator
             fresh = np.random.PCG64(np.random.SeedSequence([self.seed, self.generation]))
             generator.bit_generator.state = fresh.state
-            mix = self._bandit.choose() if self.started else None
+            mix = self._bandit.select() if self.started else None
             if mix is None:
                 shape = (config.batch_size, self.num_parameters)
                 drawn = config.start_sigma * generator.standard_normal(shape, dtype=np.float32)
@@ -160,33 +160,33 @@ class MapElites:
                     config.operators,
                     self.reconstruct,
                 )
-            self._asked = np.clip(drawn, *config.bounds, dtype=np.float32), mix
-        return self._asked[0].copy()
+            self._pending = np.clip(drawn, *config.bounds, dtype=np.float32), mix
+        return self._pending[0].copy()
 
     def tell(self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]) -> None:
         """Takes the fitness (batch_size,), higher being better, and measures of what was asked for.
 
         Raises ValueError where a value is not finite, RuntimeError where nothing was asked for.
         """
-        if self._asked is None:
+        if self._pending is None:
             raise RuntimeError("no solutions to tell about: call ask() before each tell()")
         values = np.asarray(fitness, dtype=np.float64)
         if not math.isfinite(float(values.sum()) + float(measures.sum())):
             raise ValueError(
                 f"expected finite fitness and measures, got others in generation {self.generation}"
             )
-        solutions, mix = self._asked
+        solutions, mix = self._pending
         added = int(np.count_nonzero(self.archive.add(solutions, values, measures)["status"]))
         if mix is not None:
             self._bandit.tell(mix, added / len(solutions))
-        self._asked = None
-        self._last = added, mix
+        self._pending = None
+        self._last_generation = added, mix
         self.generation += 1
         self.evaluations += len(solutions)
 
     def stats(self) -> EliteStats:
         """Where the search stands, after the generation last told."""
-        added, mix = self._last
+        added, mix = self._last_generation
         # Not the archive's own running sums: after a resume they would round otherwise.
         fitness = self.archive.data("objective")
         return EliteStats(
@@ -222,7 +222,7 @@ class MapElites:
             self._bandit.tell(choice, reward)
         self.generation = state["search"]["generation"]
         self.evaluations = state["search"]["evaluations"]
-        self._asked = None
+        self._pending = None
 
 
 def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
@@ -236,8 +236,8 @@ def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
     generator = np.random.default_rng(seed)
     count = SAMPLES_PER_CELL * num_cells
     radius = np.sqrt(generator.random(count)) / 2
-    turn = generator.uniform(0, 2 * np.pi, count)
-    points = 0.5 + np.stack([radius * np.cos(turn), radius * np.sin(turn)], axis=1)
+    angle = generator.uniform(0, 2 * np.pi, count)
+    points = 0.5 + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     centroids, _ = k_means_centroids(
         centroids=num_cells,
         ranges=[(0.0, 1.0), (0.0, 1.0)],

@@ -7,7 +7,14 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float64
 
-from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of, uniform_action
+from agents.policy import (
+    EncodedActions,
+    EnvMask,
+    Frames,
+    RepeatingPolicy,
+    indices_of,
+    uniform_action,
+)
 from envs.actions import ActionMap
 from envs.tasks import Task
 
@@ -26,8 +33,8 @@ class CorrelatedNoise:
     def __init__(self, num_envs: int, size: int, correlation_steps: float) -> None:
         """After `correlation_steps` the autocorrelation has fallen to 1/e."""
         self.values: Float64[np.ndarray, "env size"] = np.zeros((num_envs, size))
-        self._kept = np.exp(-1 / correlation_steps)
-        self._new = np.sqrt(1 - self._kept**2)
+        self._autocorrelation = np.exp(-1 / correlation_steps)
+        self._noise_scale = np.sqrt(1 - self._autocorrelation**2)
 
     def restart(self, i: int, generator: np.random.Generator) -> None:
         """Draws row i from the stationary distribution, so that no episode starts quietly."""
@@ -36,7 +43,7 @@ class CorrelatedNoise:
     def step(self, i: int, generator: np.random.Generator) -> Float64[np.ndarray, " size"]:
         """Row i one agent step later."""
         noise = generator.standard_normal(self.values.shape[1])
-        self.values[i] = self._kept * self.values[i] + self._new * noise
+        self.values[i] = self._autocorrelation * self.values[i] + self._noise_scale * noise
         return self.values[i]
 
 
@@ -62,14 +69,14 @@ class ExploringPolicy(RepeatingPolicy):
                 self.num_envs, self._action_map.num_outputs, CORRELATION_STEPS / self.action_repeat
             )
             self._style = np.zeros(self.num_envs, dtype=np.int64)
-        for i in rows_of(starting):
+        for i in indices_of(starting):
             self._noise.restart(i, self.generators[i])
             self._style[i] = self.generators[i].integers(len(self._styles))
 
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """The style's mean and noise, through the action map."""
         outputs = np.zeros_like(self._noise.values)
-        for i in rows_of(due):
+        for i in indices_of(due):
             generator = self.generators[i]
             if generator.random() < self.action_repeat / STYLE_STEPS:
                 self._style[i] = generator.integers(len(self._styles))
@@ -114,23 +121,23 @@ class NoisyPolicy(RepeatingPolicy):
             self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, agent_steps)
             self._strength = np.zeros(self.num_envs)
             self._random_action = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
-            self._in_run = np.zeros(self.num_envs, dtype=bool)
-        for i in rows_of(starting):
+            self._acts_randomly = np.zeros(self.num_envs, dtype=bool)
+        for i in indices_of(starting):
             self._strength[i] = self.generators[i].choice(self._strengths)
             self._noise.restart(i, self.generators[i])
-            self._renew_run(i)
+            self._redraw_run(i)
         self._policy.begin(starting)
 
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """The inner policy's actions, disturbed; tells it what became of them."""
-        actions = self._policy.decide(frames, due).copy()
-        for i in rows_of(due):
+        actions = self._policy.select_actions(frames, due).copy()
+        for i in indices_of(due):
             if self._bounds.discrete:
                 # Leaving a run and entering one are one draw: the share of random actions is
                 # then exactly `strength`, whatever the length of the runs.
                 if self.generators[i].random() < self.action_repeat / CORRELATION_STEPS:
-                    self._renew_run(i)
-                if self._in_run[i]:
+                    self._redraw_run(i)
+                if self._acts_randomly[i]:
                     actions[i] = self._random_action[i]
             else:
                 noise = self._noise.step(i, self.generators[i])
@@ -143,6 +150,6 @@ class NoisyPolicy(RepeatingPolicy):
         """Passed on: there may be a policy within the policy within."""
         self._policy.executed(actions, due)
 
-    def _renew_run(self, i: int) -> None:
-        self._in_run[i] = self.generators[i].random() < self._strength[i]
+    def _redraw_run(self, i: int) -> None:
+        self._acts_randomly[i] = self.generators[i].random() < self._strength[i]
         self._random_action[i] = uniform_action(self._bounds, self.generators[i])

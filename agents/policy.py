@@ -43,7 +43,7 @@ class Policy(Protocol):
 
 
 class RepeatingPolicy(ABC):
-    """Asks `decide` for an action, then holds it for `action_repeat` environment steps.
+    """Asks `select_actions` for an action, then holds it for `action_repeat` environment steps.
 
     A subclass decides in encoded actions, float32 (B, A): Box values, or a one-hot Discrete
     action. Each environment has a generator of its own, `self.generators[i]`; whoever draws
@@ -73,8 +73,8 @@ class RepeatingPolicy(ABC):
             for i in range(num_envs)
         ]
         self._env_steps_since_action = np.zeros(num_envs, dtype=np.int64)
-        self._held = np.zeros((num_envs, action_size(self.action_space)), dtype=np.float32)
-        self._native = decode_actions(self.action_space, self._held)
+        self._held_actions = np.zeros((num_envs, action_size(self.action_space)), dtype=np.float32)
+        self._native = decode_actions(self.action_space, self._held_actions)
         self.begin(np.ones(num_envs, dtype=bool))
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
@@ -89,13 +89,13 @@ class RepeatingPolicy(ABC):
             self.begin(reset_mask)
         due = self._env_steps_since_action == 0
         if due.any():
-            self._held[due] = self.decide(frames, due)[due]
-            self._native = decode_actions(self.action_space, self._held)
+            self._held_actions[due] = self.select_actions(frames, due)[due]
+            self._native = decode_actions(self.action_space, self._held_actions)
         self._env_steps_since_action = (self._env_steps_since_action + 1) % self.action_repeat
         return self._native.copy()
 
     @abstractmethod
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """Encoded actions (B, A). Only rows of `due` are used, and only their state may change.
 
         All B rows come in, so that a batched network always sees one batch size.
@@ -118,10 +118,10 @@ class RandomPolicy(RepeatingPolicy):
         super().__init__(action_space, "random", action_repeat)
         self._bounds = ActionMap.for_space(action_space)  # refuses what has no uniform draw
 
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """Draws from each environment's own generator."""
         actions = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
-        for i in rows_of(due):
+        for i in indices_of(due):
             actions[i] = uniform_action(self._bounds, self.generators[i])
         return actions
 
@@ -149,15 +149,15 @@ class BrownianPolicy(RepeatingPolicy):
         """Starts the walk anywhere in the Box."""
         if starting.all():
             self._position = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
-        for i in rows_of(starting):
+        for i in indices_of(starting):
             self._position[i] = uniform_action(self._bounds, self.generators[i])
 
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """One step of the walk."""
-        for i in rows_of(due):
+        for i in indices_of(due):
             noise = self.generators[i].standard_normal(self._bounds.size)
-            moved = self._position[i] + self._step * noise
-            self._position[i] = np.clip(moved, self._bounds.low, self._bounds.high)
+            new_position = self._position[i] + self._step * noise
+            self._position[i] = np.clip(new_position, self._bounds.low, self._bounds.high)
         return self._bounds.within(self._position)
 
 
@@ -180,7 +180,7 @@ class ConstantPolicy(RepeatingPolicy):
                 f"got {self._action.shape}"
             )
 
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """The one action, for every environment."""
         return np.tile(self._action, (self.num_envs, 1))
 
@@ -197,7 +197,7 @@ def uniform_action(
     return generator.uniform(bounds.low, bounds.high).astype(np.float32)
 
 
-def rows_of(mask: EnvMask) -> list[int]:
+def indices_of(mask: EnvMask) -> list[int]:
     """The environments a mask names, in order."""
     rows: list[int] = np.flatnonzero(mask).tolist()
     return rows

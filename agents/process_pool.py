@@ -38,7 +38,7 @@ class ProcessPool:
     def __init__(self, num_processes: int) -> None:
         self._threads = ThreadPoolExecutor(num_processes)
         self._lock = threading.Lock()
-        self._ended = False
+        self._closed = False
         self._idle: list[Worker] = []
         self._connections: list[Connection] = []
         self._processes: list[SpawnProcess] = []
@@ -60,12 +60,12 @@ class ProcessPool:
         """
         return self._threads.submit(self._call, function, item)
 
-    def close(self, at_once: bool = False) -> None:
+    def close(self, immediately: bool = False) -> None:
         """End the processes: after what they are doing, or at once. What is queued is dropped."""
         with self._lock:  # none is being started, and none will be
-            self._ended = True
-        if at_once:
-            end_processes(self._processes, at_once=True)
+            self._closed = True
+        if immediately:
+            end_processes(self._processes, immediately=True)
         self._threads.shutdown(wait=True, cancel_futures=True)
         for connection in self._connections:
             connection.close()
@@ -73,7 +73,7 @@ class ProcessPool:
 
     def _call(self, function: Callable[[Item], Result], item: Item) -> Result:
         message = pickle.dumps((function, item))
-        worker = self._take()
+        worker = self._acquire_worker()
         connection = worker[1]
         try:
             connection.send_bytes(message)
@@ -91,10 +91,10 @@ class ProcessPool:
             raise error
         return result
 
-    def _take(self) -> Worker:
+    def _acquire_worker(self) -> Worker:
         """An idle worker, or a new one. There are never more than threads: each takes one."""
         with self._lock:
-            if self._ended:
+            if self._closed:
                 raise WorkerDiedError("the worker processes were ended")
             if self._idle:
                 return self._idle.pop()

@@ -94,7 +94,7 @@ class _Recording:
     truncated: bool = False
 
     @property
-    def ended(self) -> bool:
+    def done(self) -> bool:
         return self.terminated or self.truncated
 
 
@@ -207,13 +207,13 @@ def _play_in_lockstep(
     ]
     batch = np.zeros((batch_size, *recordings[0].frames[0].shape), dtype=np.uint8)
     policy.reset(batch_size, seeds[0])
-    while not all(recording.ended for recording in recordings):
+    while not all(recording.done for recording in recordings):
         for i, recording in enumerate(recordings):
             batch[i] = recording.frames[-1]
         native = policy.act(batch.copy())  # a copy: what a policy keeps must not change
         encoded = encode_actions(action_space, native)
         for i, (env, recording) in enumerate(zip(envs, recordings, strict=True)):
-            if recording.ended:
+            if recording.done:
                 continue
             frame, reward, terminated, truncated, _ = env.step(native[i])
             if not keep_frames:

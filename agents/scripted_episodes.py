@@ -24,15 +24,19 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
     env = make_env(DEFAULT_ENV_ID)
     frame, _ = env.reset(seed=seed)
     driver = ScriptedDriver(env, **settings)
-    random, wobble = np.random.default_rng(seed), np.zeros(3)
+    random, correlated_noise = np.random.default_rng(seed), np.zeros(3)
     frames: list[np.ndarray] = [frame.copy()]
     actions: list[np.ndarray] = []
     rewards: list[float] = []
     terminated = truncated = False
     while not (terminated or truncated):
         if len(actions) % action_repeat == 0:
-            wobble = 0.8 * wobble + 0.6 * random.standard_normal(3) * (1.0, 0.5, 0.2)
-            action = np.clip(driver.act() + noise * wobble, (-1, 0, 0), (1, 1, 1))
+            correlated_noise = 0.8 * correlated_noise + 0.6 * random.standard_normal(3) * (
+                1.0,
+                0.5,
+                0.2,
+            )
+            action = np.clip(driver.act() + noise * correlated_noise, (-1, 0, 0), (1, 1, 1))
         actions.append(action.astype(np.float32))
         frame, reward, terminated, truncated, _ = env.step(actions[-1])
         frames.append(frame.copy())

@@ -32,7 +32,7 @@ class Workers:
     Processes start when first needed, so that constructing one costs nothing.
 
     Args:
-        say: told a line where a process died and others took its place.
+        log: told a line where a process died and others took its place.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
@@ -51,12 +51,12 @@ class Workers:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close(at_once=kind is not None)
+        self.close(immediately=kind is not None)
 
-    def close(self, at_once: bool = False) -> None:
+    def close(self, immediately: bool = False) -> None:
         """Ends the processes: after what they are doing, or at once."""
         if self._pool is not None:
-            self._pool.close(at_once)
+            self._pool.close(immediately)
             self._pool = None
 
     @property

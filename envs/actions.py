@@ -17,7 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Float32
 from numpy.typing import NDArray
 
-WIDEST = 2**24  # between bounds: float32 does not hold every whole number beyond
+MAX_RANGE = 2**24  # between bounds: float32 does not hold every whole number beyond
 
 
 class UnsupportedActionSpace(gym.error.Error, ValueError):
@@ -164,8 +164,8 @@ class ActionMap:
         if self.discrete:
             return one_hot(raw.argmax(axis=-1), self.size)
         scale, offset = (np.asarray(n, dtype=np.float32) for n in (self.scale, self.offset))
-        picked = np.tanh(raw[..., list(self.source)])
-        return self.within(scale * picked + offset)
+        selected = np.tanh(raw[..., list(self.source)])
+        return self.within(scale * selected + offset)
 
     def within(self, actions: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
         """Encoded actions as they can be executed: clipped to the bounds, rounded if integer."""
@@ -187,10 +187,10 @@ class ActionMap:
         assert isinstance(space, spaces.Box)  # action_size admits nothing else
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         with np.errstate(invalid="ignore"):
-            is_bounded = np.isfinite(low) & np.isfinite(high) & (high - low <= WIDEST)
+            is_bounded = np.isfinite(low) & np.isfinite(high) & (high - low <= MAX_RANGE)
         if not is_bounded.all():
             raise UnsupportedActionSpace(
-                f"expected an action space with finite bounds, at most {WIDEST:,} apart, "
+                f"expected an action space with finite bounds, at most {MAX_RANGE:,} apart, "
                 f"got {space}: declare such bounds, or wrap the environment with "
                 "gymnasium.wrappers.RescaleAction or ClipAction"
             )

@@ -67,7 +67,7 @@ class Camera:
 STOCK_CAMERA = Camera(columns=96, rows=84)
 
 
-def zoom_at(seconds: float) -> float:
+def camera_zoom(seconds: float) -> float:
     """Window pixels a unit: the first second of an episode zooms in, from 0.6 to 16.2.
 
     Source: gymnasium's CarRacing._render.

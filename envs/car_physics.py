@@ -24,7 +24,7 @@ _GRIP = 205000 * SIZE * SIZE  # force a unit/s that the tyre slips
 _BRAKE = 15  # radians/s that a full brake takes off in one step
 _LOCKED = 0.9  # a brake that stops the wheel at once
 _GAS_STEP = 0.1  # by which a step can add gas
-_LONGEST_SKID = 30  # points of a skid mark
+_MAX_SKID_POINTS = 30  # points of a skid mark
 
 # Of the source that is followed here, Car.step and Car.gas: alike in Gymnasium 1.2.3 to 1.4.0.
 _FINGERPRINT = "ac9ec1285c743b35"
@@ -33,10 +33,10 @@ _FINGERPRINT = "ac9ec1285c743b35"
 def patch_fast_physics(car: Car) -> None:
     """Let `car` step by this module, or leave it as it is where Gymnasium's source is another."""
     if _IS_KNOWN:
-        car.__class__ = _LeanCar
+        car.__class__ = _FastCar
 
 
-class _LeanCar(Car):
+class _FastCar(Car):
     """Source: gymnasium.envs.box2d.car_dynamics.Car, operation for operation in its order."""
 
     def gas(self, gas: float) -> None:
@@ -88,7 +88,7 @@ class _LeanCar(Car):
         mark = wheel.skid_particle
         if not skids:
             wheel.skid_start = wheel.skid_particle = None
-        elif mark and mark.grass == on_grass and len(mark.poly) < _LONGEST_SKID:
+        elif mark and mark.grass == on_grass and len(mark.poly) < _MAX_SKID_POINTS:
             mark.poly.append((wheel.position[0], wheel.position[1]))
         elif wheel.skid_start is None:
             wheel.skid_start = wheel.position

@@ -13,14 +13,14 @@ from envs.car_physics import patch_fast_physics
 from envs.renderer import VIEWS, Renderer
 
 
-class TouchListener(FrictionDetector):
+class TileContactListener(FrictionDetector):
     """Gymnasium's contact listener, which also notes the tiles whose color a wheel wore off."""
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
-        """Listen for `env`; `fresh` collects tile indices until the next frame is drawn."""
+        """Listen for `env`; `new_tiles` collects tile indices until the next frame is drawn."""
         super().__init__(env, lap_complete_percent)
-        self.fresh: list[int] = []
-        self._touched: set[int] = set()
+        self.new_tiles: list[int] = []
+        self._visited: set[int] = set()
 
     def _contact(self, contact: Any, begin: bool) -> None:
         super()._contact(contact, begin)
@@ -28,9 +28,9 @@ class TouchListener(FrictionDetector):
             return
         for fixture in (contact.fixtureA, contact.fixtureB):
             tile = fixture.body.userData
-            if tile and "road_friction" in tile.__dict__ and tile.idx not in self._touched:
-                self._touched.add(tile.idx)
-                self.fresh.append(tile.idx)
+            if tile and "road_friction" in tile.__dict__ and tile.idx not in self._visited:
+                self._visited.add(tile.idx)
+                self.new_tiles.append(tile.idx)
 
 
 class FastCarRacing(CarRacing):
@@ -65,7 +65,7 @@ class FastCarRacing(CarRacing):
         self.view = view
         self.observation_space = spaces.Box(0, 255, VIEWS[view].shape, np.uint8)
         self._renderer = Renderer(view)
-        self._listener: TouchListener | None = None
+        self._listener: TileContactListener | None = None
         self._is_resetting = False
 
     def reset(
@@ -92,7 +92,7 @@ class FastCarRacing(CarRacing):
             assert self.car is not None  # just made
             patch_fast_physics(self.car)
         elif self.continuous:
-            action = _checked(action)
+            action = _checked_action(action)
         elif action is None:  # Gymnasium refuses all else
             raise error.InvalidAction(f"expected an action in {self.action_space}, got None")
         return super().step(action)
@@ -106,7 +106,7 @@ class FastCarRacing(CarRacing):
         created: bool = super()._create_track()
         if not created:
             return False
-        self._listener = TouchListener(self, self.lap_complete_percent)
+        self._listener = TileContactListener(self, self.lap_complete_percent)
         self.world.contactListener_bug_workaround = self._listener  # Box2D keeps no reference
         self.world.contactListener = self._listener
         self._renderer.paint(self)
@@ -115,9 +115,9 @@ class FastCarRacing(CarRacing):
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels" or self._listener is None:
             return super()._render(mode)
-        for index in self._listener.fresh:
+        for index in self._listener.new_tiles:
             self._renderer.mark_visited(index)
-        self._listener.fresh.clear()
+        self._listener.new_tiles.clear()
         return self._renderer.draw(self)
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class FastCarRacing(CarRacing):
         self._listener = None
 
 
-def _checked(action: Any) -> np.ndarray:
+def _checked_action(action: Any) -> np.ndarray:
     """The action as an array, refused unless it lies in the action space."""
     array = np.asarray(action)
     if array.shape == (3,) and array.dtype.kind in "fiu":

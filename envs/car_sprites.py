@@ -29,7 +29,7 @@ from gymnasium.envs.box2d.car_racing import FPS
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, after_smoothscale, zoom_at
+from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, after_smoothscale, camera_zoom
 
 # Between two kept pictures a wheel's end moves by 0.35 window pixels, its mark by at most 1.1, of
 # the 8 to 10 in a pixel of the stock frame. Steps half as wide change no figure by 0.01 levels.
@@ -51,7 +51,9 @@ _WHEEL = np.array(
 )
 _STEPS = [  # a radian and a turn, at each of the first second's zooms
     (max(_STEERING_STEPS * fraction, 1.0), max(round(_ROLLING_STEPS * fraction), 1))
-    for fraction in ((zoom_at(moment / FPS) / zoom_at(1.0)) ** 3 for moment in range(FPS + 1))
+    for fraction in (
+        (camera_zoom(moment / FPS) / camera_zoom(1.0)) ** 3 for moment in range(FPS + 1)
+    )
 ]
 
 # Red, green and blue times the share of a pixel that is covered, and less that share. Added up
@@ -84,17 +86,19 @@ class CarSprites:
     ) -> None:
         """Draw `car` into a frame, in place, `seconds` after the episode began."""
         moment = min(round(seconds * FPS), FPS)  # from the first second on, all look the same
-        a_radian, a_turn = _STEPS[moment]
-        per_radian = a_turn / math.tau
+        steps_per_radian, steps_per_turn = _STEPS[moment]
+        per_radian = steps_per_turn / math.tau
         front_left, front_right, rear_left, rear_right = car.wheels
-        angle = round(front_left.joint.angle * a_radian)
+        angle = round(front_left.joint.angle * steps_per_radian)
         # They overlap nowhere: what the hull hides of a wheel is not in the wheel's sprite.
         sprite = self._hull(moment) + self._wheel(
-            moment, 0, angle, round(front_left.phase * per_radian) % a_turn
+            moment, 0, angle, round(front_left.phase * per_radian) % steps_per_turn
         )
-        sprite += self._wheel(moment, 1, angle, round(front_right.phase * per_radian) % a_turn)
-        sprite += self._wheel(moment, 2, 0, round(rear_left.phase * per_radian) % a_turn)
-        sprite += self._wheel(moment, 3, 0, round(rear_right.phase * per_radian) % a_turn)
+        sprite += self._wheel(
+            moment, 1, angle, round(front_right.phase * per_radian) % steps_per_turn
+        )
+        sprite += self._wheel(moment, 2, 0, round(rear_left.phase * per_radian) % steps_per_turn)
+        sprite += self._wheel(moment, 3, 0, round(rear_right.phase * per_radian) % steps_per_turn)
         patch = frame[self._patch]
         behind = patch * sprite[..., 3:]
         np.add(behind, sprite[..., :3], out=patch, casting="unsafe")
@@ -113,12 +117,12 @@ class CarSprites:
 
         Source: gymnasium's Car.draw.
         """
-        a_radian, a_turn = _STEPS[moment]
+        steps_per_radian, steps_per_turn = _STEPS[moment]
         canvas = _Canvas()
-        turned = np.exp(1j * angle / a_radian)
+        turned = np.exp(1j * angle / steps_per_radian)
         centre = complex(*WHEELPOS[wheel])
         canvas.fill(_points(centre + turned * _WHEEL, moment), WHEEL_COLOR)
-        ends = rolled * math.tau / a_turn, rolled * math.tau / a_turn + 1.2
+        ends = rolled * math.tau / steps_per_turn, rolled * math.tau / steps_per_turn + 1.2
         # The mark's ends stop at the rim when they go underneath; once both are, it is hidden.
         top, bottom = (
             math.copysign(1.0, math.cos(end)) if math.sin(end) > 0 else math.cos(end)
@@ -176,7 +180,7 @@ def _hull_points(moment: int) -> list[NDArray[np.int32]]:
 def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.int32]:
     """A polygon, x + iy in the car's own units, as cv2's fixed-point one on a canvas."""
     ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
-    window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * zoom_at(moment / FPS))
+    window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * camera_zoom(moment / FPS))
     rows, columns = _BLOCK
     stock = window * (STOCK_CAMERA.x_scale, STOCK_CAMERA.y_scale) - (columns.start, rows.start)
     # cv2 counts from pixel centres.
@@ -196,8 +200,8 @@ def _block(camera: Camera) -> tuple[slice, slice]:
 def _patch(camera: Camera) -> tuple[slice, slice]:
     """Rows and columns of the camera's picture that the car can cover, inside the block."""
     column, row = CAR_X * camera.x_scale, CAR_Y * camera.y_scale
-    across = _HALF_WIDTH * zoom_at(1.0) * camera.x_scale
-    along = _HALF_LENGTH * zoom_at(1.0) * camera.y_scale
+    across = _HALF_WIDTH * camera_zoom(1.0) * camera.x_scale
+    along = _HALF_LENGTH * camera_zoom(1.0) * camera.y_scale
     return (
         slice(math.floor(row - along), math.ceil(row + along)),
         slice(math.floor(column - across), math.ceil(column + across)),

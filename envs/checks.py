@@ -12,9 +12,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.errors import EnvError, place_of
+from envs.errors import EnvError, describe_error
 
-MOST_REWARD = 1e18  # models square rewards in float32, which holds 3e38
+MAX_REWARD = 1e18  # models square rewards in float32, which holds 3e38
 
 
 # SystemExit as well, or an environment that ends the process would pass for success.
@@ -35,7 +35,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._step = 0
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Environment, episode and step, as messages name them."""
         episode = "" if self._seed is None else f", episode of seed {self._seed}"
         return f"{self.name}{episode}, step {self._step}"
@@ -50,11 +50,11 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         except gym.error.ResetNeeded:
             raise
         except FAILURES as error:
-            raise EnvError(f"{self.place}: reset() raised {place_of(error)}") from error
+            raise EnvError(f"{self.location}: reset() raised {describe_error(error)}") from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise EnvError(
-                f"{self.place}: expected reset() to return an observation and infos, "
-                f"got {_kind(result)}"
+                f"{self.location}: expected reset() to return an observation and infos, "
+                f"got {_describe(result)}"
             )
         observation, info = result
         return observation, info
@@ -67,14 +67,14 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         except (gym.error.ResetNeeded, gym.error.InvalidAction):
             raise  # a mistake of whoever steps
         except FAILURES as error:
-            raise EnvError(f"{self.place}: step() raised {place_of(error)}") from error
+            raise EnvError(f"{self.location}: step() raised {describe_error(error)}") from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise EnvError(
-                f"{self.place}: expected step() to return observation, reward, terminated, "
-                f"truncated and infos, got {_kind(result)}"
+                f"{self.location}: expected step() to return observation, reward, terminated, "
+                f"truncated and infos, got {_describe(result)}"
             )
         observation, reward, terminated, truncated, info = result
-        if type(reward) is not float or not abs(reward) <= MOST_REWARD:
+        if type(reward) is not float or not abs(reward) <= MAX_REWARD:
             reward = self._finite(reward)
         if type(terminated) is not bool:
             terminated = self._flag("terminated", terminated)
@@ -87,28 +87,28 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         try:
             return self.env.render()
         except FAILURES as error:
-            raise EnvError(f"{self.place}: render() raised {place_of(error)}") from error
+            raise EnvError(f"{self.location}: render() raised {describe_error(error)}") from error
 
     def close(self) -> None:
         """As the environment's own."""
         try:
             super().close()
         except FAILURES as error:
-            raise EnvError(f"{self.place}: close() raised {place_of(error)}") from error
+            raise EnvError(f"{self.location}: close() raised {describe_error(error)}") from error
 
     def _finite(self, reward: Any) -> float:
         number = _one_number(reward, "biuf")
-        if number is None or not math.isfinite(number) or abs(number) > MOST_REWARD:
+        if number is None or not math.isfinite(number) or abs(number) > MAX_REWARD:
             raise EnvError(
-                f"{self.place}: expected a reward that is one finite number of at most "
-                f"{MOST_REWARD:g}, got {_kind(reward)}"
+                f"{self.location}: expected a reward that is one finite number of at most "
+                f"{MAX_REWARD:g}, got {_describe(reward)}"
             )
         return number
 
     def _flag(self, what: str, value: Any) -> bool:
         number = _one_number(value, "biu")
         if number is None:
-            raise EnvError(f"{self.place}: expected {what} to be a bool, got {_kind(value)}")
+            raise EnvError(f"{self.location}: expected {what} to be a bool, got {_describe(value)}")
         return bool(number)
 
 
@@ -123,7 +123,7 @@ def _one_number(value: Any, kinds: str) -> float | None:
     return float(array.reshape(())[()])
 
 
-def _kind(value: Any) -> str:
+def _describe(value: Any) -> str:
     """What came, short enough for a line."""
     if isinstance(value, tuple):
         return f"{len(value)} items"

@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-MOST_SHOWN = 300  # characters of what somebody else's exception says
+MAX_ERROR_LENGTH = 300  # characters of what somebody else's exception says
 
 
 class EnvError(gym.error.Error):
@@ -12,14 +12,14 @@ class EnvError(gym.error.Error):
     """
 
 
-def place_of(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Kind, text and place of an exception that somebody else's code raised, in one line."""
     try:
         text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     except Exception:  # its text is somebody else's code, too
         text = ""
-    if len(text) > MOST_SHOWN:
-        text = f"{text[:MOST_SHOWN]}..."
+    if len(text) > MAX_ERROR_LENGTH:
+        text = f"{text[:MAX_ERROR_LENGTH]}..."
     words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):  # its text has the place
         return words

@@ -15,11 +15,11 @@ from envs.config import RENDER, EnvConfig
 from envs.errors import EnvError
 from envs.pictures import (
     EXPECTED,
-    NoPicture,
+    NotAPictureError,
     PictureFormat,
     as_array,
     declares_picture,
-    described,
+    describe_value,
     is_picture,
 )
 from envs.views import View
@@ -118,7 +118,8 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         if self._drawn and not can_draw(self.env):
             raise EnvError(
                 f"expected {self._config} to observe or to draw pictures ({EXPECTED}), got "
-                f"observations that are {described(observation)}, and no render mode rgb_array "
+                f"observations that are {describe_value(observation)}, and no render mode "
+                "rgb_array "
                 f"among {list(self.env.metadata.get('render_modes') or [])}"
             )
 
@@ -132,7 +133,8 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         if not is_picture(observation[key], _of(space, key)):
             raise EnvError(
                 f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
-                f"{described(observation[key])}: correct --observation-key; {RENDER} draws the "
+                f"{describe_value(observation[key])}: correct --observation-key; {RENDER} draws "
+                "the "
                 "environment"
             )
 
@@ -152,14 +154,16 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
     def _rgb(self, format_: PictureFormat | None, picture: Any, source: str) -> NDArray[np.uint8]:
         try:
             if format_ is None:
-                raise NoPicture(f"expected a picture ({EXPECTED}), got {described(picture)}")
+                raise NotAPictureError(
+                    f"expected a picture ({EXPECTED}), got {describe_value(picture)}"
+                )
             return format_.rgb(as_array(picture))
-        except NoPicture as error:
-            raise EnvError(f"{self._place}, {source}: {error}") from error
+        except NotAPictureError as error:
+            raise EnvError(f"{self._location}, {source}: {error}") from error
 
     @property
-    def _place(self) -> str:
-        return self.env.place if isinstance(self.env, CheckedEnv) else str(self._config)
+    def _location(self) -> str:
+        return self.env.location if isinstance(self.env, CheckedEnv) else str(self._config)
 
 
 def seems_drawn(config: EnvConfig, space: Any) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from envs.camera import PLAYFIELD_HEIGHT, Color, after_smoothscale
 
 _ROWS, _COLUMNS = 12, 96
-_PLACE, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
+_BAR_WIDTH, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
 _TEXT_COLUMNS = 12  # of the frame, 125 of the window: the score's own
 _TEXT_CENTRE = (60, 50)  # window pixels in the strip
 _FONT_SIZE = 42
@@ -24,18 +24,18 @@ _FONT_SIZE = 42
 # steering and turning lie, two lines high, and grow to either side. Its polygons include their
 # last pixels.
 _WHITE, _BLUE, _VIOLET = (255, 255, 255), (0, 0, 255), (51, 0, 255)
-_STANDING: tuple[tuple[int, Color], ...] = (
+_VERTICAL_BARS: tuple[tuple[int, Color], ...] = (
     (5, _WHITE),
     (7, _BLUE),
     (8, _BLUE),
     (9, _VIOLET),
     (10, _VIOLET),
 )
-_LYING: tuple[tuple[int, Color], ...] = ((20, (0, 255, 0)), (30, (255, 0, 0)))
-_FOOT = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
+_HORIZONTAL_BARS: tuple[tuple[int, Color], ...] = ((20, (0, 255, 0)), (30, (255, 0, 0)))
+_BAR_BOTTOM = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
 _SCALES = np.array([0.02, 0.01, 0.01, 0.01, 0.01]) * _LINE
-_LYING_SCALES = np.array([-10.0, -0.8]) * _PLACE
-_SMALLEST = 1e-4  # what is below is not drawn
+_HORIZONTAL_SCALES = np.array([-10.0, -0.8]) * _BAR_WIDTH
+_MIN_VALUE = 1e-4  # what is below is not drawn
 
 
 def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None:
@@ -44,22 +44,24 @@ def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None
     wheels = car.wheels
     values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
     turning = np.array([wheels[0].joint.angle, car.hull.angularVelocity])
-    tops = (_FOOT - values * _SCALES).astype(int)
-    ends = (_LYING_STARTS + turning * _LYING_SCALES).astype(int)
-    rows = _shares(np.minimum(tops, _FOOT), np.maximum(tops, _FOOT) + 1, _ROW_EDGES)
-    rows[np.abs(values) <= _SMALLEST] = 0
-    columns = _shares(
-        np.minimum(ends, _LYING_STARTS), np.maximum(ends, _LYING_STARTS) + 1, _COLUMN_EDGES
+    tops = (_BAR_BOTTOM - values * _SCALES).astype(int)
+    ends = (_HORIZONTAL_STARTS + turning * _HORIZONTAL_SCALES).astype(int)
+    rows = _coverage(np.minimum(tops, _BAR_BOTTOM), np.maximum(tops, _BAR_BOTTOM) + 1, _ROW_EDGES)
+    rows[np.abs(values) <= _MIN_VALUE] = 0
+    columns = _coverage(
+        np.minimum(ends, _HORIZONTAL_STARTS),
+        np.maximum(ends, _HORIZONTAL_STARTS) + 1,
+        _COLUMN_EDGES,
     )
-    columns[np.abs(turning) <= _SMALLEST] = 0
-    standing = rows.T @ _STANDING_LIGHT
-    lying = (_LYING_ROWS * columns[:, None]).transpose(1, 2, 0) @ _LYING_COLORS
-    strip[:] = np.minimum(standing.reshape(_ROWS, _COLUMNS, 3) + lying + 0.5, 255)
+    columns[np.abs(turning) <= _MIN_VALUE] = 0
+    vertical = rows.T @ _VERTICAL_COLORS
+    horizontal = (_HORIZONTAL_ROWS * columns[:, None]).transpose(1, 2, 0) @ _HORIZONTAL_COLORS
+    strip[:] = np.minimum(vertical.reshape(_ROWS, _COLUMNS, 3) + horizontal + 0.5, 255)
     # After the bars, as a negative score could reach them.
     strip[:, :_TEXT_COLUMNS] = _score(f"{env.reward:04.0f}")
 
 
-def _shares(
+def _coverage(
     starts: NDArray[Any], ends: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
     """How much of each pixel lies between start and end, 0 to 1; all in window pixels."""
@@ -69,15 +71,19 @@ def _shares(
 
 _ROW_EDGES = np.arange(_ROWS + 1) * ((WINDOW_H - PLAYFIELD_HEIGHT) / _ROWS)
 _COLUMN_EDGES = np.arange(_COLUMNS + 1) * (WINDOW_W / _COLUMNS)
-_STANDING_STARTS = np.array([place for place, _ in _STANDING]) * _PLACE
-_LYING_STARTS = np.array([place for place, _ in _LYING]) * _PLACE
-_STANDING_LIGHT = (
-    _shares(_STANDING_STARTS, _STANDING_STARTS + _PLACE, _COLUMN_EDGES)[:, :, None]
-    * np.array([after_smoothscale(color) for _, color in _STANDING], np.float32)[:, None]
-).reshape(len(_STANDING), -1)
-_LYING_COLORS = np.array([after_smoothscale(color) for _, color in _LYING], np.float32)
-_LYING_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
-_LYING_ROWS = _shares(_LYING_TOP, _LYING_TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
+_VERTICAL_STARTS = np.array([place for place, _ in _VERTICAL_BARS]) * _BAR_WIDTH
+_HORIZONTAL_STARTS = np.array([place for place, _ in _HORIZONTAL_BARS]) * _BAR_WIDTH
+_VERTICAL_COLORS = (
+    _coverage(_VERTICAL_STARTS, _VERTICAL_STARTS + _BAR_WIDTH, _COLUMN_EDGES)[:, :, None]
+    * np.array([after_smoothscale(color) for _, color in _VERTICAL_BARS], np.float32)[:, None]
+).reshape(len(_VERTICAL_BARS), -1)
+_HORIZONTAL_COLORS = np.array(
+    [after_smoothscale(color) for _, color in _HORIZONTAL_BARS], np.float32
+)
+_HORIZONTAL_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
+_HORIZONTAL_ROWS = _coverage(_HORIZONTAL_TOP, _HORIZONTAL_TOP + 2 * _LINE + 1, _ROW_EDGES)[
+    :, :, None
+]
 
 
 @lru_cache(maxsize=2048)

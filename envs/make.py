@@ -17,7 +17,7 @@ from envs.checks import CheckedEnv
 from envs.config import EnvConfig
 from envs.frames import FrameEnv, can_draw, declared_space, seems_drawn
 from envs.plain_actions import PlainActions
-from envs.registration import NoRenderMode, create_env
+from envs.registration import RenderModeError, create_env
 from envs.tasks import CAR_RACING_IDS, DEFAULT_ENV_ID, task_for
 from envs.vector import ProcessVectorEnv
 from envs.views import PAPER_VIEW, View, ViewObservation
@@ -59,7 +59,7 @@ def make_env(
             return made
         from envs.perturbations import perturb  # Box2D, only where it is needed
 
-        return _or_close(made, lambda: perturb(made, perturbation))
+        return _wrap_or_close(made, lambda: perturb(made, perturbation))
 
     view = _known_view(config)
     if config.env_id == DEFAULT_ENV_ID and config.observation_key is None:
@@ -67,7 +67,7 @@ def make_env(
         fast = create(render_mode)
         if fast.observation_space.shape == (view.size, view.size, 3):
             return fast
-        return _or_close(fast, lambda: ViewObservation(fast, view))
+        return _wrap_or_close(fast, lambda: ViewObservation(fast, view))
     return _with_frames(config, view, create, render_mode)
 
 
@@ -81,7 +81,7 @@ def _with_frames(
 
     def checked(mode: str | None) -> CheckedEnv:
         env = create(mode)
-        return _or_close(env, lambda: CheckedEnv(PlainActions(env), str(config)))
+        return _wrap_or_close(env, lambda: CheckedEnv(PlainActions(env), str(config)))
 
     def drawing() -> CheckedEnv:
         return checked("rgb_array")
@@ -97,7 +97,7 @@ def _with_frames(
         if has_to_draw or (can_draw(env) and render_mode == "rgb_array"):
             try:
                 drawn = drawing()
-            except NoRenderMode:  # then videos show the observations
+            except RenderModeError:  # then videos show the observations
                 if has_to_draw:
                     raise
             else:
@@ -109,7 +109,7 @@ def _with_frames(
         raise
 
 
-def _or_close(env: gym.Env[Any, Any], wrap: Callable[[], Made]) -> Made:
+def _wrap_or_close(env: gym.Env[Any, Any], wrap: Callable[[], Made]) -> Made:
     try:
         return wrap()
     except BaseException:

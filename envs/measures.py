@@ -76,7 +76,7 @@ CAR_MEASURES = (
     Measure("steering", "", 0.0, 1.0, Magnitude(0)),
 )
 
-MOST_MEASURES = 2  # cells multiply with each, and a picture shows two
+MAX_MEASURES = 2  # cells multiply with each, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
@@ -86,9 +86,9 @@ def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
     actions, or of the first where there are two, as the other's share is the rest.
     """
     if action_map.discrete:
-        count = max(min(MOST_MEASURES, action_map.size - 1), 1)
+        count = max(min(MAX_MEASURES, action_map.size - 1), 1)
         return tuple(
-            Measure(f"action {action_map.start + index}", "share", 0.0, 1.0, Magnitude(index))
+            Measure(f"action {action_map.start + index}", "fraction", 0.0, 1.0, Magnitude(index))
             for index in range(count)
         )
     sizes = [
@@ -97,5 +97,5 @@ def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
     return tuple(
         # A dimension that is always 0 has no range of its own.
         Measure(f"action {index}", "magnitude", 0.0, size or 1.0, Magnitude(index))
-        for index, size in list(enumerate(sizes))[:MOST_MEASURES]
+        for index, size in list(enumerate(sizes))[:MAX_MEASURES]
     )

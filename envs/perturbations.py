@@ -17,7 +17,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 
-from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, after_smoothscale, zoom_at
+from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, after_smoothscale, camera_zoom
 from envs.overlays import WindowRectangle, blend
 from envs.renderer import VIEWS
 from envs.views import View
@@ -184,7 +184,7 @@ class BlobPerturbation(_Overlay):
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
         """The square, as large as the camera's zoom shows it."""
-        zoom = zoom_at(self._car_racing.t)
+        zoom = camera_zoom(self._car_racing.t)
         left, near = self.NEAR_LEFT
         square = WindowRectangle(
             left=(CAR_X + left * zoom) / WINDOW_W,

@@ -10,16 +10,16 @@ from gymnasium import spaces
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-SMALLEST = 16  # pixels: MiniGrid's 7x7 symbols are no picture
+MIN_SIDE = 16  # pixels: MiniGrid's 7x7 symbols are no picture
 _CHANNELS = (1, 3, 4)
 
 EXPECTED = (
     "uint8 or floats in [0, 1] of shape (H, W), (H, W, C) or (C, H, W), C being 1, 3 or 4, "
-    f"H and W at least {SMALLEST}"
+    f"H and W at least {MIN_SIDE}"
 )
 
 
-class NoPicture(ValueError):
+class NotAPictureError(ValueError):
     """An array that is not of a picture's format, or not of the format of those before it."""
 
 
@@ -43,12 +43,12 @@ class PictureFormat:
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             return None
         shape, floats = array.shape, array.dtype.kind == "f"
-        if len(shape) == 2 and min(shape) >= SMALLEST:
+        if len(shape) == 2 and min(shape) >= MIN_SIDE:
             return cls(shape, floats, None)
         if len(shape) == 3:
             for axis in (2, 0):  # channels come last where both could be
                 sides = shape[:2] if axis == 2 else shape[1:]
-                if shape[axis] in _CHANNELS and min(sides) >= SMALLEST:
+                if shape[axis] in _CHANNELS and min(sides) >= MIN_SIDE:
                     return cls(shape, floats, axis)
         return None
 
@@ -67,16 +67,16 @@ class PictureFormat:
         uint8 RGB comes back as it is, not copied.
 
         Raises:
-            NoPicture: another shape or type, or floats outside [0, 1].
+            NotAPictureError: another shape or type, or floats outside [0, 1].
         """
         if array.shape != self.shape or not self._has_type(array):
-            raise NoPicture(
+            raise NotAPictureError(
                 f"expected {'floats' if self.floats else 'uint8'} of shape {self.shape}, as "
-                f"before, got {described(array)}"
+                f"before, got {describe_value(array)}"
             )
         if self.floats:
             if not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
-                raise NoPicture(
+                raise NotAPictureError(
                     f"expected floats in [0, 1], got {array.min():.4g} to {array.max():.4g}"
                 )
             array = np.rint(array * 255).astype(np.uint8)
@@ -117,12 +117,14 @@ def as_array(value: Any) -> NDArray[Any]:
         return np.empty(0)
 
 
-def described(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """What came, in a few words."""
     if value is None or (isinstance(value, np.ndarray) and value.dtype == object):
         return "None" if value is None or value.ndim == 0 else "an array of objects"
     if isinstance(value, dict):
-        return f"a dict of {', '.join(f'{name} ({described(v)})' for name, v in value.items())}"
+        return (
+            f"a dict of {', '.join(f'{name} ({describe_value(v)})' for name, v in value.items())}"
+        )
     if isinstance(value, list | tuple) and len(value) != 1:
         return f"a {type(value).__name__} of {len(value)} items"
     array = as_array(value)

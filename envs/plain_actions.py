@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from envs.actions import UnsupportedActionSpace
 
-MOST_COMBINATIONS = 64  # one controller output each
+MAX_COMBINATIONS = 64  # one controller output each
 
 
 def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete:
@@ -39,10 +39,10 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     if isinstance(space, spaces.MultiBinary | spaces.MultiDiscrete):
         choices = _choices(space)
         count = int(np.prod(choices, dtype=np.float64))
-        if count <= MOST_COMBINATIONS:
+        if count <= MAX_COMBINATIONS:
             return spaces.Discrete(count)
         raise UnsupportedActionSpace(
-            f"expected at most {MOST_COMBINATIONS} combinations of actions, got {count:,} in "
+            f"expected at most {MAX_COMBINATIONS} combinations of actions, got {count:,} in "
             f"{space}: wrap the environment so that it offers those that matter, as Discrete"
         )
     raise UnsupportedActionSpace(

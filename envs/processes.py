@@ -19,11 +19,11 @@ from typing import Any
 # Spawned, not forked: a fork of a process with torch's threads can deadlock.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
 _CLOSE_SECONDS = 5.0
-_AWAKE_SECONDS = 200e-6
+_SPIN_SECONDS = 200e-6
 
 # A call of the kept object itself, or its answer None. Empty, not a pickle like other messages:
 # a step of 16 environments in two processes takes 50 us less, of 1200.
-_EMPTY = b""
+_EMPTY_MESSAGE = b""
 
 # A method's name, its arguments, its keyword arguments.
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -60,43 +60,43 @@ class ProcessGroup:
                     self._processes.append(process)
                     self._connections.append(connection)
             for index in range(len(arguments)):
-                self._answer(index)
+                self._receive(index)
 
     def call(self, calls: Mapping[int, Call]) -> dict[int, Any]:
         """What the methods named for each process return; the processes work at once."""
-        return self._exchange({index: pickle.dumps(each) for index, each in calls.items()})
+        return self._send_and_receive({index: pickle.dumps(each) for index, each in calls.items()})
 
     def call_all(self) -> dict[int, Any]:
         """What the kept objects themselves, called, return: the quickest of calls."""
-        return self._exchange(dict.fromkeys(range(len(self._processes)), _EMPTY))
+        return self._send_and_receive(dict.fromkeys(range(len(self._processes)), _EMPTY_MESSAGE))
 
     def close(self) -> None:
         """End the processes: after what they are doing, or by force if that takes seconds."""
         self._end()
 
-    def _exchange(self, messages: Mapping[int, bytes]) -> dict[int, Any]:
+    def _send_and_receive(self, messages: Mapping[int, bytes]) -> dict[int, Any]:
         with self._ended_by_exceptions():
             for index, message in messages.items():
                 try:
                     self._connections[index].send_bytes(message)
                 except OSError:
-                    raise self._death(index) from None
-            return {index: self._answer(index) for index in messages}
+                    raise self._died_error(index) from None
+            return {index: self._receive(index) for index in messages}
 
-    def _answer(self, index: int) -> Any:
+    def _receive(self, index: int) -> Any:
         try:
             # Sleeps in the kernel until there is an answer, or no process to give one.
             answer = self._connections[index].recv_bytes()
         except (EOFError, OSError):
-            raise self._death(index) from None
-        if answer == _EMPTY:
+            raise self._died_error(index) from None
+        if answer == _EMPTY_MESSAGE:
             return None
         error, result = pickle.loads(answer)
         if error is not None:
             raise error
         return result
 
-    def _death(self, index: int) -> WorkerDiedError:
+    def _died_error(self, index: int) -> WorkerDiedError:
         process = self._processes[index]
         process.join(timeout=1)
         return WorkerDiedError(
@@ -112,7 +112,7 @@ class ProcessGroup:
         except BaseException:
             # An answer that comes now would be taken for the next question's; and what a worker
             # is doing may take long, which nobody waits for after Ctrl-C.
-            end_processes(self._processes, at_once=True)
+            end_processes(self._processes, immediately=True)
             self.close()
             raise
 
@@ -132,13 +132,13 @@ def start_process(
     return process, ours
 
 
-def end_processes(processes: Sequence[SpawnProcess], at_once: bool = False) -> None:
+def end_processes(processes: Sequence[SpawnProcess], immediately: bool = False) -> None:
     """Return when the processes have ended: by themselves within seconds, else by force.
 
     Args:
-        at_once: do not wait for them to end by themselves.
+        immediately: do not wait for them to end by themselves.
     """
-    deadline = time.monotonic() + (0.0 if at_once else _CLOSE_SECONDS)
+    deadline = time.monotonic() + (0.0 if immediately else _CLOSE_SECONDS)
     for process in processes:
         process.join(max(0.0, deadline - time.monotonic()))
     # Not SIGTERM: SDL, where it is loaded, may swallow that, and libraries handle it.
@@ -171,35 +171,37 @@ def _end_with_parent() -> None:
 def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     """A worker process from its start to its end."""
     prepare_worker()
-    kept = None
+    worker_object = None
     try:
-        kept = make(*arguments)
+        worker_object = make(*arguments)
         result = None
         while True:
-            connection.send_bytes(_EMPTY if result is None else pickle.dumps((None, result)))
-            _await(connection)
+            connection.send_bytes(
+                _EMPTY_MESSAGE if result is None else pickle.dumps((None, result))
+            )
+            _spin_wait(connection)
             message = connection.recv_bytes()
-            if message == _EMPTY:
-                result = kept()
+            if message == _EMPTY_MESSAGE:
+                result = worker_object()
             else:
                 name, args, kwargs = pickle.loads(message)
-                result = getattr(kept, name)(*args, **kwargs)
+                result = getattr(worker_object, name)(*args, **kwargs)
     except Exception as error:
         # Or the parent closed its end, which is how it ends us: then nobody will read this.
         with contextlib.suppress(OSError):
             connection.send_bytes(pickled_error(error))
     finally:
-        if kept is not None:
-            kept.close()
+        if worker_object is not None:
+            worker_object.close()
 
 
-def _await(connection: Connection) -> None:
+def _spin_wait(connection: Connection) -> None:
     """Wait awake for a moment, which is as long as a caller that is quick takes to ask again.
 
     Waking a sleeping process costs the caller 30 to 50 us and the process 60 to 90: two workers
     step 64 environments 1.88 times as fast as one with this, 1.75 times without.
     """
-    until = time.perf_counter() + _AWAKE_SECONDS
+    until = time.perf_counter() + _SPIN_SECONDS
     while not connection.poll() and time.perf_counter() < until:
         pass
 

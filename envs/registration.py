@@ -13,13 +13,13 @@ from typing import Any
 import gymnasium as gym
 
 from envs.config import EnvConfig
-from envs.errors import EnvError, place_of
+from envs.errors import EnvError, describe_error
 
 # How the ids of packages begin that Gymnasium does not find by itself; the extra "games".
 _MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 
 
-class NoRenderMode(EnvError):
+class RenderModeError(EnvError):
     """The constructor takes no `render_mode`, so that the environment cannot be drawn."""
 
 
@@ -32,7 +32,7 @@ def create_env(
 
     Raises:
         EnvError: the module cannot be imported, or the constructor raised something.
-        NoRenderMode: `render_mode` was given, and the constructor takes none.
+        RenderModeError: `render_mode` was given, and the constructor takes none.
         gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
     """
     config = EnvConfig.of(env)
@@ -52,13 +52,13 @@ def create_env(
             raise
         except (Exception, SystemExit) as error:
             if isinstance(error, TypeError) and "argument 'render_mode'" in str(error):
-                raise NoRenderMode(
+                raise RenderModeError(
                     f"{config} cannot be drawn, its constructor takes no render_mode: let it take "
                     "one, or observe pictures"
                 ) from error
             helps = f": correct --env-arg ({', '.join(config.kwargs)})" if config.kwargs else ""
             raise EnvError(
-                f"{config} could not be made, its constructor raised {place_of(error)}{helps}"
+                f"{config} could not be made, its constructor raised {describe_error(error)}{helps}"
             ) from error
 
 
@@ -104,9 +104,9 @@ def _import_module(config: EnvConfig) -> None:
             ) from error
         raise EnvError(
             f"the module {module} of {config.env_id} imports {missing}, which is not installed "
-            f"({place_of(error)})"
+            f"({describe_error(error)})"
         ) from error
     except (Exception, SystemExit) as error:
         raise EnvError(
-            f"importing the module {module} of {config.env_id} raised {place_of(error)}"
+            f"importing the module {module} of {config.env_id} raised {describe_error(error)}"
         ) from error

@@ -14,7 +14,7 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from envs.camera import STOCK_CAMERA, Camera, Color, after_smoothscale, zoom_at
+from envs.camera import STOCK_CAMERA, Camera, Color, after_smoothscale, camera_zoom
 from envs.car_sprites import car_sprites
 from envs.indicators import draw_indicators
 from envs.track_picture import TrackPicture
@@ -78,7 +78,7 @@ class Renderer:
         """The frame of `env` as it stands now, of the view's shape."""
         car: Any = env.car
         hull = car.hull
-        crop = self._track.crop(self._camera, tuple(hull.position), hull.angle, zoom_at(env.t))
+        crop = self._track.crop(self._camera, tuple(hull.position), hull.angle, camera_zoom(env.t))
         frame = np.empty(self._shape, dtype=np.uint8)
         playfield = frame[: self._camera.rows]
         cv2.cvtColor(crop, cv2.COLOR_BGRA2BGR, dst=playfield)

@@ -40,7 +40,7 @@ class ExplorationStyle:
 class Task:
     """An environment id and everything the rest of the project must know about it.
 
-    `stock_id` is the reference environment that headline scores are measured in (`env_id`
+    `reference_env_id` is the reference environment that headline scores are measured in (`env_id`
     itself where there is none). `constant_actions` are encoded actions of trivial baselines.
     `action_repeat` counts env steps per agent step and is what works well, not a property of
     the environment. `action_maps` are ways from raw controller outputs to encoded actions.
@@ -48,7 +48,7 @@ class Task:
     """
 
     env_id: str
-    stock_id: str
+    reference_env_id: str
     view: View
     action_maps: Mapping[str, ActionMap]
     default_action_map: str
@@ -84,7 +84,7 @@ class Task:
         return self.action_map.size
 
     @property
-    def idle_action(self) -> NDArray[np.float32]:
+    def noop_action(self) -> NDArray[np.float32]:
         """The encoded action of a person who holds no key, float32 (A,): zeros, or index 0."""
         idle = np.zeros(self.action_size, dtype=np.float32)
         if self.action_map.discrete:
@@ -132,7 +132,7 @@ CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 
 
 # More of them say little as baselines, and each is played for every score.
-MOST_CONSTANT_ACTIONS = 18
+MAX_CONSTANT_ACTIONS = 18
 
 
 def task_for(env: str | EnvConfig) -> Task:
@@ -150,7 +150,7 @@ def task_for(env: str | EnvConfig) -> Task:
     if is_car_racing and config.kwargs.get("continuous", True):
         return Task(
             env_id=env_id,
-            stock_id="CarRacing-v3",
+            reference_env_id="CarRacing-v3",
             view=view,
             action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
             default_action_map="pedal",
@@ -178,7 +178,7 @@ def task_for(env: str | EnvConfig) -> Task:
         made.close()
     action_map = ActionMap.for_space(space)
     constant_actions = {}
-    if isinstance(space, spaces.Discrete) and space.n <= MOST_CONSTANT_ACTIONS:
+    if isinstance(space, spaces.Discrete) and space.n <= MAX_CONSTANT_ACTIONS:
         constant_actions = {
             f"always {space.start + index}": tuple(
                 1.0 if index == hot else 0.0 for hot in range(action_map.size)
@@ -187,7 +187,7 @@ def task_for(env: str | EnvConfig) -> Task:
         }
     return Task(
         env_id=env_id,
-        stock_id="CarRacing-v3" if is_car_racing else env_id,
+        reference_env_id="CarRacing-v3" if is_car_racing else env_id,
         view=view,
         action_maps={"default": action_map},
         default_action_map="default",

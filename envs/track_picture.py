@@ -24,9 +24,9 @@ _MARGIN = 4  # black texels or more around the playfield
 
 # Polygons are filled hard-edged this much finer, then averaged: cv2's own soft edges leave a
 # dark dot at every corner, a dashed line along the road.
-_FINER = 4
-_EDGE = 0.06  # texels that a filled polygon is too wide on either side
-_INNER_EDGE = 1.0  # so that painting one tile leaves the road's soft edge alone
+_SUPERSAMPLING = 4
+_EDGE_WIDTH = 0.06  # texels that a filled polygon is too wide on either side
+_INNER_EDGE_WIDTH = 1.0  # so that painting one tile leaves the road's soft edge alone
 _SHIFT = 4  # fractional bits of polygon corners handed to cv2
 
 
@@ -60,15 +60,15 @@ class TrackPicture:
         finest = self._textures[0]
         np.copyto(finest, _grass(self.density, background_color, grass_color))
         corners = _texels([at for at, _ in tiles], self.density)
-        _fill(finest, _inset(corners, _EDGE), road_color)
-        self._tiles, self._road_color = _inset(corners, _INNER_EDGE), road_color
+        _fill(finest, _inset(corners, _EDGE_WIDTH), road_color)
+        self._tiles, self._road_color = _inset(corners, _INNER_EDGE_WIDTH), road_color
         for tile, (_, color) in zip(_fixed(self._tiles), tiles, strict=True):
             if color != road_color:
                 cv2.fillConvexPoly(finest, tile, color, cv2.LINE_8, _SHIFT)
         # One track in 150 has a curb of no width, where a bend runs out: a hairline in the stock
         # picture, a tenth of a pixel wide.
         curbs = [(at, color) for at, color in curbs if (at[0] != at[1]).any()]
-        edges = _inset(_texels([at for at, _ in curbs], self.density), _EDGE)
+        edges = _inset(_texels([at for at, _ in curbs], self.density), _EDGE_WIDTH)
         for curb, (_, color) in zip(edges, curbs, strict=True):
             _fill(finest, curb[None], color)
         for fine, coarse in zip(self._textures, self._textures[1:], strict=False):
@@ -91,8 +91,8 @@ class TrackPicture:
         not fall.
         """
         # Two texels or fewer a row, so that linear interpolation misses none.
-        texels_a_row = self.density / (zoom * camera.y_scale)
-        self._level = min(max(int(math.log2(texels_a_row)), 0), _LEVELS - 1)
+        texels_per_row = self.density / (zoom * camera.y_scale)
+        self._level = min(max(int(math.log2(texels_per_row)), 0), _LEVELS - 1)
         shrink = 2**self._level
         return cv2.warpAffine(
             self._textures[self._level],
@@ -133,8 +133,8 @@ def _fill(
     right, bottom = np.ceil(polygons.max(axis=(0, 1))).astype(int) + 1
     box = texture[top:bottom, left:right]
     height, width = box.shape[:2]
-    covered = np.zeros((height * _FINER, width * _FINER), dtype=np.uint8)
-    for polygon in _fixed((polygons - (left, top)) * _FINER):
+    covered = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)
+    for polygon in _fixed((polygons - (left, top)) * _SUPERSAMPLING):
         cv2.fillConvexPoly(covered, polygon, 255, cv2.LINE_8, _SHIFT)
     covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
     # Whole texels at once, as words: a tenth of the time of masking three channels.

@@ -18,7 +18,7 @@ from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 from numpy.typing import NDArray
 
 from envs.processes import Call, ProcessGroup
-from envs.vector_share import IndexedInfo, SharedArrays, VectorShare
+from envs.vector_share import IndexedInfo, SharedArrays, WorkerVectorEnv
 
 
 class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
@@ -78,18 +78,18 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self._describe(env_fns[0])
         self._was_reset = False
-        self._ended = np.zeros(self.num_envs, dtype=np.bool_)
+        self._done = np.zeros(self.num_envs, dtype=np.bool_)
         bounds = [self.num_envs * worker // num_workers for worker in range(num_workers + 1)]
-        self._shares = [slice(*pair) for pair in itertools.pairwise(bounds)]
+        self._worker_slices = [slice(*pair) for pair in itertools.pairwise(bounds)]
         shared = SharedArrays.for_spaces(self.action_space, self.observation_space, self.num_envs)
         self._arrays = shared.views()
         single_spaces = (self.single_action_space, self.single_observation_space)
         factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # lambdas, too
         self._workers = ProcessGroup(
-            VectorShare,
+            WorkerVectorEnv,
             [
-                (factories[share], self.autoreset_mode, single_spaces, shared, share)
-                for share in self._shares
+                (factories[worker_slice], self.autoreset_mode, single_spaces, shared, worker_slice)
+                for worker_slice in self._worker_slices
             ],
         )
 
@@ -118,19 +118,22 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if len(seeds) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
         mask = np.ones(self.num_envs, dtype=np.bool_)
-        each = [options] * len(self._shares)
+        each = [options] * len(self._worker_slices)
         if options is not None and "reset_mask" in options:
             mask = self._checked_mask(options["reset_mask"])
-            each = [{**options, "reset_mask": mask[share]} for share in self._shares]
+            each = [
+                {**options, "reset_mask": mask[worker_slice]}
+                for worker_slice in self._worker_slices
+            ]
         infos = self._call(
             {
-                worker: ("reset_shared", (seeds[share], each[worker]), {})
-                for worker, share in enumerate(self._shares)
-                if mask[share].any()
+                worker: ("reset_shared", (seeds[worker_slice], each[worker]), {})
+                for worker, worker_slice in enumerate(self._worker_slices)
+                if mask[worker_slice].any()
             }
         )
         self._was_reset = True
-        self._ended[mask] = False
+        self._done[mask] = False
         return self._observations(), self._merged(infos)
 
     def step(
@@ -145,17 +148,17 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """
         self._check_open()
         self._check_running()
-        given, ours = np.asarray(actions), self._arrays["actions"]
-        if given.shape != ours.shape or given.dtype != ours.dtype:
+        received, ours = np.asarray(actions), self._arrays["actions"]
+        if received.shape != ours.shape or received.dtype != ours.dtype:
             raise gym.error.InvalidAction(
-                f"expected actions {ours.dtype} {ours.shape}, got {given.dtype} {given.shape}"
+                f"expected actions {ours.dtype} {ours.shape}, got {received.dtype} {received.shape}"
             )
-        ours[...] = given
+        ours[...] = received
         infos = self._call(None)
         rewards, terminated, truncated = (
             self._arrays[name].copy() for name in ("rewards", "terminated", "truncated")
         )
-        self._ended = terminated | truncated
+        self._done = terminated | truncated
         return self._observations(), rewards, terminated, truncated, self._merged(infos)
 
     def render(self) -> tuple[Any, ...]:
@@ -166,7 +169,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """What each environment's method `name` returns, or its attribute of that name."""
         self._check_open()
         each: Call = ("call", (name, *args), kwargs)
-        answers = self._call(dict.fromkeys(range(len(self._shares)), each))
+        answers = self._call(dict.fromkeys(range(len(self._worker_slices)), each))
         return tuple(result for results in answers.values() for result in results)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
@@ -193,7 +196,9 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} values, got {len(each)}")
-        self._call({i: ("set_attr", (name, each[s]), {}) for i, s in enumerate(self._shares)})
+        self._call(
+            {i: ("set_attr", (name, each[s]), {}) for i, s in enumerate(self._worker_slices)}
+        )
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers: after what they are doing, or by force if that takes seconds."""
@@ -229,9 +234,9 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def _check_running(self) -> None:
         if not self._was_reset:
             raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             raise gym.error.ResetNeeded(
-                f"expected no ended episodes, got them in {np.flatnonzero(self._ended)}: "
+                f"expected no ended episodes, got them in {np.flatnonzero(self._done)}: "
                 'call reset(options={"reset_mask": terminated | truncated})'
             )
 
@@ -258,7 +263,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         infos: dict[str, Any] = {}
         for worker, pairs in answers.items():
             for index, info in pairs or ():
-                infos = self._add_info(infos, info, self._shares[worker].start + index)
+                infos = self._add_info(infos, info, self._worker_slices[worker].start + index)
         return infos
 
     def _call(self, calls: dict[int, Call] | None) -> dict[int, Any]:

@@ -71,7 +71,7 @@ class SharedArrays:
         return {name: record[name][0, rows] for name in self.layout.names}
 
 
-class VectorShare(SyncVectorEnv):
+class WorkerVectorEnv(SyncVectorEnv):
     """Gymnasium's own vector of the environments in `rows`, whose arrays are shared ones."""
 
     def __init__(

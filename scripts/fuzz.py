@@ -41,7 +41,7 @@ from worldmodels.prior.surprise import load_surprise
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.run import BEST, RUN, STAGES, Run
 from worldmodels.runs.stage_folder import MANIFEST
-from worldmodels.stages.info import run_facts
+from worldmodels.stages.info import run_info
 
 GIB = 2**30
 
@@ -197,8 +197,12 @@ def read_checkpoint(run: Run, path: Path) -> Any:
 
 def read_facts(run: Run, path: Path) -> Any:
     """All that a run says of itself, and whether its stages are done."""
-    facts = [run_facts(run), run.settings, run.estimator]
-    return [*facts, *(run.manifest(name) for name in STAGES), *(run.stale(name) for name in STAGES)]
+    summary = [run_info(run), run.settings, run.estimator]
+    return [
+        *summary,
+        *(run.manifest(name) for name in STAGES),
+        *(run.stale(name) for name in STAGES),
+    ]
 
 
 READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_facts}

@@ -40,15 +40,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="the run had, and the scoring (2)")
     arguments = parser.parse_args()
     run = Run(arguments.run)
-    facts = run_facts(run, arguments.workers)
+    summary = run_facts(run, arguments.workers)
     agent = load_agent(run.folder)
     path = FOLDER / f"{arguments.name}.safetensors"
-    save_agent(path, agent, {**agent.facts, "shipped": facts})
+    save_agent(path, agent, {**agent.summary, "shipped": summary})
     results = arguments.docs / "results"
-    write_json(results / f"{arguments.name}.json", {**facts, "shipped_digest": file_digest(path)})
+    write_json(results / f"{arguments.name}.json", {**summary, "shipped_digest": file_digest(path)})
     shutil.copyfile(run.folder / PICTURE, results / f"{arguments.name}.png")
-    scores = facts["scores"]
-    print(f"{path}: {scores['mean']:.1f} ± {scores['std']:.1f}, {facts['minutes']:.1f} minutes")
+    scores = summary["scores"]
+    print(f"{path}: {scores['mean']:.1f} ± {scores['std']:.1f}, {summary['minutes']:.1f} minutes")
 
 
 def run_facts(run: Run, num_workers: int) -> dict[str, Any]:

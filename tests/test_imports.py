@@ -36,18 +36,18 @@ LAYERS = (
     "hardware",
     "errors",
 )
-MOST_ENTRIES = 22
+MAX_ENTRIES = 22
 
 
-def back_running_imports(root: Path) -> list[str]:
+def forbidden_imports(root: Path) -> list[str]:
     """Every import under `root` that runs against the arrows, as "file:line imports module"."""
     found = []
     for package, allowed in ALLOWED.items():
         for path in sorted((root / package).rglob("*.py")):
             for line, imported in imported_modules(path, root):
                 top = imported.partition(".")[0]
-                runs_back = top in OURS and top not in allowed
-                if runs_back or top in FOREIGN.get(package, ()):
+                is_forbidden = top in OURS and top not in allowed
+                if is_forbidden or top in FOREIGN.get(package, ()):
                     found.append(f"{path.relative_to(root)}:{line} imports {imported}")
     return found
 
@@ -88,7 +88,7 @@ def imported_modules(path: Path, root: Path) -> Iterator[tuple[int, str]]:
 
 def test_imports_run_one_way() -> None:
     assert all((ROOT / package).is_dir() for package in ALLOWED)
-    assert back_running_imports(ROOT) == []
+    assert forbidden_imports(ROOT) == []
 
 
 def test_imports_within_worldmodels_run_down_its_layers() -> None:
@@ -97,7 +97,7 @@ def test_imports_within_worldmodels_run_down_its_layers() -> None:
 
 def test_whatever_lies_in_worldmodels_belongs_to_a_layer() -> None:
     entries = {path.name for path in (ROOT / "worldmodels").iterdir()} - {"__pycache__"}
-    assert len(entries) <= MOST_ENTRIES
+    assert len(entries) <= MAX_ENTRIES
     assert {entry.removesuffix(".py") for entry in entries} - {"py.typed"} == {
         "__init__",
         "__main__",
@@ -123,7 +123,7 @@ def test_an_import_that_runs_back_is_caught(
 ) -> None:
     write(tmp_path / file, statement)
     line = statement.count("\n") + 1
-    assert back_running_imports(tmp_path) == [f"{file}:{line} imports {imported}"]
+    assert forbidden_imports(tmp_path) == [f"{file}:{line} imports {imported}"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_imports_along_the_arrows_are_not_caught(tmp_path: Path) -> None:
         "envs/a.py": "import numpy\nfrom envs import views",
     }.items():
         write(tmp_path / file, text)
-    assert back_running_imports(tmp_path) == []
+    assert forbidden_imports(tmp_path) == []
     assert upward_imports(tmp_path) == []
 
 

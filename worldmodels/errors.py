@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 # What facts of another version, or of a damaged or hostile file, were seen to raise.
-BROKEN = (
+MALFORMED_FILE_ERRORS = (
     KeyError,
     TypeError,
     ValueError,
@@ -32,7 +32,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except BROKEN as error:
+    except MALFORMED_FILE_ERRORS as error:
         what = f"{type(error).__name__}: {one_line(error)}"
         raise UserError(f"{path} is not what this version expects ({what}): {hint}") from error
 

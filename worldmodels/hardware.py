@@ -42,19 +42,19 @@ def num_cores() -> int:
 def shadowed_imports() -> dict[str, str]:
     """Sibling packages that Python finds elsewhere than beside this one, and where."""
     home = Path(__file__).resolve().parent.parent
-    places = {name: _place(name) for name in SIBLINGS}
+    locations = {name: _location(name) for name in SIBLINGS}
     return {
-        name: "nothing" if place is None else str(place)
-        for name, place in places.items()
-        if place is None or place.resolve() != home / name
+        name: "nothing" if location is None else str(location)
+        for name, location in locations.items()
+        if location is None or location.resolve() != home / name
     }
 
 
 def check_imports() -> None:
     """Raise UserError where another `agents` or `envs` stands in front of ours."""
-    for name, place in shadowed_imports().items():
+    for name, location in shadowed_imports().items():
         raise UserError(
-            f'"import {name}" finds {place}, not the package beside worldmodels: '
+            f'"import {name}" finds {location}, not the package beside worldmodels: '
             f"leave that folder, rename it, or install worldmodels into an environment of its own"
         )
 
@@ -65,14 +65,14 @@ def started_as_command() -> bool:
     return bool(sys.argv) and Path(sys.argv[0]).name in ("wm", "wm.exe", "-m")
 
 
-def _place(name: str) -> Path | None:
+def _location(name: str) -> Path | None:
     """The folder of a package, or the file of a module, that is imported or would be."""
     module = sys.modules.get(name)
     if module is not None:  # whatever it is, `import` gives that
-        places = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
+        locations = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
     else:
         spec = find_spec(name)
         if spec is None:
             return None
-        places = [*(spec.submodule_search_locations or ()), spec.origin]
-    return Path(places[0]) if places[0] else None
+        locations = [*(spec.submodule_search_locations or ()), spec.origin]
+    return Path(locations[0]) if locations[0] else None

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 LABEL_WIDTH = 150
 SCALE = 2
-MOST_WITHIN = 4  # curves whose names still leave them room in the axes
+MAX_CURVES_IN_AXES = 4  # curves whose names still leave them room in the axes
 
 
 def save_grid(
@@ -61,7 +61,7 @@ def save_curves(
         axes.plot(x, y, label=name)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
-    if len(axes.get_lines()) > MOST_WITHIN:
+    if len(axes.get_lines()) > MAX_CURVES_IN_AXES:
         figure.legend(loc="outside upper center", ncols=2)
     else:
         axes.legend()

@@ -55,8 +55,8 @@ class Report:
 
         Raises: UserError where the disk has no room for it.
         """
-        place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(place).free
+        existing_folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        free = shutil.disk_usage(existing_folder).free
         ram = "" if memory_bytes is None else f", {_size(memory_bytes)} of RAM"
         self.log(f"{what}; about {_size(disk_bytes)} on disk{ram}")
         if disk_bytes > free:
@@ -104,16 +104,16 @@ class Meter:
         now = time.monotonic()
         elapsed = now - self._started
         task = self._bar.tasks[self._task]
-        total, fresh = task.total or done, done - self._first
-        enough = fresh > ESTIMATE_AFTER_FRACTION * total
+        total, new_steps = task.total or done, done - self._first
+        enough = new_steps > ESTIMATE_AFTER_FRACTION * total
         next_burst = self._seen > 0 and now - self._seen_at > 1.0 and elapsed > ESTIMATE_AT_LATEST
-        self._seen, self._seen_at = fresh, now
+        self._seen, self._seen_at = new_steps, now
         if self._estimated or elapsed < ESTIMATE_AFTER_SECONDS or not (enough or next_burst):
             return
         self._estimated = True
-        left = elapsed / fresh * (total - done)
-        if left > ESTIMATE_AFTER_SECONDS:
-            self._report.log(f"{task.description}: about {_duration(left)} to go")
+        seconds_left = elapsed / new_steps * (total - done)
+        if seconds_left > ESTIMATE_AFTER_SECONDS:
+            self._report.log(f"{task.description}: about {_duration(seconds_left)} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Numbers beside the bar; a name told again replaces its number."""

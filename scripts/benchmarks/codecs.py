@@ -72,7 +72,7 @@ def compare_codecs(episodes: list[Frames], turns: int) -> list[dict[str, Any]]:
     return [
         {
             "name": codec.name,
-            "bytes_a_frame": codec.num_bytes / count,
+            "bytes_per_frame": codec.num_bytes / count,
             "ratio": raw / codec.num_bytes,
             "write_microseconds": 1e6 * min(codec.writing) / count,
             "read_microseconds": 1e6 * min(codec.reading) / count,
@@ -89,7 +89,7 @@ def print_codecs(rows: list[dict[str, Any]]) -> None:
         numbers = (row["ratio"], row["write_microseconds"], row["read_microseconds"])
         style = "bold" if row["name"] == CHOSEN else None
         cells = (f"{number:.1f}" for number in numbers)
-        table.add_row(row["name"], f"{row['bytes_a_frame']:,.0f}", *cells, style=style)
+        table.add_row(row["name"], f"{row['bytes_per_frame']:,.0f}", *cells, style=style)
     Console(width=max(100, Console().width)).print(table)
 
 

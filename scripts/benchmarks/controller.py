@@ -189,7 +189,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]], workers: int) -> None:
-    title = f"CMA-ES for C, agent steps a second; the real game over {workers} worker(s)"
+    title = f"CMA-ES for C, agent steps per second; the real game over {workers} worker(s)"
     table = Table(title=title)
     for column in ("where", "search", "bare env or dream", "ratio"):
         table.add_column(column, justify="left" if column == "where" else "right")

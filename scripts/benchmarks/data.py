@@ -138,13 +138,15 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
     }
 
 
-def print_training(facts: dict[str, Any]) -> None:
-    share, peak = facts["waiting_fraction"], facts["peak_megabytes"]
+def print_training(summary: dict[str, Any]) -> None:
+    share, peak = summary["waiting_fraction"], summary["peak_megabytes"]
     for line in (
-        f"{facts['episodes']:,} episodes, {facts['frames']:,} frames: opened in "
-        f"{facts['open_seconds']:.1f} s, {facts['gigabytes_on_disk']:.1f} GB were they not links",
-        f"V learned {facts['images_learned_a_second']:,.0f} images/s, every fourth frame; beside "
-        f"it the reader gave {facts['images_read_a_second']:,.0f}: {facts['times_v']:.1f} times "
+        f"{summary['episodes']:,} episodes, {summary['frames']:,} frames: opened in "
+        f"{summary['open_seconds']:.1f} s, {summary['gigabytes_on_disk']:.1f} GB were they not "
+        "links",
+        f"V learned {summary['images_learned_a_second']:,.0f} images/s, every fourth frame; beside "
+        f"it the reader gave {summary['images_read_a_second']:,.0f}: {summary['times_v']:.1f} "
+        "times "
         "as many",
         f"waiting for frames, the first ones included: {share:.1%} of the training",
         f"peak memory of the process {peak:,.0f} MB, limit {MEMORY_LIMIT / 1e6:,.0f}",

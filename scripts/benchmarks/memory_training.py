@@ -92,9 +92,9 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     plans: list[float] = []
 
     class Watched(Report):
-        def estimate(self, what: str, *arguments: Any, **facts: Any) -> None:
-            plans.append(facts["memory_bytes"])
-            super().estimate(what, *arguments, **facts)
+        def estimate(self, what: str, **summary: Any) -> None:
+            plans.append(summary["memory_bytes"])
+            super().estimate(what, **summary)
 
     class Copied(Encodings):
         def of(self, *arguments: Any, **settings: Any) -> Any:
@@ -106,8 +106,8 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     path = run.weights("vision")
     vision = restore_vision(load_checkpoint(path, hint=""), path)
     different = {episode.digest: episode for episode in run.store}
-    shared = run.shared(Encodings)
-    encode_dataset(vision, list(different.values()), run.action_repeat, encodings=shared)
+    cached = run.cached(Encodings)
+    encode_dataset(vision, list(different.values()), run.action_repeat, encodings=cached)
     config = preset_named("paper").memory.with_steps(steps)
     start = time.perf_counter()
     result = memory.train_memory(run, config, report=Watched(quiet=True))
@@ -126,11 +126,12 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     }
 
 
-def print_row(facts: dict[str, Any]) -> None:
+def print_row(summary: dict[str, Any]) -> None:
     Console(highlight=False, soft_wrap=True).print(
-        f"M over {facts['kind']}, {facts['agent_steps']:,} agent steps: peak memory of the "
-        f"process {facts['peak_megabytes']:,.0f} MB, planned {facts['planned_megabytes']:,.0f}, "
-        f"limit {LIMIT / 1e6:,.0f}; {facts['seconds']:,.0f} s"
+        f"M over {summary['kind']}, {summary['agent_steps']:,} agent steps: peak memory of the "
+        f"process {summary['peak_megabytes']:,.0f} MB, planned "
+        f"{summary['planned_megabytes']:,.0f}, "
+        f"limit {LIMIT / 1e6:,.0f}; {summary['seconds']:,.0f} s"
     )
 
 

@@ -170,7 +170,7 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
         )
         work = run.begin("controller", {}, 0, 1)
         if work is not None:
-            save_agent(work.partial / WEIGHTS["controller"], agent, agent.facts)
+            save_agent(work.partial / WEIGHTS["controller"], agent, agent.summary)
             work.commit({}, 0.0)
     rounds = ((EXPLORING, "exploring"), (EXPLORING + DRIVEN, "agent"))
     for round_, (episodes, policy) in enumerate(rounds, start=1):

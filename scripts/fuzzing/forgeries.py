@@ -22,12 +22,12 @@ ODD_VALUES: tuple[Any, ...] = (
 
 def forge_json(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
     """A JSON object with one fact changed."""
-    facts = json.loads(content)
-    facts.pop(CHECKSUM, None)
-    what = _change(facts, random)
+    summary = json.loads(content)
+    summary.pop(CHECKSUM, None)
+    what = _change(summary, random)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "forged.json"
-        write_json(path, facts, checksum=True)
+        write_json(path, summary, checksum=True)
         return what, path.read_bytes()
 
 
@@ -61,9 +61,9 @@ def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, byt
         what = "facts that agree on something large"
         members.update(_large(random))
     else:
-        facts = json.loads(members["meta.json"])
-        what = _change(facts, random)
-        members["meta.json"] = json.dumps(facts).encode()
+        summary = json.loads(members["meta.json"])
+        what = _change(summary, random)
+        members["meta.json"] = json.dumps(summary).encode()
     file = io.BytesIO()
     kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
     with zipfile.ZipFile(file, "w") as archive:
@@ -76,14 +76,14 @@ def _large(random: np.random.Generator) -> dict[str, bytes]:
     """Members of a few kilobytes that agree on frames of gigabytes."""
     steps = int(random.choice([1, 100, 200_000]))
     side = 64 if steps > 1000 else int(2 ** random.integers(8, 15))
-    facts = {
+    summary = {
         **{"format": 2, "env_id": "CarRacing-v3", "seed": 0, "policy": "x", "action_repeat": 1},
         **{"num_steps": steps, "frame_shape": [side, side, 3], "episode_return": 0.0},
         **{"terminated": False, "truncated": True},
     }
     size = min((steps + 1) * side * side * 3, 2**31)
     return {
-        "meta.json": json.dumps(facts).encode(),
+        "meta.json": json.dumps(summary).encode(),
         "frames.npy": _zeros(size),
         "actions.npy": _npy(np.zeros((steps, 3), np.float32)),
         "rewards.npy": _npy(np.zeros(steps, np.float32)),
@@ -138,9 +138,9 @@ def _change_tensor(tensors: dict[str, torch.Tensor], random: np.random.Generator
     return f"{name} of another size"
 
 
-def _change(facts: Any, random: np.random.Generator) -> str:
+def _change(summary: Any, random: np.random.Generator) -> str:
     """Change one value anywhere in nested dicts and lists, in place."""
-    places = list(_places(facts, ""))
+    places = list(_places(summary, ""))
     holder, key, name = places[random.integers(len(places))]
     choice = random.random()
     if choice < 0.15:
@@ -156,10 +156,10 @@ def _change(facts: Any, random: np.random.Generator) -> str:
     return f"{name} = {str(value)[:40]}"
 
 
-def _places(facts: Any, name: str) -> Any:
+def _places(summary: Any, name: str) -> Any:
     """Every value that lies in a dict or a list, as holder, key and name."""
-    if isinstance(facts, dict | list):
-        keys = list(facts) if isinstance(facts, dict) else range(len(facts))
+    if isinstance(summary, dict | list):
+        keys = list(summary) if isinstance(summary, dict) else range(len(summary))
         for key in keys:
-            yield facts, key, f"{name}.{key}"
-            yield from _places(facts[key], f"{name}.{key}")
+            yield summary, key, f"{name}.{key}"
+            yield from _places(summary[key], f"{name}.{key}")

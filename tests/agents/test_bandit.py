@@ -4,10 +4,10 @@ import pytest
 from agents.bandit import SlidingWindowBandit
 
 
-def test_every_choice_is_played_once_before_any_twice():
+def test_every_arm_is_played_once_before_any_twice():
     bandit, played = SlidingWindowBandit(4, window=100), []
     for _ in range(4):
-        played.append(bandit.choose())
+        played.append(bandit.select())
         bandit.tell(played[-1], 1.0)
     assert played == [0, 1, 2, 3]
 
@@ -20,14 +20,14 @@ def test_bounds_are_means_plus_what_is_not_known_yet():
     assert bandit.values() == pytest.approx(expected)
 
 
-def test_it_finds_what_pays_and_notices_when_that_changes():
+def test_it_finds_the_best_arm_and_notices_when_that_changes():
     bandit, generator = SlidingWindowBandit(3, window=60, exploration=0.1), np.random.default_rng(0)
 
-    def play(pay, times):
+    def play(reward_chances, times):
         chosen = []
         for _ in range(times):
-            chosen.append(bandit.choose())
-            bandit.tell(chosen[-1], float(generator.random() < pay[chosen[-1]]))
+            chosen.append(bandit.select())
+            bandit.tell(chosen[-1], float(generator.random() < reward_chances[chosen[-1]]))
         return np.bincount(chosen[-60:], minlength=3)
 
     assert play((0.1, 0.2, 0.9), 200).argmax() == 2
@@ -40,7 +40,7 @@ def test_exploration_stays_beside_small_rewards():
     for _ in range(500):
         bandit.tell(0, 0.04)
     bandit.tell(1, 0.03)
-    assert bandit.choose() == 1
+    assert bandit.select() == 1
 
 
 def test_plays_that_left_the_window_do_not_count():
@@ -48,7 +48,7 @@ def test_plays_that_left_the_window_do_not_count():
     for choice in (0, 1, 1, 1):
         bandit.tell(choice, 0.5)
     assert bandit.counts().tolist() == [0, 3]
-    assert bandit.choose() == 0
+    assert bandit.select() == 0
 
 
 def test_what_is_refused():

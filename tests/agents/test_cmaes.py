@@ -25,9 +25,9 @@ def test_it_finds_the_maximum(diagonal):
 @pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 def test_a_restored_search_asks_for_the_very_same_candidates(diagonal):
     def candidates_of(search, generations):
-        asked = []
-        evolve(search, lambda x, g: asked.append(x) or sphere(x, g), generations)
-        return asked
+        candidates = []
+        evolve(search, lambda x, g: candidates.append(x) or sphere(x, g), generations)
+        return candidates
 
     settings = {"sigma0": 0.2, "population": 12, "diagonal": diagonal, "seed": 5}
     uninterrupted = candidates_of(CMAES(30, mean=np.ones(30), **settings), 10)
@@ -61,16 +61,16 @@ def test_the_average_of_the_means_is_nearer_where_fitness_is_noisy():
 
 def test_a_search_saved_between_ask_and_tell_asks_again():
     search = CMAES(5, seed=2)
-    asked = search.ask()
-    assert np.array_equal(search.ask(), asked)
-    assert np.array_equal(CMAES.from_state_dict(search.state_dict()).ask(), asked)
+    candidates = search.ask()
+    assert np.array_equal(search.ask(), candidates)
+    assert np.array_equal(CMAES.from_state_dict(search.state_dict()).ask(), candidates)
 
 
 def test_a_replay_that_goes_elsewhere_is_an_error():
     search = CMAES(5, seed=2)
     evolve(search, sphere, 2)
     state = search.state_dict()
-    state["told"] = state["told"][:, ::-1]
+    state["fitness_history"] = state["fitness_history"][:, ::-1]
     with pytest.raises(ValueError, match="replaying 2 generations gave another search"):
         CMAES.from_state_dict(state)
 

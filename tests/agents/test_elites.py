@@ -78,12 +78,12 @@ def test_solutions_stay_within_their_bounds():
     config = ElitesConfig(batch_size=50, bounds=(-0.3, 0.4), mixes=(Mix(line=1.0),))
     search = MapElites(8, disc_centroids(60), config)
     for _ in range(10):
-        asked = search.ask()
-        assert asked.min() >= np.float32(-0.3) and asked.max() <= np.float32(0.4)
-        search.tell(*ARM.evaluate(asked))
+        candidates = search.ask()
+        assert candidates.min() >= np.float32(-0.3) and candidates.max() <= np.float32(0.4)
+        search.tell(*ARM.evaluate(candidates))
 
 
-def test_asking_twice_gives_the_same_until_told():
+def test_asking_twice_gives_the_same_until_tell():
     search, _ = search_arm(generations=5)
     first = search.ask()
     first[:] = 9  # the caller's own copy

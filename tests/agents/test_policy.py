@@ -50,7 +50,7 @@ class Counting(RepeatingPolicy):
             self.count = np.zeros((self.num_envs, 1), dtype=np.float32)
         self.count[starting] = 0
 
-    def decide(self, frames, due):
+    def select_actions(self, frames, due):
         self.count[due] += 1
         return self.count
 
@@ -133,14 +133,14 @@ def test_strengths_are_mixed_over_episodes():
     assert 0.35 < quiet < 0.65
 
 
-def test_a_noisy_policy_tells_what_was_executed():
+def test_a_noisy_policy_reports_the_executed_action():
     output = []
 
     class Output(ConstantPolicy):
         def executed(self, actions, due):
             output.append((actions.copy(), due.copy()))
 
-    noisy = NoisyPolicy(Output(BOX, [0, 0.5, 0.5], "told", action_repeat=2), 0.3)
+    noisy = NoisyPolicy(Output(BOX, [0, 0.5, 0.5], "output", action_repeat=2), 0.3)
     taken = actions_of(noisy, 2, 4, reset_at=(1, 1))
     assert [due.tolist() for _, due in output] == [
         [True, True],

@@ -41,9 +41,9 @@ def test_an_ended_episode_keeps_its_last_frame_and_padding_is_black():
     seen = []
 
     class Watching(ConstantPolicy):
-        def decide(self, frames, due):
+        def select_actions(self, frames, due):
             seen.append(frames)
-            return super().decide(frames, due)
+            return super().select_actions(frames, due)
 
     policy = Watching(make_box().action_space, [0, 0], "watching")
     play(make_box, policy, [0, 6], batch_size=3)  # 5 and 11 steps
@@ -73,7 +73,7 @@ def test_envs_are_closed_also_when_a_policy_fails():
     open_before = CountingEnv.num_open
 
     class Failing(ConstantPolicy):
-        def decide(self, frames, due):
+        def select_actions(self, frames, due):
             raise RuntimeError("no idea what to do")
 
     env = make_box()

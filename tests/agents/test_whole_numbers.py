@@ -22,12 +22,18 @@ SPACE = spaces.Box(0, 10, (2,), np.int64)
     ],
     ids=lambda policy: policy.name,
 )
-def test_decisions_are_whole_numbers_within_the_box(policy):
+def test_actions_are_whole_numbers_within_the_box(policy):
     policy.reset(6, seed=1)
     frames = np.zeros((6, 64, 64, 3), np.uint8)
-    decided = np.concatenate([policy.decide(frames, np.ones(6, bool)) for _ in range(50)])
-    np.testing.assert_array_equal(decided, np.rint(decided))
-    assert decided.min() >= 0 and decided.max() <= 10 and len(np.unique(decided)) > 2
+    selected_actions = np.concatenate(
+        [policy.select_actions(frames, np.ones(6, bool)) for _ in range(50)]
+    )
+    np.testing.assert_array_equal(selected_actions, np.rint(selected_actions))
+    assert (
+        selected_actions.min() >= 0
+        and selected_actions.max() <= 10
+        and len(np.unique(selected_actions)) > 2
+    )
     assert policy.act(frames).dtype == np.int64
 
 
@@ -46,5 +52,5 @@ def test_a_controllers_numbers_are_rounded_and_keep_their_gradient():
     np.testing.assert_array_equal(actions.detach().numpy(), action_map(outputs.detach().numpy()))
     assert torch.equal(actions, actions.round())
     actions.sum().backward()
-    slope = 5 * (1 - torch.tanh(outputs.detach()) ** 2)
-    torch.testing.assert_close(outputs.grad, slope)
+    gradient = 5 * (1 - torch.tanh(outputs.detach()) ** 2)
+    torch.testing.assert_close(outputs.grad, gradient)

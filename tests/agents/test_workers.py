@@ -26,7 +26,7 @@ class ConvPolicy(RepeatingPolicy):
         generator = torch.Generator().manual_seed(0)
         self.weight = torch.randn(2, 3, 16, 16, generator=generator) / 3000
 
-    def decide(self, frames, due):
+    def select_actions(self, frames, due):
         pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float()
         outputs = torch.nn.functional.conv2d(pixels, self.weight, stride=4).mean(dim=(2, 3))
         noise = np.stack([generator.standard_normal(2) for generator in self.generators])
@@ -110,11 +110,11 @@ def die_at_first(note):
 
 
 def test_what_a_dead_worker_was_at_is_done_again(tmp_path):
-    said = []
+    messages = []
     notes = [tmp_path / str(number) if number % 3 == 0 else None for number in range(10)]
-    with Workers(2, said.append) as workers:
+    with Workers(2, messages.append) as workers:
         assert list(workers.map(die_at_first, notes)) == notes
-    assert set(said) == {"a worker process died: what was under way is done again by others"}
+    assert set(messages) == {"a worker process died: what was under way is done again by others"}
 
 
 def test_a_worker_that_dies_again_and_again_is_an_error_and_the_next_map_works():

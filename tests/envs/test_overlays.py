@@ -45,8 +45,8 @@ def test_blending_into_a_view_is_viewing_the_blended_frame() -> None:
 def test_what_lies_outside_the_picture_is_not_drawn() -> None:
     picture = np.full((64, 64, 3), 7, np.uint8)
     below = WindowRectangle(0.0, 0.9, 1.0, 1.0)
-    beside = WindowRectangle(1.5, 0.0, 2.0, 1.0)
-    assert (blend(picture, (below, beside), GREY, view=PAPER_VIEW) == 7).all()
+    next_to = WindowRectangle(1.5, 0.0, 2.0, 1.0)
+    assert (blend(picture, (below, next_to), GREY, view=PAPER_VIEW) == 7).all()
 
 
 def test_transposed_frames_are_blended_like_others() -> None:

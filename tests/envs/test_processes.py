@@ -207,9 +207,11 @@ def test_nothing_is_left_behind(tmp_path: Path, what: str, sent: Any, error: str
         os.killpg(script.pid, sent)  # as a terminal does: to workers, too
     elif sent is not None:
         script.send_signal(sent)
-    _, said = script.communicate(timeout=20)
-    assert said.endswith(error) and said.count("Traceback") == (sent == signal.SIGINT)
-    assert "resource_tracker" not in said and (error or said == "")
+    _, error_output = script.communicate(timeout=20)
+    assert error_output.endswith(error) and error_output.count("Traceback") == (
+        sent == signal.SIGINT
+    )
+    assert "resource_tracker" not in error_output and (error or error_output == "")
     assert_nothing_is_left(script, workers)
 
 
@@ -219,6 +221,8 @@ def test_ctrl_c_while_workers_start_is_the_parents_alone(tmp_path: Path, seconds
     assert script.stdout is not None and script.stdout.readline() == "starting\n"
     time.sleep(seconds)
     os.killpg(script.pid, signal.SIGINT)
-    out, said = script.communicate(timeout=20)
-    assert said.endswith("KeyboardInterrupt\n") and said.count("Traceback") == 1, said
+    out, error_output = script.communicate(timeout=20)
+    assert error_output.endswith("KeyboardInterrupt\n") and error_output.count("Traceback") == 1, (
+        error_output
+    )
     assert_nothing_is_left(script, [int(word) for word in out.split()])

@@ -107,7 +107,7 @@ def test_gymnasiums_own_errors_stay_as_they_are():
         create_env("tests.fixtures.odd_envs:NoSuch-v0")
 
 
-def test_a_choice_is_json_and_knows_itself_again():
+def test_an_env_config_survives_a_round_trip_through_json():
     choice = EnvConfig("X-v0", {"sizes": (1, 2), "name": "a"}, "image")
     assert choice == EnvConfig("X-v0", {"name": "a", "sizes": [1, 2]}, "image")
     assert hash(choice) == hash(EnvConfig("X-v0", {"name": "a", "sizes": [1, 2]}, "image"))

@@ -100,7 +100,7 @@ def test_a_touched_tile_takes_the_road_color() -> None:
     )
     before = _color_at(env, tile)
     assert before == after_smoothscale(env.road_color + 5.1), "tiles of the third kind are lighter"
-    env._listener.fresh.append(tile.idx)  # type: ignore[union-attr]
+    env._listener.new_tiles.append(tile.idx)  # type: ignore[union-attr]
     env.step(np.zeros(3, np.float32))
     assert _color_at(env, tile) == after_smoothscale(env.road_color)
 

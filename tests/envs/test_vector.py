@@ -34,9 +34,9 @@ def play(envs: VectorEnv[Any, Any, Any], num_steps: int) -> list[Any]:
     ]
     for actions in random_actions(num_steps, envs.num_envs):
         returned.append(envs.step(actions))
-        ended = returned[-1][2] | returned[-1][3]
-        if envs.metadata["autoreset_mode"] == AutoresetMode.DISABLED and ended.any():
-            returned.append(envs.reset(options={"reset_mask": ended.copy(), "b": 2}))
+        done = returned[-1][2] | returned[-1][3]
+        if envs.metadata["autoreset_mode"] == AutoresetMode.DISABLED and done.any():
+            returned.append(envs.reset(options={"reset_mask": done.copy(), "b": 2}))
     returned.append(envs.reset(seed=list(range(10, 10 + envs.num_envs))))
     return returned
 
@@ -137,7 +137,9 @@ def test_wrong_actions_are_refused_and_change_nothing(shared_envs: ProcessVector
     assert shared_envs.get_attr("actions") == ([],) * NUM_ENVS
 
 
-def test_environments_can_be_asked_and_told(shared_envs: ProcessVectorEnv) -> None:
+def test_attributes_and_methods_of_environments_can_be_read_and_set(
+    shared_envs: ProcessVectorEnv,
+) -> None:
     shared_envs.reset(seed=0)
     shared_envs.set_attr("left", 4)
     assert shared_envs.get_attr("left") == (4,) * NUM_ENVS

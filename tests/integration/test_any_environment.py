@@ -149,8 +149,8 @@ def test_a_run_keeps_its_arguments_and_refuses_others(tmp_path):
     for arguments, what in zip(other, ("env arguments", "observation key"), strict=True):
         words = [f"made with {what}", "name another folder with --run"]
         refused("collect", *run, *arguments, words=words)
-    facts = wm_json("info", *run)
-    assert facts["env"] == f'{ODD_ID} (observation="dicts", observation key right)'
+    summary = wm_json("info", *run)
+    assert summary["env"] == f'{ODD_ID} (observation="dicts", observation key right)'
 
 
 def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path):

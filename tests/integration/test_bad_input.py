@@ -129,7 +129,7 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
         (["train-controller", "--max-minutes", "0"], ["minutes must be above 0"]),
         (["train-controller", "--hidden", "-1"], ["hidden must be 0 or more"]),
         (["train-controller", "--controller-inputs", "h"], ['inputs must be "zh" or "z"', '"h"']),
-        (["train-controller", "--search", "chance"], ["evolution, gradient", '"luck"']),
+        (["train-controller", "--search", "chance"], ["cmaes, gradient", '"chance"']),
         (["train-controller", "--search", "gradient"], ["add --dream"]),
         (["train-controller", "--init-from", "none.safetensors"], ["no file none.safetensors"]),
         (["dream-check", "--agents", "1"], ["2 agents or more"]),
@@ -164,6 +164,8 @@ IN_DREAM = ["train-controller", "--dream"]
             )
         ),
         ([*IN_DREAM, "--search", "cmaes"], ["--train-steps", 3]),
+        ([*IN_DREAM, "--search", "cmaes"], ["--set", "ppo.learner.horizon=3"]),
+        (IN_DREAM, ["--set", "ppo.learner.horizon=3"]),
         (["train-controller"], ["--train-steps", 3]),
         (["train-controller"], ["--device", "cuda"]),
         (["play", "--dream"], ["--env", "CartPole-v1"]),
@@ -178,7 +180,7 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
 
 
 @pytest.mark.parametrize(
-    ("options", "asked", "found"),
+    ("options", "requested", "found"),
     [
         (["--hidden", 3], "got 3", "--hidden 64"),
         (["--controller-inputs", "z"], "got z", "--controller-inputs zh"),
@@ -186,9 +188,9 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
         (["--paper", "--hidden", 64], "got paper", "action_map pedal"),
     ],
 )
-def test_a_controller_to_start_from_is_not_changed_by_options(run, options, asked, found):
+def test_a_controller_to_start_from_is_not_changed_by_options(run, options, requested, found):
     before = files(run)
-    words = [asked, found, "leave"]
+    words = [requested, found, "leave"]
     refused("train-controller", "--init-from", run, *options, "--run", run, expected=words)
     assert files(run) == before
 

@@ -49,15 +49,15 @@ def test_variance_is_cut_and_high_k_hat_is_explained(tmp_path):
     config = ExperimentsConfig(only="variance", num_steps=30, num_repeats=40)
     result = run_experiments(tmp_path, config, Report(quiet=True))
     check(tmp_path, "variance", result)
-    facts = result["variance"]
-    assert facts["least_kl"] == pytest.approx(0.2738, abs=1e-3)
-    assert facts["log_evidence"] - facts["best_elbo"] == pytest.approx(facts["least_kl"])
+    summary = result["variance"]
+    assert summary["least_kl"] == pytest.approx(0.2738, abs=1e-3)
+    assert summary["log_evidence"] - summary["best_elbo"] == pytest.approx(summary["least_kl"])
     for where in ("start", "end"):
-        variance, cut = facts["gradient_variance"][where], facts["cut"][where]
+        variance, cut = summary["gradient_variance"][where], summary["cut"][where]
         assert len(variance) == 7 and cut["score"] == 1
         assert cut[CALM] == pytest.approx(variance["score"] / variance[CALM]) and cut[CALM] >= 100
         assert cut["rao-blackwell"] >= 10
-    assert all(row["kl"] >= facts["least_kl"] for row in result["fits"])
+    assert all(row["kl"] >= summary["least_kl"] for row in result["fits"])
     (warning,) = result["warnings"]  # 30 steps are not enough
     assert "k-hat above 0.7: q misses mass" in warning and f"{CALM}, adam" in warning
     assert {path.name for path in tmp_path.glob("*.png")} == {"elbo.png", "variance.png"}
@@ -84,9 +84,9 @@ def test_the_table_and_a_folder_that_is_used_again(tmp_path):
     assert " ".join(lines[0].split()) == "experiment q estimator optimizer KL (nats) k-hat seconds"
     assert lines[1].split()[:4] == ["binary-vae", "encoder", "pathwise", "adam"]
     assert "independent pixels -60.7" in done.output and "latent.png" in lines[-1]
-    facts = json.loads((tmp_path / "result.json").read_text())["binary-vae"]
-    assert facts["elbo"] > facts["pixels_of_cluster"] > facts["independent_pixels"]
-    assert facts["accuracy"] > 0.95
+    summary = json.loads((tmp_path / "result.json").read_text())["binary-vae"]
+    assert summary["elbo"] > summary["pixels_of_cluster"] > summary["independent_pixels"]
+    assert summary["accuracy"] > 0.95
     assert {path.name for path in tmp_path.iterdir()} == {"latent.png", "result.json", "notes.txt"}
 
 

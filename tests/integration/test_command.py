@@ -39,10 +39,10 @@ def test_every_command_explains_itself(command):
     assert "--run" in done.output
 
 
-def test_info_tells_versions_and_that_nothing_is_shadowed():
-    facts = wm_json("info")
-    assert facts["shadowed_imports"] == "none"
-    assert {"torch", "gymnasium", "python"} <= facts["versions"].keys()
+def test_info_shows_versions_and_that_nothing_is_shadowed():
+    summary = wm_json("info")
+    assert summary["shadowed_imports"] == "none"
+    assert {"torch", "gymnasium", "python"} <= summary["versions"].keys()
     assert "cores" in wm("info").output
 
 
@@ -50,7 +50,7 @@ def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worldmodels.stages.info.install_facts", interrupted)
+    monkeypatch.setattr("worldmodels.stages.info.install_info", interrupted)
     done = wm("info")
     assert done.code == 130
     assert done.error.strip() == "stopped: run the same command again"
@@ -67,7 +67,7 @@ def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
     ],
 )
 def test_an_error_that_names_no_file_names_none(monkeypatch, error, words):
-    monkeypatch.setattr("worldmodels.stages.info.install_facts", mock.Mock(side_effect=error))
+    monkeypatch.setattr("worldmodels.stages.info.install_info", mock.Mock(side_effect=error))
     done = wm("info")
     assert done.code == 2
     assert words in done.error and "None" not in done.error

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from agents.workers import Workers
 from scripts.experiments.quantized import measures
-from tests.fixtures.device_drives import DRIVES, controller_drive
+from tests.fixtures.device_cases import CASES, controller_case
 from tests.fixtures.device_runs import FIT, agent_run, run_with_prior
 from tests.fixtures.emulated_device import emulated_device
 from tests.fixtures.tiny_models import frames, rollout, vqvae
@@ -77,7 +77,7 @@ def _no_plots(monkeypatch):
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory):
     """What a drive gives on the CPU, computed once."""
-    return functools.cache(lambda name: DRIVES[name](tmp_path_factory.mktemp("cpu") / "run", "cpu"))
+    return functools.cache(lambda name: CASES[name](tmp_path_factory.mktemp("cpu") / "run", "cpu"))
 
 
 @pytest.fixture
@@ -86,20 +86,20 @@ def expected(name, on_cpu):
     return on_cpu(name)
 
 
-@pytest.mark.parametrize("name", DRIVES)
+@pytest.mark.parametrize("name", CASES)
 def test_a_stage_gives_on_a_device_what_it_gives_on_the_cpu(name, expected, place, tmp_path):
-    place.check_same(DRIVES[name](tmp_path / "run", place.name), expected)
+    place.check_same(CASES[name](tmp_path / "run", place.name), expected)
 
 
 @pytest.mark.parametrize("name", ["V: VQ", "M: latents", "prior", "C: pathwise", "C: PPO"])
 def test_the_same_holds_on_the_other_kind_of_gpu(name, expected, tmp_path):
     with emulated_device("mps"):
-        found = DRIVES[name](tmp_path / "run", "mps")
+        found = CASES[name](tmp_path / "run", "mps")
     Place("mps", exact=True).check_same(found, expected)
 
 
 def test_noisy_dreams_of_evolution_draw_on_the_device(place, tmp_path):
-    drive = controller_drive("box", 2, search="cmaes", temperature=1.3)
+    drive = controller_case("box", 2, search="cmaes", temperature=1.3)
     first, second = (drive(tmp_path / name, place.name)[1] for name in ("first", "second"))
     assert first == second and math.isfinite(first["fitness"])
 
@@ -118,7 +118,7 @@ def test_a_model_is_trained_on_the_device(name, place, tmp_path):
         return train_step(model, *args, **options)
 
     with mock.patch.object(training, "_train_step", recorded):
-        DRIVES[name](tmp_path / "run", place.name)
+        CASES[name](tmp_path / "run", place.name)
     assert trained[-1] == {place.name}
 
 
@@ -158,10 +158,10 @@ def ctrl_c_in(step):
 def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(name, expected, place, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt, match=r"^$"), ctrl_c_in(7):
-        DRIVES[name](folder, place.name)
+        CASES[name](folder, place.name)
     assert len(list(folder.rglob("resume.safetensors"))) == 1
     torch.manual_seed(99)  # what the global generators hold must not matter
-    place.check_same(DRIVES[name](folder, place.name), expected)
+    place.check_same(CASES[name](folder, place.name), expected)
 
 
 def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(place, tmp_path, monkeypatch):
@@ -228,7 +228,7 @@ def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["vae", "fsq"])
 def test_what_is_computed_of_episodes_comes_back_to_the_cpu(kind, place, tmp_path):
-    run = tiny_run(tmp_path / "run", kind, members=2)
+    run = tiny_run(tmp_path / "run", kind, ensemble_size=2)
     vision, memory = load_world_model(run, place.name)
     assert device_of(vision).type == device_of(memory).type == place.name
     sequences = encode_recent(run, vision, Report(quiet=True))

@@ -62,10 +62,10 @@ def _small_and_without_plots(monkeypatch):
 
 
 def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
-    asked = ("--preset", "tiny", "--env", BOX_ID, "--rounds", 2, "--workers", 1)
+    requested = ("--preset", "tiny", "--env", BOX_ID, "--rounds", 2, "--workers", 1)
     search = mock.Mock(wraps=pipeline.train_controller)
     with emulated_device(), mock.patch.object(pipeline, "train_controller", search):
-        done = wm("run", "--run", tmp_path / "gpu", *asked)
+        done = wm("run", "--run", tmp_path / "gpu", *requested)
         assert done.code == 0, done.error
         assert [call.kwargs["device"] for call in search.call_args_list] == ["cuda"] * 3
         of_run = ("--run", tmp_path / "gpu")
@@ -73,7 +73,7 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
         video = wm_json("dream", *of_run, "--out", tmp_path / "dream.gif", "--horizon", 2)
         assert video["frames"] > 0
         assert wm_json("info")["device"] == "emulated device"
-    wm_json("run", "--run", tmp_path / "cpu", "--device", "cpu", *asked)
+    wm_json("run", "--run", tmp_path / "cpu", "--device", "cpu", *requested)
     for name in ("vision/vision", "memory/memory", "controller/agent", "best"):
         on_gpu, on_cpu = (load_file(tmp_path / at / f"{name}.safetensors") for at in ("gpu", "cpu"))
         assert on_gpu.keys() == on_cpu.keys()

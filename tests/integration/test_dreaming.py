@@ -42,7 +42,7 @@ def refused(*arguments, expected):
     assert expected in done.error
 
 
-def test_m_is_judged_beside_two_baselines_and_a_frozen_frame(made):
+def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made):
     arguments = ("--run", made, "--train-steps", 60, "--starts", 8, "--samples", 4)
     result = wm_json("evaluate-memory", *arguments)
     assert result["nll"] < result["persistence_nll"]
@@ -69,7 +69,7 @@ def test_m_is_trained_with_as_many_members_as_asked(made):
 
 
 def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made, tmp_path):
-    films = {}
+    videos = {}
     np.save(tmp_path / "left.npy", np.tile([-1.0, 1.0, 0.0], (7, 1)))
     np.save(tmp_path / "right.npy", np.tile([1.0, 1.0, 0.0], (7, 1)))
     for name, flags in {
@@ -82,15 +82,15 @@ def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made
     }.items():
         out = tmp_path / f"{name}.mp4"
         result = wm_json("dream", "--run", made, "--out", out, "--horizon", 12, *flags)
-        films[name] = iio.imread(out)
-        assert result["frames"] == len(films[name])
+        videos[name] = iio.imread(out)
+        assert result["frames"] == len(videos[name])
         assert np.isfinite(result["dreamed_return"]) and result["dreamed_return"] != 0
-    assert len(films["agent"]) == 12 and len(films["left"]) == 7, "a file's actions run out"
-    assert np.array_equal(films["agent"], films["named"])
-    assert not np.array_equal(films["agent"], films["policy"])
-    assert not np.array_equal(films["left"], films["right"])
-    assert not np.array_equal(films["hot"], films["right"])
-    first = [films[name][0].astype(int) for name in ("left", "right")]
+    assert len(videos["agent"]) == 12 and len(videos["left"]) == 7, "a file's actions run out"
+    assert np.array_equal(videos["agent"], videos["named"])
+    assert not np.array_equal(videos["agent"], videos["policy"])
+    assert not np.array_equal(videos["left"], videos["right"])
+    assert not np.array_equal(videos["hot"], videos["right"])
+    first = [videos[name][0].astype(int) for name in ("left", "right")]
     assert np.abs(first[0] - first[1]).mean() < 2, "one moment to begin at, but for the codec"
 
 

@@ -147,10 +147,10 @@ def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(tmp_path
     for stop in (2, 3, 4):
         left = iter(range(stop))
 
-        def until_stopped(self, name, facts, left=left):
+        def until_stopped(self, name, summary, left=left):
             if next(left, None) is None:
                 raise KeyboardInterrupt
-            original(self, name, facts)
+            original(self, name, summary)
 
         monkeypatch.setattr(Run, "write_json", until_stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -217,7 +217,7 @@ def test_candidates_that_a_selection_by_surprise_gives_up_are_counted(tmp_path, 
     from worldmodels.prior.selection import Candidate
 
     class Pack:
-        def __init__(self, run, round_, stride, prior, facts):
+        def __init__(self, run, round_, stride, prior, summary):
             self.round = round_
 
         def __call__(self, rollout):

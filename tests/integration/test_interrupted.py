@@ -71,11 +71,11 @@ def assert_ends(begin, sent, code, to_group=False):
         started = children(process.pid)
         sent_at = time.monotonic()
         (os.killpg if to_group else os.kill)(process.pid, sent)
-        _, said = process.communicate(timeout=60)
+        _, error_output = process.communicate(timeout=60)
         wait_until(lambda: not any(map(is_running, started)), 60)  # noqa: B023  called at once
         seconds.append(time.monotonic() - sent_at)
-        assert process.returncode == code, said
-    return said
+        assert process.returncode == code, error_output
+    return error_output
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, 
             wait_until(lambda: len(list((run / "episodes").glob("*.npz"))) > 8, 60)
         return process
 
-    said = assert_ends(begin, sent, code, to_group)
+    error_output = assert_ends(begin, sent, code, to_group)
     if code == 130:  # a process that was being started when its parent was killed may complain
-        assert said == "stopped: run the same command again\n"
+        assert error_output == "stopped: run the same command again\n"
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ main()
 def test_ctrl_c_that_a_library_keeps_for_itself_still_ends_the_command(then, afterwards):
     process = start("-c", WITHIN_IMPORT.format(then=then, afterwards=afterwards))
     begin = time.monotonic()
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and said.splitlines()[-1].startswith("stopped:")
+    _, error_output = process.communicate(timeout=60)
+    assert process.returncode == 130 and error_output.splitlines()[-1].startswith("stopped:")
     assert time.monotonic() - begin < 20  # of which most are imports
 
 
@@ -270,5 +270,5 @@ def test_a_command_ended_by_force_leaves_no_workers(tmp_path):
         assert len(spawned(process)) == 2
         return process
 
-    said = assert_ends(begin, signal.SIGINT, 130)
-    assert said == "stopped: run the same command again\n"
+    error_output = assert_ends(begin, signal.SIGINT, 130)
+    assert error_output == "stopped: run the same command again\n"

@@ -42,8 +42,8 @@ def test_a_caller_in_this_process_has_its_stdout_back(tmp_path):
 
 
 def test_numbers_that_json_does_not_have_are_null(monkeypatch):
-    facts = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 2, "x")}}
-    monkeypatch.setattr("worldmodels.stages.info.install_facts", lambda: facts)
+    summary = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 2, "x")}}
+    monkeypatch.setattr("worldmodels.stages.info.install_info", lambda: summary)
     assert wm_json("info") == {"a": None, "b": [1.5, None], "c": {"d": [None, 2, "x"]}}
 
 

@@ -171,13 +171,13 @@ def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
     spoil(run.store.folder / "episode-000011.npz")
     run.store.repair(lambda line: None)
     if trained is not None:
-        facts = {"round": trained, "config": {}, "seed": 0, "inputs": {}, "seconds": 1.0}
-        run.write_json("controller/manifest.json", facts)
+        summary = {"round": trained, "config": {}, "seed": 0, "inputs": {}, "seconds": 1.0}
+        run.write_json("controller/manifest.json", summary)
         run.weights("controller").touch()
-    said = []
+    messages = []
     config = CollectConfig(5, action_repeat=7)
-    ((again, number),) = replacements(run, config, 4, said.append)
-    assert said == [f"episode 11: played again in round 2, {words}"]
+    ((again, number),) = replacements(run, config, 4, messages.append)
+    assert messages == [f"episode 11: played again in round 2, {words}"]
     expected = ("exploring", 7) if trained is None else ("agent", 2)
     assert (again.policy, again.action_repeat, number) == (*expected, 2)
     assert again.max_episode_steps == 3  # the others of its round were cut there

@@ -131,8 +131,8 @@ def test_a_generation_ends_the_same_when_a_worker_is_killed_in_it(processes, mad
     worker = int(process.stdout.readline())
     wait_until(lambda: (killed / ".controller.partial" / "events").is_dir(), 60)
     os.kill(worker, signal.SIGKILL)
-    _, said = process.communicate(timeout=120)
+    _, error_output = process.communicate(timeout=120)
     undisturbed.join()
     assert process.returncode == 0
-    assert "what was under way is done again" in said
+    assert "what was under way is done again" in error_output
     assert outcome(killed) == outcome(whole)

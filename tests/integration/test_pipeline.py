@@ -38,7 +38,7 @@ def test_vision_beats_the_mean_frame_fivefold(finished):
         assert vision["bits_per_frame"] == pytest.approx(16 * np.log2(240))
 
 
-def test_memory_beats_staying(finished):
+def test_memory_beats_the_persistence_baseline(finished):
     folder, _ = finished
     memory = wm_json("info", "--run", folder)["memory"]
     assert memory["nll"] < memory["persistence_nll"]
@@ -111,7 +111,7 @@ def test_videos_show_the_game_the_dream_and_both(finished):
         assert np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.05, "nothing moves"
 
 
-def test_a_run_tells_how_it_learned_and_ends_in_the_real_game(finished):
+def test_a_run_records_its_learning_curve_and_ends_in_the_real_game(finished):
     folder, _ = finished
     rows = json.loads((folder / "rounds.json").read_text())
     assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "cmaes")]
@@ -163,9 +163,9 @@ def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(tmp
     run = tmp_path / "cartpole"
     result = wm_json("run", "--preset", "tiny", "--env", "CartPole-v1", "--run", run)
     assert {row["policy"] for row in result["rows"]} == {"agent", "random", "always 0", "always 1"}
-    facts = wm_json("info", "--run", run)
-    assert facts["vision"]["gain"] > 1
-    assert facts["memory"]["nll"] < facts["memory"]["persistence_nll"]
+    summary = wm_json("info", "--run", run)
+    assert summary["vision"]["gain"] > 1
+    assert summary["memory"]["nll"] < summary["memory"]["persistence_nll"]
     wm_json("train-controller", "--run", run, "--generations", 1, "--population", 4)
     assert wm_json("evaluate", "--run", run, "--episodes", 2, "--stock")["env_id"] == "CartPole-v1"
     for flag in ("--dream", "--side-by-side"):

@@ -22,7 +22,7 @@ def press(*keys, kind=pygame.KEYDOWN):
 @pytest.fixture
 def keyboard():
     task = task_for("CarRacing-v3")
-    keyboard = play.Keyboard("test", task.keys, task.idle_action)
+    keyboard = play.Keyboard("test", task.keys, task.noop_action)
     yield keyboard
     keyboard.close()
 
@@ -65,7 +65,7 @@ def test_the_game_is_played_for_its_score(monkeypatch, tmp_path):
     done = wm("play", "--run", tmp_path / "none", "--seed", 3)
     assert done.code == 0
     # Full gas passes some tiles at about 3.5 each in 30 steps of -0.1; standing pays -3.
-    assert float(done.output.removeprefix("score ")) > 3
+    assert float(done.output.removeprefix("return ")) > 3
     assert not (tmp_path / "none").exists()
 
 
@@ -78,7 +78,7 @@ def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
     hold(monkeypatch, "left", 5)
     done = wm("play", *run, "--dream")
     assert done.code == 0
-    assert np.isfinite(float(done.output.removeprefix("score ")))
+    assert np.isfinite(float(done.output.removeprefix("return ")))
 
 
 def test_no_screen_and_a_validation_seed_are_one_line(monkeypatch):

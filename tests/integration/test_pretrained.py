@@ -37,7 +37,7 @@ def toy(tmp_path, monkeypatch):
 
 def test_an_agent_is_found_by_its_name(toy):
     assert agent_file("toy") == toy
-    assert worldmodels.load_agent("toy").facts == {"of": "the package"}
+    assert worldmodels.load_agent("toy").summary == {"of": "the package"}
     done = wm("evaluate", "--agent", "toy", "--episodes", 1, "--no-baselines", "--workers", 1)
     assert done.code == 0 and "agent" in done.output
     assert done.output.split()[-2:] == ["-", "-"]  # a single episode has no spread
@@ -72,7 +72,7 @@ def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name):
     file = pretrained.pretrained_agents()[name]
     published = json.loads((RESULTS / f"{name}.json").read_text())
     assert published["shipped_digest"] == file_digest(file)
-    shipped = worldmodels.load_agent(name).facts["shipped"]
+    shipped = worldmodels.load_agent(name).summary["shipped"]
     assert shipped["scores"]["mean"] == published["scores"]["mean"]
     assert (
         shipped["scores"]["env_id"] == "CarRacing-v3" and len(shipped["scores"]["returns"]) == 100

@@ -68,12 +68,12 @@ def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
     assert iio.imread(quantized / "prior" / "prior.png").std() > 1
 
 
-def test_a_second_training_finds_it_done_and_info_tells(quantized):
+def test_a_second_training_finds_it_done_and_info_shows_it(quantized):
     before = (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns
     result = wm_json("train-prior", "--run", quantized, "--train-steps", 150)
     assert (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns == before
-    facts = wm_json("info", "--run", quantized)["prior"]
-    assert facts["nats_per_code"] == result["nats_per_code"] and "stale" not in facts
+    summary = wm_json("info", "--run", quantized)["prior"]
+    assert summary["nats_per_code"] == result["nats_per_code"] and "stale" not in summary
 
 
 def test_samples_are_frames_that_never_were(quantized, tmp_path):

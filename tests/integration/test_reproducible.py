@@ -97,9 +97,9 @@ def test_rounds_collect_with_the_agent_and_train_on(tmp_path):
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 2, "--max-steps", 20)
     result = wm_json("run", *run, "--rounds", 2, "--workers", 2)
     assert len(result["rows"]) == 6
-    facts = wm_json("info", *run)
-    assert facts["round"] == 2
-    assert facts["episodes"] == 28
+    summary = wm_json("info", *run)
+    assert summary["round"] == 2
+    assert summary["episodes"] == 28
     # C has one more: the finish in the real game.
-    assert [facts[stage]["round"] for stage in ("vision", "memory", "controller")] == [2, 2, 3]
-    assert "stale" not in str(facts)
+    assert [summary[stage]["round"] for stage in ("vision", "memory", "controller")] == [2, 2, 3]
+    assert "stale" not in str(summary)

@@ -17,7 +17,7 @@ from tests.fixtures.trained_run import train_tiny_run
 from worldmodels import load_agent, make_dream
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run
-from worldmodels.runs.run_lock import LOCK, WRITER, writing
+from worldmodels.runs.run_lock import LOCK, WRITER, write_lock
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def started(*arguments):
     )
 
 
-def test_the_second_writer_is_refused_and_told_who_the_first_is(run):
+def test_the_second_writer_is_refused_and_the_error_names_the_first(run):
     first = started("train-vision", "--run", run, "--train-steps", 100_000, "--quiet")
     try:
         wait_until((run / WRITER).exists, 120)
@@ -87,20 +87,20 @@ def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path):
 
     def from_another_thread():
         try:
-            with writing(folder):
+            with write_lock(folder):
                 pass
         except UserError as error:
             refusals.append(str(error))
 
-    with writing(folder):
-        with writing(folder):
+    with write_lock(folder):
+        with write_lock(folder):
             assert (folder / LOCK).exists()
         thread = threading.Thread(target=from_another_thread)
         thread.start()
         thread.join()
     assert len(refusals) == 1 and f"(process {os.getpid()})" in refusals[0]
     assert not (tmp_path / "new").exists(), "nothing was written, so nothing is left"
-    with writing(folder):
+    with write_lock(folder):
         (folder / "file").touch()
     assert [path.name for path in folder.iterdir()] == ["file"]
 
@@ -251,8 +251,8 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path):
 
 def test_more_episodes_make_a_controller_stale(run):
     wm_json("collect", "--run", run, "--episodes", 12, "--max-steps", 40)
-    facts = wm_json("info", "--run", run)
-    assert facts["controller"]["stale"].startswith("episodes changed")
+    summary = wm_json("info", "--run", run)
+    assert summary["controller"]["stale"].startswith("episodes changed")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])

@@ -14,7 +14,7 @@ def output(monkeypatch):
     return lines, clock
 
 
-def test_the_whole_time_is_told_once_from_the_speed_so_far(output):
+def test_the_remaining_time_is_logged_once_from_the_speed_so_far(output):
     lines, clock = output
     with report.Report(quiet=True).progress("train", total=100) as meter:
         for done in range(1, 101):
@@ -45,14 +45,14 @@ def test_a_resumed_stage_counts_only_what_it_did_itself(output):
 
 def test_what_does_not_fit_the_disk_is_refused(output, tmp_path):
     lines, _ = output
-    plan = report.Report(quiet=True).plan
-    plan("a little", disk_bytes=1e6, folder=tmp_path / "run")
+    estimate = report.Report(quiet=True).estimate
+    estimate("a little", disk_bytes=1e6, folder=tmp_path / "run")
     assert lines == ["a little; about 1 MB on disk"]
     with pytest.raises(UserError, match=r"needs about 1000.0 TB, the disk has .* free: make room"):
-        plan("too much", disk_bytes=1e15, folder=tmp_path / "run")
+        estimate("too much", disk_bytes=1e15, folder=tmp_path / "run")
 
 
 def test_a_plan_states_disk_and_memory(output, tmp_path):
     lines, _ = output
-    report.Report(quiet=True).plan("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
+    report.Report(quiet=True).estimate("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
     assert lines == ["M; about 2 MB on disk, 1.3 GB of RAM"]

@@ -22,32 +22,37 @@ def print_experiments(result: dict[str, Any]) -> None:
             f"{row['seconds']:>9.1f}"
         )
     if "variance" in result:
-        facts = result["variance"]
+        summary = result["variance"]
         typer.echo(
-            f"\nvariance: no mean-field q has a KL below {facts['least_kl']:.4f}\n"
+            f"\nvariance: no mean-field q has a KL below {summary['least_kl']:.4f}\n"
             f"\n{'gradient variance':<32}{'start':>10}{'cut':>9}{'end':>12}{'cut':>9}"
         )
-        for name in facts["gradient_variance"]["start"]:
+        for name in summary["gradient_variance"]["start"]:
             typer.echo(
                 f"{name:<32}"
-                + "   ".join(_variance(facts, where, name) for where in ("start", "end"))
+                + "   ".join(_variance(summary, where, name) for where in ("start", "end"))
             )
     if "binary-vae" in result:
-        facts = result["binary-vae"]
+        summary = result["binary-vae"]
         typer.echo(
-            f"\nbinary-vae, held out, nats per point: ELBO {facts['elbo']:.1f}; independent pixels "
-            f"{facts['independent_pixels']:.1f}, told the Gaussian {facts['pixels_of_cluster']:.1f}"
-            f"\n{100 * facts['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
-            f"k-hat is above 0.7 at {100 * facts['fraction_above']:.0f} % of points"
+            f"\nbinary-vae, held out, nats per point: ELBO {summary['elbo']:.1f}; independent "
+            "pixels "
+            f"{summary['independent_pixels']:.1f}, told the Gaussian "
+            f"{summary['pixels_of_cluster']:.1f}"
+            f"\n{100 * summary['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
+            f"k-hat is above 0.7 at {100 * summary['fraction_above']:.0f} % of points"
         )
     for line in result["warnings"]:
         typer.echo(f"\n{line}")
     typer.echo(f"\n{result['seconds']:.0f} s; {', '.join(result['pictures'])}")
 
 
-def _variance(facts: dict[str, Any], where: str, name: str) -> str:
-    variance, cut = facts["gradient_variance"][where][name], facts["cut"][where][name]
-    return f"{variance:>10.3g}{f'{cut:,.0f}x':>9}"
+def _variance(summary: dict[str, Any], where: str, name: str) -> str:
+    variance, variance_reduction = (
+        summary["gradient_variance"][where][name],
+        summary["cut"][where][name],
+    )
+    return f"{variance:>10.3g}{f'{variance_reduction:,.0f}x':>9}"
 
 
 def _number(value: float | None, width: int, digits: int) -> str:

@@ -29,25 +29,25 @@ JsonOption = Annotated[
     ),
 ]
 
-MOST_SHOWN = 8  # of a list's values; longer ones are for the JSON
+MAX_PRINTED_VALUES = 8  # of a list's values; longer ones are for the JSON
 
 
-def print_facts(facts: Result, indent: str = "") -> None:
+def print_result(summary: Result, indent: str = "") -> None:
     """Names and values, one line each; histories are for the JSON."""
-    width = max((len(name) for name in facts), default=0) + 2
-    for name, value in facts.items():
-        if name == "history" or (isinstance(value, list) and len(value) > MOST_SHOWN):
+    width = max((len(name) for name in summary), default=0) + 2
+    for name, value in summary.items():
+        if name == "history" or (isinstance(value, list) and len(value) > MAX_PRINTED_VALUES):
             continue
         if isinstance(value, dict):
             typer.echo(f"{indent}{name}")
-            print_facts(value, indent + "  ")
+            print_result(value, indent + "  ")
         else:
             shown = f"{value:.4g}" if isinstance(value, float) else value
             typer.echo(f"{indent}{name:<{width}}{shown}")
 
 
 def command(
-    app: typer.Typer, name: str | None = None, *, show: Callable[[Result], None] = print_facts
+    app: typer.Typer, name: str | None = None, *, show: Callable[[Result], None] = print_result
 ) -> Callable[[Command], Command]:
     """Register a function as a command of `app`.
 

@@ -1,5 +1,6 @@
 """Commands around M and its dreams: evaluate M, record a dream, compare dreams with the game."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,19 @@ from worldmodels.cli.options import (
 
 StartsOption = Annotated[int, typer.Option(help="Real states that dreams begin at.")]
 SamplesOption = Annotated[int, typer.Option(help="Dreams from each start state.")]
+
+
+@dataclass(frozen=True)
+class ActorOptions:
+    """What acts in a dream."""
+
+    agent: AgentOption = None
+    policy: Annotated[
+        str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
+    ] = None
+    actions: Annotated[
+        Path | None, typer.Option(help="Taken instead: a .npy of shape (agent steps, A).")
+    ] = None
 
 
 @command(app)
@@ -42,33 +56,27 @@ def evaluate_memory(
 @command(app)
 def dream(
     options: RunOptions,
+    actor: ActorOptions,
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("dream.mp4"),
     horizon: Annotated[int, typer.Option(help="Agent steps to record, at most.")] = 250,
     temperature: TemperatureOption = 1.0,
-    agent: AgentOption = None,
-    policy: Annotated[
-        str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
-    ] = None,
-    actions: Annotated[
-        Path | None, typer.Option(help="Taken instead: a .npy of shape (agent steps, A).")
-    ] = None,
     episode: Annotated[int, typer.Option(help="Validation episode it begins in.")] = 0,
 ) -> dict[str, Any]:
     """Record a dream, under the actions of an agent, a policy or a file."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
-    from worldmodels.runs.run_lock import writing_into
+    from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.dream import DreamVideoConfig, record_dream
 
     config = DreamVideoConfig(
         horizon=horizon,
         temperature=temperature,
-        agent=agent,
-        policy=policy,
-        actions=actions,
+        agent=actor.agent,
+        policy=actor.policy,
+        actions=actor.actions,
         episode=episode,
     )
-    with writing_into(options.run, out):
+    with write_lock_if_inside(options.run, out):
         return record_dream(Run(options.run), out, config, report=Report(options.quiet))
 
 

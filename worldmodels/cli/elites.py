@@ -1,5 +1,6 @@
 """`wm elites`: MAP-Elites that discovers representations, on the arm and in driving."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,14 +35,14 @@ def arm(
     """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
     from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
-    from worldmodels.runs.run_lock import writing
+    from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_arm import search_arm
 
     config = ArmConfig(
         joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
     )
     folder = out or Path("runs") / f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
-    with writing(folder):
+    with write_lock(folder):
         return search_arm(folder, config, Report(quiet))
 
 
@@ -55,26 +56,33 @@ def solve(
 ) -> dict[str, Any]:
     """Search targets by CMA-ES in the code space of an archive's model, and directly."""
     from worldmodels.progress import Report
-    from worldmodels.runs.run_lock import writing
+    from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
 
     config = SolveConfig(evaluations=evaluations, seed=seed)
     folder = out or archive.with_name(f"{archive.name}-solve")
-    with writing(folder):
+    with write_lock(folder):
         return solve_targets(archive, folder, config, Report(quiet))
+
+
+@dataclass(frozen=True)
+class DriveOptions:
+    """The search by MAP-Elites."""
+
+    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None
+    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None
+    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
+    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None
+    controller_inputs: Annotated[str | None, typer.Option(help="Inputs of C: zh, or z alone.")] = (
+        None
+    )
 
 
 @command(elites_app)
 def drive(
     options: WorkerOptions,
-    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None,
-    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None,
-    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None,
-    controller_inputs: Annotated[
-        str | None, typer.Option(help="Inputs of C: zh, or z alone.")
-    ] = None,
+    search: DriveOptions,
     seed: Annotated[
         int | None, typer.Option(help="Of the search and its tracks; default: the run's.")
     ] = None,
@@ -85,12 +93,12 @@ def drive(
 
     config = override(
         DriveConfig(),
-        evaluations=evaluations,
-        episodes=episodes,
-        max_steps=max_steps,
-        cells=cells,
-        batch_size=batch,
-        inputs=controller_inputs,
+        evaluations=search.evaluations,
+        episodes=search.episodes,
+        max_steps=search.max_steps,
+        cells=search.cells,
+        batch_size=search.batch,
+        inputs=search.controller_inputs,
     )
     with options.open() as session:
         return drive_elites(

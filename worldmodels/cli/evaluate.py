@@ -1,5 +1,6 @@
 """Commands that show what was made: scores, videos, facts, and a game of one's own."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,33 +59,34 @@ def evaluate(
         return evaluate_agent(agent, config, workers=workers, report=report)
 
 
+@dataclass(frozen=True)
+class SceneOptions:
+    """What is recorded."""
+
+    dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False
+    side_by_side: Annotated[
+        bool, typer.Option("--side-by-side", help="Real | V's reconstruction | M's dream.")
+    ] = False
+    max_steps: Annotated[int | None, typer.Option(help="Env steps to record, at most.")] = None
+    episode: Annotated[int, typer.Option(help="Which validation episode.")] = 0
+    temperature: TemperatureOption = 1.0
+
+
 @command(app)
 def record(
     options: RunOptions,
+    scene: SceneOptions,
     agent: AgentOption = None,
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("drive.mp4"),
-    dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False,
-    side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="Real | V's reconstruction | M's dream.")
-    ] = False,
-    max_steps: Annotated[int | None, typer.Option(help="Env steps to record, at most.")] = None,
-    episode: Annotated[int, typer.Option(help="Which validation episode.")] = 0,
-    temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
     """Record a video of the agent."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
-    from worldmodels.runs.run_lock import writing_into
+    from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.record import RecordConfig, record
 
-    config = RecordConfig(
-        dream=dream,
-        side_by_side=side_by_side,
-        max_steps=max_steps,
-        episode=episode,
-        temperature=temperature,
-    )
-    with writing_into(options.run, out):
+    config = RecordConfig(**vars(scene))
+    with write_lock_if_inside(options.run, out):
         return record(Run(options.run), out, config, report=Report(options.quiet), agent=agent)
 
 
@@ -121,6 +123,6 @@ def info(
 ) -> dict[str, Any]:
     """The machine and the install; of a run: what is there, settings, what is stale, scores."""
     from worldmodels.runs.run import Run
-    from worldmodels.stages.info import install_facts, run_facts
+    from worldmodels.stages.info import install_info, run_info
 
-    return install_facts() if run is None else run_facts(Run(run))
+    return install_info() if run is None else run_info(Run(run))

@@ -8,7 +8,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-from worldmodels.runs.provenance import finite
+from worldmodels.runs.provenance import nonfinite_to_none
 
 # Where the document goes, while what else is printed goes to stderr.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
@@ -26,7 +26,7 @@ def keep_stdout_for_json(as_json: bool) -> bool:
 
 def write_json_to_stdout(result: dict[str, Any]) -> None:
     """The result as JSON, which has no nan and no infinity: null stands for both."""
-    document = json.dumps(finite(result), indent=2, allow_nan=False)
+    document = json.dumps(nonfinite_to_none(result), indent=2, allow_nan=False)
     print(document, file=_STDOUT.get() or sys.stdout, flush=True)
 
 

@@ -86,12 +86,12 @@ def _user_message(error: Exception) -> str | None:
         if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
         return " ".join(str(error).split())
-    if _is_of_env(error) or type(error).__name__ in FROM_WORKERS:
+    if _is_env_error(error) or type(error).__name__ in FROM_WORKERS:
         return " ".join(str(error).split())
     return None
 
 
-def _is_of_env(error: Exception) -> bool:
+def _is_env_error(error: Exception) -> bool:
     """Whether an environment, or Gymnasium itself, refused something."""
     # Where nobody imported Gymnasium, nothing of it can have been raised.
     module = sys.modules.get("gymnasium.error")

@@ -103,11 +103,8 @@ class NewRunOptions(WorkerOptions):
     seed: Annotated[int | None, typer.Option(help="Seed of a new run.")] = None
 
     def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {
-            "create": True,
-            "env": self.env,
-            "env_kwargs": env_arguments(self.env_arg),
-            "observation_key": self.observation_key,
-            "preset": self.preset,
-            "seed": self.seed,
-        }
+        from worldmodels.cli.session import Requested
+
+        arguments = env_arguments(self.env_arg)
+        requested = Requested(self.env, arguments, self.observation_key, self.preset, self.seed)
+        return super()._settings() | {"requested": requested}

@@ -23,11 +23,11 @@ def sample(
 ) -> dict[str, Any]:
     """Draw frames that never were into one picture."""
     from worldmodels.hardware import choose_device
-    from worldmodels.runs.run_lock import writing_into
+    from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
     config = SampleConfig(prior=prior, count=count, temperature=temperature, seed=seed)
-    with options.open() as session, writing_into(options.run, out):
+    with options.open() as session, write_lock_if_inside(options.run, out):
         device = choose_device(options.device)
         return sample_frames(session.run, out, config, report=session.report, device=device)
 

@@ -20,7 +20,7 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import MAX_SEED, RunSettings
 
 DEFAULT_PRESET = "cpu"
-Facts = dict[str, Any]
+Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Session:
     workers: Workers
     report: Report
 
-    def train(self, stage: Callable[..., Facts], config: object, device: str) -> Facts:
+    def train(self, stage: Callable[..., Result], config: object, device: str) -> Result:
         """The result of a training stage in the run's present round."""
         return stage(
             self.run,
@@ -41,6 +41,35 @@ class Session:
             device=choose_device(device),
             round_=self.run.round,
         )
+
+
+@dataclass(frozen=True)
+class Requested:
+    """Settings that the user gave a run; None where the default, or the run's own, will do."""
+
+    env: str | None = None
+    env_kwargs: Mapping[str, Any] | None = None
+    observation_key: str | None = None
+    preset: str | None = None
+    seed: int | None = None
+
+    def made_or_opened(self, run: Run) -> Run:
+        """The run, new where there is none; raises UserError where it has other settings."""
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"expected a seed from 0 to 2**62, got {self.seed}")
+        if not run.exists:
+            env_id = DEFAULT_ENV_ID if self.env is None else self.env
+            env = EnvConfig(env_id, self.env_kwargs or {}, self.observation_key)
+            name = preset_named(DEFAULT_PRESET if self.preset is None else self.preset).name
+            check_env(env)
+            run = Run(run.folder, new=RunSettings.of(env, name, self.seed or 0))
+        settings = run.settings
+        _check_same("env", self.env, settings.env_id, run)
+        _check_same("env arguments", self.env_kwargs, settings.env_kwargs, run)
+        _check_same("observation key", self.observation_key, settings.observation_key, run)
+        _check_same("preset", self.preset, settings.preset, run)
+        _check_same("seed", self.seed, settings.seed, run)
+        return run
 
 
 @contextmanager
@@ -61,38 +90,20 @@ def open_session(
     *,
     quiet: bool = False,
     num_workers: int | None = None,
-    create: bool = False,
-    env: str | None = None,
-    env_kwargs: Mapping[str, Any] | None = None,
-    observation_key: str | None = None,
-    preset: str | None = None,
-    seed: int | None = None,
+    requested: Requested | None = None,
 ) -> Iterator[Session]:
-    """Open a run, or make it where `create` says so; leaving ends the workers.
+    """Open a run, or with `requested` make it where there is none; leaving ends the workers.
 
     The env of a new run is tried before anything is written, so that a refusal leaves nothing.
 
     Raises: UserError for a run that is not there, or that was made with other settings.
     """
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise UserError(f"expected a seed from 0 to 2**62, got {seed}")
     run = Run(folder)
-    if not run.exists and create:
-        chosen_env = EnvConfig(
-            DEFAULT_ENV_ID if env is None else env, env_kwargs or {}, observation_key
-        )
-        name = preset_named(DEFAULT_PRESET if preset is None else preset).name
-        check_env(chosen_env)
-        run = Run(folder, new=RunSettings.of(chosen_env, name, seed or 0))
-    settings = run.settings
-    _check_same("env", env, settings.env_id, run)
-    _check_same("env arguments", env_kwargs, settings.env_kwargs, run)
-    _check_same("observation key", observation_key, settings.observation_key, run)
-    _check_same("preset", preset, settings.preset, run)
-    _check_same("seed", seed, settings.seed, run)
-    chosen = preset_named(settings.preset)
+    if requested is not None:
+        run = requested.made_or_opened(run)
+    preset = preset_named(run.settings.preset)
     with open_workers(quiet, num_workers) as (workers, report):
-        yield Session(run, chosen, workers, report)
+        yield Session(run, preset, workers, report)
 
 
 def _check_same(what: str, requested: object, found: object, run: Run) -> None:

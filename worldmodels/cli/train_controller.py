@@ -1,7 +1,11 @@
 """`wm train-controller`: the search for C, by CMA-ES or by gradients."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,98 +14,93 @@ from worldmodels.cli.ignored import refuse_ignored
 from worldmodels.cli.options import SearchOptions, TrainStepsOption, app
 from worldmodels.cli.settings import SetOption, with_settings
 
+if TYPE_CHECKING:
+    from worldmodels.presets import Preset
+    from worldmodels.runs.run import Run
+    from worldmodels.stages.train_controller import ControllerStageConfig
+
 # After the name of an option that the search in use would ignore.
-OF_CMAES = (
+CMAES_ONLY = (
     "is an option of CMA-ES, and this search follows gradients: leave it out, or add --search cmaes"
 )
-OF_GRADIENT = (
+GRADIENT_ONLY = (
     "is an option of the gradient search, and this search is CMA-ES: leave it out (--generations "
     "is the length of CMA-ES), or add --dream --search gradient"
 )
-OF_DREAM = (
+DREAM_ONLY = (
     "selects the device of a dream, and this search plays the real game on CPU cores: leave it "
     "out, or add --dream"
 )
-GRADIENT_GROUPS = ("pathwise", "ppo")
+OTHER_GRADIENT = (
+    "is a setting of the other gradient: PPO serves codes and discrete actions, pathwise the rest; "
+    "leave it out, or add it for a run of the other kind"
+)
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """Where and how C is searched."""
+
+    dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
+    search: Annotated[str | None, typer.Option(help="cmaes, or gradient: through the dream.")] = (
+        None
+    )
+    train_steps: TrainStepsOption = None
+    horizon: Annotated[
+        int | None, typer.Option(help="Agent steps of a dream, and at most of an episode.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class CMAESOptions:
+    """The search by CMA-ES."""
+
+    generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
+    population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
+    ] = None
+    covariance: Annotated[
+        Literal["full", "diagonal"] | None, typer.Option(help="What CMA-ES adapts.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class ControllerOptions:
+    """What C is."""
+
+    hidden: Annotated[
+        int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
+    ] = None
+    controller_inputs: Annotated[str | None, typer.Option(help="Inputs of C: zh, or z alone.")] = (
+        None
+    )
+    init_from: Annotated[
+        Path | None, typer.Option(help="A run or agent file to search on from.")
+    ] = None
+    paper: Annotated[
+        bool, typer.Option("--paper", help="As in the paper: linear C, real game, 1,800 x 64 x 16.")
+    ] = False
 
 
 @command(app)
 def train_controller(
     options: SearchOptions,
-    dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False,
-    search: Annotated[
-        str | None, typer.Option(help="cmaes, or gradient: through the dream.")
-    ] = None,
-    train_steps: TrainStepsOption = None,
-    generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None,
-    population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
-    ] = None,
-    covariance: Annotated[
-        Literal["full", "diagonal"] | None, typer.Option(help="What CMA-ES adapts.")
-    ] = None,
-    horizon: Annotated[
-        int | None, typer.Option(help="Agent steps of a dream, and at most of an episode.")
-    ] = None,
-    hidden: Annotated[
-        int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
-    ] = None,
-    controller_inputs: Annotated[
-        str | None, typer.Option(help="Inputs of C: zh, or z alone.")
-    ] = None,
-    init_from: Annotated[
-        Path | None, typer.Option(help="A run or agent file to search on from.")
-    ] = None,
-    paper: Annotated[
-        bool, typer.Option("--paper", help="As in the paper: linear C, real game, 1,800 x 64 x 16.")
-    ] = False,
+    method: MethodOptions,
+    cmaes: CMAESOptions,
+    controller: ControllerOptions,
     settings: SetOption = None,
-) -> dict[str, Any]:  # each is an option of the command
+) -> dict[str, Any]:
     """Search C by CMA-ES, in the real game or with --dream inside M; or by gradients."""
     from worldmodels.hardware import choose_device
-    from worldmodels.presets import PAPER, override
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:
-        preset = (PAPER if paper else session.preset).searching(dream=dream).controller
-        config = override(
-            preset,
-            search=search,
-            hidden=hidden,
-            inputs=controller_inputs,
-            cmaes=override(
-                preset.cmaes,
-                generations=generations,
-                later_generations=generations,
-                max_minutes=max_minutes,
-                population=population,
-                diagonal=None if covariance is None else covariance == "diagonal",
-                horizon=horizon,
-            ),
-            pathwise=preset.pathwise.with_lengths(train_steps, horizon),
-            ppo=preset.ppo.with_lengths(train_steps, horizon),
-        )
+        config = _config(session.preset, method, cmaes, controller)
         config = with_settings(config, settings)
-        groups = {f"--set {text}": text.partition(".")[0] for text in settings or ()}
-        if config.search == "gradient":
-            given = {
-                "--generations": generations,
-                "--population": population,
-                "--max-minutes": max_minutes,
-                "--covariance": covariance,
-                **{name: group if group == "cmaes" else None for name, group in groups.items()},
-            }
-            refuse_ignored(given, OF_CMAES)
-        else:
-            of_gradient = {n: g if g in GRADIENT_GROUPS else None for n, g in groups.items()}
-            refuse_ignored({"--train-steps": train_steps, **of_gradient}, OF_GRADIENT)
+        _refuse_ignored(config, session.run, method, cmaes, settings or ())
         if not config.dream and options.device not in ("auto", "cpu"):
-            refuse_ignored({"--device": options.device}, OF_DREAM)
-        requested = {"hidden": hidden, "inputs": controller_inputs}
-        if paper:
-            names = ("hidden", "inputs", "action_map", "sample_latent")
-            requested = {name: getattr(config, name) for name in names}
+            refuse_ignored({"--device": options.device}, DREAM_ONLY)
         return train_controller(
             session.run,
             config,
@@ -109,6 +108,69 @@ def train_controller(
             report=session.report,
             device=choose_device(options.device),
             round_=session.run.round,
-            start_from=init_from,
-            requested={name: value for name, value in requested.items() if value is not None},
+            start_from=controller.init_from,
+            requested=_requested(config, controller, settings or ()),
         )
+
+
+def _config(
+    preset: Preset, method: MethodOptions, cmaes: CMAESOptions, controller: ControllerOptions
+) -> ControllerStageConfig:
+    from worldmodels.presets import PAPER, override
+
+    config = (PAPER if controller.paper else preset).searching(dream=method.dream).controller
+    diagonal = None if cmaes.covariance is None else cmaes.covariance == "diagonal"
+    return override(
+        config,
+        search=method.search,
+        hidden=controller.hidden,
+        inputs=controller.controller_inputs,
+        cmaes=override(
+            config.cmaes,
+            generations=cmaes.generations,
+            later_generations=cmaes.generations,
+            max_minutes=cmaes.max_minutes,
+            population=cmaes.population,
+            diagonal=diagonal,
+            horizon=method.horizon,
+        ),
+        pathwise=config.pathwise.with_lengths(method.train_steps, method.horizon),
+        ppo=config.ppo.with_lengths(method.train_steps, method.horizon),
+    )
+
+
+def _refuse_ignored(
+    config: ControllerStageConfig,
+    run: Run,
+    method: MethodOptions,
+    cmaes: CMAESOptions,
+    settings: Sequence[str],
+) -> None:
+    """Raise UserError for an option or a setting of another search than the one in use."""
+    from envs.tasks import task_for
+
+    def given(*groups: str) -> dict[str, object]:
+        return {f"--set {each}": 1 for each in settings if each.partition(".")[0] in groups}
+
+    if config.search == "gradient":
+        options = {f"--{name.replace('_', '-')}": value for name, value in vars(cmaes).items()}
+        refuse_ignored({**options, **given("cmaes")}, CMAES_ONLY)
+        is_ppo = run.settings.quantized or task_for(run.settings.env).action_map.discrete
+        refuse_ignored(given("pathwise" if is_ppo else "ppo"), OTHER_GRADIENT)
+    else:
+        options = {"--train-steps": method.train_steps, **given("pathwise", "ppo")}
+        refuse_ignored(options, GRADIENT_ONLY)
+
+
+def _requested(
+    config: ControllerStageConfig, controller: ControllerOptions, settings: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of C that were given by name: an agent to begin with must have them."""
+    names = {each.partition("=")[0] for each in settings}
+    if controller.hidden is not None:
+        names.add("hidden")
+    if controller.controller_inputs is not None:
+        names.add("inputs")
+    of_controller = ("hidden", "inputs", "action_map", "sample_latent")
+    chosen = (name for name in of_controller if controller.paper or name in names)
+    return {name: getattr(config, name) for name in chosen}

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.controller import ControllerConfig, choose_actions
-from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, rows_of
+from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy, indices_of
 from envs.actions import ActionMap
 from envs.config import EnvConfig
 from envs.views import View
@@ -53,10 +53,13 @@ class AgentSpec:
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
-    def from_dict(cls, facts: dict[str, Any]) -> AgentSpec:
+    def from_dict(cls, metadata: dict[str, Any]) -> AgentSpec:
         """The inverse of `dataclasses.asdict`, through JSON."""
-        view, action_map = View.from_dict(facts["view"]), ActionMap.from_dict(facts["action_map"])
-        return cls(**{**facts, "view": view, "action_map": action_map})
+        view, action_map = (
+            View.from_dict(metadata["view"]),
+            ActionMap.from_dict(metadata["action_map"]),
+        )
+        return cls(**{**metadata, "view": view, "action_map": action_map})
 
 
 class Agent(RepeatingPolicy):
@@ -77,7 +80,7 @@ class Agent(RepeatingPolicy):
         controller: ControllerConfig,
         parameters: Float[Tensor, "candidate parameter"],
         spec: AgentSpec,
-        facts: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(spec.action_map.space, "agent", spec.action_repeat)
         self.vision = vision.eval()
@@ -85,7 +88,7 @@ class Agent(RepeatingPolicy):
         self.controller = controller
         self.parameters = parameters
         self.spec = spec
-        self.facts = facts or {}
+        self.metadata = metadata or {}
 
     def begin(self, starting: EnvMask) -> None:
         """Forget the past of the envs in `starting`."""
@@ -116,7 +119,7 @@ class Agent(RepeatingPolicy):
                 raise ValueError(f"expected {ours} {name}, got {theirs}")
 
     @torch.no_grad()
-    def decide(self, frames: Frames, due: EnvMask) -> EncodedActions:
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """Encoded actions of C for what V sees now and what M remembers."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
@@ -169,7 +172,7 @@ class Agent(RepeatingPolicy):
         posterior = self.vision.encode(torch.from_numpy(seen))
         latent = self.vision.mode(posterior).clone()
         if self.spec.sample_latent:
-            for i in rows_of(due):
+            for i in indices_of(due):
                 draw = torch.Generator().manual_seed(int(self.generators[i].integers(2**62)))
                 latent[i] = self.vision.sample(posterior[i : i + 1], draw)[0]
         return latent
@@ -183,10 +186,10 @@ def _where(rows: Tensor, new: LSTMState, old: LSTMState) -> LSTMState:
 def save_agent(
     path: Path,
     agent: Agent,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write V, M, C and the body to one file; `facts` is where they come from.
+    """Write V, M, C and the body to one file; `metadata` is where they come from.
 
     Args:
         beside: tensors about the agent, that it does not need to act.
@@ -204,7 +207,7 @@ def save_agent(
             "memory": memory_metadata(agent.memory),
             "controller": asdict(agent.controller),
             "spec": asdict(agent.spec),
-            "metadata": facts,
+            "metadata": metadata,
         },
     )
 
@@ -273,5 +276,5 @@ class AgentFactory:
         if self.parameters is not None:
             parameters = torch.from_numpy(self.parameters).float()
         return Agent(
-            agent.vision, agent.memory, agent.controller, parameters, agent.spec, agent.facts
+            agent.vision, agent.memory, agent.controller, parameters, agent.spec, agent.metadata
         )

@@ -56,16 +56,16 @@ class Selection:
         were the first ones of the selection split.
         """
         saved_agent = with_present_names(metadata)
-        facts = saved_agent["metadata"]
-        if "selection" in facts:
-            saved = facts["selection"]
+        details = saved_agent["metadata"]
+        if "selection" in details:
+            saved = details["selection"]
             return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
         # Such files know no arguments of an env.
-        env_id, episodes = saved_agent["spec"]["env_id"], facts["choice_episodes"]
+        env_id, episodes = saved_agent["spec"]["env_id"], details["choice_episodes"]
         return cls(
             EvaluationProtocol(env_id, "selection", episodes),
-            facts["real_score"],
-            facts.get("real_std"),
+            details["real_score"],
+            details.get("real_std"),
         )
 
 
@@ -101,8 +101,8 @@ class Contender:
         selection = Selection.of(protocol, scores)
         metadata = self.checkpoint.metadata
         saved = with_present_names(metadata)
-        facts = {**saved["metadata"], "selection": selection.to_dict()}
-        changed = Checkpoint(self.checkpoint.tensors, {**saved, "metadata": facts})
+        details = {**saved["metadata"], "selection": selection.to_dict()}
+        changed = Checkpoint(self.checkpoint.tensors, {**saved, "metadata": details})
         return replace(self, checkpoint=changed, selection=selection)
 
     def write(self, path: Path) -> None:
@@ -151,6 +151,6 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
             winner.write(best)
     else:
         winner.write(best)
-    facts = {"round": winner.round, **winner.selection.to_dict()}
-    run.write_json(BEST_RECORD, {"compared": digest, "best": facts})
+    details = {"round": winner.round, **winner.selection.to_dict()}
+    run.write_json(BEST_RECORD, {"compared": digest, "best": details})
     return winner

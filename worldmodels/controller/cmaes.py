@@ -69,9 +69,9 @@ def search_by_cmaes(
             if isinstance(value, np.ndarray)
         }
         arrays["best"] = torch.from_numpy(best.mean)
-        facts = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
-        facts |= {"selected_score": best.score, "selected_generation": best.generation}
-        return arrays, {"settings": state["settings"], **facts}
+        figures = {"history": list(history), "seconds": clock.seconds, "steps": clock.steps}
+        figures |= {"selected_score": best.score, "selected_generation": best.generation}
+        return arrays, {"settings": state["settings"], **figures}
 
     # Ctrl-C may come in an evaluation, when the search has gone further than its history.
     ended = whole()
@@ -81,7 +81,7 @@ def search_by_cmaes(
         def on_generation(stats: GenerationStats) -> bool:
             nonlocal ended, saved_at
             clock.steps = first_steps + fitness.steps
-            facts = {
+            figures = {
                 **{name: getattr(stats, name) for name in ("best", "mean", "std", "sigma")},
                 "seconds": round(clock.seconds, 2),
                 "steps": clock.steps,
@@ -90,10 +90,10 @@ def search_by_cmaes(
             over = config.max_minutes is not None and clock.seconds > 60 * config.max_minutes
             last = over or search.generation == generations
             if last or search.generation % config.validate_every == 0:
-                facts |= evaluate_mean()
-            history.append({"generation": search.generation, **facts})
+                figures |= evaluate_mean()
+            history.append({"generation": search.generation, **figures})
             ended = whole()
-            log.progress(search.generation, facts)
+            log.progress(search.generation, figures)
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 save_checkpoint(work.partial / SEARCH, *ended)
                 log.draw(history)
@@ -142,10 +142,10 @@ def _new_or_resumed(
         hint = f"delete {work.partial} to start again"
         state = load_checkpoint(saved, hint=hint)
         arrays = {name: tensor.numpy() for name, tensor in state.tensors.items()}
-        facts = state.metadata
+        figures = state.metadata
         with reading(saved, hint):
-            best = _Best(arrays["best"], facts["selected_score"], facts["selected_generation"])
-            return CMAES.from_state_dict({**arrays, **facts}), best, facts
+            best = _Best(arrays["best"], figures["selected_score"], figures["selected_generation"])
+            return CMAES.from_state_dict({**arrays, **figures}), best, figures
     search = CMAES(
         len(start),
         sigma0=config.sigma0,

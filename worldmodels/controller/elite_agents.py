@@ -19,7 +19,7 @@ ELITES_NAME = "elites"  # as their episodes name them
 
 
 def save_elites(
-    path: Path, agent: Agent, search: MapElites, centroids: Centroids, facts: dict[str, Any]
+    path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
 ) -> None:
     """Write V, M, the body and the C's of all elites, (n, D), in the order of their cells.
 
@@ -40,7 +40,7 @@ def save_elites(
         "cell": torch.from_numpy(cells[order].astype(np.int64)),
         "centroids": torch.from_numpy(centroids),
     }
-    save_agent(path, agent, facts, extra_tensors=with_prefix("elites", extra_tensors))
+    save_agent(path, agent, metadata, extra_tensors=with_prefix("elites", extra_tensors))
 
 
 def elite_of(episode: int, num_elites: int) -> int:

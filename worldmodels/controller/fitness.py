@@ -37,8 +37,8 @@ class CMAESConfig:
         validate_every: generations between two evaluations of the distribution's mean in the real
             env.
         last_layer: search the weights of C's last layer alone; those before it stay.
-        average: what is evaluated and left is the average of the distribution's means over the
-            last so many generations; 1 is the mean itself.
+        averaged_generations: what is evaluated and left is the average of the distribution's means
+            over the last so many generations; 1 is the mean itself.
         select_best: leave, of the means evaluated, the one with the best real score; where the
             search begins with an agent's C, that one is evaluated too. Otherwise the last mean.
         max_minutes: of search, evaluations not counted, after which it ends early; None never does.

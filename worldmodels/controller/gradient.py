@@ -54,7 +54,7 @@ class GradientConfig(TrainingStageConfig):
         return replace(self, fit=scaled(self.fit), later=scaled(self.later))
 
     def with_lengths(self, num_steps: int | None, horizon: int | None) -> "GradientConfig":
-        """The same with so many steps, and so many agent steps a dream; None changes nothing."""
+        """The same with so many steps, and so many agent steps per dream; None changes nothing."""
         config = self.with_steps(num_steps)
         if horizon is None:
             return config
@@ -103,7 +103,7 @@ def search_by_gradient(
     done, evaluations, clock = _so_far(work, per_step)
 
     def validate() -> Metrics:
-        facts = {
+        figures = {
             "dreamed_return": last["dreamed_return"],
             "seconds": clock.seconds,
             "steps": clock.steps,
@@ -117,7 +117,7 @@ def search_by_gradient(
             "eval_seconds": time.monotonic() - started,
             "real_score": scores.mean,
             "eval_env_steps": scores.env_steps,
-            **facts,
+            **figures,
         }
 
     with search_log(work, report, "step", steps.num_steps, done) as log:
@@ -129,9 +129,9 @@ def search_by_gradient(
                 shown = {name: value for name, value in metrics.items() if name != "loss"}
                 log.progress(step, shown, sparse=True)
             else:
-                facts = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
-                evaluations.append({"step": step, **facts})
-                log.tell(step, facts)
+                figures = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
+                evaluations.append({"step": step, **figures})
+                log.tell(step, figures)
                 log.draw(evaluations)
 
         fitted = fit(
@@ -155,10 +155,10 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
     if not saved.exists():
         return 0, [], Stopwatch()
     hint = f"delete {saved} to start again"
-    facts = load_checkpoint(saved, hint=hint).metadata
+    figures = load_checkpoint(saved, hint=hint).metadata
     with reading(saved, hint):
-        step, evaluations = facts["step"], facts["history"]
-        searched = facts["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
+        step, evaluations = figures["step"], figures["history"]
+        searched = figures["seconds"] - sum(entry["eval_seconds"] for entry in evaluations)
         return step, [_shown(entry) for entry in evaluations], Stopwatch(searched, step * per_step)
 
 

@@ -30,19 +30,19 @@ class SearchLog:
         self.folder, self.unit = folder, unit
         self._meter, self._events = meter, events
 
-    def progress(self, done: int, facts: Entry, *, sparse: bool = False) -> None:
+    def progress(self, done: int, figures: Entry, *, sparse: bool = False) -> None:
         """So many units are done, the last one with these figures.
 
         `sparse`: units are many and short, so that only one in `LOG_EVERY` is told of.
         """
         self._meter.to(done)
         if not sparse or done % LOG_EVERY == 0:
-            self.tell(done, facts)
+            self.tell(done, figures)
 
-    def tell(self, done: int, facts: Entry) -> None:
+    def tell(self, done: int, figures: Entry) -> None:
         """Figures beside the bar and in TensorBoard."""
-        self._meter.show(facts)
-        for name, value in facts.items():
+        self._meter.show(figures)
+        for name, value in figures.items():
             self._events.add_scalar(f"controller/{name}", value, done)
 
     def draw(self, history: Sequence[Entry]) -> None:

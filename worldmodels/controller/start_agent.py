@@ -16,7 +16,7 @@ def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
     """The agent at `place`, whose V, M and C a search begins with.
 
     Args:
-        asked: settings of C that the user gave by name, of those of `ControllerStageConfig`.
+        requested: settings of C that the user gave by name, of those of `ControllerStageConfig`.
 
     Raises: UserError for an agent of another env or action repeat, for several controllers, and
         for an agent whose C is not as asked: a search goes on with the C that is there.

@@ -20,19 +20,20 @@ def read_array(
     found, fortran, kind = np.lib.format.read_array_header_1_0(file)
     # Not read_array, which takes memory for whatever size a header claims.
     array = np.frombuffer(content, np.uint8, offset=file.tell())
-    wanted = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
-    if kind != dtype or tuple(found) != wanted or (fortran and len(wanted) > 1):
+    expected_shape = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
+    if kind != dtype or tuple(found) != expected_shape or (fortran and len(expected_shape) > 1):
         raise ValueError(
-            f"expected {name} as {np.dtype(dtype)} of shape {wanted}, got {kind} of shape {found}"
+            f"expected {name} as {np.dtype(dtype)} of shape {expected_shape}, got {kind} of shape "
+            f"{found}"
         )
-    return array.view(dtype).reshape(wanted)
+    return array.view(dtype).reshape(expected_shape)
 
 
-def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """A member's bytes; raises ValueError where it would take more than `most` of them."""
+def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
+    """A member's bytes; raises ValueError where it would take more than `max_bytes` of them."""
     info = archive.getinfo(name)
-    if info.file_size > most:
-        raise ValueError(f"expected {name} of {most:,} bytes or fewer, got {info.file_size:,}")
+    if info.file_size > max_bytes:
+        raise ValueError(f"expected {name} of {max_bytes:,} bytes or fewer, got {info.file_size:,}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in an unknown way")
     return archive.read(name)

@@ -29,7 +29,7 @@ from worldmodels.hardware import num_cores
 # (measured: 1.7 GB); more than that is read phase by phase.
 MAX_FRAMES_IN_MEMORY = 48_000
 # What a look at the whole of a larger store is made of.
-MAX_SAMPLE, MAX_SAMPLED_EPISODES = 10_000, 64
+MAX_SAMPLED_FRAMES, MAX_SAMPLED_EPISODES = 10_000, 64
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,21 @@ class AgentSteps:
     frames: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
-    ended: np.ndarray
+    terminated: np.ndarray
 
     @classmethod
     def from_rollout(cls, rollout: Rollout, action_repeat: int) -> "AgentSteps":
         """Gather env steps into agent steps; the last agent step may be cut short by the end."""
         starts = np.arange(0, rollout.num_steps, action_repeat)
         counts = np.diff(np.append(starts, rollout.num_steps))
-        ended = np.zeros(len(starts), bool)
-        ended[-1] = rollout.terminated
+        terminated = np.zeros(len(starts), bool)
+        terminated[-1] = rollout.terminated
         sums = np.add.reduceat(rollout.actions, starts, axis=0)
         return cls(
             frames=rollout.frames[np.append(starts, rollout.num_steps)],
             actions=(sums / counts[:, None]).astype(np.float32),
             rewards=np.add.reduceat(rollout.rewards, starts),
-            ended=ended,
+            terminated=terminated,
         )
 
 
@@ -108,7 +108,7 @@ class FrameBatches:
         self._newest = np.array([episode.round == newest for episode in self.episodes])
         self._counts = np.array([episode.num_frames(stride) for episode in self.episodes])
         self.num_frames = int(self._counts.sum())
-        self.fits = self.num_frames <= max_frames
+        self.fits_in_memory = self.num_frames <= max_frames
         self._phases = Phases(
             self._counts,
             self._newest,
@@ -122,69 +122,69 @@ class FrameBatches:
         self._num_drawn: int
         self._recent: Tensor
         self._buffers: list[np.ndarray] = []
-        self._ahead: dict[int, Fetch] = {}  # of the next phase, by its number
-        weakref.finalize(self, _cancel, self._ahead)
+        self._prefetched: dict[int, Fetch] = {}  # of the next phase, by its number
+        weakref.finalize(self, _cancel, self._prefetched)
 
     def __call__(
         self, step: int, generator: torch.Generator
     ) -> UInt8[Tensor, "batch height width 3"]:
         """The batch of step `step`; depends on nothing but the step, the generator and the seed."""
-        self._hold(0 if self.fits else self._phases.number_at(step))
-        picks = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
+        self._load_phase(0 if self.fits_in_memory else self._phases.number_at(step))
+        indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
         if num_recent and len(self._recent):
             chosen = torch.randint(len(self._recent), (num_recent,), generator=generator)
-            picks[:num_recent] = self._recent[chosen]
-        return self._frames[picks]
+            indices[:num_recent] = self._recent[chosen]
+        return self._frames[indices]
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
-        """Every frame, in order, where they fit in memory; else `MAX_SAMPLE` evenly spread ones."""
-        if self.fits:
-            self._hold(0)
+        """Every frame, in order, where they fit in memory; else so many, evenly spread."""
+        if self.fits_in_memory:
+            self._load_phase(0)
             return self._frames
         chosen = self.episodes[:: -(-len(self.episodes) // MAX_SAMPLED_EPISODES)]
-        most = max(1, MAX_SAMPLE // len(chosen))
+        max_frames_per_episode = max(1, MAX_SAMPLED_FRAMES // len(chosen))
         sample = []
         for episode in chosen:
             frames = np.empty((episode.num_frames(self.stride), *self._frame_shape), np.uint8)
             episode.read_frames(frames, self.stride)
-            sample.append(frames[:: -(-len(frames) // most)].copy())
+            sample.append(frames[:: -(-len(frames) // max_frames_per_episode)].copy())
         return torch.from_numpy(np.concatenate(sample))
 
-    def _hold(self, number: int) -> None:
+    def _load_phase(self, number: int) -> None:
         """Have the frames of a phase in memory and those of the next one on their way."""
         if number == self._number:
             return
         started = time.perf_counter()
-        if number not in self._ahead:
-            _cancel(self._ahead)
+        if number not in self._prefetched:
+            _cancel(self._prefetched)
             self._fetch(number)
-        fetch = self._ahead.pop(number)
+        fetch = self._prefetched.pop(number)
         fetch.wait()
         self.seconds_waited += time.perf_counter() - started
         self.seconds_read += fetch.seconds
         self.frames_read += fetch.num_frames
-        chosen, num_drawn = self._chosen(number)
+        chosen, num_drawn = self._episodes_in_phase(number)
         counts = self._counts[chosen]
         self._frames = torch.from_numpy(self._buffer(number)[: fetch.num_frames])
         self._num_drawn = int(counts[:num_drawn].sum())
         self._recent = torch.from_numpy(np.flatnonzero(np.repeat(self._newest[chosen], counts)))
         self._number = number
-        if not self.fits:
+        if not self.fits_in_memory:
             self._fetch(number + 1)
 
     def _fetch(self, number: int) -> None:
-        chosen, _ = self._chosen(number)
-        self._ahead[number] = Fetch(
+        chosen, _ = self._episodes_in_phase(number)
+        self._prefetched[number] = Fetch(
             [self.episodes[i] for i in chosen],
             self.stride,
             self._buffer(number),
             self.num_readers,
         )
 
-    def _chosen(self, number: int) -> tuple[list[int], int]:
+    def _episodes_in_phase(self, number: int) -> tuple[list[int], int]:
         """Which episodes a phase holds, and how many of them were drawn."""
-        if self.fits:
+        if self.fits_in_memory:
             return list(range(len(self.episodes))), len(self.episodes)
         phase = self._phases[number]
         return list(phase.episodes), phase.num_drawn
@@ -193,7 +193,7 @@ class FrameBatches:
         """Phases take turns with two buffers; memory is taken from the system as they fill."""
         if not self._buffers:
             room = max(self._phases.max_frames, int(self._counts.max()))
-            rooms = [self.num_frames] if self.fits else [room, room]
+            rooms = [self.num_frames] if self.fits_in_memory else [room, room]
             self._buffers = [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
         return self._buffers[number % len(self._buffers)]
 

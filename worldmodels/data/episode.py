@@ -31,7 +31,7 @@ MAX_FRAME_BYTES = 2**29
 MAX_META_BYTES = 2**20
 
 # What every file says of its episode.
-FACTS: dict[str, type | tuple[type, ...]] = {
+METADATA_TYPES: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "env_id": str,
     "seed": int,
@@ -166,7 +166,7 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
             f"an episode of {rollout.num_steps:,} steps takes {rollout.frames.nbytes:,} bytes, "
             f"expected {MAX_FRAME_BYTES:,} or fewer: limit its steps with --max-steps"
         )
-    facts = {
+    metadata = {
         "format": FORMAT,
         "env_id": rollout.env_id,
         "seed": rollout.seed,
@@ -182,7 +182,7 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     frames = np.frombuffer(compress_frames(rollout.frames), np.uint8)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        write_member(archive, "meta.json", json.dumps(facts).encode(), zipfile.ZIP_DEFLATED)
+        write_member(archive, "meta.json", json.dumps(metadata).encode(), zipfile.ZIP_DEFLATED)
         write_member(archive, "frames.npy", npy_bytes(frames), zipfile.ZIP_STORED)
         for name in ("actions", "rewards"):
             write_member(
@@ -196,7 +196,7 @@ def file_name(index: int) -> str:
     return f"episode-{index:06d}.npz"
 
 
-def index_in(name: str) -> int | None:
+def index_from_name(name: str) -> int | None:
     """The number in an episode's file name; None for any other name."""
     match = re.fullmatch(r"episode-(\d{6,})\.npz", name)
     index = None if match is None else int(match[1])
@@ -210,12 +210,12 @@ def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            meta = _read_facts(archive, path)
+            meta = _read_metadata(archive, path)
             checksums = [f"{info.filename}:{info.CRC:08x}" for info in archive.infolist()]
             width = _action_size(archive, meta["num_steps"])
     except DAMAGE as error:
         return damage_of(path, error)
-    index = index_in(path.name)
+    index = index_from_name(path.name)
     assert index is not None  # nothing else is opened
     return Episode(path, index, meta, width, " ".join(checksums), num_bytes)
 
@@ -224,13 +224,13 @@ def salvaged_metadata(path: Path) -> dict[str, Any] | None:
     """What a damaged file still tells of its episode; None where that is not readable either."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read_facts(archive, path)
+            return _read_metadata(archive, path)
     except DAMAGE as error:
         damage_of(path, error)  # raises where it is not damage
         return None
 
 
-def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+def _read_metadata(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     meta = dict(json.loads(read_member(archive, "meta.json", MAX_META_BYTES)))
     if "format" not in meta and isinstance(meta.get("num_steps"), int):
         raise UserError(
@@ -242,7 +242,7 @@ def _read_facts(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
             f"{path} was written by a later version of worldmodels (format {meta['format']}, "
             f"this one reads {FORMAT}): update worldmodels, or collect into another folder"
         )
-    _check_facts(meta)
+    _check_metadata(meta)
     return meta
 
 
@@ -256,8 +256,8 @@ def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
     return width
 
 
-def _check_facts(meta: dict[str, Any]) -> None:
-    for name, kind in FACTS.items():
+def _check_metadata(meta: dict[str, Any]) -> None:
+    for name, kind in METADATA_TYPES.items():
         # JSON's true is Python's 1, too.
         if not isinstance(meta[name], kind) or isinstance(meta[name], bool) != (kind is bool):
             raise ValueError(f"{name} is {meta[name]!r}")

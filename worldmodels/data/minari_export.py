@@ -16,12 +16,12 @@ from envs.actions import action_size, decode_actions
 from envs.config import EnvConfig
 from worldmodels.data.episode import Episode
 from worldmodels.data.minari_checks import env_task
-from worldmodels.data.minari_format import OURS, UNKNOWN_SEED, env_of, require_minari
+from worldmodels.data.minari_format import METADATA_KEY, UNKNOWN_SEED, env_of, require_minari
 from worldmodels.errors import UserError
 
 # Minari writes frames as they are; HDF5's own filter makes them smaller by about what our codec
 # does, and every HDF5 reader undoes it. Frames in one chunk: 196 kB, from which it profits.
-FRAMES_A_CHUNK = 16
+FRAMES_PER_CHUNK = 16
 GZIP_LEVEL = 1
 
 
@@ -29,13 +29,13 @@ def write_dataset(
     folder: Path,
     name: str,
     episodes: Sequence[Episode],
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     on_episode: Callable[[], None] = lambda: None,
 ) -> None:
     """Write a new dataset to `folder`, which its name must fit in the end.
 
     Args:
-        facts: of the whole, with "env_id", as `Dataset.facts` gives them back.
+        facts: of the whole, with "env_id", as `Dataset.metadata` gives them back.
 
     Raises: UserError, before anything is written, for episodes that do not fit the env or
         each other.
@@ -43,13 +43,13 @@ def write_dataset(
     minari = require_minari()
     from minari.dataset.minari_storage import MinariStorage
 
-    space, env_spec = _space_and_spec(env_of(facts), episodes[0])
+    space, env_spec = _space_and_spec(env_of(metadata), episodes[0])
     expected = (action_size(space), episodes[0].frame_shape)
     for episode in episodes:
         if (episode.action_size, episode.frame_shape) != expected:
             raise UserError(
                 f"{episode.path} has actions of {episode.action_size} numbers and frames of "
-                f"{episode.frame_shape}, expected {expected[0]}, as {facts['env_id']} takes, "
+                f"{episode.frame_shape}, expected {expected[0]}, as {metadata['env_id']} takes, "
                 f"and {expected[1]}: move it away"
             )
     (folder / "data").mkdir(parents=True)
@@ -68,8 +68,8 @@ def write_dataset(
             "dataset_id": name,
             "minari_version": minari.__version__,
             "algorithm_name": ", ".join(sorted({e.meta["policy"] for e in episodes})),
-            "description": f"Episodes of {facts['env_id']}, collected by worldmodels.",
-            OURS: json.dumps(facts),
+            "description": f"Episodes of {metadata['env_id']}, collected by worldmodels.",
+            METADATA_KEY: json.dumps(metadata),
         }
     )
 
@@ -105,7 +105,7 @@ def _append(
             shape=(0, *episode.frame_shape),
             maxshape=(None, *episode.frame_shape),
             dtype=np.uint8,
-            chunks=(FRAMES_A_CHUNK, *episode.frame_shape),
+            chunks=(FRAMES_PER_CHUNK, *episode.frame_shape),
             compression="gzip",
             compression_opts=GZIP_LEVEL,
         )
@@ -120,4 +120,4 @@ def _append(
     )
     storage.update_episodes([buffer])
     ours = {"index": episode.index, **episode.meta}
-    storage.update_episode_metadata([{OURS: json.dumps(ours)}], [number])
+    storage.update_episode_metadata([{METADATA_KEY: json.dumps(ours)}], [number])

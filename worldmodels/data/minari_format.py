@@ -14,8 +14,8 @@ from envs.config import EnvConfig
 from worldmodels.errors import UserError
 
 # What an episode and a dataset say of the env beside its id.
-ENV_FACTS = ("env_kwargs", "observation_key")
-OURS = "worldmodels"
+ENV_METADATA = ("env_kwargs", "observation_key")
+METADATA_KEY = "worldmodels"
 UNKNOWN_SEED = -1
 
 
@@ -43,6 +43,8 @@ def dataset_folder(name: str, root: Path | None) -> Path:
     return (place / name).absolute()
 
 
-def env_of(facts: dict[str, Any]) -> EnvConfig:
+def env_of(metadata: dict[str, Any]) -> EnvConfig:
     """The env that a dataset or an episode says it is of."""
-    return EnvConfig(facts["env_id"], facts.get("env_kwargs") or {}, facts.get("observation_key"))
+    return EnvConfig(
+        metadata["env_id"], metadata.get("env_kwargs") or {}, metadata.get("observation_key")
+    )

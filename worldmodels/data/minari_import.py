@@ -14,7 +14,7 @@ from agents.rollout import Rollout
 from envs.actions import UnsupportedActionSpace, action_size, encode_actions
 from envs.config import EnvConfig
 from envs.views import View
-from worldmodels.data.episode import FACTS, PackedEpisode, pack_episode
+from worldmodels.data.episode import METADATA_TYPES, PackedEpisode, pack_episode
 from worldmodels.data.minari_checks import (
     check_ends,
     check_env_actions,
@@ -26,8 +26,8 @@ from worldmodels.data.minari_checks import (
     reason_of,
 )
 from worldmodels.data.minari_format import (
-    ENV_FACTS,
-    OURS,
+    ENV_METADATA,
+    METADATA_KEY,
     UNKNOWN_SEED,
     dataset_folder,
     env_of,
@@ -46,10 +46,10 @@ class Dataset:
     """
 
     name: str
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     num_episodes: int
     num_steps: int
-    uses: str | None
+    unavailable_reason: str | None
     _data: Any
     _env_id: str | None
     _pixels: str | None
@@ -58,7 +58,7 @@ class Dataset:
     @property
     def env(self) -> EnvConfig:
         """The env that the episodes are of."""
-        return env_of(self.facts)
+        return env_of(self.metadata)
 
     @property
     def _frame_shape(self) -> tuple[int, ...]:
@@ -71,7 +71,7 @@ class Dataset:
 
         Raises: UserError for an episode that is not whole.
         """
-        place = self.name
+        label = self.name
         try:
             storage = self._data.storage
             numbers = self._data.episode_indices
@@ -79,22 +79,28 @@ class Dataset:
             episode_metadata = storage.get_episode_metadata(numbers)
             contents = iter(self._data)
             for number, metadata_of_episode in zip(numbers, episode_metadata, strict=True):
-                place = f"episode {number} of {self.name}"
-                ours = json.loads(metadata_of_episode[OURS]) if OURS in metadata_of_episode else {}
-                rollout = self._rollout(place, next(contents), metadata_of_episode, ours, algorithm)
-                known = (*FACTS, "index", *ENV_FACTS)
-                more = {key: value for key, value in ours.items() if key not in known}
-                more |= {key: self.facts[key] for key in ENV_FACTS if self.facts.get(key)}
+                label = f"episode {number} of {self.name}"
+                ours = (
+                    json.loads(metadata_of_episode[METADATA_KEY])
+                    if METADATA_KEY in metadata_of_episode
+                    else {}
+                )
+                rollout = self._rollout(label, next(contents), metadata_of_episode, ours, algorithm)
+                known = (*METADATA_TYPES, "index", *ENV_METADATA)
+                other_metadata = {key: value for key, value in ours.items() if key not in known}
+                other_metadata |= {
+                    key: self.metadata[key] for key in ENV_METADATA if self.metadata.get(key)
+                }
                 index = int(ours.get("index", number))
-                yield index, pack_episode(rollout, **{"round": 1, **more})
+                yield index, pack_episode(rollout, **{"round": 1, **other_metadata})
         except UserError:
             raise
         except Exception as error:  # of any kind, as `open_dataset` says
-            raise UserError(f"{place} is not whole: {reason_of(error)}") from error
+            raise UserError(f"{label} is not whole: {reason_of(error)}") from error
 
     def _rollout(
         self,
-        place: str,
+        label: str,
         content: Any,
         metadata_of_episode: dict[str, Any],
         ours: dict[str, Any],
@@ -106,16 +112,16 @@ class Dataset:
         num_steps = len(content.rewards)
         if num_steps < 1:
             raise ValueError("it has no steps")
-        check_ends(place, num_steps, content.terminations, content.truncations)
-        check_frames(place, frames, self._frame_shape)
-        finite_floats(place, "actions", content.actions)
+        check_ends(label, num_steps, content.terminations, content.truncations)
+        check_frames(label, frames, self._frame_shape)
+        finite_floats(label, "actions", content.actions)
         return Rollout(
             frames=np.ascontiguousarray(self._view(np.asarray(frames))),
             actions=encode_actions(self._data.action_space, np.asarray(content.actions)),
-            rewards=finite_floats(place, "rewards", content.rewards),
+            rewards=finite_floats(label, "rewards", content.rewards),
             terminated=bool(content.terminations[-1]),
             truncated=bool(content.truncations[-1]),
-            env_id=self._env_id or ours.get("env_id", self.facts["env_id"]),
+            env_id=self._env_id or ours.get("env_id", self.metadata["env_id"]),
             seed=int(metadata_of_episode.get("seed", UNKNOWN_SEED)),
             policy=ours.get("policy", algorithm),
             action_repeat=ours.get("action_repeat", 1),
@@ -140,11 +146,11 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
         )
     try:
         data = minari.MinariDataset(folder / "data")
-        ours = data.storage.metadata.get(OURS)
-        facts: dict[str, Any] = {}
+        ours = data.storage.metadata.get(METADATA_KEY)
+        metadata: dict[str, Any] = {}
         if data.env_spec:
-            facts = {"env_id": data.env_spec.id, "env_kwargs": given_arguments(data.env_spec)}
-        facts |= json.loads(ours) if ours else {}
+            metadata = {"env_id": data.env_spec.id, "env_kwargs": given_arguments(data.env_spec)}
+        metadata |= json.loads(ours) if ours else {}
     except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
         raise UserError(f"{folder} is not a readable Minari dataset: {reason_of(error)}") from error
     try:
@@ -153,31 +159,31 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
         raise UserError(f"{name}: {error}") from error
     pixels = pixels_key(name, data.observation_space)
     if env is not None:
-        facts |= {
+        metadata |= {
             "env_id": env.env_id,
             "env_kwargs": env.kwargs,
             "observation_key": env.observation_key,
         }
-    if "env_id" not in facts:
+    if "env_id" not in metadata:
         raise UserError(
             f"{name} does not name the environment it was recorded in: name it with --env, an id "
             f"whose action space is {data.action_space}"
         )
-    task = uses = None
+    task = unavailable_reason = None
     try:
-        task = env_task(name, env_of(facts))
+        task = env_task(name, env_of(metadata))
     except UserError as error:
         if env is not None:
             raise
-        uses = f"{error}; V and M can be trained, and C once it can"
+        unavailable_reason = f"{error}; V and M can be trained, and C once it can"
     if task is not None:
         check_env_actions(name, data.action_space, task)
     return Dataset(
         name=name,
-        facts=facts,
+        metadata=metadata,
         num_episodes=len(data),
         num_steps=int(data.total_steps),
-        uses=uses,
+        unavailable_reason=unavailable_reason,
         _data=data,
         _env_id=None if env is None else env.env_id.rpartition(":")[2],
         _pixels=pixels,

@@ -57,18 +57,18 @@ class Phases:
         self.batch_size = batch_size
         self.newest_fraction = newest_fraction
         self.seed = seed
-        self._known: list[Phase] = []
-        self._more = self._all_phases()
+        self._drawn_phases: list[Phase] = []
+        self._new_phases = self._all_phases()
 
     def __getitem__(self, number: int) -> Phase:
         """The phase of that number, counted from 0; there is no last one."""
-        while len(self._known) <= number:
-            self._known.append(next(self._more))
-        return self._known[number]
+        while len(self._drawn_phases) <= number:
+            self._drawn_phases.append(next(self._new_phases))
+        return self._drawn_phases[number]
 
     def number_at(self, step: int) -> int:
         """The phase that training is in at `step`."""
-        number = 0 if not self._known else len(self._known) - 1
+        number = 0 if not self._drawn_phases else len(self._drawn_phases) - 1
         while self[number].first_step + self[number].num_steps <= step:
             number += 1
         while self[number].first_step > step:
@@ -81,17 +81,17 @@ class Phases:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
             first = 0
             while first < len(order):
-                kept = self._newest_of(number)
-                room = self.max_frames - int(self.counts[kept].sum())
+                recent = self._newest_of(number)
+                room = self.max_frames - int(self.counts[recent].sum())
                 if self.counts[order[first]] > room:
-                    kept, room = kept[:0], self.max_frames
+                    recent, room = recent[:0], self.max_frames
                 ends = np.cumsum(self.counts[order[first:]])
                 drawn = order[first : first + max(1, int(np.searchsorted(ends, room, "right")))]
-                looks = int(self.counts[drawn].sum()) / max(1.0 - self.newest_fraction, 0.1)
+                draws = int(self.counts[drawn].sum()) / max(1.0 - self.newest_fraction, 0.1)
                 phase = Phase(
                     first_step=step,
-                    num_steps=max(1, round(looks / self.batch_size)),
-                    episodes=(*drawn.tolist(), *kept.tolist()),
+                    num_steps=max(1, round(draws / self.batch_size)),
+                    episodes=(*drawn.tolist(), *recent.tolist()),
                     num_drawn=len(drawn),
                 )
                 yield phase
@@ -128,7 +128,7 @@ class Fetch:
         self._stride = stride
         self._stop = threading.Event()
         self._errors: list[Exception] = []
-        self._started = self._ended = time.perf_counter()
+        self._started_at = self._finished_at = time.perf_counter()
         self._threads = [
             threading.Thread(target=self._work, args=(jobs,), name="frame reader")
             for _ in range(num_threads)
@@ -146,7 +146,7 @@ class Fetch:
     @property
     def seconds(self) -> float:
         """How long it took, or has taken so far."""
-        return self._ended - self._started
+        return self._finished_at - self._started_at
 
     def cancel(self) -> None:
         """Stop at the next episode; what the buffer holds then is of no use."""
@@ -156,12 +156,12 @@ class Fetch:
 
     def _work(self, jobs: Iterator[tuple[Episode, np.ndarray]]) -> None:
         try:
-            for episode, place in jobs:
+            for episode, buffer_part in jobs:
                 # Python waits for threads when it ends, so they must look whether it does.
                 if self._stop.is_set() or not threading.main_thread().is_alive():
                     return
-                episode.read_frames(place, self._stride)
-                self._ended = time.perf_counter()
+                episode.read_frames(buffer_part, self._stride)
+                self._finished_at = time.perf_counter()
         except Exception as error:  # raised again by whoever waits
             self._errors.append(error)
             self._stop.set()

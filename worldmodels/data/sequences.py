@@ -66,7 +66,7 @@ class SequenceBatch:
     posteriors: Tensor
     actions: Float[Tensor, "batch length action"]
     rewards: Float[Tensor, "batch length"]
-    ended: Bool[Tensor, "batch length"]
+    terminated: Bool[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
 
     def __getitem__(self, rows: Tensor | slice) -> "SequenceBatch":
@@ -75,7 +75,7 @@ class SequenceBatch:
             self.posteriors[rows],
             self.actions[rows],
             self.rewards[rows],
-            self.ended[rows],
+            self.terminated[rows],
             self.mask[rows],
         )
 
@@ -111,7 +111,7 @@ class SequenceBatch:
             self.posteriors[rows, frames],
             self.actions[rows, steps],
             self.rewards[rows, steps],
-            self.ended[rows, steps],
+            self.terminated[rows, steps],
             self.mask[rows, steps],
         )
 
@@ -122,7 +122,7 @@ class SequenceBatch:
             pairs[self.mask],
             self.actions[self.mask][:, None],
             self.rewards[self.mask][:, None],
-            self.ended[self.mask][:, None],
+            self.terminated[self.mask][:, None],
             self.mask[self.mask][:, None],
         )
 

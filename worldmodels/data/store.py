@@ -33,7 +33,7 @@ from worldmodels.data.episode import (
     Episode,
     PackedEpisode,
     file_name,
-    index_in,
+    index_from_name,
     open_episode,
     pack_episode,
     salvaged_metadata,
@@ -61,7 +61,7 @@ class Contents:
             return {}
         common, _ = Counter(kinds).most_common(1)[0]
         return {
-            episode.path: f"of {_described(kind)}, the others are of {_described(common)}"
+            episode.path: f"of {_describe(kind)}, the others are of {_describe(common)}"
             for episode, kind in zip(self.episodes, kinds, strict=True)
             if kind != common
         }
@@ -87,7 +87,7 @@ class EpisodeStore:
         entries = os.scandir(self.folder) if self.folder.is_dir() else ()
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
-            if index_in(entry.name) is not None:
+            if index_from_name(entry.name) is not None:
                 stat = entry.stat()
                 key = (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
                 item = opened[key] = self._opened.get(key) or open_episode(path, stat.st_size)
@@ -139,13 +139,13 @@ class EpisodeStore:
         """
         self.refresh()
         contents = self.contents
-        unsound = [damage for episode in contents.episodes if (damage := episode.damage())]
+        corrupt = [damage for episode in contents.episodes if (damage := episode.damage())]
         for path in contents.partial:
             path.unlink(missing_ok=True)
             log(f"{path}: left by a collection that was killed, removed")
         for path in contents.foreign:
             log(f"{path}: not an episode, ignored")
-        for damage in (*contents.damaged, *unsound):
+        for damage in (*contents.damaged, *corrupt):
             quarantined_path = _quarantine_name(damage.path)
             os.replace(damage.path, quarantined_path)
             sync(self.folder)
@@ -154,12 +154,12 @@ class EpisodeStore:
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
         """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
-        there = {episode.index for episode in self.contents.episodes}
+        present = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
         for path in self.contents.quarantined:
             match = re.fullmatch(rf"(.+\.npz)(\.\d+)?{re.escape(QUARANTINED)}", path.name)
-            index = index_in(match[1]) if match else None
-            if index is not None and index not in there:
+            index = index_from_name(match[1]) if match else None
+            if index is not None and index not in present:
                 found[index] = salvaged_metadata(path) or found.get(index)
         return found
 
@@ -195,7 +195,7 @@ def _env_of(episode: Episode) -> str:
     return "".join([str(episode.meta["env_id"]), *words])
 
 
-def _described(kind: tuple[str, int, tuple[int, int, int]]) -> str:
+def _describe(kind: tuple[str, int, tuple[int, int, int]]) -> str:
     env_id, action_size, shape = kind
     return f"{env_id} with {action_size} numbers per action and frames {shape}"
 
@@ -203,8 +203,10 @@ def _described(kind: tuple[str, int, tuple[int, int, int]]) -> str:
 def _quarantine_name(path: Path) -> Path:
     """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
-    asides = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
-    return next(quarantined_path for quarantined_path in asides if not quarantined_path.exists())
+    candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
+    return next(
+        quarantined_path for quarantined_path in candidates if not quarantined_path.exists()
+    )
 
 
 def _write_file(path: Path, content: bytes) -> None:

@@ -56,7 +56,7 @@ def encode_recent(
     chosen = recent_episodes(run, most)
     with report.progress("encode starts", total=len(chosen)) as meter:
         return encode_episodes(
-            vision, chosen, run.action_repeat, meter.advance, run.shared(Encodings)
+            vision, chosen, run.action_repeat, meter.advance, run.cached(Encodings)
         )
 
 

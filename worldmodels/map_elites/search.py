@@ -111,12 +111,12 @@ class RepresentationSearch:
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors, and JSON-able facts, that `load_state_dict` goes on from."""
         state = self.search.state_dict()
-        facts = {"search": state.pop("search"), "training_seconds": self.training_seconds}
+        metadata = {"search": state.pop("search"), "training_seconds": self.training_seconds}
         tensors = {name: torch.from_numpy(value) for name, value in state.items()}
         if self.model is not None:
             tensors |= with_prefix("model", self.model.state_dict())
             tensors |= with_prefix("optimizer", optimizer_tensors(self._optimizer))
-        return tensors, facts
+        return tensors, metadata
 
     def load_state_dict(self, saved: Checkpoint) -> None:
         """Take up a search that was saved; it ends as if it had never stopped."""

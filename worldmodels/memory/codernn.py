@@ -184,7 +184,7 @@ class CodeRNN(nn.Module):
             nll,
             prediction.outcome,
             batch.rewards[batch.mask],
-            batch.ended[batch.mask],
+            batch.terminated[batch.mask],
             reward_weight=self.config.reward_weight,
             end_weight=self.config.end_weight,
         )

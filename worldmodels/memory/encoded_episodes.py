@@ -227,7 +227,7 @@ def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dt
             ("action", np.float32, (num_actions,)),
             ("reward", np.float32),
             ("posterior", posterior_type, (width,)),
-            ("ended", np.bool_),
+            ("terminated", np.bool_),
         ]
     )
 
@@ -250,6 +250,6 @@ def _as_batch(records: np.ndarray, mask: Bool[Tensor, "batch length"]) -> Sequen
         torch.from_numpy(posterior.astype(wide)),
         torch.from_numpy(steps["action"].copy()),
         torch.from_numpy(steps["reward"].copy()),
-        torch.from_numpy(steps["ended"].copy()),
+        torch.from_numpy(steps["terminated"].copy()),
         mask,
     )

@@ -76,7 +76,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     records["posterior"] = posteriors
     records["action"][:-1] = agent_steps.actions
     records["reward"][:-1] = agent_steps.rewards
-    records["ended"][:-1] = agent_steps.ended
+    records["terminated"][:-1] = agent_steps.terminated
     return records
 
 

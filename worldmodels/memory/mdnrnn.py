@@ -220,7 +220,7 @@ class MDNRNN(nn.Module):
             nll,
             prediction.outcome,
             batch.rewards[batch.mask],
-            batch.ended[batch.mask],
+            batch.terminated[batch.mask],
             reward_weight=self.config.reward_weight,
             end_weight=self.config.end_weight,
         )

@@ -62,7 +62,7 @@ def score_memory(
         baseline = PersistenceCategorical.fit_parts(pairs, vision.config.num_values)
     else:
         baseline = PersistenceGaussian.fit_parts(_pairs(vision, train))
-    rewards, expected, end_chances, ended = _outcomes(vision, memory, held_out)
+    rewards, expected, end_chances, terminated = _outcomes(vision, memory, held_out)
     variance = float(rewards.var(correction=0))
     return {
         "nll": nll,
@@ -70,8 +70,8 @@ def score_memory(
         "persistence_nll": baseline.nll_parts(_pairs(vision, held_out)),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
-        "end_auc": area_under_roc(end_chances, ended),
-        "held_out_agent_steps": len(ended),
+        "end_auc": area_under_roc(end_chances, terminated),
+        "held_out_agent_steps": len(terminated),
     }
 
 
@@ -112,7 +112,7 @@ def _outcomes(
     """Of each agent step: its reward, the one M expects, M's probability of an end, the end."""
     memory.eval()
     device = device_of(memory)
-    rewards, expected, end_chances, ended = [], [], [], []
+    rewards, expected, end_chances, terminated = [], [], [], []
     for on_cpu in _parts(memory, episodes):
         part = on_cpu.to(device)
         latents = vision.mode(part.posteriors)[:, :-1]
@@ -121,8 +121,8 @@ def _outcomes(
         rewards.append(on_cpu.rewards[on_cpu.mask])
         expected.append(outcome.reward.cpu())
         end_chances.append(outcome.end_probability.cpu())
-        ended.append(on_cpu.ended[on_cpu.mask])
-    return torch.cat(rewards), torch.cat(expected), torch.cat(end_chances), torch.cat(ended)
+        terminated.append(on_cpu.terminated[on_cpu.mask])
+    return torch.cat(rewards), torch.cat(expected), torch.cat(end_chances), torch.cat(terminated)
 
 
 def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:

@@ -103,7 +103,7 @@ class OutcomeHead(nn.Module):
         nll: Float[Tensor, ""],
         outcome: Outcome,
         rewards: Float[Tensor, "agent_step"],
-        ended: Bool[Tensor, "agent_step"],
+        terminated: Bool[Tensor, "agent_step"],
         *,
         reward_weight: float,
         end_weight: float,
@@ -117,7 +117,7 @@ class OutcomeHead(nn.Module):
             squared error of the expected reward in units of the training rewards' variance.
         """
         reward_nll = -outcome.reward_log_prob(rewards).mean()
-        end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, ended.float())
+        end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, terminated.float())
         error = ((outcome.reward.detach() - rewards) / self.reward_scale).square().mean()
         loss = nll + reward_weight * reward_nll + end_weight * end_nll
         parts = {"nll": nll, "reward_nll": reward_nll, "end_nll": end_nll}

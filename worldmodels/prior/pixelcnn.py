@@ -216,8 +216,8 @@ def restore_prior(
     hint = "train the prior again"
     weights = checkpoint.part("prior")
     with reading(path, hint):
-        facts = checkpoint.metadata["prior"]["config"]
-        config = PriorConfig(**{**facts, "digit_sizes": tuple(facts["digit_sizes"])})
+        metadata = checkpoint.metadata["prior"]["config"]
+        config = PriorConfig(**{**metadata, "digit_sizes": tuple(metadata["digit_sizes"])})
         if config.num_layers > len(weights):
             raise ValueError(f"num_layers is {config.num_layers}, of {len(weights)} tensors")
     prior = restore_module(lambda: CodePrior(config), weights, path, hint)

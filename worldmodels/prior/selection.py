@@ -29,13 +29,13 @@ class PackWithSurprise:
     round: int
     stride: int
     prior: str
-    facts: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, rollout: Rollout) -> "Candidate":
         """The episode as its file, beside its surprise."""
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
-        facts = {**self.facts, "surprise": round(surprise, 4)}
-        packed = pack_episode(rollout, round=self.round, **facts)
+        metadata = {**self.metadata, "surprise": round(surprise, 4)}
+        packed = pack_episode(rollout, round=self.round, **metadata)
         return Candidate(packed, surprise, rollout.num_steps)
 
 

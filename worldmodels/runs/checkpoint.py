@@ -69,7 +69,7 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     """Read a checkpoint; its tensors are on the CPU.
 
     Args:
-        remedy: what the user can do when the file is missing or broken; ends the error line.
+        hint: what the user can do when the file is missing or broken; ends the error line.
 
     Raises: UserError naming the file if it is missing, damaged or not one of ours.
     """
@@ -120,11 +120,11 @@ def restore_module(
             shapes = {name: tuple(each.shape) for name, each in make().state_dict().items()}
         found = {name: tuple(each.shape) for name, each in weights.items()}
         for name in sorted(shapes.keys() | found.keys()):
-            expected, came = shapes.get(name, "nothing"), found.get(name, "nothing")
-            if expected != came:
+            expected, actual = shapes.get(name, "nothing"), found.get(name, "nothing")
+            if expected != actual:
                 raise UserError(
                     f"{path} does not fit its own config ({name}: expected {expected}, got "
-                    f"{came}): {hint}"
+                    f"{actual}): {hint}"
                 )
         module = make()
         module.load_state_dict(dict(weights))

@@ -13,7 +13,7 @@ from worldmodels.runs.run import Run
 SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 
-def summed_up(run: Run) -> bool:
+def is_summarized(run: Run) -> bool:
     """Whether the manifest, and what was written before it, is of these episodes."""
     try:
         manifest = run.manifest("collect")
@@ -25,7 +25,7 @@ def summed_up(run: Run) -> bool:
     return manifest.get("stage") == "import" or all(file.is_file() for file in files)
 
 
-def sum_up(
+def write_summary(
     run: Run, config: dict[str, Any], round_: int, result: dict[str, Any], seconds: float
 ) -> None:
     """Write the picture, the figures and, last, the manifest."""

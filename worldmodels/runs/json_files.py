@@ -7,12 +7,12 @@ from typing import Any
 
 from worldmodels.data.durable import replacing
 from worldmodels.errors import UserError
-from worldmodels.runs.provenance import finite
+from worldmodels.runs.provenance import nonfinite_to_none
 
 CHECKSUM = "checksum"
 
 
-def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
+def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
     """Write a JSON file, and the folder it lies in; what was there stays if that fails.
 
     JSON has neither NaN nor infinity, so these are written as null.
@@ -20,10 +20,10 @@ def write_json(path: Path, facts: Any, *, checksum: bool = False) -> None:
     Args:
         checksum: add one to the object, which `read_json` compares and takes away.
     """
-    facts = finite(facts)
+    content = nonfinite_to_none(content)
     if checksum:
-        facts = {**facts, CHECKSUM: _checksum(facts)}
-    text = json.dumps(facts, indent=2, allow_nan=False) + "\n"
+        content = {**content, CHECKSUM: _checksum(content)}
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with replacing(path) as partial:
         partial.write_text(text)
 
@@ -32,27 +32,27 @@ def read_json(path: Path, hint: str = "delete it") -> Any:
     """What a JSON file holds, None if there is none.
 
     Args:
-        remedy: what the user can do if the file is damaged; ends the error line.
+        hint: what the user can do if the file is damaged; ends the error line.
 
     Raises: UserError if it is not JSON, or not what was written with a checksum.
     """
     try:
-        facts = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({error}): {hint}") from error
-    if isinstance(facts, dict) and CHECKSUM in facts:
-        expected = facts.pop(CHECKSUM)
-        if _checksum(facts) != expected:
+    if isinstance(content, dict) and CHECKSUM in content:
+        expected = content.pop(CHECKSUM)
+        if _checksum(content) != expected:
             raise UserError(
                 f"{path} is not what was written there (its checksum differs), so it was damaged "
                 f"or edited: {hint}"
             )
-    return facts
+    return content
 
 
-def _checksum(facts: dict[str, Any]) -> str:
+def _checksum(content: dict[str, Any]) -> str:
     # Of what reading gives back: JSON turns tuples into lists and numbered keys into strings.
-    text = json.dumps(json.loads(json.dumps(facts)), sort_keys=True)
+    text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -31,7 +31,7 @@ class LearningCurve:
         with reading(path, hint):
             if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
                 raise ValueError("a row lacks the round, its time or its score")
-            self._before = float(self.rows[-1]["seconds"] if self.rows else 0.0)
+            self._previous_seconds = float(self.rows[-1]["seconds"] if self.rows else 0.0)
         if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 
@@ -48,7 +48,7 @@ class LearningCurve:
         self.rows.append(
             {
                 "round": round_,
-                "seconds": round(self._before + time.monotonic() - self._started, 1),
+                "seconds": round(self._previous_seconds + time.monotonic() - self._started, 1),
                 **self._env_steps(),
                 "vision_error": vision["error"],
                 "memory_nll": memory["nll"],

@@ -10,7 +10,7 @@ from worldmodels.runs.run import Run
 
 
 @contextmanager
-def nothing_left_if_refused(run: Run, was_present: bool) -> Iterator[None]:
+def remove_new_run_on_error(run: Run, was_present: bool) -> Iterator[None]:
     """Remove a run that was made just now, if it is given up before an episode is stored.
 
     Otherwise its settings would stand against the corrected command. Episodes that are stored stay.

@@ -34,10 +34,10 @@ def plain(config: Any) -> Any:
     return json.loads(json.dumps(config))
 
 
-def finite(facts: Any) -> Any:
+def nonfinite_to_none(content: Any) -> Any:
     """Facts as JSON has them: None, its null, for nan and infinity."""
-    if isinstance(facts, dict):
-        return {name: finite(value) for name, value in facts.items()}
-    if isinstance(facts, list | tuple):
-        return [finite(value) for value in facts]
-    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
+    if isinstance(content, dict):
+        return {name: nonfinite_to_none(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [nonfinite_to_none(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

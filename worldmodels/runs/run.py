@@ -53,7 +53,7 @@ WEIGHTS = {
     "prior": "prior.safetensors",
     "elites": "elites.safetensors",
 }
-READS = {
+STAGE_INPUTS = {
     "vision": ("episodes",),
     "memory": ("episodes", "vision"),
     "controller": ("episodes", "vision", "memory"),
@@ -61,7 +61,7 @@ READS = {
     "elites": ("vision", "memory"),
 }
 # What a stage's manifest must hold.
-MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
+MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {
     "round": int,
     "config": dict,
     "seed": int,
@@ -70,7 +70,7 @@ MANIFEST_FACTS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
 }
 
-Shared = TypeVar("Shared")
+Cached = TypeVar("Cached")
 
 
 class Run:
@@ -83,7 +83,7 @@ class Run:
     def __init__(self, folder: str | Path, new: RunSettings | None = None) -> None:
         self.folder = Path(folder)
         self._new = new
-        self._shared: dict[Callable[[], Any], Any] = {}
+        self._cache: dict[Callable[[], Any], Any] = {}
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -100,13 +100,13 @@ class Run:
             "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
             f'to "wm collect --run {self.folder}"'
         )
-        facts = read_json(self.folder / RUN, hint)
-        if facts is None and self._new is not None:
+        content = read_json(self.folder / RUN, hint)
+        if content is None and self._new is not None:
             return self._new
-        if facts is None:
+        if content is None:
             raise UserError(f'no run in {self.folder}: run "wm collect --run {self.folder}" first')
         try:
-            return RunSettings.from_dict(facts)
+            return RunSettings.from_dict(content)
         except (TypeError, ValueError, EnvError) as error:
             raise UserError(
                 f"{self.folder / RUN} is no run's settings ({error}): {hint}"
@@ -140,12 +140,12 @@ class Run:
         if self.settings.quantized != quantized:
             self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
 
-    def shared(self, make: Callable[[], Shared]) -> Shared:
+    def cached(self, make: Callable[[], Cached]) -> Cached:
         """What `make` makes: one for all stages of this run, while this process lasts."""
-        if make not in self._shared:
-            self._shared[make] = make()
-        made: Shared = self._shared[make]
-        return made
+        if make not in self._cache:
+            self._cache[make] = make()
+        value: Cached = self._cache[make]
+        return value
 
     @cached_property
     def store(self) -> EpisodeStore:
@@ -168,9 +168,9 @@ class Run:
         manifest = self._read_stage_json(stage, MANIFEST)
         if manifest is None or stage not in STAGES:
             return manifest
-        facts = {"outputs": {}, **manifest}  # older manifests have none
-        for name, kind in MANIFEST_FACTS.items():
-            if not isinstance(facts.get(name), kind) or isinstance(facts[name], bool):
+        content = {"outputs": {}, **manifest}  # older manifests have none
+        for name, kind in MANIFEST_TYPES.items():
+            if not isinstance(content.get(name), kind) or isinstance(content[name], bool):
                 raise UserError(
                     f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
                     f"{manifest.get(name)!r}): delete it, and run the stage again"
@@ -225,7 +225,7 @@ class Run:
 
     def inputs(self, stage: str) -> dict[str, str]:
         """Digests of what `stage` reads, as they are now."""
-        return {name: self._digest(name) for name in READS[stage]}
+        return {name: self._digest(name) for name in STAGE_INPUTS[stage]}
 
     def stale(self, stage: str) -> list[str]:
         """Which inputs of a finished stage have changed since it read them."""
@@ -260,9 +260,9 @@ class Run:
         }
         return begin_work(self.folder / stage, work, log)
 
-    def write_json(self, name: str, facts: Any) -> None:
+    def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run, whole or not at all; objects get a checksum."""
-        write_json(self.folder / name, facts, checksum=isinstance(facts, dict))
+        write_json(self.folder / name, content, checksum=isinstance(content, dict))
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run, None where there is none; UserError where it is damaged."""
@@ -272,19 +272,19 @@ class Run:
         hint = "delete it, and run the stage again"
 
         def read(path: Path) -> Any:
-            facts = read_json(path, hint)
-            if facts is None:
+            content = read_json(path, hint)
+            if content is None:
                 raise FileNotFoundError(path)
-            return facts
+            return content
 
         path = self.folder / stage / name
         try:
-            facts = read_file(path, read)
+            content = read_file(path, read)
         except FileNotFoundError:
             return None
-        if not isinstance(facts, dict):
+        if not isinstance(content, dict):
             raise UserError(f"{path} is not a JSON object: {hint}")
-        return facts
+        return content
 
     def _digest(self, name: str) -> str:
         if name == "episodes":

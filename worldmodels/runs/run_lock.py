@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[None]:
+def write_lock(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, which is created; again within this block is no second writer.
 
     The folder is removed if nothing was written into it.
@@ -46,7 +46,8 @@ def writing(folder: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"{folder} is being written to by {_writer(folder)}: wait until it ends, or stop it"
+            f"{folder} is being written to by {_describe_owner(folder)}: wait until it ends, or "
+            "stop it"
         ) from None
     try:
         if lock.lock_counter == 1:
@@ -65,10 +66,10 @@ def writing(folder: Path) -> Iterator[None]:
                 place.rmdir()
 
 
-def writing_into(run: Path, path: Path) -> AbstractContextManager[None]:
+def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
     """The lock of a run's folder if `path` lies in it, else nothing."""
     inside = path.resolve().is_relative_to(run.resolve()) and run.is_dir()
-    return writing(run) if inside else nullcontext()
+    return write_lock(run) if inside else nullcontext()
 
 
 def locks_run(
@@ -79,7 +80,7 @@ def locks_run(
     @functools.wraps(stage)
     def locked(run: Run, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         _ = run.settings  # no folder is made for a run that is not there
-        with writing(run.folder):
+        with write_lock(run.folder):
             return stage(run, *args, **kwargs)
 
     return locked
@@ -103,14 +104,14 @@ def _describe_writer(folder: Path) -> None:
     program = Path(sys.argv[0])
     ours = program.name == "wm" or program.parent.name == "worldmodels"
     words = ["wm" if ours else program.name or "python", *sys.argv[1:]]
-    facts = {"command": shlex.join(words), "process": os.getpid(), "host": socket.gethostname()}
-    write_json(folder / WRITER, facts)
+    content = {"command": shlex.join(words), "process": os.getpid(), "host": socket.gethostname()}
+    write_json(folder / WRITER, content)
 
 
-def _writer(folder: Path) -> str:
+def _describe_owner(folder: Path) -> str:
     try:
-        facts = read_json(folder / WRITER)
-        command, process, host = facts["command"], facts["process"], facts["host"]
+        content = read_json(folder / WRITER)
+        command, process, host = content["command"], content["process"], content["host"]
     except (UserError, TypeError, KeyError):
         return "another process"  # it holds the lock and has not said yet who it is
     place = "" if host == socket.gethostname() else f" on {host}"

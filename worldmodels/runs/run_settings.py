@@ -45,9 +45,9 @@ class RunSettings:
         )
 
     @classmethod
-    def from_dict(cls, facts: Any) -> RunSettings:
+    def from_dict(cls, content: Any) -> RunSettings:
         """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
-        settings = cls(**facts)
+        settings = cls(**content)
         kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
         for name, kind in kinds.items():
             if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int

@@ -26,8 +26,8 @@ from worldmodels.bbvi.fit import BBVIConfig
 from worldmodels.data.durable import sync, sync_tree
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
-from worldmodels.runs.provenance import finite
-from worldmodels.runs.run_lock import writing
+from worldmodels.runs.provenance import nonfinite_to_none
+from worldmodels.runs.run_lock import write_lock
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
 PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")
@@ -75,14 +75,14 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
     Raises: UserError, before any fit, where nothing can be written to `folder`.
     """
     _check_writable(folder)
-    with writing(folder):
+    with write_lock(folder):
         return _run_and_write(folder, config, report)
 
 
 def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
     started = time.monotonic()
     fits: list[Fit] = []
-    facts: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     results: dict[str, Any] = {}
     with report.progress("bbvi", total=sum(NUM_FITS[name] for name in config.names)) as meter:
 
@@ -92,7 +92,7 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
 
         plan = FittingPlan(config.seed, config.num_steps, on_fit)
         for name in config.names:
-            results[name], facts[name] = _run(name, plan, config)
+            results[name], summary[name] = _run(name, plan, config)
     with _replacing(folder) as partial:
         drawn = _draw(partial, results)
         result = {
@@ -100,11 +100,11 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
             "steps": config.num_steps,
             "seconds": time.monotonic() - started,
             "fits": [asdict(fit) for fit in fits],
-            **{name: fact for name, fact in facts.items() if fact},
+            **{name: fact for name, fact in summary.items() if fact},
             "warnings": _warnings(fits),
             "pictures": [str(folder / path.name) for path in drawn],
         }
-        result = finite(result)
+        result = nonfinite_to_none(result)
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
 

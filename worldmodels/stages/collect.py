@@ -20,10 +20,10 @@ from worldmodels.errors import UserError
 from worldmodels.prior.selection import CANDIDATES, EpisodeSelection, PackWithSurprise
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report, tensorboard
-from worldmodels.runs.collection import sum_up, summary, summed_up
+from worldmodels.runs.collection import is_summarized, summary, write_summary
 from worldmodels.runs.env_steps import record_env_steps
 from worldmodels.runs.episode_seeds import NUM_SEEDS, check_seeds_suffice, episode_seeds
-from worldmodels.runs.new_run import nothing_left_if_refused
+from worldmodels.runs.new_run import remove_new_run_on_error
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
@@ -82,17 +82,17 @@ def collect(
     settings = run.settings
     store = run.store
     store.repair(report.log)
-    there = {episode.index: episode.round for episode in store}
+    present = {episode.index: episode.round for episode in store}
     parts = replacements(run, config, round_, report.log)
     replaced = {index for indices in parts.values() for index in indices}
-    known = sum(index < config.episodes for index in (*there, *replaced))
+    known = sum(index < config.episodes for index in (*present, *replaced))
     num_missing = config.episodes - known + len(replaced)
     if not num_missing:
         report.log(f"collect: done, {len(store)} episodes in {store.folder}")
         run.create()  # its settings may have been lost
         result = summary(run)
-        if not summed_up(run):  # killed after the last episode
-            sum_up(run, asdict(config), round_, result, 0.0)
+        if not is_summarized(run):  # killed after the last episode
+            write_summary(run, asdict(config), round_, result, 0.0)
         return result
     chosen = [episode.index for episode in store if "surprise" in episode.meta]
     chosen += [
@@ -115,15 +115,15 @@ def collect(
     )
     was_present = run.exists
     run.create()
-    fresh = [i for i in range(config.episodes) if i not in there and i not in replaced]
+    fresh = [i for i in range(config.episodes) if i not in present and i not in replaced]
     if fresh:
         parts[config, round_] = sorted([*parts.get((config, round_), []), *fresh])
-    rounds = {**there, **{i: number for (_, number), part in parts.items() for i in part}}
+    rounds = {**present, **{i: number for (_, number), part in parts.items() for i in part}}
     selection = EpisodeSelection()
     returns: list[float] = []
     started = time.monotonic()
     with (
-        nothing_left_if_refused(run, was_present),
+        remove_new_run_on_error(run, was_present),
         tensorboard(run.folder / "collect" / "events") as events,
         report.progress("collect", total=num_missing) as meter,
     ):
@@ -143,7 +143,7 @@ def collect(
                 meter.show({"mean return": float(np.mean(returns))})
                 events.add_scalar("collect/return", returns[-1], index)
     result = {**summary(run), **(selection.summary() if selection.kept else {})}
-    sum_up(run, asdict(config), round_, result, time.monotonic() - started)
+    write_summary(run, asdict(config), round_, result, time.monotonic() - started)
     return result
 
 
@@ -157,7 +157,7 @@ def replacements(
     """
     missing = run.store.missing()
     known = {episode.index: episode.meta for episode in run.store}
-    known |= {index: facts for index, facts in missing.items() if facts is not None}
+    known |= {index: summary for index, summary in missing.items() if summary is not None}
     parts: dict[tuple[CollectConfig, int], list[int]] = {}
     for index in sorted(missing):
         near = min(known, key=lambda other: (other > index, abs(other - index)), default=None)
@@ -165,7 +165,7 @@ def replacements(
         number = like.get("round", 1) if like else round_
         again, how = _as_before(run, config, like, number)
         # Steps after which its round was cut.
-        kin = [facts for facts in known.values() if facts.get("round", 1) == number]
+        kin = [summary for summary in known.values() if summary.get("round", 1) == number]
         if kin:
             cuts = [meta["num_steps"] for meta in kin if meta["truncated"]]
             again = replace(again, max_episode_steps=max(cuts, default=None))
@@ -213,15 +213,15 @@ def _played(
 ) -> Iterator[PackedEpisode]:
     """The episode of each index, one after the other; where asked, chosen among candidates."""
     settings = run.settings
-    factory, facts = player(run, config.policy, config.action_repeat)
+    factory, summary = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}
-    facts |= {name: value for name, value in chosen.items() if value}
+    summary |= {name: value for name, value in chosen.items() if value}
     candidates = CANDIDATES if config.select_by_surprise else 1
-    transform: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **facts)
+    transform: Callable[[Rollout], Any] = functools.partial(pack_episode, round=round_, **summary)
     if config.select_by_surprise:
         repeat = config.action_repeat or task_for(settings.env).action_repeat
         prior = file_digest(run.weights("prior"))
-        transform = PackWithSurprise(run.folder, round_, repeat, prior, facts)
+        transform = PackWithSurprise(run.folder, round_, repeat, prior, summary)
     played = play_episodes(
         settings.env,
         factory,

@@ -19,7 +19,7 @@ from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import versions
 from worldmodels.runs.run import Run, RunSettings
-from worldmodels.runs.run_lock import writing
+from worldmodels.runs.run_lock import write_lock
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # A frame in HDF5, as `minari_export` compresses it: measured 1.9 kB on driven CarRacing.
@@ -52,7 +52,7 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
                 else:
                     damaged[episode.path.name] = damage.reason
                 meter.advance()
-    facts: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "folder": str(run.store.folder),
         "episodes": len(episodes),
         "held_out": sum(episode.held_out for episode in episodes),
@@ -64,16 +64,16 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
         num_frames = sum(episode.num_frames() for episode in episodes)
         raw = sum(episode.num_frames() * int(np.prod(episode.frame_shape)) for episode in episodes)
         num_bytes = sum(episode.num_bytes for episode in episodes)
-        facts |= {
+        summary |= {
             "mean_return": float(np.mean(returns)),
             "worst_return": float(np.min(returns)),
             "best_return": float(np.max(returns)),
             "bytes": num_bytes,
-            "times_smaller": raw / num_bytes,
-            "bytes_a_frame": num_bytes / num_frames,
+            "compression_ratio": raw / num_bytes,
+            "bytes_per_frame": num_bytes / num_frames,
         }
     return {
-        **facts,
+        **summary,
         "damaged": damaged or "none",
         "inconsistent": {path.name: what for path, what in contents.inconsistent.items()} or "none",
         "foreign": {path.name: "not an episode, ignored" for path in contents.foreign} or "none",
@@ -105,7 +105,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
         disk_bytes=steps * EXPORTED_BYTES_A_FRAME,
         folder=folder,
     )
-    facts = {
+    summary = {
         "env_id": settings.env_id,
         "env_kwargs": settings.env.kwargs,
         "observation_key": settings.observation_key,
@@ -116,7 +116,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with report.progress("export", total=len(episodes)) as meter:
-            write_dataset(partial, name, episodes, facts, meter.advance)
+            write_dataset(partial, name, episodes, summary, meter.advance)
         for parent in list(folder.parents)[: name.count("/")]:
             namespace = parent / NAMESPACE_FILE  # so that Minari lists what is below
             if not namespace.exists():
@@ -151,14 +151,14 @@ def import_data(
     Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
         actions that are not its env's, or without an env.
     """
-    with writing(run_folder):
+    with write_lock(run_folder):
         dataset = open_dataset(name, root, env)
-        facts = dataset.facts
-        if dataset.uses is not None:
-            report.log(dataset.uses)
-        chosen = preset or facts.get("preset", "cpu")
+        summary = dataset.metadata
+        if dataset.unavailable_reason is not None:
+            report.log(dataset.unavailable_reason)
+        chosen = preset or summary.get("preset", "cpu")
         check_preset(chosen)
-        new = RunSettings.of(dataset.env, chosen, facts.get("seed", 0))
+        new = RunSettings.of(dataset.env, chosen, summary.get("seed", 0))
         run = Run(run_folder, new=new)
         if run.store.folder.exists() or run.settings != new:
             raise UserError(f"{run} is a run already: name another folder with --run")

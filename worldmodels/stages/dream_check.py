@@ -166,7 +166,7 @@ def _returns(
     horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
     # What comes after an end pays nothing; what comes after time ran out is not known.
-    known = sequences.ended.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
+    known = sequences.terminated.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
     room = known.nonzero()[:, 0]
     if len(room) == 0:
         raise UserError(
@@ -174,8 +174,8 @@ def _returns(
             "ask for more with --episodes"
         )
     chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
-    paid = torch.nn.functional.pad(sequences.rewards, (0, horizon))
-    rewards = torch.stack([paid[rows[chosen], steps[chosen] + i] for i in range(horizon)])
+    rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon))
+    rewards = torch.stack([rewards[rows[chosen], steps[chosen] + i] for i in range(horizon)])
     starts = real_states(agent.vision, agent.memory, sequences).rows(
         chosen.repeat_interleave(config.samples)
     )

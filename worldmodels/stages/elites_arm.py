@@ -52,10 +52,10 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     history = _resume(work, representation_search)
 
     def save() -> None:
-        tensors, facts = representation_search.state_dict()
+        tensors, metadata = representation_search.state_dict()
         tensors["centroids"] = torch.from_numpy(centroids)
-        facts |= {"config": asdict(config), "history": history}
-        save_checkpoint(work.partial / ARCHIVE, tensors, facts)
+        metadata |= {"config": asdict(config), "history": history}
+        save_checkpoint(work.partial / ARCHIVE, tensors, metadata)
 
     first_seconds = history[-1]["seconds"] if history else 0.0
     with (

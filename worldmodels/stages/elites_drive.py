@@ -147,8 +147,8 @@ def drive_elites(
     num_parameters = agent.controller.num_parameters
     search = MapElites(num_parameters, centroids, config.elites, seed=seed, ranges=ranges)
     history = _run(search, config, play, drawn.tolist(), work, report)
-    facts = {"made_by": work.work, "measures": [each.label for each in measures]}
-    save_elites(work.partial / ELITES, agent, search, centroids, facts)
+    metadata = {"made_by": work.work, "measures": [each.label for each in measures]}
+    save_elites(work.partial / ELITES, agent, search, centroids, metadata)
     steps: dict[StepPurpose, int] = {"searched": int(history[-1]["steps"])}
     record_env_steps(run, f"elites/{file_digest(work.partial / ELITES)[:16]}", steps)
     write_curve(work.partial / CURVE, history)
@@ -164,7 +164,7 @@ def drive_elites(
     result = {
         "elites": len(search.archive),
         "num_cells": len(centroids),
-        "measures": facts["measures"],
+        "measures": metadata["measures"],
         "parameters": agent.controller.num_parameters,
         "qd_score_offset": config.qd_score_offset,
         "env_steps": steps,
@@ -232,8 +232,8 @@ def _state(
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts to go on from; copies, so that they stay as they are now."""
     state = search.state_dict()
-    facts = {"search": state.pop("search"), "history": list(history)}
-    return {name: torch.from_numpy(value) for name, value in state.items()}, facts
+    metadata = {"search": state.pop("search"), "history": list(history)}
+    return {name: torch.from_numpy(value) for name, value in state.items()}, metadata
 
 
 def _resume(work: StageFolder, search: MapElites) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def evaluate_agent(
     file = agent_file(place)
     env = agent.spec.env
     task = task_for(env)
-    env_id = task.stock_id if config.stock else task.env_id
+    env_id = task.reference_env_id if config.stock else task.env_id
     if config.perturbation is not None and env_id not in CAR_RACING_IDS:
         raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
     factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(file)}
@@ -147,8 +147,8 @@ def evaluate_agent(
 
 def _choices_of(env: EnvConfig) -> dict[str, Any]:
     """What was chosen about the env beside its id, if anything."""
-    facts = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
-    return {name: value for name, value in facts.items() if value}
+    summary = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
+    return {name: value for name, value in summary.items() if value}
 
 
 def baseline_names(task: Task) -> list[str]:

@@ -46,7 +46,7 @@ HEADLINES = {
 OPTIONAL = ("prior", "elites")
 
 
-def install_facts() -> dict[str, Any]:
+def install_info() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
     import torch  # takes a second or more, which a run's facts can do without
 
@@ -63,7 +63,7 @@ def install_facts() -> dict[str, Any]:
     }
 
 
-def run_facts(run: Run) -> dict[str, Any]:
+def run_info(run: Run) -> dict[str, Any]:
     """Settings, episodes, stages with their figures, what is stale, and all scores.
 
     Raises: UserError where there is no run.
@@ -71,7 +71,7 @@ def run_facts(run: Run) -> dict[str, Any]:
     settings = run.settings
     kind = {None: "not chosen yet", True: "quantized", False: "continuous"}[settings.quantized]
     episodes = list(run.store)
-    facts: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "run": str(run),
         "env": str(settings.env),
         "preset": settings.preset,
@@ -83,10 +83,10 @@ def run_facts(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage != "prior" or settings.quantized:  # there are no codes to have one over
-            facts[stage] = _stage_facts(run, stage)
+            summary[stage] = _stage_facts(run, stage)
     scores = all_evaluations(run)
-    facts["scores"] = {name: _score(row) for name, row in scores.items()} or "none"
-    return facts
+    summary["scores"] = {name: _score(row) for name, row in scores.items()} or "none"
+    return summary
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -102,16 +102,16 @@ def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
         word = "not made, optional" if stage in OPTIONAL else "missing"
         return f'{word}: run "{_command(run, stage)}"'
     stale = run.stale(stage)
-    facts: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
+    summary: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
     damaged = run.damaged(stage)
     if damaged:
-        facts["damaged"] = f'{", ".join(damaged)} damaged: run "{_command(run, stage)}" again'
+        summary["damaged"] = f'{", ".join(damaged)} damaged: run "{_command(run, stage)}" again'
     if stale:
-        facts["stale"] = f'{", ".join(stale)} changed: run "{_command(run, stage)}" again'
+        summary["stale"] = f'{", ".join(stale)} changed: run "{_command(run, stage)}" again'
     if RESULT not in damaged:
         result = run.result(stage) or {}
-        facts.update({name: result[name] for name in HEADLINES[stage] if name in result})
-    return facts
+        summary.update({name: result[name] for name in HEADLINES[stage] if name in result})
+    return summary
 
 
 def _command(run: Run, stage: str) -> str:

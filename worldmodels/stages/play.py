@@ -97,7 +97,7 @@ def play_game(env: EnvConfig, seed: int) -> float:
     """One episode at the keyboard; its score."""
     _check_seed(seed)
     task = task_for(env)
-    keyboard = Keyboard(f"{env} ({_legend(task.keys)})", task.keys, task.idle_action)
+    keyboard = Keyboard(f"{env} ({_legend(task.keys)})", task.keys, task.noop_action)
     made = make_env(env, render_mode="rgb_array")
     episode_return = 0.0
     try:
@@ -120,7 +120,7 @@ def play_dream(run: Run, seed: int) -> float:
     _check_seed(seed)
     agent = load_agent(run.folder)
     task = task_for(agent.spec.env)
-    keyboard = Keyboard(f"dream ({_legend(task.keys)})", task.keys, task.idle_action)
+    keyboard = Keyboard(f"dream ({_legend(task.keys)})", task.keys, task.noop_action)
     dream = DreamModel(agent.vision, agent.memory)
     generator = step_generator(seed, 0)
     per_second = task.steps_per_second / agent.action_repeat

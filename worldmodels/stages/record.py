@@ -106,13 +106,13 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
             picture = np.asarray(env.render())
             lines = [f"step {step}   reward {reward:+.1f}   score {episode_return:.1f}"]
             if config.side_by_side:
-                follower.follow(step)
+                follower.take_step(step)
                 lines.append(f"the dream saw reality {follower.age} decisions ago")
                 pictures = [picture, follower.reconstruction, follower.dreamed]
                 picture = side_by_side(pictures, ["real", "V sees", "M dreams"])
             yield caption(picture, lines)
-            frame, paid, terminated, truncated, _ = env.step(action)
-            reward = float(paid)
+            frame, rewards, terminated, truncated, _ = env.step(action)
+            reward = float(rewards)
             episode_return += reward
             if terminated or truncated:
                 break
@@ -135,7 +135,7 @@ class _Follower:
         self.dreamed: np.ndarray
 
     @torch.no_grad()
-    def follow(self, step: int) -> None:
+    def take_step(self, step: int) -> None:
         """Take in what the agent has just decided at env step `step`."""
         if step % self.agent.action_repeat:
             return

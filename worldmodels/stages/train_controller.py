@@ -103,7 +103,9 @@ class ControllerStageConfig:
             self.far_from_reward_fraction is not None
             and not 0 <= self.far_from_reward_fraction <= 1
         ):
-            raise UserError(f"far_share must be within 0..1, got {self.far_from_reward_fraction}")
+            raise UserError(
+                f"far_from_reward_fraction must be within 0..1, got {self.far_from_reward_fraction}"
+            )
         if self.hidden < 0:
             raise UserError(f"hidden must be 0 or more, got {self.hidden}")
         for name in ("eval_episodes", "selection_episodes"):
@@ -133,7 +135,7 @@ def train_controller(
     Args:
         start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
             None takes the run's V and M.
-        asked: see `start_agent`.
+        requested: see `start_agent`.
     """
     settings = run.settings
     run.store.refresh()

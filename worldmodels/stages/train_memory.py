@@ -97,7 +97,7 @@ def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> Encoded
             run.action_repeat,
             meter.advance,
             folder=run.folder,
-            encodings=run.shared(Encodings),
+            encodings=run.cached(Encodings),
         )
 
 
@@ -153,13 +153,13 @@ def _new_or_earlier(
 def _write(
     vision: Vision, memory: Memory, held_out: EncodedEpisodes, run: Run, work: StageFolder
 ) -> None:
-    facts = {
+    metadata = {
         "memory": memory_metadata(memory),
         "vision_digest": work.work["inputs"]["vision"],
         "seed": work.work["seed"],
     }
     path = work.partial / "memory.safetensors"
-    save_checkpoint(path, with_prefix("memory", memory.state_dict()), facts)
+    save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
     row = most_active_episode(held_out)
     stored = run.store.split(held_out=True)[row].load()
     save_dreams(

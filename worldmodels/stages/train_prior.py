@@ -225,13 +225,13 @@ def _held_out_loss(prior: CodePrior, codes: Tensor) -> Metrics:
 
 @torch.no_grad()
 def _write(vision: VQVAE, prior: CodePrior, run: Run, work: StageFolder) -> None:
-    facts = {
+    metadata = {
         "prior": prior_metadata(prior),
         "vision_digest": work.work["inputs"]["vision"],
         "seed": work.work["seed"],
     }
     path = work.partial / "prior.safetensors"
-    save_checkpoint(path, with_prefix("prior", prior.state_dict()), facts)
+    save_checkpoint(path, with_prefix("prior", prior.state_dict()), metadata)
     frames = _pictured_frames(run)
     drawn = prior.sample(len(frames), generator=step_generator(0, 0, device_of(prior)))
     rows = {

@@ -198,9 +198,9 @@ def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def _write(vision: Vision, held_out: Tensor, work: StageFolder) -> None:
-    facts = {"vision": vision_metadata(vision), "seed": work.work["seed"]}
+    metadata = {"vision": vision_metadata(vision), "seed": work.work["seed"]}
     path = work.partial / "vision.safetensors"
-    save_checkpoint(path, with_prefix("vision", vision.state_dict()), facts)
+    save_checkpoint(path, with_prefix("vision", vision.state_dict()), metadata)
     frames = _spread(held_out, NUM_FRAMES)
     save_grid(work.partial / "vision.png", reconstructions(vision, frames))
     if isinstance(vision, VAE) and len(held_out) > 1:

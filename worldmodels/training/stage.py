@@ -31,10 +31,10 @@ class TrainingStageConfig:
     later: FitConfig
 
     @classmethod
-    def from_dict(cls: type[Config], facts: dict[str, Any]) -> Config:
+    def from_dict(cls: type[Config], summary: dict[str, Any]) -> Config:
         """The inverse of `dataclasses.asdict`, through JSON."""
-        fits = {name: FitConfig(**facts[name]) for name in ("fit", "later")}
-        return cls(**{**facts, **fits})
+        fits = {name: FitConfig(**summary[name]) for name in ("fit", "later")}
+        return cls(**{**summary, **fits})
 
     def in_round(self, round_: int) -> FitConfig:
         """The fit of that round, counted from 1."""

@@ -50,10 +50,10 @@ def restore_vision(
     """V from the `vision` part of a checkpoint; raises UserError naming `path`."""
     hint = "train V again"
     with reading(path, hint):
-        facts = checkpoint.metadata["vision"]
+        metadata = checkpoint.metadata["vision"]
         kinds = {vision.kind: config for config, vision in _KINDS.items()}
-        settings = {name: _as_tuples(value) for name, value in facts["config"].items()}
-        config = kinds[facts["kind"]](**settings)
+        settings = {name: _as_tuples(value) for name, value in metadata["config"].items()}
+        config = kinds[metadata["kind"]](**settings)
     vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, hint)
     return vision.eval().to(device)
 

@@ -47,8 +47,8 @@ def test_one_seed_has_no_interval_and_proves_nothing():
 def episodes_of(posteriors):
     """Two episodes, the second one padded after its first agent step."""
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    ended = torch.zeros_like(mask)
-    return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), ended, mask)
+    terminated = torch.zeros_like(mask)
+    return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), terminated, mask)
 
 
 def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence():

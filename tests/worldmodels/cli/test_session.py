@@ -1,13 +1,13 @@
 import pytest
 
 from envs.errors import EnvError
-from worldmodels.cli.session import open_session
+from worldmodels.cli.session import Requested, open_session
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run, RunSettings
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("requested", "message"),
     [
         (
             {"env": "CarRacing-v3"},
@@ -16,18 +16,31 @@ from worldmodels.runs.run import Run, RunSettings
         ({"preset": "paper"}, "was made with preset demo, requested was paper"),
         ({"seed": 1}, "was made with seed 0, requested was 1"),
         ({"seed": -1}, r"expected a seed from 0 to 2\*\*62, got -1"),
-        ({"num_workers": 0}, "expected 1 worker or more, got 0"),
     ],
 )
 def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, requested, message):
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
-    with pytest.raises(UserError, match=message), open_session(tmp_path, create=True, **requested):
+    with (
+        pytest.raises(UserError, match=message),
+        open_session(tmp_path, requested=Requested(**requested)),
+    ):
         pass
-    with open_session(tmp_path, quiet=True, num_workers=1, env="Tiny-v0", seed=0) as session:
+    with open_session(
+        tmp_path, quiet=True, num_workers=1, requested=Requested(env="Tiny-v0", seed=0)
+    ) as session:
         assert session.run.settings.env_id == "Tiny-v0"
 
 
-def test_a_run_that_is_not_there_is_not_made_by_looking(tmp_path):
+def test_a_session_needs_a_worker(tmp_path):
+    Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
+    with (
+        pytest.raises(UserError, match="expected 1 worker or more, got 0"),
+        open_session(tmp_path, num_workers=0),
+    ):
+        pass
+
+
+def test_opening_a_missing_run_does_not_create_it(tmp_path):
     with (
         pytest.raises(UserError, match=r'no run in .*b: run "wm collect --run .*b" first'),
         open_session(tmp_path / "b"),
@@ -40,6 +53,6 @@ def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path):
     requested = {"env": "tests.fixtures.odd_envs:Odd-v0", "env_kwargs": {"observation": "dicts"}}
     with (
         pytest.raises(EnvError, match="several pictures"),
-        open_session(tmp_path / "new", create=True, **requested),
+        open_session(tmp_path / "new", requested=Requested(**requested)),
     ):
         pass

@@ -172,7 +172,7 @@ def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path, kind):
     for path in (file, str(file), tmp_path):
         loaded = load_agent(path)
         assert np.array_equal(play(loaded, frames_over_time), expected)
-        assert loaded.spec == whole.spec and loaded.facts == {"preset": "demo", "seed": 3}
+        assert loaded.spec == whole.spec and loaded.summary == {"preset": "demo", "seed": 3}
         assert loaded.action_repeat == 2 and loaded.name == "agent"
 
 

@@ -15,7 +15,7 @@ from worldmodels.runs import checkpoint
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.env_steps import env_steps
 from worldmodels.runs.run import Run, RunSettings
-from worldmodels.runs.run_lock import writing
+from worldmodels.runs.run_lock import write_lock
 
 ENV_ID = "Tiny-v0"
 
@@ -34,9 +34,9 @@ def protocol(episodes):
 def finish_search(run, score, *, round_=1, episodes=20):
     """A round's agent, as far as selecting needs it."""
     selection = Selection(protocol(episodes), score, 1.0).to_dict()
-    facts = {"selection": selection, "made_by": {"round": round_}}
+    details = {"selection": selection, "made_by": {"round": round_}}
     parameters = {"controller.parameters": torch.tensor([[float(round_)]])}
-    save_checkpoint(run.weights("controller"), parameters, {"metadata": facts})
+    save_checkpoint(run.weights("controller"), parameters, {"metadata": details})
     return run.weights("controller")
 
 
@@ -194,7 +194,7 @@ def test_a_kill_before_the_comparison_is_written_down_compares_again(run, monkey
     finish_search(run, 1.0)
     keep_best(run, never)
     finish_search(run, 3.0, round_=2, episodes=4)
-    monkeypatch.setattr(Run, "write_json", lambda self, name, facts: 1 / 0)
+    monkeypatch.setattr(Run, "write_json", lambda self, name, details: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         keep_best(run, Plays({(2, 20): 5.0}))
     monkeypatch.undo()
@@ -236,8 +236,8 @@ def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run):
     os.replace(run.folder / "controller", run.folder / ".controller.old")
     assert agent_file(run.folder) == newest and not newest.exists()
     assert load_checkpoint(newest, hint="").metadata == before.metadata
-    with writing(run.folder):  # a writer puts it back
+    with write_lock(run.folder):  # a writer puts it back
         assert newest.is_file()
     shutil.copytree(run.folder / "controller", run.folder / ".controller.old")
-    with writing(run.folder):
+    with write_lock(run.folder):
         assert newest.is_file() and not (run.folder / ".controller.old").exists()

@@ -180,14 +180,14 @@ def test_another_seed_is_another_search(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize(
-    ("fitness", "look"),
+    ("fitness", "evaluation"),
     [
         (Bowl(stop_at=0), Evaluation()),
         (Bowl(stop_at=4), Evaluation()),
         (Bowl(), Evaluation(stop_at=1)),
         (Bowl(), Evaluation(stop_at=3)),
     ],
-    ids=["at once", "in a generation", "in a look", "in the last look"],
+    ids=["at once", "in a generation", "in an evaluation", "in the last evaluation"],
 )
 def test_a_search_stopped_by_ctrl_c_resumes_to_the_same_bits(
     tmp_path, undisturbed, fitness, evaluation

@@ -81,7 +81,7 @@ def always(*outputs):
     return parameters
 
 
-def paid(outputs, length):
+def rewards(outputs, length):
     """What the env pays for an episode of such a C; see tests.fixtures.counting_env."""
     action = np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1]) + 0.5
     return 1000.0 * length * (length - 1) / 2 + length * action
@@ -102,7 +102,7 @@ def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, 
     # Fifteen episodes fill more than one chunk. At most four agent steps of two steps each.
     tracks = np.random.default_rng([7, generation]).integers(1_000_000, size=3)
     lengths = [min(8, episode_length(int(track))) for track in tracks]
-    expected = [np.mean([paid(each, length) for length in lengths]) for each in OUTPUTS]
+    expected = [np.mean([rewards(each, length) for length in lengths]) for each in OUTPUTS]
     assert values == pytest.approx(expected, abs=0.01)
     assert fitness.steps == 5 * sum(lengths)
 
@@ -138,6 +138,6 @@ def test_the_real_score_is_of_whole_episodes_of_the_protocol(tmp_path, driver, p
     tracks = range(first, first + 9)
     for outputs in OUTPUTS[:2]:
         scores = real(always(*outputs), EvaluationProtocol(BOX_ID, purpose, 9))
-        expected = [paid(outputs, episode_length(track)) for track in tracks]
+        expected = [rewards(outputs, episode_length(track)) for track in tracks]
         assert scores.returns == pytest.approx(expected, abs=0.01)
         assert scores.env_steps == sum(episode_length(track) for track in tracks)

@@ -39,7 +39,7 @@ def shown(batch):
 def test_a_small_store_stays_in_memory_and_a_batch_is_a_function_of_its_generator(tmp_path):
     store = numbered_store(tmp_path, [3, 5, 4])
     batches = FrameBatches(store.episodes, batch_size=8)
-    assert (batches.num_frames, batches.fits) == (4 + 6 + 5, True)
+    assert (batches.num_frames, batches.fits_in_memory) == (4 + 6 + 5, True)
     assert shown(batches.all_frames()) == [
         (episode, frame) for episode, count in enumerate((4, 6, 5)) for frame in range(count)
     ]
@@ -106,7 +106,7 @@ def test_memory_is_bounded_by_frames_held_and_not_by_the_mean_episode(tmp_path):
     assert [len(buffer) for buffer in batches._buffers] == [15, 15]
 
 
-def test_a_look_at_a_large_store_is_spread_over_it_and_leaves_no_mark(tmp_path, monkeypatch):
+def test_a_sample_of_a_large_store_is_spread_over_it_and_changes_no_state(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MAX_SAMPLE", 6)
     monkeypatch.setattr(module, "MAX_SAMPLED_EPISODES", 3)
     store = numbered_store(tmp_path, [4] * 7)
@@ -222,5 +222,5 @@ def test_a_part_of_each_batch_is_of_the_newest_round(tmp_path, max_frames):
     # Of the rest of the batch no more than its share: 3 of 47 frames.
     assert np.mean(counts) - 4 == pytest.approx(4 * 3 / 47, abs=0.2)
     plain = FrameBatches(store.episodes, batch_size=400)
-    share = np.mean([episode == 4 for episode, _ in shown(plain(0, draw(0)))])
-    assert share == pytest.approx(3 / 47, abs=0.05)
+    fraction = np.mean([episode == 4 for episode, _ in shown(plain(0, draw(0)))])
+    assert fraction == pytest.approx(3 / 47, abs=0.05)

@@ -133,7 +133,7 @@ def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path, changes):
     assert store.contents.episodes == []
 
 
-def test_every_damaged_file_has_a_line_and_the_store_tells_them_from_foreign_ones(tmp_path):
+def test_every_damaged_file_has_a_line_and_the_store_separates_them_from_foreign_ones(tmp_path):
     store = EpisodeStore(tmp_path)
     for index in range(5):
         store.add(index, rollout(2, seed=index))
@@ -152,7 +152,7 @@ def test_every_damaged_file_has_a_line_and_the_store_tells_them_from_foreign_one
     assert len(store.contents.foreign) == 4
 
 
-def test_mending_sets_aside_what_is_damaged_even_within(tmp_path):
+def test_repair_quarantines_what_is_damaged_even_within(tmp_path):
     store = EpisodeStore(tmp_path)
     for index in range(3):
         store.add(index, rollout(4, seed=index))
@@ -164,11 +164,11 @@ def test_mending_sets_aside_what_is_damaged_even_within(tmp_path):
     spoiled.write_bytes(content)
     (tmp_path / "notes.txt").touch()
     (tmp_path / ".episode-000009.npz.partial").write_bytes(b"half")
-    said = []
-    store.repair(said.append)
-    assert len(said) == 4 and all("\n" not in line for line in said)
+    log_lines = []
+    store.repair(log_lines.append)
+    assert len(log_lines) == 4 and all("\n" not in line for line in log_lines)
     for name in ("000009.npz.partial: left by", "notes.txt: not an", "000001.npz: damaged"):
-        assert sum(name in line for line in said) == 1
+        assert sum(name in line for line in log_lines) == 1
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [
         "episode-000000.npz",
         "episode-000001.npz.damaged",
@@ -177,15 +177,15 @@ def test_mending_sets_aside_what_is_damaged_even_within(tmp_path):
     ]
     assert [episode.index for episode in store] == [0]
     assert store.episodes[0].path.read_bytes() == kept
-    said.clear()
-    store.repair(said.append)
-    assert said == [f"{tmp_path / 'notes.txt'}: not an episode, ignored"]
+    log_lines.clear()
+    store.repair(log_lines.append)
+    assert log_lines == [f"{tmp_path / 'notes.txt'}: not an episode, ignored"]
 
 
 def test_an_episode_of_the_earlier_format_is_one_line(tmp_path):
-    facts = {"num_steps": 3, "env_id": "Tiny-v0", "terminated": False}
+    metadata = {"num_steps": 3, "env_id": "Tiny-v0", "terminated": False}
     with zipfile.ZipFile(tmp_path / "episode-000000.npz", "w") as archive:
-        archive.writestr("meta.json", json.dumps(facts))
+        archive.writestr("meta.json", json.dumps(metadata))
     store = EpisodeStore(tmp_path)
     for call in (lambda: len(store), lambda: store.repair(print)):
         with pytest.raises(UserError, match=r"earlier version of worldmodels.*another folder"):
@@ -232,7 +232,7 @@ def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path):
     for number in range(3):
         path.write_bytes(f"garbage {number}".encode())
         store.repair(lambda line: None)
-    assert {aside.name: aside.read_bytes() for aside in tmp_path.iterdir()} == {
+    assert {quarantined.name: quarantined.read_bytes() for quarantined in tmp_path.iterdir()} == {
         "episode-000004.npz.damaged": b"garbage 0",
         "episode-000004.npz.2.damaged": b"garbage 1",
         "episode-000004.npz.3.damaged": b"garbage 2",
@@ -242,7 +242,7 @@ def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path):
     assert store.missing() == {}
 
 
-def test_what_a_file_set_aside_still_tells_is_told(tmp_path):
+def test_metadata_of_a_quarantined_file_is_salvaged(tmp_path):
     store = EpisodeStore(tmp_path)
     store.add(3, rollout(4), round=2)
     (episode,) = store

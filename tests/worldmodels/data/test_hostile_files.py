@@ -38,8 +38,8 @@ def forge(store, **changes):
     path = store.episodes[0].path
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    facts = {**json.loads(members["meta.json"]), **changes.pop("facts", {})}
-    members = {**members, "meta.json": json.dumps(facts).encode()}
+    metadata = {**json.loads(members["meta.json"]), **changes.pop("metadata", {})}
+    members = {**members, "meta.json": json.dumps(metadata).encode()}
     members.update({f"{name}.npy": content for name, content in changes.items()})
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -50,8 +50,8 @@ def forge(store, **changes):
 
 def header(shape, kind):
     file = io.BytesIO()
-    facts = {"descr": kind, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, facts)
+    metadata = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, metadata)
     return file.getvalue()
 
 
@@ -83,7 +83,7 @@ def test_frames_that_decompress_to_more_than_an_episode_are_refused(store):
 
 def test_facts_that_claim_a_large_episode_are_refused_before_they_are_believed(store):
     side = 2**14
-    forge(store, facts={"frame_shape": [side, side, 3]})
+    forge(store, metadata={"frame_shape": [side, side, 3]})
     with pytest.raises(UserError, match="536,870,912 bytes"):
         _ = store.episodes
 
@@ -186,10 +186,10 @@ def test_the_number_of_members_is_compared_with_the_weights(tmp_path, members):
 )
 def test_an_agent_whose_parts_do_not_fit_is_named(tmp_path, keys, value):
     saved = load_checkpoint(pretrained_agents()["carracing"], hint="none")
-    facts = saved.metadata
+    metadata = saved.metadata
     for key in keys[:-1]:
-        facts = facts[key]
-    facts[keys[-1]] = value
+        metadata = metadata[key]
+    metadata[keys[-1]] = value
     path = tmp_path / "agent.safetensors"
     save_checkpoint(path, saved.tensors, saved.metadata)
     refuse_within_memory(lambda: load_agent(path), path)

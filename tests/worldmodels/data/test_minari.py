@@ -42,8 +42,8 @@ def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
         actions = np.eye(3, dtype=np.float32)[[2, 0, 1, 1, 2]]
     else:
         actions = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)
-    facts = {"env_id": env_id.rpartition(":")[2], "actions": actions, "terminated": True}
-    run.store.add(12, rollout(5, **facts), round=2, surprise=0.25)
+    metadata = {"env_id": env_id.rpartition(":")[2], "actions": actions, "terminated": True}
+    run.store.add(12, rollout(5, **metadata), round=2, surprise=0.25)
     (run.store.folder / "episode-000004.npz").unlink()  # a gap stays a gap
     export(run, tmp_path)
     read(tmp_path / "back", tmp_path)
@@ -215,17 +215,17 @@ def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkey
 
 def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
     run = collected(tmp_path / "run", BOX_ID)
-    facts = data_info(run, check=True, report=QUIET)
+    metadata = data_info(run, check=True, report=QUIET)
     episodes = list(run.store)
     frames = sum(episode.num_steps + 1 for episode in episodes)
     size = sum(path.stat().st_size for path in run.store.folder.iterdir())
-    assert (facts["episodes"], facts["held_out"], facts["bytes"]) == (12, 2, size)
-    assert facts["env_steps"] == frames - 12
-    assert facts["bytes_a_frame"] == pytest.approx(size / frames)
-    assert facts["times_smaller"] == pytest.approx(frames * 64 * 64 * 3 / size)
+    assert (metadata["episodes"], metadata["held_out"], metadata["bytes"]) == (12, 2, size)
+    assert metadata["env_steps"] == frames - 12
+    assert metadata["bytes_per_frame"] == pytest.approx(size / frames)
+    assert metadata["compression_ratio"] == pytest.approx(frames * 64 * 64 * 3 / size)
     returns = [episode.load().episode_return for episode in episodes]
-    assert facts["mean_return"] == pytest.approx(np.mean(returns))
-    assert (facts["damaged"], facts["foreign"]) == ("none", "none")
+    assert metadata["mean_return"] == pytest.approx(np.mean(returns))
+    assert (metadata["damaged"], metadata["foreign"]) == ("none", "none")
     folder = run.store.folder
     (folder / "notes.txt").touch()
     (folder / "episode-000001.npz").write_bytes(b"garbage")
@@ -233,12 +233,12 @@ def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
     content = bytearray(spoiled.read_bytes())
     content[content.index(b"frames.npy") + 150] ^= 1
     spoiled.write_bytes(content)
-    facts = data_info(run, check=False, report=QUIET)
-    assert facts["damaged"] == {"episode-000001.npz": "File is not a zip file"}
-    facts = data_info(run, check=True, report=QUIET)
-    assert list(facts["damaged"]) == ["episode-000001.npz", "episode-000002.npz"]
-    assert list(facts["foreign"]) == ["notes.txt"]
-    json.dumps(facts)
+    metadata = data_info(run, check=False, report=QUIET)
+    assert metadata["damaged"] == {"episode-000001.npz": "File is not a zip file"}
+    metadata = data_info(run, check=True, report=QUIET)
+    assert list(metadata["damaged"]) == ["episode-000001.npz", "episode-000002.npz"]
+    assert list(metadata["foreign"]) == ["notes.txt"]
+    json.dumps(metadata)
     with pytest.raises(UserError, match="no run in"):
         data_info(Run(tmp_path / "none"), check=False, report=QUIET)
 

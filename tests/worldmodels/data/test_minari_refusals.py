@@ -165,7 +165,7 @@ def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_pat
     ]
 
 
-@pytest.mark.parametrize("lost", ["episode_3", "episode_3/rewards", "episode_3/observations"])
+@pytest.mark.parametrize("missing", ["episode_3", "episode_3/rewards", "episode_3/observations"])
 def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(tmp_path, missing):
     run = collected(tmp_path / "run", BOX_ID)
     export(run, tmp_path)

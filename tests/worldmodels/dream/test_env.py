@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import worldmodels
-from tests.fixtures.tiny_run import actions_of, place, real_features
+from tests.fixtures.tiny_run import actions_of, find_state, real_features
 from worldmodels.dream.env import DreamEnv
 from worldmodels.errors import UserError
 
@@ -76,10 +76,10 @@ def test_gymnasiums_own_constructors_make_the_same_vector(run):
     ours = worldmodels.make_dream(run.folder, num_envs=3, horizon=5)
     for one, other in zip(play(made, 8, seed=3), play(ours, 8, seed=3), strict=True):
         assert np.array_equal(one, other)
-    copies = gymnasium.make_vec(ID, num_envs=2, vectorization_mode="sync", run=run.folder)
+    repeated = gymnasium.make_vec(ID, num_envs=2, vectorization_mode="sync", run=run.folder)
     alone = DreamEnv(run.folder)
-    actions = actions_of(copies, 3)
-    seen = [copies.reset(seed=7)[0][0], *(copies.step(action)[0][0] for action in actions)]
+    actions = actions_of(repeated, 3)
+    seen = [repeated.reset(seed=7)[0][0], *(repeated.step(action)[0][0] for action in actions)]
     expected = [alone.reset(seed=7)[0], *(alone.step(action[0])[0] for action in actions)]
     assert np.array_equal(seen, expected)
 
@@ -137,13 +137,13 @@ def test_the_step_after_an_end_begins_anew_and_ignores_its_action(terminating_ru
         real_features(terminating_run),
     )
     observations, _ = dreams.reset(seed=0)
-    assert all(place(rows, row) for row in observations)
+    assert all(find_state(rows, row) for row in observations)
     over, age, begun = np.zeros(6, bool), np.zeros(6, int), 0
     for actions in actions_of(dreams, 30):
         actions[over] = np.nan
         observations, rewards, ended, cut, _ = dreams.step(actions)
         age = np.where(over, 0, age + 1)
-        assert [place(rows, row) is not None for row in observations] == over.tolist()
+        assert [find_state(rows, row) is not None for row in observations] == over.tolist()
         assert (rewards[over] == 0).all() and (rewards[~over] != 0).all()
         assert not (ended | cut)[over].any()
         assert np.array_equal(cut, (age == 3) & ~ended)

@@ -9,7 +9,7 @@ from tests.fixtures.tiny_run import (
     NUM_EPISODES,
     NUM_STATES,
     actions_of,
-    place,
+    find_state,
     real_features,
     tiny_run,
     write_memory,
@@ -30,7 +30,7 @@ def test_dreams_end_as_often_as_memory_says(terminating_run):
     assert not cut.any()
 
 
-@pytest.mark.parametrize(("end_logit", "decisions"), [(30.0, 1), (-30.0, 7)])
+@pytest.mark.parametrize(("end_logit", "agent_steps"), [(30.0, 1), (-30.0, 7)])
 def test_dreams_end_by_the_end_head_or_at_the_horizon(tmp_path, end_logit, agent_steps):
     env = gymnasium.make(ID, run=tiny_run(tmp_path, end_logit=end_logit).folder, horizon=7)
     env.reset(seed=0)
@@ -74,7 +74,7 @@ def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path)
 
 
 def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path):
-    dreams = worldmodels.make_dream(tiny_run(tmp_path, members=3), 500, temperature=0.0)
+    dreams = worldmodels.make_dream(tiny_run(tmp_path, ensemble_size=3), 500, temperature=0.0)
     assert dreams.single_observation_space.shape == (3 + 5,)  # of one member, as C sees it
     observations, _ = dreams.reset(seed=0)
     known = dreams.dreams.world.support.most_disagreement
@@ -97,19 +97,19 @@ def test_real_starts_are_all_decisions_with_memory_run_up(run):
     rows = real_features(run)
     assert len(rows) == NUM_STATES
     observations, _ = worldmodels.make_dream(run, 300).reset(seed=0)
-    assert {place(rows, row) for row in observations} == rows.keys()
+    assert {find_state(rows, row) for row in observations} == rows.keys()
 
 
 def test_reset_starts_are_first_frames_with_nothing_remembered(run):
     rows = real_features(run)
     observations, _ = worldmodels.make_dream(run, 100, start="reset").reset(seed=0)
-    places = {place(rows, row) for row in observations}
+    places = {find_state(rows, row) for row in observations}
     assert len(places) == NUM_EPISODES and {agent_step for _, agent_step in places} == {0}
     assert (observations[:, -5:] == 0).all()
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "output"),
     [
         ({"num_envs": 0}, "expected 1 dream or more, got 0"),
         ({"start": "middle"}, 'expected a start among real, reset, got "middle"'),

@@ -113,7 +113,7 @@ def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
     pictures, sequences = episodes(vision)
     sequences = SequenceBatch(
         sequences.posteriors[:, :1].expand(-1, sequences.posteriors.shape[1], -1).contiguous(),
-        *(getattr(sequences, name) for name in ("actions", "rewards", "ended", "mask")),
+        *(getattr(sequences, name) for name in ("actions", "rewards", "terminated", "mask")),
     )
     for name, weight in memory.mixture.named_parameters():
         torch.nn.init.zeros_(weight)

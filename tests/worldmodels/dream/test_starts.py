@@ -89,7 +89,7 @@ def test_so_many_draws_are_far_from_any_reward(kind, fraction):
     check_frequencies(numbers, weights)
 
 
-@pytest.mark.parametrize("paid", [0.0, 0.1])
-def test_all_moments_count_alike_where_no_reward_stands_out(paid):
-    numbers = drawn_from("vae", torch.full((2, 15), paid), [15, 7], far_from_reward_fraction=0.0)
+@pytest.mark.parametrize("rewards", [0.0, 0.1])
+def test_all_moments_count_alike_where_no_reward_stands_out(rewards):
+    numbers = drawn_from("vae", torch.full((2, 15), rewards), [15, 7], far_from_reward_fraction=0.0)
     check_frequencies(numbers, torch.full((22,), 1 / 22))

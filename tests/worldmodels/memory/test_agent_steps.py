@@ -44,7 +44,7 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
         played = store.episodes[row].load()
         count = -(-steps // repeat)
         assert batch.mask[row].tolist() == [i < count for i in range(batch.mask.shape[1])]
-        assert batch.ended[row].sum() == (steps == episode_length(seed))
+        assert batch.terminated[row].sum() == (steps == episode_length(seed))
         for agent_step in range(count):
             first, past = agent_step * repeat, min((agent_step + 1) * repeat, steps)
             assert batch.posteriors[row, agent_step].tolist() == [first, seed]
@@ -54,7 +54,7 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
             held = past - first
             counted = sum(1000.0 * step for step in range(first, past)) + held * float(taken.sum())
             assert batch.rewards[row, agent_step] == pytest.approx(counted, rel=1e-6)
-            assert batch.ended[row, agent_step] == (past == episode_length(seed))
+            assert batch.terminated[row, agent_step] == (past == episode_length(seed))
 
     length = 2
     starts = torch.tensor([0, 1, 0, 1]) if repeat == 4 else torch.tensor([3, 2, 1, 4])
@@ -62,7 +62,7 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
     window = batch.window(starts, length)
     for row, start in enumerate(starts.tolist()):
         assert torch.equal(window.posteriors[row], batch.posteriors[row, start : start + 3])
-        for name in ("actions", "rewards", "ended", "mask"):
+        for name in ("actions", "rewards", "terminated", "mask"):
             whole, part = getattr(batch, name)[row], getattr(window, name)[row]
             assert torch.equal(part, whole[start : start + 2])
 
@@ -74,8 +74,8 @@ def test_actions_that_were_not_held_are_averaged_over_the_steps_there_are():
     np.testing.assert_allclose(agent_steps.actions[0], played.actions[:2].mean(0), rtol=1e-6)
     np.testing.assert_array_equal(agent_steps.actions[2], played.actions[4])
     assert agent_steps.rewards.sum() == pytest.approx(played.rewards.sum(), rel=1e-5)
-    assert agent_steps.ended.tolist() == [False, False, True]
-    assert not AgentSteps.from_rollout(rollout(5), 2).ended.any()  # out of time is no end
+    assert agent_steps.terminated.tolist() == [False, False, True]
+    assert not AgentSteps.from_rollout(rollout(5), 2).terminated.any()  # out of time is no end
     np.testing.assert_array_equal(agent_steps.frames, played.frames[[0, 2, 4, 5]])
 
 
@@ -84,11 +84,11 @@ def test_rows_and_length_of_a_sequence_batch():
         posteriors=torch.arange(12.0).reshape(2, 3, 2),
         actions=torch.arange(4.0).reshape(2, 2, 1),
         rewards=torch.arange(4.0).reshape(2, 2),
-        ended=torch.tensor([[False, True], [False, False]]),
+        terminated=torch.tensor([[False, True], [False, False]]),
         mask=torch.ones(2, 2, dtype=torch.bool),
     )
     picked = batch[torch.tensor([1, 1, 0])]
     assert (len(batch), len(picked)) == (2, 3)
     assert torch.equal(picked.rewards[1], batch.rewards[1])
-    assert torch.equal(batch[slice(0, 1)].ended, batch.ended[:1])
+    assert torch.equal(batch[slice(0, 1)].terminated, batch.terminated[:1])
     assert torch.equal(batch.to("cpu").posteriors, batch.posteriors)

@@ -131,10 +131,10 @@ def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
 def test_calibrating_leaves_padding_out():
     batch = sticky_codes(0.5, UNEVEN, count=4, length=9)
     mask = torch.arange(9) < torch.tensor([9, 4, 2, 7])[:, None]
-    short = SequenceBatch(batch.posteriors, batch.actions, batch.rewards, batch.ended, mask)
+    short = SequenceBatch(batch.posteriors, batch.actions, batch.rewards, batch.terminated, mask)
     codes, rewards = batch.posteriors.clone(), batch.rewards.clone()
     codes[:, 1:][~mask], rewards[~mask] = 0, 1e6
-    other = SequenceBatch(codes, batch.actions, rewards, batch.ended, mask)
+    other = SequenceBatch(codes, batch.actions, rewards, batch.terminated, mask)
     states = []
     for sequences in (short, other):
         memory = fresh((2, 3))
@@ -156,7 +156,7 @@ def test_the_loss_leaves_padding_out():
             now, then = (codes[row : row + 1, step + i] for i in (0, 1))
             state, prediction = memory.step(state, now, batch.actions[row : row + 1, step])
             parts.append(-prediction.log_prob(then))
-    padded = SequenceBatch(codes, batch.actions, batch.rewards, batch.ended, mask)
+    padded = SequenceBatch(codes, batch.actions, batch.rewards, batch.terminated, mask)
     loss, metrics = memory.loss(padded)
     torch.testing.assert_close(metrics["nll"], torch.cat(parts).mean())
     expected = metrics["nll"] + 0.5 * metrics["reward_nll"] + 2.0 * metrics["end_nll"]

@@ -23,7 +23,7 @@ from worldmodels.stages.train_memory import train_memory
 from worldmodels.vision.batched import encode_frames
 
 LENGTHS = (5, 8, 3, 9)  # env steps; two per agent step
-FIELDS = ("posteriors", "actions", "rewards", "ended", "mask")
+FIELDS = ("posteriors", "actions", "rewards", "terminated", "mask")
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
@@ -110,7 +110,7 @@ def test_batches_hold_what_v_makes_of_each_frame(kind, store):
         assert whole.posteriors.dtype == expected.dtype
         assert torch.equal(whole.posteriors[row, : len(kept)], expected)
         assert not whole.posteriors[row, len(kept) :].any()
-    assert whole.ended.nonzero().tolist() == [[2, 1]]
+    assert whole.terminated.nonzero().tolist() == [[2, 1]]
     assert_equal(episodes.windows(torch.tensor([3]), torch.tensor([2]), 3), whole_window(whole))
 
 
@@ -202,11 +202,11 @@ def test_the_stage_trains_the_same_m_from_a_file(kind, tmp_path, monkeypatch):
 def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(tmp_path, monkeypatch):
     plans = []
 
-    def stop_at(self, what, **facts):
-        plans.append(facts)
+    def stop_at(self, what, **metadata):
+        plans.append(metadata)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Report, "plan", stop_at)
+    monkeypatch.setattr(Report, "estimate", stop_at)
     for name in ("memory", "file"):
         with pytest.raises(KeyboardInterrupt):
             train_memory(

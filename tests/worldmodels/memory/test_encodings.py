@@ -25,5 +25,5 @@ def test_an_episode_is_read_once_for_a_vision_and_again_for_another(tmp_path, mo
         kept = encode_episodes(vision, episodes, 2, encodings=encodings)
         # 3 + 4 agent steps fill it, so that the third episode is never kept.
         assert read == reads
-        for name in ("posteriors", "actions", "rewards", "ended", "mask"):
+        for name in ("posteriors", "actions", "rewards", "terminated", "mask"):
             assert torch.equal(getattr(kept, name), getattr(plain, name))

@@ -21,7 +21,7 @@ def random_batch(batch=2, length=5, latents=3, actions=3, seed=0):
         posteriors=torch.randn(batch, length + 1, 2 * latents, generator=generator),
         actions=torch.randn(batch, length, actions, generator=generator),
         rewards=torch.randn(batch, length, generator=generator),
-        ended=torch.rand(batch, length, generator=generator) < 0.3,
+        terminated=torch.rand(batch, length, generator=generator) < 0.3,
         mask=torch.arange(length) < lengths[:, None],
     )
 
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_over_real_decisions():
     memory.outcome.calibrate(batch.rewards[batch.mask])
     sharp = batch.posteriors.clone()
     sharp[..., 3:] = -60.0  # no spread: the latent drawn is the mean
-    batch = SequenceBatch(sharp, batch.actions, batch.rewards, batch.ended, batch.mask)
+    batch = SequenceBatch(sharp, batch.actions, batch.rewards, batch.terminated, batch.mask)
     nll, reward, end = [], [], []
     for row in range(2):
         state = memory.initial(1)
@@ -87,7 +87,7 @@ def test_the_loss_is_the_mean_over_real_decisions():
             nll.append(-prediction.log_prob(sharp[row : row + 1, step + 1, :3]))
             reward.append(-prediction.outcome.reward_log_prob(batch.rewards[row, step][None]))
             p = prediction.outcome.end_probability
-            end.append(-(p if batch.ended[row, step] else 1 - p).log())
+            end.append(-(p if batch.terminated[row, step] else 1 - p).log())
     assert len(nll) == 5 + 4
     nll, reward, end = (torch.cat(parts).mean() for parts in (nll, reward, end))
     loss, metrics = memory.loss(batch, draw(0))
@@ -104,7 +104,7 @@ def test_what_padding_holds_does_not_matter_and_latents_are_drawn_anew():
     )
     posteriors[1, 5], actions[1, 4], rewards[1, 4] = 9.0, 9.0, 9.0
     assert not batch.mask[1, 4]
-    other = SequenceBatch(posteriors, actions, rewards, batch.ended, batch.mask)
+    other = SequenceBatch(posteriors, actions, rewards, batch.terminated, batch.mask)
     assert torch.equal(memory.loss(batch, draw(0))[0], memory.loss(other, draw(0))[0])
     assert not torch.equal(memory.loss(batch, draw(0))[0], memory.loss(batch, draw(1))[0])
 

@@ -108,9 +108,11 @@ def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance():
     head.calibrate(torch.tensor([1.0, 3.0, 5.0]))
     torch.nn.init.normal_(head.linear.weight)
     outcome = head(torch.randn(2, 4))
-    rewards, ended = torch.tensor([7.0, 2.0]), torch.tensor([True, False])
+    rewards, terminated = torch.tensor([7.0, 2.0]), torch.tensor([True, False])
     nll = torch.tensor(10.0)
-    loss, metrics = head.add_to(nll, outcome, rewards, ended, reward_weight=0.5, end_weight=2.0)
+    loss, metrics = head.add_to(
+        nll, outcome, rewards, terminated, reward_weight=0.5, end_weight=2.0
+    )
     p = outcome.end_probability
     end = -(p[0].log() + (1 - p[1]).log()) / 2
     reward = -outcome.reward_log_prob(rewards).mean()
@@ -128,14 +130,14 @@ def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end():
     hidden = torch.rand(2000, 2) * 2 - 1
     coin = (torch.rand(2000) < 0.25).float()
     rewards = 100 + 20 * hidden[:, 0] + 40 * coin
-    ended = hidden[:, 1] > 0.5
+    terminated = hidden[:, 1] > 0.5
     head = OutcomeHead(2)
     head.calibrate(rewards)
     weights = {"reward_weight": 1.0, "end_weight": 1.0}
     optimizer = torch.optim.Adam(head.parameters(), 0.1)
     zero = torch.zeros(())
     for _ in range(200):
-        loss, metrics = head.add_to(zero, head(hidden), rewards, ended, **weights)
+        loss, metrics = head.add_to(zero, head(hidden), rewards, terminated, **weights)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

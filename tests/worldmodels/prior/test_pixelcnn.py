@@ -77,8 +77,8 @@ def test_no_derivative_runs_back():
     codes = torch.randint(3, (1, 16), generator=torch.Generator().manual_seed(0))
     for place in range(16):
         log_prob = model.log_prob(codes)[0, place]
-        (slope,) = torch.autograd.grad(log_prob, embedded["codes"])
-        seen = slope[0].abs().sum(-1).flatten() > 0
+        (gradient,) = torch.autograd.grad(log_prob, embedded["codes"])
+        seen = gradient[0].abs().sum(-1).flatten() > 0
         assert not seen[place:].any()
         # Four layers reach over the whole of a 4 x 4 grid.
         assert seen[:place].all()
@@ -185,8 +185,8 @@ def test_shuffled_positions_keep_each_position_and_lose_what_ties_them():
 def test_a_round_trip_through_a_file(tmp_path):
     model = tiny_prior(16, (2, 3))
     path = tmp_path / "prior.safetensors"
-    facts = {"prior": prior_metadata(model)}
-    save_checkpoint(path, with_prefix("prior", model.state_dict()), facts)
+    metadata = {"prior": prior_metadata(model)}
+    save_checkpoint(path, with_prefix("prior", model.state_dict()), metadata)
     loaded = restore_prior(load_checkpoint(path, hint=""), path)
     assert loaded.config == model.config
     codes = torch.randint(6, (5, 16))

@@ -36,7 +36,7 @@ def sequences():
         posteriors=torch.randint(12, (3, max(LENGTHS) + 1, 16), generator=generator),
         actions=torch.rand(3, max(LENGTHS), 3, generator=generator),
         rewards=torch.zeros(mask.shape),
-        ended=torch.zeros(mask.shape, dtype=torch.bool),
+        terminated=torch.zeros(mask.shape, dtype=torch.bool),
         mask=mask,
     )
 

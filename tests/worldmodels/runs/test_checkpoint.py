@@ -46,7 +46,7 @@ def test_part_is_the_inverse_of_a_prefix_and_takes_no_look_alike():
         assert Checkpoint(whole, {}).part(prefix) == tensors
 
 
-def test_a_missing_or_broken_file_is_named_with_its_remedy(tmp_path):
+def test_a_missing_or_broken_file_is_named_with_its_hint(tmp_path):
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match=r"no file .*a\.safetensors: do it again"):
         load_checkpoint(path, hint=HINT)

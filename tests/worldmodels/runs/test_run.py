@@ -70,8 +70,8 @@ def test_the_kind_of_v_is_free_until_there_is_a_v(run, quantized):
     path.touch()
     run.choose_kind(quantized)
     assert Run(run.folder).settings == replace(SETTINGS, quantized=quantized)
-    holds, asked = ("quantized", "continuous")[:: 1 if quantized else -1]
-    with pytest.raises(UserError, match=f"holds a {holds} V, requested was a {asked} one"):
+    holds, requested = ("quantized", "continuous")[:: 1 if quantized else -1]
+    with pytest.raises(UserError, match=f"holds a {holds} V, requested was a {requested} one"):
         run.choose_kind(not quantized)
 
 

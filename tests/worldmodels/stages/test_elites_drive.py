@@ -98,8 +98,8 @@ def test_what_a_search_leaves_is_whole(finished):
     assert steps == [steps[0] * number for number in range(1, 6)]  # the same tracks for all
     assert iio.imread(folder / "elites.png").std() > 1
     assert run.stale("elites") == []
-    facts = archive(run).metadata["metadata"]
-    assert facts["measures"] == result["measures"] and facts["made_by"]["stage"] == "elites"
+    summary = archive(run).metadata["metadata"]
+    assert summary["measures"] == result["measures"] and summary["made_by"]["stage"] == "elites"
 
 
 def test_a_finished_search_is_not_done_again_and_another_seed_is_another_search(finished):
@@ -304,7 +304,7 @@ def test_the_command_drives_the_real_game(tmp_path):
     result = wm_json("elites", "drive", "--run", run.folder, *options, "--workers", 1)
     assert result["measures"] == ["speed (units/s)", "steering"]
     assert (result["evaluations"], result["num_cells"], result["steps"]) == (8, 64, 8 * 20)
-    facts = wm_json("info", "--run", run.folder)["elites"]
-    assert facts["elites"] == result["elites"] > 1 and facts["qd_score_offset"] == -130.0
+    summary = wm_json("info", "--run", run.folder)["elites"]
+    assert summary["elites"] == result["elites"] > 1 and summary["qd_score_offset"] == -130.0
     assert Run(run.folder).stale("elites") == []
     assert wm("elites", "drive", "--help").code == 0

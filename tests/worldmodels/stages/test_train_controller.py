@@ -99,12 +99,12 @@ def test_a_search_leaves_an_agent_its_figures_and_its_curve(finished):
     agent = load_agent(folder / "agent.safetensors")
     assert result["parameters"] == agent.parameters.numel()
     assert result["selection_episodes"] == 3 and result["real_std"] >= 0
-    assert agent.facts["selection"] == {
+    assert agent.summary["selection"] == {
         "protocol": EvaluationProtocol(run.settings.env_id, "selection", 3).to_dict(),
         "mean": result["real_score"],
         "std": result["real_std"],
     }
-    assert agent.facts["made_by"]["config"] == run.manifest("controller")["config"]
+    assert agent.summary["made_by"]["config"] == run.manifest("controller")["config"]
     assert iio.imread(folder / "controller.png").std() > 1
     assert list((folder / "events").glob("events.*"))
     left = {path.name for path in folder.iterdir()}
@@ -306,7 +306,7 @@ def test_a_later_agent_becomes_the_best_only_where_it_is_better(tmp_path):
         driver.parameters[:, -2:] = output
         save_agent(tmp_path / "start.safetensors", driver, {})
         train(run, held(CONFIG), round_=round_, start_from=tmp_path / "start.safetensors")
-        kept.append(load_agent(run.folder).facts["made_by"]["round"])
+        kept.append(load_agent(run.folder).summary["made_by"]["round"])
     assert kept == [1, 3, 3]
     assert run.manifest("controller")["round"] == 4
 
@@ -323,7 +323,7 @@ def test_c_sees_and_has_what_was_asked_for(tmp_path, inputs, hidden, count):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search": "chance"}, 'search must be among evolution, gradient, got "luck"'),
+        ({"search": "chance"}, 'search must be among cmaes, gradient, got "chance"'),
         ({"search": "gradient"}, "the real game has no gradient: add --dream to --search gradient"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
         ({"hidden": -1}, "hidden must be 0 or more, got -1"),
