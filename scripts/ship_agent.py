@@ -43,7 +43,7 @@ def main() -> None:
     summary = run_facts(run, arguments.workers)
     agent = load_agent(run.folder)
     path = FOLDER / f"{arguments.name}.safetensors"
-    save_agent(path, agent, {**agent.summary, "shipped": summary})
+    save_agent(path, agent, {**agent.metadata, "shipped": summary})
     results = arguments.docs / "results"
     write_json(results / f"{arguments.name}.json", {**summary, "shipped_digest": file_digest(path)})
     shutil.copyfile(run.folder / PICTURE, results / f"{arguments.name}.png")

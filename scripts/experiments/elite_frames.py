@@ -10,7 +10,6 @@ About a quarter of an hour on one core.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from agents.rollout import Rollout
 from agents.seeds import seeds
 from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.controller.policies import check_agents, player
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.errors import UserError
@@ -63,16 +62,12 @@ class EliteFrames(Experiment[tuple[str, str]]):
 
     name = "elite-frames"
     folder = FOLDER
+    table = TABLE
     elites_run: Path = Path("runs/cpu")
     frames: int = 24_000
     max_steps: int = 500
     drives: int = 16
     steps: int | None = None
-
-    @property
-    def table(self) -> Mapping[str, tuple[str, str]]:
-        """A source of frames and a kind of V."""
-        return TABLE
 
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
         """One V and one M, and their figures on held-out driving."""
@@ -160,13 +155,7 @@ class EliteFrames(Experiment[tuple[str, str]]):
         heads += [f"dream / last frame at {step}" for step in SHOWN_STEPS]
         rows = [_row(row) for kind in LABELS for row in results.values() if row["kind"] == kind]
         first = next(iter(results.values()))
-        (docs / "elites_frames.md").write_text(
-            f"Squared error summed over a frame, on {first['held_out_frames']:,} frames of the "
-            f"scripted driver; V and M trained on {first['frames']:,} frames of each source. "
-            "Dreams under real actions beside the last-frame baseline, by env steps since they "
-            "began.\n\n"
-            f"{markdown_table(heads, rows)}\n"
-        )
+        write_page(docs / "elites_frames.md", table=markdown_table(heads, rows), **first)
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:

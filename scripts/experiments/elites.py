@@ -8,7 +8,7 @@ docs/elites.md. A quarter of an hour on one core.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.map_elites.search import RepresentationSearch
@@ -118,11 +118,7 @@ class Elites(Experiment[Callable[[], Result]]):
 
     name = "elites"
     folder = "results/elites"
-
-    @property
-    def table(self) -> Mapping[str, Callable[[], Result]]:
-        """What makes each result."""
-        return TABLE
+    table = TABLE
 
     def run(self, name: str, spec: Callable[[], Result], context: Context) -> Result:
         """One search, or one archive and its targets, or one codebook."""
@@ -133,7 +129,18 @@ class Elites(Experiment[Callable[[], Result]]):
         draw_searches(docs / "elites_arm.png", results)
         draw_solved(docs / "elites_targets.png", results)
         draw_codebooks(docs / "elites_codebooks.png", results)
-        (docs / "elites.md").write_text(page(results))
+        write_page(
+            docs / "elites.md",
+            joints=JOINTS,
+            solve_joints=SOLVE_JOINTS,
+            close=CLOSE,
+            fewer=FEWER,
+            codebook_size=CODEBOOK.codebook_size,
+            code_size=CODEBOOK.code_size,
+            searches_table=_searches_table(results),
+            targets_table=_targets_table(results),
+            codebooks_table=_codebooks_table(results),
+        )
 
 
 def draw_searches(path: Path, results: Results) -> None:
@@ -202,39 +209,6 @@ def codebooks_of(results: Results, name: str) -> list[Result]:
 def each(results: list[Result], field: str, digits: int) -> str:
     """The field's value of every seed."""
     return ", ".join(f"{result[field]:.{digits}f}" for result in results)
-
-
-def page(results: Results) -> str:
-    """All tables as Markdown."""
-    return f"""# MAP-Elites that discovers representations
-
-Made by `python -m scripts.experiments elites --all`; one core, three seeds, shown one by one.
-
-## The arm of {JOINTS:,} joints
-
-{_searches_table(results)}
-
-![Coverage and mean fitness against evaluations](elites_arm.png)
-
-## Targets, the arm of {SOLVE_JOINTS} joints
-
-Of 18 targets, how many CMA-ES came within {CLOSE} of, in the codes of an archive of \
-{FEWER:,} evaluations and directly; and the variance of the joints' angles.
-
-{_targets_table(results)}
-
-![Median distance to the targets](elites_targets.png)
-
-## Do code vectors align?
-
-Codebooks of {CODEBOOK.codebook_size} vectors of {CODEBOOK.code_size} numbers after \
-{FEWER:,} evaluations at 20 joints. Directions drawn at random have a mean absolute \
-cosine of 0.5 and a third of their squares along each axis.
-
-{_codebooks_table(results)}
-
-![Cosines between code vectors](elites_codebooks.png)
-"""
 
 
 def _searches_table(results: Results) -> str:

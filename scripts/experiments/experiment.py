@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
 import torch
 
@@ -23,7 +23,7 @@ Result = dict[str, Any]
 Results = Mapping[str, Result]
 Spec = TypeVar("Spec")
 # Settings of these types become options of the command.
-OPTION_TYPES = {"int": int, "int | None": int, "Path": Path}
+OPTION_TYPES: dict[Any, type[int | Path]] = {int: int, int | None: int, Path: Path}
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,12 @@ class Experiment(ABC, Generic[Spec]):
     Attributes:
         name: as the command takes it.
         folder: of the result files, within the docs.
+        table: what each run is, a `Spec`, by name, in the order in which they are done.
     """
 
     name: ClassVar[str]
     folder: ClassVar[str]
-
-    @property
-    @abstractmethod
-    def table(self) -> Mapping[str, Spec]:
-        """What each run is, by name, in the order in which they are done."""
+    table: ClassVar[Mapping[str, Any]]
 
     @abstractmethod
     def run(self, name: str, spec: Spec, context: Context) -> Result:
@@ -116,10 +113,11 @@ class Experiment(ABC, Generic[Spec]):
     @classmethod
     def options(cls) -> dict[str, tuple[str, type[int | Path], Any]]:
         """Field, type and default of each setting that the command takes, by the option's name."""
+        types = get_type_hints(cls)
         return {
-            each.name.replace("_", "-"): (each.name, OPTION_TYPES[str(each.type)], each.default)
+            each.name.replace("_", "-"): (each.name, OPTION_TYPES[types[each.name]], each.default)
             for each in fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
-            if str(each.type) in OPTION_TYPES
+            if types[each.name] in OPTION_TYPES
         }
 
 

@@ -8,7 +8,6 @@ Draws docs/memory.md, the open-loop curves and pictures of dreams. About 20 minu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from agents.seeds import seeds
 from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.dream.open_loop import OpenLoop
 from worldmodels.dream.pictures import most_active_episode
 from worldmodels.memory.metrics import held_out_metrics
@@ -81,15 +80,11 @@ class MemoryKinds(Experiment[Kind]):
 
     name = "memory"
     folder = "results/memory"
+    table = KINDS
     episodes: int = 96
     noisy: int = 48
     drives: int = 16
     steps: int | None = None
-
-    @property
-    def table(self) -> Mapping[str, Kind]:
-        """An M each."""
-        return KINDS
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
         """One M from random weights, and the same net without recurrence; their figures."""
@@ -155,15 +150,7 @@ class MemoryKinds(Experiment[Kind]):
         heads = ["M", "parameters", "nats", "bits", "no recurrence", "persistence", "reward R2"]
         heads += [f"dream / last frame at {step}" for step in SHOWN_STEPS]
         heads += ["steps below persistence"]
-        (docs / "memory.md").write_text(
-            "# Kinds of M on the same episodes\n\n"
-            "`python -m scripts.experiments memory --all`\n\n"
-            "Nats per agent step on held-out driving; bits per frame; squared error of the mean of "
-            "16 dreams under the real actions, by env steps since they began. Nats of one V do not "
-            "compare with those of another. One seed.\n\n"
-            + markdown_table(heads, [_row(row) for row in results.values()])
-            + "\n\n![Error of dreams under the real actions, step by step](open_loop.png)\n"
-        )
+        write_page(docs / "memory.md", table=markdown_table(heads, map(_row, results.values())))
 
 
 def _row(row: Result) -> list[str]:

@@ -7,7 +7,6 @@ view and then for Gymnasium's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,8 @@ SHOWN = (10, 50, 125, 250)  # steps of the first episode: in the zoom, and on th
 SIDE = 192  # pixels of a picture in the PNG
 AMPLIFIED = 8
 
+TABLE = {"pictures": ("paper", "stock")}  # views of one run
+
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
@@ -40,12 +41,8 @@ class Pictures(Experiment[tuple[str, ...]]):
 
     name = "pictures"
     folder = "results"
+    table = TABLE
     episodes: int = 20
-
-    @property
-    def table(self) -> Mapping[str, tuple[str, ...]]:
-        """Views of the env."""
-        return {"pictures": ("paper", "stock")}
 
     def run(self, name: str, spec: tuple[str, ...], context: Context) -> Result:
         """Differences per view, and the picture, which is made of the frames themselves."""

@@ -12,9 +12,9 @@ search; a search that was stopped resumes. Draws docs/search.md.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from scripts.experiments.experiment import (
     read_results,
 )
 from scripts.experiments.forked_run import fork_run
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from scripts.experiments.quantized.ablation import evaluations_in
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
 from worldmodels.controller.fitness import CMAESConfig
@@ -107,11 +107,7 @@ class Searches(Experiment[tuple[str, int]]):
 
     name = "search"
     folder = "results/search"
-
-    @property
-    def table(self) -> Mapping[str, tuple[str, int]]:
-        """A search and its seed."""
-        return TABLE
+    table = TABLE
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
         """One search from scratch, scored."""
@@ -146,9 +142,21 @@ class Searches(Experiment[tuple[str, int]]):
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page and its figure."""
-        draw_curves(docs / "search.png", grouped(results))
+        by_search = grouped(results)
+        draw_curves(docs / "search.png", by_search)
         shipped = read_results(docs / "results", [AGENT]).get(AGENT)
-        (docs / "search.md").write_text(page(grouped(results), shipped))
+        last = {"env_steps": 0, "searched": 0} if shipped is None else shipped["rounds"][-1]
+        write_page(
+            docs / "search.md",
+            agent=AGENT,
+            evaluations=EVALUATIONS,
+            eval_episodes=EVAL_EPISODES,
+            reported_episodes=REPORTED_EPISODES,
+            searches_table=markdown_table(HEADS, itertools.starmap(_row, by_search.items())),
+            data_steps=last["env_steps"] - last["searched"],
+            compared_seeds=COMPARED_SEEDS,
+            differences=_differences(by_search),
+        )
 
 
 def make_run(run: Run, workers: Workers, report: Report) -> None:
@@ -170,7 +178,7 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
         )
         work = run.begin("controller", {}, 0, 1)
         if work is not None:
-            save_agent(work.partial / WEIGHTS["controller"], agent, agent.summary)
+            save_agent(work.partial / WEIGHTS["controller"], agent, agent.metadata)
             work.commit({}, 0.0)
     rounds = ((EXPLORING, "exploring"), (EXPLORING + DRIVEN, "agent"))
     for round_, (episodes, policy) in enumerate(rounds, start=1):
@@ -231,40 +239,6 @@ HEADS = ["search", "parameters", "seeds", "return", "minutes", "dreamed agent st
 HEADS += ["real env steps, searched", "real env steps, monitored"]
 
 
-def page(results: Mapping[str, Sequence[Result]], shipped: Result | None) -> str:
-    """The results as a Markdown page.
-
-    Args:
-        shipped: what was written when the agent was shipped.
-    """
-    last = {"env_steps": 0, "searched": 0} if shipped is None else shipped["rounds"][-1]
-    data_steps = last["env_steps"] - last["searched"]
-    lines = [
-        "# Searches for C on one V and M",
-        "",
-        f"V and M are those of the agent `{AGENT}`. All searches begin from scratch. Each is "
-        f"evaluated {EVALUATIONS} times, evenly spread, on the same {EVAL_EPISODES} monitoring "
-        "episodes, and leaves the controller that scored best there. That controller is scored on "
-        f"{REPORTED_EPISODES} validation episodes of the fast env, which selected nothing. The "
-        "table gives the mean over seeds with its 95 % interval; for a search of one seed it gives "
-        "the 95 % interval over the episodes, which leaves out how much searches of other seeds "
-        "would differ. Steps and minutes are means per search on one core; other work ran on the "
-        "machine, so minutes are no measure of speed.",
-        "",
-        "`python -m scripts.experiments search --all`",
-        "",
-        markdown_table(HEADS, [_row(name, found) for name, found in results.items()]),
-        "",
-        f"V and M were trained on {data_steps:,} env steps, which all searches share.",
-        "",
-        *_differences(results),
-        "",
-        "![Return against time of search and against env steps](search.png)",
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def _row(name: str, found: Sequence[Result]) -> list[str]:
     scores = [result["score"] for result in found]
     if len(scores) > 1:
@@ -288,21 +262,16 @@ def _row(name: str, found: Sequence[Result]) -> list[str]:
     ]
 
 
-def _differences(results: Mapping[str, Sequence[Result]]) -> list[str]:
+def _differences(results: Mapping[str, Sequence[Result]]) -> str:
     """A line per pair of searches that have enough seeds to claim a difference."""
     many = {name: found for name, found in results.items() if len(found) >= COMPARED_SEEDS}
-    lines = [
-        f"Differences between searches with {COMPARED_SEEDS} seeds or more, with 95 % intervals:",
-        "",
-    ]
-    for one, other in combinations(many, 2):
-        scores = ([result["score"] for result in many[name]] for name in (one, other))
-        found = difference(*scores)
+    lines = []
+    for one, other in itertools.combinations(many, 2):
+        found = difference(*([result["score"] for result in many[name]] for name in (one, other)))
         verdict = "" if found.significant else ": not significant"
-        lines.append(
-            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: {found.text()}{verdict}"
-        )
+        pair = f"{SEARCHES[one].label} minus {SEARCHES[other].label}"
+        lines.append(f"- {pair}: {found.text()}{verdict}")
     few = [SEARCHES[name].label for name in results if name not in many]
     if few:
         lines += ["", f"Too few seeds to claim a difference: {', '.join(few)}."]
-    return lines
+    return "\n".join(lines)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from agents.workers import Workers
 from envs.config import EnvConfig
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.controller.policies import make_policy
 from worldmodels.plotting import save_grid
 from worldmodels.training.fit import FitConfig, fit
@@ -99,14 +98,10 @@ class VisionKinds(Experiment[Kind]):
 
     name = "vision"
     folder = "results/vision"
+    table = KINDS
     episodes: int = 96
     drives: int = 16
     epochs: int = 5
-
-    @property
-    def table(self) -> Mapping[str, Kind]:
-        """A V each."""
-        return KINDS
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
         """One V from random weights, its figures, and a strip of its reconstructions."""
@@ -138,16 +133,8 @@ class VisionKinds(Experiment[Kind]):
         save_grid(docs / "vision.png", strips, label_width=260)
         heads = ["V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity"]
         first = next(iter(results.values()))
-        (docs / "vision.md").write_text(
-            "# Kinds of V on the same frames\n\n"
-            "`python -m scripts.experiments vision --all`\n\n"
-            f"Squared error summed over a frame, on {first['held_out_frames']:,} frames of "
-            f"held-out driving; the mean frame's is {first['mean_frame_error']:.1f}. Codes used "
-            "and perplexity are of held-out frames / of training frames after the last epoch. One "
-            "seed.\n\n"
-            + markdown_table(heads, [_row(row) for row in results.values()])
-            + "\n\n![Frames of held-out drives, and each V's reconstructions](vision.png)\n"
-        )
+        table = markdown_table(heads, map(_row, results.values()))
+        write_page(docs / "vision.md", table=table, **first)
 
 
 def _row(row: Result) -> list[str]:

@@ -8,14 +8,13 @@ Source: arXiv 1803.10122, table 1: z alone, and z with h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.forked_run import fork_run
 from scripts.experiments.quantized.kinds import ABLATIONS, INPUTS, RunSpec
-from scripts.experiments.quantized.page import ABLATION_FOLDER, write_page
+from scripts.experiments.quantized.page import ABLATION_FOLDER, draw_page
 from scripts.experiments.quantized.study import Quantized, finished_run
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import make_memory, restore_memory
@@ -45,13 +44,9 @@ class Ablations(Experiment[tuple[RunSpec, str]]):
 
     name = "ablation"
     folder = ABLATION_FOLDER
+    table = ABLATIONS
     preset: Preset = STUDY
     search: ControllerStageConfig = SEARCH
-
-    @property
-    def table(self) -> Mapping[str, tuple[RunSpec, str]]:
-        """A run and the name of C's inputs."""
-        return ABLATIONS
 
     def run(self, name: str, spec: tuple[RunSpec, str], context: Context) -> Result:
         """The search, in a folder of its own."""
@@ -67,7 +62,7 @@ class Ablations(Experiment[tuple[RunSpec, str]]):
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page of all runs and ablations."""
-        write_page(docs)
+        draw_page(docs)
 
 
 @locks_run

@@ -14,7 +14,7 @@ LAST_ROUNDS = 4
 # Metrics that are scores, by what was perturbed.
 PERTURBED_SCORES = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
-HIGHER, LOWER, NEITHER = True, False, None
+HIGHER, LOWER = True, False
 
 Figure = Callable[[dict[str, Any]], float | None]
 
@@ -24,17 +24,14 @@ class Metric:
     """One figure of a run's result file.
 
     Attributes:
-        label: as the table has it.
-        noun: as a sentence has it.
-        higher_is_better: None where neither direction is better.
         of: the figure, None where the run has none.
+        higher_is_better: None where neither direction is better.
         digits: shown behind the point.
     """
 
     label: str
-    noun: str
-    higher_is_better: bool | None
     of: Figure
+    higher_is_better: bool | None = None
     digits: int = 0
 
     def values(self, results: list[dict[str, Any]]) -> list[float]:
@@ -71,17 +68,13 @@ def _bias(steps: int) -> Figure:
     return percent
 
 
-def _dreamed(name: str) -> Figure:
-    return _at("dream", "horizons", str(SHORT), "dreamed", name)
-
-
 def _round_std(result: dict[str, Any]) -> float:
     gradient = [row["score"] for row in result["rounds"] if row["search"] == "gradient"]
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
-def _score(name: str) -> Figure:
-    return _at("scores", name, "mean")
+def _last_reward_r2(result: dict[str, Any]) -> float:
+    return float(result["rounds"][-1]["reward_r2"])
 
 
 def _explained(name: str) -> Figure:
@@ -89,111 +82,49 @@ def _explained(name: str) -> Figure:
 
 
 METRICS = {
-    "score": Metric("score, 100 test tracks", "score", HIGHER, _score("none")),
+    "score": Metric("score", _at("scores", "none", "mean"), HIGHER),
     "agent_steps_to_threshold": Metric(
-        f"real agent steps until a score of {SCORE_THRESHOLD}",
-        f"agent steps until a score of {SCORE_THRESHOLD}",
-        LOWER,
-        _at("agent_steps_to_threshold"),
+        f"agent steps until a score of {SCORE_THRESHOLD}", _at("agent_steps_to_threshold"), LOWER
     ),
-    "round_std": Metric(
-        f"standard deviation of the last {LAST_ROUNDS} rounds in the dream",
-        "standard deviation over rounds",
-        LOWER,
-        _round_std,
-    ),
-    "color": Metric("score, other colors", "score under other colors", HIGHER, _score("color")),
-    "bars": Metric("score, black bars", "score behind bars", HIGHER, _score("bars")),
-    "blob": Metric("score, red blob", "score beside a blob", HIGHER, _score("blob")),
-    "dream_error_20": Metric(
-        "error of dreams after 20 steps",
-        "error of dreams after 20 steps",
-        LOWER,
-        _dream_error(20),
-        1,
-    ),
-    "dream_error_52": Metric(
-        "after 52 steps", "error of dreams after 52 steps", LOWER, _dream_error(52), 1
-    ),
-    "dream_error_100": Metric(
-        "after 100 steps", "error of dreams after 100 steps", LOWER, _dream_error(100), 1
-    ),
-    "bias_short": Metric(
-        f"dreamed minus real return, {SHORT} steps, %",
-        "bias of dreamed returns",
-        NEITHER,
-        _bias(SHORT),
-        1,
-    ),
-    "bias_long": Metric(
-        f"the same, {LONG} steps, %", "bias of long dreamed returns", NEITHER, _bias(LONG), 1
-    ),
+    "round_std": Metric(f"standard deviation of the last {LAST_ROUNDS} rounds", _round_std, LOWER),
+    "color": Metric("score under other colors", _at("scores", "color", "mean"), HIGHER),
+    "bars": Metric("score behind bars", _at("scores", "bars", "mean"), HIGHER),
+    "blob": Metric("score beside a blob", _at("scores", "blob", "mean"), HIGHER),
+    "dream_error_20": Metric("error of dreams after 20 steps", _dream_error(20), LOWER, 1),
+    "dream_error_52": Metric("error of dreams after 52 steps", _dream_error(52), LOWER, 1),
+    "dream_error_100": Metric("error of dreams after 100 steps", _dream_error(100), LOWER, 1),
+    "bias_short": Metric(f"dreamed minus real return, {SHORT} steps, %", _bias(SHORT), None, 1),
+    "bias_long": Metric(f"dreamed minus real return, {LONG} steps, %", _bias(LONG), None, 1),
     "rank": Metric(
         f"rank correlation of dreamed and real returns, {SHORT} steps",
-        "rank correlation of dreamed and real returns",
-        NEITHER,
-        _dreamed("rank_correlation"),
-        2,
+        _at("dream", "horizons", str(SHORT), "dreamed", "rank_correlation"),
+        digits=2,
     ),
     "good_rank": Metric(
-        "the same, good agents alone",
-        "rank correlation of dreamed and real returns among good agents",
-        NEITHER,
-        _dreamed("good_rank_correlation"),
-        2,
+        "rank correlation among good agents",
+        _at("dream", "horizons", str(SHORT), "dreamed", "good_rank_correlation"),
+        digits=2,
     ),
-    "error": Metric("V's squared error", "V's error", LOWER, _at("vision", "error"), 1),
+    "error": Metric("V's error", _at("vision", "error"), LOWER, 1),
     "foreground_error": Metric(
-        "its error on road and car",
-        "V's error on road and car",
-        LOWER,
-        _at("vision", "foreground_error"),
-        1,
+        "V's error on road and car", _at("vision", "foreground_error"), LOWER, 1
     ),
-    "bits_alone": Metric(
-        "bits per frame, alone", "bits per frame, alone", NEITHER, _at("bits", "alone"), 1
-    ),
+    "bits_alone": Metric("bits per frame, alone", _at("bits", "alone"), None, 1),
     "bits_persistence": Metric(
-        "given the last frame",
-        "bits per frame given the last one",
-        NEITHER,
-        _at("bits", "persistence"),
-        1,
+        "bits per frame given the last one", _at("bits", "persistence"), None, 1
     ),
-    "bits_memory": Metric(
-        "given M's state", "bits per frame given M's state", LOWER, _at("bits", "memory"), 1
-    ),
-    "reward_r2": Metric(
-        "R2 of M's rewards, the run's own driving",
-        "R2 of M's rewards",
-        NEITHER,
-        lambda result: float(result["rounds"][-1]["reward_r2"]),
-        2,
-    ),
+    "bits_memory": Metric("bits per frame given M's state", _at("bits", "memory"), LOWER, 1),
+    "reward_r2": Metric("R2 of M's rewards, the run's own driving", _last_reward_r2, digits=2),
     "drives_reward_r2": Metric(
-        "the same, the scripted driver's steady laps",
-        "R2 of M's rewards on steady laps",
-        NEITHER,
-        _at("memory", "reward_r2"),
-        2,
+        "R2 of M's rewards, the scripted driver's steady laps", _at("memory", "reward_r2"), digits=2
     ),
     "same_cell": Metric(
-        "variance of its own cell that a code explains, %",
-        "variance of its own cell that a code explains, in percent",
-        NEITHER,
-        _explained("same_cell"),
+        "variance of its own cell that a code explains, %", _explained("same_cell")
     ),
     "other_cells": Metric(
-        "of another cell, %",
-        "variance of another cell that a code explains, in percent",
-        NEITHER,
-        _explained("other_cells"),
+        "variance of another cell that a code explains, %", _explained("other_cells")
     ),
-    "codes_used": Metric(
-        "codes used, %", "codes used", NEITHER, _at("vision", "codes_used", scale=100)
-    ),
-    "perplexity": Metric(
-        "perplexity of the codes", "perplexity of the codes", NEITHER, _at("vision", "perplexity")
-    ),
-    "minutes": Metric("minutes, one core", "minutes", NEITHER, _at("minutes")),
+    "codes_used": Metric("codes used, %", _at("vision", "codes_used", scale=100)),
+    "perplexity": Metric("perplexity of the codes", _at("vision", "perplexity")),
+    "minutes": Metric("minutes, one core", _at("minutes")),
 }

@@ -9,7 +9,7 @@ from typing import Any
 from scripts.experiments import elite_frames as frames
 from scripts.experiments.estimates import Estimate, mean_over
 from scripts.experiments.experiment import Results, read_results
-from scripts.experiments.markdown import markdown_table
+from scripts.experiments.markdown import markdown_table, write_page
 from scripts.experiments.quantized.figures import FIGURES
 from scripts.experiments.quantized.kinds import ABLATED_KINDS, ABLATIONS, INPUTS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import METRICS, PERTURBED_SCORES, Metric
@@ -51,35 +51,48 @@ QUESTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def write_page(docs: Path) -> None:
+def draw_page(docs: Path) -> None:
     """Draw the figures and write the page from the result files that there are."""
     results = read_results(docs / FOLDER, RUNS)
-    by_kind: dict[str, list[dict[str, Any]]] = {}
-    for kind in KINDS:
-        of_kind = [result for name, result in results.items() if RUNS[name].kind == kind]
-        if of_kind:
-            by_kind[kind] = of_kind
+    by_kind: RunsByKind = {
+        kind: [result for name, result in results.items() if RUNS[name].kind == kind]
+        for kind in KINDS
+    }
+    by_kind = {kind: runs for kind, runs in by_kind.items() if runs}
+    ablations = read_results(docs / ABLATION_FOLDER, ABLATIONS)
+    searched = [result["evaluations"][-1]["steps"] for result in ablations.values()]
+    sources = read_results(docs / frames.FOLDER, frames.TABLE)
+    write_page(
+        docs / PAGE,
+        summary=summary(by_kind),
+        agents_table=_agents(read_results(docs / "results", pretrained_agents())),
+        counts=", ".join(f"{len(runs)} of {kind.upper()}" for kind, runs in by_kind.items()),
+        pathwise=_search(STUDY.dream_search.pathwise),
+        ppo=_search(STUDY.dream_search.ppo),
+        caveats=_caveats(by_kind),
+        kinds_table=_kinds(by_kind),
+        perturbed_table=_perturbed(by_kind),
+        ablation_steps=f"{max(searched, default=0) / 1e6:.1f}",
+        ablations_table=_ablations(ablations),
+        num_frames=", ".join({f"{row['frames']:,}" for row in sources.values()}),
+        frames_table=_frames(sources),
+        answers_table=_answers(by_kind),
+        figures_table=_figures(docs, by_kind, results),
+    )
+
+
+def _figures(docs: Path, by_kind: RunsByKind, names: Iterable[str]) -> str:
+    """The figures, drawn, and the galleries of codes that runs left; each with its caption."""
     captions = {}
-    if by_kind:
-        for file, (draw, caption) in FIGURES.items():
-            draw(docs / FOLDER / file, by_kind)
-            captions[f"{FOLDER}/{file}"] = caption
-    for name in results:
+    for file, (draw, caption) in FIGURES.items() if by_kind else ():
+        draw(docs / FOLDER / file, by_kind)
+        captions[file] = caption
+    for name in names:
         if (docs / FOLDER / f"codes-{name}.png").exists():
             caption = f"{name}: frames that share a code in the framed cell, a row per code"
-            captions[f"{FOLDER}/codes-{name}.png"] = caption
-    parts = [
-        "# What a quantized representation brings",
-        summary(by_kind),
-        pretrained_section(read_results(docs / "results", pretrained_agents())),
-        kinds_section(by_kind),
-        perturbed_section(by_kind),
-        ablations_section(read_results(docs / ABLATION_FOLDER, ABLATIONS)),
-        frames_section(read_results(docs / frames.FOLDER, frames.TABLE)),
-        answers_section(by_kind),
-        "\n\n".join(f"![{caption}]({file})\n\n*{caption}*" for file, caption in captions.items()),
-    ]
-    (docs / PAGE).write_text("\n\n".join(part for part in parts if part) + "\n")
+            captions[f"codes-{name}.png"] = caption
+    shown = (f"![{text}]({FOLDER}/{file})\n\n*{text}*" for file, text in captions.items())
+    return "\n\n".join(shown)
 
 
 def summary(results: RunsByKind) -> str:
@@ -113,20 +126,18 @@ def summary(results: RunsByKind) -> str:
 
 def _listed(found: Mapping[str, Estimate]) -> str:
     texts = [
-        f"{METRICS[name].noun} ({estimate.text(METRICS[name].digits)})"
+        f"{METRICS[name].label} ({estimate.text(METRICS[name].digits)})"
         for name, estimate in found.items()
     ]
     return ", ".join(texts) or "nothing"
 
 
 def _nouns(names: Iterable[str]) -> str:
-    return ", ".join(METRICS[name].noun for name in names) or "none"
+    return ", ".join(METRICS[name].label for name in names) or "none"
 
 
-def pretrained_section(agents: Results) -> str:
-    """The agents that come with the package, from the files written when they were shipped."""
-    if not agents:
-        return ""
+def _agents(agents: Results) -> str:
+    """From the files written when the agents were shipped."""
     rows = [
         [
             f"`{name}`",
@@ -139,15 +150,7 @@ def pretrained_section(agents: Results) -> str:
         for name, agent in agents.items()
     ]
     heads = ["agent", "from scratch by", "minutes", "env steps", "mean ± std", "95 % of the mean"]
-    return (
-        "## The agents that come with the package\n\n"
-        "Each trained from nothing on two CPU cores, and scored once in Gymnasium's own "
-        "CarRacing-v3 over 100 tracks of the test split, by which nothing was trained or selected "
-        "(`wm evaluate --agent NAME --stock --split test`). Env steps: those collected and those "
-        "that CMA-ES searched in, and apart from them those that monitored the searches and "
-        "selected the agent. The runs did not count the latter; an episode has at most 1,000 "
-        "steps.\n\n" + markdown_table(heads, rows)
-    )
+    return markdown_table(heads, rows)
 
 
 def _steps(agent: Mapping[str, Any]) -> str:
@@ -157,10 +160,8 @@ def _steps(agent: Mapping[str, Any]) -> str:
     return f"{text} and at most {1_000 * episodes:,}" if episodes else text
 
 
-def kinds_section(results: RunsByKind) -> str:
+def _kinds(results: RunsByKind) -> str:
     """Every metric of every kind, and the differences."""
-    if not results:
-        return ""
     codes = [kind for kind in CODES if kind in results]
     heads = ["", *(KINDS[kind].label for kind in results)]
     heads += [f"{kind.upper()} minus VAE" for kind in codes]
@@ -172,26 +173,7 @@ def kinds_section(results: RunsByKind) -> str:
         ]
         for metric in METRICS.values()
     ]
-    counts = ", ".join(f"{len(runs)} of {kind.upper()}" for kind, runs in results.items())
-    return (
-        "## Three kinds side by side\n\n"
-        f"Runs: {counts}. Means over seeds ± half of the 95 % interval; significant differences "
-        "are bold. The first episodes are the same for all kinds; later ones each run drives "
-        "itself, equally many. V and M train for the same number of steps, M with as many units; "
-        "C has the same hidden units. C is trained in the dream, over latents by "
-        f"{_search(STUDY.dream_search.pathwise)} by backpropagation, over codes by "
-        f"{_search(STUDY.dream_search.ppo)} of PPO, and is fine-tuned by a short CMA-ES in the "
-        "real env. Scores are of the fast env, test tracks. V and M are evaluated on drives of a "
-        "scripted driver, the same for all: squared error summed over a frame; the error of dreams "
-        "is that of the mean of 16 dreams. Bits are those that a receiver with the same models "
-        "needs for a frame's latents (of a VAE with bits back). Dreamed and real returns are those "
-        "of noisy copies of each run's own C, so these rows measure one run's dream rather than a "
-        "kind. R2 compares M's rewards with their mean: at zero it is no better than that. The "
-        "variance that a code explains is measured on drives it was not fitted to. One process and "
-        "thread per run, two runs at a time on two cores.\n\n"
-        + _caveats(results)
-        + markdown_table(heads, rows)
-    )
+    return markdown_table(heads, rows if results else [])
 
 
 def _caveats(results: RunsByKind) -> str:
@@ -231,76 +213,51 @@ def _difference(metric: Metric, results: RunsByKind, kind: str) -> str:
     return f"**{text}**" if found.significant else text
 
 
-def perturbed_section(results: RunsByKind) -> str:
+def _perturbed(results: RunsByKind) -> str:
     """Scores under perturbations, beside published ones."""
-    if not results:
-        return ""
+    rows = []
+    for kind, runs in results.items():
+        scores = [mean_over(METRICS[name].values(runs)).text() for name in PERTURBED_SCORES]
+        rows.append([KINDS[kind].label, *scores])
+    for label, published in PERTURBED.items() if results else ():
+        rows.append([label, *(str(published[name]) for name in PERTURBED_SCORES)])
+    return markdown_table(["", *PERTURBED_SCORES.values()], rows)
+
+
+def _ablations(ablations: Results) -> str:
+    """Scores by what C sees."""
+    scores = {
+        (result["ablation"], result["kind"]): f"{result['score']:.0f} ± {result['std']:.0f}"
+        for result in ablations.values()
+    }
     rows = [
         [
-            KINDS[kind].label,
-            *(mean_over(METRICS[name].values(runs)).text() for name in PERTURBED_SCORES),
+            inputs.label,
+            *(scores.get((name, kind), "") for kind in ABLATED_KINDS),
+            SCORES_BY_INPUTS.get(name, ""),
         ]
-        for kind, runs in results.items()
+        for name, inputs in INPUTS.items()
     ]
-    rows += [
-        [label, *(str(scores[name]) for name in PERTURBED_SCORES)]
-        for label, scores in PERTURBED.items()
-    ]
-    return (
-        "## Perturbed without training again\n\n"
-        "The perturbations of Tang, Nguyen & Ha, whose table 2 has the last two rows "
-        "(arXiv 2003.08165; long trainings, stock env). Ours are the short runs above, in the fast "
-        "env.\n\n" + markdown_table(["", *PERTURBED_SCORES.values()], rows)
-    )
-
-
-def ablations_section(ablations: Results) -> str:
-    """Scores by what C sees."""
-    if not ablations:
-        return ""
-    rows = []
-    for name, inputs in INPUTS.items():
-        cells = [inputs.label]
-        for kind in ABLATED_KINDS:
-            found = [r for r in ablations.values() if (r["kind"], r["ablation"]) == (kind, name)]
-            cells.append(f"{found[0]['score']:.0f} ± {found[0]['std']:.0f}" if found else "")
-        rows.append([*cells, SCORES_BY_INPUTS.get(name, "")])
-    first = next(iter(ablations.values()))
     heads = ["", *(KINDS[kind].label for kind in ABLATED_KINDS), "Ha & Schmidhuber"]
-    return (
-        "## What C sees\n\n"
-        "A linear C found from zero by CMA-ES in the real env, on V and M of one run of each "
-        f"kind: mean ± standard deviation over {first['episodes']} validation tracks, fast env, "
-        f"after about {first['evaluations'][-1]['steps'] / 1e6:.1f} million env steps, one search "
-        "each, the same for both kinds; beside them the original's (arXiv 1803.10122, table "
-        "1).\n\n" + markdown_table(heads, rows)
-    )
+    return markdown_table(heads, rows if ablations else [])
 
 
-def frames_section(results: Results) -> str:
+def _frames(results: Results) -> str:
     """V and M by the frames that they were trained on."""
-    if not results:
-        return ""
     rows = []
     for row in results.values():
         errors = [f"{row['open_loop'][name][12]:.0f}" for name in ("predicted", "persistence")]
         error, foreground = (f"{row[name]:.1f}" for name in ("error", "foreground_error"))
         rows.append([row["kind"], row["source"], error, foreground, ", ".join(errors)])
     heads = ["V", "frames of", "error", "on road and car", "after 52 steps: dream, last frame"]
-    num_frames = next(iter(results.values()))["frames"]
-    return (
-        "## Which frames V and M learn from\n\n"
-        f"As many frames of each source ({num_frames:,}), evaluated on drives of the scripted "
-        "driver; one seed (`python -m scripts.experiments elite-frames`).\n\n"
-        + markdown_table(heads, rows)
-    )
+    return markdown_table(heads, rows)
 
 
-def answers_section(results: RunsByKind) -> str:
+def _answers(results: RunsByKind) -> str:
     """The questions, each with the figures that answer it."""
     if difference_to_latents(METRICS["score"], results, CODES[0]) is None:
         return ""
-    lines = ["## The questions"]
+    lines = []
     for question, (meaning, names) in QUESTIONS.items():
         answers = " ".join(_answer(METRICS[name], results) for name in names)
         lines.append(f"**{question}** {meaning} {answers}".rstrip())
@@ -320,5 +277,5 @@ def _answer(metric: Metric, results: RunsByKind) -> str:
             verdict = "" if found.significant else ", no significant difference"
             text += f" against {latents.text(metric.digits)}{verdict}"
         texts.append(text)
-    noun = metric.noun[0].upper() + metric.noun[1:]
-    return f"{noun}: {'; '.join(texts)}." if texts else ""
+    label = metric.label[0].upper() + metric.label[1:]
+    return f"{label}: {'; '.join(texts)}." if texts else ""

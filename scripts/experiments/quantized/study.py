@@ -5,7 +5,6 @@ Draws docs/results.md. A run takes 19 to 44 minutes of one core, and one that wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from scripts.experiments.quantized.measures import (
     dream_measures,
     world_measures,
 )
-from scripts.experiments.quantized.page import FOLDER, write_page
+from scripts.experiments.quantized.page import FOLDER, draw_page
 from worldmodels.errors import UserError
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import STUDY, Preset
@@ -57,6 +56,7 @@ class Quantized(Experiment[RunSpec]):
 
     name = "quantized"
     folder = FOLDER
+    table = RUNS
     preset: Preset = STUDY
     episodes: int = 100
     drives: int = 16
@@ -66,11 +66,6 @@ class Quantized(Experiment[RunSpec]):
         for name, least in (("episodes", 1), ("drives", 2)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-
-    @property
-    def table(self) -> Mapping[str, RunSpec]:
-        """A run per kind and seed."""
-        return RUNS
 
     def run(self, name: str, spec: RunSpec, context: Context) -> Result:
         """The run, and what is measured of it."""
@@ -90,4 +85,4 @@ class Quantized(Experiment[RunSpec]):
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page of all runs and ablations."""
-        write_page(docs)
+        draw_page(docs)
