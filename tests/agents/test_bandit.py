@@ -1,10 +1,12 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from agents.bandit import SlidingWindowBandit
 
 
-def test_every_arm_is_played_once_before_any_twice():
+def test_every_arm_is_played_once_before_any_twice() -> None:
     bandit, played = SlidingWindowBandit(4, window=100), []
     for _ in range(4):
         played.append(bandit.select())
@@ -12,7 +14,7 @@ def test_every_arm_is_played_once_before_any_twice():
     assert played == [0, 1, 2, 3]
 
 
-def test_bounds_are_means_plus_what_is_not_known_yet():
+def test_bounds_are_means_plus_what_is_not_known_yet() -> None:
     bandit = SlidingWindowBandit(2, window=100, exploration=0.5)
     for choice, reward in ((0, 0.2), (0, 0.4), (0, 0.3), (1, 0.6)):
         bandit.tell(choice, reward)
@@ -20,10 +22,10 @@ def test_bounds_are_means_plus_what_is_not_known_yet():
     assert bandit.values() == pytest.approx(expected)
 
 
-def test_it_finds_the_best_arm_and_notices_when_that_changes():
+def test_it_finds_the_best_arm_and_notices_when_that_changes() -> None:
     bandit, generator = SlidingWindowBandit(3, window=60, exploration=0.1), np.random.default_rng(0)
 
-    def play(reward_chances, times):
+    def play(reward_chances: Sequence[float], times: int) -> np.ndarray:
         chosen = []
         for _ in range(times):
             chosen.append(bandit.select())
@@ -34,7 +36,7 @@ def test_it_finds_the_best_arm_and_notices_when_that_changes():
     assert play((0.9, 0.2, 0.1), 200).argmax() == 0
 
 
-def test_exploration_stays_beside_small_rewards():
+def test_exploration_stays_beside_small_rewards() -> None:
     # As elites added of a hundred children: rewards of some per cent must not hide what is unknown.
     bandit = SlidingWindowBandit(2, window=1_000)
     for _ in range(500):
@@ -43,7 +45,7 @@ def test_exploration_stays_beside_small_rewards():
     assert bandit.select() == 1
 
 
-def test_plays_that_left_the_window_do_not_count():
+def test_plays_that_left_the_window_do_not_count() -> None:
     bandit = SlidingWindowBandit(2, window=3)
     for choice in (0, 1, 1, 1):
         bandit.tell(choice, 0.5)
@@ -51,7 +53,7 @@ def test_plays_that_left_the_window_do_not_count():
     assert bandit.select() == 0
 
 
-def test_what_is_refused():
+def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="a window of at least as many plays, got 5 and 4"):
         SlidingWindowBandit(5, window=4)
     with pytest.raises(ValueError, match="expected a choice of 0 to 1, got 2"):

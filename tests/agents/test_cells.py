@@ -6,14 +6,14 @@ from agents.cells import box_centroids
 from agents.elites import ElitesConfig, MapElites
 
 
-def test_centres_are_in_the_middle_of_equal_cells():
+def test_centres_are_in_the_middle_of_equal_cells() -> None:
     centroids = box_centroids([(0.0, 60.0), (-1.0, 1.0)], 3)
     expected = [[x, y] for x in (10, 30, 50) for y in (-2 / 3, 0, 2 / 3)]
     np.testing.assert_allclose(centroids, expected, atol=1e-12)
     assert box_centroids([(0.0, 1.0)], 4)[:, 0] == pytest.approx([0.125, 0.375, 0.625, 0.875])
 
 
-def test_an_archive_puts_a_point_into_its_cell_whatever_the_units():
+def test_an_archive_puts_a_point_into_its_cell_whatever_the_units() -> None:
     cells, ranges = 5, np.array([[0.0, 60.0], [-1.0, 1.0]])
     centroids = box_centroids([tuple(pair) for pair in ranges.tolist()], cells)
     archive = CVTArchive(solution_dim=1, centroids=centroids, ranges=ranges.tolist())
@@ -23,7 +23,7 @@ def test_an_archive_puts_a_point_into_its_cell_whatever_the_units():
     assert archive.index_of(points).tolist() == (place[:, 0] * cells + place[:, 1]).tolist()
 
 
-def test_a_search_s_archive_spans_whole_cells():
+def test_a_search_s_archive_spans_whole_cells() -> None:
     ranges = [(0.0, 60.0), (-1.0, 1.0)]
     search = MapElites(2, box_centroids(ranges, 3), ElitesConfig(), ranges=ranges)
     bounds = [search.archive.lower_bounds, search.archive.upper_bounds]
@@ -38,6 +38,8 @@ def test_a_search_s_archive_spans_whole_cells():
         ([(1.0, 1.0)], 2, r"low below high, got \[\(1.0, 1.0\)\]"),
     ],
 )
-def test_impossible_niches_are_refused(ranges, cells, message):
+def test_impossible_niches_are_refused(
+    ranges: list[tuple[float, float]], cells: int, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         box_centroids(ranges, cells)

@@ -11,12 +11,12 @@ CAR_MAPS = task_for("CarRacing-v3").action_maps
 DISCRETE = ActionMap(3, True, (0, 1, 2), (1.0,) * 3, (0.0,) * 3, (0.0,) * 3, (1.0,) * 3)
 
 
-def test_the_paper_counts_867_parameters():
+def test_the_paper_counts_867_parameters() -> None:
     assert PAPER.num_parameters == 867
     assert ControllerConfig(4, 2, hidden=8).num_parameters == 5 * 8 + 9 * 2
 
 
-def test_a_population_is_each_candidate_on_its_own():
+def test_a_population_is_each_candidate_on_its_own() -> None:
     parameters, features = torch.randn(5, 867), torch.randn(5, 4, 288)
     outputs = control(PAPER, parameters, features)
     for candidate in range(5):
@@ -25,10 +25,11 @@ def test_a_population_is_each_candidate_on_its_own():
         torch.testing.assert_close(outputs[candidate], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_hidden_units_are_the_module_with_the_same_weights():
+def test_hidden_units_are_the_module_with_the_same_weights() -> None:
     config = ControllerConfig(4, 2, hidden=8)
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
     first, last = module[0], module[2]
+    assert isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear)
     parameters = torch.cat(
         [first.weight.T.flatten(), first.bias, last.weight.T.flatten(), last.bias]
     )
@@ -38,7 +39,7 @@ def test_hidden_units_are_the_module_with_the_same_weights():
 
 
 @pytest.mark.parametrize("action_map", [*CAR_MAPS.values(), DISCRETE])
-def test_action_maps_give_the_same_numbers_in_torch_and_numpy(action_map):
+def test_action_maps_give_the_same_numbers_in_torch_and_numpy(action_map: ActionMap) -> None:
     outputs = np.random.default_rng(0).normal(0, 2, (7, 5, action_map.num_outputs))
     outputs = outputs.astype(np.float32)
     actions = apply_action_map(action_map, torch.from_numpy(outputs))
@@ -46,7 +47,7 @@ def test_action_maps_give_the_same_numbers_in_torch_and_numpy(action_map):
     np.testing.assert_allclose(actions.numpy(), action_map(outputs), rtol=1e-6, atol=1e-7)
 
 
-def test_gradients_reach_the_outputs_after_a_first_call_in_inference_mode():
+def test_gradients_reach_the_outputs_after_a_first_call_in_inference_mode() -> None:
     action_map = CAR_MAPS["pedal"]
     with torch.inference_mode():
         apply_action_map(action_map, torch.zeros(1, 2, dtype=torch.float64))
@@ -58,7 +59,7 @@ def test_gradients_reach_the_outputs_after_a_first_call_in_inference_mode():
     torch.testing.assert_close(outputs.grad, expected)
 
 
-def test_wrong_sizes_are_named():
+def test_wrong_sizes_are_named() -> None:
     with pytest.raises(ValueError, match=r"parameters of shape \(P, 867\)"):
         control(PAPER, torch.zeros(1, 866), torch.zeros(1, 1, 288))
     with pytest.raises(ValueError, match=r"features of shape \(P, B, 288\)"):

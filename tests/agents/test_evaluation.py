@@ -13,7 +13,7 @@ from envs.make import make_env
 from tests.fixtures.counting_env import BOX_ID, episode_length
 
 
-def scores_of(*returns):
+def scores_of(*returns: float) -> Scores:
     count = len(returns)
     return Scores(
         policy="x",
@@ -34,34 +34,34 @@ def scores_of(*returns):
     [(1, 12.70620), (2, 4.30265), (4, 2.77645), (5, 2.57058), (6, 2.44691), (9, 2.26216),
      (15, 2.13145), (59, 2.00100), (99, 1.98422), (1023, 1.96229)],
 )  # fmt: skip
-def test_student_t(degrees, quantile):
+def test_student_t(degrees: int, quantile: float) -> None:
     assert student_t_quantile(degrees) == pytest.approx(quantile, rel=1e-3)
 
 
-def test_the_interval_of_a_known_sample():
+def test_the_interval_of_a_known_sample() -> None:
     scores = scores_of(1.0, 2.0, 3.0, 4.0, 5.0)
-    assert (scores.mean, scores.std) == (3.0, pytest.approx(math.sqrt(2.5)))
+    assert scores.mean == 3.0 and scores.std == pytest.approx(math.sqrt(2.5))
     # 3 -+ 2.77645 * sqrt(2.5 / 5)
     assert scores.confidence_interval == pytest.approx((1.03676, 4.96324), abs=1e-4)
 
 
-def test_one_episode_has_no_spread():
+def test_one_episode_has_no_spread() -> None:
     scores = scores_of(7.0)
     assert scores.mean == 7.0
     assert scores.std is None and scores.confidence_interval is None
 
 
-def test_the_sample_standard_deviation_divides_by_one_less():
+def test_the_sample_standard_deviation_divides_by_one_less() -> None:
     assert sample_std([1.0, 3.0]) == pytest.approx(math.sqrt(2.0))
     assert sample_std((5.0, 5.0, 5.0)) == 0.0
     assert sample_std([5.0]) is None
 
 
-def standing():
+def standing() -> ConstantPolicy:
     return ConstantPolicy(make_env(BOX_ID).action_space, [0, 0.5], "standing", action_repeat=2)
 
 
-def test_evaluate_plays_the_split_and_survives_json():
+def test_evaluate_plays_the_split_and_survives_json() -> None:
     scores = evaluate(EvaluationProtocol(BOX_ID, "validation", 10, start=4), standing, Workers(1))
     assert scores.seeds == tuple(range(1_000_004, 1_000_014))
     lengths = [episode_length(seed) for seed in scores.seeds]
@@ -73,13 +73,13 @@ def test_evaluate_plays_the_split_and_survives_json():
     assert Scores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
 
 
-def test_a_step_limit_truncates():
+def test_a_step_limit_truncates() -> None:
     scores = evaluate(EvaluationProtocol(BOX_ID, "test", 2), standing, Workers(1), max_steps=3)
     assert scores.lengths == (3, 3)
     assert all(scores.truncated) and not any(scores.terminated)
 
 
-def test_mistakes_are_named():
+def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match="1 episode or more"):
         EvaluationProtocol(BOX_ID, "test", 0)
     with pytest.raises(ValueError, match="of one length"):

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -27,11 +30,17 @@ POLICIES = {
 }
 
 
-def frames(num_envs):
+def frames(num_envs: int) -> np.ndarray:
     return np.zeros((num_envs, 4, 4, 3), dtype=np.uint8)
 
 
-def actions_of(policy, num_envs, steps, seed=0, reset_at=None):
+def actions_of(
+    policy: Policy,
+    num_envs: int,
+    steps: int,
+    seed: int = 0,
+    reset_at: tuple[int, int] | None = None,
+) -> np.ndarray:
     policy.reset(num_envs, seed)
     taken = []
     for step in range(steps):
@@ -45,17 +54,17 @@ def actions_of(policy, num_envs, steps, seed=0, reset_at=None):
 class Counting(RepeatingPolicy):
     """Its k-th agent step since the environment's start is the action k."""
 
-    def begin(self, starting):
+    def begin(self, starting: np.ndarray) -> None:
         if starting.all():
             self.count = np.zeros((self.num_envs, 1), dtype=np.float32)
         self.count[starting] = 0
 
-    def select_actions(self, frames, due):
+    def select_actions(self, frames: np.ndarray, due: np.ndarray) -> np.ndarray:
         self.count[due] += 1
         return self.count
 
 
-def test_an_action_is_held_and_a_reset_starts_one_env_afresh():
+def test_an_action_is_held_and_a_reset_starts_one_env_afresh() -> None:
     policy = Counting(spaces.Box(0, 99, (1,), np.float32), "counting", action_repeat=3)
     taken = actions_of(policy, 2, 8, reset_at=(4, 1))[:, :, 0]
     assert taken[:, 0].tolist() == [1, 1, 1, 2, 2, 2, 3, 3]
@@ -63,7 +72,7 @@ def test_an_action_is_held_and_a_reset_starts_one_env_afresh():
 
 
 @pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES)
-def test_what_an_env_does_depends_on_the_seed_alone(make):
+def test_what_an_env_does_depends_on_the_seed_alone(make: Callable[..., Any]) -> None:
     three = actions_of(make(), 3, 40, seed=7)
     assert np.array_equal(three, actions_of(make(), 3, 40, seed=7))
     assert np.array_equal(three[:, :1], actions_of(make(), 1, 40, seed=7))
@@ -74,15 +83,16 @@ def test_what_an_env_does_depends_on_the_seed_alone(make):
 
 
 @pytest.mark.parametrize("make", POLICIES.values(), ids=POLICIES)
-def test_actions_are_native_and_within_the_space(make):
+def test_actions_are_native_and_within_the_space(make: Callable[..., Any]) -> None:
     policy = make()
+    space = policy.action_space
     assert isinstance(policy, Policy)
-    taken = actions_of(policy, 2, 300).reshape(-1, *policy.action_space.shape)
-    assert taken.dtype == policy.action_space.dtype
-    assert all(policy.action_space.contains(action) for action in taken)
+    taken = actions_of(policy, 2, 300).reshape(-1, *space.shape)
+    assert taken.dtype == space.dtype
+    assert all(space.contains(action) for action in taken)
 
 
-def test_a_policy_does_not_repeat_its_envs_own_random_numbers():
+def test_a_policy_does_not_repeat_its_envs_own_random_numbers() -> None:
     env = gym.make("CartPole-v1")
     env.reset(seed=5)
     policy = RandomPolicy(BOX)
@@ -94,7 +104,7 @@ def test_a_policy_does_not_repeat_its_envs_own_random_numbers():
     env.close()
 
 
-def test_brownian_motion_spreads_by_the_square_root_of_time():
+def test_brownian_motion_spreads_by_the_square_root_of_time() -> None:
     wide = spaces.Box(-100, 100, (1,), np.float32)
     for repeat in (1, 5):
         taken = actions_of(BrownianPolicy(wide, action_repeat=repeat), 400, 51)[:, :, 0]
@@ -103,7 +113,7 @@ def test_brownian_motion_spreads_by_the_square_root_of_time():
         BrownianPolicy(DISCRETE)
 
 
-def test_noise_has_unit_variance_and_the_correlation_asked_for():
+def test_noise_has_unit_variance_and_the_correlation_asked_for() -> None:
     noise, generator = CorrelatedNoise(1, 500, 10), np.random.default_rng(0)
     noise.restart(0, generator)
     series = np.stack(
@@ -114,7 +124,7 @@ def test_noise_has_unit_variance_and_the_correlation_asked_for():
     assert np.mean(series[10:] * series[:-10]) == pytest.approx(np.exp(-1), abs=0.05)
 
 
-def test_noise_strength_is_in_half_ranges_or_the_share_of_random_actions():
+def test_noise_strength_is_in_half_ranges_or_the_share_of_random_actions() -> None:
     centre = ConstantPolicy(spaces.Box(-10, 10, (1,), np.float32), [0], "centre")
     taken = actions_of(NoisyPolicy(centre, 0.1), 300, 5)
     assert taken.std() == pytest.approx(1, rel=0.1)
@@ -126,18 +136,18 @@ def test_noise_strength_is_in_half_ranges_or_the_share_of_random_actions():
         NoisyPolicy(two, 1.5)
 
 
-def test_strengths_are_mixed_over_episodes():
+def test_strengths_are_mixed_over_episodes() -> None:
     still = ConstantPolicy(spaces.Box(-1e3, 1e3, (1,), np.float32), [0], "still")
     taken = actions_of(NoisyPolicy(still, (0.0, 1e-3)), 200, 3)
     quiet = (taken == 0).all(axis=(0, 2)).mean()
     assert 0.35 < quiet < 0.65
 
 
-def test_a_noisy_policy_reports_the_executed_action():
+def test_a_noisy_policy_reports_the_executed_action() -> None:
     output = []
 
     class Output(ConstantPolicy):
-        def executed(self, actions, due):
+        def executed(self, actions: np.ndarray, due: np.ndarray) -> None:
             output.append((actions.copy(), due.copy()))
 
     noisy = NoisyPolicy(Output(BOX, [0, 0.5, 0.5], "output", action_repeat=2), 0.3)
@@ -153,7 +163,7 @@ def test_a_noisy_policy_reports_the_executed_action():
     assert np.array_equal(output[2][0][0], taken[2][0])
 
 
-def test_exploring_shows_every_style():
+def test_exploring_shows_every_style() -> None:
     taken = actions_of(ExploringPolicy(CAR, BOX), 60, 200)
     assert taken.shape == (200, 60, 3)
     mean_pedal = (taken[..., 1] - taken[..., 2]).mean(axis=0)
@@ -161,7 +171,7 @@ def test_exploring_shows_every_style():
     assert (taken[..., 1] * taken[..., 2] == 0).all()  # the pedal map: never both
 
 
-def test_mistakes_are_named():
+def test_mistakes_are_named() -> None:
     policy = ConstantPolicy(BOX, [0, 1, 0], "gas")
     policy.reset(2)
     with pytest.raises(ValueError, match="was reset for 2 environments, got frames of 3"):

@@ -1,4 +1,6 @@
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,12 +14,12 @@ make_box = functools.partial(gym.make, BOX_ID)
 make_discrete = functools.partial(gym.make, DISCRETE_ID)
 
 
-def box_policy(action_repeat=1):
+def box_policy(action_repeat: int = 1) -> RandomPolicy:
     return RandomPolicy(make_box().action_space, action_repeat)
 
 
 @pytest.mark.parametrize("make", [make_box, make_discrete], ids=["box", "discrete"])
-def test_frames_actions_and_rewards_are_aligned(make):
+def test_frames_actions_and_rewards_are_aligned(make: Callable[[], gym.Env[Any, Any]]) -> None:
     env = make()
     rollouts = play(make, RandomPolicy(env.action_space, action_repeat=2), [11, 6, 999_999])
     assert [rollout.seed for rollout in rollouts] == [11, 6, 999_999]
@@ -37,11 +39,11 @@ def test_frames_actions_and_rewards_are_aligned(make):
         assert not np.array_equal(rollout.actions[1], rollout.actions[2])
 
 
-def test_an_ended_episode_keeps_its_last_frame_and_padding_is_black():
+def test_an_ended_episode_keeps_its_last_frame_and_padding_is_black() -> None:
     seen = []
 
     class Watching(ConstantPolicy):
-        def select_actions(self, frames, due):
+        def select_actions(self, frames: np.ndarray, due: np.ndarray) -> np.ndarray:
             seen.append(frames)
             return super().select_actions(frames, due)
 
@@ -53,14 +55,14 @@ def test_an_ended_episode_keeps_its_last_frame_and_padding_is_black():
     assert not np.any([frames[2] for frames in seen])
 
 
-def test_max_steps_truncates_and_an_end_at_that_step_is_no_truncation():
+def test_max_steps_truncates_and_an_end_at_that_step_is_no_truncation() -> None:
     first, second = play(make_box, box_policy(), [0, 6], max_steps=5)
     assert (first.num_steps, first.terminated, first.truncated) == (5, True, False)
     assert (second.num_steps, second.terminated, second.truncated) == (5, False, True)
     assert len(second.frames) == 6
 
 
-def test_scores_agree_with_rollouts():
+def test_scores_agree_with_rollouts() -> None:
     rollouts = play(make_box, box_policy(), [3, 4])
     scores = play(make_box, box_policy(), [3, 4], keep_frames=False)
     for rollout, score in zip(rollouts, scores, strict=True):
@@ -69,11 +71,11 @@ def test_scores_agree_with_rollouts():
         assert (score.env_id, score.policy) == ("CountingBox-v0", "random")
 
 
-def test_envs_are_closed_also_when_a_policy_fails():
+def test_envs_are_closed_also_when_a_policy_fails() -> None:
     open_before = CountingEnv.num_open
 
     class Failing(ConstantPolicy):
-        def select_actions(self, frames, due):
+        def select_actions(self, frames: np.ndarray, due: np.ndarray) -> np.ndarray:
             raise RuntimeError("no idea what to do")
 
     env = make_box()
@@ -83,8 +85,8 @@ def test_envs_are_closed_also_when_a_policy_fails():
     assert CountingEnv.num_open == open_before
 
 
-def test_a_rollout_refuses_arrays_that_do_not_fit(unchecked):
-    good = {
+def test_a_rollout_refuses_arrays_that_do_not_fit(unchecked: None) -> None:
+    good: dict[str, Any] = {
         "frames": np.zeros((4, 2, 2, 3), np.uint8),
         "actions": np.zeros((3, 1), np.float32),
         "rewards": np.zeros(3, np.float32),

@@ -22,7 +22,9 @@ SPACE = spaces.Box(0, 10, (2,), np.int64)
     ],
     ids=lambda policy: policy.name,
 )
-def test_actions_are_whole_numbers_within_the_box(policy):
+def test_actions_are_whole_numbers_within_the_box(
+    policy: RandomPolicy | BrownianPolicy | NoisyPolicy,
+) -> None:
     policy.reset(6, seed=1)
     frames = np.zeros((6, 64, 64, 3), np.uint8)
     selected_actions = np.concatenate(
@@ -37,7 +39,7 @@ def test_actions_are_whole_numbers_within_the_box(policy):
     assert policy.act(frames).dtype == np.int64
 
 
-def test_a_random_policy_draws_every_number_equally_often():
+def test_a_random_policy_draws_every_number_equally_often() -> None:
     policy = RandomPolicy(SPACE)
     policy.reset(1, seed=0)
     frames = np.zeros((1, 64, 64, 3), np.uint8)
@@ -45,7 +47,7 @@ def test_a_random_policy_draws_every_number_equally_often():
     assert len(counts) == 11 and counts.min() > 140  # 200 each; 0 and 10 halved would be 110
 
 
-def test_a_controllers_numbers_are_rounded_and_keep_their_gradient():
+def test_a_controllers_numbers_are_rounded_and_keep_their_gradient() -> None:
     action_map = ActionMap.for_space(SPACE)
     outputs = torch.tensor([[0.3, -0.7]], requires_grad=True)
     actions = apply_action_map(action_map, outputs)

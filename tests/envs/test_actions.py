@@ -97,7 +97,7 @@ def test_a_map_refuses_other_numbers_of_outputs() -> None:
         mapping(np.zeros((4, 3)))
 
 
-def test_a_discrete_action_takes_memory_of_its_own_length_alone():
+def test_a_discrete_action_takes_memory_of_its_own_length_alone() -> None:
     space = spaces.Discrete(100_000, start=5)
     tracemalloc.start()
     encoded = encode_actions(space, np.array([5, 100_004]))

@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -32,7 +33,8 @@ def state_of(env: CarRacing) -> list[float]:
 def stock_and_fast() -> tuple[CarRacing, FastCarRacing]:
     """One of each, for all seeds: what an episode leaves in the world must not differ either."""
     stock = CarRacing()
-    stock._render = lambda mode: np.zeros((96, 96, 3), np.uint8)  # the slow part, not compared
+    # The slow part, which is not compared.
+    stock._render = lambda mode: np.zeros((96, 96, 3), np.uint8)  # type: ignore[method-assign]
     return stock, FastCarRacing()
 
 
@@ -69,7 +71,8 @@ def test_a_lap_ends_as_in_gymnasium() -> None:
         # The car is put on one tile after the other; visiting the last ends the lap.
         steps, terminated, info = 0, False, {}
         while not terminated:
-            centre = np.mean(env.road[steps].fixtures[0].shape.vertices, axis=0)
+            road: Any = env.road
+            centre = np.mean(road[steps].fixtures[0].shape.vertices, axis=0)
             for body in (env.car.hull, *env.car.wheels):
                 body.position = tuple(centre)
             _, _, terminated, _, info = env.step(np.zeros(3, np.float32))
@@ -147,14 +150,14 @@ def test_importing_worldmodels_registers_it() -> None:
 def test_render_gives_gymnasiums_large_picture() -> None:
     ours = FastCarRacing(render_mode="rgb_array")
     ours.reset(seed=1)
-    large = ours.render()
+    large = ours.render()  # type: ignore[no-untyped-call]
     assert large.shape == (400, 600, 3)
     np.testing.assert_array_equal(large, CarRacing._render(ours, "rgb_array"))
 
 
 def test_discrete_actions_drive_as_gymnasiums() -> None:
     stock, fast = CarRacing(continuous=False), FastCarRacing(continuous=False)
-    stock._render = lambda mode: np.zeros((96, 96, 3), np.uint8)
+    stock._render = lambda mode: np.zeros((96, 96, 3), np.uint8)  # type: ignore[method-assign]
     stock.reset(seed=0)
     fast.reset(seed=0)
     for action in (3, 3, 3, 1, 2, 4, 0) * 10:
@@ -210,7 +213,7 @@ def test_a_step_after_close_is_refused_and_reset_opens_again() -> None:
     assert env.step(np.zeros(3, np.float32))[0] in env.observation_space
 
 
-def test_closed_environments_leave_no_bodies_behind():
+def test_closed_environments_leave_no_bodies_behind() -> None:
     def bodies_after(count: int) -> int:
         for seed in range(count):
             env = gym.make("worldmodels/CarRacing-v3")

@@ -1,7 +1,9 @@
 """What every environment must keep to, and the line that names where one did not."""
 
 import pickle
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -12,11 +14,11 @@ from envs.make import make_env, make_envs
 from tests.fixtures.odd_envs import ODD_ID, STEPS
 
 
-def odd(**kwargs):
+def odd(**kwargs: Any) -> gym.Env[Any, Any]:
     return make_env(EnvConfig(ODD_ID, kwargs))
 
 
-def test_rewards_and_ends_may_be_arrays_of_one_element():
+def test_rewards_and_ends_may_be_arrays_of_one_element() -> None:
     env = odd(reward="array")
     env.reset(seed=0)
     for step in range(1, STEPS + 1):
@@ -33,7 +35,9 @@ def test_rewards_and_ends_may_be_arrays_of_one_element():
     ],
 )
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_rewards_that_are_no_finite_number_are_refused(reward, shown, num_workers):
+def test_rewards_that_are_no_finite_number_are_refused(
+    reward: str, shown: str, num_workers: int
+) -> None:
     config = EnvConfig(ODD_ID, {"reward": reward, "bad_step": 2})
     envs = make_envs(1, num_workers, env_id=config)
     envs.reset(seed=7)
@@ -51,7 +55,7 @@ def test_rewards_that_are_no_finite_number_are_refused(reward, shown, num_worker
         ("results", "step 3: expected step.. to return observation, .* got 4 items"),
     ],
 )
-def test_what_a_step_gets_wrong_is_one_line_with_its_place(fails, words):
+def test_what_a_step_gets_wrong_is_one_line_with_its_place(fails: str, words: str) -> None:
     env = odd(fails=fails, bad_step=3)
     env.reset(seed=5)
     env.step(0)
@@ -62,12 +66,12 @@ def test_what_a_step_gets_wrong_is_one_line_with_its_place(fails, words):
     assert "\n" not in str(caught.value)
 
 
-def test_what_a_reset_raises_is_one_line():
+def test_what_a_reset_raises_is_one_line() -> None:
     with pytest.raises(EnvError, match=r"seed 5, step 0: reset\(\) raised KeyError: 'level'"):
         odd(fails="reset").reset(seed=5)
 
 
-def test_spaces_that_are_not_declared_and_a_close_that_raises():
+def test_spaces_that_are_not_declared_and_a_close_that_raises() -> None:
     env = make_env(EnvConfig("tests.fixtures.odd_envs:OddBare-v0"))
     assert env.reset(seed=5)[0].shape == (64, 64, 3)  # what comes is a picture
     with pytest.raises(EnvError, match=r"seed 5, step 0: close\(\) raised OSError: the license"):

@@ -1,5 +1,8 @@
 """Whatever an environment observes or draws as frames, and what is refused."""
 
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -9,11 +12,17 @@ from envs.make import check_env, make_env, view_of
 from tests.fixtures.odd_envs import BLIND_ID, DRAWN, HIGH, ODD_ID, STUBBORN_ID, WIDE
 
 
-def odd(observation_key=None, env_id=ODD_ID, **kwargs):
+def odd(observation_key: str | None = None, env_id: str = ODD_ID, **kwargs: Any) -> EnvConfig:
     return EnvConfig(env_id, kwargs, observation_key)
 
 
-def shown(config, steps=2, **options):
+def rendered(env: gym.Env[Any, Any]) -> np.ndarray:
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    return picture
+
+
+def shown(config: EnvConfig, steps: int = 2, **options: Any) -> int:
     """The level of the frame after some steps, which is the steps' number where it is shown."""
     env = make_env(config, **options)
     frame, _ = env.reset(seed=3)
@@ -28,13 +37,13 @@ def shown(config, steps=2, **options):
     "kind",
     ["rgb", "rgba", "gray", "gray channel", "first", "first alpha", "floats", "doubles first"],
 )
-def test_pictures_of_every_format_are_observed(kind):
+def test_pictures_of_every_format_are_observed(kind: str) -> None:
     config = odd(observation=kind, drawing=None)  # what it draws would be refused
     assert shown(config) == 2
     assert view_of(config).source == (HIGH, WIDE)
 
 
-def test_channels_and_levels_keep_their_places():
+def test_channels_and_levels_keep_their_places() -> None:
     from envs.pictures import PictureFormat
 
     color = np.arange(16 * 17 * 4, dtype=np.uint32).reshape(16, 17, 4).astype(np.uint8)
@@ -55,7 +64,7 @@ def test_channels_and_levels_keep_their_places():
     ("declared", "returned"),
     [("rgb", "rgba"), ("rgb", "gray"), ("floats", "rgb"), ("unbounded", "rgb"), ("vector", "rgb")],
 )
-def test_what_comes_counts_and_not_what_was_declared(declared, returned):
+def test_what_comes_counts_and_not_what_was_declared(declared: str, returned: str) -> None:
     assert shown(odd(observation=returned, declares=declared, drawing=None)) == 2
 
 
@@ -67,13 +76,13 @@ def test_what_comes_counts_and_not_what_was_declared(declared, returned):
     ],
 )
 @pytest.mark.parametrize("drawing", ["rgb", "rgba", "gray", "floats", "list"])
-def test_anything_else_is_drawn(observation, declared, drawing):
+def test_anything_else_is_drawn(observation: str, declared: str | None, drawing: str) -> None:
     config = odd(observation=observation, declares=declared, drawing=drawing)
     assert shown(config) == 2 + DRAWN
     assert view_of(config).source == (HIGH, WIDE)
 
 
-def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named():
+def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named() -> None:
     assert shown(odd(observation="dict", drawing=None)) == 2
     assert shown(odd(observation="text", drawing=None)) == 2
     assert shown(odd("right", observation="dicts", drawing=None)) == 2
@@ -102,7 +111,9 @@ def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named():
         ("vector", "drawing", r"render\(\): .* as before, got uint8 of shape \(7, 7, 3\)"),
     ],
 )
-def test_a_frame_unlike_the_first_is_refused_at_its_step(observation, change, words):
+def test_a_frame_unlike_the_first_is_refused_at_its_step(
+    observation: str, change: str, words: str
+) -> None:
     env = make_env(odd(observation=observation, change=change, bad_step=5))
     env.reset(seed=8)
     for _ in range(4):
@@ -125,30 +136,30 @@ def test_a_frame_unlike_the_first_is_refused_at_its_step(observation, change, wo
         (odd("render", env_id=STUBBORN_ID), "cannot be drawn, its constructor takes no render_m"),
     ],
 )
-def test_what_can_be_neither_observed_nor_drawn_is_refused(config, words):
+def test_what_can_be_neither_observed_nor_drawn_is_refused(config: EnvConfig, words: str) -> None:
     with pytest.raises(EnvError, match=words):
         check_env(config)
 
 
-def test_a_constructor_without_render_mode_serves_where_pictures_are_observed():
+def test_a_constructor_without_render_mode_serves_where_pictures_are_observed() -> None:
     for env_id in (BLIND_ID, STUBBORN_ID):
         assert shown(odd(env_id=env_id)) == 2
         env = make_env(odd(env_id=env_id), render_mode="rgb_array")
         env.reset(seed=0)
         env.step(0)
-        assert env.render().shape == (HIGH, WIDE, 3)  # the observation: there is nothing else
-        assert (env.render() == 1).all()
+        assert rendered(env).shape == (HIGH, WIDE, 3)  # the observation: there is nothing else
+        assert (rendered(env) == 1).all()
 
 
-def test_the_large_picture_is_rgb_too_and_keeps_its_size():
+def test_the_large_picture_is_rgb_too_and_keeps_its_size() -> None:
     env = make_env(
         odd(observation="gray", drawing="rgba", change="drawing", bad_step=2),
         render_mode="rgb_array",
     )
     env.reset(seed=0)
-    assert env.render().shape == (HIGH, WIDE, 3)
+    assert rendered(env).shape == (HIGH, WIDE, 3)
     env.step(0)
-    assert (env.render() == 1 + DRAWN).all()
+    assert (rendered(env) == 1 + DRAWN).all()
     env.step(0)
     with pytest.raises(EnvError, match=r"render\(\): .*as before"):
         env.render()

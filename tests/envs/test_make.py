@@ -1,5 +1,7 @@
 """Any Gymnasium id as environments of small frames: one, or a vector of them."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ def test_cartpole_becomes_pixels_without_a_display(monkeypatch: pytest.MonkeyPat
     for _ in range(5):  # one step moves the cart by less than a level
         later, *_ = env.step(1)
     assert (first != later).any()
-    assert env.render().shape == (400, 600, 3)
+    picture = env.render()
+    assert isinstance(picture, np.ndarray) and picture.shape == (400, 600, 3)
     assert env.spec is not None and env.spec.max_episode_steps == 7
     env.close()
 
@@ -33,7 +36,9 @@ def test_car_racing_is_seen_small_and_takes_its_tasks_actions(env_id: str) -> No
     env = make_env(env_id, render_mode="rgb_array")
     assert env.spec is not None and env.spec.max_episode_steps == 1000
     frame, _ = env.reset(seed=1)
-    assert frame.shape == (64, 64, 3) and env.render().shape == (400, 600, 3)
+    picture = env.render()
+    assert isinstance(picture, np.ndarray)
+    assert frame.shape == (64, 64, 3) and picture.shape == (400, 600, 3)
     for action in task_for(env_id).constant_actions.values():
         assert np.array(action, np.float32) in env.action_space
     env.close()
@@ -75,8 +80,10 @@ def test_unknown_ids_get_gymnasiums_own_error() -> None:
 
 
 def test_what_cannot_be_acted_in_or_seen_is_refused() -> None:
-    gym.register("Many-v0", lambda render_mode=None: _Bare(gym.spaces.MultiDiscrete([9, 9])))
-    gym.register("Blind-v0", lambda render_mode=None: _Bare(gym.spaces.Discrete(2)))
+    many: Any = lambda render_mode=None: _Bare(gym.spaces.MultiDiscrete([9, 9]))  # noqa: E731
+    blind: Any = lambda render_mode=None: _Bare(gym.spaces.Discrete(2))  # noqa: E731
+    gym.register("Many-v0", many)
+    gym.register("Blind-v0", blind)
     with pytest.raises(UnsupportedActionSpace, match="MultiDiscrete"):
         make_env("Many-v0")
     with pytest.raises(EnvError, match="to observe or to draw pictures"):
@@ -85,15 +92,17 @@ def test_what_cannot_be_acted_in_or_seen_is_refused() -> None:
         make_env("CartPole-v1", render_mode="human")
 
 
-class _Bare(gym.Env):  # type: ignore[type-arg]
+class _Bare(gym.Env[Any, Any]):
     """An environment that cannot be drawn."""
 
     observation_space = gym.spaces.Box(0, 1, (4,))
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros(4, np.float32), {}
 
-    def __init__(self, action_space: gym.Space) -> None:  # type: ignore[type-arg]
+    def __init__(self, action_space: gym.Space[Any]) -> None:
         self.action_space = action_space
 
 
@@ -117,14 +126,15 @@ def test_workers_drive_the_same_races() -> None:
 def test_frames_rewards_and_ends_belong_together(num_workers: int) -> None:
     envs = make_envs(3, num_workers, env_id=DISCRETE_ID, autoreset_mode=AutoresetMode.DISABLED)
     assert envs.observation_space.shape == (3, 64, 64, 3)
-    frames, _ = envs.reset(seed=[6, 0, 2])
+    frames, _ = envs.reset(seed=[6, 0, 2])  # type: ignore[arg-type]  # Gymnasium's omits lists
     assert [read_frame(frame) for frame in frames] == [(0, 6), (0, 0), (0, 2)]
     for step in range(episode_length(0)):
         frames, rewards, terminated, *_ = envs.step(np.array([1, 2, 3]))
         assert [read_frame(frame) for frame in frames] == [(step + 1, s) for s in (6, 0, 2)]
         assert rewards.tolist() == [1000 * step + 1, 1000 * step + 2, 1000 * step + 3]
     assert terminated.tolist() == [False, True, False]
-    frames, _ = envs.reset(seed=[9, 9, 9], options={"reset_mask": terminated})
+    options = {"reset_mask": terminated}
+    frames, _ = envs.reset(seed=[9, 9, 9], options=options)  # type: ignore[arg-type]
     assert [read_frame(frame) for frame in frames] == [(5, 6), (0, 9), (5, 2)]
     envs.close()
 
@@ -142,7 +152,8 @@ def test_zero_workers_are_gymnasiums_own_vector_and_options_reach_it() -> None:
         assert np.shares_memory(frames, later)
         assert truncated.all() and infos["_final_obs"].all()
         envs.close()
-    assert make_envs(1).get_attr("spec")[0].id == DEFAULT_ENV_ID
+    one: Any = make_envs(1)
+    assert one.get_attr("spec")[0].id == DEFAULT_ENV_ID
 
 
 @pytest.mark.parametrize(("num_envs", "num_workers"), [(0, 0), (-1, 0), (2, -1), (2, 3)])

@@ -3,6 +3,7 @@
 import functools
 import math
 import pickle
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,15 +20,18 @@ from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID
 def test_speed_is_the_hull_s_and_comes_from_its_moves(env_id: str) -> None:
     env = gym.make(env_id)
     env.reset(seed=0)
-    black = np.zeros(env.observation_space.shape, np.uint8)
-    env.unwrapped._render = lambda mode: black.copy()  # slow in the stock env, and not looked at
+    shape = env.observation_space.shape
+    assert shape is not None
+    black = np.zeros(shape, np.uint8)
+    unwrapped: Any = env.unwrapped
+    unwrapped._render = lambda mode: black.copy()  # slow in the stock env, and not looked at
     speed = task_for(env_id).measures[0]
     assert (speed.name, speed.read) == ("speed", hull_speed)
     action = np.array([0.2, 1.0, 0.0], np.float32)
     for _ in range(60):
-        before = tuple(env.unwrapped.car.hull.position)
+        before = tuple(unwrapped.car.hull.position)
         env.step(action)
-        hull = env.unwrapped.car.hull
+        hull = unwrapped.car.hull
         assert speed.read(env, action) == pytest.approx(math.hypot(*hull.linearVelocity))
     # By 50 steps a second of physics; the tyres' friction turns it a little within the step.
     moved = 50 * math.hypot(*(now - then for now, then in zip(hull.position, before, strict=True)))

@@ -4,6 +4,7 @@ import functools
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -44,7 +45,7 @@ class DrawingCarRacing(CarRacing):
     drawn: str | None = None
 
     def _render_road(self, zoom: float, translation: tuple[float, float], angle: float) -> None:
-        super()._render_road(zoom, translation, angle)
+        super()._render_road(zoom, translation, angle)  # type: ignore[no-untyped-call]
         assert self.surf is not None and self.car is not None
         if self.drawn == "bars":  # the window is drawn upside down here
             self.surf.fill((0, 0, 0), (0, 100, 75, 700))
@@ -86,7 +87,7 @@ def test_the_overlay_looks_as_if_the_window_had_it(name: str) -> None:
             plain = env.state
             picture = perturbed.render()
             env.drawn = name
-            expected = env._render("state_pixels"), env.render()
+            expected = env._render("state_pixels"), env.render()  # type: ignore[no-untyped-call]
             env.drawn = None
             for ours, theirs in zip((observation, picture), expected, strict=True):
                 difference = np.abs(ours.astype(int) - theirs)
@@ -128,12 +129,14 @@ def test_the_fast_environment_is_perturbed_like_gymnasiums(name: str, view: str)
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_nothing_but_the_picture_changes(name: str, maker: str) -> None:
     plain, inner = MAKERS[maker](), MAKERS[maker]()
+    wrapped: Any = inner.unwrapped
+    alone: Any = plain.unwrapped
     perturbed = perturb(inner, name)
     assert perturbed.observation_space == plain.observation_space
     for seed in (1, None):  # without a seed, the environment's own generator goes on
         frame, _ = perturbed.reset(seed=seed)
         plain_frame, _ = plain.reset(seed=seed)
-        assert inner.unwrapped.track == plain.unwrapped.track
+        assert wrapped.track == alone.track
         for step in range(8):
             frame, *ours = perturbed.step(turning(step))
             plain_frame, *theirs = plain.step(turning(step))
@@ -159,7 +162,8 @@ def test_lane_and_field_are_shifted_and_the_squares_stay() -> None:
         field = [round(102 + 255 * grass), round(204 + 255 * grass), round(102 + 255 * grass)]
         np.testing.assert_array_equal(env.bg_color, field)
         np.testing.assert_array_equal(env.grass_color, [102, 230, 102])
-        tile = env.road[50]
+        road: Any = env.road
+        tile = road[50]
         np.testing.assert_array_equal(tile.color, env.road_color + 0.01 * (50 % 3) * 255)
     drawn = np.array(shifts)
     assert (np.abs(drawn) <= 0.2).all() and (drawn.max(axis=0) > 0.05).all()
@@ -187,7 +191,8 @@ def test_a_touched_tile_takes_the_perturbed_lane_color() -> None:
     _, info = perturbed.reset(seed=4)
     for step in range(60):
         perturbed.step(turning(step) * (0.0, 1.0, 0.0))
-    touched = [tile for tile in env.road if tile.road_visited and tile.idx % 3]
+    road: Any = env.road
+    touched = [tile for tile in road if tile.road_visited and tile.idx % 3]
     lane = round(102 + 255 * info["color_shift"][0])
     assert touched and all((tile.color == lane).all() for tile in touched)
 
@@ -198,8 +203,9 @@ def test_a_touched_tile_takes_the_perturbed_lane_color() -> None:
 @pytest.mark.parametrize("maker", MAKERS)
 def test_the_environments_own_frame_is_left_alone(maker: str) -> None:
     env = MAKERS[maker]()
+    unwrapped: Any = env.unwrapped
     frame, _ = BarsPerturbation(env).reset(seed=0)
-    assert (frame[:64, :4] == 0).all() and (env.unwrapped.state[:64, :4] != 0).any()
+    assert (frame[:64, :4] == 0).all() and (unwrapped.state[:64, :4] != 0).any()
 
 
 def test_perturbations_nest_and_a_view_goes_around_them() -> None:

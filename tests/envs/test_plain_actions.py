@@ -16,7 +16,7 @@ SERVING = [name for name in ACTIONS if name not in REFUSED]
 
 
 @pytest.mark.parametrize("kind", SERVING)
-def test_every_plain_action_is_one_of_the_environments_own(kind):
+def test_every_plain_action_is_one_of_the_environments_own(kind: str) -> None:
     env = make_env(EnvConfig(ODD_ID, {"action": kind}))
     env.reset(seed=0)
     action_map = task_for(EnvConfig(ODD_ID, {"action": kind})).action_map
@@ -30,7 +30,7 @@ def test_every_plain_action_is_one_of_the_environments_own(kind):
     assert type(OddEnv.received[-1]) is type(ACTIONS[kind].sample())
 
 
-def test_integer_boxes_are_rounded_and_clipped():
+def test_integer_boxes_are_rounded_and_clipped() -> None:
     env = make_env(EnvConfig(ODD_ID, {"action": "integers"}))
     env.reset(seed=0)
     wild = np.array([[8.7, 99.0]], np.float32)
@@ -40,7 +40,7 @@ def test_integer_boxes_are_rounded_and_clipped():
     np.testing.assert_array_equal(decode_actions(env.action_space, wild), [[9, 10]])
 
 
-def test_combinations_run_with_the_last_number_fastest():
+def test_combinations_run_with_the_last_number_fastest() -> None:
     env = make_env(EnvConfig(ODD_ID, {"action": "choices"}))
     assert env.action_space == spaces.Discrete(6)
     env.reset(seed=0)
@@ -50,7 +50,7 @@ def test_combinations_run_with_the_last_number_fastest():
     assert taken == [[1, -1], [1, 0], [1, 1], [2, -1], [2, 0], [2, 1]]
 
 
-def test_64_combinations_are_the_most():
+def test_64_combinations_are_the_most() -> None:
     assert plain_action_space(spaces.MultiBinary(6)) == spaces.Discrete(64)
     with pytest.raises(UnsupportedActionSpace, match=r"at most 64 combinations .* got 65"):
         plain_action_space(spaces.MultiDiscrete([13, 5]))
@@ -67,19 +67,19 @@ def test_64_combinations_are_the_most():
         ("words", "a Box, Discrete, MultiBinary or MultiDiscrete action space, got Text"),
     ],
 )
-def test_what_no_controller_spans_is_refused(kind, words):
+def test_what_no_controller_spans_is_refused(kind: str, words: str) -> None:
     with pytest.raises(UnsupportedActionSpace, match=words):
         task_for(EnvConfig(ODD_ID, {"action": kind}))
 
 
-def test_constant_dimensions_stay_constant():
+def test_constant_dimensions_stay_constant() -> None:
     task = task_for(EnvConfig(ODD_ID, {"action": "constant"}))
     actions = task.action_map(np.array([[9.0, -9.0, 9.0]], np.float32))
     np.testing.assert_array_equal(actions, [[0, 0.5, 1]])
     assert [measure.high for measure in task.measures] == [1.0, 0.5]
 
 
-def test_a_map_of_whole_numbers_survives_json_and_earlier_ones_have_none():
+def test_a_map_of_whole_numbers_survives_json_and_earlier_ones_have_none() -> None:
     import json
     from dataclasses import asdict
 

@@ -1,6 +1,9 @@
 """Ids, modules and arguments, and the line for each that is wrong."""
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -35,7 +38,7 @@ gym.register("Here-v0", "{name}:Here", max_episode_steps=5)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, which Python does not import from; its modules are forgotten after."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
@@ -46,7 +49,7 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-def test_a_module_of_the_current_folder_is_found_here_and_by_workers(folder):
+def test_a_module_of_the_current_folder_is_found_here_and_by_workers(folder: Path) -> None:
     (folder / "myenvs_here.py").write_text(MODULE.format(name="myenvs_here"))
     (folder / "myenvs_here_levels.py").write_text("LEVEL = 100")
     before = list(sys.path)
@@ -59,7 +62,7 @@ def test_a_module_of_the_current_folder_is_found_here_and_by_workers(folder):
     assert sys.path == before
 
 
-def test_the_current_folder_stands_in_front_of_nothing(folder):
+def test_the_current_folder_stands_in_front_of_nothing(folder: Path) -> None:
     (folder / "json.py").write_text("raise RuntimeError")
     (folder / "colorsys.py").write_text("raise RuntimeError")  # nobody has imported it yet
     sys.modules.pop("colorsys", None)
@@ -79,7 +82,9 @@ def test_the_current_folder_stands_in_front_of_nothing(folder):
         ("raise SystemExit(3)", "raised SystemExit: 3"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_one_line(folder, content, words):
+def test_a_module_that_cannot_be_imported_is_one_line(
+    folder: Path, content: str | None, words: str
+) -> None:
     if content is not None:
         (folder / "myenvs_bad.py").write_text(content)
     with pytest.raises(EnvError, match=words) as caught:
@@ -95,19 +100,19 @@ def test_a_module_that_cannot_be_imported_is_one_line(folder, content, words):
         ({"observation": "nothing"}, "raised KeyError: 'nothing'"),
     ],
 )
-def test_a_constructor_that_raises_is_one_line(kwargs, words):
+def test_a_constructor_that_raises_is_one_line(kwargs: dict[str, Any], words: str) -> None:
     with pytest.raises(EnvError, match=rf"Odd-v0 \(.*\) could not be made, .*{words}"):
         create_env(EnvConfig(ODD_ID, kwargs))
 
 
-def test_gymnasiums_own_errors_stay_as_they_are():
+def test_gymnasiums_own_errors_stay_as_they_are() -> None:
     with pytest.raises(gym.error.DependencyNotInstalled, match="pip install gamelib"):
         create_env(EnvConfig(ODD_ID, {"fails": "dependency"}))
     with pytest.raises(gym.error.NameNotFound, match="NoSuch"):
         create_env("tests.fixtures.odd_envs:NoSuch-v0")
 
 
-def test_an_env_config_survives_a_round_trip_through_json():
+def test_an_env_config_survives_a_round_trip_through_json() -> None:
     choice = EnvConfig("X-v0", {"sizes": (1, 2), "name": "a"}, "image")
     assert choice == EnvConfig("X-v0", {"name": "a", "sizes": [1, 2]}, "image")
     assert hash(choice) == hash(EnvConfig("X-v0", {"name": "a", "sizes": [1, 2]}, "image"))
@@ -121,7 +126,7 @@ def test_an_env_config_survives_a_round_trip_through_json():
             EnvConfig("X-v0", {"value": value})
 
 
-def test_the_games_say_what_to_install(monkeypatch):
+def test_the_games_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         EnvError, match=r'needs the package ale_py: run "pip install worldmodels-gym\['

@@ -1,5 +1,7 @@
 """The fast pictures beside Gymnasium's own drawing of the same moment."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gymnasium.envs.box2d.car_racing import CarRacing
@@ -19,7 +21,8 @@ def seen_by_stock(env: FastCarRacing) -> np.ndarray:
 def difference_from_stock(frame: np.ndarray, env: FastCarRacing) -> np.ndarray:
     """Absolute difference in levels, indicators left out."""
     rows = slice(0, 84) if env.view == "stock" else slice(None)
-    return np.abs(frame.astype(int) - seen_by_stock(env))[rows]
+    difference: np.ndarray = np.abs(frame.astype(int) - seen_by_stock(env))[rows]
+    return difference
 
 
 @pytest.mark.parametrize(
@@ -32,9 +35,10 @@ def difference_from_stock(frame: np.ndarray, env: FastCarRacing) -> np.ndarray:
     ],
 )
 def test_the_picture_is_within_half_a_level_of_the_stock_one(
-    view: str, options: dict[str, bool], largest_first: float, largest_later: float
+    view: str, options: dict[str, Any], largest_first: float, largest_later: float
 ) -> None:
-    first_second, later = [], []
+    first_second: list[float] = []
+    later: list[float] = []
     env = FastCarRacing(view=view, **options)
     for seed in (7, 8):
         frame, _ = env.reset(seed=seed)
@@ -95,9 +99,8 @@ def test_a_touched_tile_takes_the_road_color() -> None:
             for _, _, x, y in env.track
         ]
     )
-    tile = next(
-        t for t in (env.road[(here + k) % len(env.road)] for k in range(3, 8)) if t.idx % 3 == 2
-    )
+    road: Any = env.road
+    tile = next(t for t in (road[(here + k) % len(road)] for k in range(3, 8)) if t.idx % 3 == 2)
     before = _color_at(env, tile)
     assert before == after_smoothscale(env.road_color + 5.1), "tiles of the third kind are lighter"
     env._listener.new_tiles.append(tile.idx)  # type: ignore[union-attr]
@@ -111,9 +114,10 @@ def test_driving_touches_the_tiles_that_gymnasium_repaints() -> None:
     driver = ScriptedDriver(env)
     for _ in range(150):
         env.step(driver.act())
-    plain = [t.idx for t in env.road if (t.color == env.road_color).all() and t.idx % 3]
+    road: Any = env.road
+    plain = [t.idx for t in road if (t.color == env.road_color).all() and t.idx % 3]
     assert len(plain) > 15
-    for tile in env.road:
+    for tile in road:
         if tile.idx % 3:
             worn = _color_at(env, tile) == after_smoothscale(env.road_color)
             assert worn == (tile.idx in plain), f"tile {tile.idx}"

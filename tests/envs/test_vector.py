@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from envs.vector import ProcessVectorEnv
@@ -19,16 +20,16 @@ from tests.fixtures.talking_env import NUM_ENVS, TalkingEnv, factories, random_a
 
 
 @pytest.fixture(scope="module")
-def shared_envs():
+def shared_envs() -> Iterator[ProcessVectorEnv]:
     """For tests that leave it open; each begins with a reset."""
     envs = ProcessVectorEnv(factories(), 2, autoreset_mode=AutoresetMode.DISABLED)
     yield envs
     envs.close()
 
 
-def play(envs: VectorEnv[Any, Any, Any], num_steps: int) -> list[Any]:
+def play(envs: Any, num_steps: int) -> list[Any]:
     """All that resets and steps return; ended environments are reset if nobody else does it."""
-    returned = [
+    returned: list[Any] = [
         envs.reset(seed=3),
         envs.reset(seed=[7, None, 7, 1, 2][: envs.num_envs], options={"a": 1}),
     ]
@@ -192,7 +193,7 @@ def test_statistics_outlast_the_reset_of_others() -> None:
     recorder = RecordEpisodeStatistics(
         ProcessVectorEnv([partial(gym.make, BOX_ID)] * 3, 2, autoreset_mode=AutoresetMode.DISABLED)
     )
-    recorder.reset(seed=[0, 1, 2])
+    recorder.reset(seed=[0, 1, 2])  # type: ignore[arg-type]  # Gymnasium's omits lists
     for _ in range(episode_length(2)):
         _, _, terminated, *_ = recorder.step(np.zeros((3, 2), np.float32))
         if terminated.any():

@@ -67,7 +67,8 @@ def test_a_view_survives_json() -> None:
 
 def test_a_view_from_before_sources_is_the_papers_or_takes_frames_of_any_size() -> None:
     assert View.from_dict({"rows": [0, 84], "size": 64}) == PAPER_VIEW
-    assert PAPER_VIEW.source == gym.make("CarRacing-v3").observation_space.shape[:2]
+    shape = gym.make("CarRacing-v3").observation_space.shape
+    assert shape is not None and PAPER_VIEW.source == shape[:2]
     assert View.from_dict({"rows": None, "size": 64}).source is None
 
 

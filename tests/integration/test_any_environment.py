@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.fixtures.command import wm, wm_json
+from tests.fixtures.command import Done, wm, wm_json
 from tests.fixtures.odd_envs import BLIND_ID, DRAWN, ODD_ID
 from tests.fixtures.whole_pipeline import TINY, whole_pipeline
 from worldmodels import make_dream
@@ -16,11 +17,11 @@ from worldmodels.runs.json_files import read_json, write_json
 from worldmodels.runs.run import Run
 
 
-def options(arguments):
+def options(arguments: Iterable[str]) -> list[str]:
     return [word for each in arguments for word in ("--env-arg", each)]
 
 
-def refused(*arguments, words):
+def refused(*arguments: object, words: Iterable[str]) -> Done:
     """The command ends with code 2 and one line that holds the words."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()
@@ -52,7 +53,7 @@ def refused(*arguments, words):
     ],
     ids=" ".join,
 )
-def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
+def test_every_kind_runs_from_collect_to_record(tmp_path: Path, arguments: list[str]) -> None:
     run = whole_pipeline(tmp_path / "run", ODD_ID, *options(arguments))
     kwargs = dict(each.split("=") for each in arguments)
     assert run.settings.env.kwargs == kwargs == load_agent(run.folder).spec.env.kwargs
@@ -71,7 +72,7 @@ def test_every_kind_runs_from_collect_to_record(tmp_path, arguments):
     assert np.isfinite(dream.step(dream.action_space.sample())[1]).all()
 
 
-def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):
+def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run = whole_pipeline(folder, BLIND_ID)
     wm_json("record", "--run", run, "--out", folder / "plain.gif", "--max-steps", 3)
@@ -102,7 +103,9 @@ def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path):
         (["--env", ODD_ID, "--policy", "brownian"], ["a Brownian walk needs a Box"]),
     ],
 )
-def test_a_refused_environment_leaves_nothing(tmp_path, arguments, words):
+def test_a_refused_environment_leaves_nothing(
+    tmp_path: Path, arguments: list[str], words: list[str]
+) -> None:
     refused("collect", "--run", tmp_path / "run", *TINY, *arguments, words=words)
     assert not list(tmp_path.iterdir())
 
@@ -119,8 +122,8 @@ def test_a_refused_environment_leaves_nothing(tmp_path, arguments, words):
     ],
 )
 def test_what_goes_wrong_while_collecting_is_named_and_leaves_nothing(
-    tmp_path, arguments, workers, words
-):
+    tmp_path: Path, arguments: list[str], workers: int, words: list[str]
+) -> None:
     command = ["collect", "--run", tmp_path / "run", "--preset", "tiny", "--episodes", 2]
     given = ["--env", ODD_ID, *options(arguments), "--workers", workers]
     refused(*command, *given, words=[*words, "episode of seed"])
@@ -129,7 +132,7 @@ def test_what_goes_wrong_while_collecting_is_named_and_leaves_nothing(
         wm_json(*command, "--env", ODD_ID, "--workers", 1)
 
 
-def test_episodes_that_are_stored_stay(tmp_path):
+def test_episodes_that_are_stored_stay(tmp_path: Path) -> None:
     run = ("--run", tmp_path)
     wm_json("collect", *run, *TINY, "--env", ODD_ID, "--env-arg", "bad_step=5", "--episodes", 1)
     settings = read_json(tmp_path / "run.json")
@@ -139,7 +142,7 @@ def test_episodes_that_are_stored_stay(tmp_path):
     assert len(Run(tmp_path).store.episodes) == 1
 
 
-def test_a_run_keeps_its_arguments_and_refuses_others(tmp_path):
+def test_a_run_keeps_its_arguments_and_refuses_others(tmp_path: Path) -> None:
     run, env = ("--run", tmp_path), ("--env", ODD_ID)
     given = ("--env-arg", "observation=dicts", "--observation-key", "right")
     wm_json("collect", *run, *TINY, *env, *given, "--episodes", 1)
@@ -153,7 +156,7 @@ def test_a_run_keeps_its_arguments_and_refuses_others(tmp_path):
     assert summary["env"] == f'{ODD_ID} (observation="dicts", observation key right)'
 
 
-def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path):
+def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path: Path) -> None:
     for name, kind in (("a", "gray"), ("b", "rgb")):
         run = ("--run", tmp_path / name, *TINY, "--env", ODD_ID, "--episodes", 3)
         wm_json("collect", *run, "--env-arg", f"observation={kind}")
@@ -164,7 +167,7 @@ def test_episodes_with_other_arguments_are_not_taken_for_the_runs_own(tmp_path):
     refused("train-vision", "--run", tmp_path / "a", "--train-steps", 3, words=words)
 
 
-def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path):
+def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path: Path) -> None:
     run = ("--run", tmp_path)
     wm_json("collect", *run, *TINY, "--env", ODD_ID, "--env-arg", "bad_step=5", "--episodes", 3)
     wm_json("train-vision", *run, "--train-steps", 3)
@@ -179,7 +182,7 @@ def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path):
         refused(*command, *run, words=["Odd-v0", "seed", "step 5", "one finite number"])
 
 
-def test_wm_finds_modules_of_the_current_folder_in_workers_too(tmp_path):
+def test_wm_finds_modules_of_the_current_folder_in_workers_too(tmp_path: Path) -> None:
     """As a program of its own: the entry point does not put the folder on the path."""
     module = (Path(__file__).parents[1] / "fixtures" / "odd_envs.py").read_text()
     (tmp_path / "myenvs.py").write_text(module.replace("Odd-v0", "Mine-v0"))
@@ -194,7 +197,9 @@ def test_wm_finds_modules_of_the_current_folder_in_workers_too(tmp_path):
     assert len(Run(tmp_path / "run").store.episodes) == 9
 
 
-def test_the_traceback_of_an_environments_own_error_can_be_printed(tmp_path, monkeypatch):
+def test_the_traceback_of_an_environments_own_error_can_be_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WM_TRACEBACK", "1")
     given = ("--env", ODD_ID, *options(["fails=step", "bad_step=2"]), "--episodes", 1)
     done = wm("collect", "--run", tmp_path / "run", *TINY, *given)

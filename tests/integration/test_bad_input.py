@@ -4,12 +4,14 @@ import dataclasses
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
-from tests.fixtures.command import wm, wm_json
+from tests.fixtures.command import Done, wm, wm_json
 from tests.fixtures.counting_env import BOX_ID
 from tests.fixtures.trained_run import train_tiny_run
 from worldmodels.data import store
@@ -18,7 +20,7 @@ from worldmodels.stages import collect
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory):
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with episodes, V, M and C, each the product of a few steps."""
     folder = tmp_path_factory.mktemp("bad") / "run"
     train_tiny_run(folder)
@@ -26,12 +28,12 @@ def ready(tmp_path_factory):
 
 
 @pytest.fixture
-def run(ready, tmp_path):
+def run(ready: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(ready, tmp_path / "run"))
 
 
-def files(folder):
+def files(folder: Path) -> dict[Path, bytes]:
     """Every file of a folder and its bytes; TensorBoard's logs aside, which only grow."""
     return {
         path: path.read_bytes()
@@ -40,7 +42,7 @@ def files(folder):
     }
 
 
-def refused(*arguments, expected):
+def refused(*arguments: object, expected: Iterable[str]) -> Done:
     """The command ends with code 2 and one line that holds all `expected` words."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()
@@ -64,7 +66,7 @@ def refused(*arguments, expected):
         (["play", "--dream"], "wm train-controller --run"),
     ],
 )
-def test_a_run_that_is_not_there(tmp_path, command, hint):
+def test_a_run_that_is_not_there(tmp_path: Path, command: list[str], hint: str) -> None:
     refused(*command, "--run", tmp_path / "none", expected=[str(tmp_path / "none"), hint])
     assert not (tmp_path / "none").exists()
 
@@ -80,7 +82,9 @@ def test_a_run_that_is_not_there(tmp_path, command, hint):
         ("controller", ["collect", "--policy", "agent", "--episodes", 12], "wm train-controller"),
     ],
 )
-def test_a_missing_earlier_stage(run, missing, command, hint):
+def test_a_missing_earlier_stage(
+    run: Path, missing: str, command: list[str | int], hint: str
+) -> None:
     shutil.rmtree(run / missing)
     (run / "best.safetensors").unlink()
     before = files(run)
@@ -106,7 +110,9 @@ def test_a_missing_earlier_stage(run, missing, command, hint):
         (["dance"], ["No such command"]),
     ],
 )
-def test_options_that_make_no_sense(tmp_path, options, expected):
+def test_options_that_make_no_sense(
+    tmp_path: Path, options: list[str], expected: list[str]
+) -> None:
     command = [*options] if options == ["dance"] else [*options, "--run", tmp_path / "new"]
     refused(*command, expected=expected)
     assert not (tmp_path / "new").exists()
@@ -138,7 +144,9 @@ def test_options_that_make_no_sense(tmp_path, options, expected):
         (["run", "--preset", "demo"], ["made with preset tiny"]),
     ],
 )
-def test_options_that_do_not_fit_the_run(run, options, expected):
+def test_options_that_do_not_fit_the_run(
+    run: Path, options: list[str], expected: list[str]
+) -> None:
     before = files(run)
     refused(*options, "--run", run, expected=expected)
     assert files(run) == before
@@ -173,9 +181,11 @@ IN_DREAM = ["train-controller", "--dream"]
         (["record"], ["--temperature", 1.5]),
     ],
 )
-def test_an_option_that_would_have_no_effect(run, command, ignored):
+def test_an_option_that_would_have_no_effect(
+    run: Path, command: list[str], ignored: list[str | float]
+) -> None:
     before = files(run)
-    refused(*command, *ignored, "--run", run, expected=[ignored[0], "add"])
+    refused(*command, *ignored, "--run", run, expected=[str(ignored[0]), "add"])
     assert files(run) == before
 
 
@@ -188,7 +198,9 @@ def test_an_option_that_would_have_no_effect(run, command, ignored):
         (["--paper", "--hidden", 64], "got paper", "action_map pedal"),
     ],
 )
-def test_a_controller_to_start_from_is_not_changed_by_options(run, options, requested, found):
+def test_a_controller_to_start_from_is_not_changed_by_options(
+    run: Path, options: list[str | int], requested: str, found: str
+) -> None:
     before = files(run)
     words = [requested, found, "leave"]
     refused("train-controller", "--init-from", run, *options, "--run", run, expected=words)
@@ -207,7 +219,9 @@ def test_a_controller_to_start_from_is_not_changed_by_options(run, options, requ
     ],
 )
 @pytest.mark.parametrize("damage", ["truncated", "garbage"])
-def test_an_unreadable_artifact(run, file, command, damage):
+def test_an_unreadable_artifact(
+    run: Path, file: str, command: list[str | int], damage: str
+) -> None:
     path = run / file
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\x00 garbage")
@@ -216,7 +230,7 @@ def test_an_unreadable_artifact(run, file, command, damage):
     assert files(run) == before
 
 
-def test_a_memory_trained_on_another_vision(run):
+def test_a_memory_trained_on_another_vision(run: Path) -> None:
     wm_json("train-vision", "--run", run, "--train-steps", 4)
     before = files(run)
     refused("train-controller", "--run", run, expected=["trained on another V", "wm train-memory"])
@@ -225,7 +239,7 @@ def test_a_memory_trained_on_another_vision(run):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_write_permission(tmp_path):
+def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
         refused("collect", "--run", tmp_path / "run", expected=["no permission", str(tmp_path)])
@@ -233,11 +247,13 @@ def test_a_folder_without_write_permission(tmp_path):
         tmp_path.chmod(0o700)
 
 
-def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(run, monkeypatch):
+def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = files(run)
     for number, words in ((errno.ENOSPC, "disk is full"), (errno.EACCES, "no permission")):
 
-        def fail(*_, number=number):
+        def fail(*_: object, number: int = number) -> NoReturn:
             raise OSError(number, os.strerror(number), str(run / "episodes" / "x"))
 
         monkeypatch.setattr(store, "_write_file", fail)
@@ -245,7 +261,9 @@ def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(run, monkey
         assert files(run) == before
 
 
-def test_too_little_disk_is_said_before_anything_is_played(run, monkeypatch):
+def test_too_little_disk_is_said_before_anything_is_played(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = files(run)
     usage = shutil.disk_usage(run)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -253,8 +271,10 @@ def test_too_little_disk_is_said_before_anything_is_played(run, monkeypatch):
     assert files(run) == before
 
 
-def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(run, monkeypatch):
-    def counted(*numbers):
+def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(*numbers: int) -> range:
         assert max(numbers) < 1000, numbers
         return range(*numbers)
 
@@ -264,7 +284,7 @@ def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(run
     refused("collect", "--run", run, "--episodes", 999_999, expected=["1 kB free", "make room"])
 
 
-def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
+def test_an_episode_of_another_env_is_named_by_every_stage(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     wm_json("collect", "--run", other, *("--env", BOX_ID, "--preset", "tiny", "--episodes", 1))
     inconsistent = run / "episodes" / "episode-000012.npz"
@@ -280,13 +300,15 @@ def test_an_episode_of_another_env_is_named_by_every_stage(run, tmp_path):
     assert files(run) == before
 
 
-def test_an_empty_run_cannot_train(tmp_path):
+def test_an_empty_run_cannot_train(tmp_path: Path) -> None:
     wm_json("collect", "--run", tmp_path, "--preset", "tiny", "--episodes", 1, "--max-steps", 5)
     refused("train-vision", "--run", tmp_path, expected=["1 episodes", "2 or more", "wm collect"])
 
 
 @pytest.mark.parametrize("name", ["rewards", "actions"])
-def test_episodes_with_numbers_that_are_none_leave_the_memory_there_was(run, name):
+def test_episodes_with_numbers_that_are_none_leave_the_memory_there_was(
+    run: Path, name: str
+) -> None:
     episode = Run(run).store.episodes[3]
     rollout = episode.load()
     numbers = np.full_like(getattr(rollout, name), np.nan)

@@ -3,8 +3,11 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
 
 import cv2
+import numpy as np
 import pytest
 
 from tests.fixtures.command import wm, wm_json
@@ -16,7 +19,7 @@ from worldmodels.stages.bbvi import NUM_FITS, ExperimentsConfig, _warnings, run_
 CALM = "rao-blackwell + leave-one-out"
 
 
-def picture(path):
+def picture(path: Path) -> np.ndarray:
     """Its pixels, which must not all be alike."""
     pixels = cv2.imread(str(path))
     assert pixels is not None and min(pixels.shape[:2]) > 300
@@ -24,7 +27,7 @@ def picture(path):
     return pixels
 
 
-def check(folder, name, result):
+def check(folder: Path, name: str, result: dict[str, Any]) -> None:
     assert result == json.loads((folder / "result.json").read_text())
     assert len(result["fits"]) == NUM_FITS[name]
     for row in result["fits"]:
@@ -35,7 +38,7 @@ def check(folder, name, result):
 
 
 @pytest.mark.parametrize("name", ["beta-bernoulli", "gaussian"])
-def test_every_estimator_finds_the_exact_posterior(tmp_path, name):
+def test_every_estimator_finds_the_exact_posterior(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "deep" / "folder"
     result = wm_json("bbvi", "--out", folder, "--only", name)
     check(folder, name, result)
@@ -45,7 +48,7 @@ def test_every_estimator_finds_the_exact_posterior(tmp_path, name):
     assert [path.name for path in folder.glob("*.png")] == ["posterior.png"]
 
 
-def test_variance_is_cut_and_high_k_hat_is_explained(tmp_path):
+def test_variance_is_cut_and_high_k_hat_is_explained(tmp_path: Path) -> None:
     config = ExperimentsConfig(only="variance", num_steps=30, num_repeats=40)
     result = run_experiments(tmp_path, config, Report(quiet=True))
     check(tmp_path, "variance", result)
@@ -63,7 +66,9 @@ def test_variance_is_cut_and_high_k_hat_is_explained(tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"elbo.png", "variance.png"}
 
 
-def test_a_fit_that_diverges_is_a_finding_and_ends_nothing(tmp_path, monkeypatch):
+def test_a_fit_that_diverges_is_a_finding_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(comparison.LEARNING_RATES, "adagrad", 50.0)
     config = ExperimentsConfig(only="variance", num_steps=30, num_repeats=5)
     result = run_experiments(tmp_path, config, Report(quiet=True))
@@ -75,7 +80,7 @@ def test_a_fit_that_diverges_is_a_finding_and_ends_nothing(tmp_path, monkeypatch
     picture(tmp_path / "elbo.png")
 
 
-def test_the_table_and_a_folder_that_is_used_again(tmp_path):
+def test_the_table_and_a_folder_that_is_used_again(tmp_path: Path) -> None:
     (tmp_path / "variance.png").write_bytes(b"of an earlier run")
     (tmp_path / "notes.txt").write_text("the user's own")
     done = wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--train-steps", 300, "--quiet")
@@ -100,7 +105,9 @@ def test_the_table_and_a_folder_that_is_used_again(tmp_path):
         (["--train-steps", "many"], ["--train-steps"]),
     ],
 )
-def test_bad_options_are_one_line_and_leave_no_folder(tmp_path, options, words):
+def test_bad_options_are_one_line_and_leave_no_folder(
+    tmp_path: Path, options: list[str], words: list[str]
+) -> None:
     done = wm("bbvi", "--out", tmp_path / "new", *options)
     (line,) = done.error.strip().splitlines()
     assert done.code == 2 and line.startswith("wm: ")
@@ -108,7 +115,7 @@ def test_bad_options_are_one_line_and_leave_no_folder(tmp_path, options, words):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     done = wm("bbvi", "--out", tmp_path / "file", "--train-steps", 1)
     assert done.code == 2 and "is a file: name a folder with --out" in done.error
@@ -117,18 +124,20 @@ def test_a_file_is_no_folder(tmp_path):
     assert done.code == 2 and f"{tmp_path / 'file'} is a file" in done.error
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("where", ["fit_binary_vae", "pictures.save_binary_vae", "json.dumps"])
-def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(tmp_path, monkeypatch, where):
+def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
     options = ("--only", "binary-vae", "--train-steps", 2, "--quiet")
     assert wm("bbvi", "--out", tmp_path / "old", *options).code == 0
     earlier = contents(tmp_path / "old")
     assert set(earlier) == {"result.json", "latent.png"}
 
-    def interrupted(*_, **__):
+    def interrupted(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"worldmodels.stages.bbvi.{where}", interrupted)
@@ -139,20 +148,22 @@ def test_ctrl_c_leaves_nothing_new_and_the_earlier_result(tmp_path, monkeypatch,
     assert not (tmp_path / "new").exists()
 
 
-def test_what_a_killed_command_left_is_cleared(tmp_path):
+def test_what_a_killed_command_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / ".bbvi.partial").mkdir()
     (tmp_path / ".bbvi.partial" / "elbo.png").write_bytes(b"half")
     assert wm("bbvi", "--out", tmp_path, "--only", "binary-vae", "--train-steps", 2).code == 0
     assert set(contents(tmp_path)) == {"result.json", "latent.png"}
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_the_fits(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_said_before_the_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # a test may run as root
     done = wm("bbvi", "--out", tmp_path / "new")
     assert done.code == 2 and f"no permission to write in {tmp_path}: name" in done.error
 
 
-def test_a_fit_without_k_hat_is_not_called_above_the_limit():
+def test_a_fit_without_k_hat_is_not_called_above_the_limit() -> None:
     row = Fit("variance", "mean field", "score", "adam", kl=0.1, pareto_k=0.2, seconds=1.0)
     assert _warnings([row]) == []
     (warning,) = _warnings([row, replace(row, pareto_k=math.nan)])
@@ -162,7 +173,7 @@ def test_a_fit_without_k_hat_is_not_called_above_the_limit():
 
 
 @pytest.mark.slow
-def test_the_whole_command(tmp_path):
+def test_the_whole_command(tmp_path: Path) -> None:
     result = wm_json("bbvi", "--out", tmp_path)
     assert [row["experiment"] for row in result["fits"]] == [
         name for name, number in NUM_FITS.items() for _ in range(number)

@@ -3,6 +3,8 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 from unittest import mock
 
 import pytest
@@ -12,7 +14,7 @@ from envs.vector_share import SharedMemoryError
 from tests.fixtures.command import wm, wm_json
 
 
-def test_help_needs_no_heavy_import():
+def test_help_needs_no_heavy_import() -> None:
     # Gymnasium alone is loaded, 0.1 s: importing worldmodels registers its environment there.
     code = (
         "import sys; sys.argv = ['wm', '--help']\n"
@@ -33,21 +35,21 @@ def test_help_needs_no_heavy_import():
         *("evaluate", "record", "sample", "surprise"),
     ],
 )
-def test_every_command_explains_itself(command):
+def test_every_command_explains_itself(command: str) -> None:
     done = wm(command, "--help")
     assert done.code == 0
     assert "--run" in done.output
 
 
-def test_info_shows_versions_and_that_nothing_is_shadowed():
+def test_info_shows_versions_and_that_nothing_is_shadowed() -> None:
     summary = wm_json("info")
     assert summary["shadowed_imports"] == "none"
     assert {"torch", "gymnasium", "python"} <= summary["versions"].keys()
     assert "cores" in wm("info").output
 
 
-def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
-    def interrupted(*_, **__):
+def test_ctrl_c_between_stages_is_130(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object, **__: object) -> NoReturn:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("worldmodels.stages.info.install_info", interrupted)
@@ -66,7 +68,11 @@ def test_ctrl_c_between_stages_is_130(monkeypatch, tmp_path):
         (WorkerDiedError("a worker process died"), "a worker process died"),
     ],
 )
-def test_an_error_that_names_no_file_names_none(monkeypatch, error, words):
+def test_an_error_that_names_no_file_names_none(
+    monkeypatch: pytest.MonkeyPatch,
+    error: PermissionError | OSError | SharedMemoryError | WorkerDiedError,
+    words: str,
+) -> None:
     monkeypatch.setattr("worldmodels.stages.info.install_info", mock.Mock(side_effect=error))
     done = wm("info")
     assert done.code == 2

@@ -6,22 +6,26 @@ import inspect
 import math
 import os
 import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor, nn
 
 from agents.workers import Workers
 from scripts.experiments.quantized import measures
-from tests.fixtures.device_cases import CASES, controller_case
+from tests.fixtures.device_cases import CASES, Outcome, controller_case
 from tests.fixtures.device_runs import FIT, agent_run, run_with_prior
 from tests.fixtures.emulated_device import emulated_device
 from tests.fixtures.tiny_models import frames, rollout, vqvae
 from tests.fixtures.tiny_run import tiny_run
 from worldmodels.controller import agent
+from worldmodels.controller.agent import Agent
 from worldmodels.dream.load import encode_recent, load_world_model
 from worldmodels.dream.model import DreamModel, Support, real_states
 from worldmodels.dream.open_loop import roll_out
@@ -46,7 +50,7 @@ class Place:
     name: str
     exact: bool
 
-    def check_same(self, found, expected):
+    def check_same(self, found: Outcome, expected: Outcome) -> None:
         """Assert that outcomes are equal, or at least alike in what they consist of."""
         (tensors, figures), (expected_tensors, expected_figures) = found, expected
         assert tensors.keys() == expected_tensors.keys()
@@ -58,7 +62,7 @@ class Place:
 
 
 @pytest.fixture(params=["emulated", pytest.param("real", marks=pytest.mark.gpu)])
-def place(request):
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "real":
         if not torch.cuda.is_available():
             pytest.skip("this machine has no CUDA device")
@@ -69,36 +73,40 @@ def place(request):
 
 
 @pytest.fixture(autouse=True)
-def _no_plots(monkeypatch):
+def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves are not drawn, which would take half of the time; pictures of frames are."""
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 
 @pytest.fixture(scope="module")
-def on_cpu(tmp_path_factory):
+def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
     """What a drive gives on the CPU, computed once."""
     return functools.cache(lambda name: CASES[name](tmp_path_factory.mktemp("cpu") / "run", "cpu"))
 
 
 @pytest.fixture
-def expected(name, on_cpu):
+def expected(name: str, on_cpu: Callable[[str], Outcome]) -> Outcome:
     """That of the test's own drive; to be asked for before the device, which it is not part of."""
     return on_cpu(name)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_stage_gives_on_a_device_what_it_gives_on_the_cpu(name, expected, place, tmp_path):
+def test_a_stage_gives_on_a_device_what_it_gives_on_the_cpu(
+    name: str, expected: Outcome, place: Place, tmp_path: Path
+) -> None:
     place.check_same(CASES[name](tmp_path / "run", place.name), expected)
 
 
 @pytest.mark.parametrize("name", ["V: VQ", "M: latents", "prior", "C: pathwise", "C: PPO"])
-def test_the_same_holds_on_the_other_kind_of_gpu(name, expected, tmp_path):
+def test_the_same_holds_on_the_other_kind_of_gpu(
+    name: str, expected: Outcome, tmp_path: Path
+) -> None:
     with emulated_device("mps"):
         found = CASES[name](tmp_path / "run", "mps")
     Place("mps", exact=True).check_same(found, expected)
 
 
-def test_noisy_dreams_of_evolution_draw_on_the_device(place, tmp_path):
+def test_noisy_dreams_of_evolution_draw_on_the_device(place: Place, tmp_path: Path) -> None:
     drive = controller_case("box", 2, search="cmaes", temperature=1.3)
     first, second = (drive(tmp_path / name, place.name)[1] for name in ("first", "second"))
     assert first == second and math.isfinite(first["fitness"])
@@ -109,11 +117,11 @@ TRAININGS = ["V: FSQ", "M: codes", "prior", "C: pathwise", "C: PPO", "evaluate M
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_a_model_is_trained_on_the_device(name, place, tmp_path):
+def test_a_model_is_trained_on_the_device(name: str, place: Place, tmp_path: Path) -> None:
     """On the CPU it would learn the same, only slower."""
     train_step, trained = training._train_step, []
 
-    def recorded(model, *args, **options):
+    def recorded(model: nn.Module, *args: Any, **options: Any) -> Any:
         trained.append({weight.device.type for weight in model.parameters()})
         return train_step(model, *args, **options)
 
@@ -122,19 +130,19 @@ def test_a_model_is_trained_on_the_device(name, place, tmp_path):
     assert trained[-1] == {place.name}
 
 
-def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place):
+def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place: Place) -> None:
     vision = vqvae("fsq").to(place.name)
     memory = new_memory(MemoryStageConfig(fit=FIT, later=FIT, num_hidden=4), vision, 3)
     assert {tensor.device.type for tensor in memory.state_dict().values()} == {"cpu"}
 
 
 @contextlib.contextmanager
-def ctrl_c_in(step):
+def ctrl_c_in(step: int) -> Iterator[None]:
     """Ctrl-C comes while the training step of this number, counted from 0, is under way."""
     train_step = training._train_step
     names = list(inspect.signature(train_step).parameters)
 
-    def interrupted(*args, **options):
+    def interrupted(*args: Any, **options: Any) -> Any:
         if {**dict(zip(names, args, strict=False)), **options}["step"] == step:
             os.kill(os.getpid(), signal.SIGINT)
         return train_step(*args, **options)
@@ -155,7 +163,9 @@ def ctrl_c_in(step):
         "C: PPO",
     ],
 )
-def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(name, expected, place, tmp_path):
+def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(
+    name: str, expected: Outcome, place: Place, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt, match=r"^$"), ctrl_c_in(7):
         CASES[name](folder, place.name)
@@ -164,11 +174,13 @@ def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(name, expected,
     place.check_same(CASES[name](folder, place.name), expected)
 
 
-def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(place, tmp_path, monkeypatch):
+def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Copies that the writer needs must not take the device's memory."""
     weights, written = torch.arange(3.0).to(place.name), {}
 
-    def save_file(tensors, path, metadata):
+    def save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
         written.update(tensors)
         path.touch()
 
@@ -177,7 +189,7 @@ def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(place, tmp_p
     assert written["weights"].device.type == "cpu" and written["weights"].tolist() == [0, 1, 2]
 
 
-def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place, tmp_path):
+def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place: Place, tmp_path: Path) -> None:
     run = run_with_prior(tmp_path / "run", "cpu")
     expected, found = (
         load_surprise(run, device).surprise_and_error(frames(3)) for device in ("cpu", place.name)
@@ -187,7 +199,7 @@ def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place, tmp_path):
         assert not place.exact or torch.equal(here, on_device)
 
 
-def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place):
+def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place: Place) -> None:
     """There `step` waits for no kernel."""
     weight = torch.nn.Parameter(torch.ones(2, device=place.name))
     optimizer = torch.optim.Adam([weight])
@@ -201,7 +213,9 @@ def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place):
     assert torch.equal(state["exp_avg"].cpu(), saved["0.exp_avg"])
 
 
-def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
+def test_a_run_s_agent_is_measured_on_the_device(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a move the same figures would come from the CPU, only later."""
     run = agent_run(tmp_path / "run", "fsq", 1)
     stopped = mock.Mock(side_effect=StopIteration)
@@ -210,7 +224,7 @@ def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "open_loop", stopped)
     loaded = []
 
-    def load_agent(folder):
+    def load_agent(folder: Path) -> Agent:
         loaded.append(agent.load_agent(folder))
         return loaded[-1]
 
@@ -227,7 +241,9 @@ def test_a_run_s_agent_is_measured_on_the_device(place, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["vae", "fsq"])
-def test_what_is_computed_of_episodes_comes_back_to_the_cpu(kind, place, tmp_path):
+def test_what_is_computed_of_episodes_comes_back_to_the_cpu(
+    kind: str, place: Place, tmp_path: Path
+) -> None:
     run = tiny_run(tmp_path / "run", kind, ensemble_size=2)
     vision, memory = load_world_model(run, place.name)
     assert device_of(vision).type == device_of(memory).type == place.name

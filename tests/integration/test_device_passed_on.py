@@ -1,6 +1,7 @@
 """Whoever calls a function that takes a device passes one: no GPU lies idle by an oversight."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import worldmodels
@@ -24,7 +25,7 @@ ON_THE_CPU = {
 OF_GENERATORS = {"step_generator", "global_seed"}
 
 
-def functions_with_a_device():
+def functions_with_a_device() -> dict[str, int]:
     """The package's functions with a parameter `device`, and its position, by name."""
     found = {}
     for path, tree in FILES.items():
@@ -38,7 +39,7 @@ def functions_with_a_device():
     return {name: place for name, place in found.items() if name not in OF_GENERATORS}
 
 
-def calls_without_a_device(tree, positions):
+def calls_without_a_device(tree: ast.Module, positions: dict[str, int]) -> Iterator[str]:
     """Names of such functions that a file calls without the device, also under another name."""
     for statement in tree.spec:
         nodes = list(ast.walk(statement))
@@ -54,7 +55,7 @@ def calls_without_a_device(tree, positions):
                     yield called
 
 
-def test_every_call_passes_the_device_on():
+def test_every_call_passes_the_device_on() -> None:
     positions = functions_with_a_device()
     assert {"train_vision", "run_pipeline", "dream_check", "make_dream"} <= positions.keys()
     forgotten = {}

@@ -22,6 +22,7 @@ from worldmodels import pipeline, presets
 from worldmodels.presets import TINY
 from worldmodels.progress import Report
 from worldmodels.stages.collect import CollectConfig
+from worldmodels.stages.train_controller import train_controller
 from worldmodels.training.fit import FitConfig
 
 SHORT = FitConfig(12, 6, learning_rate=1e-3, validate_every=6)
@@ -57,14 +58,14 @@ SMALL = replace(SMALL, finetune=FINETUNE)
 
 
 @pytest.fixture(autouse=True)
-def _small_and_without_plots(monkeypatch):
+def _small_and_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets._PRESETS, "tiny", SMALL)
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 
-def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
+def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path) -> None:
     requested = ("--preset", "tiny", "--env", BOX_ID, "--rounds", 2, "--workers", 1)
-    search = mock.Mock(wraps=pipeline.train_controller)
+    search = mock.Mock(wraps=train_controller)
     with emulated_device(), mock.patch.object(pipeline, "train_controller", search):
         done = wm("run", "--run", tmp_path / "gpu", *requested)
         assert done.code == 0, done.error
@@ -82,7 +83,7 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fsq-1", "fsq-1-z"])
-def test_the_study_works_on_the_gpu(name, tmp_path):
+def test_the_study_works_on_the_gpu(name: str, tmp_path: Path) -> None:
     """Each part of it is handed the device; what it does there is seen above."""
     parts = ("run_pipeline", "world_measures", "dream_measures")
     with contextlib.ExitStack() as stack:
@@ -105,7 +106,7 @@ def test_the_study_works_on_the_gpu(name, tmp_path):
         assert "cuda" in [getattr(each, "device", each) for each in given], part
 
 
-def test_an_ablation_searches_on_the_gpu(tmp_path):
+def test_an_ablation_searches_on_the_gpu(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", "fsq")
     returned = {"parameters": 1, "real_score": 0.0, "real_std": 0.0, "selection_episodes": 1}
     context = Context(tmp_path, tmp_path, Workers(1), Report(quiet=True), "cuda")

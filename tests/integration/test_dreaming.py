@@ -9,6 +9,7 @@ import pytest
 
 from tests.fixtures.command import wm, wm_json
 from worldmodels.dream.load import load_world_model
+from worldmodels.memory import MemoryEnsemble
 from worldmodels.runs.json_files import read_json
 from worldmodels.runs.run import Run
 
@@ -16,9 +17,9 @@ KINDS = {"continuous": [], "quantized": ["--quantized"]}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def made(request, tmp_path_factory):
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Episodes, V, M and C of one kind, little of each."""
-    folder = tmp_path_factory.mktemp("dreaming") / request.param
+    folder: Path = tmp_path_factory.mktemp("dreaming") / request.param
     run = ("--run", folder)
     few = ("--episodes", 12, "--max-steps", 240, "--workers", 2)
     wm_json("collect", *run, "--preset", "tiny", *few)
@@ -30,19 +31,19 @@ def made(request, tmp_path_factory):
 
 
 @pytest.fixture
-def run(made, tmp_path):
+def run(made: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(made, tmp_path / made.name))
 
 
-def refused(*arguments, expected):
+def refused(*arguments: object, expected: str) -> None:
     done = wm(*arguments)
     assert done.code == 2, done
     assert done.error.startswith("wm: ") and len(done.error.strip().splitlines()) == 1
     assert expected in done.error
 
 
-def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made):
+def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made: Path) -> None:
     arguments = ("--run", made, "--train-steps", 60, "--starts", 8, "--samples", 4)
     result = wm_json("evaluate-memory", *arguments)
     assert result["nll"] < result["persistence_nll"]
@@ -62,13 +63,15 @@ def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made):
     assert "memory" not in wm_json("info", "--run", made)["scores"]
 
 
-def test_m_is_trained_with_as_many_members_as_asked(made):
+def test_m_is_trained_with_as_many_members_as_asked(made: Path) -> None:
     _, memory = load_world_model(made)
     expected = 2 if made.name == "continuous" else 1
     assert len(getattr(memory, "members", [memory])) == expected
 
 
-def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made, tmp_path):
+def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(
+    made: Path, tmp_path: Path
+) -> None:
     videos = {}
     np.save(tmp_path / "left.npy", np.tile([-1.0, 1.0, 0.0], (7, 1)))
     np.save(tmp_path / "right.npy", np.tile([1.0, 1.0, 0.0], (7, 1)))
@@ -94,7 +97,7 @@ def test_a_dream_is_filmed_under_the_actions_of_an_agent_a_policy_or_a_file(made
     assert np.abs(first[0] - first[1]).mean() < 2, "one moment to begin at, but for the codec"
 
 
-def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
+def test_recording_in_the_dream_is_filming_the_agents_dream(made: Path, tmp_path: Path) -> None:
     wm_json("record", "--dream", "--run", made, "--out", tmp_path / "a.mp4", "--max-steps", 24)
     wm_json("dream", "--run", made, "--out", tmp_path / "b.mp4", "--horizon", 6)
     assert np.array_equal(iio.imread(tmp_path / "a.mp4"), iio.imread(tmp_path / "b.mp4"))
@@ -113,7 +116,13 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made, tmp_path):
         (("--agent", "nobody"), "nobody"),
     ],
 )
-def test_bad_wishes_for_a_dream_are_refused(made, tmp_path, monkeypatch, flags, expected):
+def test_bad_wishes_for_a_dream_are_refused(
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: tuple[str | int, ...],
+    expected: str,
+) -> None:
     monkeypatch.chdir(tmp_path)
     refused("dream", "--run", made, *flags, expected=expected)
     assert not list(tmp_path.iterdir())
@@ -122,14 +131,16 @@ def test_bad_wishes_for_a_dream_are_refused(made, tmp_path, monkeypatch, flags, 
 @pytest.mark.parametrize(
     "actions", [np.zeros((4, 2)), np.zeros(3), np.full((4, 3), np.nan), np.array(["a"])]
 )
-def test_actions_of_another_shape_are_refused(made, tmp_path, actions):
+def test_actions_of_another_shape_are_refused(
+    made: Path, tmp_path: Path, actions: np.ndarray
+) -> None:
     np.save(tmp_path / "actions.npy", actions)
     where = ("--actions", tmp_path / "actions.npy", "--out", tmp_path / "dream.mp4")
     refused("dream", "--run", made, *where, expected="expected finite actions of shape")
     assert not (tmp_path / "dream.mp4").exists()
 
 
-def test_what_a_dream_promises_is_held_against_the_game(made):
+def test_what_a_dream_promises_is_held_against_the_game(made: Path) -> None:
     few = ("--agents", 2, "--episodes", 1, "--starts", 4, "--samples", 2, "--workers", 1)
     result = wm_json("dream-check", "--run", made, *few)
     # Whole agent steps of four steps, near 10, 20, 50, 100 and 200 steps.
@@ -149,35 +160,38 @@ def test_what_a_dream_promises_is_held_against_the_game(made):
     assert wm_json("info", "--run", made)["memory"]["nll"] > 0
 
 
-def test_an_agents_file_dreams_without_a_run(made, tmp_path, monkeypatch):
+def test_an_agents_file_dreams_without_a_run(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(made / "controller" / "agent.safetensors", tmp_path)
     result = wm_json("dream", "--agent", "agent.safetensors", "--horizon", 3)
     assert result["frames"] == len(iio.imread("dream.mp4")) == 3
 
 
-def test_a_temperature_is_refused_where_nothing_dreams(made, tmp_path):
+def test_a_temperature_is_refused_where_nothing_dreams(made: Path, tmp_path: Path) -> None:
     arguments = ("--run", made, "--out", tmp_path / "a.mp4", "--temperature", 1.15)
     refused("record", *arguments, expected="--temperature is a dream's: add --dream or")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_m_of_another_size_starts_a_later_round_anew(run):
+def test_an_m_of_another_size_starts_a_later_round_anew(run: Path) -> None:
     store = Run(run).store
     store.add(len(store), store.episodes[0].load(), round=2)
     done = wm("train-memory", "--run", run, "--train-steps", 2, "--ensemble-size", 3)
     assert done.code == 0, done.error
     assert "another size or version than the round before" in done.output + done.error
-    assert len(load_world_model(run)[1].members) == 3
+    memory = load_world_model(run)[1]
+    assert isinstance(memory, MemoryEnsemble) and len(memory.members) == 3
 
 
-def test_a_dream_check_needs_agents_to_compare(made):
+def test_a_dream_check_needs_agents_to_compare(made: Path) -> None:
     refused(
         "dream-check", "--run", made, "--agents", 1, expected="expected 2 agents or more, got 1"
     )
 
 
-def test_a_memory_of_another_v_is_refused_everywhere(run):
+def test_a_memory_of_another_v_is_refused_everywhere(run: Path) -> None:
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
     wm_json("train-vision", "--run", run, "--train-steps", 3, *KINDS[run.name])
     words = "was trained on another V than"
@@ -188,7 +202,7 @@ def test_a_memory_of_another_v_is_refused_everywhere(run):
     assert memory.read_bytes() == before[memory]
 
 
-def test_dreams_longer_than_the_episodes_are_refused(made):
+def test_dreams_longer_than_the_episodes_are_refused(made: Path) -> None:
     refused(
         *("evaluate-memory", "--run", made, "--horizon", 400, "--quiet"),
         expected="ask for fewer with --horizon",

@@ -6,6 +6,9 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,12 +24,12 @@ from worldmodels.stages.elites_arm import search_arm
 SMALL = ArmConfig(joints=12, operator="vae", bandit=True, evaluations=3_000, num_cells=100)
 
 
-def search(folder):
+def search(folder: Path) -> None:
     elites.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
     search_arm(folder, SMALL, Report(quiet=True))
 
 
-def outcome(folder):
+def outcome(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     """The whole of what must not depend on kills: archive, model, curve without times."""
     history = json.loads((folder / "result.json").read_text())["history"]
     for entry in history:
@@ -35,11 +38,11 @@ def outcome(folder):
     return {name: value.tobytes() for name, value in arrays.items()}, history
 
 
-def wait_for_next(saved, process):
+def wait_for_next(saved: Path, process: BaseProcess) -> None:
     """Until the process has saved once more, or ended."""
     before = saved.stat().st_mtime_ns if saved.exists() else None
 
-    def happened():
+    def happened() -> bool:
         if not process.is_alive():
             return True
         try:
@@ -50,7 +53,7 @@ def wait_for_next(saved, process):
     wait_until(happened, seconds=60)
 
 
-def test_killed_again_and_again_it_ends_with_the_same_archive(tmp_path):
+def test_killed_again_and_again_it_ends_with_the_same_archive(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch.utils.tensorboard.writer", "seaborn"])
     search(tmp_path / "whole")
@@ -62,6 +65,7 @@ def test_killed_again_and_again_it_ends_with_the_same_archive(tmp_path):
         wait_for_next(saved, process)
         time.sleep(random.uniform(0, 0.2))
         if process.is_alive():
+            assert process.pid is not None
             os.kill(process.pid, signal.SIGKILL)
             cut_short += 1
         process.join()
@@ -72,14 +76,14 @@ def test_killed_again_and_again_it_ends_with_the_same_archive(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory):
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elites") / "archive"
     command = ("elites", "arm", "--joints", 12, "--operator", "vqvae", "--evaluations", 1_500)
     wm_json(*command, "--out", folder)
     return folder
 
 
-def test_an_archive_its_curve_and_its_picture(archive):
+def test_an_archive_its_curve_and_its_picture(archive: Path) -> None:
     result = json.loads((archive / "result.json").read_text())
     assert result["evaluations"] == 1_500
     assert result["qd_score_offset"] == pytest.approx(-np.pi / 2)
@@ -96,7 +100,7 @@ def test_an_archive_its_curve_and_its_picture(archive):
     assert done.code == 0 and "elites: done" in done.error
 
 
-def test_targets_are_searched_in_both_spaces(archive):
+def test_targets_are_searched_in_both_spaces(archive: Path) -> None:
     result = wm_json("elites", "solve", "--archive", archive, "--evaluations", 100)
     assert set(result["direct"]) == set(result["codes"]) == {"100"}
     rows = list(csv.DictReader((archive.with_name("archive-solve") / "solve.csv").open()))
@@ -108,14 +112,14 @@ def test_targets_are_searched_in_both_spaces(archive):
         assert figures["reached"] == sum(distance < 0.01 for distance in distances)
 
 
-def refused(*arguments, expected):
+def refused(*arguments: object, expected: str) -> None:
     done = wm("elites", *arguments)
     assert done.code == 2, done
     assert expected in done.error
     assert len(done.error.strip().splitlines()) == 1
 
 
-def test_what_is_refused(tmp_path, archive):
+def test_what_is_refused(tmp_path: Path, archive: Path) -> None:
     out = ("--out", tmp_path / "new")
     refused("arm", "--joints", 0, *out, expected="joints must be at least 1, got 0")
     refused("arm", "--evaluations", 0, *out, expected="evaluations must be at least 1, got 0")

@@ -1,6 +1,7 @@
 """Categorical latents through the command: both estimators, and M and prior over their codes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from worldmodels.vision import CategoricalVAE, restore_vision
 
 
 @pytest.fixture(scope="module")
-def collected(tmp_path_factory):
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a few short episodes."""
     folder = tmp_path_factory.mktemp("estimator") / "run"
     few = ("--episodes", 3, "--max-steps", 40, "--workers", 1)
@@ -19,7 +20,9 @@ def collected(tmp_path_factory):
 
 
 @pytest.mark.parametrize("estimator", ["score", "straight-through"])
-def test_the_estimator_reaches_v_and_all_that_comes_after_takes_its_codes(collected, estimator):
+def test_the_estimator_reaches_v_and_all_that_comes_after_takes_its_codes(
+    collected: Path, estimator: str
+) -> None:
     run = ("--run", collected)
     result = wm_json(
         "train-vision", *run, "--quantized", "--estimator", estimator, "--train-steps", 3
@@ -36,7 +39,7 @@ def test_the_estimator_reaches_v_and_all_that_comes_after_takes_its_codes(collec
     )
 
 
-def test_an_estimator_is_for_codes(collected):
+def test_an_estimator_is_for_codes(collected: Path) -> None:
     done = wm("train-vision", "--run", collected, "--estimator", "score")
     assert done.code == 2
     assert done.error.strip() == "wm: --estimator score is for codes: add --quantized"

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 
 from agents.evaluation import evaluate
 from agents.protocol import EvaluationProtocol
+from agents.rollout import Rollout
 from agents.workers import Workers
 from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, CountingEnv
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
@@ -19,10 +23,12 @@ from worldmodels.controller.gradient import GradientConfig
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
 from worldmodels.pipeline import run_pipeline
-from worldmodels.presets import _PRESETS, TINY
+from worldmodels.presets import _PRESETS, TINY, Preset
+from worldmodels.prior.selection import Candidate
 from worldmodels.progress import Report
 from worldmodels.runs.env_steps import PURPOSES, env_steps
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.stages.train_controller import train_controller
@@ -35,7 +41,7 @@ SEARCH = CMAESConfig(
 GRADIENT_FIT = FitConfig(num_steps=2, batch_size=4, validate_every=1)
 
 
-def shortest(preset):
+def shortest(preset: Preset) -> Preset:
     """Seconds instead of minutes: every stage does its work, and learns next to nothing."""
     search = replace(
         preset.dream_search,
@@ -72,19 +78,21 @@ PRESET = shortest(TINY)
 QUIET = Report(quiet=True)
 
 
-def pipeline(run, rounds, preset=PRESET, *, quantized=False):
+def pipeline(
+    run: Run, rounds: int, preset: Preset = PRESET, *, quantized: bool = False
+) -> dict[str, Any]:
     with Workers(1) as workers:
         return run_pipeline(
             run, preset, quantized=quantized, rounds=rounds, workers=workers, report=QUIET
         )
 
 
-def new_run(folder, env_id=BOX_ID):
+def new_run(folder: Path, env_id: str = BOX_ID) -> Run:
     return Run(folder, RunSettings(env_id, "tiny", 0))
 
 
 @pytest.mark.parametrize("name", _PRESETS)
-def test_what_monitors_selects_and_reports_uses_different_episodes(name):
+def test_what_monitors_selects_and_reports_uses_different_episodes(name: str) -> None:
     preset = _PRESETS[name]
     stages = [preset.dream_search, preset.real_search, preset.finetune]
     for config in (stage for stage in stages if stage is not None):
@@ -101,7 +109,9 @@ def test_what_monitors_selects_and_reports_uses_different_episodes(name):
 
 @pytest.mark.parametrize("steps", [None, 100, 600, 2_400])
 @pytest.mark.parametrize("name", _PRESETS)
-def test_gradients_of_either_kind_select_among_equally_many_evaluations(name, steps):
+def test_gradients_of_either_kind_select_among_equally_many_evaluations(
+    name: str, steps: int | None
+) -> None:
     search = _PRESETS[name].dream_search
     counts = {
         len([s for s in range(1, fit.num_steps + 1) if s % fit.validate_every == 0 or s == last])
@@ -112,7 +122,9 @@ def test_gradients_of_either_kind_select_among_equally_many_evaluations(name, st
 
 
 @pytest.mark.parametrize(("env_id", "quantized"), [(BOX_ID, False), (DISCRETE_ID, True)])
-def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(tmp_path, env_id, quantized):
+def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(
+    tmp_path: Path, env_id: str, quantized: bool
+) -> None:
     run = new_run(tmp_path / "a", env_id)
     before = CountingEnv.num_steps
     pipeline(run, 2, quantized=quantized)
@@ -127,27 +139,34 @@ def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(tmp_path, env_id, quan
     # Before fine-tuning C was searched in the dream; only the last evaluation reports.
     assert [row["env_steps_by_purpose"]["searched"] for row in rows[:2]] == [0, 0]
     assert [row["env_steps_by_purpose"]["reported"] for row in rows[:2]] == [0, 0]
-    manifest = run.manifest("controller")
-    assert manifest["env_steps"] == run.result("controller")["env_steps"]
+    manifest, result = run.manifest("controller"), run.result("controller")
+    assert manifest is not None and result is not None
+    assert manifest["env_steps"] == result["env_steps"]
     assert set(manifest["env_steps"]) == {"searched", "monitored", "selected"}
-    assert run.manifest("collect")["env_steps"] == {"collected": last["collected"]}
+    collected = run.manifest("collect")
+    assert collected is not None
+    assert collected["env_steps"] == {"collected": last["collected"]}
     # Once more changes nothing, and whatever measures counts as well.
     pipeline(run, 2, quantized=quantized)
     with Workers(1) as workers:
         evaluate_run(run, EvaluateConfig(episodes=3), workers=workers, report=QUIET)
-    counts = env_steps(run)
-    assert sum(counts.values()) == CountingEnv.num_steps - before
-    assert counts["reported"] > last["reported"]
+    totals = env_steps(run)
+    assert sum(totals.values()) == CountingEnv.num_steps - before
+    assert totals["reported"] > last["reported"]
 
 
-def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(tmp_path, monkeypatch):
+def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, killed = new_run(tmp_path / "whole"), new_run(tmp_path / "killed")
     pipeline(whole, 1)
     original = Run.write_json
     for stop in (2, 3, 4):
         left = iter(range(stop))
 
-        def until_stopped(self, name, summary, left=left):
+        def until_stopped(
+            self: Run, name: str, summary: dict[str, Any], left: Iterator[int] = left
+        ) -> None:
             if next(left, None) is None:
                 raise KeyboardInterrupt
             original(self, name, summary)
@@ -162,13 +181,13 @@ def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(tmp_path
     assert torch.equal(best[0].parameters, best[1].parameters)
 
 
-def mean_return(file, episodes):
+def mean_return(file: Path, episodes: int) -> float:
     with Workers(1) as workers:
         protocol = EvaluationProtocol(BOX_ID, "selection", episodes)
         return evaluate(protocol, AgentFactory(file), workers).mean
 
 
-def test_no_sequence_of_commands_loses_the_best_agent(tmp_path):
+def test_no_sequence_of_commands_loses_the_best_agent(tmp_path: Path) -> None:
     """Searches, runs, more rounds and fine-tuning, in an env that pays the sum of the action."""
     run = new_run(tmp_path / "a")
     pipeline(run, 1)
@@ -211,16 +230,19 @@ def test_no_sequence_of_commands_loses_the_best_agent(tmp_path):
         shutil.copyfile(run.folder / "best.safetensors", before_file)
 
 
-def test_candidates_that_a_selection_by_surprise_gives_up_are_counted(tmp_path, monkeypatch):
+def test_candidates_that_a_selection_by_surprise_gives_up_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import worldmodels.stages.collect as stage
     from worldmodels.data.episode import pack_episode
-    from worldmodels.prior.selection import Candidate
 
     class Pack:
-        def __init__(self, run, round_, stride, prior, summary):
+        def __init__(
+            self, run: Run, round_: int, stride: int, prior: Path, summary: dict[str, Any]
+        ) -> None:
             self.round = round_
 
-        def __call__(self, rollout):
+        def __call__(self, rollout: Rollout) -> Candidate:
             packed = pack_episode(rollout, round=self.round)
             return Candidate(packed, float(rollout.seed % 5), rollout.num_steps)
 

@@ -1,5 +1,7 @@
 """Games of other packages, the extra `games`: from `wm collect` to `wm record`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from tests.fixtures.whole_pipeline import whole_pipeline
 pytestmark = pytest.mark.slow
 
 
-def test_atari_is_observed_as_it_is_with_arguments_of_its_constructor(tmp_path):
+def test_atari_is_observed_as_it_is_with_arguments_of_its_constructor(tmp_path: Path) -> None:
     pytest.importorskip("ale_py")
     kwargs = {"frameskip": 2, "obs_type": "grayscale", "max_num_frames_per_episode": 200}
     given = [word for name in kwargs for word in ("--env-arg", f"{name}={kwargs[name]}")]
@@ -20,7 +22,7 @@ def test_atari_is_observed_as_it_is_with_arguments_of_its_constructor(tmp_path):
     assert rollout.frames.std() > 5
 
 
-def test_minigrid_is_drawn_as_its_image_is_no_picture(tmp_path):
+def test_minigrid_is_drawn_as_its_image_is_no_picture(tmp_path: Path) -> None:
     pytest.importorskip("minigrid")
     run = whole_pipeline(tmp_path / "run", "MiniGrid-DoorKey-5x5-v0", "--max-steps", 30)
     rollout = run.store.episodes[0].load()

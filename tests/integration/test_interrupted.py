@@ -6,7 +6,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 SECONDS = 3.0
 
 
-def start(*arguments, **settings):
+def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -32,13 +35,13 @@ def start(*arguments, **settings):
     )
 
 
-def collect(run, *options):
+def collect(run: Path, *options: object) -> subprocess.Popen[str]:
     """A collection that would take an hour."""
     command = ("-m", "worldmodels", "collect", "--run", run, "--env", "CartPole-v1", "--quiet")
     return start(*command, "--policy", "random", "--episodes", 20_000, *options)
 
 
-def children(process_id):
+def children(process_id: int) -> list[int]:
     """Ids of all processes that it has started, or that they have."""
     found = []
     for path in Path(f"/proc/{process_id}/task").glob("*/children"):
@@ -47,24 +50,29 @@ def children(process_id):
     return found
 
 
-def spawned(process):
+def spawned(process: subprocess.Popen[str]) -> list[int]:
     """Those that are workers, or will be."""
     return [each for each in children(process.pid) if b"spawn_main" in command_line(each)]
 
 
-def command_line(process_id):
+def command_line(process_id: int) -> bytes:
     try:
         return Path(f"/proc/{process_id}/cmdline").read_bytes()
     except OSError:
         return b""
 
 
-def assert_ends(begin, sent, code, to_group=False):
+def assert_ends(
+    begin: Callable[[], subprocess.Popen[str]],
+    sent: signal.Signals,
+    code: int,
+    to_group: bool = False,
+) -> str:
     """That a process which `begin` starts ends in time, and what it printed as errors.
 
     A machine that stands still for seconds, as some do, may spoil two tries of three.
     """
-    seconds = []
+    seconds: list[float] = []
     while min(seconds, default=SECONDS) >= SECONDS:
         assert len(seconds) < 3, seconds
         process = begin()
@@ -88,8 +96,10 @@ def assert_ends(begin, sent, code, to_group=False):
     ids=["interrupt", "ctrl-c in a terminal", "kill"],
 )
 @pytest.mark.parametrize("when", ["importing", "playing"])
-def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, when):
-    def begin():
+def test_a_collection_with_workers_ends_at_once(
+    tmp_path: Path, sent: Signals, to_group: bool, code: int, when: str
+) -> None:
+    def begin() -> subprocess.Popen[str]:
         run = Path(tempfile.mkdtemp(dir=tmp_path))
         process = collect(run, "--workers", 2)
         wait_until(lambda: len(spawned(process)) == 2, 60)
@@ -105,8 +115,10 @@ def test_a_collection_with_workers_ends_at_once(tmp_path, sent, to_group, code, 
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
 )
-def test_a_collection_in_this_process_ends_at_once(tmp_path, sent, code):
-    def begin():
+def test_a_collection_in_this_process_ends_at_once(
+    tmp_path: Path, sent: Signals, code: int
+) -> None:
+    def begin() -> subprocess.Popen[str]:
         run = Path(tempfile.mkdtemp(dir=tmp_path))
         process = collect(run, "--workers", 1)
         wait_until(lambda: len(list((run / "episodes").glob("*.npz"))) > 8, 60)
@@ -125,7 +137,7 @@ main()
 """
 
 
-def test_ctrl_c_while_a_library_is_imported_is_130():
+def test_ctrl_c_while_a_library_is_imported_is_130() -> None:
     done = start("-c", WITHIN_EXEC)
     done.communicate(timeout=60)
     assert done.returncode == 130
@@ -154,12 +166,15 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, -2), (signal.SIGTERM, -15)])
-def test_a_vector_of_slow_environments_ends_at_once(tmp_path, sent, code):
+def test_a_vector_of_slow_environments_ends_at_once(
+    tmp_path: Path, sent: Signals, code: int
+) -> None:
     script = tmp_path / "slow_envs.py"
     script.write_text(SLOW_ENVS)
 
-    def begin():
+    def begin() -> subprocess.Popen[str]:
         process = start(script)
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.2)
         return process
@@ -181,12 +196,13 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_in_the_middle_of_a_large_result_end_at_once(tmp_path):
+def test_workers_in_the_middle_of_a_large_result_end_at_once(tmp_path: Path) -> None:
     script = tmp_path / "large_results.py"
     script.write_text(LARGE_RESULTS)
 
-    def begin():
+    def begin() -> subprocess.Popen[str]:
         process = start(script)
+        assert process.stdout is not None
         assert process.stdout.readline() == "200000000\n"
         return process
 
@@ -224,7 +240,9 @@ main()
     ],
     ids=["swallowed", "swallowed at the end", "another exception", "a user's mistake"],
 )
-def test_ctrl_c_that_a_library_keeps_for_itself_still_ends_the_command(then, afterwards):
+def test_ctrl_c_that_a_library_keeps_for_itself_still_ends_the_command(
+    then: str, afterwards: str
+) -> None:
     process = start("-c", WITHIN_IMPORT.format(then=then, afterwards=afterwards))
     begin = time.monotonic()
     _, error_output = process.communicate(timeout=60)
@@ -259,12 +277,13 @@ if __name__ == "__main__":
 """
 
 
-def test_a_command_ended_by_force_leaves_no_workers(tmp_path):
+def test_a_command_ended_by_force_leaves_no_workers(tmp_path: Path) -> None:
     script = tmp_path / "busy_workers.py"
     script.write_text(BUSY_WORKERS)
 
-    def begin():
+    def begin() -> subprocess.Popen[str]:
         process = start(script)
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.5)
         assert len(spawned(process)) == 2

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,17 @@ TIMES = ("at import", "in __init__", "in reset", "in step", "at exit")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_what_an_environment_prints_is_not_on_stdout(tmp_path, workers):
-    command = ["collect", "--run", tmp_path, "--env", PRINTING_ID, "--policy", "random", "--json"]
+def test_what_an_environment_prints_is_not_on_stdout(tmp_path: Path, workers: int) -> None:
+    command = [
+        "collect",
+        "--run",
+        str(tmp_path),
+        "--env",
+        PRINTING_ID,
+        "--policy",
+        "random",
+        "--json",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "worldmodels", *command, "--episodes=2", f"--workers={workers}"],
         capture_output=True,
@@ -30,7 +40,7 @@ def test_what_an_environment_prints_is_not_on_stdout(tmp_path, workers):
         assert workers == 2 or f"printed {time}" in done.stderr
 
 
-def test_a_caller_in_this_process_has_its_stdout_back(tmp_path):
+def test_a_caller_in_this_process_has_its_stdout_back(tmp_path: Path) -> None:
     stdout = sys.stdout
     done = wm(
         *("collect", "--run", tmp_path, "--env", PRINTING_ID, "--policy", "random", "--json"),
@@ -41,14 +51,14 @@ def test_a_caller_in_this_process_has_its_stdout_back(tmp_path):
     assert "printed in step" in done.error
 
 
-def test_numbers_that_json_does_not_have_are_null(monkeypatch):
+def test_numbers_that_json_does_not_have_are_null(monkeypatch: pytest.MonkeyPatch) -> None:
     summary = {"a": float("nan"), "b": [1.5, float("inf")], "c": {"d": (float("-inf"), 2, "x")}}
     monkeypatch.setattr("worldmodels.stages.info.install_info", lambda: summary)
     assert wm_json("info") == {"a": None, "b": [1.5, None], "c": {"d": [None, 2, "x"]}}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     tiny_run(folder / "codes", "codes")
     tiny_run(folder / "latents")
@@ -86,13 +96,17 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_print_one_document(runs, monkeypatch, name):
+def test_commands_print_one_document(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.chdir(runs)
     words = name.removesuffix(" of a run").split()
     assert wm_json(*words, *COMMANDS[name])
 
 
-def test_one_episode_has_no_spread_and_info_shows_it(runs, monkeypatch):
+def test_one_episode_has_no_spread_and_info_shows_it(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(runs)
     row, *_ = wm_json("evaluate", *COMMANDS["evaluate"])["rows"]
     assert row["std"] is None
@@ -107,7 +121,9 @@ def test_one_episode_has_no_spread_and_info_shows_it(runs, monkeypatch):
         ["evaluate", "--episodes=x"],
     ],
 )
-def test_an_error_leaves_stdout_empty(tmp_path, monkeypatch, command):
+def test_an_error_leaves_stdout_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = wm(*command, "--json")
     assert (done.code, done.output) == (2, "")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from tests.fixtures.tiny_models import rollout
 from worldmodels.data.store import EpisodeStore
 from worldmodels.progress import Report
 from worldmodels.runs.json_files import read_json, write_json
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.collect import CollectConfig, collect, replacements
 
 KILLS = 20
@@ -27,14 +29,14 @@ EPISODES = 600
 RUN = ("--env", BOX_ID, "--preset", "tiny")
 
 
-def collect_quietly(folder):
+def collect_quietly(folder: Path) -> None:
     run = Run(folder, new=RunSettings(BOX_ID, "tiny", 0))
     with Workers(1) as workers:
         collect(run, CollectConfig(EPISODES), workers=workers, report=Report(quiet=True))
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes() -> ForkServerContext:
     """Forks of a process that has loaded everything: each begins to collect at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
@@ -43,25 +45,25 @@ def processes():
     return context
 
 
-def contents(folder):
+def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "episodes").iterdir()}
 
 
-def written(folder):
+def written(folder: Path) -> int:
     episodes = folder / "episodes"
     return len(list(episodes.glob("episode-*"))) if episodes.is_dir() else 0
 
 
 def test_twenty_kills_leave_whole_episodes_and_the_end_is_as_if_there_were_none(
-    processes, tmp_path
-):
+    processes: ForkServerContext, tmp_path: Path
+) -> None:
     random = np.random.default_rng(0)
     folder, counts = tmp_path / "killed", [0]
     for _ in range(KILLS):
         process = processes.Process(target=collect_quietly, args=(folder,))
         process.start()
         # Anywhere on the way, start included, and then anywhere within a write.
-        more = int(random.integers(0, EPISODES / KILLS))
+        more = int(random.integers(0, EPISODES // KILLS))
         expected = counts[-1] + more
         while written(folder) < expected and process.is_alive():
             time.sleep(0.001)
@@ -84,7 +86,9 @@ def test_twenty_kills_leave_whole_episodes_and_the_end_is_as_if_there_were_none(
     assert contents(folder) == contents(tmp_path / "undisturbed")
 
 
-def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episode(tmp_path):
+def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episode(
+    tmp_path: Path,
+) -> None:
     options = ("--episodes", "40", "--workers", "2", *RUN)
     one_worker = (*options, "--workers", "1")  # the last one given counts
     assert wm("collect", "--run", tmp_path / "whole", *one_worker, "--quiet").code == 0
@@ -122,14 +126,16 @@ def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episo
     }
 
 
-def spoil(path):
+def spoil(path: Path) -> None:
     """Change a byte of the frames; what the file says of its episode stays readable."""
     content = bytearray(path.read_bytes())
     content[content.index(b"frames.npy") + 150] ^= 1
     path.write_bytes(content)
 
 
-def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(tmp_path):
+def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(
+    tmp_path: Path,
+) -> None:
     run = Run(tmp_path, new=RunSettings(BOX_ID, "tiny", 0))
     parts = [(11, "exploring", 1, None), (25, "random", 2, 4), (30, "brownian", 3, None)]
     for episodes, policy, round_, max_steps in parts:
@@ -164,7 +170,9 @@ def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(tm
         (3, "by the agent there is, of round 3: the one that played it may be gone"),
     ],
 )
-def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
+def test_what_is_not_played_as_it_was_says_so(
+    tmp_path: Path, trained: int | None, words: str
+) -> None:
     run = Run(tmp_path, new=RunSettings(BOX_ID, "tiny", 0))
     run.store.add(10, rollout(3, policy="noisy agent", action_repeat=2), round=2)
     run.store.add(11, rollout(3, policy="noisy agent", action_repeat=2), round=2)
@@ -174,7 +182,7 @@ def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
         summary = {"round": trained, "config": {}, "seed": 0, "inputs": {}, "seconds": 1.0}
         run.write_json("controller/manifest.json", summary)
         run.weights("controller").touch()
-    messages = []
+    messages: list[str] = []
     config = CollectConfig(5, action_repeat=7)
     ((again, number),) = replacements(run, config, 4, messages.append)
     assert messages == [f"episode 11: played again in round 2, {words}"]
@@ -183,7 +191,7 @@ def test_what_is_not_played_as_it_was_says_so(tmp_path, trained, words):
     assert again.max_episode_steps == 3  # the others of its round were cut there
 
 
-def test_a_collection_killed_after_its_last_episode_is_summed_up_later(tmp_path):
+def test_a_collection_killed_after_its_last_episode_is_summed_up_later(tmp_path: Path) -> None:
     command = ("collect", "--run", tmp_path, *RUN, "--episodes", 12, "--workers", 1)
     assert wm(*command).code == 0
     files = ("result.json", "collect.png", "manifest.json")

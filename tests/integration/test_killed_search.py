@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ SEARCH = CMAESConfig(
 CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, cmaes=SEARCH)
 
 
-def search(folder, dream):
+def search(folder: Path, dream: bool) -> None:
     cmaes.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
     with Workers(1) as workers:
         train_controller(
@@ -39,7 +42,7 @@ def search(folder, dream):
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes() -> ForkServerContext:
     """Forks of a process that has loaded everything: each begins to search at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch.utils.tensorboard.writer"])
@@ -47,12 +50,12 @@ def processes():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """V and M of CarRacing; no C."""
     return tiny_run(tmp_path_factory.mktemp("runs") / "made").folder
 
 
-def fitness_history(folder):
+def fitness_history(folder: Path) -> list[list[Any]]:
     """What must not change: fitness, step size and real scores, without the times."""
     history = json.loads((folder / "controller" / "result.json").read_text())["history"]
     assert [entry["generation"] for entry in history] == list(range(1, SEARCH.generations + 1))
@@ -60,14 +63,16 @@ def fitness_history(folder):
     return [[entry.get(name) for name in names] for entry in history]
 
 
-def outcome(folder):
+def outcome(folder: Path) -> tuple[list[list[Any]], list[str]]:
     """The whole of what a search leaves."""
     agents = [folder / "controller" / "agent.safetensors", folder / "best.safetensors"]
     return fitness_history(folder), [file_digest(path) for path in agents]
 
 
 @pytest.mark.parametrize("dream", [True, False], ids=["dream", "real"])
-def test_a_search_killed_again_and_again_ends_the_same(processes, made, tmp_path, dream):
+def test_a_search_killed_again_and_again_ends_the_same(
+    processes: ForkServerContext, made: Path, tmp_path: Path, dream: bool
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         shutil.copytree(made, folder)
@@ -112,7 +117,9 @@ if __name__ == "__main__":
 """
 
 
-def test_a_generation_ends_the_same_when_a_worker_is_killed_in_it(processes, made, tmp_path):
+def test_a_generation_ends_the_same_when_a_worker_is_killed_in_it(
+    processes: ForkServerContext, made: Path, tmp_path: Path
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         shutil.copytree(made, folder)
@@ -127,6 +134,7 @@ def test_a_generation_ends_the_same_when_a_worker_is_killed_in_it(processes, mad
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     worker = int(process.stdout.readline())
     wait_until(lambda: (killed / ".controller.partial" / "events").is_dir(), 60)

@@ -4,6 +4,8 @@ One run a kind is made for the whole file; what it learned is asserted on its ow
 """
 
 import json
+from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -17,14 +19,16 @@ KINDS = {"continuous": [], "quantized": ["--quantized"]}
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def finished(request, tmp_path_factory):
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
     """A finished run of one kind, its controller searched in the dream."""
     folder = tmp_path_factory.mktemp("runs") / request.param
     result = wm_json("run", "--preset", "tiny", "--run", folder, *KINDS[request.param])
     return folder, result
 
 
-def test_vision_beats_the_mean_frame_fivefold(finished):
+def test_vision_beats_the_mean_frame_fivefold(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = finished
     vision = wm_json("info", "--run", folder)["vision"]
     assert vision["error"] * 5 <= vision["mean_frame_error"]
@@ -38,7 +42,7 @@ def test_vision_beats_the_mean_frame_fivefold(finished):
         assert vision["bits_per_frame"] == pytest.approx(16 * np.log2(240))
 
 
-def test_memory_beats_the_persistence_baseline(finished):
+def test_memory_beats_the_persistence_baseline(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = finished
     memory = wm_json("info", "--run", folder)["memory"]
     assert memory["nll"] < memory["persistence_nll"]
@@ -47,7 +51,7 @@ def test_memory_beats_the_persistence_baseline(finished):
     assert memory["reward_r2"] > (-0.05 if folder.name == "quantized" else 0.05)
 
 
-def test_everything_a_run_promises_is_there(finished):
+def test_everything_a_run_promises_is_there(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, result = finished
     pictures = ["vision/vision.png", "memory/memory.png", "controller/controller.png"]
     if "continuous" in str(folder):
@@ -69,7 +73,7 @@ def test_everything_a_run_promises_is_there(finished):
     assert not list(folder.glob(".*")), "a finished run leaves nothing half done"
 
 
-def test_a_second_run_finds_all_done(finished):
+def test_a_second_run_finds_all_done(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, result = finished
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     kind = KINDS[folder.name]
@@ -78,7 +82,9 @@ def test_a_second_run_finds_all_done(finished):
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
 
 
-def test_the_other_kind_of_vision_needs_another_folder(finished):
+def test_the_other_kind_of_vision_needs_another_folder(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     folder, _ = finished
     other = [] if folder.name == "quantized" else ["--quantized"]
     before = (folder / "vision" / "vision.safetensors").read_bytes()
@@ -88,7 +94,9 @@ def test_the_other_kind_of_vision_needs_another_folder(finished):
     assert (folder / "vision" / "vision.safetensors").read_bytes() == before
 
 
-def test_an_agent_takes_stock_frames_and_acts_within_the_action_space(finished):
+def test_an_agent_takes_stock_frames_and_acts_within_the_action_space(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     folder, _ = finished
     agent = worldmodels.load_agent(folder)
     agent.reset(num_envs=1)
@@ -100,7 +108,7 @@ def test_an_agent_takes_stock_frames_and_acts_within_the_action_space(finished):
     env.close()
 
 
-def test_videos_show_the_game_the_dream_and_both(finished):
+def test_videos_show_the_game_the_dream_and_both(finished: tuple[Path, dict[str, Any]]) -> None:
     folder, _ = finished
     for flag, name in (("--dream", "dream"), ("--side-by-side", "both"), (None, "game")):
         out = folder.parent / f"{folder.name}-{name}.mp4"
@@ -111,7 +119,9 @@ def test_videos_show_the_game_the_dream_and_both(finished):
         assert np.abs(np.diff(frames.astype(int), axis=0)).mean() > 0.05, "nothing moves"
 
 
-def test_a_run_records_its_learning_curve_and_ends_in_the_real_game(finished):
+def test_a_run_records_its_learning_curve_and_ends_in_the_real_game(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     folder, _ = finished
     rows = json.loads((folder / "rounds.json").read_text())
     assert [(row["round"], row["search"]) for row in rows] == [(1, "gradient"), (2, "cmaes")]
@@ -132,7 +142,9 @@ def test_a_run_records_its_learning_curve_and_ends_in_the_real_game(finished):
     assert iio.imread(folder / "rounds.png").std() > 1
 
 
-def test_an_agent_s_file_is_scored_and_filmed_without_its_run(finished, tmp_path):
+def test_an_agent_s_file_is_scored_and_filmed_without_its_run(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
     folder, _ = finished
     file = tmp_path / "agent.safetensors"
     file.write_bytes((folder / "best.safetensors").read_bytes())
@@ -149,7 +161,9 @@ def test_an_agent_s_file_is_scored_and_filmed_without_its_run(finished, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.safetensors", "drive.mp4"]
 
 
-def test_the_controller_can_be_searched_in_the_real_game(finished):
+def test_the_controller_can_be_searched_in_the_real_game(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
     folder, _ = finished
     result = wm_json("train-controller", "--run", folder, "--workers", 2)
     assert result["dream"] is False
@@ -159,7 +173,9 @@ def test_the_controller_can_be_searched_in_the_real_game(finished):
     assert wm("evaluate", "--run", folder, "--episodes", 1, "--quiet").code == 0
 
 
-def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(tmp_path):
+def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(
+    tmp_path: Path,
+) -> None:
     run = tmp_path / "cartpole"
     result = wm_json("run", "--preset", "tiny", "--env", "CartPole-v1", "--run", run)
     assert {row["policy"] for row in result["rows"]} == {"agent", "random", "always 0", "always 1"}

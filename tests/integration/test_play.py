@@ -1,5 +1,8 @@
 """A person at the keyboard: keys to actions, in a window of SDL's dummy driver."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pygame
 import pytest
@@ -10,35 +13,35 @@ from worldmodels.stages import play
 
 
 @pytest.fixture(autouse=True)
-def _dummy_screen(monkeypatch):
+def _dummy_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
 
 
-def press(*keys, kind=pygame.KEYDOWN):
+def press(*keys: int, kind: int = pygame.KEYDOWN) -> None:
     for key in keys:
         pygame.event.post(pygame.event.Event(kind, key=key))
 
 
 @pytest.fixture
-def keyboard():
+def keyboard() -> Iterator[play.Keyboard]:
     task = task_for("CarRacing-v3")
     keyboard = play.Keyboard("test", task.keys, task.noop_action)
     yield keyboard
     keyboard.close()
 
 
-def test_keys_held_together_add_up_until_released(keyboard):
+def test_keys_held_together_add_up_until_released(keyboard: play.Keyboard) -> None:
     np.testing.assert_array_equal(keyboard.action(), [0, 0, 0])
     press(pygame.K_LEFT, pygame.K_UP)
     np.testing.assert_array_equal(keyboard.action(), [-1, 1, 0])
     np.testing.assert_array_equal(keyboard.action(), [-1, 1, 0])
     press(pygame.K_UP, kind=pygame.KEYUP)
     press(pygame.K_DOWN, pygame.K_SPACE)
-    np.testing.assert_array_equal(keyboard.action(), np.float32([-1, 0, 0.8]))
+    np.testing.assert_array_equal(keyboard.action(), np.array([-1, 0, 0.8], np.float32))
 
 
 @pytest.mark.parametrize("event", ["escape", "quit"])
-def test_escape_or_closing_the_window_ends(keyboard, event):
+def test_escape_or_closing_the_window_ends(keyboard: play.Keyboard, event: str) -> None:
     if event == "escape":
         press(pygame.K_ESCAPE)
     else:
@@ -47,20 +50,20 @@ def test_escape_or_closing_the_window_ends(keyboard, event):
     assert keyboard.closed
 
 
-def hold(monkeypatch, name, steps):
+def hold(monkeypatch: pytest.MonkeyPatch, name: str, steps: int) -> None:
     """A player who holds one key for so many steps and then leaves."""
     taken = []
 
-    def action(self):
+    def action(self: play.Keyboard) -> np.ndarray:
         taken.append(name)
         self.closed = len(taken) >= steps
-        return np.float32(self._keys[name])
+        return np.array(self._keys[name], np.float32)
 
     monkeypatch.setattr(play.Keyboard, "action", action)
     monkeypatch.setattr(play.Keyboard, "show", lambda self, frame, fps: None)
 
 
-def test_the_game_is_played_for_its_score(monkeypatch, tmp_path):
+def test_the_game_is_played_for_its_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     hold(monkeypatch, "up", 30)
     done = wm("play", "--run", tmp_path / "none", "--seed", 3)
     assert done.code == 0
@@ -69,7 +72,7 @@ def test_the_game_is_played_for_its_score(monkeypatch, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
+def test_a_dream_is_played_at_the_keyboard(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = ("--run", tmp_path / "run")
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 4, "--max-steps", 40)
     wm_json("train-vision", *run, "--train-steps", 3, "--quantized")
@@ -81,7 +84,7 @@ def test_a_dream_is_played_at_the_keyboard(monkeypatch, tmp_path):
     assert np.isfinite(float(done.output.removeprefix("return ")))
 
 
-def test_no_screen_and_a_validation_seed_are_one_line(monkeypatch):
+def test_no_screen_and_a_validation_seed_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     done = wm("play", "--seed", 1_000_000)
     assert done.code == 2
     assert "not a training seed" in done.error

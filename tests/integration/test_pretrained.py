@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package that comes with one agent, called toy; its file."""
     run = tiny_run(tmp_path / "run")
     file = tmp_path / "pretrained" / "toy.safetensors"
@@ -35,20 +35,20 @@ def toy(tmp_path, monkeypatch):
     return file
 
 
-def test_an_agent_is_found_by_its_name(toy):
+def test_an_agent_is_found_by_its_name(toy: Path) -> None:
     assert agent_file("toy") == toy
-    assert worldmodels.load_agent("toy").summary == {"of": "the package"}
+    assert worldmodels.load_agent("toy").metadata == {"of": "the package"}
     done = wm("evaluate", "--agent", "toy", "--episodes", 1, "--no-baselines", "--workers", 1)
     assert done.code == 0 and "agent" in done.output
     assert done.output.split()[-2:] == ["-", "-"]  # a single episode has no spread
 
 
-def test_a_folder_of_that_name_comes_first(toy):
+def test_a_folder_of_that_name_comes_first(toy: Path) -> None:
     tiny_run(Path("toy"))
     assert agent_file("toy") == Path("toy/controller/agent.safetensors")
 
 
-def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
+def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy: Path) -> None:
     done = wm("evaluate", "--agent", "carracer")
     assert done.code == 2 and len(done.error.splitlines()) == 1
     assert done.error.endswith('--run carracer" first, or name one that is there: toy\n')
@@ -57,7 +57,7 @@ def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy):
 
 
 @pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
-def test_the_agents_of_the_package_take_frames_of_car_racing_alone(name):
+def test_the_agents_of_the_package_take_frames_of_car_racing_alone(name: str) -> None:
     agent = worldmodels.load_agent(name)
     for size in (64, 96):
         agent.reset(1)
@@ -68,11 +68,11 @@ def test_the_agents_of_the_package_take_frames_of_car_racing_alone(name):
 
 
 @pytest.mark.parametrize("name", ["carracing", "carracing-quantized"])
-def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name):
+def test_the_agents_of_the_package_drive_and_say_where_they_come_from(name: str) -> None:
     file = pretrained.pretrained_agents()[name]
     published = json.loads((RESULTS / f"{name}.json").read_text())
     assert published["shipped_digest"] == file_digest(file)
-    shipped = worldmodels.load_agent(name).summary["shipped"]
+    shipped = worldmodels.load_agent(name).metadata["shipped"]
     assert shipped["scores"]["mean"] == published["scores"]["mean"]
     assert (
         shipped["scores"]["env_id"] == "CarRacing-v3" and len(shipped["scores"]["returns"]) == 100

@@ -7,9 +7,10 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from torch import Tensor
 
 from envs.make import make_env
-from tests.fixtures.command import wm, wm_json
+from tests.fixtures.command import Done, wm, wm_json
 from worldmodels.prior.surprise import episode_surprise, load_surprise
 from worldmodels.runs.episode_seeds import episode_seeds
 from worldmodels.runs.json_files import read_json
@@ -17,7 +18,7 @@ from worldmodels.runs.run import Run
 
 
 @pytest.fixture(scope="module")
-def quantized(tmp_path_factory):
+def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose V has codes: episodes, V, M and prior, little of each."""
     folder = tmp_path_factory.mktemp("prior") / "quantized"
     run = ("--run", folder)
@@ -30,7 +31,7 @@ def quantized(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def continuous(tmp_path_factory):
+def continuous(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose V has none."""
     folder = tmp_path_factory.mktemp("prior") / "continuous"
     few = ("--episodes", 2, "--max-steps", 16, "--workers", 1)
@@ -40,12 +41,12 @@ def continuous(tmp_path_factory):
 
 
 @pytest.fixture
-def run(quantized, tmp_path):
+def run(quantized: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(quantized, tmp_path / "run"))
 
 
-def refused(*arguments, expected):
+def refused(*arguments: object, expected: str) -> Done:
     done = wm(*arguments)
     assert done.code == 2, done
     assert done.error.startswith("wm: ") and len(done.error.strip().splitlines()) == 1
@@ -53,7 +54,7 @@ def refused(*arguments, expected):
     return done
 
 
-def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
+def test_the_prior_beats_what_training_says_of_each_position_alone(quantized: Path) -> None:
     result = json.loads((quantized / "prior" / "result.json").read_text())
     assert result["nats_per_code"] < 0.8 * result["position_cross_entropy"]
     assert result["position_cross_entropy"] < result["unigram_cross_entropy"] < result["log_k"]
@@ -68,7 +69,7 @@ def test_the_prior_beats_what_training_says_of_each_position_alone(quantized):
     assert iio.imread(quantized / "prior" / "prior.png").std() > 1
 
 
-def test_a_second_training_finds_it_done_and_info_shows_it(quantized):
+def test_a_second_training_finds_it_done_and_info_shows_it(quantized: Path) -> None:
     before = (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns
     result = wm_json("train-prior", "--run", quantized, "--train-steps", 150)
     assert (quantized / "prior" / "prior.safetensors").stat().st_mtime_ns == before
@@ -76,7 +77,7 @@ def test_a_second_training_finds_it_done_and_info_shows_it(quantized):
     assert summary["nats_per_code"] == result["nats_per_code"] and "stale" not in summary
 
 
-def test_samples_are_frames_that_never_were(quantized, tmp_path):
+def test_samples_are_frames_that_never_were(quantized: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.png"
     arguments = ("sample", "--run", quantized, "--prior", "--out", out, "--count", 7)
     result = wm_json(*arguments)
@@ -92,7 +93,7 @@ def test_samples_are_frames_that_never_were(quantized, tmp_path):
     assert sharper["nats_per_frame"] < result["nats_per_frame"]
 
 
-def driven_frames(perturbation=None):
+def driven_frames(perturbation: str | None = None) -> np.ndarray:
     """Every fifth frame of a validation track under one constant action."""
     env = make_env("worldmodels/CarRacing-v3", perturbation=perturbation)
     env.reset(seed=1_000_000)
@@ -101,12 +102,12 @@ def driven_frames(perturbation=None):
     return np.stack(frames[50::5])
 
 
-def chance_of_more(higher, lower):
+def chance_of_more(higher: Tensor, lower: Tensor) -> float:
     """How likely one of the first is above one of the second; a half where they are alike."""
     return (higher[:, None] > lower[None]).float().mean().item()
 
 
-def test_frames_unlike_those_collected_are_more_surprising(quantized):
+def test_frames_unlike_those_collected_are_more_surprising(quantized: Path) -> None:
     surprise = load_surprise(Run(quantized))
     usual, error = surprise.surprise_and_error(driven_frames())
     for perturbation in ("bars", "color", "blob"):
@@ -118,7 +119,7 @@ def test_frames_unlike_those_collected_are_more_surprising(quantized):
     assert surprise.surprise_and_error(noise)[1].min() > error.max()
 
 
-def standing_frames(tracks):
+def standing_frames(tracks: int) -> np.ndarray:
     """The car standing at the start of each of some validation tracks."""
     env = make_env("worldmodels/CarRacing-v3")
     frames = []
@@ -129,7 +130,7 @@ def standing_frames(tracks):
     return np.stack(frames)
 
 
-def test_what_every_episode_shows_is_not_surprising(quantized):
+def test_what_every_episode_shows_is_not_surprising(quantized: Path) -> None:
     surprise = load_surprise(Run(quantized))
     stored = [episode.load().frames[20::10] for episode in Run(quantized).store.split(True)]
     standing = standing_frames(8)
@@ -141,7 +142,7 @@ def test_what_every_episode_shows_is_not_surprising(quantized):
     )
 
 
-def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
+def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run: Path) -> None:
     arguments = ("collect", "--run", run, "--max-steps", 80, "--select-by-surprise")
     result = wm_json(*arguments, "--episodes", 14, "--workers", 2)
     assert result["episodes"] == 14
@@ -161,7 +162,7 @@ def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run):
     assert {episode.index: episode.digest for episode in Run(run).store} == kept
 
 
-def test_surprise_is_refused_before_anything_is_played(continuous, run):
+def test_surprise_is_refused_before_anything_is_played(continuous: Path, run: Path) -> None:
     more = ("--episodes", 20, "--select-by-surprise")
     refused("collect", "--run", continuous, *more, expected="a prior needs codes")
     shutil.rmtree(run / "prior")
@@ -169,7 +170,7 @@ def test_surprise_is_refused_before_anything_is_played(continuous, run):
     assert len(Run(run).store) == 11
 
 
-def test_the_plausibility_of_dreams(quantized):
+def test_the_plausibility_of_dreams(quantized: Path) -> None:
     arguments = ("surprise", "--run", quantized, "--starts", 16, "--horizon", 12)
     result = wm_json(*arguments)
     assert list(result["at"]) == ["1", "10", "12"]
@@ -187,7 +188,7 @@ def test_the_plausibility_of_dreams(quantized):
     assert wm_json("info", "--run", quantized)["scores"] == "none"
 
 
-def test_a_continuous_v_has_no_prior_but_samples(continuous, tmp_path):
+def test_a_continuous_v_has_no_prior_but_samples(continuous: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.png"
     words = "holds a continuous V, a prior needs codes: train one with --quantized"
     refused("train-prior", "--run", continuous, "--quiet", expected=words)
@@ -199,7 +200,7 @@ def test_a_continuous_v_has_no_prior_but_samples(continuous, tmp_path):
     assert iio.imread(out).std() > 1
 
 
-def test_what_is_missing_is_named_with_its_command(run, tmp_path):
+def test_what_is_missing_is_named_with_its_command(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.png"
     refused("sample", "--run", run, "--out", out, expected="add --prior")
     shutil.rmtree(run / "prior")
@@ -210,7 +211,7 @@ def test_what_is_missing_is_named_with_its_command(run, tmp_path):
     refused("train-prior", "--run", run, expected=f'run "wm train-vision --run {run} --quantized"')
 
 
-def test_a_prior_for_an_earlier_v_is_not_used(run):
+def test_a_prior_for_an_earlier_v_is_not_used(run: Path) -> None:
     wm_json("train-vision", "--run", run, "--quantized", "--train-steps", 2)
     refused("surprise", "--run", run, expected="is for an earlier V")
     refused("sample", "--run", run, "--prior", expected="is for an earlier V")
@@ -233,11 +234,13 @@ def test_a_prior_for_an_earlier_v_is_not_used(run):
         (["train-prior", "--train-steps", 0], "num_steps must be at least 1, got 0"),
     ],
 )
-def test_wrong_options_are_one_line(quantized, arguments, expected):
+def test_wrong_options_are_one_line(
+    quantized: Path, arguments: list[str | int], expected: str
+) -> None:
     refused(*arguments, "--run", quantized, "--quiet", expected=expected)
 
 
 @pytest.mark.parametrize("command", ["train-prior", "sample", "surprise"])
-def test_a_run_that_is_not_there(tmp_path, command):
+def test_a_run_that_is_not_there(tmp_path: Path, command: str) -> None:
     refused(command, "--run", tmp_path / "none", expected="wm collect --run")
     assert not (tmp_path / "none").exists()

@@ -4,6 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ WEIGHTS = (
 SEARCHES = {True: ("--dream", "--train-steps", 12), False: ("--generations", 2, "--population", 4)}
 
 
-def small_run(folder, workers, dream, quantized=False):
+def small_run(folder: Path, workers: int, dream: bool, quantized: bool = False) -> dict[str, Any]:
     """Every stage in seconds; what it left, as digests and returns."""
     run = ("--run", folder)
     kind = ["--quantized"] if quantized else []
@@ -38,13 +41,15 @@ def small_run(folder, workers, dream, quantized=False):
 
 
 @pytest.mark.parametrize(("dream", "quantized"), [(True, True), (False, False)])
-def test_one_and_two_workers_and_a_second_time_agree(tmp_path, dream, quantized):
+def test_one_and_two_workers_and_a_second_time_agree(
+    tmp_path: Path, dream: bool, quantized: bool
+) -> None:
     first = small_run(tmp_path / "a", 1, dream, quantized)
     assert small_run(tmp_path / "b", 2, dream, quantized) == first
     assert small_run(tmp_path / "c", 1, dream, quantized) == first
 
 
-def test_another_seed_gives_other_episodes(tmp_path):
+def test_another_seed_gives_other_episodes(tmp_path: Path) -> None:
     for seed in (0, 1):
         folder = tmp_path / str(seed)
         options = ("--seed", seed, "--episodes", 1, "--max-steps", 20, "--preset", "tiny")
@@ -53,7 +58,7 @@ def test_another_seed_gives_other_episodes(tmp_path):
     assert file_digest(tmp_path / "0" / name) != file_digest(tmp_path / "1" / name)
 
 
-def test_a_collection_that_was_cut_off_goes_on_with_the_same_episodes(tmp_path):
+def test_a_collection_that_was_cut_off_goes_on_with_the_same_episodes(tmp_path: Path) -> None:
     options = ("--max-steps", 20, "--preset", "tiny", "--episodes")
     wm_json("collect", "--run", tmp_path / "whole", *options, 11)
     wm_json("collect", "--run", tmp_path / "parts", *options, 3)
@@ -68,7 +73,9 @@ def test_a_collection_that_was_cut_off_goes_on_with_the_same_episodes(tmp_path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, end):
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    tmp_path: Path, end: Signals
+) -> None:
     for name in ("whole", "stopped"):
         options = ("--episodes", 10, "--max-steps", 40, "--preset", "tiny")
         wm_json("collect", "--run", tmp_path / name, *options)
@@ -92,7 +99,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path, end):
     assert digests[0] == digests[1]
 
 
-def test_rounds_collect_with_the_agent_and_train_on(tmp_path):
+def test_rounds_collect_with_the_agent_and_train_on(tmp_path: Path) -> None:
     run = ("--run", tmp_path / "run")
     wm_json("collect", *run, "--preset", "tiny", "--episodes", 2, "--max-steps", 20)
     result = wm_json("run", *run, "--rounds", 2, "--workers", 2)

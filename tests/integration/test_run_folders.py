@@ -18,10 +18,11 @@ from worldmodels import load_agent, make_dream
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import LOCK, WRITER, write_lock
+from worldmodels.vision import Vision
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory):
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with episodes, V, M, C and a score, each the product of a few steps."""
     folder = tmp_path_factory.mktemp("folders") / "run"
     train_tiny_run(folder)
@@ -30,12 +31,12 @@ def ready(tmp_path_factory):
 
 
 @pytest.fixture
-def run(ready, tmp_path):
+def run(ready: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil."""
     return Path(shutil.copytree(ready, tmp_path / "run"))
 
 
-def snapshot(folder):
+def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
     """Every file below a folder, with its content and when it was written."""
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
@@ -44,7 +45,7 @@ def snapshot(folder):
     }
 
 
-def started(*arguments):
+def started(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "worldmodels", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -53,7 +54,7 @@ def started(*arguments):
     )
 
 
-def test_the_second_writer_is_refused_and_the_error_names_the_first(run):
+def test_the_second_writer_is_refused_and_the_error_names_the_first(run: Path) -> None:
     first = started("train-vision", "--run", run, "--train-steps", 100_000, "--quiet")
     try:
         wait_until((run / WRITER).exists, 120)
@@ -82,10 +83,10 @@ def test_the_second_writer_is_refused_and_the_error_names_the_first(run):
     assert not (run / WRITER).exists()
 
 
-def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path):
+def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path: Path) -> None:
     folder, refusals = tmp_path / "new" / "run", []
 
-    def from_another_thread():
+    def from_another_thread() -> None:
         try:
             with write_lock(folder):
                 pass
@@ -105,7 +106,7 @@ def test_a_lock_is_taken_again_by_its_holder_and_by_nobody_else(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["file"]
 
 
-def test_readers_write_nothing(run, tmp_path):
+def test_readers_write_nothing(run: Path, tmp_path: Path) -> None:
     # As a kill between the two renames of a commit leaves it.
     os.replace(run / "controller", run / ".controller.old")
     os.replace(run / "vision", run / ".vision.old")
@@ -120,12 +121,14 @@ def test_readers_write_nothing(run, tmp_path):
     assert snapshot(run) == before
 
 
-def test_a_reader_beside_a_writer_finds_a_whole_stage_every_time(tmp_path):
+def test_a_reader_beside_a_writer_finds_a_whole_stage_every_time(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run")
     vision = load_vision(run)
-    stop, commits, failures = threading.Event(), [], []
+    stop = threading.Event()
+    commits: list[int] = []
+    failures: list[Exception] = []
 
-    def write():
+    def write() -> None:
         try:
             while not stop.is_set():
                 write_vision(run, vision, round_=len(commits) + 2)
@@ -147,7 +150,7 @@ def test_a_reader_beside_a_writer_finds_a_whole_stage_every_time(tmp_path):
     assert not failures and len(commits) > 10
 
 
-def load_vision(run):
+def load_vision(run: Run) -> Vision:
     from worldmodels.runs.checkpoint import load_checkpoint
     from worldmodels.vision import restore_vision
 
@@ -157,7 +160,7 @@ def load_vision(run):
 
 @pytest.mark.parametrize("name", ["vision.safetensors", "result.json", "manifest.json"])
 @pytest.mark.parametrize("spoil", ["emptied", "removed"])
-def test_after_a_power_cut_the_stage_is_run_again(run, name, spoil):
+def test_after_a_power_cut_the_stage_is_run_again(run: Path, name: str, spoil: str) -> None:
     path = run / "vision" / name
     whole = Run(run).weights("vision").read_bytes()
     path.write_bytes(b"") if spoil == "emptied" else path.unlink()
@@ -176,7 +179,7 @@ def test_after_a_power_cut_the_stage_is_run_again(run, name, spoil):
     assert "vision: done" in again.output + again.error
 
 
-def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
+def test_a_linked_stage_is_written_through_its_link(run: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     shutil.move(run / "vision", scratch / "v")
@@ -184,7 +187,9 @@ def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
     for steps in (4, 5):
         wm_json("train-vision", "--run", run, "--train-steps", steps)
         assert (run / "vision").is_symlink()
-        assert Run(run).manifest("vision")["config"]["fit"]["num_steps"] == steps
+        manifest = Run(run).manifest("vision")
+        assert manifest is not None
+        assert manifest["config"]["fit"]["num_steps"] == steps
         assert {path.name for path in scratch.iterdir()} == {"v"}
     assert not list(run.glob(".vision*"))
     # A kill between the two renames leaves the link without its target.
@@ -197,7 +202,9 @@ def test_a_linked_stage_is_written_through_its_link(run, tmp_path):
     assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
 
 
-def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error_names(run):
+def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error_names(
+    run: Path,
+) -> None:
     path = run / "run.json"
     before = Run(run).settings
     path.write_text(path.read_text() + "x")
@@ -212,11 +219,11 @@ def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error
 @pytest.mark.parametrize(
     "text", ["3", '"x"', "[1]", "[{}]", '{"a": 3}', '{"a": {"x": 1}}', "[null]"]
 )
-def test_facts_of_another_form_are_one_line(run, name, text):
+def test_facts_of_another_form_are_one_line(run: Path, name: str, text: str) -> None:
     (run / name).write_text(text)
     command = ["info"] if name == "env_steps.json" else ["run"]
     if name == "best.json":  # compared when the newest agent is another
-        command = ["train-controller", "--dream", "--train-steps", 1]
+        command = ["train-controller", "--dream", "--train-steps", "1"]
     done = wm(*command, "--run", run)
     if done.code == 0:  # an object without what is looked for is as good as none
         assert name == "best.json" and text.startswith("{")
@@ -225,7 +232,7 @@ def test_facts_of_another_form_are_one_line(run, name, text):
     assert str(run / name) in done.error.splitlines()[-1] and "delete it" in done.error
 
 
-def test_damaged_scores_are_measured_again(run):
+def test_damaged_scores_are_measured_again(run: Path) -> None:
     (path,) = (run / "evaluation").glob("*-agent.json")
     path.write_bytes(b"")
     arguments = ("--run", run, "--episodes", 1, "--no-baselines")
@@ -235,7 +242,7 @@ def test_damaged_scores_are_measured_again(run):
     assert (run / "collect" / "manifest.json").stat().st_size
 
 
-def test_a_folder_that_cannot_be_one_is_named(tmp_path):
+def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     for name, words in (
@@ -249,14 +256,14 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"file", "loop"}
 
 
-def test_more_episodes_make_a_controller_stale(run):
+def test_more_episodes_make_a_controller_stale(run: Path) -> None:
     wm_json("collect", "--run", run, "--episodes", 12, "--max-steps", 40)
     summary = wm_json("info", "--run", run)
     assert summary["controller"]["stale"].startswith("episodes changed")
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_files_are_for_those_whom_the_umask_lets_in(tmp_path, mask):
+def test_files_are_for_those_whom_the_umask_lets_in(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         run = tiny_run(tmp_path / "run")

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HOME = Path(__file__).parents[2]
 
 
-def python(folder, *arguments):
+def python(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=folder,
@@ -20,20 +22,22 @@ def python(folder, *arguments):
     )
 
 
-def own_package(folder, name):
+def own_package(folder: Path, name: str) -> Path:
     (folder / name).mkdir()
     (folder / name / "__init__.py").touch()
     return folder / name
 
 
-def own_module(folder, name):
+def own_module(folder: Path, name: str) -> Path:
     (folder / f"{name}.py").touch()
     return folder / f"{name}.py"
 
 
 @pytest.mark.parametrize("name", ["agents", "envs"])
 @pytest.mark.parametrize("make", [own_package, own_module])
-def test_a_shadow_is_one_line_of_an_import_and_of_the_command(tmp_path, name, make):
+def test_a_shadow_is_one_line_of_an_import_and_of_the_command(
+    tmp_path: Path, name: str, make: Callable[..., Any]
+) -> None:
     line = f'"import {name}" finds {make(tmp_path, name)}, not the package beside worldmodels: '
     imported = python(tmp_path, "-c", "import worldmodels")
     assert imported.returncode == 1
@@ -73,12 +77,12 @@ assert is_refused("agents", other)
 """
 
 
-def test_what_was_imported_before_counts(tmp_path):
+def test_what_was_imported_before_counts(tmp_path: Path) -> None:
     done = python(tmp_path, "-c", IMPORTED_BEFORE)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_without_init_file_is_no_shadow(tmp_path):
+def test_a_folder_without_init_file_is_no_shadow(tmp_path: Path) -> None:
     for name in ("agents", "envs"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.py").touch()
@@ -86,7 +90,7 @@ def test_a_folder_without_init_file_is_no_shadow(tmp_path):
     assert done.stdout.strip() == str(HOME / "agents" / "__init__.py"), done.stderr
 
 
-def test_a_namespace_package_where_ours_are_missing_is_named(tmp_path):
+def test_a_namespace_package_where_ours_are_missing_is_named(tmp_path: Path) -> None:
     """As where an installation has lost a package, or another one has removed it."""
     home = tmp_path / "home"
     home.mkdir()

@@ -1,6 +1,8 @@
 """Stable-Baselines3 as a client of a dream: its own checks, and PPO that learns in there."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -26,7 +28,7 @@ SEEDS = range(100)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Batches of one are too small to share."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -35,7 +37,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def dream(tmp_path_factory):
+def dream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gymnasium.Env[Any, Any]]:
     """One dream of a run that was collected and trained on the spot."""
     folder = tmp_path_factory.mktemp("runs") / "bead"
     episodes = ("--episodes", 60, "--max-steps", 60, "--workers", 1)
@@ -56,7 +58,7 @@ def dream(tmp_path_factory):
     env.close()
 
 
-def dreamed_returns(dream, model):
+def dreamed_returns(dream: gymnasium.Env[Any, Any], model: PPO) -> np.ndarray:
     """Of one dream a seed, float64 (seeds,)."""
     totals = []
     for seed in SEEDS:
@@ -65,14 +67,15 @@ def dreamed_returns(dream, model):
         while not over:
             action, _ = model.predict(observation, deterministic=True)
             observation, reward, terminated, truncated, _ = dream.step(action)
-            total, over = total + reward, terminated or truncated
+            total, over = total + float(reward), terminated or truncated
         totals.append(total)
     return np.array(totals)
 
 
-def real_returns(dream, model):
+def real_returns(dream: gymnasium.Env[Any, Any], model: PPO) -> np.ndarray:
     """Of one real episode a seed, cut at the dream's horizon, float64 (seeds,)."""
-    world = dream.unwrapped.dreams.world
+    unwrapped: Any = dream.unwrapped
+    world = unwrapped.dreams.world
     env, totals = bead_env.BeadEnv(), np.zeros(len(SEEDS))
     for row, seed in enumerate(SEEDS):
         frame, _ = env.reset(seed=seed)
@@ -88,16 +91,16 @@ def real_returns(dream, model):
 
 
 @pytest.mark.filterwarnings("error")
-def test_its_checks_find_nothing_wrong_with_a_dream(dream):
+def test_its_checks_find_nothing_wrong_with_a_dream(dream: gymnasium.Env[Any, Any]) -> None:
     check_env(dream, skip_render_check=False)
 
 
 @torch.no_grad()
-def measured(dream, model):
+def measured(dream: gymnasium.Env[Any, Any], model: PPO) -> dict[str, np.ndarray]:
     return {"dreamed": dreamed_returns(dream, model), "real": real_returns(dream, model)}
 
 
-def test_ppo_learns_in_a_dream_what_holds_in_the_env(dream):
+def test_ppo_learns_in_a_dream_what_holds_in_the_env(dream: gymnasium.Env[Any, Any]) -> None:
     model = PPO("MlpPolicy", dream, seed=0, device="cpu")
     before = measured(dream, model)
     model.learn(20_000)

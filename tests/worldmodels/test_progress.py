@@ -1,3 +1,6 @@
+import time
+from pathlib import Path
+
 import pytest
 
 from worldmodels import progress as report
@@ -5,16 +8,18 @@ from worldmodels.errors import UserError
 
 
 @pytest.fixture
-def output(monkeypatch):
+def output(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[float]]:
     """Lines that a report prints, and a clock to set."""
     clock = [0.0]
-    monkeypatch.setattr(report.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     lines = []
     monkeypatch.setattr(report.Report, "line", lambda self, text: lines.append(text))
     return lines, clock
 
 
-def test_the_remaining_time_is_logged_once_from_the_speed_so_far(output):
+def test_the_remaining_time_is_logged_once_from_the_speed_so_far(
+    output: tuple[list[str], list[float]],
+) -> None:
     lines, clock = output
     with report.Report(quiet=True).progress("train", total=100) as meter:
         for done in range(1, 101):
@@ -23,7 +28,7 @@ def test_the_remaining_time_is_logged_once_from_the_speed_so_far(output):
     assert lines == ["train: about 44 s to go"]  # at step 11, after 5.5 s
 
 
-def test_a_burst_of_episodes_is_no_speed(output):
+def test_a_burst_of_episodes_is_no_speed(output: tuple[list[str], list[float]]) -> None:
     lines, clock = output
     with report.Report(quiet=True).progress("evaluate", total=100) as meter:
         for burst in range(3):
@@ -34,7 +39,9 @@ def test_a_burst_of_episodes_is_no_speed(output):
     assert lines == ["evaluate: about 17 min to go"]
 
 
-def test_a_resumed_stage_counts_only_what_it_did_itself(output):
+def test_a_resumed_stage_counts_only_what_it_did_itself(
+    output: tuple[list[str], list[float]],
+) -> None:
     lines, clock = output
     with report.Report(quiet=True).progress("train", total=100, done=50) as meter:
         for done in range(51, 101):
@@ -43,7 +50,9 @@ def test_a_resumed_stage_counts_only_what_it_did_itself(output):
     assert lines == ["train: about 39 s to go"]
 
 
-def test_what_does_not_fit_the_disk_is_refused(output, tmp_path):
+def test_what_does_not_fit_the_disk_is_refused(
+    output: tuple[list[str], list[float]], tmp_path: Path
+) -> None:
     lines, _ = output
     estimate = report.Report(quiet=True).estimate
     estimate("a little", disk_bytes=1e6, folder=tmp_path / "run")
@@ -52,7 +61,9 @@ def test_what_does_not_fit_the_disk_is_refused(output, tmp_path):
         estimate("too much", disk_bytes=1e15, folder=tmp_path / "run")
 
 
-def test_a_plan_states_disk_and_memory(output, tmp_path):
+def test_a_plan_states_disk_and_memory(
+    output: tuple[list[str], list[float]], tmp_path: Path
+) -> None:
     lines, _ = output
     report.Report(quiet=True).estimate("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
     assert lines == ["M; about 2 MB on disk, 1.3 GB of RAM"]

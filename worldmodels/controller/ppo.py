@@ -43,7 +43,7 @@ class PPOConfig(ActorCriticConfig):
         super().__post_init__()
         if not 0 < self.final_action_std <= self.noise:
             raise UserError(
-                f"expected last_noise above 0 and at most {self.noise}, got {self.final_action_std}"
+                f"expected final_action_std above 0 and at most {self.noise}, got {self.final_action_std}"
             )
         if self.num_updates < 1:
             raise UserError(f"expected 1 update or more, got {self.num_updates}")

@@ -49,9 +49,8 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
         writer.writerows(rows)
     if curves:
         written.append(out / CURVES)
-        with replacing(out / CURVES) as partial:
-            y_label = "return on the selection episodes"
-            save_curves(partial, curves, x_label="env steps", y_label=y_label)
+        y_label = "return on the selection episodes"
+        save_curves(out / CURVES, curves, x_label="env steps", y_label=y_label)
     if not comparable:
         report.log(f"{NOT_COMPARABLE}: see the column protocol")
     return {"runs": rows, "comparable": comparable, "files": [str(path) for path in written]}

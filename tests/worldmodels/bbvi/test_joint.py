@@ -19,11 +19,11 @@ from worldmodels.bbvi.examples.models import (
 from worldmodels.errors import UserError
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def chain():
+def chain() -> FactoredJoint:
     """Two latents: a prior of the first, and a term that ties them."""
     involves = torch.tensor([[True, True], [False, True]])
     return FactoredJoint(
@@ -41,7 +41,10 @@ def chain():
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_models_masks_are_true_and_tight(model, num_latents):
+def test_the_models_masks_are_true_and_tight(
+    model: BetaBernoulli | LinearRegression | LogisticRegression | HierarchicalPoisson,
+    num_latents: int,
+) -> None:
     joint = model.joint
     z = torch.rand(4, num_latents, generator=draw(0), dtype=torch.float64)
     joint.check(z)
@@ -52,7 +55,7 @@ def test_the_models_masks_are_true_and_tight(model, num_latents):
         assert torch.equal(changed, joint.involves[latent])
 
 
-def test_a_mask_that_hides_a_dependency_is_caught():
+def test_a_mask_that_hides_a_dependency_is_caught() -> None:
     model = chain()
     hidden = FactoredJoint(model.terms, torch.tensor([[True, False], [False, True]]))
     z = torch.randn(5, 2, generator=draw(0))
@@ -61,7 +64,7 @@ def test_a_mask_that_hides_a_dependency_is_caught():
         hidden.check(z)
 
 
-def test_a_hidden_dependency_would_bias_the_gradient():
+def test_a_hidden_dependency_would_bias_the_gradient() -> None:
     """Why `check` exists: nothing else shows it."""
     model = chain()
     hidden = FactoredJoint(model.terms, torch.tensor([[True, False], [False, True]]))
@@ -80,7 +83,7 @@ def test_a_hidden_dependency_would_bias_the_gradient():
     torch.testing.assert_close(gradients[1], torch.tensor([0.0, -4.0]), atol=0.15, rtol=0)
 
 
-def test_with_one_factor_rao_blackwell_is_the_plain_score():
+def test_with_one_factor_rao_blackwell_is_the_plain_score() -> None:
     model, family = LinearRegression.synthetic().joint, FullCovarianceGaussian(5).double()
     values = [
         elbo_surrogate(model, family, Estimator(method), 8, draw(0))[0]
@@ -89,7 +92,7 @@ def test_with_one_factor_rao_blackwell_is_the_plain_score():
     torch.testing.assert_close(*values)
 
 
-def test_the_elbo_comes_with_the_surrogate():
+def test_the_elbo_comes_with_the_surrogate() -> None:
     model, family = HierarchicalPoisson.synthetic(), MeanFieldGaussian(20)
     with torch.no_grad():
         family.log_scale.fill_(-1.0)
@@ -103,7 +106,7 @@ def test_the_elbo_comes_with_the_surrogate():
         assert not difference.requires_grad
 
 
-def test_rao_blackwell_without_the_terms_is_refused():
+def test_rao_blackwell_without_the_terms_is_refused() -> None:
     with pytest.raises(UserError, match="needs to know which terms involve which latent"):
         elbo_surrogate(
             lambda z: -z.square().sum(-1),
@@ -114,7 +117,7 @@ def test_rao_blackwell_without_the_terms_is_refused():
         )
 
 
-def test_pathwise_without_a_gradient_is_refused():
+def test_pathwise_without_a_gradient_is_refused() -> None:
     pathwise = Estimator("pathwise", "none")
     with pytest.raises(UserError, match="MeanFieldBernoulli has no reparameterised samples"):
         elbo_surrogate(lambda z: z.sum(-1), MeanFieldBernoulli(2), pathwise, 4, draw(0))
@@ -122,7 +125,7 @@ def test_pathwise_without_a_gradient_is_refused():
         elbo_surrogate(lambda z: z.detach().sum(-1), MeanFieldGaussian(2), pathwise, 4, draw(0))
 
 
-def test_wrong_shapes_are_refused(unchecked):
+def test_wrong_shapes_are_refused(unchecked: None) -> None:
     family = MeanFieldGaussian(2)
     with pytest.raises(
         UserError, match=r"one number a sample: expected shape \(4,\), got \(4, 2\)"

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from worldmodels.bbvi import (
     ALL_ESTIMATORS,
@@ -12,33 +13,37 @@ from worldmodels.bbvi import (
     elbo_surrogate,
     score_surrogate,
 )
+from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.joint import LogJoint
 from worldmodels.bbvi.score import fitted_baseline, scores
 from worldmodels.errors import UserError
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 class Replay(MeanFieldBernoulli):
     """Samples that were laid down before."""
 
-    def sample(self, num_samples, generator):
+    samples: Tensor
+
+    def sample(self, num_samples: int, generator: torch.Generator) -> Tensor:
         return self.samples
 
 
-def two_coins():
+def two_coins() -> FactoredJoint:
     """A joint over two coins: a term for each, and one that ties them."""
     table = torch.randn(3, 2, 2, generator=draw(0), dtype=torch.float64)
 
-    def terms(z):
+    def terms(z: Tensor) -> Tensor:
         a, b = z.long().T
         return torch.stack([table[0, 0, a], table[1, a, b], table[2, b, 0]], 1)
 
     return FactoredJoint(terms, torch.tensor([[1, 1, 0], [0, 1, 1]], dtype=torch.bool))
 
 
-def exact_elbo(model, family):
+def exact_elbo(model: LogJoint, family: VariationalFamily) -> Tensor:
     every = torch.tensor(list(itertools.product([0.0, 1.0], repeat=2)), dtype=torch.float64)
     log_q = family.log_prob(every).sum(-1)
     return (log_q.exp() * (model(every) - log_q)).sum()
@@ -52,7 +57,9 @@ FEWEST = {"none": 1, "leave-one-out": 2, "fitted": 3}
     [(e, s) for e in ALL_ESTIMATORS[:6] for s in (1, 2, 3) if s >= FEWEST[e.control]],
     ids=str,
 )
-def test_the_mean_over_all_possible_samples_is_the_exact_gradient(estimator, num_samples):
+def test_the_mean_over_all_possible_samples_is_the_exact_gradient(
+    estimator: Estimator, num_samples: int
+) -> None:
     """Unbiased, control variates and all: not within an error bar, but to the last digits."""
     model, family = two_coins(), Replay(2).double()
     with torch.no_grad():
@@ -68,7 +75,7 @@ def test_the_mean_over_all_possible_samples_is_the_exact_gradient(estimator, num
     torch.testing.assert_close(mean, exact, rtol=0, atol=1e-9)
 
 
-def test_leave_one_out_by_hand():
+def test_leave_one_out_by_hand() -> None:
     log_q = torch.zeros(3, requires_grad=True)
     score_surrogate(log_q, torch.tensor([1.0, 2.0, 6.0])).backward()
     # each signal less the mean of the other two, over three samples
@@ -77,7 +84,7 @@ def test_leave_one_out_by_hand():
 
 @pytest.mark.parametrize("control", ["none", "leave-one-out"])
 @pytest.mark.parametrize("factors", [(), (4,), (4, 2)])
-def test_samples_are_averaged_and_factors_summed(control, factors):
+def test_samples_are_averaged_and_factors_summed(control: str, factors: tuple[int, ...]) -> None:
     log_q, signal = (torch.randn(5, *factors, generator=draw(s)) for s in (0, 1))
     whole = score_surrogate(log_q, signal, control)
     columns = [
@@ -89,7 +96,7 @@ def test_samples_are_averaged_and_factors_summed(control, factors):
         torch.testing.assert_close(whole, (log_q * signal).sum() / 5)
 
 
-def test_the_signal_is_a_constant_and_its_level_does_not_matter():
+def test_the_signal_is_a_constant_and_its_level_does_not_matter() -> None:
     log_q = torch.randn(6, 2, generator=draw(0))
     signal = torch.randn(6, 2, generator=draw(1), requires_grad=True)
     assert not score_surrogate(log_q, signal).requires_grad
@@ -99,7 +106,7 @@ def test_the_signal_is_a_constant_and_its_level_does_not_matter():
     )
 
 
-def test_scores_are_the_gradients_one_by_one():
+def test_scores_are_the_gradients_one_by_one() -> None:
     family = MeanFieldBernoulli(3)
     family.frozen = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
     family.unused = torch.nn.Parameter(torch.zeros(1))
@@ -112,7 +119,7 @@ def test_scores_are_the_gradients_one_by_one():
     assert (score[..., 3] == 0).all()
 
 
-def test_the_fitted_scale_is_the_covariance_over_the_variance_of_the_others():
+def test_the_fitted_scale_is_the_covariance_over_the_variance_of_the_others() -> None:
     generator = draw(0)
     score = torch.randn(7, 2, 3, generator=generator, dtype=torch.float64) + 0.5
     signal = torch.randn(7, 2, generator=generator, dtype=torch.float64) + 20
@@ -125,7 +132,7 @@ def test_the_fitted_scale_is_the_covariance_over_the_variance_of_the_others():
         assert fitted[sample, factor].item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_constant_signal_is_fitted_exactly_and_scores_that_do_not_vary_fit_nothing():
+def test_a_constant_signal_is_fitted_exactly_and_scores_that_do_not_vary_fit_nothing() -> None:
     score = torch.randn(5, 1, 2, generator=draw(0))
     signal = torch.full((5, 1), -7.0)
     torch.testing.assert_close(fitted_baseline(score, signal), signal)
@@ -133,7 +140,7 @@ def test_a_constant_signal_is_fitted_exactly_and_scores_that_do_not_vary_fit_not
     assert (fitted_baseline(alike, signal) == 0).all()
 
 
-def test_too_few_samples_and_unknown_controls_are_refused():
+def test_too_few_samples_and_unknown_controls_are_refused() -> None:
     one, two = torch.zeros(1, 2), torch.zeros(2, 2)
     with pytest.raises(UserError, match='"leave-one-out" needs at least 2 samples, got 1'):
         score_surrogate(one, one)

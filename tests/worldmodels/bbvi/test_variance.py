@@ -1,5 +1,8 @@
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import kl_divergence
 
 from worldmodels.bbvi import (
@@ -13,16 +16,19 @@ from worldmodels.bbvi import (
     gradient_variance,
 )
 from worldmodels.bbvi.examples.models import BetaBernoulli, HierarchicalPoisson, LinearRegression
+from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.joint import LogJoint
+from worldmodels.bbvi.variance import GradientMoments
 from worldmodels.errors import UserError
 
 NAMES = [str(estimator) for estimator in ALL_ESTIMATORS]
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def twenty_latents(at):
+def twenty_latents(at: str) -> tuple[HierarchicalPoisson, MeanFieldGaussian]:
     """The hierarchical model, and q where a fit starts or near where it ends."""
     model, family = HierarchicalPoisson.synthetic(), MeanFieldGaussian(20)
     assert model.num_latents == 20
@@ -36,7 +42,7 @@ def twenty_latents(at):
 
 
 @pytest.fixture(scope="module")
-def tables():
+def tables() -> dict[str, tuple[Tensor, dict[str, GradientMoments]]]:
     """Every case, its exact gradient, and the moments of all estimators: computed once."""
     measured = {}
     for name, case in CASES.items():
@@ -47,12 +53,12 @@ def tables():
     return measured
 
 
-def beta():
+def beta() -> tuple[LogJoint, VariationalFamily, Tensor]:
     model, family = BetaBernoulli(), MeanFieldBeta(1)
     return model.joint, family, -kl_divergence(family.distribution(), model.posterior).sum()
 
 
-def full_covariance():
+def full_covariance() -> tuple[LogJoint, VariationalFamily, Tensor]:
     model, family = LinearRegression.synthetic(), FullCovarianceGaussian(5)
     with torch.no_grad():
         family.log_diagonal.fill_(-1.0)
@@ -61,12 +67,12 @@ def full_covariance():
     return model.joint, family, -kl_divergence(family.distribution(), model.posterior)
 
 
-def hierarchical(at):
+def hierarchical(at: str) -> tuple[LogJoint, VariationalFamily, Tensor]:
     model, family = twenty_latents(at)
     return model.joint, family, model.exact_elbo(family)
 
 
-CASES = {
+CASES: dict[str, Callable[[], tuple[LogJoint, VariationalFamily, Tensor]]] = {
     "beta": beta,
     "full covariance": full_covariance,
     "20 latents, start": lambda: hierarchical("start"),
@@ -75,7 +81,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_estimators_mean_is_the_exact_gradient(tables, case):
+def test_every_estimators_mean_is_the_exact_gradient(
+    tables: dict[str, tuple[Tensor, dict[str, GradientMoments]]], case: str
+) -> None:
     """150 repetitions each: no parameter beyond 5 standard errors, and about 1 on average."""
     exact, table = tables[case]
     assert list(table) == NAMES
@@ -86,7 +94,9 @@ def test_every_estimators_mean_is_the_exact_gradient(tables, case):
 
 
 @pytest.mark.parametrize("at", ["start", "end"])
-def test_rao_blackwell_and_leave_one_out_cut_the_variance(tables, at):
+def test_rao_blackwell_and_leave_one_out_cut_the_variance(
+    tables: dict[str, tuple[Tensor, dict[str, GradientMoments]]], at: str
+) -> None:
     _, table = tables[f"20 latents, {at}"]
     variance = {name: moments.total_variance for name, moments in table.items()}
     # measured 200x at the start and 1,000x at the end
@@ -98,7 +108,7 @@ def test_rao_blackwell_and_leave_one_out_cut_the_variance(tables, at):
     assert variance["rao-blackwell + leave-one-out"] < variance["score + leave-one-out"]
 
 
-def test_more_samples_divide_the_variance():
+def test_more_samples_divide_the_variance() -> None:
     model, family = twenty_latents("end")
     few, many = (
         gradient_variance(
@@ -114,8 +124,8 @@ def test_more_samples_divide_the_variance():
     assert few / many == pytest.approx(4, rel=0.2)
 
 
-def test_the_table_leaves_the_parameters_and_lists_what_applies():
-    def plain(z):
+def test_the_table_leaves_the_parameters_and_lists_what_applies() -> None:
+    def plain(z: Tensor) -> Tensor:
         return -z.square().sum(-1)
 
     family = MeanFieldGaussian(2)

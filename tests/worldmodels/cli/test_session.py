@@ -1,9 +1,13 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from envs.errors import EnvError
 from worldmodels.cli.session import Requested, open_session
 from worldmodels.errors import UserError
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 
 
 @pytest.mark.parametrize(
@@ -18,7 +22,9 @@ from worldmodels.runs.run import Run, RunSettings
         ({"seed": -1}, r"expected a seed from 0 to 2\*\*62, got -1"),
     ],
 )
-def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, requested, message):
+def test_a_run_is_not_opened_with_other_settings_than_its_own(
+    tmp_path: Path, requested: dict[str, Any], message: str
+) -> None:
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
     with (
         pytest.raises(UserError, match=message),
@@ -31,7 +37,7 @@ def test_a_run_is_not_opened_with_other_settings_than_its_own(tmp_path, requeste
         assert session.run.settings.env_id == "Tiny-v0"
 
 
-def test_a_session_needs_a_worker(tmp_path):
+def test_a_session_needs_a_worker(tmp_path: Path) -> None:
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
     with (
         pytest.raises(UserError, match="expected 1 worker or more, got 0"),
@@ -40,7 +46,7 @@ def test_a_session_needs_a_worker(tmp_path):
         pass
 
 
-def test_opening_a_missing_run_does_not_create_it(tmp_path):
+def test_opening_a_missing_run_does_not_create_it(tmp_path: Path) -> None:
     with (
         pytest.raises(UserError, match=r'no run in .*b: run "wm collect --run .*b" first'),
         open_session(tmp_path / "b"),
@@ -49,8 +55,11 @@ def test_opening_a_missing_run_does_not_create_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path):
-    requested = {"env": "tests.fixtures.odd_envs:Odd-v0", "env_kwargs": {"observation": "dicts"}}
+def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path: Path) -> None:
+    requested: dict[str, Any] = {
+        "env": "tests.fixtures.odd_envs:Odd-v0",
+        "env_kwargs": {"observation": "dicts"},
+    }
     with (
         pytest.raises(EnvError, match="several pictures"),
         open_session(tmp_path / "new", requested=Requested(**requested)),

@@ -1,7 +1,10 @@
 """What both ways of climbing a dream's slope share, beside plain definitions."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from agents.controller import ControllerConfig, apply_action_map, control
 from tests.fixtures.reward_world import MAPS, controller, starts
@@ -19,27 +22,33 @@ from worldmodels.errors import UserError
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def learner(kind="vae", temperature=1.0, sees=None, start=None, **settings):
+def learner(
+    kind: str = "vae",
+    temperature: float = 1.0,
+    sees: ControllerConfig | None = None,
+    start: Tensor | None = None,
+    **settings: Any,
+) -> ActorCritic:
     dream = DreamModel(*world(kind), temperature)
     sizes = sees or controller(dream, MAPS["continuous"], hidden=4)
     config = ActorCriticConfig(critic_width=8, **settings)
     return ActorCritic(config, sizes, MAPS["continuous"], dream, 2.0, start)
 
 
-def numbers(*shape, seed):
+def numbers(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=draw(seed))
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.3, 0.95, 1.0])
-def test_a_return_mixes_all_the_ways_to_end_in_a_value(lambda_):
+def test_a_return_mixes_all_the_ways_to_end_in_a_value(lambda_: float) -> None:
     rewards, values = numbers(5, 2, seed=0), numbers(5, 2, seed=1)
     continues = torch.rand(5, 2, generator=draw(2))
 
-    def ending_after(first, last):
+    def ending_after(first: int, last: int) -> Tensor:
         total, weight = torch.zeros(2), torch.ones(2)
         for step in range(first, last + 1):
             total = total + weight * rewards[step]
@@ -48,10 +57,13 @@ def test_a_return_mixes_all_the_ways_to_end_in_a_value(lambda_):
 
     expected = [
         sum(
-            lambda_ ** (last - first)
-            * (1.0 if last == 4 else 1.0 - lambda_)
-            * ending_after(first, last)
-            for last in range(first, 5)
+            (
+                lambda_ ** (last - first)
+                * (1.0 if last == 4 else 1.0 - lambda_)
+                * ending_after(first, last)
+                for last in range(first, 5)
+            ),
+            torch.zeros(2),
         )
         for first in range(5)
     ]
@@ -59,7 +71,7 @@ def test_a_return_mixes_all_the_ways_to_end_in_a_value(lambda_):
     torch.testing.assert_close(returns, torch.stack(expected))
 
 
-def test_returns_trust_the_next_value_alone_or_the_last_one_alone():
+def test_returns_trust_the_next_value_alone_or_the_last_one_alone() -> None:
     rewards, values = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[10.0], [20.0], [40.0]])
     continues = torch.full((3, 1), 0.5)
     assert lambda_returns(rewards, values, continues, 0.0).flatten().tolist() == [6.0, 12.0, 24.0]
@@ -68,7 +80,7 @@ def test_returns_trust_the_next_value_alone_or_the_last_one_alone():
 
 
 @pytest.mark.parametrize("lambda_", [0.0, 0.5, 1.0])
-def test_nothing_after_an_end_counts(lambda_):
+def test_nothing_after_an_end_counts(lambda_: float) -> None:
     rewards, values, continues = numbers(4, 3, seed=0), numbers(4, 3, seed=1), torch.ones(4, 3)
     continues[1] = 0.0
     returns = lambda_returns(rewards, values, continues, lambda_)
@@ -78,14 +90,14 @@ def test_nothing_after_an_end_counts(lambda_):
     assert torch.equal(lambda_returns(elsewhere, values, continues, lambda_)[:2], returns[:2])
 
 
-def test_dreams_go_on_with_the_chance_among_those_that_got_there():
+def test_dreams_go_on_with_the_chance_among_those_that_got_there() -> None:
     weight = torch.tensor([[1.0, 1.0], [0.5, 0.9], [0.125, 0.0], [0.0, 0.0]])
     expected = torch.tensor([[0.5, 0.9], [0.25, 0.0], [0.0, 0.0]])
     torch.testing.assert_close(continuation_probs(weight), expected)
 
 
 @KINDS
-def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind):
+def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind: str) -> None:
     made = learner(kind, temperature=0.0)
     dreams = made.dreams(starts(made.dream, 6), 3, 0.5, draw(0))
     state = starts(made.dream, 6)
@@ -100,7 +112,7 @@ def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind):
     assert (dreams.weight[3] < dreams.weight[2]).all()
 
 
-def test_outputs_in_a_dream_are_those_of_c_and_a_noise_of_the_width_asked_for():
+def test_outputs_in_a_dream_are_those_of_c_and_a_noise_of_the_width_asked_for() -> None:
     made = learner()
     with torch.no_grad():
         dreams = made.dreams(starts(made.dream, 500), 4, 0.3, draw(0))
@@ -111,7 +123,7 @@ def test_outputs_in_a_dream_are_those_of_c_and_a_noise_of_the_width_asked_for():
 
 
 @KINDS
-def test_a_c_that_sees_z_alone_is_not_told_h(kind):
+def test_a_c_that_sees_z_alone_is_not_told_h(kind: str) -> None:
     dream = DreamModel(*world(kind))
     sizes = ControllerConfig(dream.vision.num_features, 2)
     made = learner(kind, sees=sizes, start=numbers(1, sizes.num_parameters, seed=0))
@@ -124,7 +136,7 @@ def test_a_c_that_sees_z_alone_is_not_told_h(kind):
     torch.testing.assert_close(outputs, control(sizes, made.actor, seen)[0])
 
 
-def test_a_new_c_hardly_acts_but_its_hidden_units_differ():
+def test_a_new_c_hardly_acts_but_its_hidden_units_differ() -> None:
     torch.manual_seed(0)
     sizes = ControllerConfig(200, 3, 50)
     parameters = init_parameters(sizes)
@@ -138,22 +150,22 @@ def test_a_new_c_hardly_acts_but_its_hidden_units_differ():
     assert hidden.std() == pytest.approx(1.0, rel=0.1)
 
 
-def test_a_search_begins_at_the_parameters_given_and_leaves_them_alone():
+def test_a_search_begins_at_the_parameters_given_and_leaves_them_alone() -> None:
     sizes = ControllerConfig(8, 2)
     start = numbers(1, sizes.num_parameters, seed=0)
     made = learner(sees=sizes, start=start)
     kept = start.clone()
     assert torch.equal(made.actor, start) and torch.equal(made.ema_params, start)
     with torch.no_grad():
-        made.actor += 1.0
+        made.actor.add_(1.0)
     assert torch.equal(start, kept) and torch.equal(made.ema_params, kept)
 
 
-def test_the_c_that_is_kept_follows_the_one_being_searched():
+def test_the_c_that_is_kept_follows_the_one_being_searched() -> None:
     made = learner(ema_rate=0.25)
     first = made.ema_params.clone()
     with torch.no_grad():
-        made.actor += 1.0
+        made.actor.add_(1.0)
     made.update_ema()
     torch.testing.assert_close(made.ema_params, first + 0.25)
     made.update_ema()
@@ -161,7 +173,9 @@ def test_the_c_that_is_kept_follows_the_one_being_searched():
 
 
 @pytest.mark.parametrize(("longest", "clipped"), [(10.0, 1.0), (2.0, 0.4)])
-def test_the_slope_is_clipped_in_length_and_keeps_its_direction(longest, clipped):
+def test_the_slope_is_clipped_in_length_and_keeps_its_direction(
+    longest: float, clipped: float
+) -> None:
     made = learner(max_gradient_norm=longest)
     policy_loss = torch.zeros_like(made.actor)
     policy_loss[0, :2] = torch.tensor([3.0, -4.0])
@@ -177,11 +191,11 @@ def test_the_slope_is_clipped_in_length_and_keeps_its_direction(longest, clipped
         ({"horizon": 0}, "expected 1 agent step or more, got 0"),
         ({"discount": 1.5}, r"expected discount within 0\.\.1, got 1\.5"),
         ({"lambda_": -0.1}, r"expected lambda_ within 0\.\.1, got -0\.1"),
-        ({"ema_rate": 2.0}, r"expected average_rate within 0\.\.1, got 2\.0"),
+        ({"ema_rate": 2.0}, r"expected ema_rate within 0\.\.1, got 2\.0"),
         ({"noise": 0.0}, r"expected noise above 0, got 0\.0"),
         ({"noise": float("nan")}, "expected noise above 0, got nan"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ActorCriticConfig(**settings)

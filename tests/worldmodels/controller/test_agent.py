@@ -1,6 +1,8 @@
 import json
 import pickle
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,12 +21,14 @@ from worldmodels.runs.checkpoint import save_checkpoint
 KINDS = pytest.mark.parametrize("kind", ["vae", "vq", "fsq"])
 
 
-def films(num_envs, num_steps=6, size=(64, 64)):
+def films(num_envs: int, num_steps: int = 6, size: tuple[int, int] = (64, 64)) -> np.ndarray:
     """(num_steps, num_envs, H, W, 3)."""
     return frames(num_envs * num_steps, seed=9, size=size).reshape(num_steps, num_envs, *size, 3)
 
 
-def play(policy, frames_over_time, resets=(), seed=0):
+def play(
+    policy: Agent, frames_over_time: np.ndarray, resets: Any = (), seed: int = 0
+) -> np.ndarray:
     """Actions (steps, envs, ...); `resets` maps a step to its mask."""
     policy.reset(frames_over_time.shape[1], seed)
     return np.stack(
@@ -35,7 +39,7 @@ def play(policy, frames_over_time, resets=(), seed=0):
 @KINDS
 @pytest.mark.parametrize("inputs", ["zh", "z"])
 @pytest.mark.parametrize("repeat", [1, 3])
-def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
+def test_act_is_the_loop_one_would_write_by_hand(kind: str, inputs: str, repeat: int) -> None:
     whole = agent(kind, action_repeat=repeat, inputs=inputs)
     frames_over_time = films(1, 8)
     expected = []
@@ -60,7 +64,9 @@ def test_act_is_the_loop_one_would_write_by_hand(kind, inputs, repeat):
 
 @KINDS
 @pytest.mark.parametrize("sample_latent", [False, True])
-def test_a_reset_starts_one_env_afresh_and_leaves_the_other_bit_equal(kind, sample_latent):
+def test_a_reset_starts_one_env_afresh_and_leaves_the_other_bit_equal(
+    kind: str, sample_latent: bool
+) -> None:
     whole = agent(kind, sample_latent=sample_latent)
     frames_over_time = films(2, 7)
     undisturbed = play(whole, frames_over_time)
@@ -76,7 +82,7 @@ def test_a_reset_starts_one_env_afresh_and_leaves_the_other_bit_equal(kind, samp
 
 
 @KINDS
-def test_a_batch_of_controllers_is_as_many_agents(kind):
+def test_a_batch_of_controllers_is_as_many_agents(kind: str) -> None:
     whole = agent(kind, num_candidates=3, hidden=4)
     frames_over_time = films(3)
     together = play(whole, frames_over_time)
@@ -90,7 +96,7 @@ def test_a_batch_of_controllers_is_as_many_agents(kind):
 
 
 @KINDS
-def test_memory_follows_the_action_that_a_noisy_policy_executed(kind):
+def test_memory_follows_the_action_that_a_noisy_policy_executed(kind: str) -> None:
     whole = agent(kind)
     noisy = NoisyPolicy(whole, 0.5)
     frames_over_time = films(1, 6)
@@ -110,7 +116,7 @@ def test_memory_follows_the_action_that_a_noisy_policy_executed(kind):
     assert not torch.allclose(whole.memory_state.h, followed, atol=1e-3)
 
 
-def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_seed():
+def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_seed() -> None:
     whole = agent(sample_latent=True, action_repeat=1, inputs="z")
     still = films(2, 1).repeat(5, 0)
     still[:, 1] = still[:, 0]
@@ -123,7 +129,7 @@ def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_se
     np.testing.assert_allclose(actions[:, 0], alone, atol=1e-5)
 
 
-def test_stock_frames_and_frames_of_the_view_give_the_same_actions():
+def test_stock_frames_and_frames_of_the_view_give_the_same_actions() -> None:
     whole = agent()
     stock = films(2, 4, size=(96, 96))
     seen = whole.spec.view(stock)
@@ -134,7 +140,7 @@ def test_stock_frames_and_frames_of_the_view_give_the_same_actions():
     assert np.array_equal(play(whole, below), play(whole, seen))
 
 
-def test_frames_of_another_env_are_refused_in_a_line():
+def test_frames_of_another_env_are_refused_in_a_line() -> None:
     whole = agent(view=PAPER_VIEW)
     whole.reset(2)
     message = r"is for Tiny-v0: expected frames of 96x96 pixels, or of 64x64 .*, got 400x600"
@@ -145,7 +151,7 @@ def test_frames_of_another_env_are_refused_in_a_line():
 
 
 @pytest.mark.parametrize("start", [0, 1])
-def test_discrete_actions_are_those_of_the_env_and_m_sees_them_one_hot(start):
+def test_discrete_actions_are_those_of_the_env_and_m_sees_them_one_hot(start: int) -> None:
     space = spaces.Discrete(3, start=start)
     action_map = ActionMap.for_space(space)
     assert action_map.space == space
@@ -156,14 +162,14 @@ def test_discrete_actions_are_those_of_the_env_and_m_sees_them_one_hot(start):
     assert torch.equal(whole.last_action.sum(-1), torch.ones(4))
 
 
-def test_a_box_space_has_the_bounds_of_its_map():
-    space = spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
+def test_a_box_space_has_the_bounds_of_its_map() -> None:
+    space = spaces.Box(np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32))
     assert agent().spec.action_map.space == space
     assert ActionMap.for_space(space).space == space
 
 
 @KINDS
-def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path, kind):
+def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path: Path, kind: str) -> None:
     whole = agent(kind, hidden=3, sample_latent=True)
     file = tmp_path / "controller" / "agent.safetensors"
     save_agent(file, whole, {"preset": "demo", "seed": 3})
@@ -172,11 +178,11 @@ def test_a_saved_agent_acts_alike_and_says_where_it_comes_from(tmp_path, kind):
     for path in (file, str(file), tmp_path):
         loaded = load_agent(path)
         assert np.array_equal(play(loaded, frames_over_time), expected)
-        assert loaded.spec == whole.spec and loaded.summary == {"preset": "demo", "seed": 3}
+        assert loaded.spec == whole.spec and loaded.metadata == {"preset": "demo", "seed": 3}
         assert loaded.action_repeat == 2 and loaded.name == "agent"
 
 
-def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path):
+def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path: Path) -> None:
     whole = agent(num_candidates=2)
     file = tmp_path / "a.safetensors"
     save_agent(file, whole, {})
@@ -200,12 +206,12 @@ def test_a_factory_pickles_small_and_puts_other_controllers_in(tmp_path):
     )
 
 
-def test_a_body_survives_json():
+def test_a_body_survives_json() -> None:
     spec = replace(agent().spec, inputs="z", sample_latent=True)
     assert AgentSpec.from_dict(json.loads(json.dumps(asdict(spec)))) == spec
 
 
-def test_what_is_no_agent_is_named_with_what_helps(tmp_path):
+def test_what_is_no_agent_is_named_with_what_helps(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'no file .*agent\.safetensors: run "wm train-controller'):
         load_agent(tmp_path)
     with pytest.raises(UserError, match=r"no file .*none\.safetensors: name a run's folder, an"):

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
+from torch import Tensor
 
+from agents.evaluation import Scores
 from agents.protocol import EvaluationProtocol
 from tests.fixtures.fake_scores import scores
 from worldmodels.controller.agent_file import agent_file
@@ -14,24 +18,25 @@ from worldmodels.errors import UserError
 from worldmodels.runs import checkpoint
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 from worldmodels.runs.env_steps import env_steps
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import write_lock
+from worldmodels.runs.run_settings import RunSettings
 
 ENV_ID = "Tiny-v0"
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path: Path) -> Run:
     made = Run(tmp_path / "a", new=RunSettings(ENV_ID, "demo", 0))
     made.create()
     return made
 
 
-def protocol(episodes):
+def protocol(episodes: int) -> EvaluationProtocol:
     return EvaluationProtocol(ENV_ID, "selection", episodes)
 
 
-def finish_search(run, score, *, round_=1, episodes=20):
+def finish_search(run: Run, score: float, *, round_: int = 1, episodes: int = 20) -> Path:
     """A round's agent, as far as selecting needs it."""
     selection = Selection(protocol(episodes), score, 1.0).to_dict()
     details = {"selection": selection, "made_by": {"round": round_}}
@@ -40,39 +45,39 @@ def finish_search(run, score, *, round_=1, episodes=20):
     return run.weights("controller")
 
 
-def round_in(file):
+def round_in(file: Path) -> int:
     return int(load_checkpoint(file, hint="none").tensors["controller.parameters"])
 
 
-def selected_round(run):
+def selected_round(run: Run) -> int:
     return round_in(run.folder / "best.safetensors")
 
 
-def never(path, protocol):
+def never(path: Path, protocol: EvaluationProtocol) -> NoReturn:
     raise AssertionError(f"{path} was evaluated under {protocol}")
 
 
 class Plays:
     """Returns by round and number of episodes, and what was evaluated."""
 
-    def __init__(self, returns):
+    def __init__(self, returns: dict[tuple[int, int], float]) -> None:
         self.returns = returns
-        self.played = []
+        self.played: list[tuple[int, int]] = []
 
-    def __call__(self, path, protocol):
+    def __call__(self, path: Path, protocol: EvaluationProtocol) -> Scores:
         key = round_in(path), protocol.episodes
         self.played.append(key)
         return scores(*[self.returns[key]] * protocol.episodes)
 
 
-def test_the_first_agent_is_the_best_one(run):
+def test_the_first_agent_is_the_best_one(run: Run) -> None:
     newest = finish_search(run, -5.0)
     best = keep_best(run, never)
     assert (best.round, best.selection.mean) == (1, -5.0)
     assert (run.folder / "best.safetensors").read_bytes() == newest.read_bytes()
 
 
-def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run):
+def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run: Run) -> None:
     kept = []
     for round_, score in enumerate((10.0, 12.0, 11.0, 12.0, 13.0), start=1):
         finish_search(run, score, round_=round_)
@@ -95,7 +100,9 @@ def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run):
     [((924.0, 100), (950.0, 20)), ((950.0, 20), (924.0, 100))],
 )
 @pytest.mark.parametrize("returns", [(900.0, 901.0), (901.0, 900.0), (900.0, 900.0)])
-def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, second, returns):
+def test_scores_over_different_numbers_of_episodes_are_not_compared(
+    run: Run, first: tuple[float, int], second: tuple[float, int], returns: tuple[float, float]
+) -> None:
     """The one with fewer episodes is evaluated under the other's protocol, and the better kept."""
     (score_1, episodes_1), (score_2, episodes_2) = first, second
     finish_search(run, score_1, episodes=episodes_1)
@@ -119,7 +126,7 @@ def test_scores_over_different_numbers_of_episodes_are_not_compared(run, first, 
     assert keep_best(run, never).round == 3
 
 
-def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes(run):
+def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes(run: Run) -> None:
     """Over 50 sequences of searches with 5, 20 or 100 episodes, against the true returns."""
     generator = torch.Generator().manual_seed(0)
     for sequence in range(50):
@@ -139,7 +146,7 @@ def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes
             assert best.selection.protocol == protocol(most)
 
 
-def test_files_from_before_protocols_were_recorded_are_compared_by_their_episodes(run):
+def test_files_from_before_protocols_were_recorded_are_compared_by_their_episodes(run: Run) -> None:
     legacy = {
         "spec": {"env_id": ENV_ID},
         "facts": {"real_score": 924.0, "choice_episodes": 100, "made_by": {"round": 25}},
@@ -153,7 +160,7 @@ def test_files_from_before_protocols_were_recorded_are_compared_by_their_episode
     assert selected_round(run) == 25
 
 
-def test_keeping_again_changes_nothing_and_evaluates_nothing(run):
+def test_keeping_again_changes_nothing_and_evaluates_nothing(run: Run) -> None:
     finish_search(run, 1.0)
     keep_best(run, never)
     finish_search(run, 3.0, round_=2, episodes=4)
@@ -167,13 +174,15 @@ def test_keeping_again_changes_nothing_and_evaluates_nothing(run):
 
 
 @pytest.mark.parametrize("earlier", [False, True])
-def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch, earlier):
+def test_a_write_that_fails_leaves_what_was_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
     if earlier:
         finish_search(run, 1.0)
         keep_best(run, never)
     finish_search(run, 2.0, round_=2)
 
-    def fill_the_disk(tensors, path, metadata):
+    def fill_the_disk(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> NoReturn:
         path.write_bytes(b"half")
         raise OSError("no space left on device")
 
@@ -190,7 +199,9 @@ def test_a_write_that_fails_leaves_what_was_there(run, monkeypatch, earlier):
     assert keep_best(run, never).round == selected_round(run) == 2
 
 
-def test_a_kill_before_the_comparison_is_written_down_compares_again(run, monkeypatch):
+def test_a_kill_before_the_comparison_is_written_down_compares_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finish_search(run, 1.0)
     keep_best(run, never)
     finish_search(run, 3.0, round_=2, episodes=4)
@@ -202,7 +213,7 @@ def test_a_kill_before_the_comparison_is_written_down_compares_again(run, monkey
     assert env_steps(run)["selected"] == 20 * 10, "the same evaluation counts once"
 
 
-def test_what_a_kill_left_half_written_is_no_agent(run):
+def test_what_a_kill_left_half_written_is_no_agent(run: Run) -> None:
     finish_search(run, 1.0)
     partial = run.folder / ".best.safetensors.partial"
     partial.write_bytes(b"half")
@@ -211,7 +222,7 @@ def test_what_a_kill_left_half_written_is_no_agent(run):
     assert selected_round(run) == 1 and not partial.exists()
 
 
-def test_a_damaged_best_agent_is_named(run):
+def test_a_damaged_best_agent_is_named(run: Run) -> None:
     finish_search(run, 1.0)
     best = run.folder / "best.safetensors"
     best.write_bytes(b"half")
@@ -219,7 +230,7 @@ def test_a_damaged_best_agent_is_named(run):
         keep_best(run, never)
 
 
-def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
+def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run: Run) -> None:
     newest = run.folder / "controller" / "agent.safetensors"
     assert agent_file(run.folder) == newest and not newest.exists()
     finish_search(run, 1.0)
@@ -230,7 +241,7 @@ def test_an_agent_s_file_is_the_run_s_best_or_else_its_newest_one(run):
     assert agent_file("elsewhere/any.safetensors").name == "any.safetensors"
 
 
-def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run):
+def test_the_newest_agent_is_found_after_a_kill_between_two_renames(run: Run) -> None:
     newest = finish_search(run, 1.0)
     before = load_checkpoint(newest, hint="")
     os.replace(run.folder / "controller", run.folder / ".controller.old")

@@ -1,13 +1,17 @@
 """The search by CMA-ES: what it keeps, when it looks, and that Ctrl-C costs no more than time."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from agents.evaluation import Scores
 from tests.fixtures.fake_scores import scores
 from worldmodels.controller.cmaes import search_by_cmaes
-from worldmodels.controller.fitness import CMAESConfig
+from worldmodels.controller.fitness import CMAESConfig, Fitness
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 
@@ -18,34 +22,44 @@ AIM = np.array([1.0, -2.0, 0.5])
 class Bowl:
     """Fitness falls with the distance from the aim; Ctrl-C where it is told to come."""
 
-    def __init__(self, stop_at=None):
+    def __init__(self, stop_at: int | None = None) -> None:
         self.steps = 0
         self.stop_at = stop_at
-        self.generations = []
+        self.generations: list[int] = []
 
-    def __call__(self, candidates, generation):
+    def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         if generation == self.stop_at:
             raise KeyboardInterrupt("in a generation")
         self.generations.append(generation)
         self.steps += 10 * len(candidates)
-        return -np.square(candidates - AIM).sum(1)
+        fitness: np.ndarray = -np.square(candidates - AIM).sum(1)
+        return fitness
 
 
 class Evaluation:
     """The real score; Ctrl-C in the look at which it is told to come."""
 
-    def __init__(self, stop_at=None):
+    def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at = stop_at
-        self.seen = []
+        self.seen: list[np.ndarray] = []
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: np.ndarray) -> Scores:
         self.seen.append(parameters.copy())
         if len(self.seen) == self.stop_at:
             raise KeyboardInterrupt("in a look")
         return scores(100.0 * parameters[0])
 
 
-def search(folder, fitness, evaluation, *, config=CONFIG, start=None, round_=1, seed=0):
+def search(
+    folder: Path,
+    fitness: Fitness,
+    evaluation: Callable[[np.ndarray], Scores],
+    *,
+    config: CMAESConfig = CONFIG,
+    start: np.ndarray | None = None,
+    round_: int = 1,
+    seed: int = 0,
+) -> tuple[np.ndarray, dict[str, Any]]:
     return search_by_cmaes(
         np.zeros(3) if start is None else start,
         config,
@@ -59,7 +73,7 @@ def search(folder, fitness, evaluation, *, config=CONFIG, start=None, round_=1, 
     )
 
 
-def without_timings(result):
+def without_timings(result: dict[str, Any]) -> dict[str, Any]:
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -69,12 +83,12 @@ def without_timings(result):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, dict[str, Any]]:
     """What a search leaves that nobody stopped."""
     return search(tmp_path_factory.mktemp("undisturbed") / "a", Bowl(), Evaluation())
 
 
-def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path):
+def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path: Path) -> None:
     fitness, evaluation = Bowl(), Evaluation()
     parameters, result = search(tmp_path / "a", fitness, evaluation)
     history = result["history"]
@@ -97,17 +111,19 @@ def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path
 class Peak:
     """A real score that is highest where it is looked at for the n-th time."""
 
-    def __init__(self, highest):
+    def __init__(self, highest: int) -> None:
         self.highest = highest
-        self.seen = []
+        self.seen: list[np.ndarray] = []
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: np.ndarray) -> Scores:
         self.seen.append(parameters.copy())
         return scores(50.0 - abs(len(self.seen) - 1 - self.highest))
 
 
 @pytest.mark.parametrize("highest", [0, 1, 2, 3])
-def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_path, highest):
+def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(
+    tmp_path: Path, highest: int
+) -> None:
     evaluation, start = Peak(highest), np.array([0.1, 0.2, 0.3])
     config = replace(CONFIG, select_best=True)
     parameters, result = search(tmp_path / "a", Bowl(), evaluation, config=config, start=start)
@@ -120,7 +136,7 @@ def test_where_asked_it_keeps_the_best_mean_looked_at_the_start_among_them(tmp_p
     assert result["generations"] == 7
 
 
-def test_averages_of_the_last_means_are_looked_at_and_left(tmp_path):
+def test_averages_of_the_last_means_are_looked_at_and_left(tmp_path: Path) -> None:
     each, evaluation = Evaluation(), Evaluation()
     search(tmp_path / "each", Bowl(), each, config=replace(CONFIG, validate_every=1))
     parameters, _ = search(
@@ -133,9 +149,9 @@ def test_averages_of_the_last_means_are_looked_at_and_left(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 5])
-def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
+def test_the_best_mean_so_far_survives_ctrl_c(tmp_path: Path, stop_at: int) -> None:
     class Falling(Evaluation):
-        def __call__(self, parameters):
+        def __call__(self, parameters: np.ndarray) -> Scores:
             super().__call__(parameters)
             return scores(-np.square(parameters).sum())  # the start is best
 
@@ -153,13 +169,13 @@ def test_the_best_mean_so_far_survives_ctrl_c(tmp_path, stop_at):
     assert whole[1]["env_steps"] == {"monitored": 40}
 
 
-def test_a_start_from_zero_is_not_evaluated(tmp_path):
+def test_a_start_from_zero_is_not_evaluated(tmp_path: Path) -> None:
     config = replace(CONFIG, select_best=True)
     _, result = search(tmp_path / "a", Bowl(), Evaluation(), config=config)
     assert [e["generation"] for e in result["history"] if "real_score" in e] == [3, 6, 7]
 
 
-def test_it_climbs_from_where_it_starts(tmp_path):
+def test_it_climbs_from_where_it_starts(tmp_path: Path) -> None:
     config = CMAESConfig(generations=30, population=8, sigma0=0.5, validate_every=100)
     found, _ = search(tmp_path / "a", Bowl(), Evaluation(), config=config)
     assert np.abs(found - AIM).max() < 0.2
@@ -169,12 +185,14 @@ def test_it_climbs_from_where_it_starts(tmp_path):
     assert 0 < np.abs(near - start).max() < 1e-4
 
 
-def test_later_rounds_have_generations_of_their_own(tmp_path):
+def test_later_rounds_have_generations_of_their_own(tmp_path: Path) -> None:
     _, result = search(tmp_path / "a", Bowl(), Evaluation(), round_=2)
     assert result["generations"] == 3
 
 
-def test_another_seed_is_another_search(tmp_path, undisturbed):
+def test_another_seed_is_another_search(
+    tmp_path: Path, undisturbed: tuple[np.ndarray, dict[str, Any]]
+) -> None:
     other, _ = search(tmp_path / "a", Bowl(), Evaluation(), seed=1)
     assert np.abs(other - undisturbed[0]).max() > 1e-3
 
@@ -190,8 +208,11 @@ def test_another_seed_is_another_search(tmp_path, undisturbed):
     ids=["at once", "in a generation", "in an evaluation", "in the last evaluation"],
 )
 def test_a_search_stopped_by_ctrl_c_resumes_to_the_same_bits(
-    tmp_path, undisturbed, fitness, evaluation
-):
+    tmp_path: Path,
+    undisturbed: tuple[np.ndarray, dict[str, Any]],
+    fitness: Bowl,
+    evaluation: Evaluation,
+) -> None:
     expected, output = undisturbed
     with pytest.raises(KeyboardInterrupt, match="in a"):
         search(tmp_path / "b", fitness, evaluation)

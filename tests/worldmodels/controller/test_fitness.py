@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from agents.controller import choose_actions
-from agents.protocol import EvaluationProtocol
+from agents.protocol import EvaluationProtocol, Purpose
 from agents.workers import Workers
 from envs.tasks import task_for
 from tests.fixtures.counting_env import BOX_ID, CountingEnv, episode_length
 from tests.fixtures.reward_world import starts
 from tests.fixtures.tiny_models import agent
+from worldmodels.controller.agent import Agent
 from worldmodels.controller.fitness import (
     CMAESConfig,
     DreamFitness,
@@ -25,13 +27,14 @@ from worldmodels.controller.fitness import (
 from worldmodels.dream.model import DreamModel, dreamed_returns
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError
+from worldmodels.memory import MDNRNN
 from worldmodels.training.fit import step_generator
 
 CONFIG = CMAESConfig(episodes=3, horizon=4)
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
-def dream_fitness(kind):
+def dream_fitness(kind: str) -> tuple[DreamFitness, np.ndarray]:
     driver = agent(kind, num_candidates=4)
     dream = DreamModel(driver.vision, driver.memory, temperature=1.2)
     states = StartStates(starts(dream, 30), torch.ones(30))
@@ -40,7 +43,7 @@ def dream_fitness(kind):
 
 
 @KINDS
-def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind):
+def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind: str) -> None:
     fitness, candidates = dream_fitness(kind)
     together = fitness(candidates, 0)
     alone = np.concatenate([fitness(candidates[[row]], 0) for row in range(4)])
@@ -51,7 +54,7 @@ def test_a_candidate_is_worth_the_same_whoever_stands_beside_it(kind):
 
 
 @KINDS
-def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(kind):
+def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(kind: str) -> None:
     fitness, candidates = dream_fitness(kind)
     for generation in (0, 1):
         noise = step_generator(5, generation)
@@ -66,29 +69,31 @@ def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(ki
     assert fitness(candidates[:1], 0) != pytest.approx(fitness_of, rel=1e-3)
 
 
-def test_a_dream_that_leaves_all_bounds_is_named():
+def test_a_dream_that_leaves_all_bounds_is_named() -> None:
     fitness, candidates = dream_fitness("vae")
+    memory = fitness.dream.memory
+    assert isinstance(memory, MDNRNN)
     with torch.no_grad():
-        fitness.dream.memory.outcome.linear.bias.fill_(float("inf"))
+        memory.outcome.linear.bias.fill_(float("inf"))
     with pytest.raises(UserError, match=r"a dream of generation 2 left all bounds \(return nan\)"):
         fitness(candidates, 2)
 
 
-def always(*outputs):
+def always(*outputs: float) -> np.ndarray:
     """A C that sees nothing: its biases alone decide."""
     parameters = np.zeros((8 + 1) * 2)
     parameters[-2:] = outputs
     return parameters
 
 
-def rewards(outputs, length):
+def rewards(outputs: tuple[float, float], length: int) -> float:
     """What the env pays for an episode of such a C; see tests.fixtures.counting_env."""
-    action = np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1]) + 0.5
+    action = float(np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1])) + 0.5
     return 1000.0 * length * (length - 1) / 2 + length * action
 
 
 @pytest.fixture
-def driver():
+def driver() -> Agent:
     return agent("vae", action_map=task_for(BOX_ID).action_map, env_id=BOX_ID)
 
 
@@ -96,7 +101,9 @@ OUTPUTS = np.random.default_rng(0).uniform(-1, 1, (5, 2))
 
 
 @pytest.mark.parametrize("generation", [0, 1])
-def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, driver, generation):
+def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(
+    tmp_path: Path, driver: Agent, generation: int
+) -> None:
     fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
     values = fitness(np.array([always(*each) for each in OUTPUTS]), generation)
     # Fifteen episodes fill more than one chunk. At most four agent steps of two steps each.
@@ -107,9 +114,13 @@ def test_real_fitness_is_what_the_env_pays_on_the_same_tracks_for_all(tmp_path, 
     assert fitness.steps == 5 * sum(lengths)
 
 
-def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
+def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path: Path, driver: Agent) -> None:
     short = "short/BoxCounting-v0"
-    gym.register(short, entry_point=CountingEnv, max_episode_steps=5)
+    gym.register(
+        short,
+        entry_point=CountingEnv,  # type: ignore[arg-type]  # EnvCreator has no named parameters
+        max_episode_steps=5,
+    )
     driver.spec = replace(driver.spec, env_id=short)
     try:
         fitness = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
@@ -120,7 +131,7 @@ def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path, driver):
     assert fitness.steps == 5 * CONFIG.episodes
 
 
-def test_fitness_of_a_part_is_that_of_the_whole(tmp_path, driver):
+def test_fitness_of_a_part_is_that_of_the_whole(tmp_path: Path, driver: Agent) -> None:
     whole = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
     part = PartFitness(whole, always(0.0, 0.0)[:-2])
     assert np.array_equal(part.whole(OUTPUTS), [always(*each) for each in OUTPUTS])
@@ -133,7 +144,9 @@ def test_fitness_of_a_part_is_that_of_the_whole(tmp_path, driver):
 @pytest.mark.parametrize(
     ("purpose", "first"), [("selection", 1_500_000), ("monitoring", 1_600_000)]
 )
-def test_the_real_score_is_of_whole_episodes_of_the_protocol(tmp_path, driver, purpose, first):
+def test_the_real_score_is_of_whole_episodes_of_the_protocol(
+    tmp_path: Path, driver: Agent, purpose: Purpose, first: int
+) -> None:
     real = RealScores(driver, Workers(1), tmp_path / "body.safetensors")
     tracks = range(first, first + 9)
     for outputs in OUTPUTS[:2]:

@@ -2,11 +2,15 @@
 
 import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from agents.evaluation import Scores
 from envs.views import View
 from tests.fixtures.fake_scores import scores
 from tests.fixtures.reward_world import MAPS, controller, reward_of, reward_world, starts
@@ -14,6 +18,7 @@ from worldmodels.controller.agent import Agent, AgentSpec
 from worldmodels.controller.gradient import GradientConfig, search_by_gradient
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
@@ -21,14 +26,14 @@ from worldmodels.training.fit import FitConfig
 
 FIT = FitConfig(num_steps=8, batch_size=6, learning_rate=1e-2, validate_every=5)
 LATER = FitConfig(num_steps=2, batch_size=6, learning_rate=1e-6)
-LEARNERS = {
+LEARNERS: dict[str, PathwiseConfig | PPOConfig] = {
     "pathwise": PathwiseConfig(horizon=3, critic_width=8, ema_rate=0.2),
     "ppo": PPOConfig(horizon=3, critic_width=8, ema_rate=0.2, num_updates=3),
 }
 PEDAL = MAPS["continuous"]
 
 
-def agent_of(dream):
+def agent_of(dream: DreamModel) -> Agent:
     sizes = controller(dream, PEDAL)
     parameters = torch.zeros(1, sizes.num_parameters)
     return Agent(
@@ -39,19 +44,27 @@ def agent_of(dream):
 class Evaluation:
     """Scores as told; Ctrl-C comes during the look at which it is told to."""
 
-    def __init__(self, *scores, stop_at=None):
+    def __init__(self, *scores: float, stop_at: int | None = None) -> None:
         self.scores = scores
         self.stop_at = stop_at
-        self.seen = []
+        self.seen: list[np.ndarray] = []
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: np.ndarray) -> Scores:
         self.seen.append(parameters.copy())
         if len(self.seen) == self.stop_at:
             os.kill(os.getpid(), signal.SIGINT)
         return scores(self.scores[len(self.seen) - 1])
 
 
-def search(folder, config, evaluation, *, start=None, seed=0, round_=1):
+def search(
+    folder: Path,
+    config: GradientConfig,
+    evaluation: Callable[[np.ndarray], Scores],
+    *,
+    start: np.ndarray | None = None,
+    seed: int = 0,
+    round_: int = 1,
+) -> tuple[np.ndarray, dict[str, Any]]:
     dream = reward_world("vae")
     return search_by_gradient(
         agent_of(dream),
@@ -68,11 +81,11 @@ def search(folder, config, evaluation, *, start=None, seed=0, round_=1):
     )
 
 
-def few_steps(name):
+def few_steps(name: str) -> GradientConfig:
     return GradientConfig(fit=FIT, later=LATER, learner=LEARNERS[name])
 
 
-def without_timings(result):
+def without_timings(result: dict[str, Any]) -> dict[str, Any]:
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -82,14 +95,18 @@ def without_timings(result):
 
 
 @pytest.fixture(scope="module", params=LEARNERS)
-def undisturbed(request, tmp_path_factory):
+def undisturbed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]]:
     """A search with looks at steps 5 and 8, of which the first one is the best."""
     evaluation = Evaluation(5.0, 3.0)
     folder = tmp_path_factory.mktemp("undisturbed") / "a"
     return request.param, folder, evaluation, search(folder, few_steps(request.param), evaluation)
 
 
-def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(undisturbed):
+def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(
+    undisturbed: tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]],
+) -> None:
     name, folder, evaluation, (parameters, result) = undisturbed
     assert np.array_equal(parameters, evaluation.seen[0])
     assert not np.array_equal(parameters, evaluation.seen[1])
@@ -108,7 +125,9 @@ def test_the_c_that_scored_best_is_kept_with_the_history_of_all_looks(undisturbe
     assert (folder / "controller.png").is_file() and list((folder / "events").iterdir())
 
 
-def test_a_search_stopped_by_ctrl_c_in_a_look_resumes_to_the_same_bits(tmp_path, undisturbed):
+def test_a_search_stopped_by_ctrl_c_in_a_look_resumes_to_the_same_bits(
+    tmp_path: Path, undisturbed: tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]]
+) -> None:
     name, _, evaluation, (expected, output) = undisturbed
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
         search(tmp_path / "a", few_steps(name), Evaluation(5.0, 3.0, stop_at=1))
@@ -122,7 +141,9 @@ def test_a_search_stopped_by_ctrl_c_in_a_look_resumes_to_the_same_bits(tmp_path,
     assert first["seconds"] < last["seconds"]
 
 
-def test_another_seed_is_another_search(tmp_path, undisturbed):
+def test_another_seed_is_another_search(
+    tmp_path: Path, undisturbed: tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]]
+) -> None:
     name, _, evaluation, _ = undisturbed
     other = Evaluation(5.0, 3.0)
     search(tmp_path / "a", few_steps(name), other, seed=1)
@@ -130,7 +151,9 @@ def test_another_seed_is_another_search(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_it_begins_at_the_parameters_given_and_later_rounds_have_their_own_steps(tmp_path, name):
+def test_it_begins_at_the_parameters_given_and_later_rounds_have_their_own_steps(
+    tmp_path: Path, name: str
+) -> None:
     dream = reward_world("vae")
     start = np.linspace(-1, 1, controller(dream, PEDAL).num_parameters)
     found, result = search(tmp_path / "a", few_steps(name), Evaluation(0.0), start=start, round_=2)
@@ -138,11 +161,11 @@ def test_it_begins_at_the_parameters_given_and_later_rounds_have_their_own_steps
     assert 0 < np.abs(found - start).max() < 1e-5
 
 
-def test_it_climbs_the_dream(tmp_path):
+def test_it_climbs_the_dream(tmp_path: Path) -> None:
     dream = reward_world("vae")
     sizes = controller(dream, PEDAL)
 
-    def evaluation(parameters):
+    def evaluation(parameters: np.ndarray) -> Scores:
         return scores(reward_of(dream, sizes, PEDAL, torch.from_numpy(parameters).float()[None]))
 
     fit = FitConfig(num_steps=40, batch_size=48, learning_rate=1e-2, validate_every=20)
@@ -154,7 +177,7 @@ def test_it_climbs_the_dream(tmp_path):
     assert last["dreamed_return"] / 3 == pytest.approx(last["real_score"], abs=0.1)
 
 
-def test_steps_and_decisions_are_as_asked_for():
+def test_steps_and_decisions_are_as_asked_for() -> None:
     config = few_steps("pathwise")
     assert config.with_lengths(None, None) == config
     changed = config.with_lengths(50, 7)

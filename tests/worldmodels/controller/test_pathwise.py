@@ -1,7 +1,10 @@
 """The slope of dreamed returns: that it is one, who gets it, and that following it earns more."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from agents.controller import apply_action_map
 from tests.fixtures.reward_world import (
@@ -24,25 +27,34 @@ from worldmodels.training.fit import step_generator
 PEDAL = MAPS["continuous"]
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def learner(dream, hidden=0, seed=0, **settings):
+def learner(
+    dream: DreamModel, hidden: int = 0, seed: int = 0, **settings: Any
+) -> PathwiseActorCritic:
     torch.manual_seed(seed)
     config = PathwiseConfig(**{"horizon": 5, "critic_width": 16, **settings})
     return PathwiseActorCritic(config, controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
 
 
-def awake(made):
+def last(critic: nn.Sequential) -> nn.Linear:
+    """A critic's output layer."""
+    layer = critic[-1]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def awake(made: PathwiseActorCritic) -> PathwiseActorCritic:
     """The same with a C whose outputs depend on what it sees, and a value far from zero."""
     with torch.no_grad():
         made.actor.normal_(std=0.5, generator=draw(3))
-        made.critic[-1].bias.fill_(2.0)
+        last(made.critic).bias.fill_(2.0)
     return made
 
 
-def test_the_gradient_is_the_slope_of_the_dreamed_objective():
+def test_the_gradient_is_the_slope_of_the_dreamed_objective() -> None:
     # With fixed noise a sample of one Gaussian is a smooth function; see test_mixture_gradient.py
     # for several, of which the same noise may draw another one.
     vision, memory = vae(), mdnrnn(num_mixtures=1)
@@ -55,36 +67,41 @@ def test_the_gradient_is_the_slope_of_the_dreamed_objective():
     first = DreamState(first.latent.double(), past, first.weight.double())
     loss, metrics = made.loss(first, draw(0))
     loss.backward()
-    policy_loss = -made.actor.grad
+    assert made.actor.grad is not None
+    gradient = -made.actor.grad
 
-    def objective(moved):
+    def objective(moved: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            made.actor += moved
+            made.actor.add_(moved)
             features, _, rewards, weight = made.dreams(first, 5, 0.3, draw(0))
-            made.actor -= moved
+            made.actor.sub_(moved)
             values = made.target(features[1:])[..., 0]
             returns = lambda_returns(rewards, values, 0.975 * continuation_probs(weight), 0.95)
         return returns, weight[:-1]
 
-    _, weight = objective(0.0)  # a weight of what is followed, and not followed itself
+    _, weight = objective(
+        torch.tensor(0.0)
+    )  # a weight of what is followed, and not followed itself
     assert weight[-1].max() < 0.8
     weights = weight * 0.975 ** torch.arange(5)[:, None]
     for seed in range(3):
         way = torch.randn(made.actor.shape, generator=draw(seed)).double()
         ahead, back = ((weights * objective(step * way)[0]).mean() for step in (1e-5, -1e-5))
-        policy_loss = (ahead - back) / 2e-5
-        torch.testing.assert_close((policy_loss * way).sum(), policy_loss, rtol=1e-5, atol=1e-8)
-    assert metrics["gradient_norm"].item() == pytest.approx(policy_loss.norm().item())
+        difference = (ahead - back) / 2e-5
+        torch.testing.assert_close((gradient * way).sum(), difference, rtol=1e-5, atol=1e-8)
+    assert metrics["gradient_norm"].item() == pytest.approx(gradient.norm().item())
 
 
-def gradients(made, seed=0):
+def gradients(made: PathwiseActorCritic, seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     loss, metrics = made.loss(starts(made.dream, 8), draw(seed))
     loss.backward()
-    critic = torch.cat([weight.grad.flatten() for weight in made.critic.parameters()])
+    of_critic = [weight.grad for weight in made.critic.parameters()]
+    critic = torch.cat([gradient.flatten() for gradient in of_critic if gradient is not None])
+    assert made.actor.grad is not None
     return made.actor.grad.clone(), critic, metrics
 
 
-def test_c_has_the_clipped_slope_and_the_value_its_own_error():
+def test_c_has_the_clipped_slope_and_the_value_its_own_error() -> None:
     dream = reward_world("vae")
     whole, critic, metrics = gradients(awake(learner(dream, max_gradient_norm=1e9)))
     clipped, same, _ = gradients(awake(learner(dream, max_gradient_norm=0.01)))
@@ -98,7 +115,7 @@ def test_c_has_the_clipped_slope_and_the_value_its_own_error():
     assert all(weight.grad is None for weight in made.target.parameters())
 
 
-def test_the_value_learned_is_of_what_is_seen_before_a_decision():
+def test_the_value_learned_is_of_what_is_seen_before_a_decision() -> None:
     dream = DreamModel(*world("vae"), temperature=0.0)
     made = awake(learner(dream, noise=1e-6, horizon=1, discount=0.5))
     _, metrics = made.loss(starts(dream, 8), draw(0))
@@ -109,29 +126,31 @@ def test_the_value_learned_is_of_what_is_seen_before_a_decision():
     torch.testing.assert_close(metrics["value_error"].detach(), error, rtol=1e-3, atol=1e-5)
 
 
-def test_the_return_told_is_in_the_env_s_units_and_ends_with_the_dream():
+def test_the_return_told_is_in_the_env_s_units_and_ends_with_the_dream() -> None:
     dream = DreamModel(*world("vae"), temperature=0.0)
     made = awake(learner(dream, noise=1e-6))
     _, metrics = made.loss(starts(dream, 8), draw(0))
 
-    def act(features):
+    def act(features: Tensor) -> Tensor:
         return apply_action_map(PEDAL, made.outputs(features))
 
     returns = dreamed_returns(dream, starts(dream, 8), act, 5, draw(0))
     assert metrics["dreamed_return"].item() == pytest.approx(returns.mean().item(), rel=1e-3)
 
 
-def test_what_is_kept_and_what_returns_end_in_follow_slowly():
+def test_what_is_kept_and_what_returns_end_in_follow_slowly() -> None:
     dream = reward_world("vae")
     made = awake(learner(dream, ema_rate=0.25, target_ema_rate=0.5))
-    kept, aimed = made.ema_params.clone(), made.target[-1].bias.clone()
+    kept, aimed = made.ema_params.clone(), last(made.target).bias.clone()
     made.loss(starts(dream, 2), draw(0))
     torch.testing.assert_close(made.ema_params, kept + 0.25 * (made.actor.detach() - kept))
-    torch.testing.assert_close(made.target[-1].bias, (aimed + made.critic[-1].bias.detach()) / 2)
+    torch.testing.assert_close(
+        last(made.target).bias, (aimed + last(made.critic).bias.detach()) / 2
+    )
 
 
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_it_learns_to_do_what_the_dream_pays(hidden):
+def test_it_learns_to_do_what_the_dream_pays(hidden: int) -> None:
     dream = reward_world("vae")
     made = learner(dream, hidden, ema_rate=0.1)
     before = reward_of(dream, made.controller, PEDAL, made.ema_params)
@@ -151,7 +170,7 @@ def test_it_learns_to_do_what_the_dream_pays(hidden):
 
 
 @pytest.mark.parametrize(("kind", "actions"), [("fsq", "continuous"), ("vae", "discrete")])
-def test_codes_and_discrete_actions_have_no_slope(kind, actions):
+def test_codes_and_discrete_actions_have_no_slope(kind: str, actions: str) -> None:
     dream = DreamModel(*world(kind))
     action_map = MAPS[actions]
     assert not is_differentiable(dream, action_map)

@@ -3,25 +3,37 @@
 import math
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Normal
 
 from tests.fixtures.reward_world import BEST, MAPS, controller, reward_of, reward_world, starts
 from tests.fixtures.tiny_models import world
 from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig, standardized
-from worldmodels.dream.model import DreamModel
+from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import UserError
-from worldmodels.training.fit import FitConfig, fit, step_generator
+from worldmodels.training.fit import FitConfig, FitResult, Metrics, fit, step_generator
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def learner(dream, actions="discrete", *, num_dreams=6, num_steps=20, seed=0, **settings):
+def learner(
+    dream: DreamModel,
+    actions: str = "discrete",
+    *,
+    num_dreams: int = 6,
+    num_steps: int = 20,
+    seed: int = 0,
+    **settings: Any,
+) -> PPOActorCritic:
     torch.manual_seed(seed)
     config = PPOConfig(**{"horizon": 4, "critic_width": 16, "num_updates": 5, **settings})
     action_map = MAPS[actions]
@@ -36,7 +48,9 @@ def learner(dream, actions="discrete", *, num_dreams=6, num_steps=20, seed=0, **
     )
 
 
-def steps_of(made, count, *, num_dreams=6, rate=1e-2):
+def steps_of(
+    made: PPOActorCritic, count: int, *, num_dreams: int = 6, rate: float = 1e-2
+) -> Iterator[dict[str, Tensor]]:
     """After each of so many updates: what they told."""
     optimizer = torch.optim.Adam(made.parameters(), lr=rate)
     for step in range(count):
@@ -51,7 +65,7 @@ def steps_of(made, count, *, num_dreams=6, rate=1e-2):
 @pytest.mark.parametrize(
     ("kind", "actions"), [("fsq", "continuous"), ("fsq", "discrete"), ("vae", "discrete")]
 )
-def test_it_learns_to_do_what_the_dream_pays(kind, actions):
+def test_it_learns_to_do_what_the_dream_pays(kind: str, actions: str) -> None:
     dream = reward_world(kind)
     made = learner(
         dream,
@@ -71,7 +85,7 @@ def test_it_learns_to_do_what_the_dream_pays(kind, actions):
     assert max(at_first, best_of_random) + 0.1 < learned < BEST
 
 
-def test_every_batch_of_dreams_serves_so_many_updates():
+def test_every_batch_of_dreams_serves_so_many_updates() -> None:
     made = learner(DreamModel(*world("fsq")), num_updates=3)
     seen, output = [], []
     for metrics in steps_of(made, 9):
@@ -85,7 +99,7 @@ def test_every_batch_of_dreams_serves_so_many_updates():
     assert made.agent_steps_per_update(6) == 4 * 6 / 3
 
 
-def test_what_is_kept_of_dreams_belongs_together():
+def test_what_is_kept_of_dreams_belongs_together() -> None:
     dream = DreamModel(*world("vae"))
     made = learner(dream, "continuous")
     first = starts(dream, 6)
@@ -100,9 +114,9 @@ def test_what_is_kept_of_dreams_belongs_together():
     assert torch.equal(made.sampled_outputs.view(4, 6, -1), sampled_outputs)
     assert torch.equal(made.weight.view(4, 6), weight[:-1]) and weight[:-1].unique().numel() > 4
     torch.testing.assert_close(made.returns.view(4, 6), returns)
-    weight = weight[:-1]
-    mean = (weight * better).sum() / weight.sum()
-    spread = ((weight * (better - mean).square()).sum() / weight.sum()).sqrt()
+    before = weight[:-1]
+    mean = (before * better).sum() / before.sum()
+    spread = ((before * (better - mean).square()).sum() / before.sum()).sqrt()
     expected = (better - mean) / spread
     torch.testing.assert_close(made.advantages.view(4, 6), expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(made.log_likelihood, likely.log_prob(made.sampled_outputs).sum(-1))
@@ -110,17 +124,17 @@ def test_what_is_kept_of_dreams_belongs_together():
     torch.testing.assert_close(made.mean_return, mean_return)
 
 
-def test_the_noise_falls_from_the_first_to_the_last_step():
+def test_the_noise_falls_from_the_first_to_the_last_step() -> None:
     made = learner(DreamModel(*world("fsq")), num_steps=21, noise=0.8, final_action_std=0.2)
     noises = [made.noise_at(step) for step in range(21)]
-    assert (noises[0], noises[-1]) == (0.8, pytest.approx(0.2))
+    assert noises[0] == 0.8 and noises[-1] == pytest.approx(0.2)
     assert noises[10] == pytest.approx(0.4)
     assert noises == sorted(noises, reverse=True)
     assert made.noise_at(100) == pytest.approx(0.2)
     assert learner(DreamModel(*world("fsq")), num_steps=1).noise_at(0) == 0.5
 
 
-def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with():
+def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with() -> None:
     made = learner(DreamModel(*world("fsq")), num_dreams=100, num_steps=11, noise=0.8)
     for _ in steps_of(made, 7, num_dreams=100, rate=1e-9):
         pass
@@ -131,7 +145,9 @@ def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with():
     torch.testing.assert_close(made.log_likelihood, expected, rtol=1e-3, atol=1e-3)
 
 
-def climbed(advantage, log_ratio, weight=1.0):
+def climbed(
+    advantage: float, log_ratio: float, weight: float = 1.0
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What C climbs where all rows are alike, and the gradient of the row's log-likelihood."""
     made = learner(DreamModel(*world("fsq")), max_gradient_norm=1e9)
     made.loss(starts(made.dream, 6), draw(0))
@@ -146,11 +162,14 @@ def climbed(advantage, log_ratio, weight=1.0):
     (gradient,) = torch.autograd.grad(likely.sum(), made.actor)
     loss, metrics = made.loss(starts(made.dream, 6), draw(0))
     loss.backward()
+    assert made.actor.grad is not None
     return -made.actor.grad, gradient, metrics
 
 
 @pytest.mark.parametrize(("advantage", "log_ratio"), [(1, 0.0), (-1, 0.0), (1, -0.7), (-2, 0.7)])
-def test_outputs_become_likelier_as_far_as_they_were_better(advantage, log_ratio):
+def test_outputs_become_likelier_as_far_as_they_were_better(
+    advantage: int, log_ratio: float
+) -> None:
     policy_loss, gradient, _ = climbed(float(advantage), log_ratio)
     ratio = torch.tensor(log_ratio).exp()
     torch.testing.assert_close(policy_loss, advantage * ratio * gradient, rtol=1e-3, atol=1e-5)
@@ -158,7 +177,7 @@ def test_outputs_become_likelier_as_far_as_they_were_better(advantage, log_ratio
 
 
 @pytest.mark.parametrize(("advantage", "log_ratio"), [(1.0, 0.7), (-1.0, -0.7)])
-def test_what_has_changed_enough_is_left_alone(advantage, log_ratio):
+def test_what_has_changed_enough_is_left_alone(advantage: float, log_ratio: float) -> None:
     policy_loss, _, metrics = climbed(advantage, log_ratio)
     assert not policy_loss.any() and metrics["value_error"] > 0
 
@@ -167,13 +186,15 @@ def test_what_has_changed_enough_is_left_alone(advantage, log_ratio):
     ("advantage", "ratio", "counts"),
     [(1.0, 1.19, True), (1.0, 1.21, False), (-1.0, 0.81, True), (-1.0, 0.79, False)],
 )
-def test_the_clip_range_reaches_as_far_below_1_as_above(advantage, ratio, counts):
+def test_the_clip_range_reaches_as_far_below_1_as_above(
+    advantage: float, ratio: float, counts: bool
+) -> None:
     policy_loss, gradient, _ = climbed(advantage, math.log(ratio))
     expected = advantage * ratio * gradient if counts else torch.zeros_like(gradient)
     torch.testing.assert_close(policy_loss, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others():
+def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others() -> None:
     numbers, weight = torch.randn(4, 6, generator=draw(0)), torch.ones(4, 6)
     weight[2:, :3] = 0.0  # half of the dreams end after two agent steps
     counted = weight > 0
@@ -186,7 +207,7 @@ def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others():
     )
 
 
-def test_nothing_is_learned_where_the_dream_had_ended():
+def test_nothing_is_learned_where_the_dream_had_ended() -> None:
     policy_loss, _, metrics = climbed(1.0, 0.0, weight=0.0)
     assert not policy_loss.any() and metrics["value_error"] == 0
     half, gradient, _ = climbed(1.0, 0.0, weight=0.5)
@@ -196,11 +217,11 @@ def test_nothing_is_learned_where_the_dream_had_ended():
 FIT = FitConfig(num_steps=13, batch_size=6, learning_rate=1e-2, validate_every=13)
 
 
-def fit_learner(made, folder, stop_at=None):
-    def batch_at(step, generator):
+def fit_learner(made: PPOActorCritic, folder: Path, stop_at: int | None = None) -> FitResult:
+    def batch_at(step: int, generator: torch.Generator) -> DreamState:
         return starts(made.dream, 6, seed=int(generator.initial_seed() % 1000))
 
-    def press(step, metrics):
+    def press(step: int, metrics: Metrics) -> None:
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -208,7 +229,9 @@ def fit_learner(made, folder, stop_at=None):
 
 
 @pytest.mark.parametrize("stop_at", [2, 5, 9], ids=["between uses", "before dreams", "later"])
-def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(tmp_path, stop_at):
+def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(
+    tmp_path: Path, stop_at: int
+) -> None:
     dream = DreamModel(*world("fsq"))
     undisturbed = learner(dream)
     fit_learner(undisturbed, tmp_path / "a")
@@ -225,14 +248,14 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(tm
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"final_action_std": 0.6}, r"expected last_noise above 0 and at most 0\.5, got 0\.6"),
-        ({"final_action_std": 0.0}, r"expected last_noise above 0 and at most 0\.5, got 0\.0"),
+        ({"final_action_std": 0.6}, r"expected final_action_std above 0 and at most 0\.5, got 0\.6"),
+        ({"final_action_std": 0.0}, r"expected final_action_std above 0 and at most 0\.5, got 0\.0"),
         ({"num_updates": 0}, "expected 1 update or more, got 0"),
-        ({"minibatch_fraction": 0.0}, r"expected share within 0\.\.1, got 0\.0"),
-        ({"clip_range": 1.1}, r"expected max_ratio within 0\.\.1, got 1\.1"),
+        ({"minibatch_fraction": 0.0}, r"expected minibatch_fraction within 0\.\.1, got 0\.0"),
+        ({"clip_range": 1.1}, r"expected clip_range within 0\.\.1, got 1\.1"),
         ({"discount": 2.0}, r"expected discount within 0\.\.1, got 2\.0"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         PPOConfig(**settings)

@@ -1,24 +1,28 @@
 """What a search tells of itself: its time, its figures and its curves."""
 
+import time
+from collections.abc import Container
+from pathlib import Path
+from typing import NoReturn
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from worldmodels.controller import search_log as module
 from worldmodels.controller.search_log import SearchLog, Stopwatch, draw_history, search_log
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, to set."""
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
-def test_time_spent_looking_is_no_time_of_the_search(clock):
+def test_time_spent_looking_is_no_time_of_the_search(clock: list[float]) -> None:
     watch = Stopwatch()
     clock[0] += 5.0
     assert watch.seconds == 5.0
@@ -33,10 +37,10 @@ def test_time_spent_looking_is_no_time_of_the_search(clock):
     assert watch.seconds == 7.0 and watch.steps_per_second == 2.0
 
 
-def test_a_look_that_fails_does_not_stop_the_watch(clock):
+def test_a_look_that_fails_does_not_stop_the_watch(clock: list[float]) -> None:
     watch = Stopwatch()
 
-    def evaluation():
+    def evaluation() -> NoReturn:
         with watch.paused():
             clock[0] += 70.0
             raise KeyboardInterrupt("now")
@@ -47,7 +51,7 @@ def test_a_look_that_fails_does_not_stop_the_watch(clock):
     assert watch.seconds == 3.0
 
 
-def test_a_resumed_search_counts_on_and_its_speed_is_its_own(clock):
+def test_a_resumed_search_counts_on_and_its_speed_is_its_own(clock: list[float]) -> None:
     watch = Stopwatch(seconds=40.0, steps=1000)
     clock[0] += 10.0
     watch.steps += 500
@@ -55,7 +59,7 @@ def test_a_resumed_search_counts_on_and_its_speed_is_its_own(clock):
     assert watch.steps_per_second == 50.0
 
 
-def cmaes(*, evaluations):
+def cmaes(*, evaluations: Container[int]) -> list[dict[str, float]]:
     return [
         {
             "generation": generation,
@@ -70,7 +74,7 @@ def cmaes(*, evaluations):
     ]
 
 
-def gradient(count=3, **more):
+def gradient(count: int = 3, **more: float) -> list[dict[str, float]]:
     return [
         {
             "step": 10 * evaluation,
@@ -96,21 +100,23 @@ HISTORIES = {
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", HISTORIES)
-def test_every_history_has_its_curves(tmp_path, name):
+def test_every_history_has_its_curves(tmp_path: Path, name: str) -> None:
     history, unit = HISTORIES[name]
     draw_history(tmp_path / "curve.png", history, unit)
     picture = iio.imread(tmp_path / "curve.png")
     assert picture[..., :3].std() > 5 and picture.shape[1] > 500
 
 
-def colored(path, rgb):
+def colored(path: Path, rgb: tuple[int, int, int]) -> int:
     """Pixels of a color."""
     picture = iio.imread(path)[..., :3].astype(int)
     return int((np.abs(picture - np.array(rgb)).sum(-1) < 30).sum())
 
 
 @pytest.mark.parametrize("made", [cmaes(evaluations=(2, 5)), gradient()], ids=["cmaes", "gradient"])
-def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
+def test_the_real_score_is_drawn_beside_what_is_climbed(
+    tmp_path: Path, made: list[dict[str, float]]
+) -> None:
     unit = "step" if "step" in made[0] else "generation"
     blind = [{k: v for k, v in entry.items() if k != "real_score"} for entry in made]
     draw_history(tmp_path / "both.png", made, unit)
@@ -125,14 +131,14 @@ def test_the_real_score_is_drawn_beside_what_is_climbed(tmp_path, made):
 class Output:
     """Where TensorBoard's events go."""
 
-    def __init__(self):
-        self.scalars = []
+    def __init__(self) -> None:
+        self.scalars: list[tuple[str, float, int]] = []
 
-    def add_scalar(self, name, value, step):
+    def add_scalar(self, name: str, value: float, step: int) -> None:
         self.scalars.append((name, value, step))
 
 
-def test_of_many_short_steps_only_some_are_told(tmp_path):
+def test_of_many_short_steps_only_some_are_told(tmp_path: Path) -> None:
     events = Output()
     with Report(quiet=True).progress("controller", total=100) as meter:
         log = SearchLog(tmp_path, "step", meter, events)
@@ -146,11 +152,11 @@ def test_of_many_short_steps_only_some_are_told(tmp_path):
     ]
 
 
-def test_a_log_leaves_events_and_a_curve_in_the_stage_s_folder(tmp_path):
+def test_a_log_leaves_events_and_a_curve_in_the_stage_s_folder(tmp_path: Path) -> None:
     work = StageFolder(tmp_path / "partial", tmp_path / "final", {})
     with search_log(work, Report(quiet=True), "generation", total=5) as log:
         for entry in cmaes(evaluations=(5,)):
-            log.progress(entry["generation"], {"mean": entry["mean"]})
+            log.progress(int(entry["generation"]), {"mean": entry["mean"]})
         log.draw(cmaes(evaluations=(5,)))
     assert list((work.partial / "events").glob("events.*"))
     assert iio.imread(work.partial / "controller.png").std() > 5

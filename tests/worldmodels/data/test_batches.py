@@ -2,25 +2,32 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.process_watch import wait_until
 from tests.fixtures.tiny_models import rollout
 from worldmodels.data import batches as module
 from worldmodels.data.batches import FrameBatches
 from worldmodels.data.episode import Episode
+from worldmodels.data.phases import Phase
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def numbered_store(folder, lengths, rounds=None):
+def numbered_store(
+    folder: Path, lengths: Sequence[int], rounds: Sequence[int] | None = None
+) -> EpisodeStore:
     """Episode e's frame t is the color (e, t, 0)."""
     store = EpisodeStore(folder)
     for index, length in enumerate(lengths):
@@ -32,11 +39,13 @@ def numbered_store(folder, lengths, rounds=None):
     return store
 
 
-def shown(batch):
+def shown(batch: Tensor) -> list[tuple[int, int]]:
     return [(int(frame[0, 0, 0]), int(frame[0, 0, 1])) for frame in batch]
 
 
-def test_a_small_store_stays_in_memory_and_a_batch_is_a_function_of_its_generator(tmp_path):
+def test_a_small_store_stays_in_memory_and_a_batch_is_a_function_of_its_generator(
+    tmp_path: Path,
+) -> None:
     store = numbered_store(tmp_path, [3, 5, 4])
     batches = FrameBatches(store.episodes, batch_size=8)
     assert (batches.num_frames, batches.fits_in_memory) == (4 + 6 + 5, True)
@@ -51,16 +60,16 @@ def test_a_small_store_stays_in_memory_and_a_batch_is_a_function_of_its_generato
     assert batches.frames_read == 15
 
 
-def in_phases(store, **changes):
+def in_phases(store: EpisodeStore, **changes: Any) -> FrameBatches:
     settings = {"batch_size": 5, "seed": 3, "max_frames": 22}
     return FrameBatches(store.episodes, **{**settings, **changes})
 
 
-def phases_of(batches, count):
+def phases_of(batches: FrameBatches, count: int) -> list[Phase]:
     return [batches._phases[number] for number in range(count)]
 
 
-def test_phases_reach_every_frame_within_the_memory_given(tmp_path):
+def test_phases_reach_every_frame_within_the_memory_given(tmp_path: Path) -> None:
     store = numbered_store(tmp_path, [4] * 7)
     batches = in_phases(store)
     first_pass = phases_of(batches, 4)  # two episodes of five frames fit in half of 22
@@ -72,14 +81,16 @@ def test_phases_reach_every_frame_within_the_memory_given(tmp_path):
         seen |= set(shown(batches(step, draw(step))))
         assert len(batches._frames) <= 11
         assert len(batches._buffers) == 2 and sum(map(len, batches._buffers)) <= 22
-        held = {batches.episodes[e].index for e in batches._phases[batches._number].episodes}
+        number = batches._number
+        assert number is not None
+        held = {batches.episodes[e].index for e in batches._phases[number].episodes}
         assert {episode for episode, _ in shown(batches._frames)} == held
     assert seen == {(episode, frame) for episode in range(7) for frame in range(5)}
     orders = [phases_of(batches, 8)[i : i + 4] for i in (0, 4)]
     assert [p.episodes for p in orders[0]] != [p.episodes for p in orders[1]]
 
 
-def test_any_step_gives_the_same_batch_whatever_came_before(tmp_path):
+def test_any_step_gives_the_same_batch_whatever_came_before(tmp_path: Path) -> None:
     store = numbered_store(tmp_path, [4, 2, 9, 1, 6, 3, 3])
     straight = in_phases(store, recent_fraction=0.4)
     expected = [straight(step, draw(step)) for step in range(30)]
@@ -90,7 +101,7 @@ def test_any_step_gives_the_same_batch_whatever_came_before(tmp_path):
     assert torch.equal(resumed(29, draw(29)), expected[29])
 
 
-def test_memory_is_bounded_by_frames_held_and_not_by_the_mean_episode(tmp_path):
+def test_memory_is_bounded_by_frames_held_and_not_by_the_mean_episode(tmp_path: Path) -> None:
     lengths = [1] * 12 + [8] * 3
     store = numbered_store(tmp_path, lengths)
     batches = in_phases(store, max_frames=20)
@@ -106,8 +117,10 @@ def test_memory_is_bounded_by_frames_held_and_not_by_the_mean_episode(tmp_path):
     assert [len(buffer) for buffer in batches._buffers] == [15, 15]
 
 
-def test_a_sample_of_a_large_store_is_spread_over_it_and_changes_no_state(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SAMPLE", 6)
+def test_a_sample_of_a_large_store_is_spread_over_it_and_changes_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_SAMPLED_FRAMES", 6)
     monkeypatch.setattr(module, "MAX_SAMPLED_EPISODES", 3)
     store = numbered_store(tmp_path, [4] * 7)
     batches = in_phases(store)
@@ -118,11 +131,11 @@ def test_a_sample_of_a_large_store_is_spread_over_it_and_changes_no_state(tmp_pa
     assert shown(sample) == [(0, 0), (0, 3), (3, 0), (3, 3), (6, 0), (6, 3)]
 
 
-def readers():
+def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "frame reader"]
 
 
-def test_the_next_phase_is_read_while_this_one_lasts(tmp_path):
+def test_the_next_phase_is_read_while_this_one_lasts(tmp_path: Path) -> None:
     store = numbered_store(tmp_path, [4] * 7)
     batches = in_phases(store)
     batches(0, draw(0))
@@ -134,7 +147,7 @@ def test_the_next_phase_is_read_while_this_one_lasts(tmp_path):
         batches(batches._phases[2].first_step, draw(0))
 
 
-def test_damage_that_a_reader_meets_reaches_the_caller_as_one_line(tmp_path):
+def test_damage_that_a_reader_meets_reaches_the_caller_as_one_line(tmp_path: Path) -> None:
     store = numbered_store(tmp_path, [4] * 7)
     batches = in_phases(store)
     spoiled = batches.episodes[batches._phases[2].episodes[0]].path
@@ -148,11 +161,11 @@ def test_damage_that_a_reader_meets_reaches_the_caller_as_one_line(tmp_path):
         batches(first_steps[2], draw(0))
 
 
-def test_no_reader_outlives_its_batches(tmp_path, monkeypatch):
+def test_no_reader_outlives_its_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = threading.Event()
     original = Episode.read_frames
 
-    def slowly(self, *arguments):
+    def slowly(self: Any, *arguments: Any) -> None:
         reading.set()
         time.sleep(0.5)
         original(self, *arguments)
@@ -170,7 +183,7 @@ def test_no_reader_outlives_its_batches(tmp_path, monkeypatch):
     wait_until(lambda: not readers(), seconds=3)  # ten episodes take 5 s
 
 
-def test_a_program_ends_at_once_while_a_reader_reads(tmp_path):
+def test_a_program_ends_at_once_while_a_reader_reads(tmp_path: Path) -> None:
     numbered_store(tmp_path / "episodes", [1] * 200)
     program = f"""
 import pathlib, time, torch
@@ -191,7 +204,7 @@ print(time.time(), flush=True)
     assert done.stderr == ""
 
 
-def test_frames_of_two_sizes_are_refused(tmp_path):
+def test_frames_of_two_sizes_are_refused(tmp_path: Path) -> None:
     store = numbered_store(tmp_path, [2, 2])
     store.add(2, rollout(2, frames=np.zeros((3, 32, 64, 3), np.uint8)))
     with pytest.raises(UserError, match=r"000002\.npz has frames of \(32, 64, 3\), expected"):
@@ -201,7 +214,7 @@ def test_frames_of_two_sizes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("max_frames", [100, 4])
-def test_stride_keeps_every_such_frame(tmp_path, max_frames):
+def test_stride_keeps_every_such_frame(tmp_path: Path, max_frames: int) -> None:
     store = numbered_store(tmp_path, [6, 5])
     batches = FrameBatches(store.episodes, batch_size=2, stride=3, max_frames=max_frames)
     expected = [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]
@@ -212,7 +225,7 @@ def test_stride_keeps_every_such_frame(tmp_path, max_frames):
 
 
 @pytest.mark.parametrize("max_frames", [1000, 44])
-def test_a_part_of_each_batch_is_of_the_newest_round(tmp_path, max_frames):
+def test_a_part_of_each_batch_is_of_the_newest_round(tmp_path: Path, max_frames: int) -> None:
     store = numbered_store(tmp_path, [10, 10, 10, 10, 2], rounds=[1, 1, 2, 2, 3])
     batches = FrameBatches(store.episodes, batch_size=8, recent_fraction=0.5, max_frames=max_frames)
     counts = []

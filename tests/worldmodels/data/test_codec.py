@@ -10,14 +10,14 @@ from worldmodels.data.codec import LEVEL, compress_frames, decompress_frames
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (5, 3, 7, 3), (4, 9, 2, 1)])
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_every_kept_frame_comes_back(shape, stride):
+def test_every_kept_frame_comes_back(shape: tuple[int, ...], stride: int) -> None:
     written = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     room = np.zeros_like(written[::stride])
     decompress_frames(compress_frames(written), room, len(written), stride)
     assert np.array_equal(room, written[::stride])
 
 
-def test_driving_shrinks_tenfold_and_more_than_without_the_layout():
+def test_driving_shrinks_tenfold_and_more_than_without_the_layout() -> None:
     env = make_env(DEFAULT_ENV_ID)
     driven = [np.array(env.reset(seed=0)[0])]
     for _ in range(100):
@@ -30,7 +30,7 @@ def test_driving_shrinks_tenfold_and_more_than_without_the_layout():
     assert ours < 0.9 * plain
 
 
-def test_another_number_or_size_of_frames_is_an_error():
+def test_another_number_or_size_of_frames_is_an_error() -> None:
     data = compress_frames(frames(3))
     for count, shape in ((2, (2, 64, 64, 3)), (4, (4, 64, 64, 3)), (3, (3, 64, 32, 3))):
         with pytest.raises((ValueError, zstandard.ZstdError), match=r"expected|error"):

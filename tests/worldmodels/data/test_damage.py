@@ -5,6 +5,8 @@ import io
 import json
 import os
 import zipfile
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 
 
-def test_a_cut_or_garbled_file_is_one_clear_error_that_names_it(tmp_path):
+def test_a_cut_or_garbled_file_is_one_clear_error_that_names_it(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(4))
     path = store.episodes[0].path
@@ -28,7 +30,7 @@ def test_a_cut_or_garbled_file_is_one_clear_error_that_names_it(tmp_path):
             EpisodeStore(tmp_path).episodes[0].load()
 
 
-def test_no_flipped_byte_goes_unnoticed_or_shows_a_traceback(tmp_path):
+def test_no_flipped_byte_goes_unnoticed_or_shows_a_traceback(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     written = rollout(2)
     store.add(0, written)
@@ -52,10 +54,10 @@ def test_no_flipped_byte_goes_unnoticed_or_shows_a_traceback(tmp_path):
     assert all("episode-000000.npz" in text and "\n" not in text for text in messages)
 
 
-def rewrite(path, **changes):
+def rewrite(path: Path, **changes: bytes | str) -> None:
     """The same file with some members changed, every checksum right."""
     with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
+        members: dict[str, bytes | str] = {n: archive.read(n) for n in archive.namelist()}
     for name, content in changes.items():
         members[name.replace("_json", ".json").replace("_npy", ".npy")] = content
     with zipfile.ZipFile(path, "w") as archive:
@@ -63,7 +65,7 @@ def rewrite(path, **changes):
             archive.writestr(name, content)
 
 
-def test_a_zip_that_is_no_episode_is_refused(tmp_path):
+def test_a_zip_that_is_no_episode_is_refused(tmp_path: Path) -> None:
     for meta in ("[]", "{}", '{"num_steps": "many"}', "not json"):
         with zipfile.ZipFile(tmp_path / "episode-000000.npz", "w") as archive:
             archive.writestr("meta.json", meta)
@@ -89,7 +91,7 @@ def test_a_zip_that_is_no_episode_is_refused(tmp_path):
         ("round", True),
     ],
 )
-def test_a_fact_that_makes_no_sense_is_damage(tmp_path, name, value):
+def test_a_fact_that_makes_no_sense_is_damage(tmp_path: Path, name: str, value: Any) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(3))
     (episode,) = store
@@ -100,7 +102,7 @@ def test_a_fact_that_makes_no_sense_is_damage(tmp_path, name, value):
     assert [path.name for path in tmp_path.iterdir()] == ["episode-000000.npz.damaged"]
 
 
-def npy(array):
+def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
@@ -122,7 +124,9 @@ def npy(array):
         {"frames_npy": npy(np.array(["text"]))},
     ],
 )
-def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path, changes):
+def test_arrays_that_do_not_fit_each_other_are_one_line(
+    tmp_path: Path, changes: dict[str, bytes]
+) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(3))
     rewrite(store.episodes[0].path, **changes)
@@ -133,7 +137,9 @@ def test_arrays_that_do_not_fit_each_other_are_one_line(tmp_path, changes):
     assert store.contents.episodes == []
 
 
-def test_every_damaged_file_has_a_line_and_the_store_separates_them_from_foreign_ones(tmp_path):
+def test_every_damaged_file_has_a_line_and_the_store_separates_them_from_foreign_ones(
+    tmp_path: Path,
+) -> None:
     store = EpisodeStore(tmp_path)
     for index in range(5):
         store.add(index, rollout(2, seed=index))
@@ -152,7 +158,7 @@ def test_every_damaged_file_has_a_line_and_the_store_separates_them_from_foreign
     assert len(store.contents.foreign) == 4
 
 
-def test_repair_quarantines_what_is_damaged_even_within(tmp_path):
+def test_repair_quarantines_what_is_damaged_even_within(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     for index in range(3):
         store.add(index, rollout(4, seed=index))
@@ -164,7 +170,7 @@ def test_repair_quarantines_what_is_damaged_even_within(tmp_path):
     spoiled.write_bytes(content)
     (tmp_path / "notes.txt").touch()
     (tmp_path / ".episode-000009.npz.partial").write_bytes(b"half")
-    log_lines = []
+    log_lines: list[str] = []
     store.repair(log_lines.append)
     assert len(log_lines) == 4 and all("\n" not in line for line in log_lines)
     for name in ("000009.npz.partial: left by", "notes.txt: not an", "000001.npz: damaged"):
@@ -182,7 +188,7 @@ def test_repair_quarantines_what_is_damaged_even_within(tmp_path):
     assert log_lines == [f"{tmp_path / 'notes.txt'}: not an episode, ignored"]
 
 
-def test_an_episode_of_the_earlier_format_is_one_line(tmp_path):
+def test_an_episode_of_the_earlier_format_is_one_line(tmp_path: Path) -> None:
     metadata = {"num_steps": 3, "env_id": "Tiny-v0", "terminated": False}
     with zipfile.ZipFile(tmp_path / "episode-000000.npz", "w") as archive:
         archive.writestr("meta.json", json.dumps(metadata))
@@ -193,7 +199,7 @@ def test_an_episode_of_the_earlier_format_is_one_line(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_an_episode_of_a_later_format_is_one_line_and_stays(tmp_path):
+def test_an_episode_of_a_later_format_is_one_line_and_stays(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(3))
     (episode,) = store
@@ -207,7 +213,9 @@ def test_an_episode_of_a_later_format_is_one_line_and_stays(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ESTALE])
 @pytest.mark.parametrize("known", [False, True])
-def test_what_the_system_would_not_read_is_not_damage(tmp_path, monkeypatch, number, known):
+def test_what_the_system_would_not_read_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, known: bool
+) -> None:
     store = EpisodeStore(tmp_path)
     for index in range(2):
         store.add(index, rollout(3, seed=index))
@@ -215,7 +223,7 @@ def test_what_the_system_would_not_read_is_not_damage(tmp_path, monkeypatch, num
     if known:  # the error comes while checksums are read, not on opening
         _ = store.contents
 
-    def fail(path):
+    def fail(path: Path) -> NoReturn:
         raise OSError(number, os.strerror(number), str(path))
 
     with monkeypatch.context() as patch:
@@ -226,7 +234,7 @@ def test_what_the_system_would_not_read_is_not_damage(tmp_path, monkeypatch, num
     assert names == ["episode-000000.npz", "episode-000001.npz"]
 
 
-def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path):
+def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     path = tmp_path / "episode-000004.npz"
     for number in range(3):
@@ -242,7 +250,7 @@ def test_files_set_aside_never_take_the_place_of_earlier_ones(tmp_path):
     assert store.missing() == {}
 
 
-def test_metadata_of_a_quarantined_file_is_salvaged(tmp_path):
+def test_metadata_of_a_quarantined_file_is_salvaged(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     store.add(3, rollout(4), round=2)
     (episode,) = store
@@ -256,7 +264,9 @@ def test_metadata_of_a_quarantined_file_is_salvaged(tmp_path):
 @pytest.mark.parametrize(
     "changes", [{"env_id": "Other-v0"}, {"actions": np.zeros((2, 5), np.float32)}]
 )
-def test_an_episode_of_another_env_or_width_is_named_and_refused(tmp_path, changes):
+def test_an_episode_of_another_env_or_width_is_named_and_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(2, **changes))
     for index in (1, 2):

@@ -6,7 +6,9 @@ import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,13 +29,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="counts memory a
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> EpisodeStore:
     made = EpisodeStore(tmp_path / "run" / "episodes")
     made.add(0, rollout(4))
     return made
 
 
-def forge(store, **changes):
+def forge(store: EpisodeStore, **changes: Any) -> Path:
     """Rewrite episode 0 with other members, its checksums right."""
     path = store.episodes[0].path
     with zipfile.ZipFile(path) as archive:
@@ -48,32 +50,32 @@ def forge(store, **changes):
     return path
 
 
-def header(shape, kind):
+def header(shape: tuple[int, ...], kind: str) -> bytes:
     file = io.BytesIO()
     metadata = {"descr": kind, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, metadata)
     return file.getvalue()
 
 
-def npy(array):
+def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, array)
     return file.getvalue()
 
 
 @pytest.mark.parametrize("name", ["actions", "rewards", "frames"])
-def test_a_header_that_claims_any_size_takes_no_memory(store, name):
+def test_a_header_that_claims_any_size_takes_no_memory(store: EpisodeStore, name: str) -> None:
     with zipfile.ZipFile(store.episodes[0].path) as archive:
         content = archive.read(f"{name}.npy")[len(header((4,), "<f4")) :]
     forge(store, **{name: header((10**14,), "<f4") + content})
-    lines = []
+    lines: list[str] = []
     with pytest.raises(UserError, match=r"episode-000000\.npz is not a whole episode"):
         store.episodes[0].load()
     store.repair(lines.append)  # as "wm collect" begins
     assert len(lines) == 1 and "damaged" in lines[0] and not store.episodes
 
 
-def test_frames_that_decompress_to_more_than_an_episode_are_refused(store):
+def test_frames_that_decompress_to_more_than_an_episode_are_refused(store: EpisodeStore) -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(2**28))
     path = forge(store, frames=npy(np.frombuffer(bomb, np.uint8)))
     assert path.stat().st_size < 30_000
@@ -81,14 +83,18 @@ def test_frames_that_decompress_to_more_than_an_episode_are_refused(store):
         store.episodes[0].load()
 
 
-def test_facts_that_claim_a_large_episode_are_refused_before_they_are_believed(store):
+def test_facts_that_claim_a_large_episode_are_refused_before_they_are_believed(
+    store: EpisodeStore,
+) -> None:
     side = 2**14
     forge(store, metadata={"frame_shape": [side, side, 3]})
     with pytest.raises(UserError, match="536,870,912 bytes"):
         _ = store.episodes
 
 
-def test_an_episode_that_could_not_be_read_again_is_not_written(monkeypatch):
+def test_an_episode_that_could_not_be_read_again_is_not_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("worldmodels.data.episode.MAX_FRAME_BYTES", 64 * 64 * 3 * 4)
     with pytest.raises(UserError, match="limit its steps with --max-steps"):
         pack_episode(rollout(4))
@@ -111,7 +117,7 @@ print((peak() - before) / rollout.frames.nbytes)
 """
 
 
-def test_reading_an_episode_takes_little_beside_its_frames(store):
+def test_reading_an_episode_takes_little_beside_its_frames(store: EpisodeStore) -> None:
     # Black frames: a file of kilobytes. Read at once, they were there twice.
     steps = 8_000
     black = np.zeros((steps + 1, 64, 64, 3), np.uint8)
@@ -133,7 +139,9 @@ def test_reading_an_episode_takes_little_beside_its_frames(store):
         ("memory", "num_mixtures", None),
     ],
 )
-def test_sizes_in_a_config_are_compared_with_the_weights_first(tmp_path, part, name, value):
+def test_sizes_in_a_config_are_compared_with_the_weights_first(
+    tmp_path: Path, part: str, name: str, value: int | str | None
+) -> None:
     run = tiny_run(tmp_path / "run")
     path = run.weights(part)
     saved = load_checkpoint(path, hint="none")
@@ -152,7 +160,9 @@ def test_sizes_in_a_config_are_compared_with_the_weights_first(tmp_path, part, n
         ("memory", "head_width", 10**9),
     ],
 )
-def test_sizes_of_codes_are_compared_too(tmp_path, part, name, value):
+def test_sizes_of_codes_are_compared_too(
+    tmp_path: Path, part: str, name: str, value: int | list[int]
+) -> None:
     run = tiny_run(tmp_path / "run", "fsq")
     path = run.weights(part)
     saved = load_checkpoint(path, hint="none")
@@ -162,7 +172,9 @@ def test_sizes_of_codes_are_compared_too(tmp_path, part, name, value):
 
 
 @pytest.mark.parametrize("members", [10**9, 0, "x", None])
-def test_the_number_of_members_is_compared_with_the_weights(tmp_path, members):
+def test_the_number_of_members_is_compared_with_the_weights(
+    tmp_path: Path, members: int | str | None
+) -> None:
     run = tiny_run(tmp_path / "run", members=2)
     path = run.weights("memory")
     saved = load_checkpoint(path, hint="none")
@@ -184,7 +196,9 @@ def test_the_number_of_members_is_compared_with_the_weights(tmp_path, members):
         (("memory",), []),
     ],
 )
-def test_an_agent_whose_parts_do_not_fit_is_named(tmp_path, keys, value):
+def test_an_agent_whose_parts_do_not_fit_is_named(
+    tmp_path: Path, keys: tuple[str, ...], value: int | str | list[Any] | None
+) -> None:
     saved = load_checkpoint(pretrained_agents()["carracing"], hint="none")
     metadata = saved.metadata
     for key in keys[:-1]:
@@ -196,7 +210,7 @@ def test_an_agent_whose_parts_do_not_fit_is_named(tmp_path, keys, value):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": ' * 100_000])
-def test_metadata_that_is_no_object_is_named(tmp_path, text):
+def test_metadata_that_is_no_object_is_named(tmp_path: Path, text: str) -> None:
     from safetensors.torch import save_file
 
     path = tmp_path / "agent.safetensors"
@@ -206,7 +220,7 @@ def test_metadata_that_is_no_object_is_named(tmp_path, text):
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
-def test_a_changed_bit_in_the_weights_is_noticed(tmp_path, place):
+def test_a_changed_bit_in_the_weights_is_noticed(tmp_path: Path, place: float) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(path, {"w": torch.arange(1000.0)}, {"a": 1})
     content = bytearray(path.read_bytes())
@@ -216,7 +230,7 @@ def test_a_changed_bit_in_the_weights_is_noticed(tmp_path, place):
         load_checkpoint(path, hint="none")
 
 
-def refuse_within_memory(read, path: Path | None):
+def refuse_within_memory(read: Callable[[], object], path: Path | None) -> None:
     """`read` is refused in one line, naming the file, within a quarter of a gibibyte."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)

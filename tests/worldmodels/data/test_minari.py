@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
@@ -28,7 +29,8 @@ from tests.fixtures.tiny_models import rollout
 from worldmodels.data.minari_export import write_dataset
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages import data as stage
 from worldmodels.stages.data import data_info
 
@@ -36,13 +38,17 @@ minari = pytest.importorskip("minari")
 
 
 @pytest.mark.parametrize("env_id", [BOX_ID, DISCRETE_ID])
-def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
+def test_a_run_comes_back_byte_for_byte(tmp_path: Path, env_id: str) -> None:
     run = collected(tmp_path / "run", env_id)
     if env_id == DISCRETE_ID:
         actions = np.eye(3, dtype=np.float32)[[2, 0, 1, 1, 2]]
     else:
         actions = np.random.default_rng(0).uniform(0, 1, (5, 2)).astype(np.float32)
-    metadata = {"env_id": env_id.rpartition(":")[2], "actions": actions, "terminated": True}
+    metadata: dict[str, Any] = {
+        "env_id": env_id.rpartition(":")[2],
+        "actions": actions,
+        "terminated": True,
+    }
     run.store.add(12, rollout(5, **metadata), round=2, surprise=0.25)
     (run.store.folder / "episode-000004.npz").unlink()  # a gap stays a gap
     export(run, tmp_path)
@@ -54,7 +60,7 @@ def test_a_run_comes_back_byte_for_byte(tmp_path, env_id):
     assert len(files) == 12
 
 
-def test_the_arguments_of_an_env_come_back(tmp_path):
+def test_the_arguments_of_an_env_come_back(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     wm_json(
         *("collect", "--run", folder, "--env", BOX_ID, "--env-arg", "discrete=true"),
@@ -73,7 +79,7 @@ def test_the_arguments_of_an_env_come_back(tmp_path):
     assert all("env_kwargs" not in episode.meta for episode in other.store)
 
 
-def test_minari_reads_what_was_exported(tmp_path, monkeypatch):
+def test_minari_reads_what_was_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = collected(tmp_path / "run", DISCRETE_ID)
     result = export(run, tmp_path / "datasets")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
@@ -95,7 +101,7 @@ def test_minari_reads_what_was_exported(tmp_path, monkeypatch):
     assert result["bytes"] < raw / 2  # as Minari writes them, frames take all of that
 
 
-def test_a_data_set_of_others_trains_a_world_model(tmp_path):
+def test_a_data_set_of_others_trains_a_world_model(tmp_path: Path) -> None:
     count = 12
     frames = [pictures(21, (80, 120), seed) for seed in range(count)]
     actions = [np.random.default_rng(i).integers(5, 7, 20) for i in range(count)]
@@ -121,7 +127,7 @@ def test_a_data_set_of_others_trains_a_world_model(tmp_path):
 
 
 @pytest.mark.parametrize("keys", [("pixels", "wrist"), ("picture",)])
-def test_pixels_among_other_observations_are_found(tmp_path, keys):
+def test_pixels_among_other_observations_are_found(tmp_path: Path, keys: tuple[str, ...]) -> None:
     space = spaces.Dict({**{key: pixels() for key in keys}, "speed": spaces.Box(0, 1, (2,))})
     seen = {key: pictures(5, seed=seed) for seed, key in enumerate(keys)}
     observations = {**seen, "speed": np.zeros((5, 2), np.float32)}
@@ -139,10 +145,11 @@ def test_pixels_among_other_observations_are_found(tmp_path, keys):
     assert Run(tmp_path / "again").store.digest == run.store.digest
 
 
-def test_an_env_that_is_named_replaces_the_datasets(tmp_path):
+def test_an_env_that_is_named_replaces_the_datasets(tmp_path: Path) -> None:
     run = collected(tmp_path / "run", DISCRETE_ID)
     export(run, tmp_path)
-    gym.register("AsCounting-v0", lambda render_mode=None: gym.make(DISCRETE_ID))
+    make: Any = lambda render_mode=None: gym.make(DISCRETE_ID)  # noqa: E731
+    gym.register("AsCounting-v0", make)
     for env in ("AsCounting-v0", "tests.fixtures.minari_datasets:AsCounting-v0"):
         folder = tmp_path / env.partition(":")[0]
         assert read(folder, tmp_path, env=env)["env"] == env
@@ -152,7 +159,9 @@ def test_an_env_that_is_named_replaces_the_datasets(tmp_path):
         assert {episode.meta["env_id"] for episode in back.store} == {"AsCounting-v0"}
 
 
-def test_an_env_that_is_not_installed_is_named_and_V_and_M_can_be_trained(tmp_path, capsys):
+def test_an_env_that_is_not_installed_is_named_and_V_and_M_can_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = EnvSpec("Elsewhere-v0", entry_point=gym.spec("CartPole-v1").entry_point)
     actions = np.array([0, 1, 1, 0])
     name = made_by_others(
@@ -165,7 +174,7 @@ def test_an_env_that_is_not_installed_is_named_and_V_and_M_can_be_trained(tmp_pa
     assert Run(tmp_path / "run").settings.env_id == "Elsewhere-v0"
 
 
-def test_folders_may_be_relative(tmp_path, monkeypatch):
+def test_folders_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     monkeypatch.chdir(tmp_path)
     result = export(run, Path("datasets"))
@@ -174,11 +183,13 @@ def test_folders_may_be_relative(tmp_path, monkeypatch):
     assert Run(tmp_path / "back").store.digest == run.store.digest
 
 
-def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkeypatch):
+def test_an_interrupted_export_or_import_leaves_no_half_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     root = tmp_path / "datasets"
 
-    def interrupted(*arguments, **settings):
+    def interrupted(*arguments: Any, **settings: Any) -> NoReturn:
         write_dataset(*arguments, **settings)
         raise KeyboardInterrupt
 
@@ -195,7 +206,7 @@ def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkey
         "namespace_metadata.json",
     ]
 
-    def cut_off(path, content):
+    def cut_off(path: Path, content: bytes) -> None:
         if "episode-000005" in path.name:
             raise KeyboardInterrupt
         path.write_bytes(content)
@@ -213,7 +224,7 @@ def test_an_interrupted_export_or_import_leaves_no_half_dataset(tmp_path, monkey
     assert not (back / ".episodes.partial").exists()
 
 
-def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
+def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path: Path) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     metadata = data_info(run, check=True, report=QUIET)
     episodes = list(run.store)
@@ -243,7 +254,7 @@ def test_info_counts_what_is_there_and_names_what_is_not_whole(tmp_path):
         data_info(Run(tmp_path / "none"), check=False, report=QUIET)
 
 
-def test_the_command_calls_the_stages(tmp_path):
+def test_the_command_calls_the_stages(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from worldmodels.cli.data import data_app
@@ -251,7 +262,7 @@ def test_the_command_calls_the_stages(tmp_path):
     collected(tmp_path / "run", BOX_ID)
     where = ["--dataset", NAME, "--root", str(tmp_path), "--quiet", "--json"]
 
-    def called(*arguments):
+    def called(*arguments: str) -> Any:
         done = CliRunner().invoke(data_app, [*arguments])
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)

@@ -2,11 +2,18 @@
 
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.spaces.box import Box
+from gymnasium.spaces.dict import Dict
+from gymnasium.spaces.discrete import Discrete
+from gymnasium.spaces.multi_discrete import MultiDiscrete
 
 from tests.fixtures.command import wm
 from tests.fixtures.counting_env import BOX_ID
@@ -23,7 +30,8 @@ from tests.fixtures.minari_datasets import (
 )
 from tests.fixtures.tiny_models import rollout
 from worldmodels.errors import UserError
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
+from worldmodels.runs.run_settings import RunSettings
 
 h5py = pytest.importorskip("h5py")
 
@@ -55,8 +63,12 @@ h5py = pytest.importorskip("h5py")
     ],
 )
 def test_what_does_not_fit_is_one_line_and_leaves_nothing(
-    tmp_path, observations, actions, spaces_, expected
-):
+    tmp_path: Path,
+    observations: np.ndarray | dict[str, np.ndarray],
+    actions: np.ndarray,
+    spaces_: tuple[Box | Dict, Box | MultiDiscrete],
+    expected: str,
+) -> None:
     if len(actions) == 0:
         name = empty_episode(tmp_path, spaces_)
     else:
@@ -76,7 +88,9 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(
         ("CarRacing-v3", spaces.Box(-1, 1, (3,))),
     ],
 )
-def test_actions_that_are_not_the_envs_are_one_line(tmp_path, env_id, space):
+def test_actions_that_are_not_the_envs_are_one_line(
+    tmp_path: Path, env_id: str, space: Discrete | Box
+) -> None:
     actions = np.stack([space.sample() for _ in range(4)])
     name = made_by_others(
         tmp_path, [pictures(5)], [actions], (pixels(), space), env=gym.spec(env_id)
@@ -100,7 +114,9 @@ def test_actions_that_are_not_the_envs_are_one_line(tmp_path, env_id, space):
         ("CarRacing-v3", r"actions of CarRacing-v3, Box.*, got Box"),
     ],
 )
-def test_a_data_set_needs_an_env_with_its_actions(tmp_path, env, words):
+def test_a_data_set_needs_an_env_with_its_actions(
+    tmp_path: Path, env: str | None, words: str
+) -> None:
     name = made_by_others(tmp_path, [pictures(5)], [box_actions(4)], (pixels(), BOX))
     with pytest.raises(UserError, match=words) as caught:
         read(tmp_path / "run", tmp_path, name, env=env)
@@ -108,18 +124,18 @@ def test_a_data_set_needs_an_env_with_its_actions(tmp_path, env, words):
     assert not (tmp_path / "run").exists()
 
 
-def change(key, index, value):
-    def changed(episode):
+def change(key: str, index: int | tuple[int, int], value: float) -> Callable[[Any], None]:
+    def changed(episode: Any) -> None:
         episode[key][index] = value
 
     return changed
 
 
-def shorten(episode):
+def shorten(episode: Any) -> None:
     episode["terminations"].resize(7, axis=0)
 
 
-def shrink(episode):
+def shrink(episode: Any) -> None:
     del episode["observations"]
     episode["observations"] = pictures(9, (32, 64))
 
@@ -137,7 +153,9 @@ def shrink(episode):
         (change("actions", (7, 0), np.nan), "finite actions .*, got nan at step 7 of 8"),
     ],
 )
-def test_what_no_episode_may_hold_is_refused_with_its_place(tmp_path, damage, words):
+def test_what_no_episode_may_hold_is_refused_with_its_place(
+    tmp_path: Path, damage: Callable[..., Any], words: str
+) -> None:
     name = made_by_others(tmp_path, [pictures(9)] * 2, [box_actions(8)] * 2, (pixels(), BOX))
     with h5py.File(tmp_path / name / "data" / "main_data.hdf5", "a") as file:
         damage(file["episode_1"])
@@ -151,7 +169,7 @@ def test_what_no_episode_may_hold_is_refused_with_its_place(tmp_path, damage, wo
     assert not (tmp_path / "run").exists()
 
 
-def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_path):
+def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = Run(tmp_path / "run", new=RunSettings(BOX_ID, "tiny", 0))
     run.create()
     for index in range(2):
@@ -166,7 +184,9 @@ def test_actions_of_another_width_are_refused_before_anything_is_written(tmp_pat
 
 
 @pytest.mark.parametrize("missing", ["episode_3", "episode_3/rewards", "episode_3/observations"])
-def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(tmp_path, missing):
+def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(
+    tmp_path: Path, missing: str
+) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     export(run, tmp_path)
     with h5py.File(tmp_path / NAME / "data" / "main_data.hdf5", "a") as file:
@@ -177,7 +197,7 @@ def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(tmp_path, 
     assert not (tmp_path / "back").exists()
 
 
-def empty_episode(root, spaces_):
+def empty_episode(root: Path, spaces_: tuple[spaces.Space[Any], spaces.Space[Any]]) -> str:
     name = made_by_others(root, [pictures(2)], [box_actions(1)], spaces_)
     with h5py.File(root / name / "data" / "main_data.hdf5", "a") as file:
         for key in ("actions", "rewards", "terminations", "truncations"):
@@ -185,7 +205,7 @@ def empty_episode(root, spaces_):
     return name
 
 
-def test_names_and_folders_that_make_no_sense(tmp_path):
+def test_names_and_folders_that_make_no_sense(tmp_path: Path) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     for name in ("no version", "racing/random"):
         with pytest.raises(
@@ -212,11 +232,17 @@ def test_names_and_folders_that_make_no_sense(tmp_path):
         export(empty, tmp_path, "empty-v0")
 
 
-def test_without_minari_the_line_says_what_to_install(tmp_path, monkeypatch):
+def test_without_minari_the_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = collected(tmp_path / "run", BOX_ID)
     for module in ("minari", "h5py"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
-            for call in (lambda: export(run, tmp_path), lambda: read(tmp_path / "b", tmp_path)):
+            calls: tuple[Callable[[], object], ...] = (
+                lambda: export(run, tmp_path),
+                lambda: read(tmp_path / "b", tmp_path),
+            )
+            for call in calls:
                 with pytest.raises(UserError, match=r'pip install "worldmodels-gym\[minari\]"'):
                     call()

@@ -1,16 +1,19 @@
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 
 from tests.fixtures.tiny_models import rollout
 from worldmodels.data import store as module
+from worldmodels.data.damage import Damage
+from worldmodels.data.episode import Episode, open_episode
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 
 
-def test_every_byte_and_fact_comes_back(tmp_path):
+def test_every_byte_and_fact_comes_back(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     written = rollout(7, seed=5, terminated=True, truncated=False)
     store.add(3, written, round=2)
@@ -25,7 +28,7 @@ def test_every_byte_and_fact_comes_back(tmp_path):
     assert episode.meta["episode_return"] == pytest.approx(written.rewards.sum())
 
 
-def test_views_of_larger_arrays_are_stored_as_what_they_show(tmp_path):
+def test_views_of_larger_arrays_are_stored_as_what_they_show(tmp_path: Path) -> None:
     whole = rollout(6)
     store = EpisodeStore(tmp_path)
     mirrored = rollout(6, frames=whole.frames[:, :, ::-1], actions=whole.actions[:, ::-1])
@@ -34,7 +37,7 @@ def test_views_of_larger_arrays_are_stored_as_what_they_show(tmp_path):
     assert np.array_equal(store.episodes[0].load().actions, whole.actions[:, ::-1])
 
 
-def test_every_tenth_episode_is_held_out_however_the_store_grows(tmp_path):
+def test_every_tenth_episode_is_held_out_however_the_store_grows(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     for index in (11, 0, 1, 10, 2):
         store.add(index, rollout(1, seed=index))
@@ -47,7 +50,7 @@ def test_every_tenth_episode_is_held_out_however_the_store_grows(tmp_path):
     assert len(store) == 6
 
 
-def test_an_empty_store_says_what_to_run(tmp_path):
+def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path / "episodes")
     with pytest.raises(UserError, match=r'0 episodes in .*run "wm collect --run runs/a" first'):
         store.require(Path("runs/a"))
@@ -58,7 +61,9 @@ def test_an_empty_store_says_what_to_run(tmp_path):
     store.require(Path("runs/a"))
 
 
-def test_the_same_episode_gives_the_same_bytes_and_a_changed_one_another_digest(tmp_path):
+def test_the_same_episode_gives_the_same_bytes_and_a_changed_one_another_digest(
+    tmp_path: Path,
+) -> None:
     first, second = EpisodeStore(tmp_path / "a"), EpisodeStore(tmp_path / "b")
     for store in (first, second):
         store.add(0, rollout(4, seed=1))
@@ -79,11 +84,15 @@ def test_the_same_episode_gives_the_same_bytes_and_a_changed_one_another_digest(
     assert first.digest == second.digest
 
 
-def test_only_what_changed_is_opened_again(tmp_path, monkeypatch):
+def test_only_what_changed_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = EpisodeStore(tmp_path)
     opened = []
-    original = module.open_episode
-    monkeypatch.setattr(module, "open_episode", lambda *a: opened.append(a[0].name) or original(*a))
+
+    def noted(path: Path, num_bytes: int) -> Episode | Damage:
+        opened.append(path.name)
+        return open_episode(path, num_bytes)
+
+    monkeypatch.setattr(module, "open_episode", noted)
     for index in range(3):
         store.add(index, rollout(2))
         assert len(store) == index + 1
@@ -95,7 +104,7 @@ def test_only_what_changed_is_opened_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3, 7])
-def test_frames_come_back_without_the_rest_and_at_a_stride(tmp_path, stride):
+def test_frames_come_back_without_the_rest_and_at_a_stride(tmp_path: Path, stride: int) -> None:
     written = rollout(6)
     store = EpisodeStore(tmp_path)
     store.add(0, written)
@@ -108,13 +117,13 @@ def test_frames_come_back_without_the_rest_and_at_a_stride(tmp_path, stride):
 
 @pytest.mark.parametrize("failing", ["_write_file", "replace"])
 def test_a_failed_write_leaves_neither_a_partial_file_nor_a_changed_one(
-    tmp_path, monkeypatch, failing
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     store = EpisodeStore(tmp_path)
     store.add(0, rollout(4, seed=1))
     before = store.episodes[0].path.read_bytes()
 
-    def fail(*arguments):
+    def fail(*arguments: object) -> NoReturn:
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:

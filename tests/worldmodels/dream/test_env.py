@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -6,21 +7,25 @@ import pytest
 import torch
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 import worldmodels
 from tests.fixtures.tiny_run import actions_of, find_state, real_features
-from worldmodels.dream.env import DreamEnv
+from worldmodels.dream.env import DreamEnv, DreamVectorEnv
 from worldmodels.errors import UserError
+from worldmodels.runs.run import Run
 
 ID = "worldmodels/Dream-v0"
 FRAMES = pytest.mark.parametrize("render_frames", [False, True])
 
 
-def play(env, steps, seed):
+def play(
+    env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], steps: int, seed: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Observations (steps + 1, ...) and rewards (steps, ...) of one dream or many."""
-    seen, rewards = [env.reset(seed=seed)[0]], []
+    seen = [env.reset(seed=seed)[0]]
+    rewards: list[Any] = []
     for action in actions_of(env, steps):
         observation, reward, *_ = env.step(action)
         seen.append(observation)
@@ -30,7 +35,9 @@ def play(env, steps, seed):
 
 @FRAMES
 @pytest.mark.filterwarnings("error")
-def test_gymnasium_finds_nothing_wrong_with_the_single_dream(run, terminating_run, render_frames):
+def test_gymnasium_finds_nothing_wrong_with_the_single_dream(
+    run: Run, terminating_run: Run, render_frames: bool
+) -> None:
     for folder in (run.folder, terminating_run.folder):
         env = gymnasium.make(
             ID, run=str(folder), render_mode="rgb_array", render_frames=render_frames
@@ -39,10 +46,13 @@ def test_gymnasium_finds_nothing_wrong_with_the_single_dream(run, terminating_ru
         env.close()
 
 
-def test_spaces_are_those_of_the_env_and_of_what_c_sees(run):
+def test_spaces_are_those_of_the_env_and_of_what_c_sees(run: Run) -> None:
     env = DreamEnv(run)
+    assert isinstance(env.observation_space, gymnasium.spaces.Box)
     if "vae" in str(run):
-        box = gymnasium.spaces.Box(np.float32([-1, 0, 0]), np.float32([1, 1, 1]))
+        box = gymnasium.spaces.Box(
+            np.array([-1, 0, 0], np.float32), np.array([1, 1, 1], np.float32)
+        )
         assert env.action_space == box
         assert env.observation_space.shape == (3 + 5,)
     else:
@@ -54,12 +64,15 @@ def test_spaces_are_those_of_the_env_and_of_what_c_sees(run):
 
 
 @FRAMES
-def test_what_comes_out_of_a_vector_is_in_its_spaces(run, terminating_run, render_frames):
+def test_what_comes_out_of_a_vector_is_in_its_spaces(
+    run: Run, terminating_run: Run, render_frames: bool
+) -> None:
     for each in (run, terminating_run):
         dreams = worldmodels.make_dream(each, 5, 1.5, horizon=4, render_frames=render_frames)
         observations, info = dreams.reset(seed=0)
         assert info == {} and dreams.observation_space.contains(observations)
-        assert dreams.observation_space.shape == (5, *dreams.single_observation_space.shape)
+        shape = dreams.single_observation_space.shape
+        assert shape is not None and dreams.observation_space.shape == (5, *shape)
         for actions in actions_of(dreams, 12):
             assert dreams.action_space.contains(actions)
             observations, rewards, ended, cut, info = dreams.step(actions)
@@ -70,9 +83,10 @@ def test_what_comes_out_of_a_vector_is_in_its_spaces(run, terminating_run, rende
         dreams.close()
 
 
-def test_gymnasiums_own_constructors_make_the_same_vector(run):
+def test_gymnasiums_own_constructors_make_the_same_vector(run: Run) -> None:
     made = gymnasium.make_vec(ID, num_envs=3, run=run.folder, horizon=5)
-    assert made.spec.id == ID and made.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    assert made.spec is not None and made.spec.id == ID
+    assert made.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     ours = worldmodels.make_dream(run.folder, num_envs=3, horizon=5)
     for one, other in zip(play(made, 8, seed=3), play(ours, 8, seed=3), strict=True):
         assert np.array_equal(one, other)
@@ -85,7 +99,7 @@ def test_gymnasiums_own_constructors_make_the_same_vector(run):
 
 
 @pytest.mark.parametrize("vector", [False, True])
-def test_a_seed_decides_everything(run, vector):
+def test_a_seed_decides_everything(run: Run, vector: bool) -> None:
     env = worldmodels.make_dream(run, 4) if vector else DreamEnv(run)
     seen, rewards = play(env, 6, seed=1)
     again, same_rewards = play(env, 6, seed=1)
@@ -97,7 +111,7 @@ def test_a_seed_decides_everything(run, vector):
         assert len(np.unique(rewards[-1])) == 4, "each dream has luck of its own"
 
 
-def test_a_step_is_the_dream_models(run):
+def test_a_step_is_the_dream_models(run: Run) -> None:
     dreams = worldmodels.make_dream(run, 3, temperature=1.3)
     dreams.reset(seed=0)
     for actions in actions_of(dreams, 4):
@@ -113,7 +127,9 @@ def test_a_step_is_the_dream_models(run):
     assert dreams.dreams.model.temperature == 1.3
 
 
-def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(terminating_run):
+def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(
+    terminating_run: Run,
+) -> None:
     dreams, alone = (
         worldmodels.make_dream(terminating_run, 1, horizon=5),
         DreamEnv(terminating_run, horizon=5),
@@ -131,7 +147,7 @@ def test_a_vector_of_one_is_the_single_dream_begun_anew_after_each_end(terminati
     assert ends.count((True, False)) > 3 and ends.count((False, True)) > 0
 
 
-def test_the_step_after_an_end_begins_anew_and_ignores_its_action(terminating_run):
+def test_the_step_after_an_end_begins_anew_and_ignores_its_action(terminating_run: Run) -> None:
     dreams, rows = (
         worldmodels.make_dream(terminating_run, 6, horizon=3),
         real_features(terminating_run),
@@ -152,7 +168,7 @@ def test_the_step_after_an_end_begins_anew_and_ignores_its_action(terminating_ru
     assert begun > 30
 
 
-def test_a_reset_in_the_middle_forgets_who_was_over(terminating_run):
+def test_a_reset_in_the_middle_forgets_who_was_over(terminating_run: Run) -> None:
     dreams = worldmodels.make_dream(terminating_run, 8, horizon=1)
     dreams.reset(seed=0)
     dreams.step(dreams.action_space.sample())  # all are over
@@ -162,8 +178,8 @@ def test_a_reset_in_the_middle_forgets_who_was_over(terminating_run):
 
 
 @pytest.mark.parametrize("vector", [False, True])
-def test_frames_are_what_vision_makes_of_the_same_dream(run, vector):
-    def make(**settings):
+def test_frames_are_what_vision_makes_of_the_same_dream(run: Run, vector: bool) -> None:
+    def make(**settings: Any) -> DreamEnv | DreamVectorEnv:
         return worldmodels.make_dream(run, 3, **settings) if vector else DreamEnv(run, **settings)
 
     latents, frames = make(render_mode="rgb_array"), make(render_frames=True)
@@ -175,14 +191,14 @@ def test_frames_are_what_vision_makes_of_the_same_dream(run, vector):
             expected = latents.dreams.world.vision.decode(latents.dreams.state.latent).numpy()
         assert np.array_equal(observation.reshape(count, 64, 64, 3), expected)
         rendered = latents.render()
-        assert isinstance(rendered, tuple) == vector
+        assert rendered is not None and isinstance(rendered, tuple) == vector
         assert np.array_equal(np.reshape(rendered, expected.shape), expected)
         assert frames.render() is None
         latents.step(actions)
         observation = frames.step(actions)[0]
 
 
-def test_gymnasiums_wrappers_work_over_dreams(terminating_run):
+def test_gymnasiums_wrappers_work_over_dreams(terminating_run: Run) -> None:
     dreams = worldmodels.make_dream(terminating_run, 4, horizon=6)
     recorded = RecordEpisodeStatistics(dreams, buffer_length=1000)
     recorded.reset(seed=0)
@@ -204,23 +220,25 @@ def test_gymnasiums_wrappers_work_over_dreams(terminating_run):
     assert (clipped.step(plain.action_space.sample())[1] == -1e3).all()
 
 
-def test_actions_beyond_a_box_are_clipped_to_it(terminating_run):
+def test_actions_beyond_a_box_are_clipped_to_it(terminating_run: Run) -> None:
     one, other = (worldmodels.make_dream(terminating_run, 2) for _ in range(2))
+    outcomes = []
     for dreams, actions in (
         (one, [[-9, 5, 0.5], [0, -np.inf, 2]]),
         (other, [[-1, 1, 0.5], [0, 0, 1]]),
     ):
         dreams.reset(seed=0)
-        dreams.outcome = dreams.step(np.float64(actions))
-    for ours, theirs in zip(one.outcome[:4], other.outcome[:4], strict=True):
+        outcomes.append(dreams.step(np.array(actions, np.float64))[:4])
+    for ours, theirs in zip(*outcomes, strict=True):
         assert np.array_equal(ours, theirs)
 
 
-def test_actions_that_are_none_are_refused_in_a_line(run):
+def test_actions_that_are_none_are_refused_in_a_line(run: Run) -> None:
     dreams, alone = worldmodels.make_dream(run, 3), DreamEnv(run)
     dreams.reset(seed=0)
     alone.reset(seed=0)
     shape = dreams.action_space.shape
+    assert shape is not None
     with pytest.raises(UserError, match=r"expected numbers of shape \(3.*got float64 of shape"):
         dreams.step(np.zeros((2, *shape[1:])))
     with pytest.raises(UserError, match=r"expected numbers of shape .*got float64 of shape \(9,\)"):
@@ -238,7 +256,7 @@ def test_actions_that_are_none_are_refused_in_a_line(run):
     dreams.step(np.ones(shape))  # none of this has done any harm
 
 
-def test_nothing_is_stepped_before_a_reset_nor_a_single_dream_after_its_end(run):
+def test_nothing_is_stepped_before_a_reset_nor_a_single_dream_after_its_end(run: Run) -> None:
     dreams, alone = worldmodels.make_dream(run, 2), DreamEnv(run, horizon=1)
     for env in (dreams, alone):
         with pytest.raises(ResetNeeded, match="expected a reset before the first step"):
@@ -249,15 +267,17 @@ def test_nothing_is_stepped_before_a_reset_nor_a_single_dream_after_its_end(run)
         alone.step(alone.action_space.sample())
 
 
-def test_a_reset_mask_is_refused(run):
+def test_a_reset_mask_is_refused(run: Run) -> None:
     dreams = worldmodels.make_dream(run, 2)
     with pytest.raises(UserError, match="expected a reset without reset_mask"):
         dreams.reset(options={"reset_mask": np.array([True, False])})
     dreams.reset(options={"anything": "else"})
 
 
-def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(terminating_run):
-    seeds = [7, 3, 7, 11]
+def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(
+    terminating_run: Run,
+) -> None:
+    seeds: list[int | None] = [7, 3, 7, 11]
     dreams = worldmodels.make_dream(terminating_run, 4, horizon=6)
     alone = [DreamEnv(terminating_run, horizon=6) for _ in seeds]
     seen = [dreams.reset(seed=seeds)[0]]
@@ -282,7 +302,9 @@ def test_a_list_of_seeds_gives_each_dream_its_own_whatever_is_beside_it(terminat
     assert not np.array_equal(np.array(seen)[:, 0], np.array(seen)[:, 1])
 
 
-def test_dreams_with_a_list_of_seeds_go_on_with_their_generators_until_a_number_comes(run):
+def test_dreams_with_a_list_of_seeds_go_on_with_their_generators_until_a_number_comes(
+    run: Run,
+) -> None:
     dreams, other = (worldmodels.make_dream(run, 2) for _ in range(2))
     joint = play(dreams, 3, seed=5)
     first, _ = dreams.reset(seed=[1, 2])
@@ -297,21 +319,23 @@ def test_dreams_with_a_list_of_seeds_go_on_with_their_generators_until_a_number_
         dreams.reset(seed=[1, 2, 3])
 
 
-def test_wrong_actions_move_no_dream_that_has_a_generator_of_its_own(run):
+def test_wrong_actions_move_no_dream_that_has_a_generator_of_its_own(run: Run) -> None:
     dreams, other = (worldmodels.make_dream(run, 2) for _ in range(2))
-    bad = np.ones(dreams.action_space.shape)
+    shape = dreams.action_space.shape
+    assert shape is not None
+    bad = np.ones(shape)
     bad[1] = np.nan
     for env in (dreams, other):
         env.reset(seed=[1, 2])
     with pytest.raises(UserError, match=r"nan"):
         dreams.step(bad)
-    good = np.ones(dreams.action_space.shape)
+    good = np.ones(shape)
     assert np.array_equal(dreams.step(good)[0], other.step(good)[0])
 
 
 @pytest.mark.parametrize("vector", [False, True])
-def test_nothing_is_used_after_it_was_closed(run, vector):
-    settings = {"render_mode": "rgb_array"}
+def test_nothing_is_used_after_it_was_closed(run: Run, vector: bool) -> None:
+    settings: dict[str, Any] = {"render_mode": "rgb_array"}
     env = worldmodels.make_dream(run, 2, **settings) if vector else DreamEnv(run, **settings)
     env.reset(seed=0)
     env.close()

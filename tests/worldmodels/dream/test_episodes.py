@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -17,12 +20,14 @@ from tests.fixtures.tiny_run import (
 )
 from worldmodels.dream.env import DreamEnv
 from worldmodels.errors import UserError
+from worldmodels.memory import EnsemblePrediction
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.runs.run import Run
 
 ID = "worldmodels/Dream-v0"
 
 
-def test_dreams_end_as_often_as_memory_says(terminating_run):
+def test_dreams_end_as_often_as_memory_says(terminating_run: Run) -> None:
     dreams = worldmodels.make_dream(terminating_run, 2000)
     dreams.reset(seed=0)
     _, _, ended, cut, _ = dreams.step(dreams.action_space.sample())
@@ -31,10 +36,12 @@ def test_dreams_end_as_often_as_memory_says(terminating_run):
 
 
 @pytest.mark.parametrize(("end_logit", "agent_steps"), [(30.0, 1), (-30.0, 7)])
-def test_dreams_end_by_the_end_head_or_at_the_horizon(tmp_path, end_logit, agent_steps):
+def test_dreams_end_by_the_end_head_or_at_the_horizon(
+    tmp_path: Path, end_logit: float, agent_steps: int
+) -> None:
     env = gymnasium.make(ID, run=tiny_run(tmp_path, end_logit=end_logit).folder, horizon=7)
     env.reset(seed=0)
-    ends = []
+    ends: list[bool] = []
     while not any(ends[-1:]):
         *_, terminated, truncated, _ = env.step(env.action_space.sample())
         ends.append(terminated or truncated)
@@ -42,7 +49,7 @@ def test_dreams_end_by_the_end_head_or_at_the_horizon(tmp_path, end_logit, agent
     assert (terminated, truncated) == (agent_steps == 1, agent_steps == 7)
 
 
-def test_dreams_end_where_they_leave_what_memory_knows(run):
+def test_dreams_end_where_they_leave_what_memory_knows(run: Run) -> None:
     hot = worldmodels.make_dream(run, 50, temperature=1e6)
     hot.reset(seed=0)
     observations, _, ended, _, _ = hot.step(hot.action_space.sample())
@@ -51,7 +58,7 @@ def test_dreams_end_where_they_leave_what_memory_knows(run):
     assert hot.observation_space.contains(observations)
 
 
-def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path):
+def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path: Path) -> None:
     run, vision, memory = tiny_run(tmp_path), vae(), mdnrnn()
     with torch.no_grad():
         vision.to_mean.weight[2] = vision.to_mean.bias[2] = 0.0
@@ -70,15 +77,16 @@ def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path)
     unused = torch.zeros(3, 3)
     unused[:, 2] = torch.tensor([0.0, 4.9, -5.1])
     prediction = memory.predict(torch.zeros(3, 5), unused)
-    assert support.clamp(unused, prediction)[1].tolist() == [False, False, True]
+    out_of_support = support.clamp(unused, prediction)[1]
+    assert out_of_support is not None and out_of_support.tolist() == [False, False, True]
 
 
-def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path):
+def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path: Path) -> None:
     dreams = worldmodels.make_dream(tiny_run(tmp_path, ensemble_size=3), 500, temperature=0.0)
     assert dreams.single_observation_space.shape == (3 + 5,)  # of one member, as C sees it
     observations, _ = dreams.reset(seed=0)
     known = dreams.dreams.world.support.most_disagreement
-    ends = []
+    ends: list[np.ndarray] = []
     for actions in actions_of(dreams, 3):
         before = dreams.dreams.state
         with torch.no_grad():
@@ -86,6 +94,7 @@ def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path)
             _, prediction = memory.step(before.memory, before.latent, torch.from_numpy(actions))
         going = ~np.any(ends[-1:], axis=0) if ends else np.ones(500, bool)
         observations, _, ended, _, _ = dreams.step(actions)
+        assert isinstance(prediction, EnsemblePrediction)
         disagrees = prediction.disagreement().numpy() > known
         assert ended[going & disagrees].all()
         ends.append(ended)
@@ -93,18 +102,18 @@ def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path)
     assert 0 < np.mean(ends) < 1
 
 
-def test_real_starts_are_all_decisions_with_memory_run_up(run):
+def test_real_starts_are_all_decisions_with_memory_run_up(run: Run) -> None:
     rows = real_features(run)
     assert len(rows) == NUM_STATES
     observations, _ = worldmodels.make_dream(run, 300).reset(seed=0)
     assert {find_state(rows, row) for row in observations} == rows.keys()
 
 
-def test_reset_starts_are_first_frames_with_nothing_remembered(run):
+def test_reset_starts_are_first_frames_with_nothing_remembered(run: Run) -> None:
     rows = real_features(run)
     observations, _ = worldmodels.make_dream(run, 100, start="reset").reset(seed=0)
     places = {find_state(rows, row) for row in observations}
-    assert len(places) == NUM_EPISODES and {agent_step for _, agent_step in places} == {0}
+    assert len(places) == NUM_EPISODES and {at and at[1] for at in places} == {0}
     assert (observations[:, -5:] == 0).all()
 
 
@@ -120,7 +129,9 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run):
         ({"device": "tpu"}, 'expected a device among auto, .*cpu, got "tpu"'),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_a_line(run, settings, output):
+def test_settings_that_make_no_sense_are_refused_in_a_line(
+    run: Run, settings: dict[str, Any], output: str
+) -> None:
     with pytest.raises(UserError, match=output):
         worldmodels.make_dream(run, **settings)
     if "num_envs" not in settings:
@@ -128,7 +139,7 @@ def test_settings_that_make_no_sense_are_refused_in_a_line(run, settings, output
             DreamEnv(run, **settings)
 
 
-def test_a_run_that_cannot_dream_says_what_to_do(tmp_path):
+def test_a_run_that_cannot_dream_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'no run in .*a: run "wm collect --run .*a" first'):
         worldmodels.make_dream(tmp_path / "a")
     run = tiny_run(tmp_path / "a")
@@ -141,7 +152,7 @@ def test_a_run_that_cannot_dream_says_what_to_do(tmp_path):
             worldmodels.make_dream(run)
 
 
-def test_an_old_memory_is_to_be_trained_again(tmp_path):
+def test_an_old_memory_is_to_be_trained_again(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
     path = run.weights("memory")
     saved = load_checkpoint(path, hint="none")
@@ -152,7 +163,7 @@ def test_an_old_memory_is_to_be_trained_again(tmp_path):
         worldmodels.make_dream(run)
 
 
-def test_envs_of_one_run_share_its_world_until_it_is_trained_anew(tmp_path):
+def test_envs_of_one_run_share_its_world_until_it_is_trained_anew(tmp_path: Path) -> None:
     run = tiny_run(tmp_path)
     one, other = worldmodels.make_dream(str(run), 2, start="reset"), DreamEnv(run.folder)
     assert one.dreams.world is other.dreams.world

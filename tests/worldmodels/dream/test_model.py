@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.tiny_models import mdnrnn, rollout, vae, world
+from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.model import (
@@ -17,7 +21,7 @@ from worldmodels.memory.ensemble import EnsembleOutcome
 from worldmodels.vision.batched import encode_frames
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -25,7 +29,7 @@ KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
 @pytest.fixture
-def episodes(tmp_path):
+def episodes(tmp_path: Path) -> list[Episode]:
     store = EpisodeStore(tmp_path)
     for index, length in enumerate((7, 4, 5)):
         store.add(index, rollout(length, seed=index, terminated=index == 1))
@@ -33,7 +37,9 @@ def episodes(tmp_path):
 
 
 @KINDS
-def test_encoding_in_batches_is_encoding_all_at_once(kind, episodes, monkeypatch):
+def test_encoding_in_batches_is_encoding_all_at_once(
+    kind: str, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision, _ = world(kind)
     monkeypatch.setattr("worldmodels.vision.batched.ENCODE_BATCH", 3)
     frames = episodes[0].load().frames
@@ -47,7 +53,9 @@ def test_encoding_in_batches_is_encoding_all_at_once(kind, episodes, monkeypatch
 
 
 @KINDS
-def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(kind, episodes):
+def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(
+    kind: str, episodes: list[Episode]
+) -> None:
     vision, memory = world(kind)
     output = []
     sequences = encode_episodes(vision, episodes, 2, lambda: output.append(1))
@@ -69,7 +77,7 @@ def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(kind, epi
         torch.testing.assert_close(states.memory.c[place], state.c[0], atol=1e-6, rtol=1e-5)
 
 
-def test_moments_near_a_reward_are_found_in_the_order_of_moments():
+def test_moments_near_a_reward_are_found_in_the_order_of_moments() -> None:
     rewards = torch.tensor([[0.0, 0, 0, 0, 5, 0], [7.0, 0, 0, 9, 9, 9]])
     mask = torch.tensor([[True] * 6, [True] * 3 + [False] * 3])  # what padding pays counts not
     empty = torch.zeros(2, 7, 3)
@@ -80,7 +88,9 @@ def test_moments_near_a_reward_are_found_in_the_order_of_moments():
 
 
 @KINDS
-def test_a_step_is_a_function_of_its_arguments_and_its_generator(kind, episodes):
+def test_a_step_is_a_function_of_its_arguments_and_its_generator(
+    kind: str, episodes: list[Episode]
+) -> None:
     vision, memory = world(kind)
     sequences = encode_episodes(vision, episodes, 2)
     dream = DreamModel(vision, memory, temperature=1.3)
@@ -100,7 +110,9 @@ def test_a_step_is_a_function_of_its_arguments_and_its_generator(kind, episodes)
 
 
 @KINDS
-def test_features_are_z_and_the_state_before_the_decision(kind, episodes):
+def test_features_are_z_and_the_state_before_the_decision(
+    kind: str, episodes: list[Episode]
+) -> None:
     vision, memory = world(kind)
     states = real_states(vision, memory, encode_episodes(vision, episodes, 2))
     features = DreamModel(vision, memory).features(states)
@@ -109,7 +121,7 @@ def test_features_are_z_and_the_state_before_the_decision(kind, episodes):
     assert torch.equal(features[:, :-5], vision.features(states.latent))
 
 
-def test_gradients_flow_through_a_continuous_dream():
+def test_gradients_flow_through_a_continuous_dream() -> None:
     dream = DreamModel(*world("vae"))
     action = torch.zeros(2, 3, requires_grad=True)
     state = DreamState(torch.zeros(2, 3), dream.memory.initial(2), torch.ones(2))
@@ -122,30 +134,32 @@ def test_gradients_flow_through_a_continuous_dream():
 class Known:
     """What comes next is one more; pays the latent, and ends with probability a fifth of it."""
 
-    def sample(self, temperature, generator=None, num_candidates=1):
+    def sample(
+        self, temperature: float, generator: torch.Generator | None = None, num_candidates: int = 1
+    ) -> Tensor:
         return self.latent + 1
 
-    def eval(self):
+    def eval(self) -> "Known":
         return self
 
-    def features(self, state):
+    def features(self, state: LSTMState) -> Tensor:
         return state.h
 
-    def step(self, state, latent, action):
+    def step(self, state: LSTMState, latent: Tensor, action: Tensor) -> tuple[LSTMState, "Known"]:
         self.latent = latent
         value = latent[:, 0]
         self.outcome = EnsembleOutcome(10 * value + action[:, 0], value / 5)
         return LSTMState(state.h + 1, state.c), self
 
 
-def test_a_dreamed_return_weighs_rewards_by_the_chance_to_be_there(unchecked):
+def test_a_dreamed_return_weighs_rewards_by_the_chance_to_be_there(unchecked: None) -> None:
     dream = DreamModel(vae(), Known())  # type: ignore[arg-type]
     latent = torch.tensor([[1.0, 0, 0], [3.0, 0, 0]])
     zeros = torch.zeros(2, 1)
     starts = DreamState(latent, LSTMState(zeros, zeros), torch.tensor([1.0, 1.0]))
     seen = []
 
-    def act(features):
+    def act(features: Tensor) -> Tensor:
         seen.append(features[:, -1].tolist())
         return torch.full((2, 1), 0.5)
 
@@ -161,7 +175,7 @@ def test_a_dreamed_return_weighs_rewards_by_the_chance_to_be_there(unchecked):
     )
 
 
-def test_rows_repeat_dreams():
+def test_rows_repeat_dreams() -> None:
     memory = mdnrnn()
     state = DreamState(torch.arange(6.0).reshape(2, 3), memory.initial(2), torch.tensor([1.0, 0.5]))
     picked = state.rows(torch.tensor([1, 0, 1]))

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -13,12 +15,14 @@ from worldmodels.dream.open_loop import (
     spread_starts,
     states_at,
 )
+from worldmodels.memory import MDNRNN, CodeRNN
 from worldmodels.memory.metrics import area_under_roc, held_out_metrics, score_memory
+from worldmodels.vision import VAE, VQVAE, Vision
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
-def models(kind):
+def models(kind: str) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN]:
     if kind == "vae":
         return vae().eval(), mdnrnn(predict_change=True).eval()
     vision = vqvae("fsq").eval()
@@ -29,7 +33,9 @@ def models(kind):
     return vision, memory.eval()
 
 
-def episodes(vision, lengths=(7, 4, 9)):
+def episodes(
+    vision: Vision, lengths: Sequence[int] = (7, 4, 9)
+) -> tuple[list[np.ndarray], SequenceBatch]:
     """Random frames of each episode, and the episodes as V sees them."""
     pictures = [frames(length + 1, seed=length) for length in lengths]
     longest = max(lengths)
@@ -49,19 +55,19 @@ def episodes(vision, lengths=(7, 4, 9)):
     )
 
 
-def test_starts_are_spread_over_all_moments_that_leave_room_and_have_a_past():
+def test_starts_are_spread_over_all_moments_that_leave_room_and_have_a_past() -> None:
     _, sequences = episodes(vae())
     rows, steps = spread_starts(sequences, 3, 100)
     pairs = list(zip(rows.tolist(), steps.tolist(), strict=True))
     assert pairs == [(0, s) for s in (1, 2, 3, 4)] + [(1, 1)] + [(2, s) for s in range(1, 7)]
     few = spread_starts(sequences, 3, 3)
     assert [(int(r), int(s)) for r, s in zip(*few, strict=True)] == [pairs[0], pairs[5], pairs[-1]]
-    with pytest.raises(ValueError, match="longest episode has 9 agent steps, expected more than 9"):
+    with pytest.raises(ValueError, match="expected an episode of more than 9 agent steps, the longest has 9"):
         spread_starts(sequences, 9, 3)
 
 
 @KINDS
-def test_moments_and_actions_are_those_of_the_starts(kind):
+def test_moments_and_actions_are_those_of_the_starts(kind: str) -> None:
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     rows, steps = torch.tensor([0, 2, 1]), torch.tensor([3, 5, 1])
@@ -75,7 +81,7 @@ def test_moments_and_actions_are_those_of_the_starts(kind):
 
 
 @KINDS
-def test_dreaming_on_is_stepping(kind):
+def test_dreaming_on_is_stepping(kind: str) -> None:
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     starts = real_states(vision, memory, sequences).rows(torch.tensor([2, 5]))
@@ -89,13 +95,14 @@ def test_dreaming_on_is_stepping(kind):
 
 
 @KINDS
-def test_curves_are_the_errors_counted_by_hand(kind):
+def test_curves_are_the_errors_counted_by_hand(kind: str) -> None:
     vision, memory = models(kind)
     pictures, sequences = episodes(vision)
     curves = open_loop(vision, memory, sequences, pictures, horizon=3, num_starts=4, num_samples=2)
     rows, steps = spread_starts(sequences, 3, 4)
     for agent_step in (1, 3):
-        frozen, reconstruction = [], []
+        frozen: list[float] = []
+        reconstruction: list[float] = []
         for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
             real = pictures[row][step + agent_step] / 255.0
             for errors, place in ((frozen, step), (reconstruction, step + agent_step)):
@@ -108,13 +115,14 @@ def test_curves_are_the_errors_counted_by_hand(kind):
     assert len(curves.predicted) == 3 and min(curves.predicted) > 0
 
 
-def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
+def test_an_m_that_knows_the_future_dreams_at_vs_own_error() -> None:
     vision, memory = models("vae")
     pictures, sequences = episodes(vision)
     sequences = SequenceBatch(
         sequences.posteriors[:, :1].expand(-1, sequences.posteriors.shape[1], -1).contiguous(),
         *(getattr(sequences, name) for name in ("actions", "rewards", "terminated", "mask")),
     )
+    assert isinstance(memory, MDNRNN)
     for name, weight in memory.mixture.named_parameters():
         torch.nn.init.zeros_(weight)
         if name == "bias":  # means of no change, hardly any spread
@@ -125,14 +133,14 @@ def test_an_m_that_knows_the_future_dreams_at_vs_own_error():
     assert curves.persistence == pytest.approx(curves.reconstruction)
 
 
-def test_below_frozen_counts_from_the_first_decision_on():
+def test_below_frozen_counts_from_the_first_decision_on() -> None:
     assert OpenLoop([1, 2, 9, 1], [3, 3, 3, 3], [0] * 4).steps_below_persistence == 2
     assert OpenLoop([9, 1], [3, 3], [0, 0]).steps_below_persistence == 0
     assert OpenLoop([1, 1], [3, 3], [0, 0]).steps_below_persistence == 2
 
 
 @KINDS
-def test_singles_are_the_real_decisions_without_their_past(kind):
+def test_singles_are_the_real_decisions_without_their_past(kind: str) -> None:
     vision, _ = models(kind)
     _, sequences = episodes(vision)
     single_steps = sequences.single_steps()
@@ -146,7 +154,9 @@ def test_singles_are_the_real_decisions_without_their_past(kind):
 
 
 @KINDS
-def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
+def test_held_out_metrics_weigh_every_decision_alike(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     monkeypatch.setattr("worldmodels.memory.metrics.SCORE_STEPS", 18)
@@ -163,7 +173,7 @@ def test_held_out_metrics_weigh_every_decision_alike(kind, monkeypatch):
 
 
 @KINDS
-def test_scores_are_of_the_held_out_agent_steps(kind):
+def test_scores_are_of_the_held_out_agent_steps(kind: str) -> None:
     vision, memory = models(kind)
     _, sequences = episodes(vision)
     scores = score_memory(vision, memory, sequences, sequences)
@@ -174,7 +184,7 @@ def test_scores_are_of_the_held_out_agent_steps(kind):
     assert scores["reward_r2"] <= 0.05  # rewards are noise, and it has learned nothing
 
 
-def test_the_area_under_the_curve_counts_pairs_and_halves_ties():
+def test_the_area_under_the_curve_counts_pairs_and_halves_ties() -> None:
     scores = torch.tensor([3.0, 1.0, 2.0, 2.0, 0.0])
     happened = torch.tensor([True, False, True, False, False])
     # 3 above 1, 2, 0; 2 above 1 and 0, level with 2.

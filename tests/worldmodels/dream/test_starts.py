@@ -1,5 +1,8 @@
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.frequencies import check_frequencies
 from tests.fixtures.tiny_models import world
@@ -7,25 +10,26 @@ from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.model import DreamState, real_states
 from worldmodels.dream.starts import NEAR_STEPS, StartStates
 from worldmodels.memory import LSTMState
+from worldmodels.vision import VQVAE, Vision
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def numbered(count):
+def numbered(count: int) -> DreamState:
     """Moments that carry their number everywhere."""
     number = torch.arange(float(count))[:, None]
     return DreamState(number, LSTMState(number, -number), number[:, 0])
 
 
-def episodes(vision, rewards, lengths):
+def episodes(vision: Vision, rewards: Tensor, lengths: Sequence[int]) -> SequenceBatch:
     """Of so many agent steps each, whatever V makes of random frames."""
     shape = rewards.shape
     mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
-    if vision.discrete:
+    if isinstance(vision, VQVAE):
         values = len(vision.code_vectors)
         posteriors = torch.randint(values, (shape[0], shape[1] + 1, 16), generator=draw(0))
     else:
@@ -34,7 +38,13 @@ def episodes(vision, rewards, lengths):
     return SequenceBatch(posteriors, actions, rewards, torch.zeros_like(mask), mask)
 
 
-def drawn_from(kind, rewards, lengths, far_from_reward_fraction, count=3000):
+def drawn_from(
+    kind: str,
+    rewards: Tensor,
+    lengths: Sequence[int],
+    far_from_reward_fraction: float | None,
+    count: int = 3000,
+) -> Tensor:
     """Which real states the draws are."""
     vision, memory = world(kind)
     sequences = episodes(vision, rewards, lengths)
@@ -48,22 +58,22 @@ def drawn_from(kind, rewards, lengths, far_from_reward_fraction, count=3000):
     return same.int().argmax(1)
 
 
-def test_moments_are_drawn_as_often_as_their_weights_say():
+def test_moments_are_drawn_as_often_as_their_weights_say() -> None:
     weights = torch.tensor([1.0, 0.0, 3.0, 0.5, 0.0])
     starts = StartStates(numbered(5), weights)
     drawn = starts.sample(20_000, draw(0)).weight.long()
     check_frequencies(drawn, weights / weights.sum())
 
 
-def test_a_moment_is_drawn_whole():
-    drawn = StartStates(numbered(9), torch.ones(9)).draw(50, draw(0))
+def test_a_moment_is_drawn_whole() -> None:
+    drawn = StartStates(numbered(9), torch.ones(9)).sample(50, draw(0))
     number = drawn.weight[:, None]
     assert drawn.weight.unique().numel() == 9
     assert torch.equal(drawn.latent, number)
     assert torch.equal(drawn.memory.h, number) and torch.equal(drawn.memory.c, -number)
 
 
-def test_the_generator_alone_decides_what_is_drawn():
+def test_the_generator_alone_decides_what_is_drawn() -> None:
     starts = StartStates(numbered(1000), torch.rand(1000, generator=draw(5)))
     first = starts.sample(20, draw(0)).weight
     torch.manual_seed(1)
@@ -73,7 +83,7 @@ def test_the_generator_alone_decides_what_is_drawn():
 
 @KINDS
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 1.0, None])
-def test_so_many_draws_are_far_from_any_reward(kind, fraction):
+def test_so_many_draws_are_far_from_any_reward(kind: str, fraction: float | None) -> None:
     rewards = torch.zeros(2, 30)
     rewards[0, 5], rewards[1, 19] = 1.0, 1.0
     rewards[1, 25] = 9.0  # beyond its episode's end
@@ -90,6 +100,6 @@ def test_so_many_draws_are_far_from_any_reward(kind, fraction):
 
 
 @pytest.mark.parametrize("rewards", [0.0, 0.1])
-def test_all_moments_count_alike_where_no_reward_stands_out(rewards):
+def test_all_moments_count_alike_where_no_reward_stands_out(rewards: float) -> None:
     numbers = drawn_from("vae", torch.full((2, 15), rewards), [15, 7], far_from_reward_fraction=0.0)
     check_frequencies(numbers, torch.full((22,), 1 / 22))

@@ -1,35 +1,56 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.tiny_models import codernn, mdnrnn, outcome, rollout, vae, world
+from worldmodels.data.episode import Episode
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.model import DreamModel, DreamState, Support, dreamed_returns
-from worldmodels.memory import EnsemblePrediction, MemoryEnsemble, MixturePrediction
+from worldmodels.memory import (
+    MDNRNN,
+    CodeRNN,
+    EnsemblePrediction,
+    MemoryEnsemble,
+    MixturePrediction,
+    Prediction,
+)
 from worldmodels.memory.encoding import encode_episodes
+from worldmodels.vision import VQVAE
 
 LOW, HIGH = torch.tensor([-1.0, 0.0, 2.0]), torch.tensor([0.5, 0.1, 2.5])
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def near(count=1, mu=0.0):
+def near(count: int = 1, mu: float | Tensor = 0.0) -> MixturePrediction:
     """A prediction that plays no part."""
     zeros = torch.zeros(count, 3, 1)
     return MixturePrediction(zeros, zeros + mu, zeros, outcome(count))
 
 
+def stage_weights(support: Support, latent: Tensor, prediction: Prediction) -> list[bool]:
+    """Which of the latents are outside."""
+    out_of_support = support.clamp(latent, prediction)[1]
+    assert out_of_support is not None
+    outside: list[bool] = out_of_support.tolist()
+    return outside
+
+
 @pytest.fixture
-def episodes(tmp_path):
+def episodes(tmp_path: Path) -> list[Episode]:
     store = EpisodeStore(tmp_path)
     for index, length in enumerate((7, 4, 15)):
         store.add(index, rollout(length, seed=index))
     return store.episodes
 
 
-def test_latents_are_held_within_and_a_dream_leaves_beyond_the_slack():
+def test_latents_are_held_within_and_a_dream_leaves_beyond_the_slack() -> None:
     support = Support(LOW, HIGH)
     dreamed = torch.tensor(
         [
@@ -42,12 +63,19 @@ def test_latents_are_held_within_and_a_dream_leaves_beyond_the_slack():
         ]
     )
     clamped, out_of_support = support.clamp(dreamed, near(6))
-    assert out_of_support.tolist() == [False, False, True, False, True, True]
+    assert out_of_support is not None and out_of_support.tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
     assert torch.equal(clamped, torch.minimum(torch.maximum(dreamed, LOW), HIGH))
     assert torch.equal(clamped[0], dreamed[0])
 
 
-def test_what_v_itself_is_unsure_of_is_no_leaving():
+def test_what_v_itself_is_unsure_of_is_no_leaving() -> None:
     """A latent that V leaves unused has hardly a range, and a noise of 1."""
     low, high = torch.tensor([-0.01, -1.0, 0.0]), torch.tensor([0.01, 1.0, 1.0])
     support = Support(low, high, noise=torch.tensor([1.0, 0.1, 0.2]))
@@ -62,11 +90,18 @@ def test_what_v_itself_is_unsure_of_is_no_leaving():
         ]
     )
     clamped, out_of_support = support.clamp(dreamed, near(6))
-    assert out_of_support.tolist() == [False, True, False, True, False, True]
+    assert out_of_support is not None and out_of_support.tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert (clamped >= low).all() and (clamped <= high).all()
 
 
-def test_a_dream_that_leaves_has_ended_and_earns_nothing_more():
+def test_a_dream_that_leaves_has_ended_and_earns_nothing_more() -> None:
     low, high = torch.tensor([-2.0, -1.0, -3.0]), torch.tensor([2.0, 3.0, 1.0])
     dream = DreamModel(vae(), mdnrnn(), temperature=2.0, support=Support(low, high))
     free = DreamModel(vae(), dream.memory, temperature=2.0)
@@ -94,7 +129,7 @@ def test_a_dream_that_leaves_has_ended_and_earns_nothing_more():
     assert not torch.equal(returns[~out_of_support], reward[~out_of_support])
 
 
-def test_codes_never_leave():
+def test_codes_never_leave() -> None:
     vision, memory = world("fsq")
     codes = torch.randint(12, (50, 16), generator=draw(0))
     start = DreamState(codes, memory.initial(50), torch.ones(50))
@@ -107,33 +142,30 @@ def test_codes_never_leave():
     assert Support().clamp(codes, near())[1] is None
 
 
-def test_dreams_end_where_members_disagree_more_than_they_may():
+def test_dreams_end_where_members_disagree_more_than_they_may() -> None:
     mus = torch.tensor([0.0, 1.0, 3.0])[:, None, None]
     prediction = EnsemblePrediction([near(3, mus), near(3, -mus)])
     disagrees = prediction.disagreement()
     torch.testing.assert_close(disagrees, mus[:, 0, 0] * 3**0.5)
     latent = torch.zeros(3, 3)
     support = Support(most_disagreement=2.0)
-    assert support.clamp(latent, prediction)[1].tolist() == [False, False, True]
+    assert stage_weights(support, latent, prediction) == [False, False, True]
     # Either is enough.
     both = Support(LOW - 5, HIGH + 5, most_disagreement=2.0)
     latent[0] = 100.0
-    assert both.clamp(latent, prediction)[1].tolist() == [True, False, True]
-    assert Support(LOW - 5, HIGH + 5).clamp(latent, prediction)[1].tolist() == [
-        True,
-        False,
-        False,
-    ]
+    assert stage_weights(both, latent, prediction) == [True, False, True]
+    assert stage_weights(Support(LOW - 5, HIGH + 5), latent, prediction) == [True, False, False]
 
 
 @KINDS
-def test_in_a_dream_it_is_the_present_prediction_that_is_asked(kind):
+def test_in_a_dream_it_is_the_present_prediction_that_is_asked(kind: str) -> None:
     vision, _ = world(kind)
-    if kind == "vae":
+    members: list[MDNRNN | CodeRNN]
+    if not isinstance(vision, VQVAE):
         members, latent = [mdnrnn(seed) for seed in (0, 1)], torch.randn(40, 3)
     else:
         vectors = vision.code_vectors
-        size = {"num_codes": 16, "digit_sizes": vision.config.digit_sizes}
+        size: dict[str, Any] = {"num_codes": 16, "digit_sizes": vision.config.digit_sizes}
         size["vector_size"] = vision.config.vector_size
         members = [codernn(seed, vectors, **size) for seed in (0, 1)]
         latent = torch.randint(12, (40, 16))
@@ -147,19 +179,21 @@ def test_in_a_dream_it_is_the_present_prediction_that_is_asked(kind):
     assert 10 < (state.weight == 0).sum() < 30
 
 
-def test_the_range_is_that_of_real_decisions(episodes):
+def test_the_range_is_that_of_real_decisions(episodes: list[Episode]) -> None:
     vision, memory = world("vae")
     sequences = encode_episodes(vision, episodes, 2)
     support = Support.fit(vision, memory, sequences)
-    seen = [
-        vision.mode(vision.encode(torch.from_numpy(episode.load().frames[:-1][::2])))
-        for episode in episodes
-    ]
-    seen = torch.cat(seen).detach()
+    seen = torch.cat(
+        [
+            vision.mode(vision.encode(torch.from_numpy(episode.load().frames[:-1][::2])))
+            for episode in episodes
+        ]
+    ).detach()
     assert len(seen) == 4 + 2 + 8
     torch.testing.assert_close(support.low, seen.amin(0))
     torch.testing.assert_close(support.high, seen.amax(0))
-    assert support.most_disagreement is None and not support.low.requires_grad
+    assert support.most_disagreement is None
+    assert support.low is not None and not support.low.requires_grad
     spread = torch.cat(
         [
             vision.encode(torch.from_numpy(episode.load().frames[:-1][::2]))[:, 3:]
@@ -169,11 +203,14 @@ def test_the_range_is_that_of_real_decisions(episodes):
     torch.testing.assert_close(support.noise, spread.exp().mean(0).sqrt().detach())
     sequences.posteriors[1, 3:] = 1e6  # padding
     again = Support.fit(vision, memory, sequences)
+    assert again.high is not None and support.high is not None
     assert torch.equal(again.high, support.high)
 
 
 @KINDS
-def test_the_disagreement_allowed_is_that_of_all_but_one_in_a_thousand(episodes, kind):
+def test_the_disagreement_allowed_is_that_of_all_but_one_in_a_thousand(
+    episodes: list[Episode], kind: str
+) -> None:
     vision, first = world(kind)
     other = world(kind)[1]
     torch.nn.init.normal_(other.lstm.weight_input)
@@ -194,14 +231,15 @@ def test_the_disagreement_allowed_is_that_of_all_but_one_in_a_thousand(episodes,
     assert support.most_disagreement == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_single_codernn_knows_no_bounds(episodes):
+def test_a_single_codernn_knows_no_bounds(episodes: list[Episode]) -> None:
     vision, memory = world("fsq")
     support = Support.fit(vision, memory, encode_episodes(vision, episodes, 2))
     assert support == Support(None, None, None)
 
 
-def test_on_a_device_it_is_the_same():
+def test_on_a_device_it_is_the_same() -> None:
     support = Support(LOW, HIGH, 3.0).to("cpu")
+    assert support.low is not None and support.high is not None
     assert torch.equal(support.low, LOW) and torch.equal(support.high, HIGH)
     assert support.most_disagreement == 3.0
     assert Support(None, None, 2.0).to("cpu") == Support(None, None, 2.0)

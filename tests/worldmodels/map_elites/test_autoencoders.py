@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from worldmodels.errors import UserError
 from worldmodels.map_elites.autoencoders import (
     REMEDIES,
     AutoencoderConfig,
+    SolutionAutoencoder,
     SolutionVAE,
     SolutionVQVAE,
     make_autoencoder,
@@ -16,19 +18,19 @@ from worldmodels.map_elites.autoencoders import (
 SMALL = AutoencoderConfig(num_latents=4, num_codes=3, code_size=2, codebook_size=8)
 
 
-def solutions(count=64, parameters=12):
+def solutions(count: int = 64, parameters: int = 12) -> Tensor:
     """Numbers that two others explain."""
     causes = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mixing = torch.randn(2, parameters, generator=torch.Generator().manual_seed(1))
     return torch.tanh(causes @ mixing)
 
 
-def config_of(kind):
+def config_of(kind: str) -> AutoencoderConfig:
     return replace(SMALL, kind=kind)
 
 
 @pytest.mark.parametrize("kind", ["vae", "vqvae"])
-def test_shapes_and_reconstruction(kind):
+def test_shapes_and_reconstruction(kind: str) -> None:
     torch.manual_seed(0)
     model, x = make_autoencoder(12, config_of(kind)), solutions()
     model.loss(x)  # the codebook begins at the first batch
@@ -40,7 +42,7 @@ def test_shapes_and_reconstruction(kind):
 
 
 @pytest.mark.parametrize("kind", ["vae", "vqvae"])
-def test_it_learns_what_solutions_share(kind):
+def test_it_learns_what_solutions_share(kind: str) -> None:
     torch.manual_seed(0)
     model, x = make_autoencoder(12, config_of(kind)), solutions(256)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -55,7 +57,7 @@ def test_it_learns_what_solutions_share(kind):
     assert error < 0.25 * by_the_mean
 
 
-def test_the_vaes_loss_is_error_plus_kl():
+def test_the_vaes_loss_is_error_plus_kl() -> None:
     torch.manual_seed(0)
     model = SolutionVAE(12, replace(SMALL, kl_weight=0.7))
     x = solutions(8)
@@ -69,7 +71,7 @@ def test_the_vaes_loss_is_error_plus_kl():
     assert torch.equal(model.encode(x), mean)
 
 
-def test_codes_name_rows_of_the_codebook():
+def test_codes_name_rows_of_the_codebook() -> None:
     torch.manual_seed(0)
     model, x = SolutionVQVAE(12, config_of("vqvae")), solutions()
     model.loss(x)
@@ -83,7 +85,7 @@ def test_codes_name_rows_of_the_codebook():
     assert torch.equal(model.code_vectors, before)
 
 
-def test_looking_moves_no_codebook_and_training_does():
+def test_looking_moves_no_codebook_and_training_does() -> None:
     torch.manual_seed(0)
     model, x = SolutionVQVAE(12, config_of("vqvae")), solutions()
     model.loss(x)
@@ -95,12 +97,12 @@ def test_looking_moves_no_codebook_and_training_does():
     assert not torch.equal(model.code_vectors, before)
 
 
-def error_of(model, x):
+def error_of(model: SolutionAutoencoder, x: Tensor) -> float:
     return (model.reconstruct(x) - x).square().sum(-1).mean().item()
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-def test_every_remedy_trains(remedy):
+def test_every_remedy_trains(remedy: str) -> None:
     torch.manual_seed(0)
     model, x = SolutionVQVAE(12, replace(config_of("vqvae"), remedies=(remedy,))), solutions()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -115,7 +117,7 @@ def test_every_remedy_trains(remedy):
         assert model.code_vectors.norm(dim=-1) == pytest.approx(torch.ones(8).numpy(), abs=1e-4)
 
 
-def test_what_is_refused():
+def test_what_is_refused() -> None:
     with pytest.raises(UserError, match='kind must be "vae" or "vqvae", got "pca"'):
         AutoencoderConfig(kind="pca")
     with pytest.raises(UserError, match=r"remedies must be among .* got \['prayer'\]"):

@@ -9,13 +9,13 @@ from worldmodels.map_elites.targets import TARGETS, code_space, direct_space, re
 ARM = PlanarArm(10)
 
 
-def test_the_papers_targets_can_be_reached():
+def test_the_papers_targets_can_be_reached() -> None:
     assert TARGETS.shape == (18, 2)
     assert len(np.unique(TARGETS, axis=0)) == 18
     assert np.linalg.norm(TARGETS - 0.5, axis=1).max() < 0.5
 
 
-def test_a_near_target_is_found_and_what_is_told_is_of_the_best():
+def test_a_near_target_is_found_and_what_is_told_is_of_the_best() -> None:
     attempt = reach(np.array([0.7, 0.6]), direct_space(10), ARM, 600, seed=0)
     assert attempt.distances.shape == attempt.spreads.shape == (600,)
     assert (np.diff(attempt.distances) <= 0).all()
@@ -27,7 +27,7 @@ def test_a_near_target_is_found_and_what_is_told_is_of_the_best():
 
 
 @pytest.mark.parametrize("kind", ["vae", "vqvae"])
-def test_codes_stand_for_what_their_decoder_says(kind):
+def test_codes_stand_for_what_their_decoder_says(kind: str) -> None:
     torch.manual_seed(0)
     model = make_autoencoder(10, AutoencoderConfig(kind=kind, num_latents=4)).eval()
     space = code_space(model)
@@ -39,6 +39,6 @@ def test_codes_stand_for_what_their_decoder_says(kind):
     assert attempt.distances[-1] <= attempt.distances[0]
 
 
-def test_too_few_evaluations_are_refused():
+def test_too_few_evaluations_are_refused() -> None:
     with pytest.raises(ValueError, match="expected 10 evaluations or more, got 9"):
         reach(TARGETS[0], direct_space(10), ARM, 9, seed=0)

@@ -1,11 +1,14 @@
 """AgentSteps gathered from env steps, and sequences of them."""
 
 import functools
+from collections.abc import Sequence
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from agents.policy import RandomPolicy
 from agents.rollout import play
@@ -16,11 +19,14 @@ from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.memory import encoding
 from worldmodels.memory.encoding import encode_episodes
+from worldmodels.vision import Vision
 
 make_env = functools.partial(gym.make, BOX_ID)
 
 
-def store_of_counted_episodes(folder, seeds, action_repeat, max_steps=None):
+def store_of_counted_episodes(
+    folder: Path, seeds: Sequence[int], action_repeat: int, max_steps: int | None = None
+) -> EpisodeStore:
     policy = RandomPolicy(make_env().action_space, action_repeat)
     store = EpisodeStore(folder)
     for index, played in enumerate(play(make_env, policy, seeds, max_steps=max_steps)):
@@ -30,11 +36,13 @@ def store_of_counted_episodes(folder, seeds, action_repeat, max_steps=None):
 
 @pytest.mark.parametrize("repeat", [1, 4])
 @pytest.mark.parametrize("max_steps", [None, 6])
-def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkeypatch):
+def test_decisions_line_up_from_env_to_batch(
+    tmp_path: Path, repeat: int, max_steps: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds = [0, 1, 3, 6]  # 5, 6, 8 and 11 steps: 4 divides one of them
     store = store_of_counted_episodes(tmp_path, seeds, repeat, max_steps)
 
-    def encode_step_and_seed(vision, frames):
+    def encode_step_and_seed(vision: Vision, frames: np.ndarray) -> Tensor:
         return torch.tensor([read_frame(frame) for frame in frames], dtype=torch.float32)
 
     monkeypatch.setattr(encoding, "encode_frames", encode_step_and_seed)
@@ -67,7 +75,7 @@ def test_decisions_line_up_from_env_to_batch(tmp_path, repeat, max_steps, monkey
             assert torch.equal(part, whole[start : start + 2])
 
 
-def test_actions_that_were_not_held_are_averaged_over_the_steps_there_are():
+def test_actions_that_were_not_held_are_averaged_over_the_steps_there_are() -> None:
     played = rollout(5, terminated=True, truncated=False)
     agent_steps = AgentSteps.from_rollout(played, 2)
     assert agent_steps.actions.dtype == agent_steps.rewards.dtype == np.float32
@@ -79,7 +87,7 @@ def test_actions_that_were_not_held_are_averaged_over_the_steps_there_are():
     np.testing.assert_array_equal(agent_steps.frames, played.frames[[0, 2, 4, 5]])
 
 
-def test_rows_and_length_of_a_sequence_batch():
+def test_rows_and_length_of_a_sequence_batch() -> None:
     batch = SequenceBatch(
         posteriors=torch.arange(12.0).reshape(2, 3, 2),
         actions=torch.arange(4.0).reshape(2, 2, 1),

@@ -6,7 +6,7 @@ import torch
 from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 
 
-def test_stay_gaussian_is_the_closed_form():
+def test_stay_gaussian_is_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     now = torch.randn(500, 3, generator=generator)
     change = torch.randn(500, 3, generator=generator) * torch.tensor([0.1, 1.0, 3.0]) + 0.2
@@ -18,12 +18,12 @@ def test_stay_gaussian_is_the_closed_form():
     assert fitted.nll(now, now + change) == pytest.approx(expected, rel=1e-4)
 
 
-def test_stay_gaussian_survives_a_dimension_that_never_moves():
+def test_stay_gaussian_survives_a_dimension_that_never_moves() -> None:
     now = torch.zeros(10, 1)
     assert math.isfinite(PersistenceGaussian.fit(now, now).nll(now, now))
 
 
-def test_stay_categorical_recovers_what_made_the_data():
+def test_stay_categorical_recovers_what_made_the_data() -> None:
     generator = torch.Generator().manual_seed(1)
     count, persistence = 40_000, torch.tensor([0.8, 0.3])
     frequency = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.1, 0.1, 0.1, 0.7]])
@@ -41,7 +41,7 @@ def test_stay_categorical_recovers_what_made_the_data():
     )
 
 
-def test_stay_categorical_nll_is_the_formula():
+def test_stay_categorical_nll_is_the_formula() -> None:
     persistence = torch.tensor([0.5, 0.9])
     frequency = torch.tensor([[0.2, 0.8], [0.6, 0.4]])
     now, then = torch.tensor([[0, 1], [1, 1]]), torch.tensor([[0, 0], [0, 1]])
@@ -51,7 +51,7 @@ def test_stay_categorical_nll_is_the_formula():
     assert nll == pytest.approx(-(first + second) / 2, rel=1e-5)
 
 
-def test_a_value_never_drawn_in_training_costs_a_finite_price():
+def test_a_value_never_drawn_in_training_costs_a_finite_price() -> None:
     now = torch.zeros(20, 1, dtype=torch.int64)
     fitted = PersistenceCategorical.fit(now, now, 3)
     assert math.isfinite(fitted.nll(now, now + 2))

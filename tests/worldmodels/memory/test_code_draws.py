@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.code_frames import (
     ByHand,
@@ -15,11 +16,11 @@ from tests.fixtures.frequencies import check_frequencies
 from worldmodels.memory.codes import to_digits
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def some_codes(*shape, num_values, seed=1):
+def some_codes(*shape: int, num_values: int, seed: int = 1) -> Tensor:
     return torch.randint(num_values, shape, generator=draw(seed))
 
 
@@ -28,7 +29,9 @@ def some_codes(*shape, num_values, seed=1):
     ("num_codes", "sizes"),
     [(1, (2, 3)), (2, (2, 3)), (4, (2,)), (5, (2,)), (3, (2, 2)), (1, (64,))],
 )
-def test_samples_come_as_often_as_the_definition_says(num_codes, sizes, temperature):
+def test_samples_come_as_often_as_the_definition_says(
+    num_codes: int, sizes: tuple[int, ...], temperature: float
+) -> None:
     num_values = int(torch.tensor(sizes).prod())
     now = some_codes(1, num_codes, num_values=num_values)
     prediction = random_prediction(now, sizes, seed=5)
@@ -41,7 +44,9 @@ def test_samples_come_as_often_as_the_definition_says(num_codes, sizes, temperat
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,), (64,)])
-def test_temperature_zero_takes_the_likeliest_component_and_its_likeliest_digits(sizes):
+def test_temperature_zero_takes_the_likeliest_component_and_its_likeliest_digits(
+    sizes: tuple[int, ...],
+) -> None:
     num_values = int(torch.tensor(sizes).prod())
     prediction = random_prediction(some_codes(12, 4, num_values=num_values), sizes, mixtures=3)
     sampled = prediction.sample(0.0)
@@ -49,7 +54,7 @@ def test_temperature_zero_takes_the_likeliest_component_and_its_likeliest_digits
     assert torch.equal(sampled, prediction.sample(1e-5, draw(0)))
 
 
-def test_whether_a_digit_stays_may_depend_on_whether_the_one_before_it_stayed():
+def test_whether_a_digit_stays_may_depend_on_whether_the_one_before_it_stayed() -> None:
     sizes = (2, 3)
     now = some_codes(50, 4, num_values=6)
     head = random_head(4, sizes)
@@ -72,7 +77,9 @@ def test_whether_a_digit_stays_may_depend_on_whether_the_one_before_it_stayed():
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,)])
-def test_samples_repeat_with_the_generator_and_copies_meet_the_same_luck(sizes):
+def test_samples_repeat_with_the_generator_and_copies_meet_the_same_luck(
+    sizes: tuple[int, ...],
+) -> None:
     head, now, hidden = random_head(4, sizes), some_codes(5, 4, num_values=6), states(5)
     block = predict(head, now, hidden)
     prediction = predict(head, now.repeat(8, 1), hidden.repeat(8, 1))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import distributions
+from torch import Tensor, distributions
 
 from tests.fixtures.code_frames import (
     ByHand,
@@ -12,7 +12,8 @@ from tests.fixtures.code_frames import (
     random_prediction,
     states,
 )
-from worldmodels.memory.code_head import groups_of
+from worldmodels.memory import CodePrediction
+from worldmodels.memory.code_head import CodeHead, groups_of
 
 # Codes a frame and digit sizes. Two digits are a lattice, one is a codebook; five codes are
 # four groups of which one has two.
@@ -22,15 +23,15 @@ CASES = pytest.mark.parametrize(
 )
 
 
-def values_of(sizes):
+def values_of(sizes: tuple[int, ...]) -> int:
     return int(torch.tensor(sizes).prod())
 
 
-def some_codes(*shape, num_values, seed=1):
+def some_codes(*shape: int, num_values: int, seed: int = 1) -> Tensor:
     return torch.randint(num_values, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def test_groups_are_the_squares_of_a_checkerboard_and_then_the_rest():
+def test_groups_are_the_squares_of_a_checkerboard_and_then_the_rest() -> None:
     assert groups_of(16).view(4, 4).tolist() == [[0, 2, 0, 2], [3, 1, 3, 1]] * 2
     assert groups_of(4).tolist() == [0, 2, 3, 1]
     assert groups_of(1).tolist() == [0]
@@ -44,7 +45,9 @@ def test_groups_are_the_squares_of_a_checkerboard_and_then_the_rest():
 
 
 @CASES
-def test_probabilities_are_the_definitions_and_sum_to_one(num_codes, sizes):
+def test_probabilities_are_the_definitions_and_sum_to_one(
+    num_codes: int, sizes: tuple[int, ...]
+) -> None:
     num_values = values_of(sizes)
     prediction = random_prediction(some_codes(1, num_codes, num_values=num_values), sizes)
     frames = all_frames(num_codes, num_values)
@@ -57,7 +60,7 @@ def test_probabilities_are_the_definitions_and_sum_to_one(num_codes, sizes):
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (5,)])
-def test_every_part_of_the_definition_matters(sizes):
+def test_every_part_of_the_definition_matters(sizes: tuple[int, ...]) -> None:
     """Else the test above could hold with that part at nothing."""
     num_values = values_of(sizes)
     now, then = (some_codes(20, 5, num_values=num_values, seed=seed) for seed in (1, 2))
@@ -72,7 +75,7 @@ def test_every_part_of_the_definition_matters(sizes):
         torch.testing.assert_close(predict(head, now).log_prob(then), whole)
 
 
-def plain(head):
+def plain(head: CodeHead) -> CodeHead:
     """Without coupling and without a habit of staying."""
     with torch.no_grad():
         head.coupling.zero_()
@@ -80,7 +83,7 @@ def plain(head):
     return head
 
 
-def logits_of(prediction, component, digit):
+def logits_of(prediction: CodePrediction, component: int, digit: int) -> Tensor:
     """Log-odds in a plain head, in the order of the frame: (batch, N, values)."""
     head = prediction.head
     logits = head.table.logits(head.queries(prediction.base + head.components[component]))[digit]
@@ -88,7 +91,7 @@ def logits_of(prediction, component, digit):
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (7,)])
-def test_one_component_alone_is_independent_categoricals(sizes):
+def test_one_component_alone_is_independent_categoricals(sizes: tuple[int, ...]) -> None:
     num_values = values_of(sizes)
     now, then = (some_codes(6, 9, num_values=num_values, seed=seed) for seed in (1, 2))
     prediction = predict(plain(random_head(9, sizes, mixtures=1)), now)
@@ -100,7 +103,7 @@ def test_one_component_alone_is_independent_categoricals(sizes):
     torch.testing.assert_close(prediction.log_prob(then), expected)
 
 
-def test_one_code_is_torchs_mixture_of_categoricals():
+def test_one_code_is_torchs_mixture_of_categoricals() -> None:
     now, then = (some_codes(8, 1, num_values=7, seed=seed) for seed in (1, 2))
     prediction = predict(plain(random_head(1, (7,), mixtures=3)), now)
     components = torch.stack([logits_of(prediction, m, 0)[:, 0] for m in range(3)], 1)
@@ -113,7 +116,7 @@ def test_one_code_is_torchs_mixture_of_categoricals():
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,)])
 @pytest.mark.parametrize("batch", [(1,), (1, 1), (2, 3)])
-def test_any_batch_is_as_many_rows(sizes, batch):
+def test_any_batch_is_as_many_rows(sizes: tuple[int, ...], batch: tuple[int, ...]) -> None:
     head = random_head(4, sizes)
     now, then = (some_codes(*batch, 4, num_values=6, seed=seed) for seed in (1, 2))
     hidden = states(*batch)
@@ -129,14 +132,16 @@ def test_any_batch_is_as_many_rows(sizes, batch):
     assert torch.equal(together.sample(0.0).reshape(-1, 4), rows.sample(0.0))
 
 
-def mean_numbers(head, frames):
+def mean_numbers(head: CodeHead, frames: Tensor) -> Tensor:
     """What `mean` is the mean of, in the head's own order of codes."""
     table, ordered = head.table, frames[:, head.order]
     return table.embed(ordered).flatten(-2) if table.lattice else table.seen(ordered)
 
 
 @CASES
-def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(num_codes, sizes):
+def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(
+    num_codes: int, sizes: tuple[int, ...]
+) -> None:
     num_values = values_of(sizes)
     head = random_head(num_codes, sizes)
     with torch.no_grad():
@@ -149,7 +154,7 @@ def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(num_cod
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (3,)])
-def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes):
+def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes: tuple[int, ...]) -> None:
     """Where earlier codes are all but certain, so is what later ones hear."""
     head = random_head(3, sizes)
     now = some_codes(1, 3, num_values=values_of(sizes))
@@ -162,7 +167,7 @@ def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes):
         torch.testing.assert_close(prediction.mean()[0], chances @ numbers, atol=1e-3, rtol=1e-3)
 
 
-def test_what_a_table_alone_has_learned_of_a_codebook_is_no_part_of_the_mean():
+def test_what_a_table_alone_has_learned_of_a_codebook_is_no_part_of_the_mean() -> None:
     head = random_head(4, (6,))
     with torch.no_grad():
         for weight in (head.persistence_bonus, head.coupling):
@@ -177,12 +182,13 @@ def test_what_a_table_alone_has_learned_of_a_codebook_is_no_part_of_the_mean():
         torch.testing.assert_close(predict(head, now).mean(), before)
 
 
-def test_gradients_reach_every_weight():
+def test_gradients_reach_every_weight() -> None:
     head = random_head(4, (2, 3))
     now, then = (some_codes(8, 4, num_values=6, seed=seed) for seed in (1, 2))
     predict(head, now).log_prob(then).sum().backward()
     for name, weight in head.named_parameters():
         assert weight.grad is not None and weight.grad.abs().max() > 0, name
+    assert head.coupling.grad is not None
     earlier = head.coupling.grad.unflatten(0, (4, 5)).unflatten(-1, (4, 5)).abs().amax((1, 3))
     # A code hears only those of groups before its own.
     assert torch.equal(earlier > 0, torch.ones(4, 4).triu(1).bool())

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodels.memory.code_table import FREE_SIZE, CodeTable
@@ -7,21 +8,21 @@ from worldmodels.memory.code_table import FREE_SIZE, CodeTable
 VECTORS = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
 
 
-def table(sizes, num_codes=4, vectors=VECTORS):
+def table(sizes: tuple[int, ...], num_codes: int = 4, vectors: Tensor = VECTORS) -> CodeTable:
     torch.manual_seed(1)
     made = CodeTable(num_codes, sizes, vectors)
     torch.nn.init.normal_(made.bias)
     return made
 
 
-def test_a_lattice_code_goes_in_as_its_digits_one_hot():
+def test_a_lattice_code_goes_in_as_its_digits_one_hot() -> None:
     lattice = table((2, 3))
     assert lattice.size == 5
     # Code 3 is digits (1, 1): the first digit is the fastest.
     assert lattice.embed(torch.tensor([0, 3])).tolist() == [[1, 0, 1, 0, 0], [0, 1, 0, 1, 0]]
 
 
-def test_a_codebook_code_goes_in_as_its_vector_its_squares_and_learned_numbers():
+def test_a_codebook_code_goes_in_as_its_vector_its_squares_and_learned_numbers() -> None:
     book = table((6,))
     assert book.size == 3 + 3 + FREE_SIZE
     embedded = book.embed(torch.tensor([[5, 2]]))
@@ -33,7 +34,7 @@ def test_a_codebook_code_goes_in_as_its_vector_its_squares_and_learned_numbers()
     torch.testing.assert_close(every.mean(0), torch.zeros(6), atol=1e-5, rtol=0)
 
 
-def test_a_query_can_name_any_diagonal_gaussian_over_code_vectors():
+def test_a_query_can_name_any_diagonal_gaussian_over_code_vectors() -> None:
     book = table((6,))
     torch.nn.init.zeros_(book.bias)
     std, mean = torch.std_mean(VECTORS, 0, correction=0)
@@ -46,7 +47,7 @@ def test_a_query_can_name_any_diagonal_gaussian_over_code_vectors():
     torch.testing.assert_close(logits[0].log_softmax(-1), density.log_softmax(-1))
 
 
-def test_logits_are_queries_plus_the_biases_of_the_codes_chosen():
+def test_logits_are_queries_plus_the_biases_of_the_codes_chosen() -> None:
     lattice, book = table((2, 3)), table((6,))
     queries = torch.randn(2, 4, 5)
     first, second = lattice.logits(queries)
@@ -62,7 +63,7 @@ def test_logits_are_queries_plus_the_biases_of_the_codes_chosen():
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,)])
-def test_expected_numbers_are_the_mean_over_values(sizes):
+def test_expected_numbers_are_the_mean_over_values(sizes: tuple[int, ...]) -> None:
     made = table(sizes)
     probabilities = tuple(torch.rand(5, size).softmax(-1) for size in sizes)
     total = torch.zeros(5, made.size)
@@ -74,17 +75,17 @@ def test_expected_numbers_are_the_mean_over_values(sizes):
         total += chance[:, None] * made.embed(torch.tensor(code))
     torch.testing.assert_close(made.expected(probabilities), total)
     sure = tuple(F.one_hot(torch.tensor([1]), size).float() for size in sizes)
-    code = torch.tensor([3 if len(sizes) > 1 else 1])
-    torch.testing.assert_close(made.expected(sure), made.embed(code))
+    one = torch.tensor([3 if len(sizes) > 1 else 1])
+    torch.testing.assert_close(made.expected(sure), made.embed(one))
 
 
-def test_a_number_that_all_vectors_share_does_no_harm():
+def test_a_number_that_all_vectors_share_does_no_harm() -> None:
     vectors = VECTORS.clone()
     vectors[:, 1] = 7.0
     assert table((6,), vectors=vectors).embed(torch.arange(6)).abs().max() < 20
 
 
-def test_a_codebook_in_large_hardly_costs_weights():
+def test_a_codebook_in_large_hardly_costs_weights() -> None:
     """A value costs M its free numbers and a bias per code, no row per code and state."""
     small, large = (
         sum(p.numel() for p in CodeTable(16, (k,), torch.randn(k, 4)).parameters())

@@ -1,5 +1,10 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.tiny_models import codernn
 from worldmodels.data.sequences import SequenceBatch
@@ -9,13 +14,13 @@ from worldmodels.memory.baselines import PersistenceCategorical
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,)])
 @pytest.mark.parametrize(("batch", "length"), [(2, 5), (1, 1)])
-def test_stepping_is_the_whole_sequence(sizes, batch, length):
+def test_stepping_is_the_whole_sequence(sizes: tuple[int, ...], batch: int, length: int) -> None:
     memory = codernn(digit_sizes=sizes)
     codes = torch.randint(6, (batch, length + 1, 2), generator=draw(0))
     actions = torch.randn(batch, length, 3, generator=draw(1))
@@ -29,7 +34,7 @@ def test_stepping_is_the_whole_sequence(sizes, batch, length):
         state, prediction = memory.step(state, codes[:, step], actions[:, step])
         assert torch.equal(advanced.h, state.h) and torch.equal(advanced.c, state.c)
         assert torch.equal(memory.features(state), state.h)
-        close = {"atol": 1e-4, "rtol": 1e-4}
+        close: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
         torch.testing.assert_close(state.h, hidden[:, step], **close)
         torch.testing.assert_close(prediction.log_prob(codes[:, step + 1]), log_p[:, step], **close)
         torch.testing.assert_close(prediction.mean(), mean[:, step], **close)
@@ -39,7 +44,7 @@ def test_stepping_is_the_whole_sequence(sizes, batch, length):
     torch.testing.assert_close(state.c, last.c, atol=1e-5, rtol=0)
 
 
-def test_what_is_said_depends_on_the_state_and_on_the_codes_of_now():
+def test_what_is_said_depends_on_the_state_and_on_the_codes_of_now() -> None:
     memory = codernn()
     hidden, now = torch.randn(2, 5), torch.tensor([[1, 4]])
     then = torch.tensor([[3, 3]])
@@ -50,7 +55,7 @@ def test_what_is_said_depends_on_the_state_and_on_the_codes_of_now():
     assert (said - other_state).abs() > 1e-2 and (said - other_now).abs() > 1e-2
 
 
-def test_it_sees_the_vectors_codes_stand_for():
+def test_it_sees_the_vectors_codes_stand_for() -> None:
     vectors = torch.tensor([[0.0, 1.0], [2.0, 3.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0], [8.0, 9.0]])
     memory = codernn(code_vectors=vectors)
     state, action = memory.initial(1), torch.zeros(1, 3)
@@ -58,15 +63,23 @@ def test_it_sees_the_vectors_codes_stand_for():
     assert torch.equal(alike[0], alike[1]) and not torch.equal(alike[0], alike[2])
 
 
-def sticky_codes(persistence, weights, count=30, length=80, seed=0):
+def sticky_codes(
+    persistence: float | Tensor,
+    weights: Sequence[Sequence[float]] | Tensor,
+    count: int = 30,
+    length: int = 80,
+    seed: int = 0,
+) -> SequenceBatch:
     """Codes that stay with a probability each, else are drawn from weights of each one's own."""
     generator = draw(seed)
-    weights = torch.as_tensor(weights, dtype=torch.float32)
-    persistence = torch.as_tensor(persistence).expand(len(weights))
-    drawn = torch.multinomial(weights, count * (length + 1), replacement=True, generator=generator)
+    fractions = torch.as_tensor(weights, dtype=torch.float32)
+    staying = torch.as_tensor(persistence).expand(len(fractions))
+    drawn = torch.multinomial(
+        fractions, count * (length + 1), replacement=True, generator=generator
+    )
     codes = drawn.T.reshape(count, length + 1, -1).clone()
     for step in range(length):
-        persists = torch.rand(count, len(weights), generator=generator) < persistence
+        persists = torch.rand(count, len(weights), generator=generator) < staying
         codes[:, step + 1] = torch.where(persists, codes[:, step], codes[:, step + 1])
     return SequenceBatch(
         codes,
@@ -80,14 +93,16 @@ def sticky_codes(persistence, weights, count=30, length=80, seed=0):
 UNEVEN = [[1, 2, 3, 4, 5, 6]] * 2
 
 
-def fresh(sizes, num_codes=2):
+def fresh(sizes: tuple[int, ...], num_codes: int = 2) -> CodeRNN:
     torch.manual_seed(0)
     return CodeRNN(CodeRNNConfig(num_codes, sizes, 2, 3, num_hidden=5), torch.randn(6, 2))
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 3)])
 @pytest.mark.parametrize("persistence", [0.5, 0.9])
-def test_calibrated_it_begins_near_the_stay_baseline(sizes, persistence):
+def test_calibrated_it_begins_near_the_stay_baseline(
+    sizes: tuple[int, ...], persistence: float
+) -> None:
     batch = sticky_codes(persistence, UNEVEN)
     memory = fresh(sizes)
     uncalibrated = memory.loss(batch)[1]["nll"].item()
@@ -101,7 +116,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(sizes, persistence):
 
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 3)])
-def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
+def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes: tuple[int, ...]) -> None:
     """Four codes are not drawn in the order of the frame."""
     # Frequencies under which the two digits of a code are independent.
     first, second = torch.tensor([0.2, 0.8]), torch.tensor([0.1, 0.3, 0.6])
@@ -128,7 +143,7 @@ def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes):
     torch.testing.assert_close(*persists, atol=0.1, rtol=0)
 
 
-def test_calibrating_leaves_padding_out():
+def test_calibrating_leaves_padding_out() -> None:
     batch = sticky_codes(0.5, UNEVEN, count=4, length=9)
     mask = torch.arange(9) < torch.tensor([9, 4, 2, 7])[:, None]
     short = SequenceBatch(batch.posteriors, batch.actions, batch.rewards, batch.terminated, mask)
@@ -144,7 +159,7 @@ def test_calibrating_leaves_padding_out():
         assert torch.equal(tensor, states[1][name]), name
 
 
-def test_the_loss_leaves_padding_out():
+def test_the_loss_leaves_padding_out() -> None:
     memory = codernn(reward_weight=0.5, end_weight=2.0)
     batch = sticky_codes(0.5, UNEVEN, count=2, length=4)
     mask = torch.tensor([[True] * 4, [True, True, False, False]])
@@ -166,7 +181,9 @@ def test_the_loss_leaves_padding_out():
 
 
 @pytest.mark.parametrize("sizes", [(2, 3), (6,)])
-def test_a_round_trip_through_a_file_keeps_the_code_vectors(tmp_path, sizes):
+def test_a_round_trip_through_a_file_keeps_the_code_vectors(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
     memory = codernn(digit_sizes=sizes)
     path = tmp_path / "m.safetensors"
     metadata = {"memory": memory_metadata(memory)}
@@ -182,6 +199,6 @@ def test_a_round_trip_through_a_file_keeps_the_code_vectors(tmp_path, sizes):
     assert torch.equal(*said)
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match="head_width must be at least 1, got 0"):
         CodeRNNConfig(2, (6,), 2, 3, head_width=0)

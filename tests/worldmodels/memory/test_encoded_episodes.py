@@ -2,6 +2,8 @@
 
 import os
 import tracemalloc
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 from tests.fixtures.tiny_models import codernn, mdnrnn, rollout, vae, vqvae
 from tests.fixtures.tiny_run import tiny_run
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.memory import MDNRNN, CodeRNN, encoding, part_size
@@ -20,6 +23,7 @@ from worldmodels.presets import preset_named
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.stages.evaluate_memory import train_memoryless
 from worldmodels.stages.train_memory import train_memory
+from worldmodels.vision import VAE, VQVAE
 from worldmodels.vision.batched import encode_frames
 
 LENGTHS = (5, 8, 3, 9)  # env steps; two per agent step
@@ -28,7 +32,7 @@ KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(tmp_path_factory: pytest.TempPathFactory) -> EpisodeStore:
     store = EpisodeStore(tmp_path_factory.mktemp("episodes"))
     for index, length in enumerate(LENGTHS):
         ends = index == 2
@@ -36,7 +40,7 @@ def store(tmp_path_factory):
     return store
 
 
-def models(kind):
+def models(kind: str) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN]:
     if kind == "vae":
         return vae().eval(), mdnrnn(predict_change=True).eval()
     vision = vqvae("fsq").eval()
@@ -46,7 +50,9 @@ def models(kind):
     ).eval()
 
 
-def both(kind, store, folder, monkeypatch):
+def both(
+    kind: str, store: EpisodeStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN, EncodedEpisodes, EncodedEpisodes]:
     """The same episodes held in memory and in a file."""
     vision, memory = models(kind)
     inside = encode_dataset(vision, store.episodes, 2, folder=folder)
@@ -55,14 +61,16 @@ def both(kind, store, folder, monkeypatch):
     return vision, memory, inside, outside
 
 
-def assert_equal(one, other):
+def assert_equal(one: SequenceBatch, other: SequenceBatch) -> None:
     for name in FIELDS:
         left, right = getattr(one, name), getattr(other, name)
         assert left.dtype == right.dtype and torch.equal(left, right), name
 
 
 @KINDS
-def test_a_file_gives_the_same_batches_and_figures_as_memory(kind, store, tmp_path, monkeypatch):
+def test_a_file_gives_the_same_batches_and_figures_as_memory(
+    kind: str, store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision, memory, inside, outside = both(kind, store, tmp_path, monkeypatch)
     batches = [SequenceBatches(each, 6, 3, burn_in=1) for each in (inside, outside)]
     for step in range(5):
@@ -79,17 +87,23 @@ def test_a_file_gives_the_same_batches_and_figures_as_memory(kind, store, tmp_pa
 
 
 @KINDS
-def test_the_file_has_no_name_and_is_gone_with_the_data(kind, store, tmp_path, monkeypatch):
+def test_the_file_has_no_name_and_is_gone_with_the_data(
+    kind: str, store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     *_, outside = both(kind, store, tmp_path, monkeypatch)
     if os.name == "posix":  # elsewhere it has a name until it is closed
         assert not list(tmp_path.iterdir())
-    file = outside._records._file
+    records: Any = outside._records
+    file = records._file
+    del records
     assert os.fstat(file.fileno()).st_size == outside.num_bytes
     del outside
     assert file.closed
 
 
-def test_encodings_that_do_not_fit_the_disk_are_refused(store, tmp_path, monkeypatch):
+def test_encodings_that_do_not_fit_the_disk_are_refused(
+    store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision, _ = models("vae")
     monkeypatch.setattr(encoding, "MAX_BYTES_IN_MEMORY", 0)
     usage = type("Usage", (), {"free": 100})
@@ -99,7 +113,7 @@ def test_encodings_that_do_not_fit_the_disk_are_refused(store, tmp_path, monkeyp
 
 
 @KINDS
-def test_batches_hold_what_v_makes_of_each_frame(kind, store):
+def test_batches_hold_what_v_makes_of_each_frame(kind: str, store: EpisodeStore) -> None:
     vision, _ = models(kind)
     episodes = encode_dataset(vision, store.episodes, 2)
     whole = episodes.whole()
@@ -114,12 +128,12 @@ def test_batches_hold_what_v_makes_of_each_frame(kind, store):
     assert_equal(episodes.windows(torch.tensor([3]), torch.tensor([2]), 3), whole_window(whole))
 
 
-def whole_window(whole):
+def whole_window(whole: SequenceBatch) -> SequenceBatch:
     return whole[torch.tensor([3])].window(torch.tensor([2]), 3)
 
 
 @KINDS
-def test_parts_are_the_padded_whole_cut_by_rows(kind, store):
+def test_parts_are_the_padded_whole_cut_by_rows(kind: str, store: EpisodeStore) -> None:
     episodes = encode_dataset(models(kind)[0], store.episodes, 2)
     whole = episodes.whole()
     for from_records, from_batch in zip(episodes.parts(11), whole.parts(11), strict=True):
@@ -128,7 +142,7 @@ def test_parts_are_the_padded_whole_cut_by_rows(kind, store):
 
 
 @KINDS
-def test_singles_are_those_of_the_padded_whole(kind, store):
+def test_singles_are_those_of_the_padded_whole(kind: str, store: EpisodeStore) -> None:
     episodes = encode_dataset(models(kind)[0], store.episodes, 2)
     single_steps, expected = episodes.single_steps(), episodes.whole().single_steps()
     assert len(single_steps) == len(expected) == 3 + 4 + 2 + 5
@@ -137,7 +151,7 @@ def test_singles_are_those_of_the_padded_whole(kind, store):
     assert len(list(single_steps.parts(4))) == 4
 
 
-def test_codes_take_the_smallest_type_that_holds_them():
+def test_codes_take_the_smallest_type_that_holds_them() -> None:
     assert [smallest_type(count).name for count in (2, 256, 257, 32_768, 32_769)] == [
         *("uint8", "uint8", "int16", "int16", "int32")
     ]
@@ -151,7 +165,9 @@ def test_codes_take_the_smallest_type_that_holds_them():
 
 
 @pytest.mark.parametrize(("kind", "per_step"), [("vae", 4 * 6 + 17), ("fsq", 16 + 17)])
-def test_an_agent_step_takes_its_posterior_and_seventeen_bytes(kind, per_step, store):
+def test_an_agent_step_takes_its_posterior_and_seventeen_bytes(
+    kind: str, per_step: int, store: EpisodeStore
+) -> None:
     """Three actions and a reward of 4 bytes, and one that says whether the episode ended."""
     vision, _ = models(kind)
     episodes = encode_dataset(vision, store.episodes, 2)
@@ -165,16 +181,19 @@ def test_an_agent_step_takes_its_posterior_and_seventeen_bytes(kind, per_step, s
     assert held.num_bytes <= size < 1.05 * held.num_bytes
 
 
-def test_a_data_set_in_memory_shares_its_records_with_the_cache(store):
+def test_a_data_set_in_memory_shares_its_records_with_the_cache(store: EpisodeStore) -> None:
     encodings = Encodings()
     episodes = encode_dataset(models("vae")[0], store.episodes, 2, encodings=encodings)
     kept = list(encodings._known.values())
     assert len(kept) == len(LENGTHS)
-    for mine, theirs in zip(episodes._records._episodes, kept, strict=True):
+    records: Any = episodes._records
+    for mine, theirs in zip(records._episodes, kept, strict=True):
         assert np.shares_memory(mine, theirs)
 
 
-def test_a_data_set_in_a_file_is_not_kept_in_the_cache(store, tmp_path, monkeypatch):
+def test_a_data_set_in_a_file_is_not_kept_in_the_cache(
+    store: EpisodeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encodings = Encodings()
     monkeypatch.setattr(encoding, "MAX_BYTES_IN_MEMORY", 0)
     encode_dataset(models("vae")[0], store.episodes, 2, folder=tmp_path, encodings=encodings)
@@ -182,7 +201,9 @@ def test_a_data_set_in_a_file_is_not_kept_in_the_cache(store, tmp_path, monkeypa
 
 
 @KINDS
-def test_the_stage_trains_the_same_m_from_a_file(kind, tmp_path, monkeypatch):
+def test_the_stage_trains_the_same_m_from_a_file(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for picture in ("stages.train_memory.save_dreams", "training.stage.save_curves"):
         monkeypatch.setattr(f"worldmodels.{picture}", lambda *args, **kwargs: None)
     config = preset_named("tiny").memory.with_steps(3)
@@ -199,10 +220,12 @@ def test_the_stage_trains_the_same_m_from_a_file(kind, tmp_path, monkeypatch):
     assert not list((tmp_path / "file").glob(".encoded-*"))
 
 
-def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(tmp_path, monkeypatch):
+def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plans = []
 
-    def stop_at(self, what, **metadata):
+    def stop_at(self: Any, what: str, **metadata: Any) -> NoReturn:
         plans.append(metadata)
         raise KeyboardInterrupt
 
@@ -224,11 +247,13 @@ def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(tmp_
     assert outside["memory_bytes"] == PROCESS_BYTES + batch
 
 
-def largest_part(memory_class, monkeypatch):
+def largest_part(
+    memory_class: type[MDNRNN | CodeRNN], monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
     """Sequences of the largest batch whose loss is taken from now on, in a list of one."""
     largest, loss = [0], memory_class.loss
 
-    def watched(self, batch, generator=None):
+    def watched(self: Any, batch: SequenceBatch, generator: torch.Generator | None = None) -> Any:
         largest[0] = max(largest[0], len(batch))
         return loss(self, batch, generator)
 
@@ -237,7 +262,9 @@ def largest_part(memory_class, monkeypatch):
 
 
 @KINDS
-def test_m_is_trained_over_parts_of_its_batches(kind, tmp_path, monkeypatch):
+def test_m_is_trained_over_parts_of_its_batches(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("worldmodels.stages.train_memory._write", lambda *args: None)
     monkeypatch.setattr("worldmodels.training.stage.save_curves", lambda *args, **kwargs: None)
     run, config = tiny_run(tmp_path, kind), preset_named("tiny").memory.with_steps(1)
@@ -248,7 +275,9 @@ def test_m_is_trained_over_parts_of_its_batches(kind, tmp_path, monkeypatch):
 
 
 @KINDS
-def test_an_m_without_recurrence_is_trained_over_parts_too(kind, store, monkeypatch):
+def test_an_m_without_recurrence_is_trained_over_parts_too(
+    kind: str, store: EpisodeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vision, _ = models(kind)
     episodes = encode_dataset(vision, store.episodes, 2)
     config = preset_named("tiny").memory.with_steps(1)

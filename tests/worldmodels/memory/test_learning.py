@@ -1,9 +1,11 @@
 """What M can learn, and what it could not without the part that is there for it."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodels.data.sequences import SequenceBatch
@@ -11,17 +13,23 @@ from worldmodels.memory import MDNRNN, CodeRNN, CodeRNNConfig, MDNRNNConfig
 from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def sequences(posteriors, actions):
+def sequences(posteriors: Tensor, actions: Tensor) -> SequenceBatch:
     """Rewards that are the first action's size, and no ends."""
     mask = torch.ones(actions.shape[:2], dtype=torch.bool)
     return SequenceBatch(posteriors, actions, actions[..., 0].clone(), ~mask, mask)
 
 
-def train(memory, batch, num_steps, learning_rate, frozen=()):
+def train(
+    memory: MDNRNN | CodeRNN,
+    batch: SequenceBatch,
+    num_steps: int,
+    learning_rate: float,
+    frozen: Sequence[Tensor] = (),
+) -> dict[str, float]:
     """Metrics after steps of Adam on random rows of a batch."""
     memory.calibrate(batch)
     generator = draw(0)
@@ -36,7 +44,7 @@ def train(memory, batch, num_steps, learning_rate, frozen=()):
         return {name: float(value) for name, value in memory.loss(batch, draw(1))[1].items()}
 
 
-def moving_codes(count, seed):
+def moving_codes(count: int, seed: int) -> SequenceBatch:
     """The first code is what it was two agent steps ago; the second one moves on by two, or not."""
     generator = draw(seed)
     moves = torch.randint(2, (count, 4), generator=generator)
@@ -49,7 +57,9 @@ def moving_codes(count, seed):
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2, 2)])
-def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(sizes):
+def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(
+    sizes: tuple[int, ...],
+) -> None:
     torch.manual_seed(0)
     held_out = moving_codes(100, 1)
     config = CodeRNNConfig(2, sizes, 4, 2, num_hidden=32, num_mixtures=2, head_width=64)
@@ -64,7 +74,7 @@ def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(s
     assert PersistenceCategorical.fit(now, then, 4).nll(now, then) > 4 * nll
 
 
-def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying():
+def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying() -> None:
     torch.manual_seed(0)
     generator = draw(0)
     actions = torch.randn(400, 8, 1, generator=generator)
@@ -88,7 +98,7 @@ def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying
 
 
 @pytest.fixture(scope="module")
-def all_together():
+def all_together() -> SequenceBatch:
     """Four codes that are all 0 or all 1 next, as a coin falls."""
     coins = torch.randint(2, (400, 4), generator=draw(3))
     return sequences(coins[..., None].expand(-1, -1, 4).clone(), torch.zeros(400, 3, 1))
@@ -99,8 +109,8 @@ def all_together():
     [(1, False, 4 * math.log(2)), (2, False, math.log(2)), (1, True, math.log(2))],
 )
 def test_components_or_coupling_say_that_codes_move_together(
-    all_together, num_mixtures, autoregressive, nats
-):
+    all_together: SequenceBatch, num_mixtures: int, autoregressive: bool, nats: float
+) -> None:
     torch.manual_seed(0)
     config = CodeRNNConfig(4, (2,), 1, 1, num_hidden=4, num_mixtures=num_mixtures, head_width=16)
     memory = CodeRNN(config, torch.tensor([[0.0], [1.0]]))
@@ -118,7 +128,7 @@ def test_components_or_coupling_say_that_codes_move_together(
     assert alike == pytest.approx(1 / 8, abs=0.05) if apart else alike > 0.9
 
 
-def test_mixtures_of_latents_say_that_there_are_two_futures():
+def test_mixtures_of_latents_say_that_there_are_two_futures() -> None:
     generator = draw(0)
     side = torch.randint(2, (400, 4), generator=generator) * 2.0 - 1.0
     z = 3.0 * side[..., None] + 0.3 * torch.randn(400, 4, 1, generator=generator)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -5,20 +7,21 @@ from worldmodels.memory.lstm import LSTM
 
 
 @pytest.fixture
-def pair():
+def pair() -> tuple[LSTM, torch.nn.LSTM]:
     """Ours, and torch's with the same weights and its second bias at zero."""
     torch.manual_seed(0)
     ours, theirs = LSTM(3, 4), torch.nn.LSTM(3, 4, batch_first=True)
+    copied: Any = theirs
     with torch.no_grad():
         ours.bias.normal_()
-        theirs.weight_ih_l0.copy_(ours.weight_input)
-        theirs.weight_hh_l0.copy_(ours.weight_hidden)
-        theirs.bias_ih_l0.copy_(ours.bias)
-        theirs.bias_hh_l0.zero_()
+        copied.weight_ih_l0.copy_(ours.weight_input)
+        copied.weight_hh_l0.copy_(ours.weight_hidden)
+        copied.bias_ih_l0.copy_(ours.bias)
+        copied.bias_hh_l0.zero_()
     return ours, theirs
 
 
-def test_it_is_torchs_lstm_with_one_bias(pair):
+def test_it_is_torchs_lstm_with_one_bias(pair: tuple[LSTM, torch.nn.LSTM]) -> None:
     ours, theirs = pair
     inputs = torch.randn(2, 6, 3)
     outputs, state = ours.sequence(inputs, ours.initial(2))
@@ -28,7 +31,7 @@ def test_it_is_torchs_lstm_with_one_bias(pair):
     torch.testing.assert_close(state.c, c[0])
 
 
-def test_stepping_is_the_sequence_from_any_state(pair):
+def test_stepping_is_the_sequence_from_any_state(pair: tuple[LSTM, torch.nn.LSTM]) -> None:
     ours, _ = pair
     inputs = torch.randn(2, 6, 3)
     _, middle = ours.sequence(inputs[:, :2], ours.initial(2))
@@ -41,7 +44,7 @@ def test_stepping_is_the_sequence_from_any_state(pair):
     torch.testing.assert_close(state.c, end.c)
 
 
-def test_it_counts_one_bias_a_gate_and_begins_by_remembering():
+def test_it_counts_one_bias_a_gate_and_begins_by_remembering() -> None:
     lstm = LSTM(35, 256)
     assert sum(p.numel() for p in lstm.parameters()) == 4 * 256 * (35 + 256 + 1)
     # With a strong cell and no input, the forget gate at sigmoid(1) keeps most of it.
@@ -53,7 +56,7 @@ def test_it_counts_one_bias_a_gate_and_begins_by_remembering():
     torch.testing.assert_close(kept, 2.0 * torch.sigmoid(torch.ones(1, 3)))
 
 
-def test_rows_pick_from_the_batch():
+def test_rows_pick_from_the_batch() -> None:
     lstm = LSTM(1, 2)
     state = lstm.step(torch.arange(3.0)[:, None], lstm.initial(3))
     picked = state.rows(torch.tensor([2, 2, 0]))

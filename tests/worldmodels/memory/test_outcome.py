@@ -8,7 +8,7 @@ from worldmodels.memory.outcome import NUM_VALUES, Outcome, OutcomeHead
 VALUES = torch.tensor([-2.0, 0.0, 1.0, 5.0])
 
 
-def certain(*rewards):
+def certain(*rewards: float) -> Outcome:
     """The likeliest outcome of rewards, by the definition of two-hot targets."""
     fractions = torch.zeros(len(rewards), 4)
     for row, reward in enumerate(rewards):
@@ -18,7 +18,7 @@ def certain(*rewards):
     return Outcome(fractions.log(), VALUES, torch.zeros(len(rewards)))
 
 
-def test_the_log_prob_of_a_reward_is_that_of_the_two_values_around_it():
+def test_the_log_prob_of_a_reward_is_that_of_the_two_values_around_it() -> None:
     logits = torch.tensor([1.0, -0.5, 2.0, 0.3])
     outcome = Outcome(logits.expand(6, 4), VALUES, torch.zeros(6))
     p = logits.log_softmax(0)
@@ -35,7 +35,7 @@ def test_the_log_prob_of_a_reward_is_that_of_the_two_values_around_it():
 
 
 @pytest.mark.parametrize("batch", [(), (1,), (1, 1), (2, 3)])
-def test_any_batch_is_as_many_rows(batch):
+def test_any_batch_is_as_many_rows(batch: tuple[int, ...]) -> None:
     outcome = Outcome(torch.randn(*batch, 4), VALUES, torch.randn(batch))
     rewards = torch.rand(batch) * 4
     together = outcome.reward_log_prob(rewards)
@@ -45,7 +45,7 @@ def test_any_batch_is_as_many_rows(batch):
     torch.testing.assert_close(outcome.reward.reshape(-1), rows.reward)
 
 
-def test_the_expectation_of_two_hot_targets_is_the_reward():
+def test_the_expectation_of_two_hot_targets_is_the_reward() -> None:
     rewards = [-2.0, -0.7, 0.0, 0.25, 1.0, 3.9, 5.0]
     torch.testing.assert_close(certain(*rewards).reward, torch.tensor(rewards))
     # And no other distribution makes that reward likelier: the entropy bound is reached.
@@ -53,7 +53,7 @@ def test_the_expectation_of_two_hot_targets_is_the_reward():
     assert best == pytest.approx(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
 
 
-def test_rewards_beyond_the_range_count_as_its_ends():
+def test_rewards_beyond_the_range_count_as_its_ends() -> None:
     outcome = Outcome(torch.randn(2, 4), VALUES, torch.zeros(2))
     torch.testing.assert_close(
         outcome.reward_log_prob(torch.tensor([-100.0, 1e9])),
@@ -61,13 +61,13 @@ def test_rewards_beyond_the_range_count_as_its_ends():
     )
 
 
-def test_the_end_probability_is_its_logits():
+def test_the_end_probability_is_its_logits() -> None:
     logits = torch.tensor([0.0, math.log(3.0), -50.0])
     outcome = Outcome(torch.zeros(3, 4), VALUES, logits)
     torch.testing.assert_close(outcome.end_probability, torch.tensor([0.5, 0.75, 0.0]))
 
 
-def test_calibrated_it_begins_at_the_datas_frequencies_and_a_rare_end():
+def test_calibrated_it_begins_at_the_datas_frequencies_and_a_rare_end() -> None:
     rewards = torch.tensor([1.0] * 700 + [11.0] * 300)
     head = OutcomeHead(4)
     head.calibrate(rewards)
@@ -82,7 +82,7 @@ def test_calibrated_it_begins_at_the_datas_frequencies_and_a_rare_end():
     assert chances.min() > 0  # what never came is dear, not impossible
 
 
-def test_values_span_the_rewards_evenly_around_their_mean_and_finest_there():
+def test_values_span_the_rewards_evenly_around_their_mean_and_finest_there() -> None:
     head = OutcomeHead(4)
     rewards = 30 + 5 * torch.randn(1000, generator=torch.Generator().manual_seed(0))
     head.calibrate(rewards)
@@ -94,7 +94,7 @@ def test_values_span_the_rewards_evenly_around_their_mean_and_finest_there():
     assert units.diff().min().item() == pytest.approx(math.expm1(1 / 6), rel=1e-2)
 
 
-def test_after_rewards_all_alike_others_are_still_within_reach():
+def test_after_rewards_all_alike_others_are_still_within_reach() -> None:
     head = OutcomeHead(4)
     head.calibrate(torch.full((50,), 2.0))
     outcome = head(torch.zeros(1, 4))
@@ -103,7 +103,7 @@ def test_after_rewards_all_alike_others_are_still_within_reach():
     assert torch.isfinite(far).all() and farther > 100
 
 
-def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance():
+def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance() -> None:
     head = OutcomeHead(4)
     head.calibrate(torch.tensor([1.0, 3.0, 5.0]))
     torch.nn.init.normal_(head.linear.weight)
@@ -124,7 +124,7 @@ def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance():
         torch.testing.assert_close(metrics[name], value, msg=name)
 
 
-def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end():
+def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end() -> None:
     """A coin decides half of the reward: the expectation is learned, not the likeliest value."""
     torch.manual_seed(0)
     hidden = torch.rand(2000, 2) * 2 - 1

@@ -1,13 +1,16 @@
 """Passes over all data and large batches, part by part: the same figures as at once."""
 
 import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.tiny_models import codernn, mdnrnn
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.memory import MemoryEnsemble, part_size
+from worldmodels.memory import Memory, MemoryEnsemble, part_size
 from worldmodels.memory import codernn as codernn_file
 from worldmodels.memory import mdnrnn as mdnrnn_file
 from worldmodels.memory import outcome as outcome_file
@@ -19,7 +22,7 @@ from worldmodels.training.fit import FitConfig, fit
 ROWS, LENGTH = 24, 10
 
 
-def memory_of(kind):
+def memory_of(kind: str) -> Memory:
     if kind == "latents":
         return mdnrnn(predict_change=True, num_latents=16)
     if kind == "ensemble":
@@ -27,7 +30,7 @@ def memory_of(kind):
     return codernn()
 
 
-def data(kind):
+def data(kind: str) -> SequenceBatch:
     """Sequences of unlike lengths; the codes mostly stay."""
     draw = torch.Generator().manual_seed(0)
     mask = torch.arange(LENGTH) < torch.randint(2, LENGTH + 1, (ROWS, 1), generator=draw)
@@ -50,7 +53,9 @@ KINDS = pytest.mark.parametrize("kind", ["latents", "codes", "ensemble"])
 
 
 @KINDS
-def test_calibrating_part_by_part_is_calibrating_at_once(kind, monkeypatch):
+def test_calibrating_part_by_part_is_calibrating_at_once(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     at_once, in_parts = memory_of(kind), memory_of(kind)
     at_once.calibrate(data(kind))
     for module in (mdnrnn_file, codernn_file, outcome_file):
@@ -65,14 +70,14 @@ def test_calibrating_part_by_part_is_calibrating_at_once(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 7, 500])
-def test_baselines_of_parts_are_those_of_all(size):
+def test_baselines_of_parts_are_those_of_all(size: int) -> None:
     draw = torch.Generator().manual_seed(1)
     now, noise = torch.randn(400, 3, generator=draw), torch.randn(400, 3, generator=draw)
     codes = torch.randint(5, (400, 2), generator=draw)
     later = torch.where(torch.rand(400, 2, generator=draw) < 0.6, codes, codes.flip(0))
 
-    def parts(*tensors):
-        return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+    def parts(first: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return list(zip(first.split(size), second.split(size), strict=True))
 
     gaussian = PersistenceGaussian.fit(now, now + noise)
     again = PersistenceGaussian.fit_parts(parts(now, now + noise))
@@ -80,13 +85,13 @@ def test_baselines_of_parts_are_those_of_all(size):
     by_hand = -torch.distributions.Normal(now, gaussian.sigma).log_prob(now + noise).sum(1).mean()
     assert again.nll_parts(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
     categorical = PersistenceCategorical.fit(codes, later, 5)
-    again = PersistenceCategorical.fit_parts(parts(codes, later), 5)
-    torch.testing.assert_close(again.persistence, categorical.persistence, rtol=0, atol=1e-7)
-    torch.testing.assert_close(again.frequency, categorical.frequency, rtol=0, atol=1e-7)
+    of_parts = PersistenceCategorical.fit_parts(parts(codes, later), 5)
+    torch.testing.assert_close(of_parts.persistence, categorical.persistence, rtol=0, atol=1e-7)
+    torch.testing.assert_close(of_parts.frequency, categorical.frequency, rtol=0, atol=1e-7)
 
 
 @KINDS
-def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind):
+def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind: str) -> None:
     memory, batch = memory_of(kind), data(kind)
     draw = torch.Generator()
     memory.loss(batch, draw.manual_seed(3))[0].backward()
@@ -104,17 +109,22 @@ def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind):
             torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
 
 
-def sizes_of_batches(memory, monkeypatch):
+def sizes_of_batches(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sequences of every batch whose loss is taken from now on."""
     sizes, loss = [], memory.loss
-    monkeypatch.setattr(
-        memory, "loss", lambda batch, draw=None: sizes.append(len(batch)) or loss(batch, draw)
-    )
+
+    def noted(batch: SequenceBatch, draw: torch.Generator | None = None) -> Any:
+        sizes.append(len(batch))
+        return loss(batch, draw)
+
+    monkeypatch.setattr(memory, "loss", noted)
     return sizes
 
 
 @KINDS
-def test_held_out_metrics_are_taken_over_parts_that_fit(kind, monkeypatch):
+def test_held_out_metrics_are_taken_over_parts_that_fit(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory, batch = memory_of(kind).eval(), data(kind)
     sizes = sizes_of_batches(memory, monkeypatch)
     whole = held_out_metrics(memory, batch)
@@ -125,12 +135,14 @@ def test_held_out_metrics_are_taken_over_parts_that_fit(kind, monkeypatch):
     assert in_parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
 
 
-def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path, monkeypatch):
+def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch, fits = data("codes"), []
     for number, most in enumerate((ROWS * LENGTH, 5 * LENGTH)):
         memory = memory_of("codes")
         sizes = sizes_of_batches(memory, monkeypatch)
-        seen = []
+        seen: list[float | None] = []
         fit(
             memory,
             lambda step, generator: batch,
@@ -138,8 +150,8 @@ def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path, 
             FitConfig(3, ROWS, max_gradient_norm=1.0),
             seed=0,
             folder=tmp_path / str(number),
-            on_step=lambda step, metrics, seen=seen: seen.append(metrics.get("loss")),
-            split=lambda whole, memory=memory, most=most: split_batch(memory, whole, most),
+            on_step=lambda step, metrics: seen.append(metrics.get("loss")),  # noqa: B023
+            split=lambda whole: split_batch(memory, whole, most),  # noqa: B023  called at once
         )
         fits.append((seen[:3], copy.deepcopy(memory.state_dict())))
         assert max(sizes) == most // LENGTH
@@ -149,7 +161,9 @@ def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(tmp_path, 
 
 
 @KINDS
-def test_a_part_stays_within_the_limit_and_a_small_batch_is_whole(kind, monkeypatch):
+def test_a_part_stays_within_the_limit_and_a_small_batch_is_whole(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory, batch = memory_of(kind), data(kind)
     (only,) = split_batch(memory, batch)
     assert only == (batch, 1.0)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 
 from worldmodels.data.sequences import SequenceBatch
@@ -6,7 +8,7 @@ from worldmodels.memory.training import SequenceBatches
 LENGTHS = (9, 3, 14)
 
 
-def episodes():
+def episodes() -> SequenceBatch:
     """Decision t of episode e pays 100 e + t."""
     rows, longest = len(LENGTHS), max(LENGTHS)
     rewards = torch.arange(rows)[:, None] * 100.0 + torch.arange(longest)
@@ -17,12 +19,12 @@ def episodes():
     )
 
 
-def windows(**settings):
+def windows(**settings: Any) -> SequenceBatch:
     batches = SequenceBatches(episodes(), batch_size=400, **settings)
     return batches(0, torch.Generator().manual_seed(0))
 
 
-def test_windows_lie_within_their_episodes_and_begin_anywhere():
+def test_windows_lie_within_their_episodes_and_begin_anywhere() -> None:
     batch = windows(length=5)
     assert batch.rewards.shape == (400, 5)
     first = batch.rewards[:, 0]
@@ -35,7 +37,7 @@ def test_windows_lie_within_their_episodes_and_begin_anywhere():
     )
 
 
-def test_what_only_warms_up_the_state_is_not_learned_from():
+def test_what_only_warms_up_the_state_is_not_learned_from() -> None:
     batch = windows(length=5, burn_in=2)
     whole = windows(length=5)
     assert torch.equal(batch.rewards, whole.rewards)
@@ -47,7 +49,7 @@ def test_what_only_warms_up_the_state_is_not_learned_from():
     assert torch.equal(batch.mask[~inside], whole.mask[~inside])
 
 
-def test_burning_in_leaves_the_episodes_as_they_are():
+def test_burning_in_leaves_the_episodes_as_they_are() -> None:
     data = episodes()
     batches = SequenceBatches(data, batch_size=50, length=5, burn_in=2)
     batches(0, torch.Generator().manual_seed(0))

@@ -1,9 +1,12 @@
 import itertools
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from worldmodels.errors import UserError
 from worldmodels.prior.baselines import (
@@ -22,7 +25,9 @@ from worldmodels.prior.pixelcnn import (
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 
 
-def tiny_prior(num_codes=4, digit_sizes=(3,), seed=0, **changes):
+def tiny_prior(
+    num_codes: int = 4, digit_sizes: tuple[int, ...] = (3,), seed: int = 0, **changes: Any
+) -> CodePrior:
     """Far from its baseline: a fresh prior hardly looks at the context."""
     torch.manual_seed(seed)
     settings = {"num_channels": 8, "num_layers": 2, "dropout": 0.0}
@@ -33,13 +38,13 @@ def tiny_prior(num_codes=4, digit_sizes=(3,), seed=0, **changes):
     return model.eval()
 
 
-def all_frames(num_codes, num_values):
+def all_frames(num_codes: int, num_values: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(num_values), repeat=num_codes)))
 
 
 @pytest.mark.parametrize("digit_sizes", [(3,), (2, 3)])
 @torch.no_grad()
-def test_probabilities_of_all_frames_sum_to_one(digit_sizes):
+def test_probabilities_of_all_frames_sum_to_one(digit_sizes: tuple[int, ...]) -> None:
     model = tiny_prior(digit_sizes=digit_sizes)
     frames = all_frames(4, math.prod(digit_sizes))
     probability = model.log_prob(frames).sum(1).exp()
@@ -49,7 +54,7 @@ def test_probabilities_of_all_frames_sum_to_one(digit_sizes):
 
 @pytest.mark.parametrize("num_codes", [16, 64])
 @torch.no_grad()
-def test_a_code_changes_nothing_before_it_and_everything_near_after_it(num_codes):
+def test_a_code_changes_nothing_before_it_and_everything_near_after_it(num_codes: int) -> None:
     model = tiny_prior(num_codes, num_layers=3)
     codes = torch.randint(3, (1, num_codes), generator=torch.Generator().manual_seed(0))
     before = model.log_prob(codes)[0]
@@ -65,11 +70,11 @@ def test_a_code_changes_nothing_before_it_and_everything_near_after_it(num_codes
         assert moved[row + 1 : row + 2, max(column - 1, 0) : column + 2].all()
 
 
-def test_no_derivative_runs_back():
+def test_no_derivative_runs_back() -> None:
     model = tiny_prior(16, num_layers=4)
     embedded = {}
 
-    def keep(module, inputs, output):
+    def keep(module: torch.nn.Module, inputs: Any, output: Tensor) -> Tensor:
         embedded["codes"] = output.detach().requires_grad_()
         return embedded["codes"]
 
@@ -85,7 +90,7 @@ def test_no_derivative_runs_back():
 
 
 @torch.no_grad()
-def test_samples_are_as_frequent_as_their_likelihood_says():
+def test_samples_are_as_frequent_as_their_likelihood_says() -> None:
     model = tiny_prior(4, (2,))
     frames = all_frames(4, 2)
     count = 40_000
@@ -98,7 +103,7 @@ def test_samples_are_as_frequent_as_their_likelihood_says():
 
 
 @torch.no_grad()
-def test_temperature_zero_takes_the_likeliest_value_of_each_code():
+def test_temperature_zero_takes_the_likeliest_value_of_each_code() -> None:
     model = tiny_prior(9, (2, 2))
     for temperature in (0.0, 1e-3):
         drawn = model.sample(3, temperature, torch.Generator().manual_seed(1))
@@ -112,7 +117,7 @@ def test_temperature_zero_takes_the_likeliest_value_of_each_code():
 
 
 @torch.no_grad()
-def test_a_temperature_sharpens_each_conditional():
+def test_a_temperature_sharpens_each_conditional() -> None:
     model = tiny_prior(1, (5,))
     drawn = model.sample(40_000, 0.5, torch.Generator().manual_seed(0))[:, 0]
     log_p = model.log_prob(torch.arange(5)[:, None])[:, 0]
@@ -121,13 +126,13 @@ def test_a_temperature_sharpens_each_conditional():
     torch.testing.assert_close(frequency, expected, atol=0.01, rtol=0)
 
 
-def test_the_same_generator_draws_the_same():
+def test_the_same_generator_draws_the_same() -> None:
     model = tiny_prior(16)
     draws = [model.sample(4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
 
 
-def correlated_codes(count=4000):
+def correlated_codes(count: int = 4000) -> Tensor:
     """Each code copies the one above it, or, in the first row, is drawn with odds of its own."""
     generator = torch.Generator().manual_seed(0)
     first = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), count * 2, True, generator=generator)
@@ -135,7 +140,7 @@ def correlated_codes(count=4000):
     return torch.cat([first, first], 1)
 
 
-def test_it_begins_at_the_frequencies_and_learns_what_they_cannot_say():
+def test_it_begins_at_the_frequencies_and_learns_what_they_cannot_say() -> None:
     codes = correlated_codes()
     torch.manual_seed(0)
     model = CodePrior(PriorConfig(4, (3,), num_channels=8, num_layers=2, dropout=0.0))
@@ -158,7 +163,7 @@ def test_it_begins_at_the_frequencies_and_learns_what_they_cannot_say():
         assert model.loss(codes)[0].item() == pytest.approx(baseline / 2, rel=0.1)
 
 
-def test_baselines_by_hand():
+def test_baselines_by_hand() -> None:
     train = torch.tensor([[0, 2], [0, 2], [1, 2]])
     held_out = torch.tensor([[0, 2], [1, 1]])
     # Counts and half a one each: position 0 holds 2.5, 1.5, 0.5 of 4.5; position 1 0.5, 0.5, 3.5.
@@ -173,7 +178,7 @@ def test_baselines_by_hand():
     assert position_entropy(train, 3) == pytest.approx(0.6365 / 2, abs=1e-4)
 
 
-def test_shuffled_positions_keep_each_position_and_lose_what_ties_them():
+def test_shuffled_positions_keep_each_position_and_lose_what_ties_them() -> None:
     codes = torch.stack([torch.arange(50), torch.arange(50) + 100], 1)
     drawn = shuffled_positions(codes, 2_000, torch.Generator().manual_seed(0))
     assert drawn[:, 0].max() < 50 and drawn[:, 1].min() >= 100
@@ -182,7 +187,7 @@ def test_shuffled_positions_keep_each_position_and_lose_what_ties_them():
 
 
 @torch.no_grad()
-def test_a_round_trip_through_a_file(tmp_path):
+def test_a_round_trip_through_a_file(tmp_path: Path) -> None:
     model = tiny_prior(16, (2, 3))
     path = tmp_path / "prior.safetensors"
     metadata = {"prior": prior_metadata(model)}
@@ -193,7 +198,7 @@ def test_a_round_trip_through_a_file(tmp_path):
     assert torch.equal(loaded.log_prob(codes), model.log_prob(codes))
 
 
-def test_dropout_is_for_training_only():
+def test_dropout_is_for_training_only() -> None:
     model = tiny_prior(16, dropout=0.5)
     codes = torch.zeros(1, 16, dtype=torch.long)
     assert torch.equal(model.log_prob(codes), model.log_prob(codes))
@@ -201,7 +206,7 @@ def test_dropout_is_for_training_only():
     assert not torch.equal(model.log_prob(codes), model.log_prob(codes))
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match="square of a grid's side, got 15"):
         PriorConfig(15, (3,))
     with pytest.raises(UserError, match="num_layers must be at least 1, got 0"):

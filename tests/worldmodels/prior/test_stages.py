@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ LENGTHS = (9, 4, 12)
 
 
 @pytest.fixture(scope="module")
-def surprise():
+def surprise() -> Surprise:
     vision = vqvae("fsq")
     torch.manual_seed(1)
     sizes = vision.config.digit_sizes
@@ -28,7 +30,7 @@ def surprise():
 
 
 @pytest.fixture(scope="module")
-def sequences():
+def sequences() -> SequenceBatch:
     """Three episodes of different lengths, padded with what would show."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
@@ -41,7 +43,7 @@ def sequences():
     )
 
 
-def test_codes_are_those_of_every_strideth_frame_or_of_fewer(tmp_path):
+def test_codes_are_those_of_every_strideth_frame_or_of_fewer(tmp_path: Path) -> None:
     vision = vqvae("fsq")
     store = EpisodeStore(tmp_path)
     for index, steps in enumerate((9, 4)):
@@ -57,7 +59,9 @@ def test_codes_are_those_of_every_strideth_frame_or_of_fewer(tmp_path):
     assert len(fewer) <= 5
 
 
-def test_starts_leave_room_for_a_whole_dream_and_reach_every_place(sequences):
+def test_starts_leave_room_for_a_whole_dream_and_reach_every_place(
+    sequences: SequenceBatch,
+) -> None:
     config = SurpriseConfig(starts=400, horizon=8)
     rows, steps = choose_starts(sequences, config)
     found = set(zip(rows.tolist(), steps.tolist(), strict=True))
@@ -70,7 +74,9 @@ def test_starts_leave_room_for_a_whole_dream_and_reach_every_place(sequences):
 
 
 @torch.no_grad()
-def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(surprise, sequences):
+def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(
+    surprise: Surprise, sequences: SequenceBatch
+) -> None:
     memory = codernn(
         code_vectors=surprise.vision.code_vectors, num_codes=16, digit_sizes=(4, 3)
     ).eval()
@@ -90,7 +96,7 @@ def test_a_dream_starts_with_its_own_past_and_takes_its_own_actions(surprise, se
             assert torch.equal(dreamed[number, agent_step], now[0])
 
 
-def test_standard_errors_over_starts_are_the_samples():
+def test_standard_errors_over_starts_are_the_samples() -> None:
     nats = {"dreamed": torch.tensor([[1.0, 5.0], [3.0, 5.0]])}
     rows = curve_figures(nats)["history"]
     assert [row["dreamed"] for row in rows] == [2.0, 5.0]
@@ -100,7 +106,7 @@ def test_standard_errors_over_starts_are_the_samples():
     assert [row["dreamed_error"] for row in alone] == [None, None]
 
 
-def test_the_prior_is_made_for_vs_codes():
+def test_the_prior_is_made_for_vs_codes() -> None:
     vision = vqvae("vq", grid=8)
     model = PriorStageConfig(num_channels=8, num_layers=2).model(vision)
     assert (model.num_codes, model.digit_sizes, model.num_values) == (64, (6,), 6)

@@ -12,7 +12,7 @@ FRAMES = frames(300)
 
 
 @pytest.fixture(scope="module")
-def surprise():
+def surprise() -> Surprise:
     vision = vqvae("fsq")
     torch.manual_seed(1)
     prior = CodePrior(PriorConfig(16, vision.config.digit_sizes, num_channels=4, num_layers=1))
@@ -22,7 +22,7 @@ def surprise():
 
 
 @torch.no_grad()
-def test_it_is_minus_the_log_likelihood_of_a_frames_codes(surprise):
+def test_it_is_minus_the_log_likelihood_of_a_frames_codes(surprise: Surprise) -> None:
     nats = surprise.surprise(FRAMES)  # more frames than go through V at once
     codes = surprise.vision.encode(torch.from_numpy(FRAMES))
     expected = -surprise.prior.log_prob(codes).sum(1)
@@ -33,7 +33,7 @@ def test_it_is_minus_the_log_likelihood_of_a_frames_codes(surprise):
 
 
 @torch.no_grad()
-def test_beside_it_stands_the_error_of_the_reconstruction(surprise):
+def test_beside_it_stands_the_error_of_the_reconstruction(surprise: Surprise) -> None:
     nats, error = surprise.surprise_and_error(FRAMES[:20])
     assert torch.equal(nats, surprise.surprise(FRAMES[:20]))
     batch = torch.from_numpy(FRAMES[:20])
@@ -42,16 +42,16 @@ def test_beside_it_stands_the_error_of_the_reconstruction(surprise):
     torch.testing.assert_close(error, expected, atol=1e-2, rtol=1e-4)
 
 
-def test_no_frames_have_no_surprise(surprise):
+def test_no_frames_have_no_surprise(surprise: Surprise) -> None:
     assert surprise.surprise(FRAMES[:0]).shape == (0,)
 
 
-def test_an_episode_is_as_surprising_as_its_frames_on_the_mean(surprise):
+def test_an_episode_is_as_surprising_as_its_frames_on_the_mean(surprise: Surprise) -> None:
     nats = surprise.surprise(FRAMES[:21:4]).numpy()
     assert episode_surprise(surprise, FRAMES[:21], 4) == pytest.approx(nats.mean(), rel=1e-5)
 
 
-def test_of_the_candidates_of_an_episode_the_most_surprising_is_kept():
+def test_of_the_candidates_of_an_episode_the_most_surprising_is_kept() -> None:
     choice = EpisodeSelection()
     for offset, best in ((0.0, 2), (5.0, 0)):
         candidates = [

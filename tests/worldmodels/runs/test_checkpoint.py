@@ -1,6 +1,10 @@
+from pathlib import Path
+from typing import NoReturn
+
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from worldmodels.errors import UserError
 from worldmodels.runs import checkpoint as module
@@ -15,7 +19,7 @@ from worldmodels.runs.checkpoint import (
 HINT = "do it again"
 
 
-def test_a_round_trip_gives_back_every_tensor_and_all_metadata(tmp_path):
+def test_a_round_trip_gives_back_every_tensor_and_all_metadata(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.safetensors"
     weight = torch.arange(6.0).reshape(2, 3)
     tensors = {
@@ -36,7 +40,7 @@ def test_a_round_trip_gives_back_every_tensor_and_all_metadata(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["a.safetensors"]
 
 
-def test_part_is_the_inverse_of_a_prefix_and_takes_no_look_alike():
+def test_part_is_the_inverse_of_a_prefix_and_takes_no_look_alike() -> None:
     parts = {"a": {"x": torch.ones(1)}, "ab": {"x": torch.zeros(1)}, "b": {"a.x": torch.ones(2)}}
     whole: dict[str, torch.Tensor] = {}
     for prefix, tensors in parts.items():
@@ -46,7 +50,7 @@ def test_part_is_the_inverse_of_a_prefix_and_takes_no_look_alike():
         assert Checkpoint(whole, {}).part(prefix) == tensors
 
 
-def test_a_missing_or_broken_file_is_named_with_its_hint(tmp_path):
+def test_a_missing_or_broken_file_is_named_with_its_hint(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(UserError, match=r"no file .*a\.safetensors: do it again"):
         load_checkpoint(path, hint=HINT)
@@ -65,7 +69,7 @@ def test_a_missing_or_broken_file_is_named_with_its_hint(tmp_path):
             load_checkpoint(path, hint=HINT)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_a_file_of_another_program_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     for metadata in (None, {"format": "pt"}):
         save_file({"w": torch.ones(2)}, path, metadata=metadata)
@@ -73,11 +77,13 @@ def test_a_file_of_another_program_is_refused(tmp_path):
             load_checkpoint(path, hint=HINT)
 
 
-def test_a_failing_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
+def test_a_failing_write_leaves_the_old_file_and_no_half_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, {"w": torch.ones(2)}, {"old": True})
 
-    def fail(tensors, file, metadata):
+    def fail(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> NoReturn:
         file.write_bytes(b"half")
         raise OSError("No space left on device")
 
@@ -88,7 +94,7 @@ def test_a_failing_write_leaves_the_old_file_and_no_half_one(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_weights_that_do_not_fit_are_a_users_error(tmp_path):
+def test_weights_that_do_not_fit_are_a_users_error(tmp_path: Path) -> None:
     module = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"b\.safetensors does not fit its own config .*bias"):
         load_weights(module, {"weight": torch.zeros(2, 2)}, tmp_path / "b.safetensors")

@@ -1,5 +1,7 @@
 """No two episodes or candidates of a run are played on the same track."""
 
+from pathlib import Path
+
 import pytest
 
 from agents.seeds import SEED_RANGES
@@ -13,7 +15,7 @@ from worldmodels.stages.collect import CollectConfig, collect
 
 
 @pytest.mark.parametrize("run_seed", [0, 1, 49, 50, 123])
-def test_episodes_and_candidates_have_seeds_of_their_own(run_seed):
+def test_episodes_and_candidates_have_seeds_of_their_own(run_seed: int) -> None:
     """10,000 of either kind in turn, well beyond a third of the run's stretch."""
     used = [
         seed
@@ -24,7 +26,9 @@ def test_episodes_and_candidates_have_seeds_of_their_own(run_seed):
     assert min(used) >= 0 and max(used) < SEED_RANGES["training"].stop
 
 
-def test_the_most_episodes_there_may_be_take_every_training_seed_once(monkeypatch):
+def test_the_most_episodes_there_may_be_take_every_training_seed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(scheme, "NUM_SEEDS", 1_000)
     chosen = 200
     check_seeds_suffice(1_000 - 2 * chosen, chosen, 3)
@@ -38,13 +42,13 @@ def test_the_most_episodes_there_may_be_take_every_training_seed_once(monkeypatc
         check_seeds_suffice(1_001 - 2 * chosen, chosen, 3)
 
 
-def test_single_episodes_keep_the_seeds_they_always_had():
+def test_single_episodes_keep_the_seeds_they_always_had() -> None:
     assert [episode_seeds(0, index) for index in (0, 5)] == [[0], [5]]
     assert episode_seeds(2, 5) == [40_005] == episode_seeds(2, 5, 3)[:1]
     assert episode_seeds(50, 5) == [5]
 
 
-def test_runs_of_different_seeds_share_no_track_up_to_6666_candidates_each():
+def test_runs_of_different_seeds_share_no_track_up_to_6666_candidates_each() -> None:
     tracks = [
         {seed for index in range(6_666) for seed in episode_seeds(run_seed, index, 3)}
         for run_seed in range(4)
@@ -52,7 +56,7 @@ def test_runs_of_different_seeds_share_no_track_up_to_6666_candidates_each():
     assert len(set.union(*tracks)) == sum(len(each) for each in tracks)
 
 
-def test_more_candidates_than_seeds_are_refused_before_anything_is_played(tmp_path):
+def test_more_candidates_than_seeds_are_refused_before_anything_is_played(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "a", "fsq")
     config = CollectConfig(episodes=333_334, select_by_surprise=True)
     with Workers(1) as workers, pytest.raises(UserError, match=r"333,334 episodes with 3 cand"):

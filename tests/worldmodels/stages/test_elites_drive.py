@@ -4,7 +4,10 @@ import csv
 import functools
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import imageio.v3 as iio
@@ -23,7 +26,7 @@ from worldmodels.controller.elite_agents import ElitesFactory, elite_of
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
-from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.checkpoint import Checkpoint, load_checkpoint
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.stages import elites_drive
@@ -36,23 +39,27 @@ CONFIG = DriveConfig(
 )
 
 
-def drive(run, config=CONFIG, workers=1, **options):
+def drive(
+    run: Run, config: DriveConfig = CONFIG, workers: int = 1, **options: Any
+) -> dict[str, Any]:
     with Workers(workers) as pool:
         return drive_elites(run, config, workers=pool, report=Report(quiet=True), **options)
 
 
-def archive(run):
+def archive(run: Run) -> Checkpoint:
     return load_checkpoint(run.folder / "elites" / "elites.safetensors", hint="none")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any]]:
     """A run of a Box env with elites, and what the stage returned."""
     run = box_run(tmp_path_factory.mktemp("runs") / "elites")
     return run, drive(run)
 
 
-def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(finished):
+def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
+    finished: tuple[Run, dict[str, Any]],
+) -> None:
     run, result = finished
     saved, agent = archive(run), load_agent(run.folder / "elites" / "elites.safetensors")
     count = len(agent.parameters)
@@ -80,7 +87,7 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
     assert result["norm_qd_score"] == pytest.approx((fitness + 130.0).sum() / 16)
 
 
-def test_what_a_search_leaves_is_whole(finished):
+def test_what_a_search_leaves_is_whole(finished: tuple[Run, dict[str, Any]]) -> None:
     run, result = finished
     folder = run.folder / "elites"
     left = {path.name for path in folder.iterdir()}
@@ -102,7 +109,9 @@ def test_what_a_search_leaves_is_whole(finished):
     assert summary["measures"] == result["measures"] and summary["made_by"]["stage"] == "elites"
 
 
-def test_a_finished_search_is_not_done_again_and_another_seed_is_another_search(finished):
+def test_a_finished_search_is_not_done_again_and_another_seed_is_another_search(
+    finished: tuple[Run, dict[str, Any]],
+) -> None:
     run, result = finished
     file = run.folder / "elites" / "elites.safetensors"
     before = file.stat().st_mtime_ns
@@ -114,12 +123,14 @@ def test_a_finished_search_is_not_done_again_and_another_seed_is_another_search(
     assert not torch.equal(first[:4], archive(other).tensors["elites.fitness"][:4])
 
 
-def same(run, other):
+def same(run: Run, other: Run) -> bool:
     ours, theirs = archive(run).tensors, archive(other).tensors
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-def test_two_workers_find_the_same_elites(finished, tmp_path):
+def test_two_workers_find_the_same_elites(
+    finished: tuple[Run, dict[str, Any]], tmp_path: Path
+) -> None:
     again = box_run(tmp_path / "again")
     torch.manual_seed(7)  # what the global generator holds must not matter
     drive(again, workers=2)
@@ -132,8 +143,11 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, Killed])
 def test_a_search_that_is_stopped_again_and_again_ends_the_same(
-    finished, tmp_path, monkeypatch, end
-):
+    finished: tuple[Run, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: type[KeyboardInterrupt] | type[Killed],
+) -> None:
     monkeypatch.setattr(elites_drive, "CHECKPOINT_SECONDS", 0.0)
     run = box_run(tmp_path / "again")
     whole = RealEpisodes.__call__
@@ -141,7 +155,7 @@ def test_a_search_that_is_stopped_again_and_again_ends_the_same(
     for stop in (0, 1, 2, 1):
         left = iter(range(stop))
 
-        def until_stopped(self, *arguments, left=left):
+        def until_stopped(self: Any, *arguments: Any, left: Iterator[int] = left) -> Any:
             scores = whole(self, *arguments)
             if next(left, None) is None:  # played, but not told
                 raise end("stopped")
@@ -162,7 +176,7 @@ def test_a_search_that_is_stopped_again_and_again_ends_the_same(
         assert len(list(csv.DictReader(file))) == 5
 
 
-def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path):
+def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "a", "fsq")
     result = drive(run, replace(CONFIG, inputs="z", evaluations=24))
     saved = archive(run)
@@ -183,12 +197,12 @@ def test_a_discrete_env_is_measured_by_the_shares_of_its_actions(tmp_path):
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         DriveConfig(**settings)
 
 
-def test_all_elites_play_in_turn_and_not_the_same_ones_what_training_must_not_see():
+def test_all_elites_play_in_turn_and_not_the_same_ones_what_training_must_not_see() -> None:
     turns = [[elite_of(30 * turn + place, 30) for place in range(30)] for turn in range(10)]
     assert all(sorted(turn) == list(range(30)) for turn in turns)
     held_out = {elite for turn in turns for elite in turn[::10]}
@@ -196,25 +210,25 @@ def test_all_elites_play_in_turn_and_not_the_same_ones_what_training_must_not_se
     assert {elite_of(number, 1) for number in range(5)} == {0}
 
 
-def contents(run):
+def contents(run: Run) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.store.folder.iterdir()}
 
 
-def play_elites(run, episodes, workers=1):
+def play_elites(run: Run, episodes: int, workers: int = 1) -> dict[str, Any]:
     config = CollectConfig(episodes, policy="elites")
     with Workers(workers) as pool:
         return collect(run, config, workers=pool, report=Report(quiet=True), round_=2)
 
 
 @pytest.fixture
-def with_elites(finished, tmp_path):
+def with_elites(finished: tuple[Run, dict[str, Any]], tmp_path: Path) -> Run:
     """A copy of the run with elites that a test may spoil."""
     run = box_run(tmp_path / "copy")
     shutil.copytree(finished[0].folder / "elites", run.folder / "elites")
     return run
 
 
-def test_episodes_of_elites_are_played_each_by_its_own_without_noise(with_elites):
+def test_episodes_of_elites_are_played_each_by_its_own_without_noise(with_elites: Run) -> None:
     run = with_elites
     file = run.folder / "elites" / "elites.safetensors"
     agent = load_agent(file)
@@ -239,7 +253,7 @@ def test_episodes_of_elites_are_played_each_by_its_own_without_noise(with_elites
     assert contents(run) == before
 
 
-def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites):
+def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites: Run) -> None:
     run = with_elites
     play_elites(run, 15)
     before = contents(run)
@@ -259,7 +273,9 @@ def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites):
         (False, "by the elites there are: those that played it were others", "elites"),
     ],
 )
-def test_what_is_not_played_by_the_same_elites_says_so(with_elites, gone, words, policy):
+def test_what_is_not_played_by_the_same_elites_says_so(
+    with_elites: Run, gone: bool, words: str, policy: str
+) -> None:
     run = with_elites
     play_elites(run, 9)
     (run.store.folder / "episode-000006.npz").write_bytes(b"garbage")
@@ -267,13 +283,13 @@ def test_what_is_not_played_by_the_same_elites_says_so(with_elites, gone, words,
     run.store.repair(lambda line: None)
     file = run.folder / "elites" / "elites.safetensors"
     file.unlink() if gone else file.write_bytes(b"others")
-    said = []
+    said: list[str] = []
     ((again, _),) = replacements(run, CollectConfig(9), 2, said.append)
     assert said == [f"episode 6: played again in round 2, {words}"]
     assert again.policy == policy
 
 
-def test_a_factory_gives_every_row_its_elite(finished):
+def test_a_factory_gives_every_row_its_elite(finished: tuple[Run, dict[str, Any]]) -> None:
     factory = ElitesFactory(finished[0].folder / "elites" / "elites.safetensors")
     agent = factory.for_episodes([5, 900_001, 7])
     every = load_agent(factory.path).parameters
@@ -282,7 +298,7 @@ def test_a_factory_gives_every_row_its_elite(finished):
     assert torch.equal(agent.parameters[:3], every[rows])
 
 
-def test_the_command_says_what_is_missing_in_one_line(tmp_path):
+def test_the_command_says_what_is_missing_in_one_line(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "a")
     done = wm("collect", "--run", run.folder, "--policy", "elites", "--episodes", 9)
     line = f'wm: no elites in {run}: run "wm elites drive --run {run}" first'
@@ -298,7 +314,7 @@ def test_the_command_says_what_is_missing_in_one_line(tmp_path):
     assert not (run.folder / "elites").exists()
 
 
-def test_the_command_drives_the_real_game(tmp_path):
+def test_the_command_drives_the_real_game(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "a")
     options = ("--evaluations", 8, "--batch", 8, "--episodes", 1, "--max-steps", 20, "--cells", 8)
     result = wm_json("elites", "drive", "--run", run.folder, *options, "--workers", 1)

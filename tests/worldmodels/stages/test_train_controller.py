@@ -1,6 +1,9 @@
 """The stage that finds C, on envs whose rewards are known, with V and M made without training."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import numpy as np
@@ -23,6 +26,7 @@ from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.provenance import file_digest
+from worldmodels.runs.run import Run
 from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
 from worldmodels.training.fit import FitConfig
 
@@ -52,23 +56,25 @@ SEARCHES = {
 }
 
 
-def make_run(folder, kind, seed=0):
+def make_run(folder: Path, kind: str, seed: int = 0) -> Run:
     """A VAE drives by two numbers, FSQ codes by three choices; both envs pay what was done."""
     return tiny_run(folder, "fsq") if kind == "fsq" else box_run(folder, seed)
 
 
-def train(run, config, workers=None, **options):
+def train(
+    run: Run, config: ControllerStageConfig, workers: Workers | None = None, **options: Any
+) -> dict[str, Any]:
     return train_controller(
         run, config, workers=workers or Workers(1), report=Report(quiet=True), **options
     )
 
 
-def parameters(run):
+def parameters(run: Run) -> np.ndarray:
     file = load_checkpoint(run.folder / "controller" / "agent.safetensors", hint="none")
     return file.tensors["controller.parameters"][0].numpy()
 
 
-def without_timings(result):
+def without_timings(result: dict[str, Any]) -> dict[str, Any]:
     """The result without what depends on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
@@ -78,20 +84,24 @@ def without_timings(result):
 
 
 @pytest.fixture(scope="module")
-def two_workers():
+def two_workers() -> Iterator[Workers]:
     with Workers(2) as workers:
         yield workers
 
 
 @pytest.fixture(scope="module", params=[(k, s) for k in KINDS for s in SEARCHES], ids=" ".join)
-def finished(request, tmp_path_factory):
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, str, str, dict[str, Any]]:
     """A run of either kind and how its C was searched, with what the stage returned."""
     kind, search = request.param
     run = make_run(tmp_path_factory.mktemp("runs") / kind, kind)
     return run, kind, search, train(run, SEARCHES[search])
 
 
-def test_a_search_leaves_an_agent_its_figures_and_its_curve(finished):
+def test_a_search_leaves_an_agent_its_figures_and_its_curve(
+    finished: tuple[Run, str, str, dict[str, Any]],
+) -> None:
     run, _, search, result = finished
     folder = run.folder / "controller"
     assert run.result("controller") == result
@@ -99,12 +109,14 @@ def test_a_search_leaves_an_agent_its_figures_and_its_curve(finished):
     agent = load_agent(folder / "agent.safetensors")
     assert result["parameters"] == agent.parameters.numel()
     assert result["selection_episodes"] == 3 and result["real_std"] >= 0
-    assert agent.summary["selection"] == {
+    assert agent.metadata["selection"] == {
         "protocol": EvaluationProtocol(run.settings.env_id, "selection", 3).to_dict(),
         "mean": result["real_score"],
         "std": result["real_std"],
     }
-    assert agent.summary["made_by"]["config"] == run.manifest("controller")["config"]
+    manifest = run.manifest("controller")
+    assert manifest is not None
+    assert agent.metadata["made_by"]["config"] == manifest["config"]
     assert iio.imread(folder / "controller.png").std() > 1
     assert list((folder / "events").glob("events.*"))
     left = {path.name for path in folder.iterdir()}
@@ -118,7 +130,9 @@ def test_a_search_leaves_an_agent_its_figures_and_its_curve(finished):
     assert not list(run.folder.glob(".*")), "a finished search leaves nothing half done"
 
 
-def test_every_look_tells_the_real_score_and_what_it_took(finished):
+def test_every_look_tells_the_real_score_and_what_it_took(
+    finished: tuple[Run, str, str, dict[str, Any]],
+) -> None:
     _, kind, search, result = finished
     history = result["history"]
     if search == "gradient":  # a VAE's dreams have a slope, those over codes have none
@@ -142,7 +156,9 @@ def test_every_look_tells_the_real_score_and_what_it_took(finished):
         assert entry["seconds"] > 0 and entry["steps_per_second"] > 0
 
 
-def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(finished):
+def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(
+    finished: tuple[Run, str, str, dict[str, Any]],
+) -> None:
     run, _, _, result = finished
     file = run.folder / "controller" / "agent.safetensors"
     tracks = seeds("selection", 3)
@@ -156,7 +172,9 @@ def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(finished)
     assert result["real_std"] == pytest.approx(np.std(returns, ddof=1))
 
 
-def test_two_workers_and_a_second_time_give_the_same_bits(finished, two_workers, tmp_path):
+def test_two_workers_and_a_second_time_give_the_same_bits(
+    finished: tuple[Run, str, str, dict[str, Any]], two_workers: Workers, tmp_path: Path
+) -> None:
     run, kind, search, result = finished
     again = make_run(tmp_path / "again", kind)
     torch.manual_seed(7)  # what the global generator holds must not matter
@@ -164,7 +182,9 @@ def test_two_workers_and_a_second_time_give_the_same_bits(finished, two_workers,
     assert np.array_equal(parameters(again), parameters(run))
 
 
-def test_a_finished_search_is_not_done_again_and_its_agent_is_the_run_s_best(finished):
+def test_a_finished_search_is_not_done_again_and_its_agent_is_the_run_s_best(
+    finished: tuple[Run, str, str, dict[str, Any]],
+) -> None:
     run, _, search, result = finished
     newest = run.folder / "controller" / "agent.safetensors"
     assert agent_file(run.folder) == run.folder / "best.safetensors"
@@ -176,7 +196,7 @@ def test_a_finished_search_is_not_done_again_and_its_agent_is_the_run_s_best(fin
     assert agent_file(run.folder).read_bytes() == newest.read_bytes()
 
 
-def held(config, **changes):
+def held(config: ControllerStageConfig, **changes: Any) -> ControllerStageConfig:
     """A search that hardly moves from where it begins."""
     still = FitConfig(num_steps=2, batch_size=4, learning_rate=1e-7)
     cmaes = replace(config.cmaes, generations=1, later_generations=1, sigma0=1e-6)
@@ -185,7 +205,7 @@ def held(config, **changes):
 
 
 @pytest.fixture(scope="module")
-def other_run(tmp_path_factory):
+def other_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of the same env with another V and M, and an agent with hidden units."""
     run = make_run(tmp_path_factory.mktemp("runs") / "other", "vae", seed=1)
     train(run, replace(CONFIG, dream=True, hidden=3))
@@ -193,7 +213,9 @@ def other_run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_a_search_goes_on_from_an_agent_of_another_run(tmp_path, other_run, search):
+def test_a_search_goes_on_from_an_agent_of_another_run(
+    tmp_path: Path, other_run: Run, search: str
+) -> None:
     file = other_run.folder / "best.safetensors"
     run = make_run(tmp_path / "a", "vae")
     named = file if search == "gradient" else other_run.folder
@@ -205,10 +227,13 @@ def test_a_search_goes_on_from_an_agent_of_another_run(tmp_path, other_run, sear
     for ours, theirs in ((found.vision, start.vision), (found.memory, start.memory)):
         state = theirs.state_dict()
         assert all(torch.equal(state[name], part) for name, part in ours.state_dict().items())
-    assert run.manifest("controller")["config"]["start"] == file_digest(file)
+    manifest = run.manifest("controller")
+    assert manifest is not None and manifest["config"]["start"] == file_digest(file)
 
 
-def test_the_last_layer_alone_moves_where_it_alone_is_searched(tmp_path, other_run):
+def test_the_last_layer_alone_moves_where_it_alone_is_searched(
+    tmp_path: Path, other_run: Run
+) -> None:
     run = make_run(tmp_path / "a", "vae")
     part = replace(CONFIG.cmaes, last_layer=True)
     train(run, replace(CONFIG, cmaes=part), start_from=other_run.folder)
@@ -218,7 +243,7 @@ def test_the_last_layer_alone_moves_where_it_alone_is_searched(tmp_path, other_r
     assert (found.parameters[0, first:] != start.parameters[0, first:]).all()
 
 
-def test_another_start_is_other_work(tmp_path, other_run):
+def test_another_start_is_other_work(tmp_path: Path, other_run: Run) -> None:
     run = make_run(tmp_path / "a", "vae")
     config = held(replace(CONFIG, dream=True, hidden=3))
     begin = other_run.folder / "best.safetensors"
@@ -231,7 +256,7 @@ def test_another_start_is_other_work(tmp_path, other_run):
     assert np.abs(parameters(run) - first - 1.0).max() < 1e-4
 
 
-def test_an_agent_of_another_env_or_none_is_no_start(tmp_path, other_run):
+def test_an_agent_of_another_env_or_none_is_no_start(tmp_path: Path, other_run: Run) -> None:
     run = make_run(tmp_path / "a", "fsq")
     with pytest.raises(
         UserError, match=f"is an agent for {BOX_ID}, .*a is for {DISCRETE_ID}: name an agent of"
@@ -251,8 +276,8 @@ def test_an_agent_of_another_env_or_none_is_no_start(tmp_path, other_run):
 
 
 def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refused(
-    tmp_path, other_run
-):
+    tmp_path: Path, other_run: Run
+) -> None:
     run = make_run(tmp_path / "a", "vae")
     agent = load_agent(other_run.folder)
     agent.spec = replace(agent.spec, action_repeat=3)
@@ -275,13 +300,13 @@ def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refus
     train(run, held(CONFIG), start_from=other_run.folder, requested=same)
 
 
-def test_an_action_map_that_the_task_lacks_is_refused(tmp_path):
+def test_an_action_map_that_the_task_lacks_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vae")
     with pytest.raises(UserError, match=f"{BOX_ID} has no action map named paper, .* default: "):
         train(run, replace(CONFIG, action_map="paper"))
 
 
-def test_evolution_goes_on_from_the_round_before_and_gradients_begin_anew(tmp_path):
+def test_evolution_goes_on_from_the_round_before_and_gradients_begin_anew(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vae")
     train(run, SEARCHES["evolution in the dream"])
     first = parameters(run)
@@ -296,7 +321,7 @@ def test_evolution_goes_on_from_the_round_before_and_gradients_begin_anew(tmp_pa
     assert np.abs(parameters(run)).max() < 1e-4
 
 
-def test_a_later_agent_becomes_the_best_only_where_it_is_better(tmp_path):
+def test_a_later_agent_becomes_the_best_only_where_it_is_better(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", "vae")
     train(run, replace(CONFIG, dream=True))
     kept = []
@@ -306,15 +331,18 @@ def test_a_later_agent_becomes_the_best_only_where_it_is_better(tmp_path):
         driver.parameters[:, -2:] = output
         save_agent(tmp_path / "start.safetensors", driver, {})
         train(run, held(CONFIG), round_=round_, start_from=tmp_path / "start.safetensors")
-        kept.append(load_agent(run.folder).summary["made_by"]["round"])
+        kept.append(load_agent(run.folder).metadata["made_by"]["round"])
     assert kept == [1, 3, 3]
-    assert run.manifest("controller")["round"] == 4
+    manifest = run.manifest("controller")
+    assert manifest is not None and manifest["round"] == 4
 
 
 @pytest.mark.parametrize(
     ("inputs", "hidden", "count"), [("z", 0, (3 + 1) * 2), ("zh", 4, (3 + 5 + 1) * 4 + (4 + 1) * 2)]
 )
-def test_c_sees_and_has_what_was_asked_for(tmp_path, inputs, hidden, count):
+def test_c_sees_and_has_what_was_asked_for(
+    tmp_path: Path, inputs: str, hidden: int, count: int
+) -> None:
     run = make_run(tmp_path / "a", "vae")
     result = train(run, held(GRADIENT, inputs=inputs, hidden=hidden))
     assert result["parameters"] == load_agent(run.folder).parameters.numel() == count
@@ -331,7 +359,7 @@ def test_c_sees_and_has_what_was_asked_for(tmp_path, inputs, hidden, count):
         ({"selection_episodes": 0}, "selection_episodes must be at least 1, got 0"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ControllerStageConfig(**settings)
 
@@ -348,6 +376,6 @@ def test_impossible_settings_are_refused(settings, message):
         ({"sigma0": 0.0}, r"sigma must be above 0, got 0\.0"),
     ],
 )
-def test_an_impossible_evolution_is_refused(settings, message):
+def test_an_impossible_evolution_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         CMAESConfig(**settings)

@@ -2,16 +2,27 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.fixtures.tiny_models import frames, vae, vqvae
 from worldmodels.errors import UserError
 from worldmodels.training.deferred_interrupt import deferred_interrupt
-from worldmodels.training.fit import FitConfig, fit, mean_metrics, step_generator
+from worldmodels.training.fit import (
+    FitConfig,
+    FitResult,
+    Metrics,
+    fit,
+    mean_metrics,
+    step_generator,
+)
+from worldmodels.vision import VAE, VQVAE
 
 FRAMES = torch.from_numpy(frames(24))
 CONFIG = FitConfig(
@@ -24,26 +35,32 @@ CONFIG = FitConfig(
 )
 
 
-def batch_at(step, generator):
+def batch_at(step: int, generator: torch.Generator) -> Tensor:
     return FRAMES[torch.randint(len(FRAMES), (8,), generator=generator)]
 
 
 class Scripted(nn.Module):
     """Its one weight falls by about the learning rate a step; its losses are as told."""
 
-    def __init__(self, losses=lambda step: 1.0):
+    def __init__(self, losses: Callable[[int], float] = lambda step: 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(()))
         self.losses = losses
         self.step = 0
 
-    def loss(self, batch, generator):
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         loss = self.weight + self.losses(self.step)
         self.step += 1
         return loss, {"twice": 2 * loss}
 
 
-def fit_scripted(tmp_path, config, validate, model=None, **options):
+def fit_scripted(
+    tmp_path: Path,
+    config: FitConfig,
+    validate: Callable[[], Metrics],
+    model: Scripted | None = None,
+    **options: Any,
+) -> tuple[Scripted, FitResult]:
     model = model or Scripted()
     return model, fit(
         model,
@@ -56,8 +73,8 @@ def fit_scripted(tmp_path, config, validate, model=None, **options):
     )
 
 
-def fit_vision(model, folder, **options):
-    def validate():
+def fit_vision(model: VAE | VQVAE, folder: Path, **options: Any) -> FitResult:
+    def validate() -> Metrics:
         assert not model.training
         with torch.no_grad():
             loss, _ = model.loss(FRAMES, step_generator(0, 0))
@@ -66,7 +83,7 @@ def fit_vision(model, folder, **options):
     return fit(model, batch_at, validate, CONFIG, seed=3, folder=folder, **options)
 
 
-MODELS = {
+MODELS: dict[str, Callable[..., VAE | VQVAE]] = {
     "vae": vae,
     "vq": lambda seed=0: vqvae("vq", seed),
     "fsq": lambda seed=0: vqvae("fsq", seed),
@@ -79,11 +96,13 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("kill_at", [2, 5])
-def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, kind, kill_at):
+def test_killed_and_resumed_ends_with_the_same_bits(
+    tmp_path: Path, kind: str, kill_at: int
+) -> None:
     undisturbed = MODELS[kind]()
     expected = fit_vision(undisturbed, tmp_path / "a")
 
-    def kill(step, metrics):
+    def kill(step: int, metrics: Metrics) -> None:
         if step == kill_at:
             raise Killed("in the middle")
 
@@ -107,7 +126,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, kind, kill_at):
     assert [entry["step"] for entry in result.history] == [3, 6, 7]
 
 
-def test_training_leaves_the_global_generator_alone(tmp_path):
+def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
     model = vqvae("vq")
     torch.manual_seed(7)
     before = torch.get_rng_state()
@@ -115,13 +134,13 @@ def test_training_leaves_the_global_generator_alone(tmp_path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_training_makes_the_loss_smaller(tmp_path):
+def test_training_makes_the_loss_smaller(tmp_path: Path) -> None:
     model = vae()
     result = fit_vision(model, tmp_path)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
-def test_the_learning_rate_falls_by_a_cosine_from_the_first_step_to_the_last():
+def test_the_learning_rate_falls_by_a_cosine_from_the_first_step_to_the_last() -> None:
     config = FitConfig(num_steps=5, batch_size=1, learning_rate=1.0, final_learning_rate=0.2)
     rates = [config.learning_rate_at(step) for step in range(6)]
     expected = [1.0, 0.2 + 0.8 * (1 + 0.5**0.5) / 2, 0.6, 0.2 + 0.8 * (1 - 0.5**0.5) / 2, 0.2, 0.2]
@@ -131,7 +150,7 @@ def test_the_learning_rate_falls_by_a_cosine_from_the_first_step_to_the_last():
     assert one.learning_rate_at(0) == 1.0
 
 
-def test_the_optimizer_uses_that_rate(tmp_path):
+def test_the_optimizer_uses_that_rate(tmp_path: Path) -> None:
     config = FitConfig(num_steps=4, batch_size=1, learning_rate=1.0, final_learning_rate=0.1)
     weights = []
     model = Scripted()
@@ -147,12 +166,12 @@ def test_the_optimizer_uses_that_rate(tmp_path):
     assert moves == pytest.approx([config.learning_rate_at(step) for step in range(4)], rel=1e-4)
 
 
-def test_early_stopping_goes_back_to_the_best_weights(tmp_path):
+def test_early_stopping_goes_back_to_the_best_weights(tmp_path: Path) -> None:
     losses = iter([3.0, 1.0, 2.0, float("nan"), 0.5])
     model = Scripted()
     after_step = {}
 
-    def remember(step, metrics):
+    def remember(step: int, metrics: Metrics) -> None:
         after_step[step] = model.weight.item()
 
     config = FitConfig(num_steps=100, batch_size=1, validate_every=2, patience=2)
@@ -164,12 +183,12 @@ def test_early_stopping_goes_back_to_the_best_weights(tmp_path):
     assert [entry["step"] for entry in result.history] == [2, 4, 6, 8]
 
 
-def test_the_best_weights_outlive_a_kill(tmp_path):
+def test_the_best_weights_outlive_a_kill(tmp_path: Path) -> None:
     losses = iter([1.0, 2.0, 3.0])
     after_step = {}
     model = Scripted()
 
-    def kill(step, metrics):
+    def kill(step: int, metrics: Metrics) -> None:
         after_step[step] = model.weight.item()
         if step == 4:
             raise Killed("after the best validation")
@@ -189,7 +208,7 @@ def test_the_best_weights_outlive_a_kill(tmp_path):
     assert resumed.weight.item() == after_step[2]
 
 
-def test_without_patience_the_last_step_is_validated_and_the_best_kept(tmp_path):
+def test_without_patience_the_last_step_is_validated_and_the_best_kept(tmp_path: Path) -> None:
     losses = iter([1.0, 2.0])
     config = FitConfig(num_steps=5, batch_size=1, validate_every=4)
     _, result = fit_scripted(tmp_path, config, lambda: {"loss": next(losses)})
@@ -197,7 +216,9 @@ def test_without_patience_the_last_step_is_validated_and_the_best_kept(tmp_path)
     assert result.best_step == 4
 
 
-def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_before_it_stays(tmp_path):
+def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_before_it_stays(
+    tmp_path: Path,
+) -> None:
     model = Scripted(lambda step: float("inf") if step == 3 else 1.0)
     config = FitConfig(num_steps=9, batch_size=1, learning_rate=0.25)
     with pytest.raises(UserError, match=r"loss became inf at step 4: .* rate of 0\.25 is"):
@@ -210,10 +231,10 @@ def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_before_it_stays(t
 
 
 @pytest.mark.parametrize("pressed_at", [2, 5])
-def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, pressed_at):
+def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path: Path, pressed_at: int) -> None:
     config = FitConfig(num_steps=5, batch_size=1)
 
-    def press(step, metrics):
+    def press(step: int, metrics: Metrics) -> None:
         if step == pressed_at and "loss" in metrics:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -229,10 +250,10 @@ def test_ctrl_c_ends_after_the_step_with_a_checkpoint(tmp_path, pressed_at):
     assert result.steps == 5
 
 
-def test_outside_the_main_thread_interrupts_are_left_alone():
+def test_outside_the_main_thread_interrupts_are_left_alone() -> None:
     answers = []
 
-    def ask():
+    def ask() -> None:
         with deferred_interrupt() as interrupted:
             answers.append(interrupted())
 
@@ -242,7 +263,7 @@ def test_outside_the_main_thread_interrupts_are_left_alone():
     assert answers == [False]
 
 
-def test_every_step_has_a_generator_of_its_own():
+def test_every_step_has_a_generator_of_its_own() -> None:
     draws = {
         float(torch.rand((), generator=step_generator(seed, step)))
         for seed in range(3)
@@ -253,19 +274,19 @@ def test_every_step_has_a_generator_of_its_own():
     assert torch.equal(first, again)
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match="num_steps must be at least 1, got 0"):
         FitConfig(num_steps=0, batch_size=1)
     with pytest.raises(UserError, match="learning_rate must be above 0, got -1"):
         FitConfig(num_steps=1, batch_size=1, learning_rate=-1)
 
 
-def test_mean_metrics():
+def test_mean_metrics() -> None:
     assert mean_metrics([{"a": 1.0, "b": 0.0}, {"a": 3.0, "b": 4.0}]) == {"a": 2.0, "b": 2.0}
 
 
-def test_ctrl_c_after_the_last_time_it_was_asked_for_is_not_lost():
-    def pressed_late():
+def test_ctrl_c_after_the_last_time_it_was_asked_for_is_not_lost() -> None:
+    def pressed_late() -> None:
         with deferred_interrupt() as interrupted:
             assert not interrupted()
             os.kill(os.getpid(), signal.SIGINT)

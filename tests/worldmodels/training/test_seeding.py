@@ -2,17 +2,18 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.emulated_device import emulated_device
 from worldmodels.training.seeding import generator_on, global_seed
 
 
-def draws(device):
+def draws(device: str) -> tuple[Tensor, Tensor]:
     return torch.rand(3), torch.rand(3, device=device).cpu()
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_the_device_s_generator_is_seeded_too_and_goes_on_as_before(device):
+def test_the_device_s_generator_is_seeded_too_and_goes_on_as_before(device: str) -> None:
     with emulated_device(device):
         torch.manual_seed(1)
         expected = [draws(device) for _ in range(2)]
@@ -30,7 +31,7 @@ def test_the_device_s_generator_is_seeded_too_and_goes_on_as_before(device):
         assert torch.equal(inside[0], seeded) and torch.equal(inside[1], seeded)
 
 
-def test_a_seed_for_the_cpu_leaves_the_device_alone():
+def test_a_seed_for_the_cpu_leaves_the_device_alone() -> None:
     with emulated_device("cuda"):
         torch.manual_seed(1)
         expected = draws("cuda")[1]
@@ -40,7 +41,7 @@ def test_a_seed_for_the_cpu_leaves_the_device_alone():
         assert torch.equal(draws("cuda")[1], expected)
 
 
-def test_both_generators_are_restored_after_an_error():
+def test_both_generators_are_restored_after_an_error() -> None:
     with emulated_device("cuda"):
         torch.manual_seed(1)
         expected = draws("cuda")
@@ -50,7 +51,7 @@ def test_both_generators_are_restored_after_an_error():
         assert torch.equal(torch.stack(draws("cuda")), torch.stack(expected))
 
 
-def test_a_generator_stays_where_it_fits_and_seeds_another_one_elsewhere():
+def test_a_generator_stays_where_it_fits_and_seeds_another_one_elsewhere() -> None:
     with emulated_device("cuda"):
         here = torch.Generator().manual_seed(3)
         assert generator_on("cpu", here) is here

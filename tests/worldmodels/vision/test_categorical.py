@@ -1,5 +1,9 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from tests.fixtures.tiny_models import frames
 from worldmodels.errors import UserError
@@ -17,18 +21,20 @@ FRAMES = torch.from_numpy(frames(6))
 ESTIMATORS = pytest.mark.parametrize("estimator", ["score", "straight-through"])
 
 
-def categorical(estimator="score", seed=0, **changes):
+def categorical(estimator: str = "score", seed: int = 0, **changes: Any) -> CategoricalVAE:
     torch.manual_seed(seed)
-    settings = {"channels": 4, "codebook_size": 3, "code_size": 2, "num_samples": 4}
-    return make_vision(CategoricalVAEConfig(estimator=estimator, **{**settings, **changes}))
+    settings: dict[str, Any] = {"channels": 4, "codebook_size": 3, "code_size": 2, "num_samples": 4}
+    made = make_vision(CategoricalVAEConfig(estimator=estimator, **{**settings, **changes}))
+    assert isinstance(made, CategoricalVAE)
+    return made
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @ESTIMATORS
-def test_the_loss_is_error_and_kl_to_uniform(estimator):
+def test_the_loss_is_error_and_kl_to_uniform(estimator: str) -> None:
     model = categorical(estimator, num_samples=2, kl_weight=0.5)
     loss, metrics = model.loss(FRAMES, draw(1))
     prior = torch.distributions.Categorical(torch.ones(3) / 3)
@@ -42,7 +48,7 @@ def test_the_loss_is_error_and_kl_to_uniform(estimator):
     assert loss.item() == pytest.approx((error + 0.5 * kl).item(), rel=1e-5)
 
 
-def test_draws_follow_the_posterior():
+def test_draws_follow_the_posterior() -> None:
     model = categorical(num_samples=4000)
     log_q = model._logits(FRAMES[:1]).log_softmax(-1)
     codes = model._draw_codes(log_q, draw(0))
@@ -51,7 +57,7 @@ def test_draws_follow_the_posterior():
         torch.testing.assert_close(fractions, log_q[0, cell].exp(), atol=0.03, rtol=0)
 
 
-def test_the_score_estimate_is_the_gradient_of_the_expectation():
+def test_the_score_estimate_is_the_gradient_of_the_expectation() -> None:
     """Two frames, one open cell each; exact by enumeration over that cell's codes."""
     model = categorical(num_samples=8, kl_weight=0.0)
     torch.nn.init.normal_(model.table.weight, std=3.0)
@@ -61,12 +67,13 @@ def test_the_score_estimate_is_the_gradient_of_the_expectation():
     open_logits = torch.tensor([[0.3, -0.2, 0.1], [-0.5, 0.4, 0.0]], requires_grad=True)
 
     class Fixed(torch.nn.Module):
-        def forward(self, images):
+        def forward(self, images: Tensor) -> Tensor:
             whole = certain.clone()
             whole[:, 0] = open_logits
-            return whole.transpose(1, 2).unflatten(2, (4, 4))
+            logits: Tensor = whole.transpose(1, 2).unflatten(2, (4, 4))
+            return logits
 
-    model.encoder = Fixed()
+    model.encoder = torch.nn.Sequential(Fixed())
     errors = []
     for value in range(3):
         codes = torch.zeros(2, 16, dtype=torch.long)
@@ -86,17 +93,18 @@ def test_the_score_estimate_is_the_gradient_of_the_expectation():
     assert exact.abs().max() > 5 * error_of_mean.max()  # the estimate says something
 
 
-def test_straight_through_passes_the_gradient_of_the_probabilities():
+def test_straight_through_passes_the_gradient_of_the_probabilities() -> None:
     model = categorical("straight-through", num_samples=1, kl_weight=0.0)
     model.loss(FRAMES, draw(0))[0].backward()
-    assert model.encoder[0][0].weight.grad.abs().sum() > 0
-    assert model.encoder[-1].weight.grad.abs().sum() > 0
+    encoder: Any = model.encoder
+    assert encoder[0][0].weight.grad.abs().sum() > 0
+    assert encoder[-1].weight.grad.abs().sum() > 0
 
 
-def test_straight_through_takes_the_one_hot_draw_for_the_probabilities():
+def test_straight_through_takes_the_one_hot_draw_for_the_probabilities() -> None:
     model = categorical("straight-through", num_samples=1, kl_weight=0.0)
     logits = model._logits(FRAMES).detach().requires_grad_()
-    model._logits = lambda frames: logits
+    model._logits = lambda frames: logits  # type: ignore[method-assign]
     found = torch.autograd.grad(model.loss(FRAMES, draw(0))[0], logits)[0]
     codes = model._draw_codes(logits.log_softmax(-1), draw(0))[0]
     choice = torch.nn.functional.one_hot(codes, 3).float().requires_grad_()
@@ -110,7 +118,7 @@ def test_straight_through_takes_the_one_hot_draw_for_the_probabilities():
 
 
 @ESTIMATORS
-def test_training_beats_the_mean_frame(estimator):
+def test_training_beats_the_mean_frame(estimator: str) -> None:
     model = categorical(estimator, channels=32, codebook_size=8, kl_weight=0.1, num_samples=16)
     few = FRAMES[:3]
     model.init_from_data(few)
@@ -127,7 +135,7 @@ def test_training_beats_the_mean_frame(estimator):
     assert len(model.encode(few).unique(dim=0)) == 3  # it tells them apart
 
 
-def test_a_round_trip_through_a_file_keeps_codes_and_kind(tmp_path):
+def test_a_round_trip_through_a_file_keeps_codes_and_kind(tmp_path: Path) -> None:
     model = categorical().eval()
     path = tmp_path / "v.safetensors"
     metadata = {"vision": vision_metadata(model)}
@@ -140,7 +148,7 @@ def test_a_round_trip_through_a_file_keeps_codes_and_kind(tmp_path):
     assert torch.equal(loaded.features(codes), model.features(codes))
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match='estimator must be "score" or "straight-through", got "x"'):
         CategoricalVAEConfig(estimator="x")
     with pytest.raises(UserError, match="num_samples must be at least 2 for score, got 1"):

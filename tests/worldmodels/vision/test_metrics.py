@@ -10,7 +10,7 @@ from worldmodels.vision.pictures import code_maps, interpolations, reconstructio
 FRAMES = torch.from_numpy(frames(300))  # more than go through V at once
 
 
-def test_errors_are_sums_over_a_frame_and_means_over_frames():
+def test_errors_are_sums_over_a_frame_and_means_over_frames() -> None:
     model = vae(common_colors=((128, 128, 128),)).eval()
     scores = score_vision(model, FRAMES, mean_frame(FRAMES))
     images = to_unit(FRAMES).double()
@@ -28,7 +28,7 @@ def test_errors_are_sums_over_a_frame_and_means_over_frames():
     assert "perplexity" not in scores
 
 
-def test_a_quantized_v_says_how_its_codes_are_used_over_all_frames():
+def test_a_quantized_v_says_how_its_codes_are_used_over_all_frames() -> None:
     model = vqvae("fsq", levels=(4, 3)).eval()
     scores = score_vision(model, FRAMES, mean_frame(FRAMES))
     assert scores["bits_per_frame"] == pytest.approx(16 * np.log2(12))
@@ -36,7 +36,7 @@ def test_a_quantized_v_says_how_its_codes_are_used_over_all_frames():
     assert {name: scores[name] for name in expected} == expected
 
 
-def test_codes_used_alike_have_the_codebook_as_perplexity():
+def test_codes_used_alike_have_the_codebook_as_perplexity() -> None:
     even = torch.arange(12).view(3, 4)
     assert code_usage(even, 12) == {"codes_used": 1.0, "perplexity": pytest.approx(12)}
     assert code_usage(even, 24) == {"codes_used": 0.5, "perplexity": pytest.approx(12)}
@@ -47,7 +47,7 @@ def test_codes_used_alike_have_the_codebook_as_perplexity():
     assert code_usage(uneven, 5)["perplexity"] == pytest.approx(4)
 
 
-def test_a_code_map_gives_like_vectors_like_colors():
+def test_a_code_map_gives_like_vectors_like_colors() -> None:
     vectors = torch.tensor([[0.0, 0.0], [0.0, 0.1], [5.0, 3.0], [0.0, 0.0]])
     codes = torch.tensor([[0, 1, 2, 3] * 4])
     picture = code_maps(codes, vectors)
@@ -59,7 +59,7 @@ def test_a_code_map_gives_like_vectors_like_colors():
     assert np.array_equal(picture[0, 0, 0], picture[0, 0, 48])  # the same vector
 
 
-def test_pictures_hold_the_frames_and_what_v_makes_of_them():
+def test_pictures_hold_the_frames_and_what_v_makes_of_them() -> None:
     few = FRAMES[:4]
     for model, extra in ((vae().eval(), "drawn from N(0, 1)"), (vqvae("fsq").eval(), "codes")):
         rows = reconstructions(model, few)
@@ -69,7 +69,7 @@ def test_pictures_hold_the_frames_and_what_v_makes_of_them():
         assert np.array_equal(rows["decoded"], model.decode(latent).numpy())
 
 
-def test_interpolations_lead_from_frame_to_frame():
+def test_interpolations_lead_from_frame_to_frame() -> None:
     model = vae().eval()
     rows = interpolations(model, FRAMES[:4])
     assert list(rows) == ["path 1", "path 2"]

@@ -15,6 +15,7 @@ from worldmodels.bbvi.examples.binary_vae import (
     train_binary_vae,
 )
 from worldmodels.bbvi.examples.binary_vae_scores import (
+    BinaryVAEFit,
     evaluate_points,
     fit_binary_vae,
     independent_pixels,
@@ -25,22 +26,22 @@ from worldmodels.bbvi.examples.experiments import FittingPlan
 from worldmodels.errors import UserError
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def fitted() -> BinaryVAEFit:
     """A short training, by far enough to find the clusters."""
     return fit_binary_vae(FittingPlan(num_steps=500))
 
 
-def test_the_example_runs():
+def test_the_example_runs() -> None:
     result = doctest.testmod(binary_vae)
     assert result.attempted == 4 and result.failed == 0
 
 
-def test_points_are_binary_and_follow_from_the_generator_alone():
+def test_points_are_binary_and_follow_from_the_generator_alone() -> None:
     points = draw_points(500, draw(0))
     assert points.pixels.shape == (500, 100)
     assert set(points.pixels.unique().tolist()) == {0.0, 1.0}
@@ -55,7 +56,7 @@ def test_points_are_binary_and_follow_from_the_generator_alone():
     assert same.abs().mean() < 0.1 < 0.3 < other.abs().mean()
 
 
-def test_q_and_the_joint_are_those_of_torch():
+def test_q_and_the_joint_are_those_of_torch() -> None:
     vae, points = BinaryVAE(BinaryVAEConfig()), draw_points(7, draw(0))
     mean, log_scale = vae.encoder(points.pixels).chunk(2, dim=1)
     z = torch.randn(3, 14, generator=draw(1))
@@ -67,7 +68,7 @@ def test_q_and_the_joint_are_those_of_torch():
     torch.testing.assert_close(vae.log_joint(points.pixels)(z), expected, rtol=1e-5, atol=1e-3)
 
 
-def test_samples_carry_the_gradient_to_what_the_encoder_proposed():
+def test_samples_carry_the_gradient_to_what_the_encoder_proposed() -> None:
     mean = torch.zeros(4, 2, requires_grad=True)
     log_scale = torch.full((4, 2), 0.5, requires_grad=True)
     z = EncodedGaussian(mean, log_scale).rsample(20_000, draw(0))
@@ -77,14 +78,14 @@ def test_samples_carry_the_gradient_to_what_the_encoder_proposed():
     torch.testing.assert_close(mean.grad, torch.ones(4, 2))
 
 
-def test_it_beats_both_baselines_on_held_out_points(fitted):
+def test_it_beats_both_baselines_on_held_out_points(fitted: BinaryVAEFit) -> None:
     assert fitted.independent_pixels == pytest.approx(-60.7, abs=1)
     assert fitted.pixels_of_cluster == pytest.approx(-35.3, abs=1)
     assert fitted.elbo > fitted.pixels_of_cluster + 5
     assert fitted.history[-50:].mean() > fitted.history[:50].mean() + 20
 
 
-def test_its_latents_separate_the_three_gaussians(fitted):
+def test_its_latents_separate_the_three_gaussians(fitted: BinaryVAEFit) -> None:
     assert fitted.accuracy > 0.97
     untrained = BinaryVAE(BinaryVAEConfig()).means(fitted.held_out.pixels)
     shuffled = fitted.held_out.cluster.roll(1)
@@ -92,7 +93,7 @@ def test_its_latents_separate_the_three_gaussians(fitted):
     assert chance < 0.5
 
 
-def test_its_q_is_judged_point_by_point(fitted):
+def test_its_q_is_judged_point_by_point(fitted: BinaryVAEFit) -> None:
     kl, pareto_ks = evaluate_points(fitted.vae, fitted.held_out.pixels[:5], draw(0))
     assert kl.shape == pareto_ks.shape == (5,) and (kl > 0).all()
     assert fitted.fit.kl < 2 and fitted.fit.pareto_k < 0.7 and fitted.fraction_above < 0.5
@@ -101,7 +102,7 @@ def test_its_q_is_judged_point_by_point(fitted):
     assert by_library == pytest.approx(float(pareto_ks[0]), abs=0.3)
 
 
-def test_baselines_in_closed_form():
+def test_baselines_in_closed_form() -> None:
     even = torch.tensor([[0.0], [1.0]]).expand(2, 100)
     assert independent_pixels(even, even) == pytest.approx(-100 * math.log(2), rel=1e-5)
     points = binary_vae.Points(torch.eye(3), torch.arange(3))
@@ -112,7 +113,7 @@ def test_baselines_in_closed_form():
     assert nearest_mean_accuracy(line, cluster, moved, cluster) == pytest.approx(2 / 3)
 
 
-def test_the_same_seed_gives_the_same_model_and_leaves_torchs_generator_alone():
+def test_the_same_seed_gives_the_same_model_and_leaves_torchs_generator_alone() -> None:
     pixels, config = draw_points(100, draw(0)).pixels, BinaryVAEConfig(num_steps=5, seed=3)
     torch.manual_seed(0)
     first, history = train_binary_vae(pixels, config)
@@ -125,7 +126,7 @@ def test_the_same_seed_gives_the_same_model_and_leaves_torchs_generator_alone():
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match="num_steps must be at least 1, got 0"):
         BinaryVAEConfig(num_steps=0)
     with pytest.raises(UserError, match="learning_rate must be above 0, got 0"):

@@ -8,16 +8,16 @@ from worldmodels.bbvi import (
     FullCovarianceGaussian,
     fit_bbvi,
 )
-from worldmodels.bbvi.examples.mcmc import HMCConfig, hmc
+from worldmodels.bbvi.examples.mcmc import HMCConfig, HMCResult, hmc
 from worldmodels.bbvi.examples.models import LinearRegression, LogisticRegression
 from worldmodels.errors import UserError
 
 
-def draw(seed):
+def draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def test_chains_find_a_gaussian_known_in_closed_form():
+def test_chains_find_a_gaussian_known_in_closed_form() -> None:
     model = LinearRegression.synthetic()
     result = hmc(model.joint, 5, HMCConfig(num_warmup=100, num_draws=150), generator=draw(0))
     assert result.draws.shape == (64, 150, 5)
@@ -27,7 +27,7 @@ def test_chains_find_a_gaussian_known_in_closed_form():
 
 
 @pytest.fixture(scope="module")
-def logistic():
+def logistic() -> tuple[LogisticRegression, HMCResult]:
     model = LogisticRegression.synthetic()
     reference = hmc(model.joint, 5, HMCConfig(), generator=draw(0))
     assert (reference.r_hat < 1.01).all()
@@ -35,7 +35,9 @@ def logistic():
 
 
 @pytest.mark.parametrize("estimator", [Estimator(), Estimator("pathwise", "none")], ids=str)
-def test_logistic_regression_agrees_with_the_chains(logistic, estimator):
+def test_logistic_regression_agrees_with_the_chains(
+    logistic: tuple[LogisticRegression, HMCResult], estimator: Estimator
+) -> None:
     """Means within 0.1 posterior sd, sds within 8 %, and 0.02 nats between the Gaussians.
 
     A Gaussian cannot follow the posterior's skew: it comes out 1-2 % too narrow.
@@ -54,7 +56,7 @@ def test_logistic_regression_agrees_with_the_chains(logistic, estimator):
     assert kl_divergence(q, gaussian).item() < 0.02
 
 
-def test_impossible_settings_are_refused():
+def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UserError, match="num_chains must be at least 2, got 1"):
         HMCConfig(num_chains=1)
     with pytest.raises(UserError, match="max_leapfrog must be at least 1, got 0"):
