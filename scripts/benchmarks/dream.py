@@ -52,11 +52,11 @@ class PlainDream(nn.Module):
         logits, mu, log_sigma = output.unbind(1)
         if at_once:
             mixture = MixtureSameFamily(Categorical(logits=logits), Normal(mu, log_sigma.exp()))
-            z = mixture.sample()  # type: ignore[no-untyped-call]
+            z = mixture.sample()
         else:
-            k = Categorical(logits=logits).sample()[..., None]  # type: ignore[no-untyped-call]
+            k = Categorical(logits=logits).sample()[..., None]
             mu, log_sigma = mu.gather(-1, k)[..., 0], log_sigma.gather(-1, k)[..., 0]
-            z = Normal(mu, log_sigma.exp()).sample()  # type: ignore[no-untyped-call]
+            z = Normal(mu, log_sigma.exp()).sample()
         reward, end_logit = self.outcome(h).unbind(-1)
         return z, (h, c), reward, end_logit.sigmoid()
 
