@@ -44,7 +44,8 @@ class CorrelatedNoise:
         """Row i one agent step later."""
         noise = generator.standard_normal(self.values.shape[1])
         self.values[i] = self._autocorrelation * self.values[i] + self._noise_scale * noise
-        return self.values[i]
+        result: np.ndarray = self.values[i]
+        return result
 
 
 class ExploringPolicy(RepeatingPolicy):

@@ -89,7 +89,8 @@ class ProcessPool:
         error, result = pickle.loads(answer)
         if error is not None:
             raise error
-        return result
+        value: Result = result
+        return value
 
     def _acquire_worker(self) -> Worker:
         """An idle worker, or a new one. There are never more than threads: each takes one."""

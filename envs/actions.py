@@ -77,7 +77,8 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
     vectors = np.asarray(encoded, dtype=np.float32)
     _check_encoded(vectors, size)
     if isinstance(space, spaces.Discrete):
-        return vectors.argmax(axis=1).astype(np.int64) + int(space.start)
+        result: NDArray[Any] = vectors.argmax(axis=1).astype(np.int64) + int(space.start)
+        return result
     assert isinstance(space, spaces.Box)  # action_size admits nothing else
     if is_integer(space):
         vectors = np.rint(vectors)
@@ -171,7 +172,8 @@ class ActionMap:
         """Encoded actions as they can be executed: clipped to the bounds, rounded if integer."""
         actions = np.rint(actions) if self.integer else actions
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
-        return np.clip(actions, low, high).astype(np.float32)
+        result: np.ndarray = np.clip(actions, low, high).astype(np.float32)
+        return result
 
     @classmethod
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:

@@ -93,7 +93,7 @@ class _FastCar(Car):
         elif wheel.skid_start is None:
             wheel.skid_start = wheel.position
         else:
-            wheel.skid_particle = self._create_particle(wheel.skid_start, wheel.position, on_grass)
+            wheel.skid_particle = self._create_particle(wheel.skid_start, wheel.position, on_grass)  # type: ignore[no-untyped-call]
             wheel.skid_start = None
 
 

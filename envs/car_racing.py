@@ -18,12 +18,12 @@ class TileContactListener(FrictionDetector):
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
         """Listen for `env`; `new_tiles` collects tile indices until the next frame is drawn."""
-        super().__init__(env, lap_complete_percent)
+        super().__init__(env, lap_complete_percent)  # type: ignore[no-untyped-call]
         self.new_tiles: list[int] = []
         self._visited: set[int] = set()
 
     def _contact(self, contact: Any, begin: bool) -> None:
-        super()._contact(contact, begin)
+        super()._contact(contact, begin)  # type: ignore[no-untyped-call]
         if not begin:
             return
         for fixture in (contact.fixtureA, contact.fixtureB):
@@ -74,7 +74,8 @@ class FastCarRacing(CarRacing):
         """As Gymnasium's, which ends with a step without an action."""
         self._is_resetting = True
         try:
-            return super().reset(seed=seed, options=options)
+            result: tuple[Any, dict[str, Any]] = super().reset(seed=seed, options=options)
+            return result
         finally:
             self._is_resetting = False
 
@@ -95,7 +96,8 @@ class FastCarRacing(CarRacing):
             action = _checked_action(action)
         elif action is None:  # Gymnasium refuses all else
             raise error.InvalidAction(f"expected an action in {self.action_space}, got None")
-        return super().step(action)
+        result: tuple[Any, Any, bool, bool, dict[str, Any]] = super().step(action)
+        return result
 
     def _create_track(self) -> bool:
         """Also paint the track, and listen for touched tiles.
@@ -103,7 +105,7 @@ class FastCarRacing(CarRacing):
         reset() calls this, again until it succeeds, after its own listener went in and before
         the first physics step, so that no contact is missed.
         """
-        created: bool = super()._create_track()
+        created: bool = super()._create_track()  # type: ignore[no-untyped-call]
         if not created:
             return False
         self._listener = TileContactListener(self, self.lap_complete_percent)
@@ -128,8 +130,8 @@ class FastCarRacing(CarRacing):
         never freed, 300 bodies or 0.3 MB each time, so that an hour of playing took 8 GB.
         """
         if self.car is not None and self.car.hull is not None:  # not cut off within a reset
-            self._destroy()
-        super().close()
+            self._destroy()  # type: ignore[no-untyped-call]
+        super().close()  # type: ignore[no-untyped-call]
         self._renderer = Renderer(self.view)
         self._listener = None
 

@@ -66,7 +66,8 @@ def _coverage(
 ) -> Float32[np.ndarray, "bar pixel"]:
     """How much of each pixel lies between start and end, 0 to 1; all in window pixels."""
     inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
-    return (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
+    result: np.ndarray = (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
+    return result
 
 
 _ROW_EDGES = np.arange(_ROWS + 1) * ((WINDOW_H - PLAYFIELD_HEIGHT) / _ROWS)

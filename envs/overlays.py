@@ -92,7 +92,8 @@ def _cover(
 def _overlap(first: float, last: float, length: int) -> Float64[np.ndarray, "{length}"]:
     """How much of each of `length` pixels in a line lies between `first` and `last`, in pixels."""
     pixels = np.arange(length)
-    return np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
+    result: np.ndarray = np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
+    return result
 
 
 def _span(cover: Float32[np.ndarray, "length"]) -> slice:

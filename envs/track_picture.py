@@ -146,13 +146,15 @@ def _fill(
 
 
 def _word(color: Color) -> np.uint32:
-    return np.array([*color, 0], dtype=np.uint8).view(np.uint32)[0]
+    result: np.uint32 = np.array([*color, 0], dtype=np.uint8).view(np.uint32)[0]
+    return result
 
 
 def _texture_size(density: float) -> int:
     """Texels a side, so that each level is half the one before."""
     coarsest = 2 ** (_LEVELS - 1)
-    return math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest
+    result: int = math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest
+    return result
 
 
 def _texels(

@@ -222,11 +222,12 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, np.ndarray):
-        return bool(
+        result: bool = (
             one.dtype == other.dtype
             and one.shape == other.shape
             and one.tobytes() == other.tobytes()
         )
+        return result
     return bool(one == other)
 
 

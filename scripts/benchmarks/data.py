@@ -18,12 +18,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from benchmarks import memory_training
-from benchmarks.codecs import compare_codecs, print_codecs
 from rich.console import Console
 
 from agents.rollout import Rollout
 from agents.scripted_episodes import drive
+from benchmarks import memory_training
+from benchmarks.codecs import compare_codecs, print_codecs
 from envs.tasks import DEFAULT_ENV_ID
 from worldmodels.data.episode import file_name
 from worldmodels.data.store import EpisodeStore

@@ -206,6 +206,7 @@ def weigh(index: int) -> float:
 def _compare(contenders: list[Contender]) -> list[dict[str, Any]]:
     """A row a contender; ratios are per worker, against Gymnasium's env and EnvPool's thread."""
     gymnasium = contenders[0]
+    assert gymnasium.episode_rate is not None, "it steps one env after another"
     threads = [c.rate for c in contenders if c.name.startswith("EnvPool") and c.workers == 1]
     rows = []
     for index, contender in enumerate(contenders):

@@ -28,14 +28,14 @@ def test_it_finds_the_maximum(diagonal: bool) -> None:
 @pytest.mark.parametrize("diagonal", [False, True], ids=["full", "diagonal"])
 def test_a_restored_search_asks_for_the_very_same_candidates(diagonal: bool) -> None:
     def candidates_of(search: CMAES, generations: int) -> list[np.ndarray]:
-        candidates = []
+        seen: list[np.ndarray] = []
 
-        def noted(candidates: np.ndarray, generation: int) -> np.ndarray:
-            candidates.append(candidates)
+        def recorded(candidates: np.ndarray, generation: int) -> np.ndarray:
+            seen.append(candidates)
             return sphere(candidates, generation)
 
-        evolve(search, noted, generations)
-        return candidates
+        evolve(search, recorded, generations)
+        return seen
 
     settings: dict[str, Any] = {"sigma0": 0.2, "population": 12, "diagonal": diagonal, "seed": 5}
     uninterrupted = candidates_of(CMAES(30, mean=np.ones(30), **settings), 10)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fixtures.command import Done, wm, wm_json
+from tests.fixtures.command import CommandResult, wm, wm_json
 from tests.fixtures.odd_envs import BLIND_ID, DRAWN, ODD_ID
 from tests.fixtures.whole_pipeline import TINY, whole_pipeline
 from worldmodels import make_dream
@@ -21,7 +21,7 @@ def options(arguments: Iterable[str]) -> list[str]:
     return [word for each in arguments for word in ("--env-arg", each)]
 
 
-def refused(*arguments: object, words: Iterable[str]) -> Done:
+def refused(*arguments: object, words: Iterable[str]) -> CommandResult:
     """The command ends with code 2 and one line that holds the words."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()

@@ -11,7 +11,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from tests.fixtures.command import Done, wm, wm_json
+from tests.fixtures.command import CommandResult, wm, wm_json
 from tests.fixtures.counting_env import BOX_ID
 from tests.fixtures.trained_run import train_tiny_run
 from worldmodels.data import store
@@ -42,7 +42,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     }
 
 
-def refused(*arguments: object, expected: Iterable[str]) -> Done:
+def refused(*arguments: object, expected: Iterable[str]) -> CommandResult:
     """The command ends with code 2 and one line that holds all `expected` words."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()

@@ -31,7 +31,7 @@ def functions_with_a_device() -> dict[str, int]:
     for path, tree in FILES.items():
         if path.parts[0] == "cli":
             continue  # commands, which typer calls
-        for node in tree.spec:
+        for node in tree.body:
             if isinstance(node, ast.FunctionDef):
                 names = [argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)]
                 if "device" in names:
@@ -41,7 +41,7 @@ def functions_with_a_device() -> dict[str, int]:
 
 def calls_without_a_device(tree: ast.Module, positions: dict[str, int]) -> Iterator[str]:
     """Names of such functions that a file calls without the device, also under another name."""
-    for statement in tree.spec:
+    for statement in tree.body:
         nodes = list(ast.walk(statement))
         names = {name: name for name in positions}
         for node in nodes:

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor
 
 from envs.make import make_env
-from tests.fixtures.command import Done, wm, wm_json
+from tests.fixtures.command import CommandResult, wm, wm_json
 from worldmodels.prior.surprise import episode_surprise, load_surprise
 from worldmodels.runs.episode_seeds import episode_seeds
 from worldmodels.runs.json_files import read_json
@@ -46,7 +46,7 @@ def run(quantized: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(quantized, tmp_path / "run"))
 
 
-def refused(*arguments: object, expected: str) -> Done:
+def refused(*arguments: object, expected: str) -> CommandResult:
     done = wm(*arguments)
     assert done.code == 2, done
     assert done.error.startswith("wm: ") and len(done.error.strip().splitlines()) == 1

@@ -95,7 +95,7 @@ def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Te
 def _arviz() -> Any:
     """Imported on use: it brings SciPy's statistics, and V needs only the gradients of here."""
     try:
-        from arviz_stats.base import array_stats
+        from arviz_stats.base import array_stats  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:
         raise UserError("this check needs arviz-stats: pip install arviz-stats") from error
     return array_stats

@@ -78,7 +78,8 @@ class MeanFieldGaussian(VariationalFamily):
 
     def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
         """Of each latent."""
-        return self.distribution().log_prob(z)
+        result: Tensor = self.distribution().log_prob(z)
+        return result
 
 
 class FullCovarianceGaussian(VariationalFamily):
@@ -121,7 +122,8 @@ class FullCovarianceGaussian(VariationalFamily):
         """Of the whole vector."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()
-        return (-0.5 * noise.square().sum(0) - normalizer)[:, None]
+        result: Tensor = (-0.5 * noise.square().sum(0) - normalizer)[:, None]
+        return result
 
 
 class MeanFieldBeta(VariationalFamily):
@@ -156,7 +158,8 @@ class MeanFieldBeta(VariationalFamily):
 
     def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
         """Of each latent."""
-        return self.distribution().log_prob(z)
+        result: Tensor = self.distribution().log_prob(z)
+        return result
 
 
 class MeanFieldBernoulli(VariationalFamily):
@@ -180,7 +183,8 @@ class MeanFieldBernoulli(VariationalFamily):
 
     def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
         """Of each latent."""
-        return self.distribution().log_prob(z)
+        result: Tensor = self.distribution().log_prob(z)
+        return result
 
 
 class MeanFieldCategorical(VariationalFamily):
@@ -204,7 +208,8 @@ class MeanFieldCategorical(VariationalFamily):
 
     def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
         """Of each latent."""
-        return self.distribution().log_prob(z)
+        result: Tensor = self.distribution().log_prob(z)
+        return result
 
 
 def _noise(

@@ -122,7 +122,8 @@ class ActorCritic(nn.Module):
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
         """The return expected from there on, in units of `reward_scale`."""
-        return self.critic(features)[..., 0]
+        result: Tensor = self.critic(features)[..., 0]
+        return result
 
     def update_ema(self) -> None:
         """Let the C that is kept take its step; before an update, so that a resume is exact."""

@@ -157,7 +157,10 @@ class RealFitness:
             SEED_RANGES["training"].stop, size=self.config.episodes
         )
         scores = self._play(candidates, tracks.tolist())
-        return np.array([[score.episode_return for score in row] for row in scores]).mean(1)
+        result: np.ndarray = np.array(
+            [[score.episode_return for score in row] for row in scores]
+        ).mean(1)
+        return result
 
 
 class PartFitness:

@@ -43,7 +43,8 @@ class PPOConfig(ActorCriticConfig):
         super().__post_init__()
         if not 0 < self.final_action_std <= self.noise:
             raise UserError(
-                f"expected final_action_std above 0 and at most {self.noise}, got {self.final_action_std}"
+                f"expected final_action_std above 0 and at most {self.noise}, "
+                f"got {self.final_action_std}"
             )
         if self.num_updates < 1:
             raise UserError(f"expected 1 update or more, got {self.num_updates}")
@@ -136,7 +137,10 @@ class PPOActorCritic(ActorCritic):
     def noise_at(self, step: int) -> float:
         """The noise of that step, falling geometrically over the search."""
         done = min(1.0, step / max(1, self.num_steps - 1))
-        return self.config.noise * (self.config.final_action_std / self.config.noise) ** done
+        result: float = (
+            self.config.noise * (self.config.final_action_std / self.config.noise) ** done
+        )
+        return result
 
     @torch.no_grad()
     def _dream_anew(self, starts: DreamState, noise: float, generator: torch.Generator) -> None:

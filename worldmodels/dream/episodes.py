@@ -239,4 +239,7 @@ def _encode(
         )
     if isinstance(space, spaces.Discrete):
         return encoded
-    return np.clip(encoded, space.low, space.high).astype(np.float32)  # bounds may be integers
+    result: np.ndarray = np.clip(encoded, space.low, space.high).astype(
+        np.float32
+    )  # bounds may be integers
+    return result

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.data.store import Episode
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
 from worldmodels.memory import Memory, MemoryEnsemble, restore_memory

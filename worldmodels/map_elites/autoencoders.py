@@ -91,7 +91,8 @@ class SolutionAutoencoder(nn.Module):
 
     def decode(self, code: Float[Tensor, "batch number"]) -> Float[Tensor, "batch parameter"]:
         """The solution each code stands for, within -1 to 1."""
-        return self.decoder(code)
+        result: Tensor = self.decoder(code)
+        return result
 
     @torch.no_grad()
     def reconstruct(
@@ -122,7 +123,8 @@ class SolutionVAE(SolutionAutoencoder):
         code = mean + torch.randn_like(mean) * (logvar / 2).exp()
         error = (self.decoder(code) - solutions).square().sum(-1)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
-        return (error + self.config.kl_weight * kl).mean()
+        result: Tensor = (error + self.config.kl_weight * kl).mean()
+        return result
 
 
 class SolutionVQVAE(SolutionAutoencoder):
@@ -148,7 +150,8 @@ class SolutionVQVAE(SolutionAutoencoder):
     @property
     def code_vectors(self) -> Float[Tensor, "value number"]:
         """The codebook."""
-        return self.quantizer.codebook
+        result: Tensor = self.quantizer.codebook
+        return result
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
         """The nearest code vectors, side by side."""
@@ -162,7 +165,8 @@ class SolutionVQVAE(SolutionAutoencoder):
         """Squared error summed over parameters + the quantizer's commitment, likewise summed."""
         vectors, _, commitment = self.quantizer(self._vectors(solutions))
         error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
-        return error.mean() + self.config.num_numbers * commitment.sum()
+        result: Tensor = error.mean() + self.config.num_numbers * commitment.sum()
+        return result
 
     def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
         training = self.quantizer.training
@@ -172,7 +176,8 @@ class SolutionVQVAE(SolutionAutoencoder):
         return quantized, codes
 
     def _vectors(self, solutions: Tensor) -> Tensor:
-        return self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))
+        result: Tensor = self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))
+        return result
 
 
 def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:

@@ -65,7 +65,8 @@ def memory_metadata(memory: Memory) -> dict[str, Any]:
     """What `restore_memory` needs beside the weights, as JSON gives it back."""
     size = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
     metadata = {"kind": memory.kind, "ensemble_size": size, "config": asdict(memory.config)}
-    return json.loads(json.dumps(metadata))
+    result: dict[str, Any] = json.loads(json.dumps(metadata))
+    return result
 
 
 def restore_memory(

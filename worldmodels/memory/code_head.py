@@ -82,11 +82,13 @@ class CodeHead(nn.Module):
         self, hidden: Float[Tensor, "*batch hidden"], now: Int[Tensor, "*batch code"]
     ) -> Float[Tensor, "*batch width"]:
         """The hidden layer before a component has moved it."""
-        return self.from_state(hidden) + self.from_codes(self.table.seen(now))
+        result: Tensor = self.from_state(hidden) + self.from_codes(self.table.seen(now))
+        return result
 
     def queries(self, moved: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch code number"]:
         """The query of a component for each code, in the order in which codes are sampled."""
-        return self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1))
+        result: Tensor = self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1))
+        return result
 
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
@@ -94,7 +96,8 @@ class CodeHead(nn.Module):
         """What the codes before them, embedded side by side, add to the queries of these codes."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]
-        return (embedded @ weights).unflatten(-1, (-1, size))
+        result: Tensor = (embedded @ weights).unflatten(-1, (-1, size))
+        return result
 
 
 def groups_of(num_codes: int) -> Int[Tensor, "code"]:
@@ -104,4 +107,5 @@ def groups_of(num_codes: int) -> Int[Tensor, "code"]:
         return torch.arange(num_codes) % min(4, num_codes)
     row, column = torch.arange(side)[:, None] % 2, torch.arange(side)[None, :] % 2
     group = 2 * (row ^ column) + row
-    return torch.unique(group.flatten(), return_inverse=True)[1]
+    result: Tensor = torch.unique(group.flatten(), return_inverse=True)[1]
+    return result

@@ -126,7 +126,10 @@ class CodePrediction:
                 # In place, to all that follow at once: nothing else uses these queries.
                 queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
             start += size
-        return torch.cat(groups, -1).index_select(-1, head.inverse_order).unflatten(0, batch)
+        result: Tensor = (
+            torch.cat(groups, -1).index_select(-1, head.inverse_order).unflatten(0, batch)
+        )
+        return result
 
     def _sample_group(
         self,

@@ -90,7 +90,10 @@ class CodeTable(nn.Module):
         """
         if not self.lattice:
             return ((queries @ self._rows().T).add_(self.bias[chosen]),)
-        return (queries + self.bias[chosen]).split(list(self.digit_sizes), dim=-1)
+        result: tuple[Float[Tensor, "*batch code _"], ...] = (queries + self.bias[chosen]).split(
+            list(self.digit_sizes), dim=-1
+        )
+        return result
 
     def _rows(self) -> Float[Tensor, "value number"]:
         return self.one_hot if self.lattice else torch.cat([self.vectors, self.free], -1)

@@ -95,7 +95,8 @@ def inverse_cdf(
     within = chosen.cumsum(-1)
     # Rounding may leave a little less than nothing, or more than the row holds.
     left = torch.minimum(left.clamp(min=torch.finfo(left.dtype).tiny), within[..., -1:])
-    return row * side + _place(left, within)
+    result: Tensor = row * side + _place(left, within)
+    return result
 
 
 def _place(

@@ -8,8 +8,8 @@ import numpy as np
 
 from agents.rollout import Rollout
 from worldmodels.data.batches import AgentSteps
+from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.data.store import Episode
 from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.batched import encode_frames

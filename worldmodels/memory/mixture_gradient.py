@@ -55,7 +55,7 @@ def attach_gradient(
     Args:
         temperature: divides the mixtures' logits and multiplies the variances.
     """
-    attached: Tensor = _ImplicitSample.apply(sample, log_pi, mu, log_sigma, temperature)
+    attached: Tensor = _ImplicitSample.apply(sample, log_pi, mu, log_sigma, temperature)  # type: ignore[no-untyped-call]
     return attached
 
 

@@ -83,7 +83,7 @@ def locks_run(
         with write_lock(run.folder):
             return stage(run, *args, **kwargs)
 
-    return locked
+    return locked  # type: ignore[return-value]  # a stage may name its first argument
 
 
 def _make_folder(folder: Path) -> None:

@@ -106,7 +106,8 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
         }
         result = nonfinite_to_none(result)
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    value: dict[str, Any] = result
+    return value
 
 
 def _check_writable(folder: Path) -> None:

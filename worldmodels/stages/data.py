@@ -18,8 +18,9 @@ from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import versions
-from worldmodels.runs.run import Run, RunSettings
+from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import write_lock
+from worldmodels.runs.run_settings import RunSettings
 
 NAMESPACE_FILE = "namespace_metadata.json"
 # A frame in HDF5, as `minari_export` compresses it: measured 1.9 kB on driven CarRacing.

@@ -72,7 +72,8 @@ class Keyboard:
         held = [self._keys[name] for name in sorted(self._held) if name in self._keys]
         if not held:
             return self._idle
-        return np.sum(np.array(held, dtype=np.float32), axis=0)
+        result: np.ndarray = np.sum(np.array(held, dtype=np.float32), axis=0)
+        return result
 
     def close(self) -> None:
         """Close the window."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int, Integer
 from torch import Tensor
 
-from worldmodels.data.store import Episode
+from worldmodels.data.episode import Episode
 from worldmodels.memory.encoding import posterior_type
 from worldmodels.plotting import save_grid
 from worldmodels.prior.baselines import (

@@ -72,7 +72,10 @@ class FitConfig:
             return self.learning_rate
         progress = min(step / max(self.num_steps - 1, 1), 1.0)
         cosine = 0.5 * (1.0 + np.cos(np.pi * progress))
-        return self.final_learning_rate + cosine * (self.learning_rate - self.final_learning_rate)
+        result: float = self.final_learning_rate + cosine * (
+            self.learning_rate - self.final_learning_rate
+        )
+        return result
 
 
 @dataclass

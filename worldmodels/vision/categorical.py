@@ -119,7 +119,8 @@ class CategoricalVAE(VQVAE):
         return loss, {"error": plain_error.mean(), "kl": kl}
 
     def _logits(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch code value"]:
-        return self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)
+        result: Tensor = self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)
+        return result
 
     def _draw_codes(
         self, log_q: Float[Tensor, "batch code value"], generator: torch.Generator | None
@@ -130,4 +131,5 @@ class CategoricalVAE(VQVAE):
             replacement=True,
             generator=generator,
         )
-        return draws.T.unflatten(1, log_q.shape[:2])
+        result: Tensor = draws.T.unflatten(1, log_q.shape[:2])
+        return result

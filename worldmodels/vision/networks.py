@@ -61,7 +61,8 @@ class PaperDecoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of latents."""
-        return self.deconvolutions(self.linear(z)[:, :, None, None])
+        result: Tensor = self.deconvolutions(self.linear(z)[:, :, None, None])
+        return result
 
 
 class LeanEncoder(nn.Sequential):

@@ -62,4 +62,5 @@ def code_maps(
     grid = round(codes.shape[1] ** 0.5)
     squares = colors.round().to(torch.uint8)[codes].unflatten(1, (grid, grid))
     size = FRAME_SIZE // grid
-    return squares.repeat_interleave(size, 1).repeat_interleave(size, 2).numpy()
+    result: np.ndarray = squares.repeat_interleave(size, 1).repeat_interleave(size, 2).numpy()
+    return result

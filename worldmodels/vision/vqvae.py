@@ -249,4 +249,5 @@ class VQVAE(nn.Module):
     ) -> Float[Tensor, "batch 3 height width"]:
         """The image that code vectors stand for; not limited to 0..1."""
         grid = vectors.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))
-        return self.decoder(self.from_codes(grid))
+        result: Tensor = self.decoder(self.from_codes(grid))
+        return result

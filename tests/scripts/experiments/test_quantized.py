@@ -27,6 +27,7 @@ from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
 from worldmodels.runs.json_files import write_json
+from worldmodels.vision import VQVAEConfig
 
 OURS, THEIRS = [812.0, 790.0, 845.0], [700.0, 731.0, 688.0]
 
@@ -130,7 +131,7 @@ def test_verdicts_follow_the_intervals(results: RunsByKind) -> None:
 
 
 def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind) -> None:
-    results["vq"] = [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]
+    results = {**results, "vq": [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]}
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
     text = summary(results)
@@ -203,6 +204,7 @@ def test_missing_figures_are_left_out(results: RunsByKind, tmp_path: Path) -> No
 
 def test_kinds_differ_in_the_quantizer_alone() -> None:
     vq, fsq = (KINDS[name].settings(STUDY) for name in ("vq", "fsq"))
+    assert isinstance(vq.vqvae.model, VQVAEConfig) and isinstance(fsq.vqvae.model, VQVAEConfig)
     assert vq.vqvae.model.quantizer == "vq" and fsq.vqvae.model.quantizer == "fsq"
     assert vq.memory == fsq.memory and vq.vae == fsq.vae and vq.rounds == fsq.rounds
     assert KINDS["vae"].settings(STUDY) == STUDY

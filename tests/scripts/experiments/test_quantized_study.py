@@ -68,6 +68,7 @@ def test_an_untrained_memory_has_other_recurrent_weights_and_the_same_vision(fol
     run = Run(folder / "runs/quantized" / NAME)
     vision, memory = load_world_model(run)
     same, untrained = load_world_model(Run(run.folder / "ablation" / "untrained"))
+    assert isinstance(memory, CodeRNN) and isinstance(untrained, CodeRNN)
     ours, theirs = vision.state_dict(), same.state_dict()
     assert all(torch.equal(weights, theirs[name]) for name, weights in ours.items())
     assert not torch.equal(memory.lstm.weight_hidden, untrained.lstm.weight_hidden)

@@ -248,8 +248,14 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"final_action_std": 0.6}, r"expected final_action_std above 0 and at most 0\.5, got 0\.6"),
-        ({"final_action_std": 0.0}, r"expected final_action_std above 0 and at most 0\.5, got 0\.0"),
+        (
+            {"final_action_std": 0.6},
+            r"expected final_action_std above 0 and at most 0\.5, got 0\.6",
+        ),
+        (
+            {"final_action_std": 0.0},
+            r"expected final_action_std above 0 and at most 0\.5, got 0\.0",
+        ),
         ({"num_updates": 0}, "expected 1 update or more, got 0"),
         ({"minibatch_fraction": 0.0}, r"expected minibatch_fraction within 0\.\.1, got 0\.0"),
         ({"clip_range": 1.1}, r"expected clip_range within 0\.\.1, got 1\.1"),

@@ -175,10 +175,10 @@ def test_sizes_of_codes_are_compared_too(
 def test_the_number_of_members_is_compared_with_the_weights(
     tmp_path: Path, members: int | str | None
 ) -> None:
-    run = tiny_run(tmp_path / "run", members=2)
+    run = tiny_run(tmp_path / "run", ensemble_size=2)
     path = run.weights("memory")
     saved = load_checkpoint(path, hint="none")
-    saved.metadata["memory"]["members"] = members
+    saved.metadata["memory"]["ensemble_size"] = members
     save_checkpoint(path, saved.tensors, saved.metadata)
     refuse_within_memory(lambda: load_world_model(run), path)
 

@@ -113,7 +113,7 @@ def test_every_remedy_trains(remedy: str) -> None:
         model.loss(x).backward()
         optimizer.step()
     assert error_of(model, x) < 0.6 * before
-    if hint == "cosine":
+    if remedy == "cosine":
         assert model.code_vectors.norm(dim=-1) == pytest.approx(torch.ones(8).numpy(), abs=1e-4)
 
 

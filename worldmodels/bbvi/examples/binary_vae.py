@@ -128,7 +128,8 @@ class BinaryVAE(nn.Module):
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
             logits = self.decoder(of_point)
             likelihood = pixels * logits - functional.softplus(logits)
-            return _log_normal(of_point).sum((1, 2)) + likelihood.sum((1, 2))
+            result: Tensor = _log_normal(of_point).sum((1, 2)) + likelihood.sum((1, 2))
+            return result
 
         return log_joint
 
@@ -144,7 +145,8 @@ class BinaryVAE(nn.Module):
     @torch.no_grad()
     def means(self, pixels: Float[Tensor, "point pixel"]) -> Float[Tensor, "point latent"]:
         """Where q's means put these points in the latent space."""
-        return self.encoder(pixels).chunk(2, dim=1)[0]
+        result: Tensor = self.encoder(pixels).chunk(2, dim=1)[0]
+        return result
 
 
 def train_binary_vae(
