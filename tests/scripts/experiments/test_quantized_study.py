@@ -14,6 +14,7 @@ from scripts.experiments.quantized.metrics import METRICS
 from scripts.experiments.quantized.study import Quantized
 from worldmodels.dream.load import load_world_model
 from worldmodels.errors import UserError
+from worldmodels.memory import CodeRNN
 from worldmodels.presets import override, preset_named
 from worldmodels.progress import Report
 from worldmodels.runs.json_files import read_json
