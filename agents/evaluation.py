@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from agents.collecting import play_episodes
 from agents.policy import Policy
@@ -76,7 +76,7 @@ class Scores:
         std, num_episodes = self.std, len(self.returns)
         if std is None:
             return None
-        half_width = student_t_quantile(num_episodes - 1) * std / math.sqrt(num_episodes)
+        half_width = float(stdtrit(num_episodes - 1, 0.975)) * std / math.sqrt(num_episodes)
         return self.mean - half_width, self.mean + half_width
 
     def to_dict(self) -> dict[str, Any]:
@@ -131,27 +131,3 @@ def evaluate(
         terminated=tuple(result.terminated for result in results),
         truncated=tuple(result.truncated for result in results),
     )
-
-
-_FIRST_T_QUANTILES: Sequence[float] = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706)
-
-
-def student_t_quantile(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t, within 0.1 %.
-
-    Source: Abramowitz and Stegun 26.7.5, an expansion around the normal quantile; a table for
-    the first five degrees of freedom, where it is not good enough.
-    """
-    if degrees < 1:
-        raise ValueError(f"expected 1 degree of freedom or more, got {degrees}")
-    if degrees <= len(_FIRST_T_QUANTILES):
-        return _FIRST_T_QUANTILES[degrees - 1]
-    x = NormalDist().inv_cdf(0.975)
-    terms = (
-        x,
-        (x**3 + x) / 4,
-        (5 * x**5 + 16 * x**3 + 3 * x) / 96,
-        (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384,
-    )
-    result: float = sum(term / degrees**power for power, term in enumerate(terms))
-    return result

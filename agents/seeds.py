@@ -14,7 +14,7 @@ SEED_RANGES: dict[Split, range] = {
     "selection": range(1_500_000, 1_600_000),
     # Evaluations during a search, which also select the agent that it returns.
     "monitoring": range(1_600_000, 1_700_000),
-    # Drives of the scripted driver, on which `wm compare` evaluates V and M.
+    # Drives of the scripted driver, on which the experiments evaluate V and M.
     "driving": range(1_700_000, 1_800_000),
     "test": range(2_000_000, 2_900_000),
 }

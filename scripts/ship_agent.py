@@ -62,7 +62,7 @@ def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
     return {
         "command": f"wm run --preset {settings.preset}{kind} --seed {settings.seed}",
         "seed": settings.seed,
-        "workers": workers,
+        "workers": num_workers,
         "processor_cores": os.cpu_count(),
         "versions": versions(),
         "minutes": round(rounds[-1]["seconds"] / 60, 1),

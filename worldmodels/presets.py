@@ -185,7 +185,7 @@ CPU = replace(
     finetune=FINETUNE,
 )
 
-# A third of CPU, for many runs side by side: `wm compare`.
+# A third of CPU, for many runs side by side: `python -m scripts.experiments quantized`.
 STUDY = replace(
     CPU,
     name="study",

@@ -219,16 +219,16 @@ def _compare(contenders: list[Contender]) -> list[dict[str, Any]]:
                 "steps_per_second": contender.rate,
                 "times_gymnasium": rate / gymnasium.rate,
                 "times_envpool": rate / max(threads) if threads else None,
-                "reset_milliseconds": _times(contender.reset_seconds, 1000),
-                "times_gymnasium_with_resets": _times(episode_rate, 1 / gymnasium.episode_rate),
+                "reset_milliseconds": _ratio(contender.reset_seconds, 1e-3),
+                "times_gymnasium_with_resets": _ratio(episode_rate, gymnasium.episode_rate),
                 "megabytes": _memory(index),
             }
         )
     return rows
 
 
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+def _ratio(value: float | None, of: float | None) -> float | None:
+    return None if value is None or of is None else value / of
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -51,7 +51,7 @@ class Contender:
         self.parameters = sum(p.numel() for p in self.vision.parameters())
         self.rates: dict[str, list[float]] = {"train": [], "encode": [], "decode": []}
         self._optimizer = torch.optim.Adam(self.vision.parameters(), lr=1e-3)
-        self._batches = frames.split(batch_size)
+        self._batches = torch.split(frames, batch_size)
         self._generator = torch.Generator().manual_seed(0)
 
     def take_turn(self, seconds: float) -> None:
@@ -69,7 +69,7 @@ class Contender:
     def _train(self, batch: Tensor) -> None:
         loss, _ = self.vision.loss(batch, self._generator)
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimizer.step()
 
     def _time(

@@ -1,26 +1,17 @@
 """MAP-Elites on the arm with and without a model of its elites; targets; code vectors.
 
-    python scripts/experiments/elites.py
-
 Searches with each operator and three seeds, at 1,000 joints; archives at 200 joints, in whose codes
-targets are then searched; and codebooks with and without the quantizer library's remedies. What
-stands in docs/results/elites is not done again; then docs/elites.md and its pictures are drawn from
-all that is there. A quarter of an hour on one core.
+targets are then searched; and codebooks with and without the quantizer library's remedies. Draws
+docs/elites.md. A quarter of an hour on one core.
 """
 
 from __future__ import annotations
 
-import argparse
-import functools
-import json
-import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
@@ -29,11 +20,12 @@ from torch.nn import functional as F
 
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
+from scripts.experiments.experiment import Context, Experiment, Result, Results
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.map_elites.search import RepresentationSearch
 from worldmodels.progress import Report
-from worldmodels.runs.provenance import versions
 from worldmodels.stages.elites_arm import search_arm
 from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 
@@ -53,7 +45,7 @@ CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name i
 CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
 
 
-def search(config: ArmConfig) -> dict[str, Any]:
+def search(config: ArmConfig) -> Result:
     """One search's figures and curve."""
     with tempfile.TemporaryDirectory() as folder:
         result = search_arm(Path(folder) / "search", config, Report())
@@ -64,7 +56,7 @@ def search(config: ArmConfig) -> dict[str, Any]:
     return result
 
 
-def solve(operator: str, seed: int) -> dict[str, Any]:
+def solve(operator: str, seed: int) -> Result:
     """An archive with a model, and targets searched in its codes and directly."""
     config = ArmConfig(joints=SOLVE_JOINTS, operator=operator, evaluations=FEWER, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +66,7 @@ def solve(operator: str, seed: int) -> dict[str, Any]:
         return solve_targets(archive, Path(folder) / "solved", solved, Report())
 
 
-def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
+def codebook(remedies: tuple[str, ...], seed: int) -> Result:
     """Cosines between the code vectors of a search on 20 joints, and what the search came to."""
     config = ArmConfig(operator="vqvae").representation_search
     model = replace(CODEBOOK, remedies=remedies)
@@ -94,29 +86,64 @@ def codebook(remedies: tuple[str, ...], seed: int) -> dict[str, Any]:
         "cosines": [round(float(value), 3) for value in cosines],
         "mean_absolute_cosine": float(cosines.abs().mean()),
         "first_axis_fraction": float(axes[0] / axes.sum()),
-        "used": len(autoencoder.codes(elites).unique()),
+        "used": len(np.unique(autoencoder.codes(elites).numpy())),
         "error": float((autoencoder.reconstruct(elites) - elites).square().sum(-1).mean()),
         "coverage": stats.coverage,
         "mean_fitness": stats.mean_fitness,
     }
 
 
-def jobs() -> dict[str, Callable[[], dict[str, Any]]]:
-    """By the name of the result's file."""
-    todo: dict[str, Callable[[], dict[str, Any]]] = {}
+def _file(name: str, seed: int) -> str:
+    return f"{name.replace(', ', '-')}-{seed}"
+
+
+def _table() -> dict[str, Callable[[], Result]]:
+    table: dict[str, Callable[[], Result]] = {}
     for seed in SEEDS:
         for name, config in SEARCHES.items():
-            key = f"{name.replace(', ', '-')}-{seed}"
-            todo[key] = functools.partial(search, replace(config, seed=seed))
+            table[_file(name, seed)] = partial(search, replace(config, seed=seed))
         for operator in ("vae", "vqvae"):
-            todo[f"solve-{operator}-{seed}"] = functools.partial(solve, operator, seed)
+            table[_file(f"solve-{operator}", seed)] = partial(solve, operator, seed)
         for name, remedies in CODEBOOKS.items():
-            key = f"codebook-{name.replace(', ', '-')}-{seed}"
-            todo[key] = functools.partial(codebook, remedies, seed)
-    return todo
+            table[_file(f"codebook-{name}", seed)] = partial(codebook, remedies, seed)
+    return table
 
 
-def draw_searches(path: Path, results: dict[str, dict[str, Any]]) -> None:
+TABLE = _table()
+
+
+@dataclass(frozen=True)
+class Elites(Experiment[Callable[[], Result]]):
+    """Searches, targets and codebooks over three seeds."""
+
+    name = "elites"
+    folder = "results/elites"
+    table = TABLE
+
+    def run(self, name: str, spec: Callable[[], Result], context: Context) -> Result:
+        """One search, or one archive and its targets, or one codebook."""
+        return spec()
+
+    def draw(self, results: Results, docs: Path) -> None:
+        """The page and its figures."""
+        draw_searches(docs / "elites_arm.png", results)
+        draw_solved(docs / "elites_targets.png", results)
+        draw_codebooks(docs / "elites_codebooks.png", results)
+        write_page(
+            docs / "elites.md",
+            joints=JOINTS,
+            solve_joints=SOLVE_JOINTS,
+            close=CLOSE,
+            fewer=FEWER,
+            codebook_size=CODEBOOK.codebook_size,
+            code_size=CODEBOOK.code_size,
+            searches_table=_searches_table(results),
+            targets_table=_targets_table(results),
+            codebooks_table=_codebooks_table(results),
+        )
+
+
+def draw_searches(path: Path, results: Results) -> None:
     """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -134,7 +161,7 @@ def draw_searches(path: Path, results: dict[str, dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_solved(path: Path, results: dict[str, dict[str, Any]]) -> None:
+def draw_solved(path: Path, results: Results) -> None:
     """Median distance to the targets against evaluations."""
     figure = Figure(figsize=(6.5, 4), layout="constrained")
     axes = figure.subplots()
@@ -154,7 +181,7 @@ def draw_solved(path: Path, results: dict[str, dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_codebooks(path: Path, results: dict[str, dict[str, Any]]) -> None:
+def draw_codebooks(path: Path, results: Results) -> None:
     """How often code vectors lie at which cosine, beside directions drawn at random."""
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, len(CODEBOOKS), sharey=True)
@@ -168,58 +195,38 @@ def draw_codebooks(path: Path, results: dict[str, dict[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def seeds_of(results: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    keys = [f"{name.replace(', ', '-')}-{seed}" for seed in SEEDS]
-    return [results[key] for key in keys if key in results]
+def seeds_of(results: Results, name: str) -> list[Result]:
+    """The results of a search's seeds."""
+    names = [_file(name, seed) for seed in SEEDS]
+    return [results[each] for each in names if each in results]
 
 
-def codebooks_of(results: dict[str, dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def codebooks_of(results: Results, name: str) -> list[Result]:
+    """The results of a codebook's seeds."""
     return seeds_of(results, f"codebook-{name}")
 
 
-def each(results: list[dict[str, Any]], field: str, digits: int) -> str:
+def each(results: list[Result], field: str, digits: int) -> str:
     """The field's value of every seed."""
     return ", ".join(f"{result[field]:.{digits}f}" for result in results)
 
 
-# Long: the text of a page.
-def page(results: dict[str, dict[str, Any]]) -> str:
-    """All tables as Markdown."""
-    lines = [
-        "# MAP-Elites that discovers representations",
-        "",
-        "Made by `python scripts/experiments/elites.py`; one core, three seeds, shown one by one.",
-        "",
-        f"## The arm of {JOINTS:,} joints",
-        "",
-        "| operator | evaluations | coverage | mean fitness | training, s | in all, s |",
-        "|---|---|---|---|---|---|",
-    ]
+def _searches_table(results: Results) -> str:
+    heads = ["operator", "evaluations", "coverage", "mean fitness", "training, s", "in all, s"]
+    rows = []
     for name in SEARCHES:
         found = seeds_of(results, name)
         if found:
-            cells = [
-                name,
-                f"{found[0]['evaluations']:,}",
-                each(found, "coverage", 3),
-                each(found, "mean_fitness", 3),
-                each(found, "training_seconds", 0),
-                each(found, "seconds", 0),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "![Coverage and mean fitness against evaluations](elites_arm.png)",
-        "",
-        f"## Targets, the arm of {SOLVE_JOINTS} joints",
-        "",
-        f"Of 18 targets, how many CMA-ES came within {CLOSE} of, in the codes of an archive of "
-        f"{FEWER:,} evaluations and directly; and the variance of the joints' angles.",
-        "",
-        "| searched in | reached after 500 | 1,000 | 5,000 | median distance after 1,000 "
-        "| joint variance after 1,000 |",
-        "|---|---|---|---|---|---|",
-    ]
+            digits = {"coverage": 3, "mean_fitness": 3, "training_seconds": 0, "seconds": 0}
+            figures = [each(found, field, shown) for field, shown in digits.items()]
+            rows.append([name, f"{found[0]['evaluations']:,}", *figures])
+    return markdown_table(heads, rows)
+
+
+def _targets_table(results: Results) -> str:
+    heads = ["searched in", "reached after 500", "1,000", "5,000"]
+    heads += ["median distance after 1,000", "joint variance after 1,000"]
+    rows = []
     for label, operator, space in (
         ("solutions", "vae", "direct"),
         ("codes of the VAE", "vae", "codes"),
@@ -227,73 +234,24 @@ def page(results: dict[str, dict[str, Any]]) -> str:
     ):
         found = seeds_of(results, f"solve-{operator}")
         if found:
-            marks = {
+            after = {
                 mark: [result[space][mark] for result in found] for mark in ("500", "1000", "5000")
             }
-            cells = [label, *(each(marks[mark], "reached", 0) for mark in marks)]
-            cells += [each(marks["1000"], "median_distance", 4)]
-            cells += [each(marks["1000"], "joint_variance", 3)]
-            lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "![Median distance to the targets](elites_targets.png)",
-        "",
-        "## Do code vectors align?",
-        "",
-        f"Codebooks of {CODEBOOK.codebook_size} vectors of {CODEBOOK.code_size} numbers after "
-        f"{FEWER:,} evaluations at 20 joints. Directions drawn at random have a mean absolute "
-        "cosine of 0.5 and a third of their squares along each axis.",
-        "",
-        "| remedies | mean absolute cosine | share of the first axis | vectors used "
-        "| squared error of elites | coverage | mean fitness |",
-        "|---|---|---|---|---|---|---|",
-    ]
+            row = [label, *(each(figures, "reached", 0) for figures in after.values())]
+            row += [each(after["1000"], "median_distance", 4)]
+            rows.append([*row, each(after["1000"], "joint_variance", 3)])
+    return markdown_table(heads, rows)
+
+
+def _codebooks_table(results: Results) -> str:
+    heads = ["remedies", "mean absolute cosine", "fraction on the first axis", "vectors used"]
+    heads += ["squared error of elites", "coverage", "mean fitness"]
+    fields = ["mean_absolute_cosine", "first_axis_fraction", "used", "error"]
+    fields += ["coverage", "mean_fitness"]
+    rows = []
     for name in CODEBOOKS:
         found = codebooks_of(results, name)
         if found:
-            cells = [
-                name,
-                each(found, "mean_absolute_cosine", 2),
-                each(found, "first_axis_fraction", 2),
-                each(found, "used", 0),
-                each(found, "error", 2),
-                each(found, "coverage", 2),
-                each(found, "mean_fitness", 2),
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "![Cosines between code vectors](elites_codebooks.png)", ""]
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where results go (docs)")
-    parser.add_argument("--only", default="", help="only results whose name begins so")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    folder = arguments.docs / "results/elites"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, job in jobs().items():
-        path = folder / f"{name}.json"
-        if name.startswith(arguments.only) and not path.exists():
-            result = {
-                "command": "python scripts/experiments/elites.py",
-                "versions": versions(),
-                **job(),
-            }
-            path.write_text(json.dumps(result, indent=None) + "\n")
-    results = {
-        name: json.loads((folder / f"{name}.json").read_text())
-        for name in jobs()
-        if (folder / f"{name}.json").exists()
-    }
-    draw_searches(arguments.docs / "elites_arm.png", results)
-    draw_solved(arguments.docs / "elites_targets.png", results)
-    draw_codebooks(arguments.docs / "elites_codebooks.png", results)
-    (arguments.docs / "elites.md").write_text(page(results))
-
-
-if __name__ == "__main__":
-    main()
+            shown = [each(found, field, 0 if field == "used" else 2) for field in fields]
+            rows.append([name, *shown])
+    return markdown_table(heads, rows)

@@ -1,11 +1,5 @@
 """Searches for C side by side on one V and M: CMA-ES in the dream and in the real env, gradients.
 
-    python scripts/experiments/search.py --run runs/search
-
-Every call runs the first search whose result is missing in docs/results/search, or with `--all` one
-after the other; then it draws docs/search.png and writes docs/search.md from all results that are
-there. A search that was stopped resumes. `--seeds` and `--only` choose among the searches.
-
 V and M are those of the agent `carracing`. The first call makes the run: it collects the episodes
 that dreams begin at, 96 of exploration and 160 of that agent with noise.
 
@@ -13,37 +7,40 @@ All searches begin from scratch and are treated alike. Each is evaluated twelve 
 spread, on the same 16 monitoring episodes, and leaves the controller that scored best there. That
 one is scored on 100 validation episodes, which selected nothing. The length of a search is a count,
 never a time, so that a result does not depend on the machine. One process and one thread per
-search.
+search; a search that was stopped resumes. Draws docs/search.md.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import time
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from agents.evaluation import evaluate
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
-from scripts.experiments.borrowed_run import borrowed_run
-from scripts.experiments.quantized.estimates import difference, mean_over
+from scripts.experiments.estimates import difference, mean_over
+from scripts.experiments.experiment import (
+    Context,
+    Experiment,
+    Result,
+    Results,
+    read_results,
+)
+from scripts.experiments.forked_run import fork_run
+from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.quantized.ablation import evaluations_in
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import memory_metadata
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
-from worldmodels.runs.json_files import read_json, write_json
-from worldmodels.runs.provenance import file_digest, versions
+from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import WEIGHTS, Run
 from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.collect import CollectConfig, collect
@@ -56,7 +53,6 @@ from worldmodels.vision import vision_metadata
 
 AGENT = "carracing"
 EXPLORING, DRIVEN = 96, 160  # episodes that dreams begin at
-RESULTS, PICTURE, TABLE = "results/search", "search.png", "search.md"
 EVALUATIONS, EVAL_EPISODES, REPORTED_EPISODES = 12, 16, 100
 COMPARED_SEEDS = 5  # at least so many on both sides before a difference is claimed
 
@@ -100,77 +96,113 @@ def _searches() -> dict[str, Search]:
 
 
 SEARCHES = _searches()
+TABLE = {
+    f"{name}-{seed}": (name, seed) for name, each in SEARCHES.items() for seed in range(each.seeds)
+}
 
 
-def make_run(run: Run) -> None:
+@dataclass(frozen=True)
+class Searches(Experiment[tuple[str, int]]):
+    """Searches for C over seeds."""
+
+    name = "search"
+    folder = "results/search"
+    table = TABLE
+
+    def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
+        """One search from scratch, scored."""
+        search, seed = SEARCHES[spec[0]], spec[1]
+        run = Run(context.runs, RunSettings("worldmodels/CarRacing-v3", "cpu", 0))
+        with Workers(1) as workers:
+            make_run(run, workers, context.report)
+            fork = fork_run(run, run.folder / "searches" / name, seed=seed)
+            result = train_controller(fork, search.config, workers=workers, report=context.report)
+            protocol = EvaluationProtocol.of(run.settings.env, "validation", REPORTED_EPISODES)
+            scores = evaluate(protocol, AgentFactory(fork.weights("controller")), workers)
+        interval = scores.confidence_interval
+        return {
+            "workers": 1,
+            "label": search.label,
+            "dream": search.config.dream,
+            "seed": seed,
+            "vision": file_digest(fork.weights("vision")),
+            "memory": file_digest(fork.weights("memory")),
+            "parameters": result["parameters"],
+            "score": scores.mean,
+            "std": scores.std,
+            "interval": None if interval is None else list(interval),
+            "episodes": REPORTED_EPISODES,
+            "env_steps": {
+                "searched": result["env_steps"].get("searched", 0),
+                "monitored": result["env_steps"]["monitored"],
+                "reported": scores.env_steps,
+            },
+            "evaluations": evaluations_in(result),
+        }
+
+    def draw(self, results: Results, docs: Path) -> None:
+        """The page and its figure."""
+        by_search = grouped(results)
+        draw_curves(docs / "search.png", by_search)
+        shipped = read_results(docs / "results", [AGENT]).get(AGENT)
+        last = {"env_steps": 0, "searched": 0} if shipped is None else shipped["rounds"][-1]
+        write_page(
+            docs / "search.md",
+            agent=AGENT,
+            evaluations=EVALUATIONS,
+            eval_episodes=EVAL_EPISODES,
+            reported_episodes=REPORTED_EPISODES,
+            searches_table=markdown_table(HEADS, itertools.starmap(_row, by_search.items())),
+            data_steps=last["env_steps"] - last["searched"],
+            compared_seeds=COMPARED_SEEDS,
+            differences=_differences(by_search),
+        )
+
+
+def make_run(run: Run, workers: Workers, report: Report) -> None:
     """V, M and C of the agent as if the run had made them, and the episodes dreams begin at."""
     agent = load_agent(AGENT)
-    if not (run.folder / "controller" / "manifest.json").exists():
+    if not run.has("controller"):
         run.create()
         run.choose_kind(quantized=False)
-        work = run.begin("vision", {}, 0, 1)
-        if work is not None:
-            tensors = with_prefix("vision", agent.vision.state_dict())
-            summary: dict[str, Any] = {"vision": vision_metadata(agent.vision)}
-            save_checkpoint(work.partial / WEIGHTS["vision"], tensors, summary)
-            work.commit({}, 0.0)
-        work = run.begin("memory", {}, 0, 1)
-        if work is not None:
-            digest = file_digest(run.weights("vision"))
-            summary = {"memory": memory_metadata(agent.memory), "vision_digest": digest}
-            tensors = with_prefix("memory", agent.memory.state_dict())
-            save_checkpoint(work.partial / WEIGHTS["memory"], tensors, summary)
-            work.commit({}, 0.0)
+        weights = with_prefix("vision", agent.vision.state_dict())
+        write_stage(run, "vision", weights, {"vision": vision_metadata(agent.vision)})
+        write_stage(
+            run,
+            "memory",
+            with_prefix("memory", agent.memory.state_dict()),
+            {
+                "memory": memory_metadata(agent.memory),
+                "vision_digest": file_digest(run.weights("vision")),
+            },
+        )
         work = run.begin("controller", {}, 0, 1)
         if work is not None:
             save_agent(work.partial / WEIGHTS["controller"], agent, agent.metadata)
             work.commit({}, 0.0)
-    with Workers(1) as workers:
-        for round_, episodes, policy in (
-            (1, EXPLORING, "exploring"),
-            (2, EXPLORING + DRIVEN, "agent"),
-        ):
-            config = CollectConfig(episodes=episodes, policy=policy)
-            collect(run, config, workers=workers, report=Report(), round_=round_)
+    rounds = ((EXPLORING, "exploring"), (EXPLORING + DRIVEN, "agent"))
+    for round_, (episodes, policy) in enumerate(rounds, start=1):
+        config = CollectConfig(episodes=episodes, policy=policy)
+        collect(run, config, workers=workers, report=report, round_=round_)
 
 
-def search_result(run: Run, name: str, seed: int) -> dict[str, Any]:
-    """Search from scratch; what is written to the result's file."""
-    search = SEARCHES[name]
-    scratch = borrowed_run(run, run.folder / "searches" / f"{name}-{seed}", seed)
-    with Workers(1) as workers:
-        result = train_controller(scratch, search.config, workers=workers, report=Report())
-        factory = AgentFactory(scratch.weights("controller"))
-        protocol = EvaluationProtocol.of(run.settings.env, "validation", REPORTED_EPISODES)
-        scores = evaluate(protocol, factory, workers)
-    return {
-        "label": search.label,
-        "dream": search.config.dream,
-        "seed": seed,
-        "command": f"python scripts/experiments/search.py --only {name} --seeds {seed}",
-        "versions": versions(),
-        "processor_cores": os.cpu_count(),
-        "vision": file_digest(scratch.weights("vision")),
-        "memory": file_digest(scratch.weights("memory")),
-        "parameters": result["parameters"],
-        "score": scores.mean,
-        "std": scores.std,
-        "interval": list(scores.confidence_interval or ()),
-        "episodes": REPORTED_EPISODES,
-        "env_steps": {
-            "searched": result["env_steps"].get("searched", 0),
-            "monitored": result["env_steps"]["monitored"],
-            "reported": scores.env_steps,
-        },
-        "evaluations": [
-            {key: round(entry[key], 1) for key in ("seconds", "steps", "real_score")}
-            for entry in result["history"]
-            if "real_score" in entry
-        ],
-    }
+def write_stage(run: Run, stage: str, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """A stage of the run with these weights, unless it is there."""
+    work = run.begin(stage, {}, 0, 1)
+    if work is not None:
+        save_checkpoint(work.partial / WEIGHTS[stage], tensors, metadata)
+        work.commit({}, 0.0)
 
 
-def draw(path: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def grouped(results: Results) -> dict[str, list[Result]]:
+    """Results of each search that has any, a result per seed."""
+    found: dict[str, list[Result]] = {}
+    for name, result in results.items():
+        found.setdefault(TABLE[name][0], []).append(result)
+    return {name: found[name] for name in SEARCHES if name in found}
+
+
+def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
     """Real score against time of search and against env steps, a line per search."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     by_time, by_steps = figure.subplots(1, 2, sharey=True)
@@ -203,38 +235,11 @@ def draw(path: Path, results: Mapping[str, Sequence[Mapping[str, Any]]]) -> None
     figure.savefig(path, dpi=110)
 
 
-def page(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The results as a Markdown page."""
-    lines = [
-        "# Searches for C on one V and M",
-        "",
-        f"V and M are those of the agent `{AGENT}`. All searches begin from scratch. Each is "
-        f"evaluated {EVALUATIONS} times, evenly spread, on the same {EVAL_EPISODES} monitoring "
-        "episodes, and leaves the controller that scored best there. That controller is scored on "
-        f"{REPORTED_EPISODES} validation episodes of the fast env, which selected nothing. The "
-        "table gives the mean over seeds with its 95 % interval; for a search of one seed it gives "
-        "the 95 % interval over the episodes, which leaves out how much searches of other seeds "
-        "would differ. Steps and minutes are means per search on one core; other work ran on the "
-        "machine, so minutes are no measure of speed.",
-        "",
-        "`python scripts/experiments/search.py --run runs/search --all`",
-        "",
-        "| search | parameters | seeds | return | minutes | dreamed agent steps | real env steps, "
-        "searched | real env steps, monitored |",
-        "|" + "---|" * 8,
-        *(_row(name, found) for name, found in results.items()),
-        "",
-        f"V and M were trained on {_data_steps():,} env steps, which all searches share.",
-        "",
-        *_differences(results),
-        "",
-        f"![Return against time of search and against env steps]({PICTURE})",
-        "",
-    ]
-    return "\n".join(lines)
+HEADS = ["search", "parameters", "seeds", "return", "minutes", "dreamed agent steps"]
+HEADS += ["real env steps, searched", "real env steps, monitored"]
 
 
-def _row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
+def _row(name: str, found: Sequence[Result]) -> list[str]:
     scores = [result["score"] for result in found]
     if len(scores) > 1:
         shown = mean_over(scores).text()
@@ -245,7 +250,7 @@ def _row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
     steps = sum(end["steps"] for end in ends) / len(ends) / 1e6
     dreamed, searched = (f"{steps:.1f} M", "0") if found[0]["dream"] else ("0", f"{steps:.1f} M")
     monitored = sum(result["env_steps"]["monitored"] for result in found) / len(found) / 1e6
-    cells = [
+    return [
         SEARCHES[name].label,
         f"{found[0]['parameters']:,}",
         f"{len(found)}",
@@ -255,80 +260,18 @@ def _row(name: str, found: Sequence[Mapping[str, Any]]) -> str:
         searched,
         f"{monitored:.2f} M",
     ]
-    return "| " + " | ".join(cells) + " |"
 
 
-def _differences(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
-    """A line per pair of searches that have seeds enough to be told apart."""
+def _differences(results: Mapping[str, Sequence[Result]]) -> str:
+    """A line per pair of searches that have enough seeds to claim a difference."""
     many = {name: found for name, found in results.items() if len(found) >= COMPARED_SEEDS}
-    lines = [
-        f"Differences between searches with {COMPARED_SEEDS} seeds or more, with 95 % intervals:",
-        "",
-    ]
-    for one, other in combinations(many, 2):
-        distinguishable = difference(
-            [result["score"] for result in many[one]], [result["score"] for result in many[other]]
-        )
-        verdict = "" if distinguishable.apart_from_zero else ": not told apart"
-        lines.append(
-            f"- {SEARCHES[one].label} minus {SEARCHES[other].label}: "
-            f"{distinguishable.text()}{verdict}"
-        )
+    lines = []
+    for one, other in itertools.combinations(many, 2):
+        found = difference(*([result["score"] for result in many[name]] for name in (one, other)))
+        verdict = "" if found.significant else ": not significant"
+        pair = f"{SEARCHES[one].label} minus {SEARCHES[other].label}"
+        lines.append(f"- {pair}: {found.text()}{verdict}")
     few = [SEARCHES[name].label for name in results if name not in many]
     if few:
         lines += ["", f"Too few seeds to claim a difference: {', '.join(few)}."]
-    return lines
-
-
-def _data_steps() -> int:
-    rounds = load_agent(AGENT).metadata["shipped"]["rounds"]
-    return int(rounds[-1]["env_steps"] - rounds[-1]["searched"])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, help="folder of the run; not needed to draw again")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where results go (docs)")
-    parser.add_argument("--all", action="store_true", help="run all that are missing")
-    parser.add_argument("--seeds", type=int, nargs="+", help="run searches of these seeds only")
-    parser.add_argument("--only", nargs="+", choices=SEARCHES, help="run these searches only")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    folder = arguments.docs / RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
-    everything = [(name, seed) for name, each in SEARCHES.items() for seed in range(each.seeds)]
-    missing = [
-        (name, seed)
-        for name, seed in everything
-        if not (folder / f"{name}-{seed}.json").exists()
-        and (arguments.only is None or name in arguments.only)
-        and (arguments.seeds is None or seed in arguments.seeds)
-    ]
-    if missing and arguments.run is not None:
-        run = Run(arguments.run, RunSettings("worldmodels/CarRacing-v3", "cpu", 0))
-        make_run(run)
-        for name, seed in missing if arguments.all else missing[:1]:
-            started = time.monotonic()
-            write_json(folder / f"{name}-{seed}.json", search_result(run, name, seed))
-            print(f"{name}-{seed}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
-    results = {
-        name: [found for seed in range(each.seeds) if (found := _read(folder, name, seed))]
-        for name, each in SEARCHES.items()
-    }
-    results = {name: found for name, found in results.items() if found}
-    if results:
-        draw(arguments.docs / PICTURE, results)
-        (arguments.docs / TABLE).write_text(page(results))
-    done = sum(len(found) for found in results.values())
-    print(f"{done} of {len(everything)} searches done")
-
-
-def _read(folder: Path, name: str, seed: int) -> dict[str, Any] | None:
-    result: dict[str, Any] | None = read_json(folder / f"{name}-{seed}.json")
-    return result
-
-
-if __name__ == "__main__":
-    main()
+    return "\n".join(lines)

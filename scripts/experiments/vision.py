@@ -1,32 +1,21 @@
 """Every kind of V on the same frames for the same epochs: held-out error and codes used.
 
-    python scripts/experiments/vision.py --json docs/results/vision.json --picture docs/vision.png
-
-Trained on frames of the exploring policy, judged on frames of a driver that V never saw: the
-scripted one, on validation tracks. The last ones look harder at curbs, which takes them longer.
-One process and one thread a V; about half an hour on two cores.
+Trained on frames of the exploring policy, evaluated on frames of a driver that V never saw: the
+scripted one, on validation tracks. The last kinds weigh the error on curbs more and train longer.
+Draws docs/vision.md and docs/vision.png. About an hour on one core.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
-import multiprocessing
-import os
-import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+import cv2
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from agents.collecting import play_episodes
@@ -35,9 +24,10 @@ from agents.seeds import seeds
 from agents.workers import Workers
 from envs.config import EnvConfig
 from envs.tasks import DEFAULT_ENV_ID, task_for
+from scripts.experiments.experiment import Context, Experiment, Result, Results
+from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.controller.policies import make_policy
 from worldmodels.plotting import save_grid
-from worldmodels.runs.provenance import versions
 from worldmodels.training.fit import FitConfig, fit
 from worldmodels.vision import (
     VQVAE,
@@ -54,142 +44,185 @@ from worldmodels.vision.objective import common_colors
 
 BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns
-LEAN = VAEConfig(network="lean")
 FSQ = VQVAEConfig(quantizer="fsq")
-LIGHT = replace(LEAN, kl_weight=0.1, free_nats=0.25)
-CURBS: dict[str, Any] = {"decoder_channels": 64, "background_weight": 0.3, "rare_weight": 4.0}
+RARE_VQ = VQVAEConfig(decoder_channels=64, background_weight=0.3, rare_weight=4.0)
+RARE_VAE = VAEConfig(
+    network="lean",
+    kl_weight=0.1,
+    free_nats=0.25,
+    decoder_channels=64,
+    background_weight=0.3,
+    rare_weight=4.0,
+)
 
 
 @dataclass(frozen=True)
 class Kind:
     """A V, and how many times the epochs of the others it gets."""
 
+    label: str
     config: VisionConfig
     times_epochs: float = 1.0
 
 
 KINDS = {
-    "VAE, paper's network": Kind(VAEConfig()),
-    "VAE, lean": Kind(LEAN),
-    "VQ 4x4": Kind(VQVAEConfig()),
-    "FSQ 4x4": Kind(FSQ),
-    "FSQ 4x4, grass at 0.3": Kind(replace(FSQ, background_weight=0.3)),
-    "VQ 8x8": Kind(VQVAEConfig(grid=8)),
-    "FSQ 8x8": Kind(replace(FSQ, grid=8)),
-    "FSQ 8x8, curbs and car x 8": Kind(replace(FSQ, grid=8, rare_weight=8.0)),
-    "categorical 4x4, score": Kind(CategoricalVAEConfig()),
-    "categorical 4x4, straight-through": Kind(CategoricalVAEConfig(estimator="straight-through")),
-    "VAE, curbs and car x 4, longer": Kind(replace(LIGHT, **CURBS), 2.4),
-    "VQ 4x4, curbs and car x 4, longer": Kind(replace(VQVAEConfig(), **CURBS), 2.4),
-    "FSQ 4x4, curbs and car x 4, longer": Kind(replace(FSQ, **CURBS), 2.4),
+    "vae-paper": Kind("VAE, paper's network", VAEConfig()),
+    "vae": Kind("VAE, lean", VAEConfig(network="lean")),
+    "vq": Kind("VQ 4x4", VQVAEConfig()),
+    "fsq": Kind("FSQ 4x4", FSQ),
+    "fsq-background": Kind("FSQ 4x4, grass at 0.3", replace(FSQ, background_weight=0.3)),
+    "vq-8x8": Kind("VQ 8x8", VQVAEConfig(grid=8)),
+    "fsq-8x8": Kind("FSQ 8x8", replace(FSQ, grid=8)),
+    "fsq-8x8-rare": Kind("FSQ 8x8, curbs and car x 8", replace(FSQ, grid=8, rare_weight=8.0)),
+    "categorical": Kind("categorical 4x4, score", CategoricalVAEConfig()),
+    "categorical-straight-through": Kind(
+        "categorical 4x4, straight-through", CategoricalVAEConfig(estimator="straight-through")
+    ),
+    "vae-rare": Kind("VAE, curbs and car x 4, longer", RARE_VAE, 2.4),
+    "vq-rare": Kind("VQ 4x4, curbs and car x 4, longer", RARE_VQ, 2.4),
+    "fsq-rare": Kind("FSQ 4x4, curbs and car x 4, longer", replace(RARE_VQ, quantizer="fsq"), 2.4),
 }
+
+Frames = UInt8[Tensor, "frame height width 3"]
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Frames every agent step apart: uint8 (n, 64, 64, 3), and which of the held-out ones turn."""
+class VisionKinds(Experiment[Kind]):
+    """Kinds of V.
 
-    train: Tensor
-    held_out: Tensor
-    shown: Tensor
+    Attributes:
+        episodes: of training frames.
+        drives: of held-out frames.
+        epochs: through the training frames.
+    """
 
+    name = "vision"
+    folder = "results/vision"
+    table = KINDS
+    episodes: int = 96
+    drives: int = 16
+    epochs: int = 5
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--episodes", type=int, default=96, help="of training frames (96)")
-    parser.add_argument("--drives", type=int, default=16, help="of held-out frames (16)")
-    parser.add_argument("--epochs", type=int, default=5, help="through the training frames (5)")
-    parser.add_argument("--workers", type=int, default=2, help="V's trained side by side (2)")
-    parser.add_argument("--only", nargs="+", default=list(KINDS), choices=list(KINDS))
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the frames here")
-    arguments = parser.parse_args()
-    frames = collect(arguments.episodes, arguments.drives, arguments.workers)
-    spawn = multiprocessing.get_context("spawn")
-    # A copy: handing a tensor to a process moves it, and a view of it would point at nothing.
-    rows, pictures = {}, {"frame": frames.shown.numpy().copy()}
-    with ProcessPoolExecutor(arguments.workers, mp_context=spawn) as executor:
-        work = functools.partial(train, frames=frames, epochs=arguments.epochs)
-        for name, (row, decoded) in zip(
-            arguments.only, executor.map(work, arguments.only), strict=True
-        ):
-            rows[name], pictures[name] = row, decoded
-    show(rows)
-    if arguments.picture is not None:
-        save_grid(arguments.picture, pictures, label_width=260)
-    if arguments.json is not None:
-        result = {
-            "command": " ".join(["python", *sys.argv]),
-            "episodes": arguments.episodes,
-            "frames": len(frames.train),
-            "held_out_frames": len(frames.held_out),
-            "epochs": arguments.epochs,
-            "versions": versions(),
-            "rows": rows,
+    def run(self, name: str, spec: Kind, context: Context) -> Result:
+        """One V from random weights, its figures, and a strip of its reconstructions."""
+        frames = exploring_frames(self.episodes, context.workers)
+        held_out, shown = driven_frames(self.drives)
+        vision, usage = trained(spec, frames, self.epochs)
+        with torch.no_grad():
+            decoded = vision.decode(vision.mode(vision.encode(shown))).numpy()
+        folder = context.docs / self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        save_strip(folder / "frames.png", shown.numpy())
+        save_strip(folder / f"{name}.png", decoded)
+        return {
+            "label": spec.label,
+            "episodes": self.episodes,
+            "frames": len(frames),
+            "held_out_frames": len(held_out),
+            "epochs": self.epochs,
+            **score_vision(vision, held_out, mean_frame(frames[::5])),
+            "parameters": sum(p.numel() for p in vision.parameters()),
+            "usage_per_epoch": usage,
         }
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+
+    def draw(self, results: Results, docs: Path) -> None:
+        """The page, and the reconstructions of all kinds beside the frames."""
+        folder = docs / self.folder
+        strips = {"frame": load_strip(folder / "frames.png")}
+        strips |= {KINDS[name].label: load_strip(folder / f"{name}.png") for name in results}
+        save_grid(docs / "vision.png", strips, label_width=260)
+        heads = ["V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity"]
+        first = next(iter(results.values()))
+        table = markdown_table(heads, map(_row, results.values()))
+        write_page(docs / "vision.md", table=table, **first)
 
 
-def collect(num_episodes: int, num_drives: int, num_workers: int) -> Frames:
-    """Training frames of the exploring policy, held-out frames of the scripted driver."""
-    policy = functools.partial(make_policy, "exploring", EnvConfig(DEFAULT_ENV_ID), Path())
+def _row(row: Result) -> list[str]:
+    codes = ["", "", ""]
+    if row["usage_per_epoch"]:
+        last = row["usage_per_epoch"][-1]
+        codes = [
+            f"{row['bits_per_frame']:.0f}",
+            f"{row['codes_used']:.0%} / {last['codes_used']:.0%}",
+            f"{row['perplexity']:.0f} / {last['perplexity']:.0f}",
+        ]
+    figures = [f"{row[name]:.1f}" for name in ("error", "foreground_error", "rare_error", "psnr")]
+    return [row["label"], *figures, *codes]
+
+
+def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
+    """Training frames of the exploring policy, an agent step apart."""
+    env = EnvConfig(DEFAULT_ENV_ID)
+    policy = functools.partial(make_policy, "exploring", env, Path())
+    repeat = task_for(env).action_repeat
+    episodes = play_episodes(env, policy, seeds("training", num_episodes), workers=workers)
+    return torch.from_numpy(np.concatenate([rollout.frames[::repeat] for rollout in episodes]))
+
+
+def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
+    """Held-out frames of the scripted driver, an agent step apart, and those that are shown."""
     repeat = task_for(DEFAULT_ENV_ID).action_repeat
-    with Workers(num_workers) as workers:
-        explored = play_episodes(
-            DEFAULT_ENV_ID, policy, seeds("training", num_episodes), workers=workers
-        )
-        train = np.concatenate([rollout.frames[::repeat] for rollout in explored])
     drives = [drive(seed) for seed in seeds("validation", num_drives)]
     held_out = np.concatenate([rollout.frames[::repeat] for rollout in drives])
     # A frame's turn is how far the wheel is turned around it.
     steering = [np.abs(rollout.actions[:, 0]) for rollout in drives]
     smooth = [np.convolve(np.append(s, 0), np.full(9, 1 / 9), "same")[::repeat] for s in steering]
-    sharpest = pick_apart(np.concatenate(smooth), SHOWN // 2)
+    sharpest = largest_apart(np.concatenate(smooth), SHOWN // 2)
     ordinary = np.linspace(40, len(held_out) - 40, SHOWN - len(sharpest)).astype(int)
     shown = held_out[np.concatenate([ordinary, sharpest])]
-    return Frames(torch.from_numpy(train), torch.from_numpy(held_out), torch.from_numpy(shown))
+    return torch.from_numpy(held_out), torch.from_numpy(shown)
 
 
-def pick_apart(values: np.ndarray, count: int, distinguishable: int = 60) -> np.ndarray:
+def save_strip(path: Path, frames: UInt8[np.ndarray, "frame height width 3"]) -> None:
+    """Frames side by side, so that the picture of all kinds can be drawn again."""
+    if not cv2.imwrite(str(path), np.concatenate(frames, axis=1)[..., ::-1]):
+        raise OSError(f"could not write {path}: is the disk full?")
+
+
+def load_strip(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
+    """What `save_strip` wrote."""
+    strip = np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
+    return np.stack(np.split(strip, SHOWN, axis=1))
+
+
+def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 60) -> np.ndarray:
     """Places of the largest values, at least so many frames from each other."""
     values, places = values.copy(), []
     for _ in range(count):
         place = int(values.argmax())
         places.append(place)
-        values[max(0, place - distinguishable) : place + distinguishable] = -1
+        values[max(0, place - apart) : place + apart] = -1
     return np.array(places)
 
 
-def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.ndarray]:
-    """One V from random weights; its figures, and its reconstructions of the shown frames."""
-    torch.set_num_threads(1)
+def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[str, float]]]:
+    """One V from random weights, and after each epoch how it uses its codes over all frames."""
     torch.manual_seed(0)
-    colors = common_colors(frames.train[::5].numpy())
-    kind = KINDS[name]
+    colors = common_colors(frames[::5].numpy())
     vision = make_vision(replace(kind.config, common_colors=colors))
-    vision.init_from_data(frames.train[::50])
-    baseline = mean_frame(frames.train[::5])
-    steps_an_epoch = len(frames.train) // BATCH_SIZE
+    vision.init_from_data(frames[::50])
+    steps_per_epoch = len(frames) // BATCH_SIZE
     usage: list[dict[str, float]] = []
 
     def batch_at(step: int, generator: torch.Generator) -> Tensor:
-        epoch, place = divmod(step, steps_an_epoch)
-        order = np.random.default_rng([0, epoch]).permutation(len(frames.train))
-        return frames.train[order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE]]
+        epoch, place = divmod(step, steps_per_epoch)
+        order = np.random.default_rng([0, epoch]).permutation(len(frames))
+        return frames[order[place * BATCH_SIZE : (place + 1) * BATCH_SIZE]]
 
     def on_step(step: int, metrics: dict[str, float]) -> None:
-        if step % steps_an_epoch == 0 and "loss" in metrics and isinstance(vision, VQVAE):
-            usage.append(epoch_usage(vision, frames.train))
+        if step % steps_per_epoch == 0 and "loss" in metrics and isinstance(vision, VQVAE):
+            vision.eval()
+            codes = encode_frames(vision, frames.numpy())
+            usage.append(code_usage(codes, vision.config.num_values))
+            vision.train()
 
-    num_steps = round(kind.times_epochs * epochs) * steps_an_epoch
+    num_steps = round(kind.times_epochs * epochs) * steps_per_epoch
     config = FitConfig(
         num_steps,
         BATCH_SIZE,
         learning_rate=1e-3,
         final_learning_rate=1e-4,
-        validate_every=num_steps,  # nothing is chosen by the held-out frames
+        validate_every=num_steps,  # nothing is selected by the held-out frames
     )
     with tempfile.TemporaryDirectory() as folder:
         fit(
@@ -202,51 +235,4 @@ def train(name: str, frames: Frames, epochs: int) -> tuple[dict[str, Any], np.nd
             on_step=on_step,
             checkpoint_seconds=1e9,
         )
-    result = score_vision(vision, frames.held_out, baseline)
-    result |= {
-        "parameters": sum(p.numel() for p in vision.parameters()),
-        "usage_an_epoch": usage,
-    }
-    with torch.no_grad():
-        decoded = vision.decode(vision.mode(vision.encode(frames.shown))).numpy()
-    return result, decoded
-
-
-def epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """How V as it stands uses its codes over every training frame."""
-    assert isinstance(vision, VQVAE)
-    vision.eval()
-    usage = code_usage(encode_frames(vision, frames.numpy()), vision.config.num_values)
-    vision.train()
-    return usage
-
-
-def show(rows: dict[str, dict[str, Any]]) -> None:
-    """The figures as a table; used and perplexity of held-out frames / of the last epoch."""
-    first = next(iter(rows.values()))
-    table = Table(title=f"V on held-out driving (mean frame: {first['mean_frame_error']:.1f})")
-    columns = "V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity"
-    for column in columns:
-        table.add_column(column, justify="left" if column == "V" else "right")
-    for name, row in rows.items():
-        codes = ["", "", ""]
-        if row["usage_an_epoch"]:
-            last = row["usage_an_epoch"][-1]
-            codes = [
-                f"{row['bits_per_frame']:.0f}",
-                f"{row['codes_used']:.0%} / {last['codes_used']:.0%}",
-                f"{row['perplexity']:.0f} / {last['perplexity']:.0f}",
-            ]
-        table.add_row(
-            name,
-            f"{row['error']:.1f}",
-            f"{row['foreground_error']:.1f}",
-            f"{row['rare_error']:.1f}",
-            f"{row['psnr']:.1f}",
-            *codes,
-        )
-    Console(width=140).print(table)
-
-
-if __name__ == "__main__":
-    main()
+    return vision, usage

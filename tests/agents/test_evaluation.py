@@ -5,7 +5,7 @@ import math
 import gymnasium as gym
 import pytest
 
-from agents.evaluation import Scores, evaluate, sample_std, student_t_quantile
+from agents.evaluation import Scores, evaluate, sample_std
 from agents.policy import ConstantPolicy
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
@@ -27,15 +27,6 @@ def scores_of(*returns: float) -> Scores:
         terminated=(True,) * count,
         truncated=(False,) * count,
     )
-
-
-@pytest.mark.parametrize(
-    ("degrees", "quantile"),  # scipy.stats.t.ppf(0.975, degrees)
-    [(1, 12.70620), (2, 4.30265), (4, 2.77645), (5, 2.57058), (6, 2.44691), (9, 2.26216),
-     (15, 2.13145), (59, 2.00100), (99, 1.98422), (1023, 1.96229)],
-)  # fmt: skip
-def test_student_t(degrees: int, quantile: float) -> None:
-    assert student_t_quantile(degrees) == pytest.approx(quantile, rel=1e-3)
 
 
 def test_the_interval_of_a_known_sample() -> None:

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
 from agents.workers import Workers
-from scripts.experiments.quantized import ablation, compare
-from scripts.experiments.quantized.kinds import ABLATIONS
+from scripts.experiments.__main__ import main
+from scripts.experiments.experiment import Context
+from scripts.experiments.quantized import ablation, study
 from tests.fixtures.command import wm, wm_json
 from tests.fixtures.counting_env import BOX_ID
 from tests.fixtures.emulated_device import emulated_device
@@ -81,33 +82,36 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path
         assert all(torch.equal(on_gpu[key], on_cpu[key]) for key in on_cpu), name
 
 
-@pytest.mark.parametrize("cell", ["fsq-1", "fsq-1-z"])
-def test_a_comparison_works_on_the_gpu(cell: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["fsq-1", "fsq-1-z"])
+def test_the_study_works_on_the_gpu(name: str, tmp_path: Path) -> None:
     """Each part of it is handed the device; what it does there is seen above."""
-    parts = ("run_pipeline", "ablation_measures", "world_measures", "dream_measures")
-    others = ("agent_measures", "curve_measures", "write_page")
+    parts = ("run_pipeline", "world_measures", "dream_measures")
     with contextlib.ExitStack() as stack:
         stack.enter_context(emulated_device())
         spies = {
-            name: stack.enter_context(mock.patch.object(compare, name, return_value={}))
-            for name in (*parts, *others)
+            part: stack.enter_context(mock.patch.object(study, part, return_value={}))
+            for part in (*parts, "agent_measures", "curve_measures", "draw_page")
         }
-        wm_json("compare", "--only", cell, "--docs", tmp_path, "--runs", tmp_path, "--workers", 1)
-    called = {name for name in parts if spies[name].called}
-    expected = set(parts) - {"ablation_measures"} if cell == "fsq-1" else set(parts[:2])
+        for part in ("ablation_measures", "draw_page"):
+            spies[part] = stack.enter_context(mock.patch.object(ablation, part, return_value={}))
+        kind = "ablation" if name.endswith("z") else "quantized"
+        folders = ("--docs", str(tmp_path), "--runs", str(tmp_path))
+        assert main([kind, "--only", name, *folders, "--workers", "1"]) == 0
+    called = {part for part in (*parts, "ablation_measures") if spies[part].called}
+    expected = set(parts) if kind == "quantized" else {"run_pipeline", "ablation_measures"}
     assert called == expected
-    for name in called:
-        call = spies[name].call_args
-        assert "cuda" in (*call.args, *call.kwargs.values()), name
+    for part in called:
+        call = spies[part].call_args
+        given = [*call.args, *call.kwargs.values()]
+        assert "cuda" in [getattr(each, "device", each) for each in given], part
 
 
 def test_an_ablation_searches_on_the_gpu(tmp_path: Path) -> None:
     run = tiny_run(tmp_path / "run", "fsq")
     returned = {"parameters": 1, "real_score": 0.0, "real_std": 0.0, "selection_episodes": 1}
+    context = Context(tmp_path, tmp_path, Workers(1), Report(quiet=True), "cuda")
     with mock.patch.object(
         ablation, "train_controller", return_value={**returned, "history": []}
     ) as search:
-        ablation.ablation_measures(
-            run, "z", ABLATIONS["z"], ablation.ABLATION, Workers(1), Report(quiet=True), "cuda"
-        )
+        ablation.ablation_measures(run, "z", ablation.SEARCH, context)
     assert search.call_args.kwargs["device"] == "cuda"

@@ -10,25 +10,28 @@ from worldmodels.cli.options import QuietOption, app
 
 COLUMNS = {
     "run": (28, "s"),
-    "latents": (11, "s"),
+    "vision": (8, "s"),
+    "rounds": (8, "d"),
     "env_steps": (12, ",d"),
     "score": (9, ".1f"),
     "std": (8, ".1f"),
-    "test_score": (11, ".1f"),
-    "vision_error": (13, ".1f"),
-    "memory_nll": (11, ".2f"),
-    "reward_r2": (10, ".2f"),
+    "test_score": (12, ".1f"),
+    "vision_error": (14, ".1f"),
+    "memory_nll": (12, ".2f"),
+    "reward_r2": (11, ".2f"),
+    "protocol": (0, "s"),
 }
 
 
 def print_runs(result: dict[str, Any]) -> None:
     """A row per run, then the files that were written."""
+    from worldmodels.stages.compare import NOT_COMPARABLE
+
     typer.echo("".join(f"{name:<{width}}" for name, (width, _) in COLUMNS.items()))
     for row in result["runs"]:
-        cells = (_cell(row[name], width, kind) for name, (width, kind) in COLUMNS.items())
-        typer.echo("".join(cells) + row["protocol"])
+        typer.echo("".join(_cell(row[name], *form) for name, form in COLUMNS.items()).rstrip())
     if not result["comparable"]:
-        typer.echo("scores of different protocols (last column) are not comparable")
+        typer.echo(f"{NOT_COMPARABLE}: see the last column")
     typer.echo(", ".join(result["files"]))
 
 

@@ -1,13 +1,15 @@
 """Compare: any runs side by side, as a table and as learning curves."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.protocol import EvaluationProtocol
 from worldmodels.controller.evaluations import all_evaluations
 from worldmodels.data.durable import replacing
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, reading
 from worldmodels.plotting import save_curves
 from worldmodels.progress import Report
 from worldmodels.runs.env_steps import env_steps
@@ -15,26 +17,30 @@ from worldmodels.runs.learning_curve import ROUNDS
 from worldmodels.runs.run import BEST_RECORD, Run
 
 TABLE, CURVES = "comparison.csv", "comparison.png"
+NOT_COMPARABLE = "scores of different protocols are not comparable"
 
 
 def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[str, Any]:
     """One row per run, written to `out` as CSV and, where there are rounds, as curves.
 
-    The score of a run is that of its best agent on the episodes that selected it; runs whose
-    `protocol` differs were not scored on the same episodes.
+    The score of a run is that of its best agent on the episodes that selected it. Runs whose
+    `protocol` differs were not scored on the same episodes, so their curves name it.
 
-    Raises: UserError for a folder that is no run, is given twice, or has no agent yet.
+    Raises: UserError for a folder that is no run, is given twice or has no result, and where `out`
+        lies in a run.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise UserError("expected different runs, got one of them twice")
+    for folder in folders:
+        if folder.resolve() in (out.resolve(), *out.resolve().parents):
+            raise UserError(f"{out} lies in the run {folder}: name another folder with --out")
     runs = [Run(folder) for folder in folders]
     rows = [_row(run) for run in runs]
-    curves = {}
-    for run in runs:
-        rounds = run.read_json(ROUNDS) or []
-        points = [(row["env_steps"], row["score"]) for row in rounds if "env_steps" in row]
-        if points:
-            curves[str(run)] = points
+    comparable = len({row["protocol"] for row in rows if row["protocol"]}) < 2
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        for name, point in _points(run, row["env"], named=not comparable):
+            curves.setdefault(name, []).append(point)
     out.mkdir(parents=True, exist_ok=True)
     written = [out / TABLE]
     with replacing(out / TABLE) as partial, partial.open("w", newline="") as file:
@@ -43,43 +49,89 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
         writer.writerows(rows)
     if curves:
         written.append(out / CURVES)
-        with replacing(out / CURVES) as partial:
-            y_label = "return on the selection episodes"
-            save_curves(partial, curves, x_label="env steps", y_label=y_label)
-    protocols = {row["protocol"] for row in rows}
-    if len(protocols) > 1:
-        report.log("scores of different protocols are not comparable; see the column protocol")
-    return {
-        "runs": rows,
-        "comparable": len(protocols) == 1,
-        "files": [str(path) for path in written],
-    }
+        y_label = "return on the selection episodes"
+        save_curves(out / CURVES, curves, x_label="env steps", y_label=y_label)
+    if not comparable:
+        report.log(f"{NOT_COMPARABLE}: see the column protocol")
+    return {"runs": rows, "comparable": comparable, "files": [str(path) for path in written]}
 
 
 def _row(run: Run) -> dict[str, Any]:
     """What a run is and how good its models are; None for what it does not have."""
     settings = run.settings
-    best = (run.read_json(BEST_RECORD) or {}).get("best")
-    if best is None:
-        raise UserError(
-            f'{run} has no agent that could be compared: run "wm train-controller --run {run}"'
-        )
-    vision, memory = (run.result(stage) or {} for stage in ("vision", "memory"))
-    protocol = best["protocol"]
-    tested = {name: row for name, row in all_evaluations(run).items() if row.get("split") == "test"}
-    agent = next((row for row in tested.values() if row.get("policy") == "agent"), None)
+    best = _best(run)
+    vision, memory = (run.result(stage) for stage in ("vision", "memory"))
+    if vision is None and memory is None and best["score"] is None:
+        raise UserError(f'{run} has no result to compare: run "wm train-vision --run {run}"')
     return {
         "run": str(run),
         "env": str(settings.env),
-        "latents": "quantized" if settings.quantized else "continuous",
+        "vision": _vision(run),
         "preset": settings.preset,
-        "round": best["round"],
+        "rounds": len(_rounds(run)),
         "env_steps": sum(env_steps(run).values()),
-        "score": best["mean"],
-        "std": best["std"],
-        "protocol": f"{protocol['episodes']} {protocol['split']} episodes of {settings.env}",
-        "test_score": None if agent is None else agent["mean"],
-        "vision_error": vision.get("error"),
-        "memory_nll": memory.get("nll"),
-        "reward_r2": memory.get("reward_r2"),
+        **best,
+        **_test_score(run),
+        "vision_error": (vision or {}).get("error"),
+        "memory_nll": (memory or {}).get("nll"),
+        "reward_r2": (memory or {}).get("reward_r2"),
     }
+
+
+def _best(run: Run) -> dict[str, Any]:
+    """The round, the score and the protocol of the best agent."""
+    hint = f'delete it, and run "wm train-controller --run {run}" again'
+    record = run.read_json(BEST_RECORD)
+    if record is None:
+        return dict.fromkeys(("best_round", "score", "std", "protocol"))
+    with reading(run.folder / BEST_RECORD, hint):
+        best = record["best"]
+        protocol = EvaluationProtocol.from_dict(best["protocol"])
+        start = f" from {protocol.start}" if protocol.start else ""
+        return {
+            "best_round": best["round"],
+            "score": float(best["mean"]),
+            "std": best["std"],
+            "protocol": f"{protocol.episodes} {protocol.purpose} episodes{start} of {protocol.env}",
+        }
+
+
+def _vision(run: Run) -> str | None:
+    """The kind of V: its quantizer, or "vae"."""
+    manifest = run.manifest("vision")
+    if manifest is None:
+        return None
+    return str(manifest["config"].get("model", {}).get("quantizer", "vae"))
+
+
+def _test_score(run: Run) -> dict[str, Any]:
+    """The agent's score over the most test episodes, those of the reference env before others."""
+    tested = {
+        name: row
+        for name, row in all_evaluations(run).items()
+        if re.fullmatch(r"test-(stock|fast)-\d+-agent", name)  # not perturbed
+    }
+    name = max(tested, key=lambda name: (len(tested[name]["returns"]), "stock" in name), default="")
+    row = tested.get(name, {})
+    return {
+        "test_score": row.get("mean"),
+        "test_std": row.get("std"),
+        "test_protocol": name or None,
+    }
+
+
+def _rounds(run: Run) -> list[dict[str, Any]]:
+    rounds = run.read_json(ROUNDS) or []
+    with reading(run.folder / ROUNDS, "delete it, which forgets the curve of the rounds so far"):
+        return [row for row in rounds if "env_steps" in row and row["score"] is not None]
+
+
+def _points(run: Run, env: str, *, named: bool) -> list[tuple[str, tuple[float, float]]]:
+    """Env steps and score of each round; `named` by the run and its protocol, or the run alone."""
+    return [
+        (
+            f"{run}, {row.get('episodes')} episodes of {env}" if named else str(run),
+            (row["env_steps"], row["score"]),
+        )
+        for row in _rounds(run)
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 
 from agents.collecting import play_episodes
@@ -214,20 +215,20 @@ def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str
             "mean": float(together.mean()),
             "bias": float((together - truth).mean()),
             "correlation": correlation(together, truth),
-            "rank_correlation": _rank_correlation(values, real, range(len(each))),
-            "good_rank_correlation": _rank_correlation(values, real, good),
+            "rank_correlation": rank_correlation(values, real, range(len(each))),
+            "good_rank_correlation": rank_correlation(values, real, good),
         }
     return figures
 
 
-def _rank_correlation(
+def rank_correlation(
     dreamed: list[np.ndarray], real: list[np.ndarray], chosen: Sequence[int]
 ) -> float | None:
     """Spearman's, of the chosen agents' mean returns; None for fewer than two."""
     if len(chosen) < 2:
         return None
     return correlation(
-        ranks([dreamed[i].mean() for i in chosen]), ranks([real[i].mean() for i in chosen])
+        rankdata([dreamed[i].mean() for i in chosen]), rankdata([real[i].mean() for i in chosen])
     )
 
 
@@ -236,11 +237,3 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     if a.std() < 1e-12 or b.std() < 1e-12:
         return None
     return float(np.corrcoef(a, b)[0, 1])
-
-
-def ranks(values: Sequence[float]) -> np.ndarray:
-    """The rank of each value, from 0; those alike share the mean of their ranks."""
-    row = np.asarray(values, np.float64)
-    below, alike = row[:, None] > row, row[:, None] == row
-    result: np.ndarray = below.sum(1) + (alike.sum(1) - 1) / 2
-    return result

@@ -1,68 +1,111 @@
-"""How well a linear C drives with parts of what it sees, searched by CMA-ES in the real game.
+"""How well a linear C drives with parts of what it sees, searched by CMA-ES in the real env.
+
+One search per kind of V and inputs, on V and M of that kind's first run in the experiment
+`quantized`, which is made if it is not there. Draws docs/results.md.
 
 Source: arXiv 1803.10122, table 1: z alone, and z with h.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from agents.workers import Workers
-from scripts.experiments.borrowed_run import borrowed_run
-from scripts.experiments.quantized.kinds import Inputs
+from scripts.experiments.experiment import Context, Experiment, Result, Results
+from scripts.experiments.forked_run import fork_run
+from scripts.experiments.quantized.kinds import ABLATIONS, INPUTS, RunSpec
+from scripts.experiments.quantized.page import ABLATION_FOLDER, draw_page
+from scripts.experiments.quantized.study import Quantized, finished_run
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import make_memory, restore_memory
 from worldmodels.memory.ensemble import MemoryEnsemble
-from worldmodels.progress import Report
+from worldmodels.presets import STUDY, Preset
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
 from worldmodels.training.seeding import global_seed
 
-ABLATION = ControllerStageConfig(
+SEARCH = ControllerStageConfig(
     eval_episodes=16,
     selection_episodes=100,
     cmaes=CMAESConfig(generations=30, population=32, episodes=2, horizon=250, validate_every=10),
 )
 
 
+@dataclass(frozen=True)
+class Ablations(Experiment[tuple[RunSpec, str]]):
+    """Kinds of inputs over kinds of V.
+
+    Attributes:
+        preset: of the runs.
+        search: from zero, whatever the inputs.
+    """
+
+    name = "ablation"
+    folder = ABLATION_FOLDER
+    table = ABLATIONS
+    preset: Preset = STUDY
+    search: ControllerStageConfig = SEARCH
+
+    def run(self, name: str, spec: tuple[RunSpec, str], context: Context) -> Result:
+        """The search, in a folder of its own."""
+        of_run, inputs = spec
+        folder = context.runs.parent / Quantized.name / of_run.name
+        run = finished_run(of_run, folder, self.preset, context)
+        return {
+            "kind": of_run.kind,
+            "seed": of_run.seed,
+            "ablation": inputs,
+            **ablation_measures(run, inputs, self.search, context),
+        }
+
+    def draw(self, results: Results, docs: Path) -> None:
+        """The page of all runs and ablations."""
+        draw_page(docs)
+
+
 @locks_run
 def ablation_measures(
-    run: Run,
-    name: str,
-    inputs: Inputs,
-    config: ControllerStageConfig,
-    workers: Workers,
-    report: Report,
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """A search from zero on the run's V and M, in a folder of the run of that name."""
-    folder = run.folder / "ablation" / name
-    borrowed = borrowed_run(run, folder)
+    run: Run, name: str, search: ControllerStageConfig, context: Context
+) -> Result:
+    """A search from zero on the run's V and M, in a folder of the run named for C's inputs."""
+    inputs = INPUTS[name]
+    fork = fork_run(run, run.folder / "ablation" / name)
     if not inputs.trained:
-        reset_recurrent_weights(borrowed, run.settings.seed)
-    result = train_controller(borrowed, config, workers=workers, report=report, device=device)
+        reset_recurrent_weights(fork, run.settings.seed)
+    result = train_controller(
+        fork,
+        replace(search, inputs=inputs.inputs),
+        workers=context.workers,
+        report=context.report,
+        device=context.device,
+    )
     return {
         "label": inputs.label,
         "parameters": result["parameters"],
         "score": result["real_score"],
         "std": result["real_std"],
         "episodes": result["selection_episodes"],
-        "evaluations": [
-            {key: round(evaluation[key], 1) for key in ("seconds", "steps", "real_score")}
-            for evaluation in result["history"]
-            if "real_score" in evaluation
-        ],
+        "evaluations": evaluations_in(result),
     }
 
 
+def evaluations_in(result: Result) -> list[Result]:
+    """Time, steps and score of each evaluation that monitored a search."""
+    return [
+        {key: round(entry[key], 1) for key in ("seconds", "steps", "real_score")}
+        for entry in result["history"]
+        if "real_score" in entry
+    ]
+
+
 def reset_recurrent_weights(run: Run, seed: int) -> None:
-    """Give the run's M random recurrent weights in place of the trained ones; twice is as once."""
+    """Give the run's M random recurrent weights in place of the trained ones; idempotent."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
     memory = restore_memory(checkpoint, path)
-    assert not isinstance(memory, MemoryEnsemble), "the study's M has no members"
+    assert not isinstance(memory, MemoryEnsemble), "the study's M is no ensemble"
     with global_seed(seed):
         fresh = make_memory(memory.config)
     assert not isinstance(fresh, MemoryEnsemble)

@@ -22,11 +22,6 @@ class Kind:
     label: str
     quantizer: str | None
 
-    @property
-    def quantized(self) -> bool:
-        """Whether V has codes."""
-        return self.quantizer is not None
-
     def settings(self, preset: Preset) -> Preset:
         """A preset with this kind's quantizer; all else is the same for all kinds."""
         model = preset.vqvae.model
@@ -44,47 +39,40 @@ KINDS = {
 
 
 @dataclass(frozen=True)
+class RunSpec:
+    """A whole run of one kind of V."""
+
+    kind: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its result."""
+        return f"{self.kind}-{self.seed}"
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """What an ablation lets C see."""
+    """What an ablation lets C see.
+
+    Attributes:
+        trained: whether M keeps its recurrent weights.
+    """
 
     label: str
     inputs: str
     trained: bool = True
 
 
-ABLATIONS = {
+INPUTS = {
     "z": Inputs("z only", "z"),
     "untrained": Inputs("z and h of an untrained M", "zh", trained=False),
     "zh": Inputs("z and h", "zh"),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One call's worth of work, and the name of its result file.
-
-    Attributes:
-        ablation: one of `ABLATIONS`, of the run of that kind and seed; None is the run itself.
-    """
-
-    kind: str
-    seed: int
-    ablation: str | None = None
-
-    @property
-    def name(self) -> str:
-        """As `--only` takes it."""
-        parts = [self.kind, str(self.seed), self.ablation]
-        return "-".join(part for part in parts if part is not None)
-
-    @property
-    def run_name(self) -> str:
-        """The folder of its run."""
-        return f"{self.kind}-{self.seed}"
-
-
-def all_cells() -> dict[str, Cell]:
-    """By name, in the order in which they are worked on: a seed of all kinds before the next."""
-    runs = [Cell(kind, seed) for seed in SEEDS for kind in KINDS]
-    parts = [Cell(kind, ABLATED_SEED, part) for kind in ABLATED_KINDS for part in ABLATIONS]
-    return {cell.name: cell for cell in (*runs, *parts)}
+# By name, in the order in which they are done: a seed of all kinds before the next.
+RUNS = {spec.name: spec for spec in (RunSpec(kind, seed) for seed in SEEDS for kind in KINDS)}
+ABLATIONS = {
+    f"{kind}-{ABLATED_SEED}-{inputs}": (RunSpec(kind, ABLATED_SEED), inputs)
+    for kind in ABLATED_KINDS
+    for inputs in INPUTS
+}

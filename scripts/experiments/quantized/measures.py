@@ -14,8 +14,8 @@ from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.perturbations import PERTURBATIONS
-from scripts.experiments.quantized.code_sheet import (
-    code_sheet,
+from scripts.experiments.quantized.code_gallery import (
+    code_gallery,
     explained_variance_by_code,
     frame_codes,
 )
@@ -35,11 +35,11 @@ from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.vision import VQVAE
 from worldmodels.vision.metrics import score_alike
 
-SCORE_THRESHOLD = 500  # agent steps to such a score are counted
-HORIZON = 100  # env steps that open-loop dreams go on for
-# Its usual 80 and 120, decided every fourth frame, leave the road in half of the drives.
+SCORE_THRESHOLD = 500  # agent steps until such a score are counted
+HORIZON = 100  # env steps of open-loop dreams
+# With its defaults, 80 and 120, and an action every fourth frame, half of the drives go off road.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
-SHEET_ROWS, SHEET_COLUMNS = 6, 10
+GALLERY_ROWS, GALLERY_COLUMNS = 6, 10
 
 
 def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) -> dict[str, Any]:
@@ -53,9 +53,9 @@ def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) ->
 
 
 def curve_measures(run: Run) -> dict[str, Any]:
-    """The run's rounds, and agent steps of real driving before an agent scored `SCORE_THRESHOLD`.
+    """The run's rounds, and the agent steps taken in the real env until a score of 500.
 
-    `agent_steps_to_threshold` is None where none did.
+    `agent_steps_to_threshold` is None where no round's agent scored `SCORE_THRESHOLD`.
     """
     rows = LearningCurve(run).rows
     repeat = run.action_repeat
@@ -71,71 +71,62 @@ def curve_measures(run: Run) -> dict[str, Any]:
 
 
 def world_measures(
-    run: Run, drives: int, report: Report, sheet: Path, device: str = "cpu"
+    run: Run, drives: int, report: Report, gallery: Path, device: str = "cpu"
 ) -> dict[str, Any]:
     """V and M of the best agent on episodes of the scripted driver, the same for all runs.
 
     Args:
-        sheet: where a picture of frames that share a code goes, if V has codes.
+        gallery: where a picture of frames that share a code goes, if V has codes.
     """
     agent = load_agent(run.folder)
-    agent.vision.to(device)
-    agent.memory.to(device)
-    repeat = agent.action_repeat
+    vision, memory, repeat = agent.vision.to(device), agent.memory.to(device), agent.action_repeat
     rollouts = []
     with report.progress("held-out drives", total=drives) as meter:
         for seed in seeds("driving", drives):
             rollouts.append(drive(seed, action_repeat=repeat, **DRIVER))
             meter.advance()
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
-    driven = encode_rollouts(
-        agent.vision, rollouts, [rollout.num_steps for rollout in rollouts], repeat
-    )
-    train = encode_recent(run, agent.vision, report, most=64)
-    curves = open_loop(agent.vision, agent.memory, driven, frames, horizon=HORIZON // repeat)
-    memory = score_memory(agent.vision, agent.memory, train, driven)
-    explained = rates(
-        agent.vision, driven, persistence_nll=memory["persistence_nll"], nll=memory["nll"]
-    )
-    seen_by_codes = (
-        {"codes": code_measures(agent.vision, frames, sheet)}
-        if isinstance(agent.vision, VQVAE)
-        else {}
-    )
-    return {
-        **seen_by_codes,
-        "vision": score_alike(agent.vision, torch.from_numpy(np.concatenate(frames))),
-        "memory": {name: memory[name] for name in ("nll", "persistence_nll", "reward_r2")},
-        "bits": asdict(explained),
+    driven = encode_rollouts(vision, rollouts, [each.num_steps for each in rollouts], repeat)
+    train = encode_recent(run, vision, report, most=64)
+    curves = open_loop(vision, memory, driven, frames, horizon=HORIZON // repeat)
+    scores = score_memory(vision, memory, train, driven)
+    bits = rates(vision, driven, persistence_nll=scores["persistence_nll"], nll=scores["nll"])
+    measures = {
+        "vision": score_alike(vision, torch.from_numpy(np.concatenate(frames))),
+        "memory": {name: scores[name] for name in ("nll", "persistence_nll", "reward_r2")},
+        "bits": asdict(bits),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
+    if isinstance(vision, VQVAE):
+        measures["explained_variance_by_code"] = code_measures(vision, frames, gallery)
+    return measures
 
 
-def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], sheet: Path) -> dict[str, float]:
-    """How much of a picture a single code tells, and a sheet of frames that share one.
+def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
+    """How much of a frame's variance a single code explains; draws frames that share a code.
 
-    Returns: `own_cell` and `other_cells`, shares of what varies in the code's own cell and in a
-    cell elsewhere, means over cells.
+    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
+        in another cell, means over cells.
     """
     coded = [(frames, frame_codes(vision, frames)) for frames in drives]
     grid = vision.config.grid
     explained = explained_variance_by_code(coded, grid)
-    own = np.diagonal(explained)
-    rows = code_sheet(
+    same_cell = np.diagonal(explained)
+    rows = code_gallery(
         np.concatenate([frames for frames, _ in coded]),
         np.concatenate([codes for _, codes in coded]),
         grid=grid,
-        rows=SHEET_ROWS,
-        columns=SHEET_COLUMNS,
+        rows=GALLERY_ROWS,
+        columns=GALLERY_COLUMNS,
     )
-    save_grid(sheet, rows)
-    others = (explained.sum() - own.sum()) / (explained.size - len(own))
-    return {"own_cell": float(own.mean()), "other_cells": float(others)}
+    save_grid(gallery, rows)
+    others = (explained.sum() - same_cell.sum()) / (explained.size - len(same_cell))
+    return {"same_cell": float(same_cell.mean()), "other_cells": float(others)}
 
 
 def dream_measures(
     run: Run, config: DreamCheckConfig, workers: Workers, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """How the dream's returns stand to the game's, over the run's agent and noisier ones."""
+    """Returns in the dream beside those in the real env, of the agent and of noisier copies."""
     checked = dream_check(run, config, workers=workers, report=report, device=device)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

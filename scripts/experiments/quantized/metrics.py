@@ -11,9 +11,12 @@ import numpy as np
 from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 
 LAST_ROUNDS = 4
-# Metrics that are scores, by what the env looked like.
-UNDER = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
+# Metrics that are scores, by what was perturbed.
+PERTURBED_SCORES = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
+HIGHER, LOWER = True, False
+
+Figure = Callable[[dict[str, Any]], float | None]
 
 
 @dataclass(frozen=True)
@@ -21,17 +24,14 @@ class Metric:
     """One figure of a run's result file.
 
     Attributes:
-        label: as the table has it.
-        noun: as a sentence has it.
-        better: "higher" or "lower"; None where neither is.
         of: the figure, None where the run has none.
+        higher_is_better: None where neither direction is better.
         digits: shown behind the point.
     """
 
     label: str
-    noun: str
-    better: str | None
-    of: Callable[[dict[str, Any]], float | None]
+    of: Figure
+    higher_is_better: bool | None = None
     digits: int = 0
 
     def values(self, results: list[dict[str, Any]]) -> list[float]:
@@ -40,35 +40,32 @@ class Metric:
         return [float(value) for value in found if value is not None]
 
 
-def _score(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda result: result["scores"][name]["mean"]
+def _at(*keys: str, scale: float = 1.0) -> Figure:
+    """The figure that lies under these keys."""
+
+    def figure(result: dict[str, Any]) -> float | None:
+        value: Any = result
+        for key in keys:
+            value = value.get(key) if value is not None else None
+        return None if value is None else scale * float(value)
+
+    return figure
 
 
-def _dreamed(step: int) -> Callable[[dict[str, Any]], float]:
+def _dream_error(step: int) -> Figure:
     def error(result: dict[str, Any]) -> float:
         curves = result["open_loop"]
-        value: float = curves["predicted"][step // curves["action_repeat"] - 1]
-        return value
+        return float(curves["predicted"][step // curves["action_repeat"] - 1])
 
     return error
 
 
-def _horizon(result: dict[str, Any], steps: int) -> dict[str, Any]:
-    value: dict[str, Any] = result["dream"]["horizons"][str(steps)]
-    return value
+def _bias(steps: int) -> Figure:
+    def percent(result: dict[str, Any]) -> float:
+        figures = result["dream"]["horizons"][str(steps)]
+        return float(100.0 * figures["dreamed"]["bias"] / figures["real_mean"])
 
-
-def _bias(steps: int) -> Callable[[dict[str, Any]], float]:
-    def share(result: dict[str, Any]) -> float:
-        figures = _horizon(result, steps)
-        value: float = 100.0 * figures["dreamed"]["bias"] / figures["real_mean"]
-        return value
-
-    return share
-
-
-def _rank(steps: int, which: str) -> Callable[[dict[str, Any]], float | None]:
-    return lambda result: _horizon(result, steps)["dreamed"][which]
+    return percent
 
 
 def _round_std(result: dict[str, Any]) -> float:
@@ -76,120 +73,58 @@ def _round_std(result: dict[str, Any]) -> float:
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
+def _last_reward_r2(result: dict[str, Any]) -> float:
+    return float(result["rounds"][-1]["reward_r2"])
+
+
+def _explained(name: str) -> Figure:
+    return _at("explained_variance_by_code", name, scale=100)
+
+
 METRICS = {
-    "score": Metric("score, 100 test tracks", "score", "higher", _score("none")),
+    "score": Metric("score", _at("scores", "none", "mean"), HIGHER),
     "agent_steps_to_threshold": Metric(
-        f"real agent steps until {SCORE_THRESHOLD}",
-        f"agent steps to a score of {SCORE_THRESHOLD}",
-        "lower",
-        lambda result: result["agent_steps_to_threshold"],
+        f"agent steps until a score of {SCORE_THRESHOLD}", _at("agent_steps_to_threshold"), LOWER
     ),
-    "round_std": Metric(
-        f"spread of the last {LAST_ROUNDS} rounds in the dream",
-        "spread between rounds",
-        "lower",
-        _round_std,
-    ),
-    "color": Metric("score, other colors", "score under other colors", "higher", _score("color")),
-    "bars": Metric("score, black bars", "score behind bars", "higher", _score("bars")),
-    "blob": Metric("score, red blob", "score beside a blob", "higher", _score("blob")),
-    "dreamed_20": Metric(
-        "dream's error after 20 steps", "error of dreams after 20 steps", "lower", _dreamed(20), 1
-    ),
-    "dreamed_52": Metric(
-        "after 52 steps", "error of dreams after 52 steps", "lower", _dreamed(52), 1
-    ),
-    "dreamed_100": Metric(
-        "after 100 steps", "error of dreams after 100 steps", "lower", _dreamed(100), 1
-    ),
-    "bias_short": Metric(
-        f"dream's return minus the game's, {SHORT} steps, %",
-        "what dreams promise too much",
-        None,
-        _bias(SHORT),
-        1,
-    ),
-    "bias_long": Metric(
-        f"the same, {LONG} steps, %", "what long dreams promise too much", None, _bias(LONG), 1
-    ),
+    "round_std": Metric(f"standard deviation of the last {LAST_ROUNDS} rounds", _round_std, LOWER),
+    "color": Metric("score under other colors", _at("scores", "color", "mean"), HIGHER),
+    "bars": Metric("score behind bars", _at("scores", "bars", "mean"), HIGHER),
+    "blob": Metric("score beside a blob", _at("scores", "blob", "mean"), HIGHER),
+    "dream_error_20": Metric("error of dreams after 20 steps", _dream_error(20), LOWER, 1),
+    "dream_error_52": Metric("error of dreams after 52 steps", _dream_error(52), LOWER, 1),
+    "dream_error_100": Metric("error of dreams after 100 steps", _dream_error(100), LOWER, 1),
+    "bias_short": Metric(f"dreamed minus real return, {SHORT} steps, %", _bias(SHORT), None, 1),
+    "bias_long": Metric(f"dreamed minus real return, {LONG} steps, %", _bias(LONG), None, 1),
     "rank": Metric(
-        f"rank correlation of dream and game, {SHORT} steps",
-        "rank correlation of dream and game",
-        None,
-        _rank(SHORT, "rank_correlation"),
-        2,
+        f"rank correlation of dreamed and real returns, {SHORT} steps",
+        _at("dream", "horizons", str(SHORT), "dreamed", "rank_correlation"),
+        digits=2,
     ),
     "good_rank": Metric(
-        "the same, good agents alone",
-        "rank correlation of dream and game among good agents",
-        None,
-        _rank(SHORT, "good_rank_correlation"),
-        2,
+        "rank correlation among good agents",
+        _at("dream", "horizons", str(SHORT), "dreamed", "good_rank_correlation"),
+        digits=2,
     ),
-    "error": Metric(
-        "V's squared error", "error of V's pictures", "lower", lambda r: r["vision"]["error"], 1
-    ),
+    "error": Metric("V's error", _at("vision", "error"), LOWER, 1),
     "foreground_error": Metric(
-        "its error on road and car",
-        "error of V's road and car",
-        "lower",
-        lambda r: r["vision"]["foreground_error"],
-        1,
+        "V's error on road and car", _at("vision", "foreground_error"), LOWER, 1
     ),
-    "bits_alone": Metric(
-        "bits per frame, alone", "bits of a frame by itself", None, lambda r: r["bits"]["alone"], 1
-    ),
+    "bits_alone": Metric("bits per frame, alone", _at("bits", "alone"), None, 1),
     "bits_persistence": Metric(
-        "after the frame before",
-        "bits after the last frame",
-        None,
-        lambda r: r["bits"]["persistence"],
-        1,
+        "bits per frame given the last one", _at("bits", "persistence"), None, 1
     ),
-    "bits_memory": Metric(
-        "after what M has seen",
-        "bits that M leaves open",
-        "lower",
-        lambda r: r["bits"]["memory"],
-        1,
-    ),
-    "reward_r2": Metric(
-        "reward R2 of M, the run's own driving",
-        "share of the reward M explains",
-        None,
-        lambda r: r["rounds"][-1]["reward_r2"],
-        2,
-    ),
+    "bits_memory": Metric("bits per frame given M's state", _at("bits", "memory"), LOWER, 1),
+    "reward_r2": Metric("R2 of M's rewards, the run's own driving", _last_reward_r2, digits=2),
     "drives_reward_r2": Metric(
-        "the same, the scripted driver's steady laps",
-        "share of the reward M explains on steady laps",
-        None,
-        lambda r: r["memory"]["reward_r2"],
-        2,
+        "R2 of M's rewards, the scripted driver's steady laps", _at("memory", "reward_r2"), digits=2
     ),
-    "own_cell": Metric(
-        "a code tells of its own cell, %",
-        "what a code tells of its own cell",
-        None,
-        lambda r: None if "codes" not in r else 100 * r["codes"]["own_cell"],
+    "same_cell": Metric(
+        "variance of its own cell that a code explains, %", _explained("same_cell")
     ),
     "other_cells": Metric(
-        "of another cell, %",
-        "what a code tells of another cell",
-        None,
-        lambda r: None if "codes" not in r else 100 * r["codes"]["other_cells"],
+        "variance of another cell that a code explains, %", _explained("other_cells")
     ),
-    "codes_used": Metric(
-        "codes used, %",
-        "codes used",
-        None,
-        lambda r: None if "codes_used" not in r["vision"] else 100 * r["vision"]["codes_used"],
-    ),
-    "perplexity": Metric(
-        "perplexity of the codes",
-        "perplexity of the codes",
-        None,
-        lambda r: r["vision"].get("perplexity"),
-    ),
-    "minutes": Metric("minutes, one core", "minutes", None, lambda r: r["minutes"]),
+    "codes_used": Metric("codes used, %", _at("vision", "codes_used", scale=100)),
+    "perplexity": Metric("perplexity of the codes", _at("vision", "perplexity")),
+    "minutes": Metric("minutes, one core", _at("minutes")),
 }

@@ -1,40 +1,51 @@
-"""Which figures tell a kind of codes apart from latents, and to whose good."""
+"""In which figures a kind of codes differs significantly from latents, and in which direction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from scripts.experiments.quantized.estimates import Estimate, difference
+from scripts.experiments.estimates import Estimate, difference
 from scripts.experiments.quantized.metrics import METRICS, Metric
 
 BASE, CODES = "vae", ("fsq", "vq")
 
-Results = Mapping[str, list[dict[str, Any]]]
+RunsByKind = Mapping[str, list[dict[str, Any]]]
 
 
-def sorted_by_verdict(
-    results: Results, kind: str
-) -> tuple[dict[str, Estimate], dict[str, Estimate], dict[str, Estimate]]:
-    """Figures in which a kind is better than latents, worse, and not told apart, by name."""
-    better: dict[str, Estimate] = {}
-    worse: dict[str, Estimate] = {}
-    alike: dict[str, Estimate] = {}
+@dataclass(frozen=True)
+class Verdicts:
+    """Differences between a kind of codes and latents, by the metric's name."""
+
+    improved: dict[str, Estimate] = field(default_factory=dict)
+    worsened: dict[str, Estimate] = field(default_factory=dict)
+    inconclusive: dict[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many differences were tested."""
+        return len(self.improved) + len(self.worsened) + len(self.inconclusive)
+
+
+def verdicts_on(results: RunsByKind, kind: str) -> Verdicts:
+    """Every metric that has a direction and enough runs, by its verdict."""
+    verdicts = Verdicts()
     for name, metric in METRICS.items():
-        distinguishable = apart_from_latents(metric, results, kind)
-        if metric.better is None or distinguishable is None:
+        found = difference_to_latents(metric, results, kind)
+        if metric.higher_is_better is None or found is None:
             continue
-        if not distinguishable.apart_from_zero:
-            alike[name] = distinguishable
-        elif (distinguishable.value > 0) == (metric.better == "higher"):
-            better[name] = distinguishable
+        if not found.significant:
+            verdicts.inconclusive[name] = found
+        elif (found.value > 0) == metric.higher_is_better:
+            verdicts.improved[name] = found
         else:
-            worse[name] = distinguishable
-    return better, worse, alike
+            verdicts.worsened[name] = found
+    return verdicts
 
 
-def apart_from_latents(metric: Metric, results: Results, kind: str) -> Estimate | None:
-    """A kind's mean minus that of latents; None for less than two runs, or one without it."""
+def difference_to_latents(metric: Metric, results: RunsByKind, kind: str) -> Estimate | None:
+    """A kind's mean minus that of latents; None for fewer than two runs, or one without it."""
     sides = []
     for runs in (results.get(kind, []), results.get(BASE, [])):
         values = metric.values(runs)

@@ -1,9 +1,8 @@
-"""What the comparison computes and says: intervals, bits, verdicts, frames that share a code."""
+"""What the study of quantized latents computes: intervals, bits, verdicts, frames of a code."""
 
 import copy
 import math
-from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,21 +10,23 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from scripts.experiments.quantized.code_sheet import (
-    code_sheet,
+from scripts.experiments.estimates import difference, mean_over
+from scripts.experiments.experiment import Result
+from scripts.experiments.quantized.code_gallery import (
+    code_gallery,
     explained_variance_by_code,
     frame_codes,
     framed,
 )
-from scripts.experiments.quantized.estimates import difference, mean_over
-from scripts.experiments.quantized.kinds import KINDS, all_cells
+from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import METRICS
-from scripts.experiments.quantized.page import page, summary
+from scripts.experiments.quantized.page import draw_page, summary
 from scripts.experiments.quantized.rates import rates
-from scripts.experiments.quantized.verdicts import sorted_by_verdict
+from scripts.experiments.quantized.verdicts import RunsByKind, verdicts_on
 from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
+from worldmodels.runs.json_files import write_json
 from worldmodels.vision import VQVAEConfig
 
 OURS, THEIRS = [812.0, 790.0, 845.0], [700.0, 731.0, 688.0]
@@ -35,17 +36,17 @@ def test_intervals_are_students() -> None:
     mean = mean_over(OURS)
     low, high = stats.t.interval(0.95, 2, np.mean(OURS), stats.sem(OURS))
     assert (mean.value, mean.half_width) == pytest.approx(
-        ((low + high) / 2, (high - low) / 2), rel=1e-3
+        ((low + high) / 2, (high - low) / 2), rel=1e-9
     )
-    apart = difference(OURS, THEIRS)
+    found = difference(OURS, THEIRS)
     interval = stats.ttest_ind(OURS, THEIRS).confidence_interval()
-    assert apart.value - apart.half_width == pytest.approx(interval.low, rel=1e-3)
-    assert apart.value + apart.half_width == pytest.approx(interval.high, rel=1e-3)
+    assert found.value - found.half_width == pytest.approx(interval.low, rel=1e-9)
+    assert found.value + found.half_width == pytest.approx(interval.high, rel=1e-9)
 
 
-def test_one_seed_has_no_interval_and_proves_nothing() -> None:
+def test_one_seed_has_no_interval_and_is_not_significant() -> None:
     alone = mean_over([5.0])
-    assert math.isnan(alone.half_width) and not alone.apart_from_zero and alone.text() == "5"
+    assert math.isnan(alone.half_width) and not alone.significant and alone.text() == "5"
 
 
 def episodes_of(posteriors: Tensor) -> SequenceBatch:
@@ -77,7 +78,7 @@ def test_bits_of_codes_are_nats_in_another_unit() -> None:
     assert (output.alone, output.persistence, output.memory) == pytest.approx((bits, 8.0, 1.0))
 
 
-def run_result(kind: str, seed: int, score: float) -> dict[str, Any]:
+def run_result(kind: str, seed: int, score: float) -> Result:
     """A result file's content, every figure in place."""
     horizon = {
         "real_mean": 30.0,
@@ -90,7 +91,6 @@ def run_result(kind: str, seed: int, score: float) -> dict[str, Any]:
     return {
         "kind": kind,
         "seed": seed,
-        "ablation": None,
         "minutes": 20.0,
         "agent_steps_to_threshold": 20_000,
         "rounds": rows,
@@ -107,86 +107,99 @@ def run_result(kind: str, seed: int, score: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def results() -> dict[str, list[dict[str, Any]]]:
-    """Codes drive better, the same three times over; all else is alike."""
+def results() -> RunsByKind:
+    """Codes drive better, by the same in three seeds; all else is equal."""
     return {
         kind: [run_result(kind, seed, 100.0 * (kind == "fsq") + 700 + seed) for seed in (1, 2, 3)]
         for kind in ("vae", "fsq")
     }
 
 
-def test_verdicts_follow_the_intervals(results: dict[str, list[dict[str, Any]]]) -> None:
-    better, worse, alike = sorted_by_verdict(results, "fsq")
-    assert "minutes" not in {*better, *worse, *alike}  # no merit of a V
-    assert set(better) == {"score", "color", "bars", "blob"}
-    assert not worse
-    assert {"error", "dreamed_52", "agent_steps_to_threshold"} <= set(alike)
-    assert better["score"].value == pytest.approx(100.0)
+def test_verdicts_follow_the_intervals(results: RunsByKind) -> None:
+    verdicts = verdicts_on(results, "fsq")
+    assert set(verdicts.improved) == {"score", "color", "bars", "blob"}
+    assert not verdicts.worsened
+    assert {"error", "dream_error_52", "agent_steps_to_threshold"} <= set(verdicts.inconclusive)
+    assert "minutes" not in verdicts.inconclusive  # has no better direction
+    assert verdicts.count == len(verdicts.inconclusive) + 4
+    assert verdicts.improved["score"].value == pytest.approx(100.0)
     assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
     assert "learned codebook" not in summary(results)
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
-    assert set(sorted_by_verdict(results, "fsq")[1]) == {"error"}
+    assert set(verdicts_on(results, "fsq").worsened) == {"error"}
 
 
-def test_a_figure_is_told_apart_for_either_kind_of_codes(
-    results: dict[str, list[dict[str, Any]]],
-) -> None:
-    results["vq"] = [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]
+def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind) -> None:
+    results = {**results, "vq": [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]}
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
     text = summary(results)
-    assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits that M" in text
+    assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits per" in text
     assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
-    alike = text.split("Not told apart in either: ")[1].split(".")[0].split(", ")
-    assert "error of dreams after 20 steps" in alike
-    assert "score" not in alike and "bits that M leaves open" not in alike
+    inconclusive = (
+        text.split("No significant difference with either: ")[1].split(".")[0].split(", ")
+    )
+    assert "error of dreams after 20 steps" in inconclusive
+    assert "score" not in inconclusive
+    assert "bits per frame given M's state" not in inconclusive
 
 
-def test_seeds_that_swing_are_not_told_apart(results: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_difference_smaller_than_that_between_seeds_is_inconclusive(results: RunsByKind) -> None:
     for result, score in zip(results["fsq"], (300.0, 1200.0, 900.0), strict=True):
         result["scores"]["none"]["mean"] = score
-    assert "score" in sorted_by_verdict(results, "fsq")[2]
+    assert "score" in verdicts_on(results, "fsq").inconclusive
 
 
-def test_page_has_a_row_a_metric_and_quotes_what_it_was_given(
-    results: dict[str, list[dict[str, Any]]],
+def drawn(docs: Path, results: RunsByKind, others: dict[str, Result] | None = None) -> str:
+    """The page drawn from these results, and others by their file within the docs."""
+    files = {f"results/quantized/{r['kind']}-{r['seed']}": r for rs in results.values() for r in rs}
+    for file, result in {**files, **(others or {})}.items():
+        write_json(docs / f"{file}.json", result)
+    docs.mkdir(exist_ok=True)
+    draw_page(docs)
+    return (docs / "results.md").read_text()
+
+
+def test_page_has_a_row_per_metric_and_quotes_result_files(
+    results: RunsByKind, tmp_path: Path
 ) -> None:
     ablation = {
         "kind": "vae",
         "ablation": "z",
         "score": 512.0,
         "std": 99.0,
-        "episodes": 100,
         "evaluations": [{"steps": 2.5e6}],
     }
     agent = {
         "command": "wm run", "minutes": 58.2, "env_steps": 1234,
         "scores": {"mean": 901.25, "std": 20.0, "interval": [897.3, 905.2]},
     }  # fmt: skip
-    text = page(
-        results, {"vae-1-z": ablation}, {"carracing": agent}, None, {"a.png": "How runs learned"}
-    )
+    others = {"results/ablation/vae-1-z": ablation, "results/carracing": agent}
+    text = drawn(tmp_path, results, others)
     for metric in METRICS.values():
         assert f"| {metric.label} |" in text
     assert "**901.2 ± 20.0** | 897.3 to 905.2" in text
     assert "| z only | 512 ± 99 |  | 632 ± 251 |" in text
-    assert "![How runs learned](a.png)" in text
-    assert "| score, 100 test tracks | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
+    assert "about 2.5 million env steps" in text
+    assert "![How each run learned](results/quantized/learning.png)" in text
+    assert "| score | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
+    assert "Which frames V and M learn from" not in text  # has no results
 
 
-def test_page_of_nothing_says_so() -> None:
-    assert page({}, {}, {}, None, {}).endswith("Too few runs to compare kinds: none.\n")
+def test_page_of_nothing_says_so(tmp_path: Path) -> None:
+    text = drawn(tmp_path, {})
+    assert text.endswith("Too few runs to compare kinds: none.\n") and "##" not in text
 
 
-def test_missing_figures_are_left_out(results: dict[str, list[dict[str, Any]]]) -> None:
+def test_missing_figures_are_left_out(results: RunsByKind, tmp_path: Path) -> None:
     results = copy.deepcopy(results)
     results["fsq"][0]["agent_steps_to_threshold"] = None
     assert len(METRICS["agent_steps_to_threshold"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
-    text = page(results, {}, {}, None, {})
-    assert "| real agent steps until 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
-    assert "agent_steps_to_threshold" not in sorted_by_verdict(results, "fsq")[2]
+    text = drawn(tmp_path, results)
+    assert "| agent steps until a score of 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
+    assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq").inconclusive
 
 
 def test_kinds_differ_in_the_quantizer_alone() -> None:
@@ -195,19 +208,22 @@ def test_kinds_differ_in_the_quantizer_alone() -> None:
     assert vq.vqvae.model.quantizer == "vq" and fsq.vqvae.model.quantizer == "fsq"
     assert vq.memory == fsq.memory and vq.vae == fsq.vae and vq.rounds == fsq.rounds
     assert KINDS["vae"].settings(STUDY) == STUDY
-    assert list(all_cells())[:4] == ["vae-1", "vq-1", "fsq-1", "vae-2"]
-    assert len(all_cells()) == 15
+    assert list(RUNS)[:4] == ["vae-1", "vq-1", "fsq-1", "vae-2"] and len(RUNS) == 9
+    assert list(ABLATIONS)[:2] == ["vae-1-z", "vae-1-untrained"] and len(ABLATIONS) == 6
 
 
 def test_answers_give_codes_alone_where_latents_have_no_figure(
-    results: dict[str, list[dict[str, Any]]],
+    results: RunsByKind, tmp_path: Path
 ) -> None:
     for result in results["fsq"]:
-        result["codes"] = {"own_cell": 0.7, "other_cells": 0.25}
-    text = page(results, {}, {}, None, {})
-    assert "What a code tells of its own cell: FSQ 70 ± 0." in text
+        result["explained_variance_by_code"] = {"same_cell": 0.7, "other_cells": 0.25}
+    text = drawn(tmp_path, results)
+    assert "Variance of its own cell that a code explains, %: FSQ 70 ± 0." in text
     assert "Score: FSQ 802 ± 2 against 702 ± 2." in text
-    assert "Error of V's road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0, not told apart." in text
+    same = (
+        "V's error on road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0, no significant difference."
+    )
+    assert same in text
 
 
 def test_frames_of_a_row_share_the_code_in_the_framed_cell() -> None:
@@ -215,10 +231,10 @@ def test_frames_of_a_row_share_the_code_in_the_framed_cell() -> None:
     frames = np.random.default_rng(0).integers(256, size=(40, 64, 64, 3), dtype=np.uint8)
     codes = frame_codes(vision, frames)
     assert codes.shape == (40, 16)
-    sheet = code_sheet(frames, codes, grid=4, rows=2, columns=3)
-    assert len(sheet) == 2
-    places = []
-    for name, row in sheet.items():
+    gallery = code_gallery(frames, codes, grid=4, rows=2, columns=3)
+    assert len(gallery) == 2
+    places: list[list[int]] = []
+    for name, row in gallery.items():
         value, count = (int(part) for part in name.removeprefix("code ").split(": "))
         fitting = []
         for cell in range(16):
@@ -231,7 +247,7 @@ def test_frames_of_a_row_share_the_code_in_the_framed_cell() -> None:
     assert len(places[0]) == 1 and places[0] == places[1]
 
 
-def striped(codes: np.ndarray, cells: Iterable[int]) -> np.ndarray:
+def striped(codes: np.ndarray, cells: tuple[int, ...]) -> np.ndarray:
     """Frames whose given cells are as bright as their codes; all else is black."""
     frames = np.zeros((len(codes), 64, 64, 3), np.uint8)
     for cell in cells:
@@ -240,7 +256,7 @@ def striped(codes: np.ndarray, cells: Iterable[int]) -> np.ndarray:
     return frames
 
 
-def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another() -> None:
+def test_a_code_explains_all_of_the_cell_it_paints_and_nothing_of_another() -> None:
     random = np.random.default_rng(0)
     drives = []
     for _ in range(4):
@@ -251,12 +267,12 @@ def test_a_code_tells_all_of_the_cell_it_paints_and_nothing_of_another() -> None
     assert abs(output[5, 10]) < 0.02 and abs(output[0, 5]) < 0.02
 
 
-def test_the_sheet_is_of_the_cell_and_the_codes_that_tell_most() -> None:
+def test_the_gallery_is_of_the_cell_and_the_codes_that_explain_most() -> None:
     codes = np.zeros((60, 16), np.int64)
     codes[:, 3] = np.arange(60) % 2  # always there, and never in the picture
     codes[40:50, 6], codes[50:, 6] = 1, 4
-    sheet = code_sheet(striped(codes, (6,)), codes, grid=4, rows=2, columns=3)
-    assert list(sheet) == ["code 4: 10", "code 0: 40"]
+    gallery = code_gallery(striped(codes, (6,)), codes, grid=4, rows=2, columns=3)
+    assert list(gallery) == ["code 4: 10", "code 0: 40"]
 
 
 def test_frame_of_a_cell_hides_nothing_but_its_border() -> None:

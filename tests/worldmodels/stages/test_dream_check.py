@@ -1,21 +1,18 @@
 import numpy as np
 import pytest
 
-from worldmodels.stages.dream_check import correlation, ranks
+from worldmodels.stages.dream_check import correlation, rank_correlation
 
 
-def test_ranks_of_those_alike_are_the_mean_of_theirs() -> None:
-    assert ranks([3.0, -1.0, 7.5]).tolist() == [1, 0, 2]
-    assert ranks([5.0, 1.0, 5.0, 9.0, 5.0]).tolist() == [2, 0, 2, 4, 2]
-    assert ranks([2.0, 2.0]).tolist() == [0.5, 0.5]
-
-
-def test_a_rank_correlation_asks_for_the_order_alone() -> None:
-    values = np.array([-3.0, 0.1, 0.2, 40.0])
-    assert correlation(ranks([*values]), ranks([*np.exp(values)])) == pytest.approx(1.0)
-    assert correlation(ranks([*values]), ranks([*-values])) == pytest.approx(-1.0)
-    # By hand: ranks 0, 1, 2, 3 against 0, 2, 1, 3.
-    assert correlation(ranks([*values]), ranks([0, 5, 4, 6])) == pytest.approx(0.8)
+def test_a_rank_correlation_depends_on_the_order_of_the_chosen_agents_means() -> None:
+    values = np.array([[-4.0, -2.0], [0.1, 0.1], [0.0, 0.4], [30.0, 50.0]])
+    other = np.array([[0.0], [5.0], [4.0], [6.0]])
+    assert rank_correlation([*values], [*np.exp(values)], range(4)) == pytest.approx(1.0)
+    assert rank_correlation([*values], [*-values], range(4)) == pytest.approx(-1.0)
+    # By hand: ranks 1, 2, 3, 4 against 1, 3, 2, 4; of agents alike the mean of theirs.
+    assert rank_correlation([*values], [*other], range(4)) == pytest.approx(0.8)
+    assert rank_correlation([*values], [*other], [0, 3]) == pytest.approx(1.0)
+    assert rank_correlation([*values], [*other], [2]) is None
 
 
 def test_what_does_not_vary_is_correlated_with_nothing() -> None:

@@ -1,0 +1,88 @@
+"""What V and M learn from and are evaluated on where no agent drives: the scripted driver."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.scripted_episodes import drive
+from agents.seeds import seeds
+from envs.tasks import DEFAULT_ENV_ID, task_for
+from scripts.experiments.experiment import Context
+from scripts.experiments.forked_run import fork_run
+from worldmodels.data.batches import AgentSteps
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.memory import Memory
+from worldmodels.memory.encoding import encode_episodes, encode_rollouts
+from worldmodels.memory.metrics import held_out_metrics
+from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
+from worldmodels.presets import DEMO
+from worldmodels.runs.checkpoint import load_checkpoint
+from worldmodels.runs.run import Run
+from worldmodels.stages.train_vision import train_vision
+from worldmodels.training.fit import fit
+from worldmodels.vision import Vision, VQVAEConfig, restore_vision
+
+REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
+VISIONS = {
+    "VAE": DEMO.vae,
+    "FSQ": DEMO.vqvae,
+    "VQ": replace(DEMO.vqvae, model=replace(VQVAEConfig(), decoder_channels=64)),
+}
+
+
+def trained_vision(data: Run, kind: str, steps: int | None, context: Context) -> Vision:
+    """A V trained on the episodes of `data`, in a run beside it; one that is there is loaded."""
+    run = fork_run(data, data.folder.parent / kind, stages=())
+    train_vision(run, VISIONS[kind].with_steps(steps), report=context.report)
+    path = run.weights("vision")
+    return restore_vision(load_checkpoint(path, hint=f"delete {run.folder}"), path)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What M is trained on, selected by and evaluated on, as one V encodes it."""
+
+    train: SequenceBatch
+    validation: SequenceBatch
+    drives: SequenceBatch
+    drive_frames: list[np.ndarray]
+
+    @classmethod
+    def by(cls, vision: Vision, data: Run, num_drives: int) -> Encoded:
+        """The episodes of `data`, and drives on validation tracks."""
+        rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
+        lengths = [rollout.num_steps for rollout in rollouts]
+        return cls(
+            encode_episodes(vision, data.store.split(False), REPEAT),
+            encode_episodes(vision, data.store.split(True), REPEAT),
+            encode_rollouts(vision, rollouts, lengths, REPEAT),
+            [AgentSteps.from_rollout(rollout, REPEAT).frames for rollout in rollouts],
+        )
+
+
+def trained_memory(
+    vision: Vision, encoded: Encoded, config: MemoryStageConfig
+) -> tuple[Memory, int, float]:
+    """An M trained from random weights, its optimizer steps and its seconds."""
+    torch.manual_seed(1)
+    memory = new_memory(config, vision, encoded.train.num_actions)
+    memory.calibrate(encoded.train)
+    batch_size, length = config.fit.batch_size, config.sequence_length
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit(
+            memory,
+            SequenceBatches(encoded.train, batch_size, length, config.burn_in),
+            lambda: held_out_metrics(memory, encoded.validation),
+            config.fit,
+            seed=0,
+            folder=Path(folder),
+            checkpoint_seconds=1e9,
+        )
+    return memory.eval(), fitted.steps, time.monotonic() - started

@@ -1,0 +1,51 @@
+"""Means and differences over a few seeds, with 95 % intervals by Student's t."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and half the width of its interval, which is nan for a single seed."""
+
+    value: float
+    half_width: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return abs(self.value) > self.half_width  # nan compares as false
+
+    def text(self, digits: int = 0) -> str:
+        """The value and, where it is known, half the width of the interval."""
+        if math.isnan(self.half_width):
+            return f"{self.value:.{digits}f}"
+        return f"{self.value:.{digits}f} ± {self.half_width:.{digits}f}"
+
+
+def mean_over(values: Sequence[float]) -> Estimate:
+    """The mean over seeds."""
+    if len(values) < 2:
+        return Estimate(float(values[0]), math.nan)
+    half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return Estimate(float(np.mean(values)), float(half_width))
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Mean of `ours` minus mean of `theirs`, of independent seeds.
+
+    One variance for both, so that three seeds per side leave four degrees of freedom.
+    """
+    value = float(np.mean(ours) - np.mean(theirs))
+    degrees = len(ours) + len(theirs) - 2
+    if degrees < 1:
+        return Estimate(value, math.nan)
+    variance = sum(float(np.var(side) * len(side)) for side in (ours, theirs)) / degrees
+    width = stats.t.ppf(0.975, degrees) * math.sqrt(variance * (1 / len(ours) + 1 / len(theirs)))
+    return Estimate(value, float(width))

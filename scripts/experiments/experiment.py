@@ -1,0 +1,127 @@
+"""The shape of an experiment: a table of runs, one result file per run, and figures of all."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+
+import torch
+
+from agents.workers import Workers
+from worldmodels.errors import UserError
+from worldmodels.progress import Report
+from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.provenance import versions
+
+Result = dict[str, Any]
+Results = Mapping[str, Result]
+Spec = TypeVar("Spec")
+# Settings of these types become options of the command.
+OPTION_TYPES: dict[Any, type[int | Path]] = {int: int, int | None: int, Path: Path}
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where runs work, and with what.
+
+    Attributes:
+        docs: folder of result files, figures and pages.
+        runs: folder of what runs leave beside their results, such as weights; it may be deleted.
+    """
+
+    docs: Path
+    runs: Path
+    workers: Workers
+    report: Report
+    device: str = "cpu"
+
+
+class Experiment(ABC, Generic[Spec]):
+    """A table of runs; a dataclass whose fields are the settings that all its runs share.
+
+    Attributes:
+        name: as the command takes it.
+        folder: of the result files, within the docs.
+        table: what each run is, a `Spec`, by name, in the order in which they are done.
+    """
+
+    name: ClassVar[str]
+    folder: ClassVar[str]
+    table: ClassVar[Mapping[str, Any]]
+
+    @abstractmethod
+    def run(self, name: str, spec: Spec, context: Context) -> Result:
+        """One run; what is written to its result file."""
+
+    @abstractmethod
+    def draw(self, results: Results, docs: Path) -> None:
+        """Draw the figures and write the page from the results that there are."""
+
+    def results(self, docs: Path) -> dict[str, Result]:
+        """The results that there are, in the table's order."""
+        return read_results(docs / self.folder, self.table)
+
+    def missing(self, docs: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
+        """Names of the runs without a result, of those that match any of the patterns.
+
+        Raises: UserError for a pattern that matches no run.
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in self.table):
+                raise UserError(f'expected one of {", ".join(self.table)}, got "{pattern}"')
+        done = self.results(docs)
+        return [
+            name
+            for name in self.table
+            if name not in done and any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+
+    def do(self, names: Iterable[str], context: Context) -> None:
+        """Do the runs and write their results; then draw all results that there are."""
+        for name in names:
+            context.report.log(f"{self.name}: {name}")
+            started = time.monotonic()
+            result = {
+                "command": self.command(name),
+                "versions": versions(),
+                "processor_cores": os.cpu_count(),
+                "workers": context.workers.num_workers,
+                "threads": torch.get_num_threads(),
+                **self.run(name, self.table[name], context),
+            }
+            write_json(context.docs / self.folder / f"{name}.json", result)
+            context.report.log(f"{name}: {(time.monotonic() - started) / 60:.1f} minutes")
+        results = self.results(context.docs)
+        if results:
+            self.draw(results, context.docs)
+
+    def command(self, name: str) -> str:
+        """The command that makes this result, with every setting that is not the default."""
+        changed = [
+            f" --{option} {getattr(self, field)}"
+            for option, (field, _, default) in self.options().items()
+            if getattr(self, field) != default
+        ]
+        return f"python -m scripts.experiments {self.name} --only {name}{''.join(changed)}"
+
+    @classmethod
+    def options(cls) -> dict[str, tuple[str, type[int | Path], Any]]:
+        """Field, type and default of each setting that the command takes, by the option's name."""
+        types = get_type_hints(cls)
+        return {
+            each.name.replace("_", "-"): (each.name, OPTION_TYPES[types[each.name]], each.default)
+            for each in fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
+            if types[each.name] in OPTION_TYPES
+        }
+
+
+def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
+    """The result files of these names that are in the folder."""
+    found = {name: read_json(folder / f"{name}.json") for name in names}
+    return {name: result for name, result in found.items() if result is not None}

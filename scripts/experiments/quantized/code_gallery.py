@@ -1,0 +1,106 @@
+"""What a code stands for: frames that share one, and how much of their variance it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from worldmodels.vision import VQVAE
+from worldmodels.vision.batched import encode_frames
+
+FrameRow = UInt8[np.ndarray, "frame 64 64 3"]
+Codes = Int[np.ndarray, "frame cell"]
+
+
+def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
+    """The likeliest codes of frames, cell by cell from the upper left."""
+    return vision.mode(encode_frames(vision, frames)).numpy()
+
+
+def explained_variance_by_code(
+    drives: Sequence[tuple[FrameRow, Codes]], grid: int
+) -> Float[np.ndarray, "code_cell cell"]:
+    """Fraction of the variance of a cell's pixels that the code of a cell, alone, explains.
+
+    A code predicts of a cell the mean of that cell over the frames that have the code, of every
+    other drive. The fraction is 1 - squared error / squared error of the mean of all frames, on
+    the other half of the drives; it is negative where the code predicts worse than that mean.
+
+    Args:
+        drives: frames and codes, two drives at least.
+
+    Returns: a row for the cell that the code is taken from, a column for the one it explains.
+    """
+    half = [
+        (
+            np.concatenate([_cells(frames, grid) for frames, _ in part]),
+            np.concatenate([codes for _, codes in part]),
+        )
+        for part in (drives[::2], drives[1::2])
+    ]
+    (fitted, fitted_codes), (held_out, held_out_codes) = half
+    mean = fitted.mean(0)
+    variance = np.square(held_out - mean).sum((0, 2))
+    fractions = []
+    for cell in range(fitted.shape[1]):
+        error = np.zeros(fitted.shape[1])
+        for value in np.unique(held_out_codes[:, cell]):
+            same = fitted_codes[:, cell] == value
+            picture = fitted[same].mean(0) if same.any() else mean
+            error += np.square(held_out[held_out_codes[:, cell] == value] - picture).sum((0, 2))
+        fractions.append(1.0 - error / np.maximum(variance, 1e-9))
+    return np.array(fractions)
+
+
+def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]:
+    """Frames cut into grid x grid cells, in 0 to 1."""
+    side = frames.shape[1] // grid
+    parts = frames.reshape(len(frames), grid, side, grid, side, 3).swapaxes(2, 3)
+    return parts.reshape(len(frames), grid * grid, -1).astype(np.float32) / 255.0
+
+
+def code_gallery(
+    frames: FrameRow, codes: Codes, *, grid: int, rows: int, columns: int
+) -> dict[str, UInt8[np.ndarray, "column 64 64 3"]]:
+    """A row per code, by a name for it: those codes of one cell that explain most of it.
+
+    What a code explains is its frequency times the squared distance between the mean of its cell
+    over the frames that have it and over all frames. The cell is the one whose codes explain most
+    together; it is framed in every picture. Frames of a row are spread over all that have the
+    code, so that they are not adjacent.
+    """
+    parts = _cells(frames, grid)
+    explained = [_explained(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
+    cell = int(np.argmax([sum(of_codes.values()) for of_codes in explained]))
+    gallery = {}
+    for value in sorted(explained[cell], key=lambda value: -explained[cell][value])[:rows]:
+        places = np.flatnonzero(codes[:, cell] == value)
+        chosen = places[np.linspace(0, len(places) - 1, columns).astype(int)]
+        gallery[f"code {value}: {len(places)}"] = framed(frames[chosen], cell, grid)
+    return gallery
+
+
+def _explained(
+    pictures: Float[np.ndarray, "frame value"], codes: Int[np.ndarray, "frame"]
+) -> dict[int, float]:
+    """What each code of a cell explains of it, not normalized."""
+    mean = pictures.mean(0)
+    explained = {}
+    for value in np.unique(codes):
+        same = pictures[codes == value]
+        explained[int(value)] = len(same) * float(np.square(same.mean(0) - mean).sum())
+    return explained
+
+
+def framed(pictures: FrameRow, cell: int, grid: int) -> FrameRow:
+    """The pictures with the border of one cell, of grid x grid, in yellow."""
+    side = pictures.shape[1] // grid
+    top, left = cell // grid * side, cell % grid * side
+    marked = pictures.copy()
+    border = np.zeros(pictures.shape[1:3], bool)
+    border[top : top + side, left : left + side] = True
+    border[top + 1 : top + side - 1, left + 1 : left + side - 1] = False
+    marked[:, border] = (255, 255, 0)
+    return marked
