@@ -22,6 +22,9 @@ _KINDS: dict[type[VisionConfig], type[Vision]] = {
     CategoricalVAEConfig: CategoricalVAE,
 }
 
+# Settings in files of earlier versions, by their present names.
+_PRESENT_NAMES = {"common_colours": "common_colors"}
+
 __all__ = [
     "VAE",
     "VQVAE",
@@ -52,7 +55,10 @@ def restore_vision(
     with reading(path, hint):
         metadata = checkpoint.metadata["vision"]
         kinds = {vision.kind: config for config, vision in _KINDS.items()}
-        settings = {name: _as_tuples(value) for name, value in metadata["config"].items()}
+        settings = {
+            _PRESENT_NAMES.get(name, name): _as_tuples(value)
+            for name, value in metadata["config"].items()
+        }
         config = kinds[metadata["kind"]](**settings)
     vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, hint)
     return vision.eval().to(device)
