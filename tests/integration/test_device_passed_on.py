@@ -11,15 +11,14 @@ FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in ROOT.rg
 # These work on the CPU on purpose: agents act there, one frame or dream at a time is drawn, and an
 # estimate is of the CPU's memory.
 ON_THE_CPU = {
-    "agent.py": {"restore_vision", "restore_memory"},
-    "comparison/ablation.py": {"restore_memory"},
+    "controller/agent.py": {"restore_vision", "restore_memory"},
     "memory/part_size.py": {"part_steps"},
     "stages/collect.py": {"load_surprise"},
-    "stages/controller.py": {"load_world_model"},
-    "stages/dream_video.py": {"load_world_model"},
+    "stages/train_controller.py": {"load_world_model"},
+    "stages/dream.py": {"load_world_model"},
     "stages/elites_drive.py": {"load_world_model"},
-    "stages/surprising.py": {"load_surprise"},
-    "stages/vision.py": {"restore_vision"},
+    "prior/selection.py": {"load_surprise"},
+    "stages/train_vision.py": {"restore_vision"},
 }
 # Their device says where random numbers are drawn, which the generators' own checks guard.
 OF_GENERATORS = {"step_generator", "global_seed"}

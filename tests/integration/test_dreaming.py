@@ -44,7 +44,7 @@ def refused(*arguments: object, expected: str) -> None:
 
 
 def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made: Path) -> None:
-    arguments = ("--run", made, "--train-steps", 60, "--starts", 8, "--samples", 4)
+    arguments = ("--run", made, "--horizon", 60, "--starts", 8, "--samples", 4)
     result = wm_json("evaluate-memory", *arguments)
     assert result["nll"] < result["persistence_nll"]
     assert result["bits_per_frame"] == pytest.approx(result["nll"] / np.log(2))
