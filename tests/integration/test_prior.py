@@ -229,7 +229,7 @@ def test_a_prior_for_an_earlier_v_is_not_used(run: Path) -> None:
         (["sample", "--prior", "--out", "samples.jpg"], "ending in .png, got samples.jpg"),
         (["sample", "--prior", "--out", "none/samples.png"], "no folder none"),
         (["surprise", "--starts", 0], "starts must be at least 1, got 0"),
-        (["surprise", "--horizon", 0], "agent steps must be at least 1, got 0"),
+        (["surprise", "--horizon", 0], "horizon must be at least 1, got 0"),
         (["surprise", "--horizon", 100], "has 40 agent steps, expected 100 or more"),
         (["train-prior", "--train-steps", 0], "num_steps must be at least 1, got 0"),
     ],
