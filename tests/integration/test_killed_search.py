@@ -109,7 +109,7 @@ from worldmodels.stages.train_controller import train_controller
 
 if __name__ == "__main__":
     report = Report()
-    with Workers(2, say=report.log) as workers:
+    with Workers(2, log=report.log) as workers:
         print(*[process for process in workers.map(sys.intern, ["ready"])], flush=True)
         for process in workers.process_ids:
             print(process, flush=True)
