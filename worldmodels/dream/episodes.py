@@ -1,4 +1,4 @@
-"""Dreams of a run side by side: each begins at a real state, goes on, and ends on its own."""
+"""Dreams of a run side by side: each begins at a real state, and ends on its own."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ from torch import Tensor
 from envs.actions import encode_actions
 from envs.tasks import task_for
 from worldmodels.dream.load import encode_recent, load_world_model
-from worldmodels.dream.model import (
-    DreamModel,
-    DreamState,
-    Support,
-    check_temperature,
-    real_states,
-)
+from worldmodels.dream.model import DreamModel, DreamState, check_temperature
+from worldmodels.dream.starts import real_states
+from worldmodels.dream.support import Support
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
 from worldmodels.memory import LSTMState, Memory
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
-from worldmodels.vision import VQVAE, Vision
+from worldmodels.vision import Vision
 
 STARTS = ("real", "reset")
 FRAME_SHAPE = (64, 64, 3)
@@ -36,7 +32,7 @@ FRAME_SHAPE = (64, 64, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings:
-    """How dreams begin, go on and end, and what is seen of them; see `make_dream`."""
+    """How dreams begin, go on and end, and what is observed; see `make_dream`."""
 
     temperature: float = 1.0
     start: str = "real"
@@ -57,8 +53,8 @@ class DreamWorld:
     """What all dreams of a run share; nothing in it ever changes.
 
     Attributes:
-        region: where dreams may go.
-        moments: all the real states dreams may begin at, (moments, ...).
+        support: where dreams may go.
+        states: all the real states that dreams may begin at, (states, ...).
         first: which of them are the first of their episode, int64 (episodes,), on the CPU.
     """
 
@@ -73,10 +69,7 @@ class DreamWorld:
         self,
     ) -> tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature"]]:
         """Between which numbers every feature lies: z as far as dreams may go, h within 1."""
-        low, high = self.support.low, self.support.high
-        if isinstance(self.vision, VQVAE):
-            vectors, count = self.vision.code_vectors, self.vision.config.num_codes
-            low, high = vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
+        low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
         one = torch.ones(self.memory.config.num_hidden)
         return torch.cat([low.cpu(), -one]).numpy(), torch.cat([high.cpu(), one]).numpy()
@@ -97,7 +90,7 @@ def load_dream_world(run: Run, device: str) -> DreamWorld:
 
 @functools.lru_cache(maxsize=1)
 def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWorld:
-    """The newest world asked for is kept, until another is asked for or its files change."""
+    """The newest world is kept, until another is needed or its files change."""
     run = Run(folder)
     vision, memory = load_world_model(run, device)
     sequences = encode_recent(run, vision, Report(quiet=True))
@@ -151,7 +144,7 @@ class Dreams:
         return self._state
 
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
-        """Start the chosen dreams at moments drawn anew."""
+        """Start the chosen dreams at states drawn anew."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
         self._put(rows, self.world.states.rows(self._placed(self._starts[picks])))
         self._age[rows] = 0
@@ -162,7 +155,7 @@ class Dreams:
     ) -> tuple[
         Float64[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"]
     ]:
-        """One agent step in the chosen dreams; what luck they have comes from `rng` alone.
+        """One agent step in the chosen dreams; all their noise comes from `rng`.
 
         Args:
             actions: native ones of the chosen dreams, (chosen, ...).
@@ -196,7 +189,7 @@ class Dreams:
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:
-        """What is seen of each dream: features float32 (B, F), or its frames."""
+        """The observation of each dream: features float32 (B, F), or its frames."""
         if self.settings.render_frames:
             return self.frames()
         return self.model.features(self._state).cpu().numpy()
@@ -226,7 +219,7 @@ class Dreams:
 def _encode(
     space: spaces.Box | spaces.Discrete, rows: np.ndarray, actions: Any
 ) -> Float32[np.ndarray, "chosen action"]:
-    """Native actions as M knows them: clipped to a Box, since M saw none from beyond it."""
+    """Native actions encoded for M: clipped to a Box, since M was trained on none beyond it."""
     try:
         encoded = encode_actions(space, actions)
     except ValueError as error:
@@ -239,7 +232,6 @@ def _encode(
         )
     if isinstance(space, spaces.Discrete):
         return encoded
-    result: np.ndarray = np.clip(encoded, space.low, space.high).astype(
-        np.float32
-    )  # bounds may be integers
+    # Bounds may be integers.
+    result: np.ndarray = np.clip(encoded, space.low, space.high).astype(np.float32)
     return result

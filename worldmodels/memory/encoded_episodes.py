@@ -232,15 +232,6 @@ def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dt
     )
 
 
-def smallest_type(num_values: int) -> np.dtype:
-    """The smallest integer type that holds codes below `num_values`."""
-    return np.dtype(next(t for t in (np.uint8, np.int16, np.int32) if num_values - 1 <= _most(t)))
-
-
-def _most(kind: type) -> int:
-    return int(np.iinfo(kind).max)
-
-
 def _as_batch(records: np.ndarray, mask: Bool[Tensor, "batch length"]) -> SequenceBatch:
     """Records as tensors of their own; codes as int64, which is what embeddings take."""
     posterior = records["posterior"]

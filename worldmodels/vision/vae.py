@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -75,8 +76,18 @@ class VAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features C and M see."""
+        """F, the number of features that C and M get."""
         return self.config.num_latents
+
+    @property
+    def posterior_size(self) -> int:
+        """Numbers of a frame's posterior, 2 Z."""
+        return 2 * self.config.num_latents
+
+    @property
+    def posterior_type(self) -> np.dtype:
+        """How one of these numbers is stored."""
+        return np.dtype(np.float32)
 
     @torch.no_grad()
     def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
@@ -99,6 +110,9 @@ class VAE(nn.Module):
         latent = self.sample(self.encode(frames))
         self.decoder.init_from_data(images, self.from_latent(latent))
 
+    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+        """Nothing lags behind the weights."""
+
     def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)
         std, mean = torch.std_mean(self.to_mean(hidden), 0)
@@ -116,17 +130,18 @@ class VAE(nn.Module):
         self, posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
         """A latent drawn from its posterior."""
-        mu, logvar = posterior.chunk(2, dim=-1)
-        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
-        return mu + (0.5 * logvar).exp() * noise
+        return sample_gaussian(posterior, generator)
 
     def mode(self, posterior: Float[Tensor, "*batch two_z"]) -> Float[Tensor, "*batch z"]:
         """The likeliest latent: the posterior's mean."""
         return posterior.chunk(2, dim=-1)[0]
 
     def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """What C sees of a latent: the latent itself."""
+        """What C and M get of a latent: the latent itself."""
         return latent
+
+    def feature_bounds(self) -> None:
+        """None: a latent may be any number."""
 
     def decode(self, latent: Float[Tensor, "batch z"]) -> UInt8[Tensor, "batch 64 64 3"]:
         """The frame a latent stands for."""
@@ -154,3 +169,12 @@ class VAE(nn.Module):
     def _posterior(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch two_z"]:
         hidden = self.encoder(images)
         return torch.cat([self.to_mean(hidden), self.to_logvar(hidden)], dim=-1)
+
+
+def sample_gaussian(
+    posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None
+) -> Float[Tensor, "*batch z"]:
+    """A point drawn from a Gaussian given by mean and log-variance, side by side."""
+    mu, logvar = posterior.chunk(2, dim=-1)
+    noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return mu + (0.5 * logvar).exp() * noise

@@ -8,6 +8,7 @@ fixed lattice of a few levels a dimension (arXiv 2309.15505).
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError
-from worldmodels.vision.digits import check_digit_sizes
+from worldmodels.vision.digits import check_digit_sizes, smallest_type
 from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
 
@@ -155,8 +156,18 @@ class VQVAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features C and M see."""
+        """F, the number of features that C and M get."""
         return self.config.num_codes * self.config.vector_size
+
+    @property
+    def posterior_size(self) -> int:
+        """Numbers of a frame's posterior: N."""
+        return self.config.num_codes
+
+    @property
+    def posterior_type(self) -> np.dtype:
+        """How one of these numbers is stored: the smallest integer type that holds K values."""
+        return smallest_type(self.config.num_values)
 
     @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
@@ -208,8 +219,13 @@ class VQVAE(nn.Module):
         return posterior
 
     def features(self, latent: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
-        """What C sees of the codes: their vectors, side by side."""
+        """What C and M get of the codes: their vectors, side by side."""
         return self.code_vectors[latent].flatten(-2)
+
+    def feature_bounds(self) -> tuple[Float[Tensor, "feature"], Float[Tensor, "feature"]]:
+        """The smallest and the largest value of each number of a frame's code vectors."""
+        vectors, count = self.code_vectors, self.config.num_codes
+        return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
     def decode(self, latent: Int[Tensor, "batch code"]) -> UInt8[Tensor, "batch 64 64 3"]:
         """The frame the codes stand for."""
