@@ -67,7 +67,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         Args:
             seed: of one generator for all dreams, which are then stepped together; or a list of
                 one per dream, None for any. With a list each dream has a generator of its own and
-                is the very dream of a `DreamEnv` with that seed, whatever is beside it. Dreams
+                is the very dream of a `DreamEnv` with that seed, whatever the others do. Dreams
                 are then stepped one by one, so that a step takes longer. None goes on with the
                 generators there are.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +113,7 @@ class Dreams:
     Attributes:
         action_space: the env's, float32 where it is a Box.
         observation_space: of what `observe` gives of each dream.
-        frames_per_second: agent steps a second of the real env.
+        frames_per_second: agent steps per second of the real env.
 
     Raises: UserError as `load_dream_world`.
     """
@@ -135,7 +134,7 @@ class Dreams:
             self.observation_space = spaces.Box(*world.feature_bounds, dtype=np.float32)
         everywhere = torch.arange(len(world.states.weight))
         self._starts = world.first if settings.start == "reset" else everywhere
-        self._state = world.states.rows(self._placed(self._starts[:1].expand(count)))
+        self._state = world.states.rows(self._starts[:1].expand(count).to(self._device))
         self._age = np.zeros(count, dtype=np.int64)
 
     @property
@@ -146,7 +145,7 @@ class Dreams:
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
         """Start the chosen dreams at states drawn anew."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
-        self._put(rows, self.world.states.rows(self._placed(self._starts[picks])))
+        self._put(rows, self.world.states.rows(self._starts[picks].to(self._device)))
         self._age[rows] = 0
 
     @torch.no_grad()
@@ -166,8 +165,8 @@ class Dreams:
         """
         encoded = torch.from_numpy(self.encode(rows, actions))
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
-        before = self._state.rows(self._placed(torch.from_numpy(rows)))
-        state, reward = self.model.step(before, self._placed(encoded), generator)
+        before = self._state.rows(torch.from_numpy(rows).to(self._device))
+        state, reward = self.model.step(before, encoded.to(self._device), generator)
         ended = ~(rng.random(len(rows)) < state.weight.cpu().numpy())
         # That it goes on has just been drawn: from here on it is certain.
         self._put(rows, state._replace(weight=torch.ones_like(state.weight)))
@@ -181,11 +180,26 @@ class Dreams:
     def encode(
         self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
     ) -> Float32[np.ndarray, "chosen action"]:
-        """Native actions of the chosen dreams as M gets them.
+        """Native actions of the chosen dreams for M: clipped to a Box, the range M was trained on.
 
         Raises: UserError for actions that are none.
         """
-        return _encode(self.action_space, rows, actions)
+        space = self.action_space
+        try:
+            encoded = encode_actions(space, actions)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        wrong = np.isnan(encoded).any(1)
+        if wrong.any():
+            raise UserError(
+                f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
+                f"{rows[wrong][0]}"
+            )
+        if isinstance(space, spaces.Discrete):
+            return encoded
+        # Bounds may be integers.
+        result: np.ndarray = np.clip(encoded, space.low, space.high).astype(np.float32)
+        return result
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:
@@ -199,13 +213,9 @@ class Dreams:
         """The present latents as V draws them, uint8 (B, 64, 64, 3)."""
         return self.model.vision.decode(self._state.latent).cpu().numpy()
 
-    def _placed(self, tensor: Tensor) -> Tensor:
-        """A tensor from the CPU, moved to where the dreams are."""
-        return tensor.to(self._device)
-
     def _put(self, rows: np.ndarray, new: DreamState) -> None:
         """The chosen dreams are now at other places."""
-        old, index = self._state, self._placed(torch.from_numpy(rows))
+        old, index = self._state, torch.from_numpy(rows).to(self._device)
         self._state = DreamState(
             old.latent.index_copy(0, index, new.latent),
             LSTMState(
@@ -214,24 +224,3 @@ class Dreams:
             ),
             old.weight.index_copy(0, index, new.weight),
         )
-
-
-def _encode(
-    space: spaces.Box | spaces.Discrete, rows: np.ndarray, actions: Any
-) -> Float32[np.ndarray, "chosen action"]:
-    """Native actions encoded for M: clipped to a Box, since M was trained on none beyond it."""
-    try:
-        encoded = encode_actions(space, actions)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    wrong = np.isnan(encoded).any(1)
-    if wrong.any():
-        raise UserError(
-            f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
-            f"{rows[wrong][0]}"
-        )
-    if isinstance(space, spaces.Discrete):
-        return encoded
-    # Bounds may be integers.
-    result: np.ndarray = np.clip(encoded, space.low, space.high).astype(np.float32)
-    return result

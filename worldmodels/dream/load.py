@@ -31,7 +31,7 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     Raises: UserError where one is missing or unreadable, or M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
-    _ = run.settings  # where there is no run at all, that is what to say
+    _ = run.settings  # a folder that holds no run is refused first
     device = choose_device(device)
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
     vision_file = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')

@@ -11,6 +11,8 @@ from worldmodels.data.batches import AgentSteps
 from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type
+from worldmodels.progress import Report
+from worldmodels.runs.run import Run
 from worldmodels.vision import Vision
 from worldmodels.vision.batched import encode_frames
 
@@ -107,6 +109,21 @@ def encode_dataset(
         folder = None
     each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
     return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
+
+
+def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
+    """A run's training or held-out episodes, with a progress bar."""
+    episodes = run.store.split(held_out)
+    name = "held-out" if held_out else "training"
+    with report.progress(f"encode {name}", total=len(episodes)) as meter:
+        return encode_dataset(
+            vision,
+            episodes,
+            run.action_repeat,
+            meter.advance,
+            folder=run.folder,
+            encodings=run.cached(Encodings),
+        )
 
 
 def encode_episodes(

@@ -18,8 +18,7 @@ from worldmodels.dream.open_loop import OpenLoop, open_loop
 from worldmodels.dream.pictures import most_active_episode, save_dreams
 from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.memory import Memory
-from worldmodels.memory.encoded_episodes import EncodedEpisodes
-from worldmodels.memory.encoding import encode_dataset, encode_episodes
+from worldmodels.memory.encoding import encode_episodes, encode_split
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.plotting import save_curves
@@ -76,7 +75,7 @@ def evaluate_memory(
     repeat = run.action_repeat
     held_out, frames = _encoded_held_out(run, vision, report)
     _check_length(held_out, config, repeat)
-    train = _encoded_training(run, vision, report)
+    train = encode_split(run, vision, False, report)
     memoryless = train_memoryless(
         _settings(run),
         vision,
@@ -231,12 +230,6 @@ def draw_dreams(
         agent_steps=agent_steps,
         num_dreams=PICTURED_DREAMS,
     )
-
-
-def _encoded_training(run: Run, vision: Vision, report: Report) -> EncodedEpisodes:
-    episodes = run.store.split(held_out=False)
-    with report.progress("encode", total=len(episodes)) as meter:
-        return encode_dataset(vision, episodes, run.action_repeat, meter.advance, folder=run.folder)
 
 
 def _encoded_held_out(

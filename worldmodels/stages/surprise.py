@@ -88,7 +88,7 @@ def measure_surprise(
         "temperature": config.temperature,
         "digests": {name: file_digest(run.weights(name)) for name in ("vision", "memory", "prior")},
     }
-    run.write_json("evaluation/plausibility.json", result)
+    run.write_json("evaluation/surprise.json", result)
     _draw(run, result)
     report.log(
         "surprise: nats per frame, dreamed against real: "
@@ -179,7 +179,7 @@ def _draw(run: Run, result: dict[str, Any]) -> None:
     for name in ("prior_samples", "independent_positions"):
         curves[name.replace("_", " ")] = [(1, result[name]), (len(history), result[name])]
     save_curves(
-        run.folder / "evaluation" / "plausibility.png",
+        run.folder / "evaluation" / "surprise.png",
         curves,
         x_label="agent steps since the dream began",
         y_label="nats per frame under the prior",

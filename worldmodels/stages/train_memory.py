@@ -9,12 +9,7 @@ from worldmodels.dream.model import DreamModel
 from worldmodels.dream.pictures import most_active_episode, save_dreams
 from worldmodels.memory import AnyMemory, Memory, memory_metadata
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
-from worldmodels.memory.encoding import (
-    MAX_BYTES_IN_MEMORY,
-    Encodings,
-    encode_dataset,
-    encoded_bytes,
-)
+from worldmodels.memory.encoding import MAX_BYTES_IN_MEMORY, encode_split, encoded_bytes
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import part_bytes
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
@@ -55,7 +50,7 @@ def train_memory(
     memory, is_new = _new_or_earlier(run, config, vision, round_, report)
     fit = config.in_round(1 if is_new else round_)
     _plan(run, config, fit, vision, memory, device, report)
-    train, held_out = (_encode(run, vision, part, report) for part in (False, True))
+    train, held_out = (encode_split(run, vision, part, report) for part in (False, True))
     if is_new:
         memory.calibrate(train)
     memory.to(device)
@@ -78,20 +73,6 @@ def train_memory(
         f"(persistence {result['persistence_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
     )
     return result
-
-
-def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
-    episodes = run.store.split(held_out)
-    name = "held-out" if held_out else "training"
-    with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(
-            vision,
-            episodes,
-            run.action_repeat,
-            meter.advance,
-            folder=run.folder,
-            encodings=run.cached(Encodings),
-        )
 
 
 def _plan(

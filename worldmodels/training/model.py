@@ -6,7 +6,6 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-
 Own = TypeVar("Own")
 
 

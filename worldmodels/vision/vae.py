@@ -93,12 +93,12 @@ class VAE(nn.Module):
     def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
         """Fit the first weights to the data (lean network only; the paper's starts as torch does).
 
-        The output begins at the mean frame. At a KL weight of 1 latents also begin to tell frames
-        apart: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew the mean
-        frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL does
-        not need that, and then it harms: all latents stay equally in use, where else few carry
-        most. A linear C searched over them scored 145 in the demo; with a decoder that begins
-        quiet, but latents as torch makes them, 289 and 352; with neither 372 to 754 (four runs).
+        The output begins at the mean frame. At a KL weight of 1 latents also begin to differ
+        between frames: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew
+        the mean frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL
+        does not need that, and then it harms: all latents stay equally in use, where else few carry
+        most. A linear C searched over them scored 145 in the demo; with small first outputs of the
+        decoder, but latents as torch makes them, 289 and 352; with neither 372 to 754 (four runs).
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
@@ -152,7 +152,7 @@ class VAE(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative evidence lower bound, in the paper's form.
 
-        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` a
+        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
         dimension. Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
         Differs: weights on error and KL, 1 by default.
         """

@@ -2,7 +2,7 @@
 
 A frame becomes a grid of N codes. Two quantizers, both from vector-quantize-pytorch: `vq`, a
 learned codebook updated by exponential moving averages (arXiv 1711.00937, A.1), and `fsq`, a
-fixed lattice of a few levels a dimension (arXiv 2309.15505).
+fixed lattice of a few levels per dimension (arXiv 2309.15505).
 """
 
 import math
@@ -29,7 +29,7 @@ class VQVAEConfig(ErrorConfig):
         quantizer: "vq" (learned codebook) or "fsq" (fixed lattice).
         grid: codes along each side of a frame, 4 or 8.
         codebook_size, code_size: K vectors of this dimension, for "vq".
-        levels: levels a dimension, for "fsq"; their product is K.
+        levels: levels per dimension, for "fsq"; their product is K.
         decay, commitment: the EMA codebook's (arXiv 1711.00937, A.1 and equation 3).
         channels: width of the network.
         decoder_channels: width of its decoder.
@@ -62,7 +62,7 @@ class VQVAEConfig(ErrorConfig):
 
     @property
     def num_codes(self) -> int:
-        """N, codes a frame."""
+        """N, codes per frame."""
         return self.grid**2
 
     @property
@@ -77,7 +77,7 @@ class VQVAEConfig(ErrorConfig):
 
     @property
     def vector_size(self) -> int:
-        """Numbers a code stands for, as C and M see it."""
+        """Length of the vector that a code stands for."""
         return len(self.levels) if self.quantizer == "fsq" else self.code_size
 
 
@@ -171,7 +171,7 @@ class VQVAE(nn.Module):
 
     @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
-        """The vector each of the K values of a code stands for."""
+        """The vector that each of the K values of a code stands for."""
         if self.config.quantizer == "fsq":
             return self.quantizer.implicit_codebook  # type: ignore[return-value]
         return self.quantizer.codebook  # type: ignore[return-value]
@@ -243,7 +243,7 @@ class VQVAE(nn.Module):
         vectors, _, commitment = self._quantize(self.encoder(images))
         decoded = self._draw(vectors)
         error, plain_error = training_error(decoded, images, self.config)
-        # One unit of commitment a code vector, beside an error of a few tens a frame.
+        # One unit of commitment per number of a code vector; errors are a few tens per frame.
         commitment = self.config.num_codes * self.config.vector_size * commitment
         return error.mean() + commitment, {"error": plain_error.mean()}
 

@@ -79,13 +79,13 @@ def test_baselines_of_parts_are_those_of_all(size: int) -> None:
     def parts(first: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
         return list(zip(first.split(size), second.split(size), strict=True))
 
-    gaussian = PersistenceGaussian.fit(now, now + noise)
-    again = PersistenceGaussian.fit_parts(parts(now, now + noise))
+    gaussian = PersistenceGaussian.fit([(now, now + noise)])
+    again = PersistenceGaussian.fit(parts(now, now + noise))
     torch.testing.assert_close(again.sigma, gaussian.sigma, rtol=1e-6, atol=0)
     by_hand = -torch.distributions.Normal(now, gaussian.sigma).log_prob(now + noise).sum(1).mean()
-    assert again.nll_parts(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
-    categorical = PersistenceCategorical.fit(codes, later, 5)
-    of_parts = PersistenceCategorical.fit_parts(parts(codes, later), 5)
+    assert again.nll(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
+    categorical = PersistenceCategorical.fit([(codes, later)], 5)
+    of_parts = PersistenceCategorical.fit(parts(codes, later), 5)
     torch.testing.assert_close(of_parts.persistence, categorical.persistence, rtol=0, atol=1e-7)
     torch.testing.assert_close(of_parts.frequency, categorical.frequency, rtol=0, atol=1e-7)
 
