@@ -54,9 +54,9 @@ class MemoryStageConfig(TrainingStageConfig):
         """The inverse of `dataclasses.asdict`, through JSON."""
         names = {field.name for field in fields(MemoryModelConfig)}
         # Earlier versions wrote the model's settings beside the stage's own.
-        beside = {name: value for name, value in summary.items() if name in names}
+        flat = {name: value for name, value in summary.items() if name in names}
         own = {name: value for name, value in summary.items() if name not in names}
-        model = MemoryModelConfig(**summary.get("model", beside))
+        model = MemoryModelConfig(**summary.get("model", flat))
         return super().from_dict({**own, "model": model})
 
 
