@@ -40,3 +40,10 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """An exception's text, on one line and not too long."""
     return " ".join(str(error).split())[:160]
+
+
+def check_at_least_one(config: object, *names: str) -> None:
+    """Raise UserError for a setting of these names that is below 1."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} must be at least 1, got {getattr(config, name)}")

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.errors import UserError
-from worldmodels.memory.training import MemoryStageConfig
+from worldmodels.memory.training import MemoryModelConfig, MemoryStageConfig
 from worldmodels.stages.collect import CollectConfig
 from worldmodels.stages.train_controller import PATHWISE, PPO, ControllerStageConfig
 from worldmodels.stages.train_vision import VisionStageConfig
@@ -129,10 +129,9 @@ DEMO = Preset(
     memory=MemoryStageConfig(
         fit=_MEMORY_FIT,
         later=replace(_MEMORY_FIT, num_steps=800, learning_rate=2e-3),
-        num_hidden=128,
-        num_mixtures=1,
-        predict_change=True,
-        reward_weight=2.0,
+        model=MemoryModelConfig(
+            num_hidden=128, num_mixtures=1, predict_change=True, reward_weight=2.0
+        ),
     ),
     dream_search=ControllerStageConfig(
         search="gradient",
@@ -231,7 +230,8 @@ TINY = replace(
     ),
     memory=replace(
         DEMO.memory,
-        head_width=64,  # a thousand agent steps: 256 units learn them by heart before any reward
+        # A thousand agent steps: 256 units learn them by heart before any reward.
+        model=replace(DEMO.memory.model, head_width=64),
         fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
         later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
     ),

@@ -120,7 +120,7 @@ def codes_config(quantizer: str, num_hidden: int = NUM_HIDDEN) -> CodeRNNConfig:
 
 
 KINDS: dict[str, MDNRNNConfig | CodeRNNConfig] = {
-    PAPER: MDNRNNConfig(NUM_LATENTS, NUM_ACTIONS, NUM_HIDDEN, NUM_MIXTURES),
+    PAPER: MDNRNNConfig(NUM_LATENTS, NUM_ACTIONS, num_hidden=NUM_HIDDEN, num_mixtures=NUM_MIXTURES),
     "MDN-RNN, lean": MDNRNNConfig(
         NUM_LATENTS, NUM_ACTIONS, num_hidden=128, num_mixtures=1, predict_change=True
     ),

@@ -83,6 +83,5 @@ def trained_memory(
             config.fit,
             seed=0,
             folder=Path(folder),
-            checkpoint_seconds=1e9,
         )
     return memory.eval(), fitted.steps, time.monotonic() - started

@@ -23,6 +23,7 @@ from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.controller.policies import check_agents, player
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.errors import UserError
 from worldmodels.memory.metrics import score_memory
@@ -86,7 +87,8 @@ class EliteFrames(Experiment[tuple[str, str]]):
         config = replace(config, fit=replace(config.fit, batch_size=batch_size))
         memory, _, _ = trained_memory(vision, encoded, config)
         drives, horizon = encoded.drives, SHOWN_STEPS[-1] // REPEAT
-        curves = open_loop(vision, memory, drives, encoded.drive_frames, horizon=horizon)
+        dream = DreamModel(vision, memory)
+        curves = open_loop(dream, drives, encoded.drive_frames, horizon=horizon)
         scores = score_memory(vision, memory, encoded.train, drives)
         return {
             "source": source,

@@ -19,6 +19,7 @@ from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.markdown import markdown_table, write_page
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import OpenLoop
 from worldmodels.dream.pictures import most_active_episode
 from worldmodels.memory.metrics import held_out_metrics
@@ -36,7 +37,9 @@ from worldmodels.stages.evaluate_memory import (
 )
 
 LEAN = DEMO.memory
-PAPER = replace(LEAN, num_hidden=256, num_mixtures=5, predict_change=False)
+FIVE = replace(LEAN, model=replace(LEAN.model, num_mixtures=5))
+PAPER = replace(FIVE, model=replace(FIVE.model, num_hidden=256, predict_change=False))
+INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
 SHOWN_STEPS = (20, 52)  # env steps since the dream began
 OPEN_LOOP = ("predicted", "persistence", "reconstruction")
 
@@ -54,15 +57,11 @@ class Kind:
 KINDS = {
     "mdnrnn-paper": Kind("MDN-RNN, paper's size", "VAE", PAPER),
     "mdnrnn": Kind("MDN-RNN, lean", "VAE", LEAN),
-    "mdnrnn-5-gaussians": Kind(
-        "MDN-RNN, lean, 5 Gaussians", "VAE", replace(LEAN, num_mixtures=5), "continuous"
-    ),
+    "mdnrnn-5-gaussians": Kind("MDN-RNN, lean, 5 Gaussians", "VAE", FIVE, "continuous"),
     "mdnrnn-ensemble": Kind("MDN-RNN, lean, ensemble of 3", "VAE", replace(LEAN, ensemble_size=3)),
     "fsq": Kind("FSQ, lean", "FSQ", LEAN, "codes"),
-    "fsq-5-components": Kind("FSQ, lean, 5 components", "FSQ", replace(LEAN, num_mixtures=5)),
-    "fsq-independent": Kind(
-        "FSQ, lean, independent codes", "FSQ", replace(LEAN, autoregressive=False)
-    ),
+    "fsq-5-components": Kind("FSQ, lean, 5 components", "FSQ", FIVE),
+    "fsq-independent": Kind("FSQ, lean, independent codes", "FSQ", INDEPENDENT),
     "vq": Kind("VQ K = 256, lean", "VQ", LEAN),
 }
 
@@ -97,20 +96,14 @@ class MemoryKinds(Experiment[Kind]):
             config, vision, encoded.train, encoded.validation, seed=0, report=context.report
         )
         drives, frames = encoded.drives, encoded.drive_frames
+        dream, evaluation = DreamModel(vision, memory), EvaluateMemoryConfig()
         figures, _ = memory_figures(
-            vision,
-            memory,
-            memoryless,
-            encoded.train,
-            drives,
-            frames,
-            EvaluateMemoryConfig(),
-            REPEAT,
+            dream, memoryless, encoded.train, drives, frames, evaluation, REPEAT
         )
         if spec.drawn:
             path = context.docs / f"dreams_{spec.drawn}.png"
             row = most_active_episode(drives)
-            draw_dreams(path, vision, memory, drives, frames, row, REPEAT)
+            draw_dreams(path, dream, drives, frames, row, REPEAT)
         return {
             "label": spec.label,
             "episodes": self.episodes + self.noisy,

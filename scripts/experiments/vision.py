@@ -233,6 +233,5 @@ def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[
             seed=0,
             folder=Path(folder),
             on_step=on_step,
-            checkpoint_seconds=1e9,
         )
     return vision, usage

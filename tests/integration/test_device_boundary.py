@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.workers import Workers
 from scripts.experiments.quantized import measures
@@ -27,9 +27,11 @@ from tests.fixtures.tiny_run import tiny_run
 from worldmodels.controller import agent
 from worldmodels.controller.agent import Agent
 from worldmodels.dream.load import encode_recent, load_world_model
-from worldmodels.dream.model import DreamModel, Support, real_states
-from worldmodels.dream.open_loop import roll_out
-from worldmodels.memory.training import MemoryStageConfig, new_memory
+from worldmodels.dream.model import DreamModel
+from worldmodels.dream.rollout import roll_out
+from worldmodels.dream.starts import real_states
+from worldmodels.dream.support import Support
+from worldmodels.memory.training import MemoryModelConfig, MemoryStageConfig, new_memory
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report
 from worldmodels.runs import checkpoint
@@ -37,6 +39,7 @@ from worldmodels.stages import dream_check
 from worldmodels.training import fit as training
 from worldmodels.training.device import device_of
 from worldmodels.training.fit import optimizer_tensors, restore_optimizer
+from worldmodels.training.model import Model
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def test_a_model_is_trained_on_the_device(name: str, place: Place, tmp_path: Pat
     """On the CPU it would learn the same, only slower."""
     train_step, trained = training._train_step, []
 
-    def recorded(model: nn.Module, *args: Any, **options: Any) -> Any:
+    def recorded(model: Model, *args: Any, **options: Any) -> Any:
         trained.append({weight.device.type for weight in model.parameters()})
         return train_step(model, *args, **options)
 
@@ -132,7 +135,9 @@ def test_a_model_is_trained_on_the_device(name: str, place: Place, tmp_path: Pat
 
 def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place: Place) -> None:
     vision = vqvae("fsq").to(place.name)
-    memory = new_memory(MemoryStageConfig(fit=FIT, later=FIT, num_hidden=4), vision, 3)
+    memory = new_memory(
+        MemoryStageConfig(fit=FIT, later=FIT, model=MemoryModelConfig(num_hidden=4)), vision, 3
+    )
     assert {tensor.device.type for tensor in memory.state_dict().values()} == {"cpu"}
 
 

@@ -33,7 +33,13 @@ SMALL = replace(
     collect=CollectConfig(episodes=6),
     later_episodes=2,
     vae=replace(TINY.vae, fit=SHORT, later=LATER),
-    memory=replace(TINY.memory, fit=SHORT, later=LATER, num_hidden=8, ensemble_size=2),
+    memory=replace(
+        TINY.memory,
+        fit=SHORT,
+        later=LATER,
+        model=replace(TINY.memory.model, num_hidden=8),
+        ensemble_size=2,
+    ),
     dream_search=replace(
         TINY.dream_search,
         hidden=4,

@@ -62,7 +62,9 @@ def shortest(preset: Preset) -> Preset:
         later_episodes=3,
         vae=replace(preset.vae, fit=FIT, later=FIT),
         vqvae=replace(preset.vqvae, fit=FIT, later=FIT),
-        memory=replace(preset.memory, fit=FIT, later=FIT, num_hidden=8),
+        memory=replace(
+            preset.memory, fit=FIT, later=FIT, model=replace(preset.memory.model, num_hidden=8)
+        ),
         dream_search=replace(search, eval_episodes=2, selection_episodes=3),
         finetune=replace(
             preset.finetune,

@@ -170,7 +170,7 @@ def test_surprise_is_refused_before_anything_is_played(continuous: Path, run: Pa
     assert len(Run(run).store) == 11
 
 
-def test_the_plausibility_of_dreams(quantized: Path) -> None:
+def test_the_surprise_of_dreams(quantized: Path) -> None:
     arguments = ("surprise", "--run", quantized, "--starts", 16, "--horizon", 12)
     result = wm_json(*arguments)
     assert list(result["at"]) == ["1", "10", "12"]
@@ -181,9 +181,9 @@ def test_the_plausibility_of_dreams(quantized: Path) -> None:
     # A hardly trained M drifts, but even so keeps more order than codes drawn one by one.
     assert result["at"]["1"]["real"] < result["independent_positions"]
     assert result["prior_samples"] < result["independent_positions"]
-    written = read_json(quantized / "evaluation" / "plausibility.json")
+    written = read_json(quantized / "evaluation" / "surprise.json")
     assert written == result
-    assert iio.imread(quantized / "evaluation" / "plausibility.png").std() > 1
+    assert iio.imread(quantized / "evaluation" / "surprise.png").std() > 1
     assert wm_json(*arguments) == result
     assert wm_json("info", "--run", quantized)["scores"] == "none"
 

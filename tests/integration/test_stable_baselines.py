@@ -13,7 +13,7 @@ from stable_baselines3.common.env_checker import check_env
 
 from tests.fixtures import bead_env
 from tests.fixtures.command import wm_json
-from worldmodels.memory.training import MemoryStageConfig
+from worldmodels.memory.training import MemoryModelConfig, MemoryStageConfig
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.stages.train_memory import train_memory
@@ -49,7 +49,11 @@ def dream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gymnasium.Env[An
     assert output["gain"] > 5
     fit = replace(fit, learning_rate=3e-3, final_learning_rate=3e-4)
     memory = MemoryStageConfig(
-        fit=fit, later=fit, num_hidden=32, num_mixtures=1, predict_change=True, reward_weight=5.0
+        fit=fit,
+        later=fit,
+        model=MemoryModelConfig(
+            num_hidden=32, num_mixtures=1, predict_change=True, reward_weight=5.0
+        ),
     )
     output = train_memory(run, memory, report=report)
     assert output["reward_r2"] > 0.9

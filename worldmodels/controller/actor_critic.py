@@ -115,6 +115,12 @@ class ActorCritic(nn.Module):
         self._ema_rate = config.ema_rate
         self.horizon = config.horizon
 
+    def loss(
+        self, starts: DreamState, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a step minimizes, and its metrics; each way of getting the gradient has its own."""
+        raise NotImplementedError
+
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
         """C's outputs for features [z, h], before any noise."""
         seen = features[None, :, : self.controller.num_features]

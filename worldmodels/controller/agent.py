@@ -111,7 +111,7 @@ class Agent(RepeatingPolicy):
             "features of C": (features, self.controller.num_features),
             "outputs of C": (self.spec.action_map.num_outputs, self.controller.num_outputs),
             "numbers of C": (self.controller.num_parameters, self.parameters.shape[-1]),
-            "numbers of an action": (self.memory.config.num_actions, self.spec.action_map.size),
+            "numbers of an action": (self.memory.num_actions, self.spec.action_map.size),
             "pixels of a view": (FRAME_SIZE, self.spec.view.size),
         }
         for name, (ours, theirs) in expected.items():

@@ -16,7 +16,8 @@ from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 from worldmodels.controller.real_episodes import RealEpisodes
-from worldmodels.dream.model import DreamModel, dreamed_returns
+from worldmodels.dream.model import DreamModel
+from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError
 from worldmodels.training.fit import step_generator

@@ -1,7 +1,7 @@
 """A run's dream as Gymnasium environments, so that any of its clients can train in one.
 
-One step is one agent step. The env's own rules are M's: it pays the reward M expects, it ends as
-often as M says, and it is cut off at a horizon.
+One step is one agent step. The reward is the one that M expects, an episode ends with the
+probability that M predicts, and it is cut off at a horizon.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """All dreams at new moments; the same seed gives the same dreams.
+        """All dreams at new start states; the same seed gives the same dreams.
 
         Args:
             seed: of one generator for all dreams, which are then stepped together; or a list of
                 one per dream, None for any. With a list each dream has a generator of its own and
-                is the very dream of a `DreamEnv` with that seed, whatever is beside it. Dreams
+                is the very dream of a `DreamEnv` with that seed, whatever the others do. Dreams
                 are then stepped one by one, so that a step takes longer. None goes on with the
                 generators there are.
 
@@ -159,7 +159,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The dream at a new moment; the same seed gives the same dream.
+        """The dream at a new start state; the same seed gives the same dream.
 
         It opens a closed dream again, which the checks of Stable-Baselines3 rely on.
         """
@@ -207,16 +207,16 @@ def make_dream(
         observations, _ = dreams.reset(seed=0)
         observations, rewards, ended, cut, _ = dreams.step(dreams.action_space.sample())
 
-    A step is an agent step: it pays the reward M expects of all the env steps it stands for. An
-    observation is [z, h], float32 (F,), what C sees. An action is the env's own; beyond a Box's
-    bounds it is clipped to them. An episode terminates as often as M says and where it leaves
-    what M knows (`Support`); otherwise it is truncated at the horizon. One generator, seeded
-    by `reset(seed=int)`, draws for all dreams; `reset(seed=[...])` gives each one of its own.
+    A step is an agent step: its reward is what M expects of all the env steps it stands for. An
+    observation is [z, h], float32 (F,), what C gets. An action is the env's own; beyond a Box's
+    bounds it is clipped to them. An episode terminates with the probability that M predicts, and
+    where it is out of `Support`; otherwise it is truncated at the horizon. One generator, seeded
+    by `reset(seed=int)`, is for all dreams; `reset(seed=[...])` gives each one of its own.
 
     Args:
         run: the folder of a run with V and M.
         temperature: uncertainty of the dream, 1 as M learned it.
-        start: "real", any agent step of the newest training episodes, with M's state run up on the
+        start: "real", any agent step of the newest training episodes, with M's state after the
             episode before it; or "reset", the first frame of one of them.
         horizon: agent steps until a dream is cut off.
         render_frames: observe decoded frames, uint8 (64, 64, 3), instead.

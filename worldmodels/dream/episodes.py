@@ -1,11 +1,10 @@
-"""Dreams of a run side by side: each begins at a real state, goes on, and ends on its own."""
+"""Dreams of a run side by side: each begins at a real state, and ends on its own."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +15,15 @@ from torch import Tensor
 from envs.actions import encode_actions
 from envs.tasks import task_for
 from worldmodels.dream.load import encode_recent, load_world_model
-from worldmodels.dream.model import (
-    DreamModel,
-    DreamState,
-    Support,
-    check_temperature,
-    real_states,
-)
+from worldmodels.dream.model import DreamModel, DreamState, check_temperature
+from worldmodels.dream.starts import real_states
+from worldmodels.dream.support import Support
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
 from worldmodels.memory import LSTMState, Memory
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
-from worldmodels.vision import VQVAE, Vision
+from worldmodels.vision import Vision
 
 STARTS = ("real", "reset")
 FRAME_SHAPE = (64, 64, 3)
@@ -36,7 +31,7 @@ FRAME_SHAPE = (64, 64, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings:
-    """How dreams begin, go on and end, and what is seen of them; see `make_dream`."""
+    """How dreams begin, go on and end, and what is observed; see `make_dream`."""
 
     temperature: float = 1.0
     start: str = "real"
@@ -57,8 +52,8 @@ class DreamWorld:
     """What all dreams of a run share; nothing in it ever changes.
 
     Attributes:
-        region: where dreams may go.
-        moments: all the real states dreams may begin at, (moments, ...).
+        support: where dreams may go.
+        states: all the real states that dreams may begin at, (states, ...).
         first: which of them are the first of their episode, int64 (episodes,), on the CPU.
     """
 
@@ -73,10 +68,7 @@ class DreamWorld:
         self,
     ) -> tuple[Float32[np.ndarray, "feature"], Float32[np.ndarray, "feature"]]:
         """Between which numbers every feature lies: z as far as dreams may go, h within 1."""
-        low, high = self.support.low, self.support.high
-        if isinstance(self.vision, VQVAE):
-            vectors, count = self.vision.code_vectors, self.vision.config.num_codes
-            low, high = vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
+        low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
         one = torch.ones(self.memory.config.num_hidden)
         return torch.cat([low.cpu(), -one]).numpy(), torch.cat([high.cpu(), one]).numpy()
@@ -97,7 +89,7 @@ def load_dream_world(run: Run, device: str) -> DreamWorld:
 
 @functools.lru_cache(maxsize=1)
 def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWorld:
-    """The newest world asked for is kept, until another is asked for or its files change."""
+    """The newest world is kept, until another is needed or its files change."""
     run = Run(folder)
     vision, memory = load_world_model(run, device)
     sequences = encode_recent(run, vision, Report(quiet=True))
@@ -121,7 +113,7 @@ class Dreams:
     Attributes:
         action_space: the env's, float32 where it is a Box.
         observation_space: of what `observe` gives of each dream.
-        frames_per_second: agent steps a second of the real env.
+        frames_per_second: agent steps per second of the real env.
 
     Raises: UserError as `load_dream_world`.
     """
@@ -142,7 +134,7 @@ class Dreams:
             self.observation_space = spaces.Box(*world.feature_bounds, dtype=np.float32)
         everywhere = torch.arange(len(world.states.weight))
         self._starts = world.first if settings.start == "reset" else everywhere
-        self._state = world.states.rows(self._placed(self._starts[:1].expand(count)))
+        self._state = world.states.rows(self._starts[:1].expand(count).to(self._device))
         self._age = np.zeros(count, dtype=np.int64)
 
     @property
@@ -151,9 +143,9 @@ class Dreams:
         return self._state
 
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
-        """Start the chosen dreams at moments drawn anew."""
+        """Start the chosen dreams at states drawn anew."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
-        self._put(rows, self.world.states.rows(self._placed(self._starts[picks])))
+        self._put(rows, self.world.states.rows(self._starts[picks].to(self._device)))
         self._age[rows] = 0
 
     @torch.no_grad()
@@ -162,7 +154,7 @@ class Dreams:
     ) -> tuple[
         Float64[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"]
     ]:
-        """One agent step in the chosen dreams; what luck they have comes from `rng` alone.
+        """One agent step in the chosen dreams; all their noise comes from `rng`.
 
         Args:
             actions: native ones of the chosen dreams, (chosen, ...).
@@ -173,8 +165,8 @@ class Dreams:
         """
         encoded = torch.from_numpy(self.encode(rows, actions))
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
-        before = self._state.rows(self._placed(torch.from_numpy(rows)))
-        state, reward = self.model.step(before, self._placed(encoded), generator)
+        before = self._state.rows(torch.from_numpy(rows).to(self._device))
+        state, reward = self.model.step(before, encoded.to(self._device), generator)
         ended = ~(rng.random(len(rows)) < state.weight.cpu().numpy())
         # That it goes on has just been drawn: from here on it is certain.
         self._put(rows, state._replace(weight=torch.ones_like(state.weight)))
@@ -188,15 +180,30 @@ class Dreams:
     def encode(
         self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
     ) -> Float32[np.ndarray, "chosen action"]:
-        """Native actions of the chosen dreams as M gets them.
+        """Native actions of the chosen dreams for M: clipped to a Box, the range M was trained on.
 
         Raises: UserError for actions that are none.
         """
-        return _encode(self.action_space, rows, actions)
+        space = self.action_space
+        try:
+            encoded = encode_actions(space, actions)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        wrong = np.isnan(encoded).any(1)
+        if wrong.any():
+            raise UserError(
+                f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
+                f"{rows[wrong][0]}"
+            )
+        if isinstance(space, spaces.Discrete):
+            return encoded
+        # Bounds may be integers.
+        result: np.ndarray = np.clip(encoded, space.low, space.high).astype(np.float32)
+        return result
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:
-        """What is seen of each dream: features float32 (B, F), or its frames."""
+        """The observation of each dream: features float32 (B, F), or its frames."""
         if self.settings.render_frames:
             return self.frames()
         return self.model.features(self._state).cpu().numpy()
@@ -206,13 +213,9 @@ class Dreams:
         """The present latents as V draws them, uint8 (B, 64, 64, 3)."""
         return self.model.vision.decode(self._state.latent).cpu().numpy()
 
-    def _placed(self, tensor: Tensor) -> Tensor:
-        """A tensor from the CPU, moved to where the dreams are."""
-        return tensor.to(self._device)
-
     def _put(self, rows: np.ndarray, new: DreamState) -> None:
         """The chosen dreams are now at other places."""
-        old, index = self._state, self._placed(torch.from_numpy(rows))
+        old, index = self._state, torch.from_numpy(rows).to(self._device)
         self._state = DreamState(
             old.latent.index_copy(0, index, new.latent),
             LSTMState(
@@ -221,25 +224,3 @@ class Dreams:
             ),
             old.weight.index_copy(0, index, new.weight),
         )
-
-
-def _encode(
-    space: spaces.Box | spaces.Discrete, rows: np.ndarray, actions: Any
-) -> Float32[np.ndarray, "chosen action"]:
-    """Native actions as M knows them: clipped to a Box, since M saw none from beyond it."""
-    try:
-        encoded = encode_actions(space, actions)
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    wrong = np.isnan(encoded).any(1)
-    if wrong.any():
-        raise UserError(
-            f"expected actions that are numbers, got {actions[wrong][0].tolist()} for dream "
-            f"{rows[wrong][0]}"
-        )
-    if isinstance(space, spaces.Discrete):
-        return encoded
-    result: np.ndarray = np.clip(encoded, space.low, space.high).astype(
-        np.float32
-    )  # bounds may be integers
-    return result

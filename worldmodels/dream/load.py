@@ -6,8 +6,8 @@ from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
-from worldmodels.memory import Memory, MemoryEnsemble, restore_memory
-from worldmodels.memory.encoding import Encodings, encode_episodes, posterior_width
+from worldmodels.memory import Memory, restore_memory
+from worldmodels.memory.encoding import Encodings, encode_episodes
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.provenance import file_digest
@@ -31,7 +31,7 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     Raises: UserError where one is missing or unreadable, or M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
-    _ = run.settings  # where there is no run at all, that is what to say
+    _ = run.settings  # a folder that holds no run is refused first
     device = choose_device(device)
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
     vision_file = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
@@ -77,6 +77,5 @@ def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
     repeat = run.action_repeat
     lengths = [-(-episode.num_steps // repeat) for episode in recent_episodes(run)]
     padded = len(lengths) * max(lengths)
-    members = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
-    states = COPIES_OF_STATES * members * memory.config.num_hidden
-    return 4 * padded * (states + posterior_width(vision) + vision.num_features)
+    states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden
+    return 4 * padded * (states + vision.posterior_size + vision.num_features)

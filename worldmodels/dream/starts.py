@@ -1,27 +1,28 @@
-"""Where a search's dreams begin."""
+"""Where dreams begin: at real states of V and M."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.model import DreamState, near_reward, real_states
-from worldmodels.memory import Memory
+from worldmodels.dream.model import DreamState
+from worldmodels.memory import LSTMState, Memory
+from worldmodels.training.device import device_of
 from worldmodels.vision import Vision
 
 NEAR_STEPS = 8
 
 
 class StartStates:
-    """Real moments, some drawn more often than others; all of it on the CPU.
+    """Real states, some of them sampled more often than others; all of it on the CPU.
 
     Args:
-        weights: of the moments, none negative and not all zero.
+        weights: of the states, none negative and not all zero.
     """
 
-    def __init__(self, states: DreamState, weights: Float[Tensor, "moment"]) -> None:
+    def __init__(self, states: DreamState, weights: Float[Tensor, "state"]) -> None:
         self.states = states
         self._cumulative = weights.double().cumsum(0)
 
@@ -47,8 +48,85 @@ class StartStates:
         return cls(real_states(vision, memory, sequences), weights)
 
     def sample(self, count: int, generator: torch.Generator) -> DreamState:
-        """So many moments, each drawn anew."""
+        """So many states, with replacement."""
         total = self._cumulative[-1]
         uniform = torch.rand(count, generator=generator, dtype=total.dtype)
         index = torch.searchsorted(self._cumulative, uniform * total)
         return self.states.rows(index.clamp(max=len(self._cumulative) - 1))
+
+
+@torch.no_grad()
+def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
+    """The state before every agent step of the sequences, where a dream can begin; (states, ...).
+
+    M's state is the one after the episode's real past. Sequences and states are on the CPU.
+    """
+    device = device_of(memory)
+    latents = vision.mode(sequences.posteriors[:, :-1])
+    before, actions = latents.to(device), sequences.actions.to(device)
+    hs, cs = [], []
+    state = memory.initial(len(sequences))
+    for step in range(sequences.mask.shape[1]):
+        hs.append(state.h)
+        cs.append(state.c)
+        state = memory.advance(state, before[:, step], actions[:, step])
+    real = sequences.mask
+    past = LSTMState(torch.stack(hs, 1).cpu()[real], torch.stack(cs, 1).cpu()[real])
+    return DreamState(latents[real], past, torch.ones(len(past.h)))
+
+
+def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
+    """Which of `real_states` have a reward above the mean at most `within` agent steps away.
+
+    Far from any reward all controllers fare alike, such as in a car deep in the grass.
+    """
+    good = (sequences.rewards > sequences.rewards[sequences.mask].mean()) & sequences.mask
+    reach = torch.nn.functional.max_pool1d(
+        good.float()[:, None], 2 * within + 1, stride=1, padding=within
+    )
+    return (reach[:, 0] > 0)[sequences.mask]
+
+
+def spread_starts(
+    episodes: SequenceBatch, horizon: int, count: int
+) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
+    """Episode and agent step of starts evenly spread over those that leave room for a dream.
+
+    None is an episode's first agent step, before which M has seen nothing.
+
+    Raises: ValueError where no episode is long enough.
+    """
+    rows, steps = episodes.mask.nonzero(as_tuple=True)
+    lengths = episodes.mask.sum(1)
+    room = ((steps + horizon <= lengths[rows]) & (steps > 0)).nonzero()[:, 0]
+    if len(room) == 0:
+        raise ValueError(
+            f"expected an episode of more than {horizon} agent steps, the longest has "
+            f"{int(lengths.max())}"
+        )
+    chosen = room[torch.linspace(0, len(room) - 1, min(count, len(room))).long()]
+    return rows[chosen], steps[chosen]
+
+
+def states_at(
+    vision: Vision,
+    memory: Memory,
+    episodes: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+) -> DreamState:
+    """The real states before these agent steps of these episodes."""
+    lengths = episodes.mask.sum(1)
+    places = (lengths.cumsum(0) - lengths)[rows] + steps
+    return real_states(vision, memory, episodes).rows(places)
+
+
+def actions_after(
+    episodes: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+    horizon: int,
+) -> Tensor:
+    """Actions an episode really took from each start on, (starts, horizon, A)."""
+    after = steps[:, None] + torch.arange(horizon)
+    return episodes.actions[rows[:, None], after]

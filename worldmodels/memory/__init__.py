@@ -1,4 +1,4 @@
-"""M: what comes next, given what was and what is done."""
+"""M: what comes next, given the past and an action."""
 
 import json
 from dataclasses import asdict
@@ -12,15 +12,17 @@ from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
 from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
 from worldmodels.memory.lstm import LSTMState
-from worldmodels.memory.mdnrnn import MDNRNN, MDNRNNConfig, MixturePrediction
+from worldmodels.memory.mdnrnn import MDNRNN, MDNRNNConfig
+from worldmodels.memory.mixture_prediction import MixturePrediction
+from worldmodels.memory.protocol import Memory, MemorySettings, Prediction
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 
-Memory = MDNRNN | CodeRNN | MemoryEnsemble
 MemoryConfig = MDNRNNConfig | CodeRNNConfig
-Prediction = MixturePrediction | CodePrediction | EnsemblePrediction
+AnyMemory = MDNRNN | CodeRNN | MemoryEnsemble  # every implementation of `Memory`
 
 __all__ = [
     "MDNRNN",
+    "AnyMemory",
     "CodePrediction",
     "CodeRNN",
     "CodeRNNConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "Memory",
     "MemoryConfig",
     "MemoryEnsemble",
+    "MemorySettings",
     "MixturePrediction",
     "Prediction",
     "make_memory",
@@ -48,7 +51,7 @@ _EARLY_NAMES = {
 
 def make_memory(
     config: MemoryConfig, ensemble_size: int = 1, code_vectors: torch.Tensor | None = None
-) -> Memory:
+) -> AnyMemory:
     """An M with random weights; an ensemble where `ensemble_size` is above 1.
 
     Args:
@@ -63,7 +66,7 @@ def make_memory(
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
     """What `restore_memory` needs beside the weights, as JSON gives it back."""
-    size = len(memory.members) if isinstance(memory, MemoryEnsemble) else 1
+    size = memory.ensemble_size
     metadata = {"kind": memory.kind, "ensemble_size": size, "config": asdict(memory.config)}
     result: dict[str, Any] = json.loads(json.dumps(metadata))
     return result
@@ -71,7 +74,7 @@ def memory_metadata(memory: Memory) -> dict[str, Any]:
 
 def restore_memory(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
-) -> Memory:
+) -> AnyMemory:
     """M from the `memory` part of a checkpoint; raises UserError naming `path`."""
     hint = "train M again"
     weights = {_present_name(name): w for name, w in checkpoint.part("memory").items()}

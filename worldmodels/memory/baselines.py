@@ -24,21 +24,12 @@ class PersistenceGaussian:
     sigma: Float[Tensor, "latent"]
 
     @classmethod
-    def fit(cls, now: Latents, then: Latents) -> "PersistenceGaussian":
-        """Maximum likelihood."""
-        return cls.fit_parts([(now, then)])
-
-    @classmethod
-    def fit_parts(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
-        """As `fit`, of data that come in parts."""
+    def fit(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
+        """Maximum likelihood over latents before and after agent steps, part by part."""
         return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
 
-    def nll(self, now: Latents, then: Latents) -> float:
+    def nll(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
         """Negative log-likelihood in nats per agent step, summed over dimensions."""
-        return self.nll_parts([(now, then)])
-
-    def nll_parts(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
-        """As `nll`, of data that come in parts."""
         variance = self.sigma.double().square()
         scaled = _mean_square_change(pairs) / variance
         return float(0.5 * (scaled + variance.log() + math.log(2.0 * math.pi)).sum())
@@ -56,7 +47,7 @@ def _mean_square_change(
 
 @dataclass(frozen=True)
 class PersistenceCounts:
-    """How often each value followed, and how often by staying, at each code of a frame."""
+    """How often each value followed, and how often the same did, at each code of a frame."""
 
     value: Float[Tensor, "code value"]
     persisted: Float[Tensor, "code value"]
@@ -80,11 +71,11 @@ class PersistenceCounts:
 
 @dataclass(frozen=True)
 class PersistenceCategorical:
-    """A code stays with its position's fitted probability, else its position's own frequencies.
+    """A code persists with its position's probability, or is drawn from its position's frequencies.
 
     Attributes:
-        stay: probability that a code is kept on purpose.
-        frequency: of the values drawn otherwise, one row a position; it may draw the same again.
+        persistence: probability that a code is not drawn anew.
+        frequency: of the values drawn anew, one row per position; the same may be drawn again.
     """
 
     persistence: Float[Tensor, "code"]
@@ -92,19 +83,15 @@ class PersistenceCategorical:
 
     @classmethod
     def fit(
-        cls, now: Codes, then: Codes, num_values: int, num_sweeps: int = 30
-    ) -> "PersistenceCategorical":
-        """Maximum likelihood by EM; the frequencies are smoothed by half a count a value."""
-        return cls.fit_parts([(now, then)], num_values, num_sweeps)
-
-    @classmethod
-    def fit_parts(
         cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
     ) -> "PersistenceCategorical":
-        """As `fit`, of data that come in parts."""
+        """Maximum likelihood by EM over codes before and after agent steps, part by part.
+
+        The frequencies are smoothed by half a count per value.
+        """
         counts = PersistenceCounts.of(pairs, num_values)
         persistence = (counts.persisted.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
-        kept = torch.zeros_like(counts.persisted)  # of the codes that stayed, how many on purpose
+        kept = torch.zeros_like(counts.persisted)  # those not drawn anew
         for _ in range(num_sweeps):
             drawn = 0.5 + counts.value - kept
             frequency = drawn / drawn.sum(1, keepdim=True)
@@ -113,12 +100,8 @@ class PersistenceCategorical:
             persistence = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
         return cls(persistence.float(), frequency.float())
 
-    def nll(self, now: Codes, then: Codes) -> float:
+    def nll(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
         """Negative log-likelihood in nats per agent step, summed over codes."""
-        return self.nll_parts([(now, then)])
-
-    def nll_parts(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
-        """As `nll`, of data that come in parts."""
         counts = PersistenceCounts.of(pairs, self.frequency.shape[1])
         purpose, frequency = self.persistence.double()[:, None], self.frequency.double()
         drawn = (1 - purpose) * frequency

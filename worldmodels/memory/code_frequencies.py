@@ -1,4 +1,4 @@
-"""How often each value of a code comes, and how often a code stays: where M over codes begins."""
+"""Frequencies of codes, and how often codes persist: where M over codes begins."""
 
 from collections.abc import Iterable
 

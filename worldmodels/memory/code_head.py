@@ -15,7 +15,7 @@ How the probability of the next frame of codes is factored:
                                  + persistence_bonus, on the present value of the digit
 
 A component is sampled first and may move every code, in any way. Within a component pairs of codes
-can attract or exclude one another; only a component can say what three of them mean together.
+can attract or exclude one another; only a component can express what three of them mean together.
 """
 
 import math

@@ -89,6 +89,9 @@ class CodePrediction:
             start += size
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
+    def disagreement(self) -> None:
+        """None: a single model has nothing to disagree with."""
+
     @torch.no_grad()
     def sample(
         self,

@@ -34,7 +34,7 @@ def uniforms(
 ) -> Float[Tensor, "batch *rest"]:
     """Uniform noise to draw values by, equal in each of so many blocks.
 
-    None of it is 0: a share of 0 would fall on a first value of no weight.
+    None of it is 0: a fraction of 0 would fall on a first value of no weight.
     """
     return shared_noise(torch.rand, like, generator, num_candidates).clamp_(min=2.0**-25)
 
@@ -64,7 +64,7 @@ def inverse_cdf(
 ) -> Int[Tensor, "*batch"]:
     """The value at a fraction of the total probability; at temperature 0 the likeliest.
 
-    Overwrites the logits of many values: those of 256 a code are 4 MB a group of codes, and a
+    Overwrites the logits of many values: those of 256 per code are 4 MB per group of codes, and a
     step draws from them in 12 ms this way and in 21 with memory fetched anew.
     """
     if temperature <= 0:

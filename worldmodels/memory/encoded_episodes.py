@@ -11,7 +11,6 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,17 +19,6 @@ from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences, part_slices
 from worldmodels.errors import UserError
-
-
-@runtime_checkable
-class Records(Protocol):
-    """Where the records of all episodes lie, one after the other."""
-
-    def append(self, records: np.ndarray) -> None:
-        """Add the records of the next episode."""
-
-    def read(self, episode: int, start: int, out: np.ndarray) -> None:
-        """Fill `out` with records of an episode, from its record `start` on."""
 
 
 class RecordsInMemory:
@@ -95,6 +83,9 @@ class RecordsInFile:
             count = self._file.readinto(content[done:])
             assert count, "the file holds every record that was appended"
             done += count
+
+
+Records = RecordsInMemory | RecordsInFile
 
 
 class EncodedEpisodes:
@@ -230,15 +221,6 @@ def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dt
             ("terminated", np.bool_),
         ]
     )
-
-
-def smallest_type(num_values: int) -> np.dtype:
-    """The smallest integer type that holds codes below `num_values`."""
-    return np.dtype(next(t for t in (np.uint8, np.int16, np.int32) if num_values - 1 <= _most(t)))
-
-
-def _most(kind: type) -> int:
-    return int(np.iinfo(kind).max)
 
 
 def _as_batch(records: np.ndarray, mask: Bool[Tensor, "batch length"]) -> SequenceBatch:

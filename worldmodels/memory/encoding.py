@@ -10,8 +10,10 @@ from agents.rollout import Rollout
 from worldmodels.data.batches import AgentSteps
 from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
-from worldmodels.vision import VQVAE, Vision
+from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type
+from worldmodels.progress import Report
+from worldmodels.runs.run import Run
+from worldmodels.vision import Vision
 from worldmodels.vision.batched import encode_frames
 
 # Encodings that take more are read from a file. A process that trains M at the paper's sizes holds
@@ -71,7 +73,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     """An episode's agent steps as records, see `encoded_episodes`."""
     agent_steps = AgentSteps.from_rollout(rollout, action_repeat)
     posteriors = encode_frames(vision, agent_steps.frames).numpy()
-    kind = record_type(posterior_type(vision), posteriors.shape[1], agent_steps.actions.shape[1])
+    kind = record_type(vision.posterior_type, posteriors.shape[1], agent_steps.actions.shape[1])
     records = np.zeros(len(posteriors), kind)
     records["posterior"] = posteriors
     records["action"][:-1] = agent_steps.actions
@@ -80,23 +82,9 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     return records
 
 
-def posterior_type(vision: Vision) -> np.dtype:
-    """How one number of V's posterior is stored."""
-    if isinstance(vision, VQVAE):
-        return smallest_type(vision.config.num_values)
-    return np.dtype(np.float32)
-
-
-def posterior_width(vision: Vision) -> int:
-    """Numbers of V's posterior per frame: 2 Z of latents, N codes."""
-    if isinstance(vision, VQVAE):
-        return vision.config.num_codes
-    return 2 * vision.config.num_latents
-
-
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
     """What the records of these episodes take."""
-    kind = record_type(posterior_type(vision), posterior_width(vision), episodes[0].action_size)
+    kind = record_type(vision.posterior_type, vision.posterior_size, episodes[0].action_size)
     return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
 
 
@@ -121,6 +109,21 @@ def encode_dataset(
         folder = None
     each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
     return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
+
+
+def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
+    """A run's training or held-out episodes, with a progress bar."""
+    episodes = run.store.split(held_out)
+    name = "held-out" if held_out else "training"
+    with report.progress(f"encode {name}", total=len(episodes)) as meter:
+        return encode_dataset(
+            vision,
+            episodes,
+            run.action_repeat,
+            meter.advance,
+            folder=run.folder,
+            encodings=run.cached(Encodings),
+        )
 
 
 def encode_episodes(

@@ -1,7 +1,7 @@
-"""Several M's that vote: one prediction that is their mixture, and how far they disagree."""
+"""An ensemble of M's: one prediction that is their mixture, and how far they disagree."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
 from worldmodels.memory.lstm import LSTMState
-from worldmodels.memory.mdnrnn import MDNRNN, MixturePrediction
+from worldmodels.memory.mdnrnn import MDNRNN
+from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.noise import shared_noise
+from worldmodels.memory.part_size import split_batch
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class EnsemblePrediction:
 
     @property
     def outcome(self) -> EnsembleOutcome:
-        """Reward and end, as the members expect them on average."""
+        """The means of what the members expect."""
         outcomes = [member.outcome for member in self.members]
         return EnsembleOutcome(
             torch.stack([outcome.reward for outcome in outcomes]).mean(0),
@@ -73,7 +75,7 @@ class EnsemblePrediction:
 class MemoryEnsemble(nn.Module):
     """Members of one kind and size, trained on the same batches from other first weights.
 
-    Its state is the members' states side by side; what C sees of it is the first member's h.
+    Its state is the members' states side by side; what C gets of it is the first member's h.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:
@@ -81,6 +83,8 @@ class MemoryEnsemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.config = members[0].config
         self.kind = members[0].kind
+        self.num_actions = members[0].num_actions
+        self.ensemble_size = len(members)
 
     def calibrate(self, sequences: Sequences) -> None:
         """Calibrate every member; see there."""
@@ -92,19 +96,19 @@ class MemoryEnsemble(nn.Module):
         return _join([member.initial(batch) for member in self._each])
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
-        """What C sees: the first member's h."""
+        """What C gets: the first member's h."""
         return state.h[..., : self.config.num_hidden]
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
         """The next state alone."""
-        parts = zip(self._each, self._split(state), strict=True)
+        parts = self._with_states(state)
         return _join([member.advance(part, latent, action) for member, part in parts])
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
         """One agent step: the next state and what the members predict."""
-        parts = zip(self._each, self._split(state), strict=True)
+        parts = self._with_states(state)
         stepped = [member.step(part, latent, action) for member, part in parts]
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
@@ -113,13 +117,13 @@ class MemoryEnsemble(nn.Module):
         self, state: LSTMState, latents: Tensor, actions: Tensor
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
         """States h of all members after each agent step of whole sequences; equals stepping."""
-        parts = zip(self._each, self._split(state), strict=True)
+        parts = self._with_states(state)
         run = [member.sequence(part, latents, actions) for member, part in parts]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
     def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> EnsemblePrediction:
-        """Read the members' predictions off their states side by side."""
+        """The members' predictions from their states side by side."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
         return EnsemblePrediction(
             [member.predict(part, latent) for member, part in zip(self._each, parts, strict=True)]
@@ -129,6 +133,10 @@ class MemoryEnsemble(nn.Module):
         """Numbers that `loss` and its gradient hold for one agent step, of all members."""
         return sum(member.training_floats() for member in self._each)
 
+    def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
+        """Parts of a batch whose loss fits into memory, each with its weight."""
+        return split_batch(self, batch)
+
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -136,13 +144,10 @@ class MemoryEnsemble(nn.Module):
 
         Each member draws as many numbers from the generator as the others, in their order.
         """
-        losses, metrics = zip(
-            *(member.loss(batch, generator) for member in self._each), strict=True
-        )
-        names = metrics[0]
-        return torch.stack(losses).sum(), {
-            name: torch.stack([each[name] for each in metrics]).mean() for name in names
-        }
+        each = [member.loss(batch, generator) for member in self._each]
+        losses, metrics = zip(*each, strict=True)
+        means = {name: torch.stack([m[name] for m in metrics]).mean() for name in metrics[0]}
+        return torch.stack(losses).sum(), means
 
     @property
     def independent_parts(self) -> list[nn.Module]:
@@ -153,16 +158,13 @@ class MemoryEnsemble(nn.Module):
     def _each(self) -> list[MDNRNN | CodeRNN]:
         return list(self.members)  # type: ignore[arg-type]  # a ModuleList says Module of each
 
-    def _split(self, state: LSTMState) -> list[LSTMState]:
+    def _with_states(self, state: LSTMState) -> Iterator[tuple[MDNRNN | CodeRNN, LSTMState]]:
+        """Each member and its part of the state."""
         # Contiguous: a product with parts of longer rows may be rounded otherwise than alone.
-        size = self.config.num_hidden
-        return [
-            LSTMState(h.contiguous(), c.contiguous())
-            for h, c in zip(state.h.split(size, -1), state.c.split(size, -1), strict=True)
-        ]
+        parts = (part.split(self.config.num_hidden, -1) for part in state)
+        for member, h, c in zip(self._each, *parts, strict=True):
+            yield member, LSTMState(h.contiguous(), c.contiguous())
 
 
 def _join(states: Sequence[LSTMState]) -> LSTMState:
-    return LSTMState(
-        torch.cat([state.h for state in states], -1), torch.cat([state.c for state in states], -1)
-    )
+    return LSTMState(*(torch.cat(parts, -1) for parts in zip(*states, strict=True)))

@@ -1,20 +1,21 @@
-"""What M is worth on held-out episodes: nats per agent step, rewards and ends.
+"""How good M is on held-out episodes: nats per agent step, rewards and ends.
 
 Passes through M move one part at a time to its device; a few numbers per agent step are kept, on
 the CPU.
 """
 
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.stats import rankdata
 from torch import Tensor
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
-from worldmodels.memory import Memory
+from worldmodels.memory import Memory, Prediction
 from worldmodels.memory.baselines import PersistenceCategorical, PersistenceGaussian
 from worldmodels.memory.part_size import part_steps
 from worldmodels.training.device import device_of
@@ -56,18 +57,18 @@ def score_memory(
     """
     metrics = held_out_metrics(memory, held_out)
     nll = mean_nll(vision, memory, held_out)
+    pairs = _pairs(vision, train)
     baseline: PersistenceGaussian | PersistenceCategorical
     if isinstance(vision, VQVAE):
-        pairs = _pairs(vision, train)
-        baseline = PersistenceCategorical.fit_parts(pairs, vision.config.num_values)
+        baseline = PersistenceCategorical.fit(pairs, vision.config.num_values)
     else:
-        baseline = PersistenceGaussian.fit_parts(_pairs(vision, train))
+        baseline = PersistenceGaussian.fit(pairs)
     rewards, expected, end_chances, terminated = _outcomes(vision, memory, held_out)
     variance = float(rewards.var(correction=0))
     return {
         "nll": nll,
         "bits_per_frame": nll / math.log(2.0),
-        "persistence_nll": baseline.nll_parts(_pairs(vision, held_out)),
+        "persistence_nll": baseline.nll(_pairs(vision, held_out)),
         "reward_nll": metrics["reward_nll"],
         "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
         "end_auc": area_under_roc(end_chances, terminated),
@@ -78,17 +79,26 @@ def score_memory(
 @torch.no_grad()
 def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
     """Nats per agent step of M's whole prediction; of an ensemble, of its mixture."""
-    memory.eval()
     generator = step_generator(0, 0)
-    total, count = 0.0, 0.0
-    for on_cpu in _parts(memory, episodes):
-        latents = vision.sample(on_cpu.posteriors, generator).to(device_of(memory))
-        part = on_cpu.to(device_of(memory))
-        hidden, _ = memory.sequence(memory.initial(len(part)), latents[:, :-1], part.actions)
-        prediction = memory.predict(hidden[part.mask], latents[:, :-1][part.mask])
-        total -= float(prediction.log_prob(latents[:, 1:][part.mask]).sum())
-        count += float(part.mask.sum())
+    total, count = 0.0, 0
+    samples = functools.partial(vision.sample, generator=generator)
+    for _, latents, prediction in _predictions(memory, episodes, samples):
+        total -= float(prediction.log_prob(latents).sum())
+        count += len(latents)
     return total / count
+
+
+def _predictions(
+    memory: Memory, episodes: Sequences, latents_of: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[SequenceBatch, Tensor, Prediction]]:
+    """Parts of the episodes on the CPU, the next latents of their agent steps, M's predictions."""
+    memory.eval()
+    device = device_of(memory)
+    for on_cpu in _parts(memory, episodes):
+        part, latents = on_cpu.to(device), latents_of(on_cpu.posteriors).to(device)
+        before, after = latents[:, :-1], latents[:, 1:]
+        hidden, _ = memory.sequence(memory.initial(len(part)), before, part.actions)
+        yield on_cpu, after[part.mask], memory.predict(hidden[part.mask], before[part.mask])
 
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
@@ -98,31 +108,22 @@ def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
 
 def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:
     """Chance that an agent step where it happened scores above one where it did not."""
-    yes, no = scores[happened].double().numpy(), scores[~happened].double().numpy()
-    if len(yes) == 0 or len(no) == 0:
-        return None
-    no.sort()
-    below, upto = np.searchsorted(no, yes, "left"), np.searchsorted(no, yes, "right")
-    return float(((below + upto) / 2 / len(no)).mean())
+    ranks = rankdata(scores.double().numpy())[happened.numpy()]
+    yes, no = len(ranks), len(scores) - len(ranks)
+    return None if yes == 0 or no == 0 else float((ranks.mean() - (yes + 1) / 2) / no)
 
 
 def _outcomes(
     vision: Vision, memory: Memory, episodes: Sequences
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of each agent step: its reward, the one M expects, M's probability of an end, the end."""
-    memory.eval()
-    device = device_of(memory)
-    rewards, expected, end_chances, terminated = [], [], [], []
-    for on_cpu in _parts(memory, episodes):
-        part = on_cpu.to(device)
-        latents = vision.mode(part.posteriors)[:, :-1]
-        hidden, _ = memory.sequence(memory.initial(len(part)), latents, part.actions)
-        outcome = memory.predict(hidden[part.mask], latents[part.mask]).outcome
-        rewards.append(on_cpu.rewards[on_cpu.mask])
-        expected.append(outcome.reward.cpu())
-        end_chances.append(outcome.end_probability.cpu())
-        terminated.append(on_cpu.terminated[on_cpu.mask])
-    return torch.cat(rewards), torch.cat(expected), torch.cat(end_chances), torch.cat(terminated)
+    rows = []
+    for part, _, prediction in _predictions(memory, episodes, vision.mode):
+        outcome, mask = prediction.outcome, part.mask
+        expected = outcome.reward.cpu(), outcome.end_probability.cpu()
+        rows.append((part.rewards[mask], *expected, part.terminated[mask]))
+    rewards, expected_rewards, end_chances, terminated = map(torch.cat, zip(*rows, strict=True))
+    return rewards, expected_rewards, end_chances, terminated
 
 
 def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:

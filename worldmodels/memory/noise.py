@@ -1,4 +1,4 @@
-"""Noise that copies of a batch share, so that candidates meet the same noise."""
+"""Common random numbers: noise that is the same for all candidates of a batch."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ def shared_noise(
 ) -> Float[Tensor, "batch *rest"]:
     """`torch.rand` or `torch.randn` noise of the shape of `like`, equal in each of its blocks.
 
-    Common random numbers: 64 candidates dreaming from one moment differ by what they do, not by
-    what happens to them. It also takes 64 times fewer random numbers.
+    64 candidates that dream from one start state then differ by their actions alone. It also takes
+    64 times fewer random numbers.
 
     Args:
-        copies: the batch is so many blocks of one size, one after the other.
+        num_candidates: the batch is so many blocks of one size, one after the other.
     """
     block = (like.shape[0] // num_candidates, *like.shape[1:])
     noise = draw(block, generator=generator, device=like.device)

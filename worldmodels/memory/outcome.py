@@ -55,8 +55,8 @@ class Outcome(NamedTuple):
 class OutcomeHead(nn.Module):
     """Hidden state -> outcome.
 
-    Rewards are counted in units of their spread in the data, so that the head is the same
-    whatever the env pays.
+    Rewards are counted in units of their spread in the data, so that the head is the same for
+    every env.
     """
 
     reward_mean: Tensor
@@ -79,7 +79,7 @@ class OutcomeHead(nn.Module):
         """Take the units from the training rewards, and begin at how often each value came."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
-        # Rewards all alike say nothing of those to come: their unit is then the env's.
+        # Rewards that are all alike have no spread: their unit is then the env's.
         self.reward_scale.copy_(torch.where(spread < 1e-3, torch.ones_like(spread), spread))
         borders = (self._values[1:] + self._values[:-1]) / 2
         # Part by part: indices take twice the bytes of the rewards.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.memory import Memory
+from worldmodels.memory.protocol import Memory
 
 MAX_BYTES = 512_000_000
 # Of a GPU's memory: parts that are too small would leave most of it without work.

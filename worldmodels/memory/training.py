@@ -1,14 +1,27 @@
 """How M is trained: its settings, its batches, and an M with random weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.errors import UserError
-from worldmodels.memory import CodeRNNConfig, MDNRNNConfig, Memory, make_memory
+from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.memory import AnyMemory, make_memory
+from worldmodels.memory.codernn import CodeRNNConfig, CodeRNNSettings
+from worldmodels.memory.mdnrnn import MDNRNNConfig, MDNRNNSettings
+from worldmodels.memory.protocol import MemorySettings
 from worldmodels.training.stage import TrainingStageConfig
 from worldmodels.vision import VQVAE, Vision
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModelConfig(MDNRNNSettings, CodeRNNSettings):
+    """What can be chosen of M before V's kind is known; each kind of M takes its own part."""
+
+    def part(self, kind: type[MemorySettings]) -> dict[str, Any]:
+        """The settings that M's of this kind have."""
+        return {field.name: getattr(self, field.name) for field in fields(kind)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,33 +29,35 @@ class MemoryStageConfig(TrainingStageConfig):
     """How M is trained; what kind it is follows from V.
 
     Attributes:
-        num_hidden, num_mixtures, predict_change, head_width, autoregressive: see MDNRNNConfig and
-            CodeRNNConfig.
         ensemble_size: models whose mixture M is, see `MemoryEnsemble`.
-        sequence_length: agent steps a training sequence, from a random place of its episode;
+        sequence_length: agent steps per training sequence, from a random place of its episode;
             longer than the episodes means whole episodes.
-        burn_in: the first agent steps of a sequence that only run M's state up and are not
-            learned from, where it begins in the middle of its episode.
+        burn_in: the first agent steps of a sequence that only bring M's state up to date and are
+            not learned from, where it begins in the middle of its episode.
     """
 
-    num_hidden: int = 256
-    num_mixtures: int = 5
-    predict_change: bool = False
-    head_width: int = 256
-    autoregressive: bool = True
+    model: MemoryModelConfig = MemoryModelConfig()
     ensemble_size: int = 1
     sequence_length: int = 999
     burn_in: int = 0
-    reward_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.ensemble_size < 1:
-            raise UserError(f"ensemble_size must be at least 1, got {self.ensemble_size}")
+        check_at_least_one(self, "ensemble_size")
         if not 0 <= self.burn_in < self.sequence_length:
             raise UserError(
                 f"burn_in must be in 0..{self.sequence_length - 1}, shorter than a sequence, "
                 f"got {self.burn_in}"
             )
+
+    @classmethod
+    def from_dict(cls, summary: dict[str, Any]) -> "MemoryStageConfig":
+        """The inverse of `dataclasses.asdict`, through JSON."""
+        names = {field.name for field in fields(MemoryModelConfig)}
+        # Earlier versions wrote the model's settings beside the stage's own.
+        flat = {name: value for name, value in summary.items() if name in names}
+        own = {name: value for name, value in summary.items() if name not in names}
+        model = MemoryModelConfig(**summary.get("model", flat))
+        return super().from_dict({**own, "model": model})
 
 
 class SequenceBatches:
@@ -71,27 +86,14 @@ class SequenceBatches:
         return window
 
 
-def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> Memory:
+def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> AnyMemory:
     """An M with random weights, of V's kind and of the settings' size."""
     if isinstance(vision, VQVAE):
-        codes = CodeRNNConfig(
-            num_codes=vision.config.num_codes,
-            digit_sizes=vision.config.digit_sizes,
-            vector_size=vision.config.vector_size,
-            num_actions=num_actions,
-            num_hidden=config.num_hidden,
-            num_mixtures=config.num_mixtures,
-            head_width=config.head_width,
-            autoregressive=config.autoregressive,
-            reward_weight=config.reward_weight,
-        )
-        return make_memory(codes, config.ensemble_size, vision.code_vectors.cpu())
-    latents = MDNRNNConfig(
-        num_latents=vision.config.num_latents,
-        num_actions=num_actions,
-        num_hidden=config.num_hidden,
-        num_mixtures=config.num_mixtures,
-        predict_change=config.predict_change,
-        reward_weight=config.reward_weight,
+        codes, chosen = vision.config, config.model.part(CodeRNNSettings)
+        sizes = codes.num_codes, codes.digit_sizes, codes.vector_size
+        model = CodeRNNConfig(*sizes, num_actions, **chosen)
+        return make_memory(model, config.ensemble_size, vision.code_vectors.cpu())
+    chosen = config.model.part(MDNRNNSettings)
+    return make_memory(
+        MDNRNNConfig(vision.num_features, num_actions, **chosen), config.ensemble_size
     )
-    return make_memory(latents, config.ensemble_size)

@@ -1,4 +1,4 @@
-"""What a prior over codes has to beat: codes that do not look at each other. In nats per code."""
+"""Baselines of a prior over codes: codes that do not depend on each other. In nats per code."""
 
 import torch
 from jaxtyping import Int, Integer
@@ -26,7 +26,7 @@ def position_cross_entropy(
 def position_entropy(codes: Int[Tensor, "frame code"], num_values: int) -> float:
     """The codes' own entropy, position by position: the least any such baseline could reach.
 
-    Taken on held-out codes it knows their frequencies, which a model must not: the harder one.
+    Of held-out codes it uses frequencies that a model does not have: the harder baseline.
     """
     frequency = position_frequencies(codes, num_values, smoothing=0.0)
     return -float(torch.special.xlogy(frequency, frequency).sum(1).mean())

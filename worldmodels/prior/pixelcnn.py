@@ -1,8 +1,8 @@
-"""What codes V gives, as a distribution: an autoregressive prior over the grid of a frame.
+"""The distribution of V's codes: an autoregressive prior over the grid of a frame.
 
 The codes of a frame are read row by row, and each one is predicted from those before it:
 p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). Drawing from it and decoding gives
-frames that never were; -log p(codes) says how unusual a frame is.
+new frames; -log p(codes) measures how unusual a frame is.
 
 Source: arXiv 1711.00937, 3.3, with the gated PixelCNN of arXiv 1606.05328. A causal transformer
 with learned positions, of 0.12 or 0.63 million parameters, came to 1.99 nats per code in a minute
@@ -19,41 +19,52 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.errors import UserError, reading
+from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.digits import check_digit_sizes
 
 COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time
 
 
-@dataclass(frozen=True)
-class PriorConfig:
-    """Settings of the prior.
+@dataclass(frozen=True, kw_only=True)
+class PriorSettings:
+    """What can be chosen of the prior.
 
     Attributes:
-        num_codes: N, codes a frame, of a square grid.
-        digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
-        num_channels: numbers a position, inside.
-        num_layers: each lets a position see one row and one column further.
+        num_channels: numbers per position, inside.
+        num_layers: each extends what a position depends on by one row and one column.
         dropout: chance that a number is left out, of those each layer adds. 13,554 frames are
             soon known by heart: 0.3 came to 1.89 nats per code where 0.1 came to 1.91.
     """
 
-    num_codes: int
-    digit_sizes: tuple[int, ...]
     num_channels: int = 64
     num_layers: int = 5
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("num_codes", "num_channels", "num_layers"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "num_channels", "num_layers")
+        if not 0.0 <= self.dropout < 1.0:
+            raise UserError(f"dropout must be 0 or more and below 1, got {self.dropout}")
+
+
+@dataclass(frozen=True)
+class PriorConfig(PriorSettings):
+    """Settings of the prior over the codes of a V.
+
+    Attributes:
+        num_codes: N, codes per frame, of a square grid.
+        digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
+    """
+
+    num_codes: int
+    digit_sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least_one(self, "num_codes")
         check_digit_sizes(self.digit_sizes)
         if self.grid**2 != self.num_codes:
             raise UserError(f"num_codes must be the square of a grid's side, got {self.num_codes}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout must be 0 or more and below 1, got {self.dropout}")
 
     @property
     def grid(self) -> int:
@@ -90,7 +101,7 @@ class CodePrior(nn.Module):
         self.last = nn.Conv2d(channels, config.num_values, 1, bias=False)
         self.log_frequency = nn.Parameter(torch.zeros(config.num_values, grid, grid))
         with torch.no_grad():
-            # What the context says begins small beside the frequencies.
+            # The context's part begins small beside the frequencies.
             self.last.weight.mul_(0.1)
 
     def calibrate(self, codes: Integer[Tensor, "frame code"]) -> None:
@@ -106,7 +117,7 @@ class CodePrior(nn.Module):
     def loss(
         self, codes: Int[Tensor, "batch code"], generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Nats a code."""
+        """Nats per code."""
         nats = -self.log_prob(codes).mean()
         return nats, {"nats_per_code": nats}
 
@@ -117,7 +128,7 @@ class CodePrior(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "count code"]:
-        """Codes of frames that never were, each code drawn given those before it.
+        """Codes of new frames, each code drawn given those before it.
 
         Temperature 0 takes the likeliest value of every code.
         """
@@ -125,7 +136,7 @@ class CodePrior(nn.Module):
         grid = torch.zeros(count, side, side, dtype=torch.long, device=self.places.device)
         for row in range(side):
             for column in range(side):
-                # Codes yet to come are zeros that nothing looks at.
+                # Codes yet to come are zeros, which nothing depends on.
                 logits = self._logits(grid[:, : row + 1])[:, :, row, column]
                 grid[:, row, column] = _draw(logits, temperature, generator)
         return grid.flatten(1)
@@ -150,7 +161,7 @@ class CodePrior(nn.Module):
 
 
 class _GatedLayer(nn.Module):
-    """What the rows above say, and what is left in the row itself, a step further each.
+    """The rows above, and what is left of the position in its row, each a step further.
 
     Source: arXiv 1606.05328, 2.2 and 2.3: two stacks, so that nothing above is a blind spot.
     """

@@ -1,4 +1,4 @@
-"""What `wm collect --select-by-surprise` keeps: of several candidates the one V knows least."""
+"""What `wm collect --select-by-surprise` keeps: of several candidates the most surprising one."""
 
 import functools
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class PackWithSurprise:
-    """Packs an episode in the worker that played it, and notes its surprise in nats per frame.
+    """Packs an episode in the worker that played it, with its surprise in nats per frame.
 
     Attributes:
-        stride: frames between two that are looked at.
-        prior: digest of the prior asked, so that a worker notices a new one.
-        facts: to note beside, of what played it.
+        stride: every stride-th frame counts.
+        prior: digest of the prior, so that a worker notices a new one.
+        metadata: of what played it, to store with the episode.
     """
 
     run: Path
@@ -32,7 +32,7 @@ class PackWithSurprise:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, rollout: Rollout) -> "Candidate":
-        """The episode as its file, beside its surprise."""
+        """The episode as its file, and its surprise."""
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
         metadata = {**self.metadata, "surprise": round(surprise, 4)}
         packed = pack_episode(rollout, round=self.round, **metadata)

@@ -1,9 +1,9 @@
 """How unusual frames are to V and its prior: nats per frame, -log p(codes).
 
-Few nats: a frame of the kind that was collected often. What codes cannot say is whether they
-describe the frame at all: one unlike anything V has seen may be drawn as something ordinary. The
-squared error of its reconstruction tells that, so it is given beside the surprise. On CarRacing,
-after 54 episodes of exploration:
+Few nats: a frame of the kind that was collected often. Codes alone do not show whether they
+describe the frame at all: one unlike all of V's training frames may be drawn as something ordinary.
+The squared error of its reconstruction shows that, so both are given. On CarRacing, after 54
+episodes of exploration:
 
     frames                             nats   squared error
     standing at the start                 4               5
@@ -41,14 +41,14 @@ class Surprise:
         self.device = device_of(prior)
 
     def surprise(self, frames: UInt8[np.ndarray, "batch 64 64 3"]) -> Float[Tensor, "batch"]:
-        """Nats a frame, on the CPU."""
+        """Nats per frame, on the CPU."""
         return self.surprise_and_error(frames)[0]
 
     @torch.no_grad()
     def surprise_and_error(
         self, frames: UInt8[np.ndarray, "batch 64 64 3"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """Nats a frame, and the squared error of V's reconstruction, as `wm train-vision` counts.
+        """Nats per frame, and the squared error of V's reconstruction, as in `wm train-vision`.
 
         The error is in units of full scale, summed over a frame.
         """
@@ -63,7 +63,7 @@ class Surprise:
 
     @torch.no_grad()
     def of_codes(self, codes: Int[Tensor, "batch code"]) -> Float[Tensor, "batch"]:
-        """Nats a frame of these codes, on the CPU."""
+        """Nats per frame of these codes, on the CPU."""
         parts = [torch.zeros(0)]
         for part in codes.split(ENCODE_BATCH):
             parts.append(-self.prior.log_prob(part.to(self.device)).sum(1).cpu())
@@ -90,7 +90,7 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
 def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
     """The run's V; raises UserError where there is none, or a continuous one."""
     path = run.weights("vision")
-    _ = run.settings  # a folder that holds no run says so first
+    _ = run.settings  # a folder that holds no run is refused first
     hint = f'run "wm train-vision --run {run} --quantized" first'
     vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
     if not isinstance(vision, VQVAE):

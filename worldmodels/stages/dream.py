@@ -110,7 +110,7 @@ def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -
 def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
     path = config.actions
     assert path is not None, "asked for by the caller"
-    size = dream.memory.config.num_actions
+    size = dream.memory.num_actions
     try:
         actions = np.lib.format.read_array(path.open("rb"), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

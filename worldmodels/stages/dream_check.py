@@ -19,7 +19,9 @@ from worldmodels.controller.agent import Agent, AgentFactory, load_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent
-from worldmodels.dream.model import DreamModel, Support, check_temperature, real_states
+from worldmodels.dream.model import DreamModel, check_temperature
+from worldmodels.dream.starts import real_states
+from worldmodels.dream.support import Support
 from worldmodels.errors import UserError
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.plotting import save_scatter

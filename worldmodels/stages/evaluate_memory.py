@@ -13,15 +13,13 @@ from jaxtyping import UInt8
 from worldmodels.data.batches import AgentSteps
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.dream.load import load_world_model
-from worldmodels.dream.model import check_temperature
+from worldmodels.dream.model import DreamModel, check_temperature
 from worldmodels.dream.open_loop import OpenLoop, open_loop
 from worldmodels.dream.pictures import most_active_episode, save_dreams
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.memory import Memory
-from worldmodels.memory.encoded_episodes import EncodedEpisodes
-from worldmodels.memory.encoding import encode_dataset, encode_episodes
+from worldmodels.memory.encoding import encode_episodes, encode_split
 from worldmodels.memory.metrics import held_out_metrics, score_memory
-from worldmodels.memory.part_size import split_batch
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.plotting import save_curves
 from worldmodels.progress import Report
@@ -38,12 +36,12 @@ PICTURED_DREAMS = 3
 
 @dataclass(frozen=True)
 class EvaluateMemoryConfig:
-    """How M is judged.
+    """How M is evaluated.
 
     Attributes:
-        steps: env steps the dreams go on for.
-        starts: real held-out moments they begin at.
-        samples: dreams from each moment, whose mean frame is compared.
+        steps: length of the dreams in env steps.
+        starts: real held-out states at which they begin.
+        samples: dreams from each start, whose mean frame is compared.
         temperature: of the dreams.
     """
 
@@ -53,9 +51,7 @@ class EvaluateMemoryConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "starts", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "steps", "starts", "samples")
         check_temperature(self.temperature)
 
 
@@ -79,7 +75,7 @@ def evaluate_memory(
     repeat = run.action_repeat
     held_out, frames = _encoded_held_out(run, vision, report)
     _check_length(held_out, config, repeat)
-    train = _encoded_training(run, vision, report)
+    train = encode_split(run, vision, False, report)
     memoryless = train_memoryless(
         _settings(run),
         vision,
@@ -89,15 +85,14 @@ def evaluate_memory(
         seed=run.settings.seed,
         report=report,
     )
-    result, curves = memory_figures(
-        vision, memory, memoryless, train, held_out, frames, config, repeat
-    )
+    dream = DreamModel(vision, memory, config.temperature)
+    result, curves = memory_figures(dream, memoryless, train, held_out, frames, config, repeat)
     result["digests"] = {name: file_digest(run.weights(name)) for name in ("vision", "memory")}
     run.write_json("evaluation/memory.json", result)
     folder = run.folder / "evaluation"
     draw_open_loop(folder / "memory.png", {"": curves}, repeat)
     row = most_active_episode(held_out)
-    draw_dreams(folder / "dreams.png", vision, memory, held_out, frames, row, repeat)
+    draw_dreams(folder / "dreams.png", DreamModel(vision, memory), held_out, frames, row, repeat)
     report.log(
         f"memory: held-out {result['nll']:.2f} nats per agent step (without recurrence "
         f"{result['memoryless_nll']:.2f}, persistence {result['persistence_nll']:.2f}); dreams "
@@ -131,8 +126,8 @@ def train_memoryless(
 ) -> Memory:
     """The same net, of the same size, trained on the same agent steps but each on its own.
 
-    It sees the present frame and the action and nothing of what came before: what M knows beyond
-    it, M remembers.
+    It gets the present frame and the action and nothing of what came before: what M predicts
+    better is due to its memory.
     """
     torch.manual_seed(seed + 1)
     memory = new_memory(config, vision, train.num_actions)
@@ -153,15 +148,12 @@ def train_memoryless(
             seed=seed,
             folder=Path(folder),
             on_step=lambda step, metrics: meter.to(step),
-            split=lambda batch: split_batch(memory, batch),
         )
     return memory.eval()
 
 
-# Long list of parameters: models, two data sets, and the sizes of the measurement.
 def memory_figures(
-    vision: Vision,
-    memory: Memory,
+    dream: DreamModel,
     memoryless: Memory,
     train: Sequences,
     held_out: SequenceBatch,
@@ -169,30 +161,30 @@ def memory_figures(
     config: EvaluateMemoryConfig,
     action_repeat: int,
 ) -> tuple[dict[str, Any], OpenLoop]:
-    """What M is worth on held-out episodes beside both baselines, and its open-loop curves.
+    """Figures of M on held-out episodes beside both baselines, and its open-loop curves.
 
     Args:
+        dream: of M; its temperature counts, not that of `config`.
         memoryless: of `train_memoryless`.
         frames: of each held-out episode, one per agent step and the last one.
     """
     alone = held_out_metrics(memoryless, held_out.single_steps())
     curves = open_loop(
-        vision,
-        memory,
+        dream,
         held_out,
         frames,
         horizon=max(1, config.steps // action_repeat),
         num_starts=config.starts,
         num_samples=config.samples,
-        temperature=config.temperature,
     )
     return {
-        **score_memory(vision, memory, train, held_out),
+        **score_memory(dream.vision, dream.memory, train, held_out),
         "memoryless_nll": alone["nll"],
         "memoryless_reward_nll": alone["reward_nll"],
         "open_loop": {
             "action_repeat": action_repeat,
             **asdict(config),
+            "temperature": dream.temperature,
             "steps_below_persistence": action_repeat * curves.steps_below_persistence,
             **asdict(curves),
         },
@@ -214,14 +206,13 @@ def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) 
         path,
         lines,
         x_label="env steps since the dream began",
-        y_label="squared error a frame, under the real actions",
+        y_label="squared error per frame, under the real actions",
     )
 
 
 def draw_dreams(
     path: Path,
-    vision: Vision,
-    memory: Memory,
+    dream: DreamModel,
     episodes: SequenceBatch,
     frames: Sequence[UInt8[np.ndarray, "_ 64 64 3"]],
     row: int,
@@ -232,20 +223,13 @@ def draw_dreams(
     agent_steps = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
         path,
-        vision,
-        memory,
+        dream,
         episode,
         frames[row],
         start=max(0, int(episode.mask.sum()) - agent_steps[-1]) // 2,
         agent_steps=agent_steps,
         num_dreams=PICTURED_DREAMS,
     )
-
-
-def _encoded_training(run: Run, vision: Vision, report: Report) -> EncodedEpisodes:
-    episodes = run.store.split(held_out=False)
-    with report.progress("encode", total=len(episodes)) as meter:
-        return encode_dataset(vision, episodes, run.action_repeat, meter.advance, folder=run.folder)
 
 
 def _encoded_held_out(

@@ -1,4 +1,4 @@
-"""Sample: frames that never were, drawn from the prior over V's latents into one picture."""
+"""Sample new frames from the prior over V's latents into one picture."""
 
 import math
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray
 
 def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
     path = run.weights("vision")
-    _ = run.settings  # a folder that holds no run says so first
+    _ = run.settings  # a folder that holds no run is refused first
     hint = f'run "wm train-vision --run {run}" first'
     vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
     if not isinstance(vision, VAE):

@@ -1,8 +1,8 @@
-"""Plausibility: how soon dreamed frames become unlike any real one.
+"""Surprise: how soon dreamed frames become unlike any real one.
 
-From real held-out moments M dreams on under the episode's own actions, and the prior over codes
-says how surprising each dreamed frame is, beside the real frame of the same agent step. It judges
-frames one by one: whether their codes fit each other, not whether they follow from the past.
+M dreams from real held-out states under the episode's own actions, and the prior over codes gives
+the surprise of each dreamed frame, beside that of the real frame of the same agent step. Frames are
+measured one by one: whether their codes fit each other, not whether they follow from the past.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from agents.evaluation import sample_std
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import DreamModel, check_temperature
-from worldmodels.dream.open_loop import actions_after, roll_out, states_at
-from worldmodels.errors import UserError
+from worldmodels.dream.rollout import replay
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes
 from worldmodels.plotting import save_curves
@@ -41,7 +41,7 @@ class SurpriseConfig:
 
     Attributes:
         starts: real states, drawn from the held-out episodes.
-        agent steps: how far each dream goes.
+        horizon: agent steps of each dream.
         temperature: of the dream.
     """
 
@@ -51,9 +51,7 @@ class SurpriseConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("starts", "horizon"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "starts", "horizon")
         check_temperature(self.temperature)
 
 
@@ -63,8 +61,8 @@ def measure_surprise(
 ) -> dict[str, Any]:
     """Dreamed against real surprise at each agent step; writes the curve, its JSON and picture.
 
-    Beside them two lines to read it by: frames that the prior draws itself, and codes drawn for
-    each position on their own, which is what frames without any structure would cost.
+    Beside them are two lines of reference: frames sampled from the prior itself, and codes sampled
+    for each position on its own, which is the surprise of frames without any structure.
 
     Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.
     """
@@ -90,10 +88,10 @@ def measure_surprise(
         "temperature": config.temperature,
         "digests": {name: file_digest(run.weights(name)) for name in ("vision", "memory", "prior")},
     }
-    run.write_json("evaluation/plausibility.json", result)
+    run.write_json("evaluation/surprise.json", result)
     _draw(run, result)
     report.log(
-        "plausibility: nats per frame, dreamed against real: "
+        "surprise: nats per frame, dreamed against real: "
         + ", ".join(
             f"{figures['dreamed']:.1f} against {figures['real']:.1f} at agent step {agent_step}"
             for agent_step, figures in result["at"].items()
@@ -128,15 +126,14 @@ def dream_codes(
     rows: Int[Tensor, "start"],
     steps: Int[Tensor, "start"],
     config: SurpriseConfig,
-) -> Int[Tensor, "start decision code"]:
-    """Codes that M dreams after each start, under the actions its episode really took."""
-    starts = states_at(surprise.vision, memory, sequences, rows, steps)
-    actions = actions_after(sequences, rows, steps, config.horizon)
+) -> Int[Tensor, "start agent_step code"]:
+    """Codes that M dreams after each start, under the actions that its episode really took."""
     dream = DreamModel(surprise.vision, memory, config.temperature)
-    return roll_out(dream, starts, actions, seed=config.seed).transpose(0, 1)
+    latents = replay(dream, sequences, rows, steps, config.horizon, seed=config.seed)
+    return latents[1:].transpose(0, 1)
 
 
-def curve_figures(curves: dict[str, Float[Tensor, "start decision"]]) -> dict[str, Any]:
+def curve_figures(curves: dict[str, Float[Tensor, "start agent_step"]]) -> dict[str, Any]:
     """Means over starts and their standard errors, at each agent step and at a few to quote.
 
     A single start has no standard error: None.
@@ -182,9 +179,9 @@ def _draw(run: Run, result: dict[str, Any]) -> None:
     for name in ("prior_samples", "independent_positions"):
         curves[name.replace("_", " ")] = [(1, result[name]), (len(history), result[name])]
     save_curves(
-        run.folder / "evaluation" / "plausibility.png",
+        run.folder / "evaluation" / "surprise.png",
         curves,
-        x_label="decisions since the dream began",
-        y_label="nats a frame under the prior",
+        x_label="agent steps since the dream began",
+        y_label="nats per frame under the prior",
         bands=bands,
     )

@@ -33,8 +33,9 @@ from worldmodels.controller.search_context import SearchContext
 from worldmodels.controller.start_agent import start_agent
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
-from worldmodels.dream.model import DreamModel, Support
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
+from worldmodels.dream.support import Support
 from worldmodels.errors import UserError, reading
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint

@@ -5,21 +5,13 @@ from typing import Any
 import torch
 
 from worldmodels.data.batches import AgentSteps
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.pictures import most_active_episode, save_dreams
-from worldmodels.memory import (
-    Memory,
-    memory_metadata,
-)
+from worldmodels.memory import AnyMemory, Memory, memory_metadata
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
-from worldmodels.memory.encoding import (
-    MAX_BYTES_IN_MEMORY,
-    Encodings,
-    encode_dataset,
-    encoded_bytes,
-    posterior_width,
-)
+from worldmodels.memory.encoding import MAX_BYTES_IN_MEMORY, encode_split, encoded_bytes
 from worldmodels.memory.metrics import held_out_metrics, score_memory
-from worldmodels.memory.part_size import part_bytes, split_batch
+from worldmodels.memory.part_size import part_bytes
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint, load_weights, save_checkpoint, with_prefix
@@ -27,7 +19,7 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
-from worldmodels.training.stage import fit_stage
+from worldmodels.training.stage import TrainingStage
 from worldmodels.vision import Vision, restore_vision
 
 # Per number of V's posterior in a batch: as a record, and as a tensor.
@@ -58,47 +50,29 @@ def train_memory(
     memory, is_new = _new_or_earlier(run, config, vision, round_, report)
     fit = config.in_round(1 if is_new else round_)
     _plan(run, config, fit, vision, memory, device, report)
-    train, held_out = (_encode(run, vision, part, report) for part in (False, True))
+    train, held_out = (encode_split(run, vision, part, report) for part in (False, True))
     if is_new:
         memory.calibrate(train)
     memory.to(device)
-    sequences = SequenceBatches(train, fit.batch_size, config.sequence_length, config.burn_in)
-    result = fit_stage(
-        memory,
-        sequences,
-        lambda: held_out_metrics(memory, held_out),
-        fit,
-        work=work,
+    result = TrainingStage(
+        model=memory,
+        batch_at=SequenceBatches(train, fit.batch_size, config.sequence_length, config.burn_in),
+        validate=lambda: held_out_metrics(memory, held_out),
+        fit=fit,
         seed=settings.seed + 1_000 * round_ + 1,
-        report=report,
         shown=("loss", "nll", "val/nll"),
-        on_done=lambda: {
+        figures=lambda: {
             **score_memory(vision, memory, train, held_out),
             "agent_steps": int(train.lengths.sum()),
             "ensemble_size": config.ensemble_size,
         },
         write=lambda: _write(vision, memory, held_out, run, work),
-        split=lambda batch: split_batch(memory, batch),
-    )
+    ).run(work, report)
     report.log(
         f"memory: held-out {result['nll']:.2f} nats per agent step "
-        f"(stay {result['persistence_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
+        f"(persistence {result['persistence_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
     )
     return result
-
-
-def _encode(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
-    episodes = run.store.split(held_out)
-    name = "held-out" if held_out else "training"
-    with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(
-            vision,
-            episodes,
-            run.action_repeat,
-            meter.advance,
-            folder=run.folder,
-            encodings=run.cached(Encodings),
-        )
 
 
 def _plan(
@@ -123,7 +97,7 @@ def _plan(
         disk_bytes=5 * 4 * parameters + sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY),
         memory_bytes=PROCESS_BYTES
         + sum(size for size in sizes if size <= MAX_BYTES_IN_MEMORY)
-        + steps * BATCH_BYTES * posterior_width(vision)
+        + steps * BATCH_BYTES * vision.posterior_size
         + part_bytes(memory, steps, length),
         folder=run.folder,
     )
@@ -131,7 +105,7 @@ def _plan(
 
 def _new_or_earlier(
     run: Run, config: MemoryStageConfig, vision: Vision, round_: int, report: Report
-) -> tuple[Memory, bool]:
+) -> tuple[AnyMemory, bool]:
     """The M of the round before, or one with random weights; and whether it is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, run.store.episodes[0].action_size)
@@ -164,8 +138,7 @@ def _write(
     stored = run.store.split(held_out=True)[row].load()
     save_dreams(
         work.partial / "memory.png",
-        vision,
-        memory,
+        DreamModel(vision, memory),
         held_out[slice(row, row + 1)],
         AgentSteps.from_rollout(stored, run.action_repeat).frames,
         start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,13 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 
 from worldmodels.data.episode import Episode
-from worldmodels.memory.encoding import posterior_type
 from worldmodels.plotting import save_grid
 from worldmodels.prior.baselines import (
     position_cross_entropy,
     position_entropy,
     unigram_cross_entropy,
 )
-from worldmodels.prior.pixelcnn import CodePrior, PriorConfig, prior_metadata
+from worldmodels.prior.pixelcnn import CodePrior, PriorConfig, PriorSettings, prior_metadata
 from worldmodels.prior.surprise import load_vision_with_codes
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
@@ -28,7 +27,7 @@ from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.activations import COPIES_IN_TRAINING, activation_bytes
 from worldmodels.training.device import device_of
 from worldmodels.training.fit import FitConfig, Metrics, step_generator
-from worldmodels.training.stage import fit_stage
+from worldmodels.training.stage import TrainingStage
 from worldmodels.vision import VQVAE
 from worldmodels.vision.batched import decode_frames, encode_frames
 
@@ -44,13 +43,10 @@ class PriorStageConfig:
     """How the prior is trained: afresh in every round, for V's codes change their meaning.
 
     Attributes:
-        num_channels, num_layers, dropout: see PriorConfig.
         fit: batches are of frames.
     """
 
-    num_channels: int = 64
-    num_layers: int = 5
-    dropout: float = 0.3
+    model: PriorSettings = field(default_factory=PriorSettings)
     fit: FitConfig = field(
         default_factory=lambda: FitConfig(
             1_000,
@@ -68,16 +64,6 @@ class PriorStageConfig:
         if num_steps is None:
             return self
         return replace(self, fit=replace(self.fit, num_steps=num_steps))
-
-    def model(self, vision: VQVAE) -> PriorConfig:
-        """The prior that fits V's codes."""
-        return PriorConfig(
-            num_codes=vision.config.num_codes,
-            digit_sizes=vision.config.digit_sizes,
-            num_channels=self.num_channels,
-            num_layers=self.num_layers,
-            dropout=self.dropout,
-        )
 
 
 @locks_run
@@ -105,7 +91,7 @@ def train_prior(
     train = _codes(run, vision, False, MAX_TRAINING_FRAMES, report)
     held_out = _codes(run, vision, True, MAX_HELD_OUT_FRAMES, report).long()
     torch.manual_seed(settings.seed)
-    prior = CodePrior(config.model(vision))
+    prior = new_prior(config.model, vision)
     prior.calibrate(train)
     prior.to(device)
     size = sum(p.numel() for p in prior.parameters())
@@ -116,23 +102,27 @@ def train_prior(
         memory_bytes=_memory_bytes(prior, train, held_out, fit.batch_size),
         folder=run.folder,
     )
-    result = fit_stage(
-        prior,
-        _CodeBatches(train, fit.batch_size),
-        lambda: _held_out_loss(prior, held_out),
-        fit,
-        work=work,
+    result = TrainingStage(
+        model=prior,
+        batch_at=_CodeBatches(train, fit.batch_size),
+        validate=lambda: _held_out_loss(prior, held_out),
+        fit=fit,
         seed=settings.seed + 1_000 * round_ + 2,
-        report=report,
         shown=("nats_per_code", "val/nats_per_code"),
-        on_done=lambda: {**score_prior(prior, train, held_out), "frames": len(train)},
+        figures=lambda: {**score_prior(prior, train, held_out), "frames": len(train)},
         write=lambda: _write(vision, prior, run, work),
-    )
+    ).run(work, report)
     report.log(
         f"prior: held-out {result['nats_per_code']:.3f} nats per code "
         f"(each position alone {result['position_entropy']:.3f}, uniform {result['log_k']:.3f})"
     )
     return result
+
+
+def new_prior(settings: PriorSettings, vision: VQVAE) -> CodePrior:
+    """A prior over V's codes with random weights."""
+    codes = vision.config
+    return CodePrior(PriorConfig(codes.num_codes, codes.digit_sizes, **asdict(settings)))
 
 
 def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
@@ -207,7 +197,7 @@ def encode_codes(
     parts = []
     for episode in episodes:
         codes = encode_frames(vision, episode.load().frames[::stride]).numpy()
-        parts.append(codes.astype(posterior_type(vision)))
+        parts.append(codes.astype(vision.posterior_type))
         on_episode()
     return torch.from_numpy(np.concatenate(parts))
 

@@ -17,10 +17,10 @@ from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.activations import COPIES_IN_TRAINING, activation_bytes
 from worldmodels.training.device import device_of
 from worldmodels.training.fit import Metrics
-from worldmodels.training.stage import TrainingStageConfig, fit_stage
+from worldmodels.training.stage import TrainingStage, TrainingStageConfig
 from worldmodels.vision import (
-    VAE,
     VQVAE,
+    AnyVision,
     Vision,
     VisionConfig,
     VQVAEConfig,
@@ -31,12 +31,7 @@ from worldmodels.vision import (
 from worldmodels.vision.batched import encode_frames
 from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
 from worldmodels.vision.objective import common_colors
-from worldmodels.vision.pictures import (
-    NUM_FRAMES,
-    NUM_PATHS,
-    interpolations,
-    reconstructions,
-)
+from worldmodels.vision.pictures import NUM_FRAMES, NUM_PATHS, interpolations, reconstructions
 
 MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000
@@ -60,7 +55,6 @@ class VisionStageConfig(TrainingStageConfig):
     recent_fraction: float = 0.5
 
 
-# Long: the steps of the stage, one after the other.
 @locks_run
 def train_vision(
     run: Run,
@@ -88,38 +82,40 @@ def train_vision(
         recent_fraction=config.recent_fraction if round_ > 1 else 0.0,
         seed=settings.seed,
     )
-    held_out = _spread(
-        FrameBatches(run.store.split(held_out=True), 1, stride=stride).all_frames(),
-        MAX_HELD_OUT_FRAMES,
-    )
+    stored = FrameBatches(run.store.split(held_out=True), 1, stride=stride).all_frames()
+    held_out = _spread(stored, MAX_HELD_OUT_FRAMES)
     sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
     baseline = mean_frame(sample)
     vision = _new_or_earlier(run, config, sample, round_).to(device)
+    parameters = sum(p.numel() for p in vision.parameters())
     report.estimate(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
-        f"{sum(p.numel() for p in vision.parameters()):,} parameters, on {device}",
-        disk_bytes=5 * sum(p.numel() * 4 for p in vision.parameters()),
+        f"{parameters:,} parameters, on {device}",
+        disk_bytes=5 * parameters * 4,
         memory_bytes=_memory_bytes(vision, train, (sample, held_out), fit.batch_size),
         folder=run.folder,
     )
-    result = fit_stage(
-        vision,
-        train,
-        lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
-        fit,
-        work=work,
+    result = TrainingStage(
+        model=vision,
+        batch_at=train,
+        validate=lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
+        fit=fit,
         seed=settings.seed + 1_000 * round_,
-        report=report,
         shown=("loss", "error", *SHOWN),
-        on_done=lambda: {
+        figures=lambda: {
             **score_vision(vision, held_out, baseline),
             **_epoch_usage(vision, train.all_frames()),
             "frames": train.num_frames,
         },
         write=lambda: _write(vision, held_out, work),
-    )
+    ).run(work, report)
+    _log(result, report)
+    return result
+
+
+def _log(result: dict[str, Any], report: Report) -> None:
     report.log(
-        f"vision: held-out squared error {result['error']:.1f} a frame "
+        f"vision: held-out squared error {result['error']:.1f} per frame "
         f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x), "
         f"on the foreground {result['foreground_error']:.1f}, PSNR {result['psnr']:.1f} dB"
     )
@@ -128,11 +124,10 @@ def train_vision(
             f"vision: {result['codes_used']:.0%} of the codes used, "
             f"perplexity {result['perplexity']:.0f}, {result['bits_per_frame']:.0f} bits per frame"
         )
-    return result
 
 
 def _memory_bytes(
-    vision: Vision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
+    vision: AnyVision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
 ) -> float:
     """The peak of the stage: the process, the frames it keeps, and what a batch takes."""
     frame = others[0][:1]
@@ -146,10 +141,9 @@ def _spread(frames: Tensor, most: int) -> Tensor:
     return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
-def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> Vision:
+def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> AnyVision:
     """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
-    model = config.model
-    model = replace(model, common_colors=common_colors(sample.numpy()))
+    model = replace(config.model, common_colors=common_colors(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
     vision.init_from_data(_spread(sample, MAX_START_FRAMES))
@@ -169,13 +163,12 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
 def _validate(
     vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
 ) -> Metrics:
-    """The held-out loss, and beside it how good V and how used its codes are over all frames.
+    """The held-out loss, the errors, and how the codes are used over all frames.
 
     `sample` are training frames, by which the scales of codes are brought up to date before.
     """
     device = device_of(vision)
-    if isinstance(vision, VQVAE):
-        vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
+    vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
     generator = torch.Generator(device).manual_seed(0)
     totals: dict[str, float] = {}
     for part in frames.split(batch_size):
@@ -187,9 +180,9 @@ def _validate(
 
 @torch.no_grad()
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """How the codes are used over one look at each training frame; nothing for a VAE.
+    """How the codes are used over all training frames; nothing for a VAE.
 
-    Where they are more than fit into memory, over as many as `all_frames` gives.
+    Where the frames are more than fit into memory, over as many as `all_frames` gives.
     """
     if not isinstance(vision, VQVAE):
         return {}
@@ -204,6 +197,6 @@ def _write(vision: Vision, held_out: Tensor, work: StageFolder) -> None:
     save_checkpoint(path, with_prefix("vision", vision.state_dict()), metadata)
     frames = _spread(held_out, NUM_FRAMES)
     save_grid(work.partial / "vision.png", reconstructions(vision, frames))
-    if isinstance(vision, VAE) and len(held_out) > 1:
+    if not vision.discrete and len(held_out) > 1:
         paths = interpolations(vision, _spread(held_out, 2 * NUM_PATHS))
         save_grid(work.partial / "interpolations.png", paths)

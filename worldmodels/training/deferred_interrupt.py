@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment of one's own choosing."""
+"""Ctrl-C that waits until a step is done."""
 
 import signal
 import threading
@@ -10,8 +10,8 @@ from contextlib import contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Hold Ctrl-C back until the caller asks, so that no step is cut in half.
 
-    Yields a function that says whether Ctrl-C was pressed since. Outside the main thread, where
-    Python delivers no signals, it always says no.
+    Yields a function that returns whether Ctrl-C was pressed since. Outside the main thread, where
+    Python delivers no signals, it always returns False.
     """
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -7,19 +7,20 @@ an undisturbed one.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodels.errors import UserError, reading
+from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 from worldmodels.training.device import device_of
+from worldmodels.training.model import Model
 from worldmodels.training.seeding import global_seed
 
 Metrics = dict[str, float]
@@ -33,7 +34,8 @@ class Batch(Protocol):
         """The same on another device."""
 
 
-FIRST_CHECKPOINT = 10
+FIRST_CHECKPOINT = 10  # the step after which it is written
+CHECKPOINT_SECONDS = 20.0  # between two of them
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class FitConfig:
 
     Attributes:
         num_steps: optimizer steps.
-        batch_size: items a step; what an item is depends on the batches.
+        batch_size: items per step; what an item is depends on the batches.
         learning_rate: Adam's, in the first step.
         final_learning_rate: reached by a cosine at the last step; None keeps it constant.
         max_gradient_norm: gradients are scaled down to this norm, those of each of a model's
             `independent_parts` on their own; None leaves them.
-        validate_every: steps between two looks at held-out data.
+        validate_every: steps between two validations on held-out data.
         patience: validations without improvement after which training stops; None never stops.
     """
 
@@ -60,9 +62,7 @@ class FitConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "validate_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "num_steps", "batch_size", "validate_every")
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
 
@@ -94,9 +94,8 @@ def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> 
     return torch.Generator(device).manual_seed(state % 2**63)
 
 
-# Long: the one fit loop; its parameters are what models and stages vary in it.
 def fit(
-    model: nn.Module,
+    model: Model,
     batch_at: Callable[[int, torch.Generator], Batch],
     validate: Callable[[], Metrics],
     config: FitConfig,
@@ -104,90 +103,75 @@ def fit(
     seed: int,
     folder: Path,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
-    split: Callable[[Any], Iterable[tuple[Batch, float]]] = lambda batch: [(batch, 1.0)],
-    checkpoint_seconds: float = 20.0,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best validation.
 
+    A batch is cut by the model's `split`, if it has one. The gradients of the parts are added up
+    before the one step of the optimizer, so that a step needs the memory of one part.
+
     Args:
-        model: has `loss(batch, generator) -> (scalar loss, named scalars worth watching)`.
         batch_at: (step, generator) -> batch on the CPU; it must depend on nothing else. `fit` moves
             each batch to the model's device.
-        validate: held-out metrics of the model as it stands; `loss` decides which is best.
-        folder: where the resume checkpoint lives while training runs.
-        on_step: told the training metrics of each step and the held-out ones ("val/...").
-        split: cuts a batch into parts, each with its weight; weights add up to 1. The gradients
-            of the parts are added up before the one step of the optimizer, so that a step needs
-            the memory of one part.
+        validate: held-out metrics of the model as it is; `loss` decides which is best.
+        folder: where the resume checkpoint is while training runs.
+        on_step: called with the training metrics of each step and the held-out ones ("val/...").
 
     Raises: UserError where the loss, or the first held-out one, is not finite; the checkpoint
         before it stays.
     """
     device = device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    resume_path = folder / "resume.safetensors"
-    progress = _Progress(model)
-    if resume_path.exists():
-        progress.load(resume_path, model, optimizer)
-    started = time.monotonic() - progress.seconds
-    saved_at = time.monotonic()
-
-    def save() -> None:
-        progress.seconds = time.monotonic() - started
-        progress.save(resume_path, model, optimizer)
-
+    progress = _Progress(model, optimizer, folder / "resume.safetensors")
     with deferred_interrupt() as interrupted:
         while progress.step < config.num_steps and not progress.out_of_patience(config.patience):
             step = progress.step
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate_at(step)
             batch = batch_at(step, step_generator(seed, 2 * step)).to(device)
-            metrics = _train_step(model, optimizer, split(batch), config, seed, step)
+            generator = step_generator(seed, 2 * step + 1, device)
+            metrics = _train_step(model, optimizer, batch, config, generator, step)
             progress.step += 1
             on_step(progress.step, metrics)
             if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
                 held_out = _validate(model, validate)
                 if progress.best_step == 0:  # later on there are best weights to go back to
                     _check_finite(held_out["loss"], "held-out loss", progress.step, config)
-                progress.record(held_out, model)
+                progress.record(held_out)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
+            stop = interrupted()
             # The first one early: a disk that cannot be written shows before hours are spent.
-            due = time.monotonic() - saved_at > checkpoint_seconds
-            if due or interrupted() or progress.step == FIRST_CHECKPOINT:
-                save()
-                saved_at = time.monotonic()
-            if interrupted():
+            if stop or progress.step == FIRST_CHECKPOINT or progress.is_due():
+                progress.save()
+            if stop:
                 raise KeyboardInterrupt
     model.load_state_dict(progress.best_weights)
-    return FitResult(
-        progress.history, progress.best_step, progress.step, time.monotonic() - started
-    )
+    return FitResult(progress.history, progress.best_step, progress.step, progress.seconds)
 
 
 def _train_step(
-    model: nn.Module,
+    model: Model,
     optimizer: torch.optim.Optimizer,
-    parts: Iterable[tuple[Batch, float]],
+    batch: Batch,
     config: FitConfig,
-    seed: int,
+    generator: torch.Generator,
     step: int,
 ) -> Metrics:
-    generator = step_generator(seed, 2 * step + 1, device_of(model))
     model.train()
     optimizer.zero_grad(set_to_none=True)
+    split = getattr(model, "split", None)
     totals: Metrics = {}
     # Dropout and the quantizers draw from the global generator: seed it for this step only.
     with global_seed(generator.initial_seed(), generator.device):
-        for part, weight in parts:
-            loss, metrics = model.loss(part, generator)  # type: ignore[operator]
+        for part, weight in [(batch, 1.0)] if split is None else split(batch):
+            loss, metrics = model.loss(part, generator)
             _check_finite(loss.item(), "loss", step + 1, config)
             (weight * loss).backward()
             for name, value in {"loss": loss, **metrics}.items():
                 totals[name] = totals.get(name, 0.0) + weight * float(value.detach())
     if config.max_gradient_norm is not None:
         # Independent parts are clipped one by one, so that each trains as it would alone.
-        for part in getattr(model, "independent_parts", [model]):
-            nn.utils.clip_grad_norm_(part.parameters(), config.max_gradient_norm)
+        for independent in getattr(model, "independent_parts", [model]):
+            nn.utils.clip_grad_norm_(independent.parameters(), config.max_gradient_norm)
     optimizer.step()
     return totals
 
@@ -202,7 +186,7 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, validate: Callable[[], Metrics]) -> Metrics:
+def _validate(model: Model, validate: Callable[[], Metrics]) -> Metrics:
     model.eval()
     metrics = validate()
     model.train()
@@ -210,53 +194,58 @@ def _validate(model: nn.Module, validate: Callable[[], Metrics]) -> Metrics:
 
 
 class _Progress:
-    """Where a training stands: everything `fit` needs to go on after a kill."""
+    """Where a training is: everything that `fit` needs to go on after a kill."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.step = 0
-        self.seconds = 0.0
+    SAVED = ("step", "seconds", "history", "best_step", "best_loss")
+
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, path: Path) -> None:
+        self.model, self.optimizer, self.path = model, optimizer, path
+        self.step, self.best_step, self.best_loss = 0, 0, float("inf")
         self.history: list[Metrics] = []
-        self.best_step = 0
-        self.best_loss = float("inf")
         self.best_weights = _copy(model)
+        self.earlier_seconds = 0.0
+        if path.exists():
+            self._load()
+        self.started = self.saved_at = time.monotonic()
 
-    def record(self, metrics: Metrics, model: nn.Module) -> None:
+    @property
+    def seconds(self) -> float:
+        """Spent on the training so far, before a kill too."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def record(self, metrics: Metrics) -> None:
         self.history.append({"step": self.step, **metrics})
         if metrics["loss"] < self.best_loss:
             self.best_loss, self.best_step = metrics["loss"], self.step
-            self.best_weights = _copy(model)
+            self.best_weights = _copy(self.model)
 
     def out_of_patience(self, patience: int | None) -> bool:
         if patience is None:
             return False
         return sum(entry["step"] > self.best_step for entry in self.history) >= patience
 
-    def save(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        save_checkpoint(
-            path,
-            {
-                **with_prefix("model", model.state_dict()),
-                **with_prefix("best", self.best_weights),
-                **with_prefix("optimizer", optimizer_tensors(optimizer)),
-            },
-            {
-                "step": self.step,
-                "seconds": self.seconds,
-                "history": self.history,
-                "best_step": self.best_step,
-                "best_loss": self.best_loss,
-            },
-        )
+    def is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
 
-    def load(self, path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        hint = f"delete {path} to start again"
-        checkpoint = load_checkpoint(path, hint=hint)
-        with reading(path, hint):
-            model.load_state_dict(checkpoint.part("model"))
+    def save(self) -> None:
+        tensors = {
+            **with_prefix("model", self.model.state_dict()),
+            **with_prefix("best", self.best_weights),
+            **with_prefix("optimizer", optimizer_tensors(self.optimizer)),
+        }
+        save_checkpoint(self.path, tensors, {name: getattr(self, name) for name in self.SAVED})
+        self.saved_at = time.monotonic()
+
+    def _load(self) -> None:
+        hint = f"delete {self.path} to start again"
+        checkpoint = load_checkpoint(self.path, hint=hint)
+        with reading(self.path, hint):
+            self.model.load_state_dict(checkpoint.part("model"))
             self.best_weights = checkpoint.part("best")
-            restore_optimizer(optimizer, checkpoint.part("optimizer"))
-            for key in ("step", "seconds", "history", "best_step", "best_loss"):
-                setattr(self, key, checkpoint.metadata[key])
+            restore_optimizer(self.optimizer, checkpoint.part("optimizer"))
+            saved = {name: checkpoint.metadata[name] for name in self.SAVED}
+            self.earlier_seconds = saved.pop("seconds")
+            vars(self).update(saved)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -280,7 +269,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _copy(model: nn.Module) -> dict[str, Tensor]:
+def _copy(model: Model) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 

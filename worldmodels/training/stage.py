@@ -1,17 +1,17 @@
-"""What V's and M's stages share: fit with a progress bar, curves, and a commit at the end."""
+"""What training stages share: fit with a progress bar, curves, and a commit at the end."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from worldmodels.plotting import save_curves
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.stage_folder import StageFolder
-from worldmodels.training.fit import Batch, FitConfig, Metrics, fit
+from worldmodels.training.fit import Batch, FitConfig, FitResult, Metrics, fit
+from worldmodels.training.model import Model
 
 LOG_EVERY = 20
 
@@ -51,67 +51,69 @@ class TrainingStageConfig:
         )
 
 
-# Long: the one shell of training stages; its parameters are what stages vary in it.
-def fit_stage(
-    model: nn.Module,
-    batch_at: Callable[[int, torch.Generator], Batch],
-    validate: Callable[[], Metrics],
-    config: FitConfig,
-    *,
-    work: StageFolder,
-    seed: int,
-    report: Report,
-    shown: Sequence[str],
-    on_done: Callable[[], dict[str, Any]],
-    write: Callable[[], None],
-    split: Callable[[Any], Iterable[tuple[Batch, float]]] = lambda batch: [(batch, 1.0)],
-) -> dict[str, Any]:
-    """Fit `model`, then write artifacts and figures and commit the stage.
+@dataclass(frozen=True, kw_only=True)
+class TrainingStage:
+    """A model, how it is fitted, and what its stage writes.
 
-    Args:
+    Attributes:
+        model, batch_at, validate, fit, seed: see `worldmodels.training.fit.fit`.
         shown: metrics beside the progress bar; TensorBoard gets all of them.
-        on_done: figures of the trained model, for result.json.
+        figures: figures of the trained model, for result.json.
         write: writes the model and its pictures into the partial folder.
-        split: see `fit`.
     """
-    stage = work.final.name
-    started = time.monotonic()
-    with (
-        tensorboard(work.partial / "events") as events,
-        report.progress(stage, total=config.num_steps) as meter,
-    ):
 
-        def on_step(step: int, metrics: Metrics) -> None:
-            meter.to(step)
-            held_out = any(name.startswith("val/") for name in metrics)
-            if held_out or step % LOG_EVERY == 0:
-                meter.show({name: metrics[name] for name in shown if name in metrics})
-                for name, value in metrics.items():
-                    events.add_scalar(f"{stage}/{name}", value, step)
+    model: Model
+    batch_at: Callable[[int, torch.Generator], Batch]
+    validate: Callable[[], Metrics]
+    fit: FitConfig
+    seed: int
+    shown: Sequence[str]
+    figures: Callable[[], dict[str, Any]]
+    write: Callable[[], None]
 
-        fitted = fit(
-            model,
-            batch_at,
-            validate,
-            config,
-            seed=seed,
-            folder=work.partial,
-            on_step=on_step,
-            split=split,
+    def run(self, work: StageFolder, report: Report) -> dict[str, Any]:
+        """Fit the model, write artifacts and figures, and commit the stage."""
+        started = time.monotonic()
+        fitted = self._fit(work, report)
+        self.model.eval()
+        self.write()
+        save_curves(
+            work.partial / "training.png",
+            {"held-out loss": [(entry["step"], entry["loss"]) for entry in fitted.history]},
+            x_label="optimizer step",
+            y_label="loss",
         )
-    model.eval()
-    write()
-    save_curves(
-        work.partial / "training.png",
-        {"held-out loss": [(entry["step"], entry["loss"]) for entry in fitted.history]},
-        x_label="optimizer step",
-        y_label="loss",
-    )
-    result = {
-        **on_done(),
-        "steps": fitted.steps,
-        "best_step": fitted.best_step,
-        "training_seconds": round(fitted.seconds, 1),
-        "history": fitted.history,
-    }
-    return work.commit(result, time.monotonic() - started)
+        result = {
+            **self.figures(),
+            "steps": fitted.steps,
+            "best_step": fitted.best_step,
+            "training_seconds": round(fitted.seconds, 1),
+            "history": fitted.history,
+        }
+        return work.commit(result, time.monotonic() - started)
+
+    def _fit(self, work: StageFolder, report: Report) -> FitResult:
+        """Fit with a progress bar and TensorBoard events."""
+        stage = work.final.name
+        with (
+            tensorboard(work.partial / "events") as events,
+            report.progress(stage, total=self.fit.num_steps) as meter,
+        ):
+
+            def on_step(step: int, metrics: Metrics) -> None:
+                meter.to(step)
+                held_out = any(name.startswith("val/") for name in metrics)
+                if held_out or step % LOG_EVERY == 0:
+                    meter.show({name: metrics[name] for name in self.shown if name in metrics})
+                    for name, value in metrics.items():
+                        events.add_scalar(f"{stage}/{name}", value, step)
+
+            return fit(
+                self.model,
+                self.batch_at,
+                self.validate,
+                self.fit,
+                seed=self.seed,
+                folder=work.partial,
+                on_step=on_step,
+            )

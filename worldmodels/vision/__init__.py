@@ -9,14 +9,15 @@ import torch
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
+from worldmodels.vision.protocol import Vision
 from worldmodels.vision.vae import VAE, VAEConfig
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
 
-Vision = VAE | VQVAE
 VisionConfig = VAEConfig | VQVAEConfig
+AnyVision = VAE | VQVAE  # every implementation of `Vision`
 
 # The class of V that each class of config makes; "kind" is what a checkpoint calls it.
-_KINDS: dict[type[VisionConfig], type[Vision]] = {
+_KINDS: dict[type[VisionConfig], type[AnyVision]] = {
     VAEConfig: VAE,
     VQVAEConfig: VQVAE,
     CategoricalVAEConfig: CategoricalVAE,
@@ -28,6 +29,7 @@ _PRESENT_NAMES = {"common_colours": "common_colors"}
 __all__ = [
     "VAE",
     "VQVAE",
+    "AnyVision",
     "CategoricalVAE",
     "CategoricalVAEConfig",
     "VAEConfig",
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 
-def make_vision(config: VisionConfig) -> Vision:
+def make_vision(config: VisionConfig) -> AnyVision:
     """A new V, its weights drawn from torch's global generator."""
     return _KINDS[type(config)](config)  # type: ignore[arg-type]
 
@@ -49,7 +51,7 @@ def vision_metadata(vision: Vision) -> dict[str, Any]:
 
 def restore_vision(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
-) -> Vision:
+) -> AnyVision:
     """V from the `vision` part of a checkpoint; raises UserError naming `path`."""
     hint = "train V again"
     with reading(path, hint):

@@ -1,4 +1,4 @@
-"""Many frames encoded, or many latents decoded, a batch at a time."""
+"""Many frames encoded, or many latents decoded, batch by batch."""
 
 import numpy as np
 import torch

@@ -72,8 +72,8 @@ class CategoricalVAE(VQVAE):
     config: CategoricalVAEConfig
 
     def _add_quantizer(self, config: VQVAEConfig) -> None:
-        # As torch makes them, logits are alike for all frames: draws say nothing of the frame,
-        # the decoder learns to ignore them, and so it stays. Spread out, the error was 31 after
+        # As torch makes them, logits are alike for all frames: draws do not depend on the
+        # frame, and the decoder learns to ignore them for good. Spread out, the error was 31 after
         # one epoch of CarRacing (score) against the mean frame's 137.
         self.encoder[-1] = CellNorm(config.num_codes * config.channels)
         to_logits = nn.Conv2d(config.channels, config.num_values, 1)
@@ -83,7 +83,7 @@ class CategoricalVAE(VQVAE):
 
     @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
-        """The vector each of the K values of a code stands for."""
+        """The vector that each of the K values of a code stands for."""
         return self.table.weight
 
     def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:

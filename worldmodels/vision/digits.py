@@ -1,7 +1,9 @@
-"""How many values a code may have; models keep tables with a row per value."""
+"""How many values a code may have, and how codes are stored."""
 
 import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from worldmodels.errors import UserError
 
@@ -19,3 +21,9 @@ def check_digit_sizes(sizes: Sequence[int]) -> None:
             f"a code must have {MAX_VALUES:,} values or fewer, and a lattice {MAX_TABLE:,} numbers "
             f"or fewer in a table of its values' digits, got digits of {tuple(sizes)} values"
         )
+
+
+def smallest_type(num_values: int) -> np.dtype:
+    """The smallest integer type that holds codes below `num_values`."""
+    kinds: tuple[type[np.integer], ...] = (np.uint8, np.int16, np.int32)
+    return np.dtype(next(kind for kind in kinds if num_values - 1 <= np.iinfo(kind).max))

@@ -1,6 +1,5 @@
 """How good a V is on frames it was not trained on, and how its codes are used."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,13 @@ from torch import Tensor
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import common_colors, foreground, rare, squared_error
+from worldmodels.vision.objective import (
+    ErrorConfig,
+    common_colors,
+    foreground,
+    rare,
+    squared_error,
+)
 
 SCORE_BATCH = 256
 
@@ -23,29 +28,34 @@ def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Float[Tensor, "3 64 6
 
 @torch.no_grad()
 def score_vision(
-    vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"], baseline: Float[Tensor, "3 64 64"]
+    vision: Vision,
+    frames: UInt8[Tensor, "frames 64 64 3"],
+    baseline: Float[Tensor, "3 64 64"],
+    colors: ErrorConfig | None = None,
 ) -> dict[str, Any]:
     """Errors of the reconstructed frames, beside those of drawing `baseline` for each.
+
+    Args:
+        colors: has the common colors; None takes those of V's config.
 
     Returns:
         error, mean_frame_error: squared error summed over a frame, full scale 1; the mean.
         gain: their ratio.
         psnr: of the mean error, in dB.
         foreground_error, mean_frame_foreground_error: on whatever is not the commonest color
-            and on its surroundings alone (road, curbs and car), as V's config has the colors.
+            and on its surroundings alone (road, curbs and car).
         rare_error, mean_frame_rare_error: on what has none of the common colors (curbs, car).
         bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
     """
     vision.eval()
-    device = device_of(vision)
+    device, colors = device_of(vision), colors or vision.config
     baseline = baseline.to(device)
     rows, posteriors = [], []
     for batch in frames.split(SCORE_BATCH):
         part = batch.to(device)
         images, posterior = to_unit(part), vision.encode(part)
         decoded = to_unit(vision.decode(vision.mode(posterior)))
-        near = foreground(images, vision.config).float()
-        striking = rare(images, vision.config).float()
+        near, striking = foreground(images, colors).float(), rare(images, colors).float()
         base = baseline.expand_as(images)
         errors = [
             squared_error(drawn, images, weight)
@@ -54,23 +64,16 @@ def score_vision(
         ]
         rows.append(torch.stack(errors))
         posteriors.append(posterior.cpu())
-    means = torch.cat(rows, 1).mean(1).tolist()
-    error, base_error, foreground_error, base_foreground_error, rare_error, base_rare_error = means
-    result: dict[str, Any] = {
-        "error": error,
-        "mean_frame_error": base_error,
-        "gain": base_error / max(error, 1e-9),
-        "psnr": float(-10 * np.log10(max(error, 1e-9) / frames[0].numel())),
-        "foreground_error": foreground_error,
-        "mean_frame_foreground_error": base_foreground_error,
-        "rare_error": rare_error,
-        "mean_frame_rare_error": base_rare_error,
-    }
+    parts, kinds = ("", "foreground_", "rare_"), ("", "mean_frame_")
+    names = (f"{kind}{part}error" for part in parts for kind in kinds)
+    result: dict[str, Any] = dict(zip(names, torch.cat(rows, 1).mean(1).tolist(), strict=True))
+    error = max(result["error"], 1e-9)
+    result["gain"] = result["mean_frame_error"] / error
+    result["psnr"] = float(-10 * np.log10(error / frames[0].numel()))
     if isinstance(vision, VQVAE):
-        result["bits_per_frame"] = vision.config.num_codes * float(
-            np.log2(vision.config.num_values)
-        )
-        result.update(code_usage(torch.cat(posteriors), vision.config.num_values))
+        num_values = vision.config.num_values
+        result["bits_per_frame"] = vision.config.num_codes * float(np.log2(num_values))
+        result.update(code_usage(torch.cat(posteriors), num_values))
     return result
 
 
@@ -81,12 +84,8 @@ def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict
 
     Returns: as `score_vision`, beside the mean of the very frames.
     """
-    own = vision.config
-    vision.config = replace(own, common_colors=common_colors(frames[::5].numpy()))
-    try:
-        return score_vision(vision, frames, mean_frame(frames))
-    finally:
-        vision.config = own
+    colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
+    return score_vision(vision, frames, mean_frame(frames), colors)
 
 
 def code_usage(codes: Int[Tensor, "frames code"], num_values: int) -> dict[str, float]:

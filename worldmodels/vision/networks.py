@@ -84,7 +84,7 @@ class LeanDecoder(nn.Module):
     """A grid of features, 4 x 4 or 8 x 8 cells -> frame, by pixel shuffles.
 
     `wide` channels at 8 x 8, half of them at 16 x 16, where most of its time goes. Its output is
-    the mean frame of the data, a parameter of its own, plus what the grid says.
+    the mean frame of the data, a parameter of its own, plus what depends on the grid.
     """
 
     def __init__(self, channels: int, wide: int, grid: int = 4) -> None:
@@ -113,8 +113,8 @@ class LeanDecoder(nn.Module):
 
         Given the `features` of those images: with a tenth of the images' spread. Otherwise the
         last layer's weights are halved. With the spread torch gives it (a sixth), or with all of
-        it, the decoder first learns to hear nothing of the latent, and a VAE at KL weight 1 stays
-        there for hundreds of steps.
+        it, the decoder first learns to ignore the latent, and a VAE at KL weight 1 stays there for
+        hundreds of steps.
         """
         self.mean_frame.copy_(images.mean(0))
         if features is None:

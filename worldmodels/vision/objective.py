@@ -1,4 +1,4 @@
-"""What V is asked to get right: a squared error that can look harder at what stands out."""
+"""V's error: a squared error that can weigh what stands out more."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class ErrorConfig:
 def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Color, ...]:
     """The colors that nearly all pixels are close to, the commonest first; in CarRacing two.
 
-    Found over cells of 16 levels a channel; each color takes all pixels around it with it.
+    Found over cells of 16 levels per channel; each color takes all pixels around it with it.
     """
     pixels = frames.reshape(-1, 3)
     found: list[Color] = []
@@ -55,8 +55,8 @@ def foreground(
 ) -> Bool[Tensor, "batch 1 height width"]:
     """Whatever is not of the commonest color, and its surroundings.
 
-    In CarRacing that color is grass: a plain squared error spends itself there, while road,
-    curbs and car are a few hundred of 4,096 pixels and all that matters to driving.
+    In CarRacing that color is grass: it makes up most of a plain squared error, while road, curbs
+    and car are a few hundred of 4,096 pixels and all that matters to driving.
     """
     apart = _unlike(images, config.common_colors[0]).float()
     return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
@@ -109,7 +109,7 @@ def training_error(
     target: Float[Tensor, "batch 3 height width"],
     config: ErrorConfig,
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-    """The error V is trained on, and beside it the plain squared error, without gradient."""
+    """The error that V is trained on, and the plain squared error, without gradient."""
     squares = (images - target).square()
     plain = squares.detach().flatten(1).sum(1)
     if (config.background_weight, config.rare_weight) != (1.0, 1.0):

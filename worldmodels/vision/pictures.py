@@ -1,4 +1,4 @@
-"""What a V makes of frames, to look at: reconstructions, code maps, interpolations."""
+"""Pictures of what a V does: reconstructions, code maps, interpolations."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from worldmodels.vision import VAE, VQVAE, Vision
+from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.batched import decode_frames, encode_frames
 from worldmodels.vision.networks import FRAME_SIZE
 
@@ -19,19 +19,19 @@ Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
 
 
 def reconstructions(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
-    """Frames over what V keeps of them; of a VAE also draws from N(0, 1), of codes their map."""
+    """Frames and their reconstructions; of a VAE also samples of N(0, 1), of codes their map."""
     latent = vision.mode(encode_frames(vision, frames.numpy()))
     rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
     if isinstance(vision, VQVAE):
         rows["codes"] = code_maps(latent, vision.code_vectors.detach().cpu())
     else:
         generator = torch.Generator().manual_seed(0)
-        z = torch.randn(len(frames), vision.config.num_latents, generator=generator)
+        z = torch.randn(len(frames), vision.num_features, generator=generator)
         rows["drawn from N(0, 1)"] = decode_frames(vision, z)
     return rows
 
 
-def interpolations(vision: VAE, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
+def interpolations(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
     """Straight lines through latent space: each row leads from one frame to another, decoded.
 
     The outer columns are the frames themselves.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -75,19 +76,29 @@ class VAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features C and M see."""
+        """F, the number of features that C and M get."""
         return self.config.num_latents
+
+    @property
+    def posterior_size(self) -> int:
+        """Numbers of a frame's posterior, 2 Z."""
+        return 2 * self.config.num_latents
+
+    @property
+    def posterior_type(self) -> np.dtype:
+        """How one of these numbers is stored."""
+        return np.dtype(np.float32)
 
     @torch.no_grad()
     def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
         """Fit the first weights to the data (lean network only; the paper's starts as torch does).
 
-        The output begins at the mean frame. At a KL weight of 1 latents also begin to tell frames
-        apart: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew the mean
-        frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL does
-        not need that, and then it harms: all latents stay equally in use, where else few carry
-        most. A linear C searched over them scored 145 in the demo; with a decoder that begins
-        quiet, but latents as torch makes them, 289 and 352; with neither 372 to 754 (four runs).
+        The output begins at the mean frame. At a KL weight of 1 latents also begin to differ
+        between frames: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew
+        the mean frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL
+        does not need that, and then it harms: all latents stay equally in use, where else few carry
+        most. A linear C searched over them scored 145 in the demo; with small first outputs of the
+        decoder, but latents as torch makes them, 289 and 352; with neither 372 to 754 (four runs).
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
@@ -98,6 +109,9 @@ class VAE(nn.Module):
         self._spread_latents(images)
         latent = self.sample(self.encode(frames))
         self.decoder.init_from_data(images, self.from_latent(latent))
+
+    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+        """Nothing lags behind the weights."""
 
     def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)
@@ -116,17 +130,18 @@ class VAE(nn.Module):
         self, posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
         """A latent drawn from its posterior."""
-        mu, logvar = posterior.chunk(2, dim=-1)
-        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
-        return mu + (0.5 * logvar).exp() * noise
+        return sample_gaussian(posterior, generator)
 
     def mode(self, posterior: Float[Tensor, "*batch two_z"]) -> Float[Tensor, "*batch z"]:
         """The likeliest latent: the posterior's mean."""
         return posterior.chunk(2, dim=-1)[0]
 
     def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """What C sees of a latent: the latent itself."""
+        """What C and M get of a latent: the latent itself."""
         return latent
+
+    def feature_bounds(self) -> None:
+        """None: a latent may be any number."""
 
     def decode(self, latent: Float[Tensor, "batch z"]) -> UInt8[Tensor, "batch 64 64 3"]:
         """The frame a latent stands for."""
@@ -137,7 +152,7 @@ class VAE(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Negative evidence lower bound, in the paper's form.
 
-        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` a
+        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
         dimension. Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
         Differs: weights on error and KL, 1 by default.
         """
@@ -154,3 +169,12 @@ class VAE(nn.Module):
     def _posterior(self, images: Float[Tensor, "batch 3 64 64"]) -> Float[Tensor, "batch two_z"]:
         hidden = self.encoder(images)
         return torch.cat([self.to_mean(hidden), self.to_logvar(hidden)], dim=-1)
+
+
+def sample_gaussian(
+    posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None
+) -> Float[Tensor, "*batch z"]:
+    """A point drawn from a Gaussian given by mean and log-variance, side by side."""
+    mu, logvar = posterior.chunk(2, dim=-1)
+    noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+    return mu + (0.5 * logvar).exp() * noise

@@ -2,12 +2,13 @@
 
 A frame becomes a grid of N codes. Two quantizers, both from vector-quantize-pytorch: `vq`, a
 learned codebook updated by exponential moving averages (arXiv 1711.00937, A.1), and `fsq`, a
-fixed lattice of a few levels a dimension (arXiv 2309.15505).
+fixed lattice of a few levels per dimension (arXiv 2309.15505).
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError
-from worldmodels.vision.digits import check_digit_sizes
+from worldmodels.vision.digits import check_digit_sizes, smallest_type
 from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
 
@@ -28,7 +29,7 @@ class VQVAEConfig(ErrorConfig):
         quantizer: "vq" (learned codebook) or "fsq" (fixed lattice).
         grid: codes along each side of a frame, 4 or 8.
         codebook_size, code_size: K vectors of this dimension, for "vq".
-        levels: levels a dimension, for "fsq"; their product is K.
+        levels: levels per dimension, for "fsq"; their product is K.
         decay, commitment: the EMA codebook's (arXiv 1711.00937, A.1 and equation 3).
         channels: width of the network.
         decoder_channels: width of its decoder.
@@ -61,7 +62,7 @@ class VQVAEConfig(ErrorConfig):
 
     @property
     def num_codes(self) -> int:
-        """N, codes a frame."""
+        """N, codes per frame."""
         return self.grid**2
 
     @property
@@ -76,7 +77,7 @@ class VQVAEConfig(ErrorConfig):
 
     @property
     def vector_size(self) -> int:
-        """Numbers a code stands for, as C and M see it."""
+        """Length of the vector that a code stands for."""
         return len(self.levels) if self.quantizer == "fsq" else self.code_size
 
 
@@ -155,12 +156,22 @@ class VQVAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features C and M see."""
+        """F, the number of features that C and M get."""
         return self.config.num_codes * self.config.vector_size
 
     @property
+    def posterior_size(self) -> int:
+        """Numbers of a frame's posterior: N."""
+        return self.config.num_codes
+
+    @property
+    def posterior_type(self) -> np.dtype:
+        """How one of these numbers is stored: the smallest integer type that holds K values."""
+        return smallest_type(self.config.num_values)
+
+    @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
-        """The vector each of the K values of a code stands for."""
+        """The vector that each of the K values of a code stands for."""
         if self.config.quantizer == "fsq":
             return self.quantizer.implicit_codebook  # type: ignore[return-value]
         return self.quantizer.codebook  # type: ignore[return-value]
@@ -208,8 +219,13 @@ class VQVAE(nn.Module):
         return posterior
 
     def features(self, latent: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
-        """What C sees of the codes: their vectors, side by side."""
+        """What C and M get of the codes: their vectors, side by side."""
         return self.code_vectors[latent].flatten(-2)
+
+    def feature_bounds(self) -> tuple[Float[Tensor, "feature"], Float[Tensor, "feature"]]:
+        """The smallest and the largest value of each number of a frame's code vectors."""
+        vectors, count = self.code_vectors, self.config.num_codes
+        return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
     def decode(self, latent: Int[Tensor, "batch code"]) -> UInt8[Tensor, "batch 64 64 3"]:
         """The frame the codes stand for."""
@@ -227,7 +243,7 @@ class VQVAE(nn.Module):
         vectors, _, commitment = self._quantize(self.encoder(images))
         decoded = self._draw(vectors)
         error, plain_error = training_error(decoded, images, self.config)
-        # One unit of commitment a code vector, beside an error of a few tens a frame.
+        # One unit of commitment per number of a code vector; errors are a few tens per frame.
         commitment = self.config.num_codes * self.config.vector_size * commitment
         return error.mean() + commitment, {"error": plain_error.mean()}
 

@@ -23,6 +23,7 @@ from scripts.experiments.quantized.rates import rates
 from worldmodels.controller.agent import load_agent
 from worldmodels.data.batches import AgentSteps
 from worldmodels.dream.load import encode_recent
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.memory.metrics import score_memory
@@ -88,7 +89,8 @@ def world_measures(
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     driven = encode_rollouts(vision, rollouts, [each.num_steps for each in rollouts], repeat)
     train = encode_recent(run, vision, report, most=64)
-    curves = open_loop(vision, memory, driven, frames, horizon=HORIZON // repeat)
+    dream = DreamModel(vision, memory)
+    curves = open_loop(dream, driven, frames, horizon=HORIZON // repeat)
     scores = score_memory(vision, memory, train, driven)
     bits = rates(vision, driven, persistence_nll=scores["persistence_nll"], nll=scores["nll"])
     measures = {

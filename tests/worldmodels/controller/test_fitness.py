@@ -24,7 +24,8 @@ from worldmodels.controller.fitness import (
     RealFitness,
     RealScores,
 )
-from worldmodels.dream.model import DreamModel, dreamed_returns
+from worldmodels.dream.model import DreamModel
+from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import UserError
 from worldmodels.memory import MDNRNN

@@ -19,7 +19,8 @@ from tests.fixtures.reward_world import (
 from tests.fixtures.tiny_models import mdnrnn, vae, world
 from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, is_differentiable
-from worldmodels.dream.model import DreamModel, DreamState, dreamed_returns
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.errors import UserError
 from worldmodels.memory import LSTMState
 from worldmodels.training.fit import step_generator

@@ -8,13 +8,9 @@ from tests.fixtures.tiny_models import mdnrnn, rollout, vae, world
 from worldmodels.data.episode import Episode
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
-from worldmodels.dream.model import (
-    DreamModel,
-    DreamState,
-    dreamed_returns,
-    near_reward,
-    real_states,
-)
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.rollout import dreamed_returns
+from worldmodels.dream.starts import near_reward, real_states
 from worldmodels.memory import LSTMState
 from worldmodels.memory.encoding import encode_episodes
 from worldmodels.memory.ensemble import EnsembleOutcome

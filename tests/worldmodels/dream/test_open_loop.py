@@ -6,15 +6,10 @@ import torch
 
 from tests.fixtures.tiny_models import codernn, frames, mdnrnn, vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.model import DreamModel, real_states
-from worldmodels.dream.open_loop import (
-    OpenLoop,
-    actions_after,
-    open_loop,
-    roll_out,
-    spread_starts,
-    states_at,
-)
+from worldmodels.dream.model import DreamModel
+from worldmodels.dream.open_loop import OpenLoop, open_loop
+from worldmodels.dream.rollout import replay, roll_out
+from worldmodels.dream.starts import actions_after, real_states, spread_starts, states_at
 from worldmodels.memory import MDNRNN, CodeRNN
 from worldmodels.memory.metrics import area_under_roc, held_out_metrics, score_memory
 from worldmodels.vision import VAE, VQVAE, Vision
@@ -97,10 +92,23 @@ def test_dreaming_on_is_stepping(kind: str) -> None:
 
 
 @KINDS
+def test_a_replay_begins_with_the_real_latents_and_takes_the_real_actions(kind: str) -> None:
+    vision, memory = models(kind)
+    _, sequences = episodes(vision)
+    dream, rows, steps = DreamModel(vision, memory), torch.tensor([2, 0]), torch.tensor([3, 1])
+    latents = replay(dream, sequences, rows, steps, 4, seed=5)
+    starts = states_at(vision, memory, sequences, rows, steps)
+    assert torch.equal(latents[0], starts.latent)
+    actions = torch.stack([sequences.actions[2, 3:7], sequences.actions[0, 1:5]])
+    assert torch.equal(latents[1:], roll_out(dream, starts, actions, seed=5))
+
+
+@KINDS
 def test_curves_are_the_errors_counted_by_hand(kind: str) -> None:
     vision, memory = models(kind)
     pictures, sequences = episodes(vision)
-    curves = open_loop(vision, memory, sequences, pictures, horizon=3, num_starts=4, num_samples=2)
+    dream = DreamModel(vision, memory)
+    curves = open_loop(dream, sequences, pictures, horizon=3, num_starts=4, num_samples=2)
     rows, steps = spread_starts(sequences, 3, 4)
     for agent_step in (1, 3):
         frozen: list[float] = []
@@ -130,7 +138,8 @@ def test_an_m_that_knows_the_future_dreams_at_vs_own_error() -> None:
         if name == "bias":  # means of no change, hardly any spread
             weight.data.view(3, -1)[2] = -7.0
     still = [np.repeat(picture[:1], len(picture), 0) for picture in pictures]
-    curves = open_loop(vision, memory, sequences, still, horizon=2, num_samples=1)
+    dream = DreamModel(vision, memory)
+    curves = open_loop(dream, sequences, still, horizon=2, num_samples=1)
     assert curves.predicted == pytest.approx(curves.reconstruction, rel=1e-2)
     assert curves.persistence == pytest.approx(curves.reconstruction)
 

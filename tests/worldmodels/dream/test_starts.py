@@ -7,8 +7,8 @@ from torch import Tensor
 from tests.fixtures.frequencies import check_frequencies
 from tests.fixtures.tiny_models import world
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.dream.model import DreamState, real_states
-from worldmodels.dream.starts import NEAR_STEPS, StartStates
+from worldmodels.dream.model import DreamState
+from worldmodels.dream.starts import NEAR_STEPS, StartStates, real_states
 from worldmodels.memory import LSTMState
 from worldmodels.vision import VQVAE, Vision
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from tests.fixtures.tiny_models import codernn, mdnrnn, outcome, rollout, vae, world
 from worldmodels.data.episode import Episode
 from worldmodels.data.store import EpisodeStore
-from worldmodels.dream.model import DreamModel, DreamState, Support, dreamed_returns
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.rollout import dreamed_returns
+from worldmodels.dream.support import Support
 from worldmodels.memory import (
     MDNRNN,
     CodeRNN,

@@ -108,7 +108,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(
     uncalibrated = memory.loss(batch)[1]["nll"].item()
     memory.calibrate(batch)
     now, then = (batch.posteriors[:, part].flatten(0, 1) for part in (slice(80), slice(1, 81)))
-    baseline = PersistenceCategorical.fit(now, then, 6).nll(now, then)
+    baseline = PersistenceCategorical.fit([(now, then)], 6).nll([(now, then)])
     metrics = memory.loss(batch)[1]
     assert uncalibrated > baseline + 0.7
     assert metrics["nll"].item() == pytest.approx(baseline, abs=0.3)

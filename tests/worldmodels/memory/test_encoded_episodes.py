@@ -15,7 +15,7 @@ from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.memory import MDNRNN, CodeRNN, encoding, part_size
-from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type, smallest_type
+from worldmodels.memory.encoded_episodes import EncodedEpisodes, record_type
 from worldmodels.memory.encoding import Encodings, encode_dataset, encoded_bytes
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.training import SequenceBatches
@@ -25,6 +25,7 @@ from worldmodels.stages.evaluate_memory import train_memoryless
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.vision import VAE, VQVAE
 from worldmodels.vision.batched import encode_frames
+from worldmodels.vision.digits import smallest_type
 
 LENGTHS = (5, 8, 3, 9)  # env steps; two per agent step
 FIELDS = ("posteriors", "actions", "rewards", "terminated", "mask")

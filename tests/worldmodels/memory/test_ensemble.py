@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.fixtures.frequencies import check_frequencies
 from tests.fixtures.tiny_models import codernn, mdnrnn, outcome
@@ -25,6 +25,7 @@ from worldmodels.memory import (
 from worldmodels.memory.outcome import Outcome
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.training.fit import FitConfig, fit
+from worldmodels.training.model import Model
 
 KINDS = pytest.mark.parametrize("kind", ["latents", "codes"])
 VECTORS = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
@@ -180,7 +181,7 @@ def test_the_loss_is_the_sum_so_that_each_member_learns_as_alone(kind: str) -> N
     torch.testing.assert_close(torch.autograd.grad(loss, weights), expected)
 
 
-Trained = TypeVar("Trained", bound=nn.Module)
+Trained = TypeVar("Trained", bound=Model)
 
 
 class LaterMember(torch.nn.Module):
@@ -230,7 +231,7 @@ def test_calibrating_reaches_every_member(kind: str) -> None:
 
 CONFIGS: dict[str, MemoryConfig] = {
     "latents": MDNRNNConfig(3, 3, num_hidden=4),
-    "codes": CodeRNNConfig(2, (6,), 2, 3, 4),
+    "codes": CodeRNNConfig(2, (6,), 2, 3, num_hidden=4),
 }
 
 

@@ -71,7 +71,7 @@ def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(
     # All that cannot be known: the first code after the first of four agent steps. One that is deaf
     # to actions would pay ln 2 more, one without a past ln 4 instead of a quarter of it.
     assert nll < math.log(4) / 4 + 0.25
-    assert PersistenceCategorical.fit(now, then, 4).nll(now, then) > 4 * nll
+    assert PersistenceCategorical.fit([(now, then)], 4).nll([(now, then)]) > 4 * nll
 
 
 def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying() -> None:
@@ -90,7 +90,7 @@ def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying
     train(memory, batch[:300], 150, 1e-2)
     held_out = batch[300:]
     now, then = (z[300:, part].flatten(0, 1) for part in (slice(8), slice(1, 9)))
-    persistence = PersistenceGaussian.fit(now, then).nll(now, then)
+    persistence = PersistenceGaussian.fit([(now, then)]).nll([(now, then)])
     with torch.no_grad():
         metrics = memory.loss(held_out, draw(2))[1]
     assert metrics["nll"].item() < persistence - 1.5

@@ -135,7 +135,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(logvar: float, mixtures: in
     memory.calibrate(batch)
     z = walk + (0.5 * torch.tensor(logvar)).exp() * torch.randn(walk.shape, generator=generator)
     now, then = z[:, :-1].flatten(0, 1), z[:, 1:].flatten(0, 1)
-    persistence = PersistenceGaussian.fit(now, then).nll(now, then)
+    persistence = PersistenceGaussian.fit([(now, then)]).nll([(now, then)])
     _, metrics = memory.loss(batch, draw(1))
     assert abs(metrics["nll"].item() - persistence) < 1.5
     assert metrics["reward_error"].item() == pytest.approx(1.0, abs=0.01)  # the mean, in its units

@@ -9,7 +9,7 @@ from torch import Tensor, distributions
 
 from tests.fixtures.tiny_models import mdnrnn, outcome, vae
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.memory import MixturePrediction
+from worldmodels.memory import MDNRNN, MixturePrediction
 from worldmodels.memory.mixture_gradient import attach_gradient, sample_derivatives, upper_tail
 
 NAMES = ("log_pi", "mu", "log_sigma")
@@ -222,6 +222,7 @@ def test_a_dreams_gradient_in_the_action_is_that_of_its_expected_return(mixtures
         later = torch.trapezoid(density * second.outcome.reward, grid[:, 0])
         return first.outcome.reward[0] + later
 
+    assert isinstance(dream.memory, MDNRNN)
     dream.memory.double()
     wide_point = point.double().requires_grad_()
     exact = torch.autograd.grad(expected(wide_point), wide_point)[0]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.fixtures.tiny_models import codernn, mdnrnn
 from worldmodels.data.sequences import SequenceBatch
-from worldmodels.memory import Memory, MemoryEnsemble, part_size
+from worldmodels.memory import AnyMemory, MemoryEnsemble, part_size
 from worldmodels.memory import codernn as codernn_file
 from worldmodels.memory import mdnrnn as mdnrnn_file
 from worldmodels.memory import outcome as outcome_file
@@ -22,7 +22,7 @@ from worldmodels.training.fit import FitConfig, fit
 ROWS, LENGTH = 24, 10
 
 
-def memory_of(kind: str) -> Memory:
+def memory_of(kind: str) -> AnyMemory:
     if kind == "latents":
         return mdnrnn(predict_change=True, num_latents=16)
     if kind == "ensemble":
@@ -79,13 +79,13 @@ def test_baselines_of_parts_are_those_of_all(size: int) -> None:
     def parts(first: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
         return list(zip(first.split(size), second.split(size), strict=True))
 
-    gaussian = PersistenceGaussian.fit(now, now + noise)
-    again = PersistenceGaussian.fit_parts(parts(now, now + noise))
+    gaussian = PersistenceGaussian.fit([(now, now + noise)])
+    again = PersistenceGaussian.fit(parts(now, now + noise))
     torch.testing.assert_close(again.sigma, gaussian.sigma, rtol=1e-6, atol=0)
     by_hand = -torch.distributions.Normal(now, gaussian.sigma).log_prob(now + noise).sum(1).mean()
-    assert again.nll_parts(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
-    categorical = PersistenceCategorical.fit(codes, later, 5)
-    of_parts = PersistenceCategorical.fit_parts(parts(codes, later), 5)
+    assert again.nll(parts(now, now + noise)) == pytest.approx(float(by_hand), rel=1e-5)
+    categorical = PersistenceCategorical.fit([(codes, later)], 5)
+    of_parts = PersistenceCategorical.fit(parts(codes, later), 5)
     torch.testing.assert_close(of_parts.persistence, categorical.persistence, rtol=0, atol=1e-7)
     torch.testing.assert_close(of_parts.frequency, categorical.frequency, rtol=0, atol=1e-7)
 
@@ -109,7 +109,7 @@ def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind: str)
             torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-4, atol=1e-6)
 
 
-def sizes_of_batches(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def sizes_of_batches(memory: AnyMemory, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sequences of every batch whose loss is taken from now on."""
     sizes, loss = [], memory.loss
 
@@ -141,6 +141,7 @@ def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(
     batch, fits = data("codes"), []
     for number, most in enumerate((ROWS * LENGTH, 5 * LENGTH)):
         memory = memory_of("codes")
+        monkeypatch.setattr(part_size, "MAX_BYTES", 4 * memory.training_floats() * most)
         sizes = sizes_of_batches(memory, monkeypatch)
         seen: list[float | None] = []
         fit(
@@ -151,7 +152,6 @@ def test_a_fit_over_parts_takes_the_steps_of_a_fit_over_whole_batches(
             seed=0,
             folder=tmp_path / str(number),
             on_step=lambda step, metrics: seen.append(metrics.get("loss")),  # noqa: B023
-            split=lambda whole: split_batch(memory, whole, most),  # noqa: B023  called at once
         )
         fits.append((seen[:3], copy.deepcopy(memory.state_dict())))
         assert max(sizes) == most // LENGTH

@@ -7,7 +7,7 @@ from tests.fixtures.tiny_models import codernn, rollout, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
-from worldmodels.prior.pixelcnn import CodePrior, PriorConfig
+from worldmodels.prior.pixelcnn import CodePrior, PriorConfig, PriorSettings
 from worldmodels.prior.surprise import Surprise
 from worldmodels.stages.surprise import (
     SurpriseConfig,
@@ -15,7 +15,7 @@ from worldmodels.stages.surprise import (
     curve_figures,
     dream_codes,
 )
-from worldmodels.stages.train_prior import PriorStageConfig, encode_codes
+from worldmodels.stages.train_prior import PriorStageConfig, encode_codes, new_prior
 from worldmodels.vision.batched import encode_frames
 
 LENGTHS = (9, 4, 12)
@@ -108,7 +108,7 @@ def test_standard_errors_over_starts_are_the_samples() -> None:
 
 def test_the_prior_is_made_for_vs_codes() -> None:
     vision = vqvae("vq", grid=8)
-    model = PriorStageConfig(num_channels=8, num_layers=2).model(vision)
+    model = new_prior(PriorSettings(num_channels=8, num_layers=2), vision).config
     assert (model.num_codes, model.digit_sizes, model.num_values) == (64, (6,), 6)
     assert PriorStageConfig().with_steps(7).fit.num_steps == 7
     assert PriorStageConfig().with_steps(None) == PriorStageConfig()

@@ -3,8 +3,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tests.fixtures.tiny_models import frames, vae, vqvae
 from worldmodels.errors import UserError
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 from worldmodels.training.fit import (
+    CHECKPOINT_SECONDS,
     FitConfig,
     FitResult,
     Metrics,
@@ -54,33 +57,45 @@ class Scripted(nn.Module):
         return loss, {"twice": 2 * loss}
 
 
+def checkpoints(every_step: bool) -> AbstractContextManager[Any]:
+    """A checkpoint after every step, or as seldom as usual."""
+    seconds = -1.0 if every_step else CHECKPOINT_SECONDS
+    return mock.patch("worldmodels.training.fit.CHECKPOINT_SECONDS", seconds)
+
+
 def fit_scripted(
     tmp_path: Path,
     config: FitConfig,
     validate: Callable[[], Metrics],
     model: Scripted | None = None,
+    *,
+    every_step: bool = False,
     **options: Any,
 ) -> tuple[Scripted, FitResult]:
     model = model or Scripted()
-    return model, fit(
-        model,
-        lambda step, generator: torch.zeros(0),
-        validate,
-        config,
-        seed=0,
-        folder=tmp_path,
-        **options,
-    )
+    with checkpoints(every_step):
+        return model, fit(
+            model,
+            lambda step, generator: torch.zeros(0),
+            validate,
+            config,
+            seed=0,
+            folder=tmp_path,
+            **options,
+        )
 
 
-def fit_vision(model: VAE | VQVAE, folder: Path, **options: Any) -> FitResult:
+def fit_vision(
+    model: VAE | VQVAE, folder: Path, *, every_step: bool = False, **options: Any
+) -> FitResult:
     def validate() -> Metrics:
         assert not model.training
         with torch.no_grad():
             loss, _ = model.loss(FRAMES, step_generator(0, 0))
         return {"loss": loss.item()}
 
-    return fit(model, batch_at, validate, CONFIG, seed=3, folder=folder, **options)
+    with checkpoints(every_step):
+        return fit(model, batch_at, validate, CONFIG, seed=3, folder=folder, **options)
 
 
 MODELS: dict[str, Callable[..., VAE | VQVAE]] = {
@@ -107,7 +122,7 @@ def test_killed_and_resumed_ends_with_the_same_bits(
             raise Killed("in the middle")
 
     with pytest.raises(Killed, match="in the middle"):
-        fit_vision(MODELS[kind](), tmp_path / "b", checkpoint_seconds=-1, on_step=kill)
+        fit_vision(MODELS[kind](), tmp_path / "b", every_step=True, on_step=kill)
     steps = []
     torch.manual_seed(99)  # what the global generator holds must not matter
     resumed = MODELS[kind](seed=5)  # nor what the model begins with
@@ -201,7 +216,7 @@ def test_the_best_weights_outlive_a_kill(tmp_path: Path) -> None:
             lambda: {"loss": next(losses)},
             model,
             on_step=kill,
-            checkpoint_seconds=-1,
+            every_step=True,
         )
     resumed, result = fit_scripted(tmp_path, config, lambda: {"loss": next(losses)})
     assert (result.best_step, result.steps) == (2, 6)
@@ -222,7 +237,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_before_it_stays(
     model = Scripted(lambda step: float("inf") if step == 3 else 1.0)
     config = FitConfig(num_steps=9, batch_size=1, learning_rate=0.25)
     with pytest.raises(UserError, match=r"loss became inf at step 4: .* rate of 0\.25 is"):
-        fit_scripted(tmp_path, config, lambda: {"loss": 0.0}, model, checkpoint_seconds=-1)
+        fit_scripted(tmp_path, config, lambda: {"loss": 0.0}, model, every_step=True)
     steps = []
     fit_scripted(
         tmp_path, config, lambda: {"loss": 0.0}, on_step=lambda step, metrics: steps.append(step)

@@ -1,0 +1,68 @@
+"""Many steps of a dream: its returns under a controller, its latents under given actions."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.starts import actions_after, states_at
+from worldmodels.training.fit import step_generator
+
+
+@torch.no_grad()
+def dreamed_returns(
+    dream: DreamModel,
+    starts: DreamState,
+    act: Callable[[Float[Tensor, "batch feature"]], Float[Tensor, "batch action"]],
+    horizon: int,
+    generator: torch.Generator,
+    num_candidates: int = 1,
+) -> Float[Tensor, "batch"]:
+    """Sum of the rewards expected over `horizon`, of each dream from its start.
+
+    `num_candidates`: see `DreamModel.step`.
+    """
+    state, total = starts, torch.zeros_like(starts.weight)
+    for _ in range(horizon):
+        weight = state.weight
+        state, reward = dream.step(state, act(dream.features(state)), generator, num_candidates)
+        total = total + weight * reward
+    return total
+
+
+@torch.no_grad()
+def roll_out(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int = 0) -> Tensor:
+    """Latents dreamed under given actions, (agent steps, batch, ...).
+
+    Starts, actions and latents are on the CPU; the dream takes them to its own device.
+
+    Args:
+        actions: (batch, agent steps, A).
+    """
+    generator = step_generator(seed, 0, dream.device)
+    state, actions, latents = starts.to(dream.device), actions.to(dream.device), []
+    for agent_step in range(actions.shape[1]):
+        state, _ = dream.step(state, actions[:, agent_step], generator)
+        latents.append(state.latent)
+    return torch.stack(latents).cpu()
+
+
+def replay(
+    dream: DreamModel,
+    episodes: SequenceBatch,
+    rows: Int[Tensor, "start"],
+    steps: Int[Tensor, "start"],
+    horizon: int,
+    *,
+    seed: int = 0,
+) -> Tensor:
+    """Latents dreamed from real states on under the actions that the episodes really took.
+
+    Returns: (1 + horizon, starts, ...) on the CPU; the first ones are the real states' own.
+    """
+    states = states_at(dream.vision, dream.memory, episodes, rows, steps)
+    actions = actions_after(episodes, rows, steps, horizon)
+    return torch.cat([states.latent[None], roll_out(dream, states, actions, seed)])

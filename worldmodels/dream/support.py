@@ -1,0 +1,93 @@
+"""Where dreams may go: within what V and M had data for."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from worldmodels.data.sequences import SequenceBatch
+from worldmodels.memory import Memory, Prediction
+from worldmodels.training.device import device_of
+from worldmodels.vision import Vision
+
+
+@dataclass(frozen=True)
+class Support:
+    """The latents and predictions for which V and M had data.
+
+    Dreamed latents are clamped to `low` and `high`: beyond what V ever encoded, a latent has no
+    meaning to V or M. A dream is out of support, and ends, where a latent would lie further outside
+    than `MARGIN` of the range and than `NOISE` times V's own noise, or where the members of an
+    ensemble disagree more than they do on all but one in a thousand real agent steps. Codes cannot
+    leave their range, so that dreams of a single M over codes are always in support.
+
+    There is no reward after an end. Where the game would have gone on to give some, the return of
+    such a dream is too low, and where rewards would have been negative, too high; `wm dream-check`
+    measures how much, beside dreams that may go anywhere.
+
+    Attributes:
+        low, high: of each latent over real frames; None for codes.
+        most_disagreement: see `EnsemblePrediction.disagreement`; None for a single M.
+        noise: standard deviation of V's posterior, of each latent, which is part of what M
+            predicts; None counts as none.
+    """
+
+    MARGIN: ClassVar[float] = 0.5
+    # One latent that V leaves unused has hardly a range and a noise of 1: at 0 it ended every
+    # dream within two agent steps.
+    NOISE: ClassVar[float] = 5.0
+    QUANTILE: ClassVar[float] = 0.999
+
+    low: Float[Tensor, "latent"] | None = None
+    high: Float[Tensor, "latent"] | None = None
+    most_disagreement: float | None = None
+    noise: Float[Tensor, "latent"] | None = None
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "Support":
+        """The support of real episodes on the CPU; it is on the CPU too."""
+        mask = sequences.mask
+        latents = vision.mode(sequences.posteriors)[:, :-1]
+        low = high = most = noise = None
+        if not vision.discrete:
+            low, high = latents[mask].amin(0), latents[mask].amax(0)
+            _, logvar = sequences.posteriors[:, :-1][mask].chunk(2, dim=-1)
+            noise = logvar.exp().mean(0).sqrt()
+        if memory.ensemble_size > 1:
+            device = device_of(memory)
+            before, actions = latents.to(device), sequences.actions.to(device)
+            hidden, _ = memory.sequence(memory.initial(len(sequences)), before, actions)
+            pairs = zip(hidden[mask].split(1024), before[mask].split(1024), strict=True)
+            parts = [memory.predict(h, z).disagreement() for h, z in pairs]
+            known = torch.cat([part for part in parts if part is not None])
+            most = float(known.quantile(cls.QUANTILE))
+        return cls(low, high, most, noise)
+
+    def clamp(
+        self, latent: Tensor, prediction: Prediction
+    ) -> tuple[Tensor, Bool[Tensor, "batch"] | None]:
+        """Latents within range, and which dreams are out of support; None where none can be."""
+        out_of_support = None
+        if self.low is not None and self.high is not None:
+            clamped = latent.clamp(self.low, self.high)
+            room = self.MARGIN * (self.high - self.low)
+            if self.noise is not None:
+                room = torch.maximum(room, self.NOISE * self.noise)
+            out_of_support = ((latent - clamped).abs() > room).any(-1)
+            latent = clamped
+        if self.most_disagreement is not None:
+            disagreement = prediction.disagreement()
+            if disagreement is not None:
+                disagrees = disagreement > self.most_disagreement
+                out_of_support = disagrees if out_of_support is None else out_of_support | disagrees
+        return latent, out_of_support
+
+    def to(self, device: torch.device | str) -> "Support":
+        """The same on another device."""
+        low, high, noise = (
+            None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
+        )
+        return Support(low, high, self.most_disagreement, noise)

@@ -1,0 +1,70 @@
+"""The next latent as a distribution: its likelihood, its mean and samples of it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.memory.codes import sample_categorical
+from worldmodels.memory.mixture_gradient import attach_gradient
+from worldmodels.memory.noise import shared_noise
+from worldmodels.memory.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class MixturePrediction:
+    """A mixture of K Gaussians for each dimension of the next latent, and the outcome."""
+
+    log_pi: Float[Tensor, "*batch latent mixture"]
+    mu: Float[Tensor, "*batch latent mixture"]
+    log_sigma: Float[Tensor, "*batch latent mixture"]
+    outcome: Outcome
+
+    def log_prob(self, z_next: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
+        """Log-likelihood of the next latent, in nats, summed over latent dimensions.
+
+        Source: arXiv 1803.10122, A.2: each dimension is mixed on its own.
+        """
+        deviation = (z_next[..., None] - self.mu) * (-self.log_sigma).exp()
+        log_normal = -0.5 * (deviation.square() + math.log(2 * math.pi)) - self.log_sigma
+        return (self.log_pi + log_normal).logsumexp(-1).sum(-1)
+
+    def mean(self) -> Float[Tensor, "*batch latent"]:
+        """The expected next latent."""
+        return (self.log_pi.exp() * self.mu).sum(-1)
+
+    def sample(
+        self,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        num_candidates: int = 1,
+    ) -> Float[Tensor, "*batch latent"]:
+        """A next latent; temperature 0 gives the mean of the likeliest Gaussian.
+
+        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        Temperature tau divides the mixture's logits and multiplies the variances.
+        Source: arXiv 1803.10122, 4.2 and A.2; the gradient, see `mixture_gradient`.
+        """
+        if temperature <= 0:
+            component = self.log_pi.argmax(-1, keepdim=True)
+            return self.mu.gather(-1, component)[..., 0]
+        if self.mu.shape[-1] == 1:
+            mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
+            noise = shared_noise(torch.randn, mu, generator, num_candidates)
+            return mu + math.sqrt(temperature) * log_sigma.exp() * noise
+        parameters = (self.log_pi, self.mu, self.log_sigma)
+        with torch.no_grad():
+            component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
+            index = component[..., None]
+            mu = self.mu.gather(-1, index)[..., 0]
+            log_sigma = self.log_sigma.gather(-1, index)[..., 0]
+            noise = shared_noise(torch.randn, mu, generator, num_candidates)
+            sample = mu + math.sqrt(temperature) * log_sigma.exp() * noise
+        if torch.is_grad_enabled() and any(part.requires_grad for part in parameters):
+            return attach_gradient(sample, *parameters, temperature)
+        return sample
+
+    def disagreement(self) -> None:
+        """None: a single model has nothing to disagree with."""

@@ -1,0 +1,123 @@
+"""The contract of M: the next latent, the reward and the end, given the past and an action."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodels.data.sequences import SequenceBatch, Sequences
+from worldmodels.errors import check_at_least_one
+from worldmodels.memory.lstm import LSTMState
+from worldmodels.training.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """What can be chosen of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
+
+    Attributes:
+        num_hidden: LSTM units.
+        num_mixtures: Gaussians per latent dimension, or components that are whole frames of codes.
+        reward_weight, end_weight: of their losses beside the latents' negative log-likelihood.
+    """
+
+    num_hidden: int = 256
+    num_mixtures: int = 5
+    reward_weight: float = 1.0
+    end_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_at_least_one(self, "num_hidden", "num_mixtures")
+
+
+@runtime_checkable
+class ExpectedOutcome(Protocol):
+    """What an agent step brings beside the next latent."""
+
+    @property
+    def reward(self) -> Float[Tensor, "*batch"]:
+        """The expected reward, in the env's units."""
+
+    @property
+    def end_probability(self) -> Float[Tensor, "*batch"]:
+        """Probability that the episode ends with this agent step."""
+
+
+@runtime_checkable
+class Prediction(Protocol):
+    """A distribution over the next latent, and the expected outcome."""
+
+    @property
+    def outcome(self) -> ExpectedOutcome:
+        """Reward and end."""
+
+    def log_prob(self, latent_next: Tensor, /) -> Float[Tensor, "*batch"]:
+        """Log-likelihood of the next latent, in nats."""
+
+    def sample(
+        self,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+        num_candidates: int = 1,
+    ) -> Tensor:
+        """A next latent.
+
+        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        """
+
+    def disagreement(self) -> Float[Tensor, "*batch"] | None:
+        """How far the models of an ensemble lie apart; None of a single model."""
+
+
+@runtime_checkable
+class Memory(Model, Protocol):
+    """M: stepped with `step` or `advance`, or applied to whole episodes with `sequence`.
+
+    Attributes:
+        kind: what files call it.
+        num_actions: A.
+        ensemble_size: models whose mixture it is.
+    """
+
+    kind: str
+    num_actions: int
+    ensemble_size: int
+
+    @property
+    def config(self) -> MemorySettings:
+        """Its settings; of an ensemble, those of each model."""
+
+    def calibrate(self, sequences: Sequences) -> None:
+        """Begin at simple statistics of the training data."""
+
+    def initial(self, batch: int) -> LSTMState:
+        """State before an episode's first frame."""
+
+    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+        """What C gets of a state: h, `config.num_hidden` numbers."""
+
+    def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
+        """The next state alone: all that an agent in the real env needs of M."""
+
+    def step(
+        self, state: LSTMState, latent: Tensor, action: Tensor
+    ) -> tuple[LSTMState, Prediction]:
+        """One agent step: the next state, and what it predicts."""
+
+    def sequence(
+        self, state: LSTMState, latents: Tensor, actions: Tensor
+    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+        """States h after each agent step of whole sequences; equals stepping."""
+
+    def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> Prediction:
+        """The prediction of a state after an agent step taken at `latent`."""
+
+    def training_floats(self) -> int:
+        """Numbers that `loss` and its gradient hold for one agent step, at most."""
+
+    def loss(
+        self, batch: SequenceBatch, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean over agent steps, and metrics."""

@@ -1,0 +1,41 @@
+"""The contract of what `fit` trains: a torch module that has a loss."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+Own = TypeVar("Own")
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A torch module with a loss; everything but `loss` is as of `torch.nn.Module`.
+
+    A model may have two more parts. `split(batch)` cuts a batch into parts, each with its weight;
+    the weights add up to 1. `independent_parts` are modules that do not depend on each other.
+    """
+
+    training: bool
+
+    def loss(self, batch: Any, generator: torch.Generator, /) -> tuple[Tensor, dict[str, Tensor]]:
+        """A scalar loss, and named scalars worth watching."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters and buffers by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
+        """Take parameters and buffers by name."""
+
+    def train(self: Own, mode: bool = True, /) -> Own:
+        """Training mode."""
+
+    def eval(self: Own) -> Own:
+        """Evaluation mode."""
+
+    def to(self: Own, device: torch.device | str, /) -> Own:
+        """Move it to a device."""
