@@ -1,8 +1,9 @@
-"""Dream check: what agents earn in the dream beside what they earn in the game."""
+"""Dream check: the returns of agents in the dream, compared with their returns in the game."""
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,14 @@ class DreamCheckConfig:
     """What is compared.
 
     Attributes:
-        agents: how many; the run's own, and copies of it with ever more noise on C's weights,
-            each in a direction of its own.
-        episodes: real ones an agent, on validation tracks.
-        starts: moments of those episodes, for each agent, that it dreams on from.
-        samples: dreams from each moment.
+        agents: number of agents: the run's own, and the same with more and more noise on C's
+            weights, each in a direction of its own.
+        episodes: real episodes per agent, on validation tracks.
+        starts: start states per agent, from those episodes.
+        samples: dreams per start state.
         temperature: of the dreams.
-        good: real score from which on an agent is a good one, whose ranks are told apart; None
-            takes half of the best.
+        good: the real score of a good agent. Good agents are also compared among themselves. None
+            takes half of the best score.
     """
 
     agents: int = 12
@@ -73,14 +74,13 @@ class DreamCheckConfig:
 
 @dataclass(frozen=True)
 class Returns:
-    """Sums of rewards from the same moments, by agent steps since: (moments, agent steps)."""
+    """Sums of rewards since the same start states, after each agent step."""
 
-    real: Float[Tensor, "moment decision"]
-    dreamed: Float[Tensor, "moment decision"]
-    unconstrained: Float[Tensor, "moment decision"]
+    real: Float[Tensor, "start agent_step"]
+    dreamed: Float[Tensor, "start agent_step"]
+    unconstrained: Float[Tensor, "start agent_step"]
 
 
-# Long: the steps of the stage, one after the other.
 @locks_run
 def dream_check(
     run: Run,
@@ -90,68 +90,73 @@ def dream_check(
     report: Report,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Compare predicted and real return of the same agents from the same moments.
+    """Compare the dreamed and the real return of the same agents from the same states.
 
-    Every agent plays, and dreams on from moments of its own episodes. Dreams end where they leave
-    what M knows (`Support`); `unconstrained` are those that may go anywhere.
+    Every agent plays, and its dreams begin at states of its own episodes. Dreams end where they
+    leave `Support`; `unconstrained` ones may go anywhere.
 
     Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
-    moments; `rank_correlation` over the agents' means, of all and of the good ones alone; the
+    start states; `rank_correlation` over the agents' means, of all and of the good ones alone; the
     same of `unconstrained` dreams.
     """
     agent = load_agent(run.folder)
     agent.vision.to(device)
     agent.memory.to(device)
-    rng = np.random.default_rng(0)
-    own = agent.parameters[0].numpy()
-    rms = np.sqrt(np.mean(own**2))
-    noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, config.agents - 1).round(3).tolist()]
-    candidates = [own + level * rms * rng.standard_normal(own.shape) for level in noise]
-    support = Support.fit(
-        agent.vision, agent.memory, encode_recent(run, agent.vision, report, most=64)
-    ).to(device)
-    tracks = seeds("validation", config.episodes)
-    each, scores, steps = [], [], 0
+    noise, candidates = _noisy_candidates(agent.parameters[0].numpy(), config.agents)
+    recent = encode_recent(run, agent.vision, report, most=64)
+    support = Support.fit(agent.vision, agent.memory, recent).to(device)
+    file, tracks = agent_file(run.folder), seeds("validation", config.episodes)
+    each, scores, env_steps = [], [], 0
     with report.progress("dream check", total=len(candidates)) as meter:
         for candidate in candidates:
-            factory = AgentFactory(agent_file(run.folder), candidate[None].astype(np.float32))
+            factory = AgentFactory(file, candidate[None].astype(np.float32))
             rollouts = list(play_episodes(agent.spec.env, factory, tracks, workers=workers))
             scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
             lengths = [rollout.num_steps for rollout in rollouts]
-            steps += sum(lengths)
+            env_steps += sum(lengths)
             sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
             each.append(_returns(agent, candidate, sequences, support, config))
             meter.advance()
     threshold = max(scores) / 2 if config.good is None else config.good
     good = [number for number, score in enumerate(scores) if score >= threshold]
+    horizons = {count * agent.action_repeat: count for count in _agent_steps(agent.action_repeat)}
+    digest = file_digest(file)
     result: dict[str, Any] = {
         "scores": scores,
         "noise": noise,
         "good": {"from": threshold, "agents": len(good)},
-        "horizons": {
-            str(agent_steps * agent.action_repeat): _compare(each, agent_steps, good)
-            for agent_steps in _agent_steps(agent.action_repeat)
-        },
+        "horizons": {str(steps): _compare(each, count, good) for steps, count in horizons.items()},
         "temperature": config.temperature,
-        "digests": {"controller": file_digest(agent_file(run.folder))},
+        "digests": {"controller": digest},
     }
-    work = f"dream check/{result['digests']['controller'][:16]}/{config}"
-    record_env_steps(run, work, {"reported": steps})
+    record_env_steps(run, f"dream check/{digest[:16]}/{config}", {"reported": env_steps})
     run.write_json("evaluation/dream-check.json", result)
-    last = _agent_steps(agent.action_repeat)[-1]
+    _draw(run.folder / "evaluation" / "dream-check.png", each, scores, max(horizons))
+    return result
+
+
+def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np.ndarray]]:
+    """Levels of noise, and the C's (D,) with so much noise on the weights; the first has none."""
+    rng = np.random.default_rng(0)
+    rms = np.sqrt(np.mean(own**2))
+    noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, count - 1).round(3).tolist()]
+    return noise, [own + level * rms * rng.standard_normal(own.shape) for level in noise]
+
+
+def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
+    """The real and the dreamed returns after the longest horizon."""
     save_scatter(
-        run.folder / "evaluation" / "dream-check.png",
+        path,
         {
             f"agent {number} (scores {score:.0f})": (
-                returns.real[:, last - 1].numpy(),
-                returns.dreamed[:, last - 1].numpy(),
+                returns.real[:, -1].numpy(),
+                returns.dreamed[:, -1].numpy(),
             )
             for number, (returns, score) in enumerate(zip(each, scores, strict=True))
         },
-        x_label=f"real return of {last * agent.action_repeat} steps",
+        x_label=f"real return of {env_steps} steps",
         y_label="dreamed return",
     )
-    return result
 
 
 def _agent_steps(action_repeat: int) -> list[int]:
@@ -166,10 +171,10 @@ def _returns(
     support: Support,
     config: DreamCheckConfig,
 ) -> Returns:
-    """Real and dreamed returns of one agent from moments of its own episodes."""
+    """Real and dreamed returns of one agent from states of its own episodes."""
     horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
-    # What comes after an end pays nothing; what comes after time ran out is not known.
+    # After a termination there are no rewards; after a truncation they are not known.
     known = sequences.terminated.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
     room = known.nonzero()[:, 0]
     if len(room) == 0:
@@ -201,22 +206,21 @@ def _returns(
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
-    """Figures of one horizon over all agents' moments, and over the good agents' ranks."""
-    real = [returns.real[:, agent_steps - 1].double().numpy() for returns in each]
-    kinds = {
-        "dreamed": [returns.dreamed[:, agent_steps - 1].double().numpy() for returns in each],
-        "unconstrained": [
-            returns.unconstrained[:, agent_steps - 1].double().numpy() for returns in each
-        ],
-    }
-    figures: dict[str, Any] = {"start_states": sum(len(r) for r in real)}
-    figures["real_mean"] = float(np.concatenate(real).mean())
-    for kind, values in kinds.items():
-        together, truth = np.concatenate(values), np.concatenate(real)
+    """Figures of one horizon over the start states of all agents, and over the agents' means."""
+
+    def after_horizon(kind: str) -> list[np.ndarray]:
+        return [getattr(returns, kind)[:, agent_steps - 1].double().numpy() for returns in each]
+
+    real = after_horizon("real")
+    all_real = np.concatenate(real)
+    figures: dict[str, Any] = {"start_states": len(all_real), "real_mean": float(all_real.mean())}
+    for kind in ("dreamed", "unconstrained"):
+        values = after_horizon(kind)
+        all_values = np.concatenate(values)
         figures[kind] = {
-            "mean": float(together.mean()),
-            "bias": float((together - truth).mean()),
-            "correlation": correlation(together, truth),
+            "mean": float(all_values.mean()),
+            "bias": float((all_values - all_real).mean()),
+            "correlation": correlation(all_values, all_real),
             "rank_correlation": rank_correlation(values, real, range(len(each))),
             "good_rank_correlation": rank_correlation(values, real, good),
         }

@@ -1,4 +1,4 @@
-"""Evaluate: held-out episodes of the agent, and of policies that know nothing."""
+"""Evaluate: held-out episodes of the agent, and of baseline policies."""
 
 import functools
 from collections.abc import Callable
@@ -31,9 +31,9 @@ class EvaluateConfig:
     """How an agent is scored: over the first `episodes` of a split.
 
     Attributes:
-        stock: in the env's own drawing, slow, as headline scores are.
+        stock: in the reference env, which is slow, as headline scores are.
         perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
-        baselines: policies that know nothing beside the agent.
+        baselines: score the baseline policies, which are not trained, as well.
     """
 
     episodes: int = 100
@@ -65,17 +65,16 @@ class EvaluateConfig:
 def evaluate_run(
     run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
 ) -> dict[str, Any]:
-    """Score the run's agent, and the baselines if asked, and keep the scores in its folder.
+    """Score the run's agent, and the baselines if the config has them; keep the scores.
 
-    What was scored before is read back: baselines know nothing, so once a run is enough for them.
+    What was scored before is read back. Baselines do not change, so they are scored once per run.
 
     Returns: as `evaluate_agent`.
     """
-    _ = run.settings  # where there is no run at all, that is what to say
+    _ = run.settings  # raises the right error where there is no run at all
     return evaluate_agent(run.folder, config, workers=workers, report=report, run=run)
 
 
-# Long: the steps of the stage, one after the other.
 def evaluate_agent(
     place: Path,
     config: EvaluateConfig,
@@ -84,60 +83,39 @@ def evaluate_agent(
     report: Report,
     run: Run | None = None,
 ) -> dict[str, Any]:
-    """Score an agent, and the baselines if asked.
+    """Score an agent, and the baselines if the config has them.
 
     Args:
         place: an agent's file, or a run's folder.
         run: in whose folder scores are kept and read back, and whose env steps are counted;
             None keeps none.
 
-    Returns: `{"rows": [...]}`, the agent's first; each row as `Scores.to_dict` beside its mean,
-    std and 95 % interval, None for a single episode.
+    Returns: `{"rows": [...]}`, the agent's first; each row is `Scores.to_dict` with the mean, the
+    std and the 95 % interval, the last two None for a single episode.
     """
     agent = load_agent(place)  # refuse before anything is played
-    file = agent_file(place)
-    env = agent.spec.env
-    task = task_for(env)
-    env_id = task.reference_env_id if config.stock else task.env_id
-    if config.perturbation is not None and env_id not in CAR_RACING_IDS:
-        raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
-    factories: dict[str, Callable[[], Policy]] = {"agent": AgentFactory(file)}
-    if config.baselines:
-        for name in baseline_names(task):
-            factories[name] = functools.partial(make_policy, name, env, file)
-    folder = run.folder / "evaluation" if run else None
-    protocol = EvaluationProtocol.of(
-        replace(env, env_id=env_id),
-        config.split,
-        config.episodes,
-        perturbation=config.perturbation,
-    )
+    file, env = agent_file(place), agent.spec.env
+    protocol = _protocol(place, env, config)
     rows, played = [], False
-    for policy, factory in factories.items():
-        kept = folder and folder / f"{config.name}-{policy.replace(' ', '-')}.json"
+    for policy, factory in _factories(file, env, config.baselines).items():
         digest = file_digest(file) if policy == "agent" else "baseline"
+        name = f"{config.name}-{policy}"
+        kept = run.folder / "evaluation" / f"{name.replace(' ', '-')}.json" if run else None
         row = _read(kept, digest) if kept else None
         if row is None:
             with report.progress(f"evaluate {policy}", total=config.episodes) as meter:
                 scores = evaluate(protocol, factory, workers, on_episodes=meter.to)
-            if run:
-                work = f"evaluation/{config.name}-{policy}/{digest[:16]}"
-                record_env_steps(run, work, {"reported": scores.env_steps})
             row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
-            if kept:
+            if run and kept:
+                work = f"evaluation/{name}/{digest[:16]}"
+                record_env_steps(run, work, {"reported": scores.env_steps})
                 write_json(kept, row, checksum=True)
-            played = True
+                played = True
         rows.append(row)
-    if played and folder:
-        changed = f", {config.perturbation}" if config.perturbation else ""
-        save_bars(
-            folder / f"{config.name}.png",
-            {row["policy"]: (row["mean"], *(row["interval"] or [row["mean"]] * 2)) for row in rows},
-            y_label=f"mean return over {config.episodes} {config.split} episodes{changed}, "
-            "95 % interval",
-        )
+    if run and played:
+        _draw(run.folder / "evaluation" / f"{config.name}.png", rows, config)
     return {
-        "env_id": env_id,
+        "env_id": protocol.env_id,
         **_choices_of(env),
         "split": config.split,
         "perturbation": config.perturbation,
@@ -146,14 +124,46 @@ def evaluate_agent(
     }
 
 
+def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> EvaluationProtocol:
+    """Raises: UserError for a perturbation that the env does not have."""
+    task = task_for(env)
+    env_id = task.reference_env_id if config.stock else task.env_id
+    if config.perturbation is not None and env_id not in CAR_RACING_IDS:
+        raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
+    return EvaluationProtocol.of(
+        replace(env, env_id=env_id),
+        config.split,
+        config.episodes,
+        perturbation=config.perturbation,
+    )
+
+
+def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
+    """What makes each policy in the workers, the agent first."""
+    names = baseline_names(task_for(env)) if baselines else []
+    made = {name: functools.partial(make_policy, name, env, file) for name in names}
+    return {"agent": AgentFactory(file), **made}
+
+
+def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> None:
+    """A bar per policy, with its interval."""
+    changed = f", {config.perturbation}" if config.perturbation else ""
+    save_bars(
+        path,
+        {row["policy"]: (row["mean"], *(row["interval"] or [row["mean"]] * 2)) for row in rows},
+        y_label=f"mean return over {config.episodes} {config.split} episodes{changed}, "
+        "95 % interval",
+    )
+
+
 def _choices_of(env: EnvConfig) -> dict[str, Any]:
-    """What was chosen about the env beside its id, if anything."""
+    """The settings of the env other than its id, if there are any."""
     summary = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
     return {name: value for name, value in summary.items() if value}
 
 
 def baseline_names(task: Task) -> list[str]:
-    """Policies that know nothing, for this task."""
+    """The baseline policies for this task."""
     moving = [] if task.action_map.discrete else ["brownian"]
     return ["random", *moving, *task.constant_actions]
 
