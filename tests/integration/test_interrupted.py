@@ -130,7 +130,7 @@ def test_a_collection_in_this_process_ends_at_once(
 WITHIN_EXEC = """
 import sys
 import worldmodels.stages.info
-worldmodels.stages.info.install_facts = lambda: exec("raise KeyboardInterrupt")
+worldmodels.stages.info.install_info = lambda: exec("raise KeyboardInterrupt")
 sys.argv = ["wm", "info"]
 from worldmodels.cli import main
 main()
@@ -223,7 +223,7 @@ def importing():
     {afterwards}
     return dict()
 
-worldmodels.stages.info.install_facts = importing
+worldmodels.stages.info.install_info = importing
 sys.argv = ["wm", "info"]
 from worldmodels.cli import main
 main()
@@ -270,7 +270,7 @@ def keeps_interrupts():
                 time.sleep(60)
 
 if __name__ == "__main__":
-    worldmodels.stages.info.install_facts = keeps_interrupts
+    worldmodels.stages.info.install_info = keeps_interrupts
     sys.argv = ["wm", "info"]
     from worldmodels.cli import main
     main()

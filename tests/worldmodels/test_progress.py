@@ -13,7 +13,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[float]]:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     lines = []
-    monkeypatch.setattr(report.Report, "line", lambda self, text: lines.append(text))
+    monkeypatch.setattr(report.Report, "log", lambda self, text: lines.append(text))
     return lines, clock
 
 
