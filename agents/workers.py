@@ -8,15 +8,16 @@ parent's later training 2-3x.
 from __future__ import annotations
 
 import itertools
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import util
 from types import TracebackType
 from typing import TypeVar
 
-from agents.process_pool import ProcessPool
-from envs.processes import WorkerDiedError
+from envs.processes import WorkerDiedError, WorkerProcess, end_processes, interrupts_held
 
 MAX_DEATHS = 3
 CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
@@ -31,6 +32,11 @@ class Workers:
     A context manager: leaving it ends the processes, at once if by an exception (Ctrl-C too).
     Processes start when first needed, so that constructing one costs nothing.
 
+    A thread here waits for each process, over a pipe of its own. The standard library's
+    ProcessPoolExecutor has one pipe for the results of all: where a process is killed in the middle
+    of a large result, it waits for the rest for ever. It also needs semaphores in shared memory,
+    and cannot drop what is queued.
+
     Args:
         log: told a line where a process died and others took its place.
     """
@@ -40,7 +46,13 @@ class Workers:
             raise ValueError(f"expected 0 workers or more, got {num_workers}")
         self.num_workers = num_workers
         self._log = log
-        self._pool: ProcessPool | None = None
+        self._threads = ThreadPoolExecutor(max(num_workers, 1))
+        self._of_this_thread = threading.local()  # its process
+        self._lock = threading.Lock()
+        self._closed = False
+        self._processes: list[WorkerProcess] = []
+        # Before multiprocessing waits for all processes, where nobody has closed this.
+        util.Finalize(self, end_processes, (self._processes, True), exitpriority=10)
 
     def __enter__(self) -> Workers:
         return self
@@ -54,15 +66,20 @@ class Workers:
         self.close(immediately=kind is not None)
 
     def close(self, immediately: bool = False) -> None:
-        """Ends the processes: after what they are doing, or at once."""
-        if self._pool is not None:
-            self._pool.close(immediately)
-            self._pool = None
+        """End the processes: after what they are doing, or at once. What is queued is dropped."""
+        with self._lock:  # none is being started, and none will be
+            self._closed = True
+        if immediately:
+            end_processes(self._processes, immediately=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        end_processes(self._processes)
 
     @property
     def process_ids(self) -> list[int]:
         """Of the processes that run now."""
-        return [] if self._pool is None else self._pool.process_ids
+        with self._lock:
+            processes = [worker.process for worker in self._processes]
+            return [each.pid for each in processes if each.pid and each.is_alive()]
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Results in the order of `items`, each as soon as it and those before it are there.
@@ -83,32 +100,63 @@ class Workers:
             return
         pending: deque[tuple[Item, Future[Result]]] = deque()
         rest, deaths = iter(items), 0
-        pool = self._pool = self._pool or ProcessPool(self.num_workers)
         try:
             while True:
                 for item in itertools.islice(rest, 2 * self.num_workers - len(pending)):
-                    pending.append((item, pool.submit(function, item)))
+                    pending.append((item, self._threads.submit(self._call, function, item)))
                 if not pending:
                     return
+                item, future = pending.popleft()
                 try:
-                    result = pending[0][1].result()
+                    result = future.result()
                 except WorkerDiedError as error:
                     deaths += 1
                     if deaths == MAX_DEATHS:
-                        raise WorkerDiedError(
-                            f"{error} {deaths} times in a row: run again with fewer workers, or "
-                            "with 1 to see the error in this process"
-                        ) from error
+                        raise WorkerDiedError(f"{deaths} times in a row: {error}") from error
                     self._log("a worker process died: what was under way is done again by others")
-                    item, _ = pending.popleft()
-                    pending.appendleft((item, pool.submit(function, item)))
-                    continue
-                pending.popleft()
-                deaths = 0
-                yield result
+                    again = self._threads.submit(self._call, function, item)
+                    pending.appendleft((item, again))
+                else:
+                    deaths = 0
+                    yield result
         finally:
             for _, future in pending:
                 future.cancel()
+
+    def _call(self, function: Callable[[Item], Result], item: Item) -> Result:
+        """The result of `function(item)` from this thread's process, or a new one."""
+        worker: WorkerProcess | None = getattr(self._of_this_thread, "worker", None)
+        with self._lock:
+            if self._closed:
+                raise WorkerDiedError("the worker processes were ended")
+            is_new = worker is None or not worker.process.is_alive()
+            if worker is None or is_new:
+                # Not daemons: an environment may have processes of its own.
+                with interrupts_held():
+                    worker = WorkerProcess("a worker process", _Caller, daemon=False)
+                self._of_this_thread.worker = worker
+                self._processes.append(worker)
+        if is_new:
+            worker.receive()
+        worker.send(("call", (function, item), {}))
+        result: Result = worker.receive()
+        return result
+
+
+class _Caller:
+    """The object of a process that calls whatever functions it is sent."""
+
+    def __init__(self) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # OMP_NUM_THREADS does not serve where a script had loaded torch
+
+    def call(self, function: Callable[[Item], Result], item: Item) -> Result:
+        """The result of `function(item)`."""
+        return function(item)
+
+    def close(self) -> None:
+        """Nothing is left to end."""
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:

@@ -13,7 +13,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.context import SpawnContext
 from typing import Any
 
 # Spawned, not forked: a fork of a process with torch's threads can deadlock.
@@ -33,62 +33,50 @@ class WorkerDiedError(RuntimeError):
     """A worker process ended without an answer: killed, out of memory, or crashed."""
 
 
-class ProcessGroup:
-    """Processes that each keep the object that `make(*arguments[index])` returns.
+class WorkerProcess:
+    """A process that keeps the object which `make(*arguments)` returns, and calls its methods.
 
-    The object can be called without arguments, and has a `close` that is called at its end.
+    The object can be called without arguments, and has a `close` that is called at its end. The
+    first answer is None, once the object is made. The process ends when `connection` is closed,
+    and when this process ends, killed or not. An interrupt is for this process alone (on
+    Windows, once the other has started).
 
-    The processes end when this is closed, collected, or failed by any exception in `call` (then
-    at once), and when this process ends, killed or not. Ctrl-C is for this process alone (on
-    Windows, once they have started).
-
-    Raises (constructing it, too):
-        WorkerDiedError: a process ended without an answer; said at once.
-        Exception: what a method raised, in its own type if that can be pickled, else as
-            RuntimeError; with the traceback as a note.
+    Args:
+        name: what messages call the process.
+        daemon: it can have no processes of its own, and ends with this process at the latest.
     """
 
-    def __init__(self, make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Start a process for each of `arguments` and wait until all have called `make`."""
-        self._processes: list[SpawnProcess] = []
-        self._connections: list[Connection] = []
-        self._end = weakref.finalize(self, _end, self._processes, self._connections)
-        with self._ended_by_exceptions():
-            with interrupts_held(), _one_thread_each():
-                for each in arguments:
-                    process, connection = start_process(_work, make, each)
-                    self._processes.append(process)
-                    self._connections.append(connection)
-            for index in range(len(arguments)):
-                self._receive(index)
+    def __init__(
+        self, name: str, make: Callable[..., Any], *arguments: Any, daemon: bool = True
+    ) -> None:
+        self.connection, theirs = SPAWN.Pipe()
+        with theirs:  # closed here: with a copy of ours, its death would not end our reading
+            self.process = SPAWN.Process(
+                target=_work, name=name, args=(theirs, make, arguments), daemon=daemon
+            )
+            self.process.start()
 
-    def call(self, calls: Mapping[int, Call]) -> dict[int, Any]:
-        """What the methods named for each process return; the processes work at once."""
-        return self._send_and_receive({index: pickle.dumps(each) for index, each in calls.items()})
+    def send(self, call: Call | None) -> None:
+        """Ask for a call, of the object itself for None. Raises WorkerDiedError."""
+        message = _EMPTY_MESSAGE if call is None else pickle.dumps(call)
+        try:
+            self.connection.send_bytes(message)
+        except OSError:
+            raise self._died_error() from None
 
-    def call_all(self) -> dict[int, Any]:
-        """What the kept objects themselves, called, return: the quickest of calls."""
-        return self._send_and_receive(dict.fromkeys(range(len(self._processes)), _EMPTY_MESSAGE))
+    def receive(self) -> Any:
+        """What the earliest call without an answer returned.
 
-    def close(self) -> None:
-        """End the processes: after what they are doing, or by force if that takes seconds."""
-        self._end()
-
-    def _send_and_receive(self, messages: Mapping[int, bytes]) -> dict[int, Any]:
-        with self._ended_by_exceptions():
-            for index, message in messages.items():
-                try:
-                    self._connections[index].send_bytes(message)
-                except OSError:
-                    raise self._died_error(index) from None
-            return {index: self._receive(index) for index in messages}
-
-    def _receive(self, index: int) -> Any:
+        Raises:
+            WorkerDiedError: the process ended without an answer.
+            Exception: what the call raised, in its own type if that can be pickled, else as
+                RuntimeError; with the traceback as a note.
+        """
         try:
             # Sleeps in the kernel until there is an answer, or no process to give one.
-            answer = self._connections[index].recv_bytes()
+            answer = self.connection.recv_bytes()
         except (EOFError, OSError):
-            raise self._died_error(index) from None
+            raise self._died_error() from None
         if answer == _EMPTY_MESSAGE:
             return None
         error, result = pickle.loads(answer)
@@ -96,14 +84,45 @@ class ProcessGroup:
             raise error
         return result
 
-    def _died_error(self, index: int) -> WorkerDiedError:
-        process = self._processes[index]
-        process.join(timeout=1)
+    def _died_error(self) -> WorkerDiedError:
+        self.process.join(timeout=1)
         return WorkerDiedError(
-            f"worker process {index + 1} of {len(self._processes)} died with exit code "
-            f"{process.exitcode} (killed, out of memory, or crashed): run again with fewer "
-            "workers, or step the environments in this process to see the error"
+            f"{self.process.name} died with exit code {self.process.exitcode} (killed, out of "
+            "memory, or crashed): run again with fewer workers, or in this process to see the error"
         )
+
+
+class ProcessGroup:
+    """Worker processes with one object for each of `arguments`, `make(*arguments[index])`.
+
+    The processes end when this is closed, collected, or failed by any exception in `call` (then
+    at once).
+
+    Raises (constructing it, too): what `WorkerProcess.receive` does.
+    """
+
+    def __init__(self, make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
+        """Start a process for each of `arguments` and wait until all have called `make`."""
+        self._workers: list[WorkerProcess] = []
+        self._end = weakref.finalize(self, end_processes, self._workers)
+        with self._ended_by_exceptions():
+            with interrupts_held(), _one_thread_each():
+                for number, each in enumerate(arguments, start=1):
+                    name = f"worker process {number} of {len(arguments)}"
+                    self._workers.append(WorkerProcess(name, make, *each))
+            for worker in self._workers:
+                worker.receive()
+
+    def call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
+        """What each process returns for its call; the processes work at once."""
+        with self._ended_by_exceptions():
+            for index, each in calls.items():
+                self._workers[index].send(each)
+            return {index: self._workers[index].receive() for index in calls}
+
+    def close(self) -> None:
+        """End the processes: after what they are doing, or by force if that takes seconds."""
+        self._end()
 
     @contextlib.contextmanager
     def _ended_by_exceptions(self) -> Iterator[None]:
@@ -112,43 +131,31 @@ class ProcessGroup:
         except BaseException:
             # An answer that comes now would be taken for the next question's; and what a worker
             # is doing may take long, which nobody waits for after Ctrl-C.
-            end_processes(self._processes, immediately=True)
+            end_processes(self._workers, immediately=True)
             self.close()
             raise
 
 
-def start_process(
-    work: Callable[..., None], *arguments: Any, daemon: bool = True
-) -> tuple[SpawnProcess, Connection]:
-    """Start a process that calls `work(connection, *arguments)`; it and our end of the connection.
-
-    Args:
-        daemon: it can have no processes of its own, and ends with this process at the latest.
-    """
-    ours, theirs = SPAWN.Pipe()
-    with theirs:  # closed here: with a copy of ours, its death would not end our reading
-        process = SPAWN.Process(target=work, args=(theirs, *arguments), daemon=daemon)
-        process.start()
-    return process, ours
-
-
-def end_processes(processes: Sequence[SpawnProcess], immediately: bool = False) -> None:
+def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -> None:
     """Return when the processes have ended: by themselves within seconds, else by force.
 
     Args:
-        immediately: do not wait for them to end by themselves.
+        immediately: do not ask them to end, nor wait for it. Their connections stay open.
     """
     deadline = time.monotonic() + (0.0 if immediately else _CLOSE_SECONDS)
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
+    if not immediately:
+        for worker in workers:
+            worker.connection.close()
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
     # Not SIGTERM: SDL, where it is loaded, may swallow that, and libraries handle it.
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join()
+    for worker in workers:
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
 
 
-def prepare_worker() -> None:
+def _prepare_worker() -> None:
     """Make this process per worker: one thread, no screen, no Ctrl-C, no life after its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -169,30 +176,32 @@ def _end_with_parent() -> None:
 
 
 def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """A worker process from its start to its end."""
-    prepare_worker()
-    worker_object = None
+    """A worker process from its start until the parent closes its end of the connection."""
+    _prepare_worker()
+    with contextlib.suppress(EOFError, OSError):
+        try:
+            kept = make(*arguments)
+        except Exception as error:
+            connection.send_bytes(_pickled_error(error))
+            return
+        with contextlib.closing(kept):
+            connection.send_bytes(_EMPTY_MESSAGE)
+            while True:
+                _spin_wait(connection)
+                connection.send_bytes(_answer(kept, connection.recv_bytes()))
+
+
+def _answer(kept: Any, message: bytes) -> bytes:
+    """What the call that a message asks for returns or raises."""
     try:
-        worker_object = make(*arguments)
-        result = None
-        while True:
-            connection.send_bytes(
-                _EMPTY_MESSAGE if result is None else pickle.dumps((None, result))
-            )
-            _spin_wait(connection)
-            message = connection.recv_bytes()
-            if message == _EMPTY_MESSAGE:
-                result = worker_object()
-            else:
-                name, args, kwargs = pickle.loads(message)
-                result = getattr(worker_object, name)(*args, **kwargs)
+        if message == _EMPTY_MESSAGE:
+            result = kept()
+        else:
+            name, args, kwargs = pickle.loads(message)
+            result = getattr(kept, name)(*args, **kwargs)
+        return _EMPTY_MESSAGE if result is None else pickle.dumps((None, result))
     except Exception as error:
-        # Or the parent closed its end, which is how it ends us: then nobody will read this.
-        with contextlib.suppress(OSError):
-            connection.send_bytes(pickled_error(error))
-    finally:
-        if worker_object is not None:
-            worker_object.close()
+        return _pickled_error(error)
 
 
 def _spin_wait(connection: Connection) -> None:
@@ -206,7 +215,7 @@ def _spin_wait(connection: Connection) -> None:
         pass
 
 
-def pickled_error(error: Exception) -> bytes:
+def _pickled_error(error: Exception) -> bytes:
     """The pickle of (`error`, None), an answer that raises it in the parent."""
     note = f"raised in a worker process:\n{traceback.format_exc()}"
     error.add_note(note)
@@ -220,12 +229,6 @@ def pickled_error(error: Exception) -> bytes:
     return answer
 
 
-def _end(processes: list[SpawnProcess], connections: list[Connection]) -> None:
-    for connection in connections:
-        connection.close()
-    end_processes(processes)
-
-
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Processes started meanwhile load their libraries for one thread."""
@@ -235,9 +238,8 @@ def _one_thread_each() -> Iterator[None]:
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
-        else:
+        del os.environ[name]
+        if before is not None:
             os.environ[name] = before
 
 

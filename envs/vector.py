@@ -7,7 +7,7 @@ arrays that all share; only infos, and what is rarely asked for, are pickled.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -154,7 +154,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                 f"expected actions {ours.dtype} {ours.shape}, got {received.dtype} {received.shape}"
             )
         ours[...] = received
-        infos = self._call(None)
+        infos = self._call(dict.fromkeys(range(len(self._worker_slices))))
         rewards, terminated, truncated = (
             self._arrays[name].copy() for name in ("rewards", "terminated", "truncated")
         )
@@ -266,10 +266,10 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                 infos = self._add_info(infos, info, self._worker_slices[worker].start + index)
         return infos
 
-    def _call(self, calls: dict[int, Call] | None) -> dict[int, Any]:
-        """Call what is asked of each worker, or for None the steps of all."""
+    def _call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
+        """Call what is asked of each worker; None asks for a step."""
         try:
-            return self._workers.call_all() if calls is None else self._workers.call(calls)
+            return self._workers.call(calls)
         except BaseException:
             self.close()
             raise
