@@ -73,11 +73,9 @@ class CMAES:
             "seed": np.nan,
             "verbose": -9,
             "verb_log": 0,
+            "bounds": list(bounds or (None, None)),
         }
-        if bounds is not None:
-            options["bounds"] = list(bounds)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._search = cma.CMAEvolutionStrategy(start, sigma0, options)
 
     @property
@@ -107,8 +105,7 @@ class CMAES:
     def ask(self) -> Candidates:
         """This generation's candidates, (population, num_parameters); the same until `tell`."""
         if self._candidates is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(action="ignore"):
                 self._candidates = self._search.ask()
         return np.array(self._candidates)
 
@@ -121,16 +118,15 @@ class CMAES:
         values = np.array(fitness, dtype=np.float64)
         if values.shape != (self.population,):
             raise ValueError(f"expected fitness of shape ({self.population},), got {values.shape}")
-        if not np.isfinite(values).all():
-            wrong = np.flatnonzero(~np.isfinite(values))
+        wrong = np.flatnonzero(~np.isfinite(values))
+        if len(wrong):
             raise ValueError(
                 f"expected finite fitness, got {values[wrong[0]]} for candidate {wrong[0]} "
                 f"({len(wrong)} of {len(values)} in generation {self.generation})"
             )
         if self._candidates is None:
             raise RuntimeError("no candidates to tell about: call ask() before each tell()")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             self._search.tell(self._candidates, (-values).tolist())  # pycma minimises
         self._candidates = None
         self._fitness_history.append(values)
@@ -192,12 +188,6 @@ def evolve(
         generation = search.generation
         values = np.asarray(fitness(search.ask(), generation), dtype=np.float64)
         search.tell(values)
-        stats = GenerationStats(
-            generation=generation,
-            best=float(values.max()),
-            mean=float(values.mean()),
-            std=float(values.std()),
-            sigma=search.sigma,
-        )
-        if on_generation(stats):
+        best, mean, std = float(values.max()), float(values.mean()), float(values.std())
+        if on_generation(GenerationStats(generation, best, mean, std, search.sigma)):
             return

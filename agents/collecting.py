@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar, overload, runtime_checkable
-
-import gymnasium as gym
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from agents.policy import Policy
-from agents.rollout import EpisodeScore, Rollout, play
+from agents.rollout import Rollout, play
 from agents.workers import CHUNK, Workers, chunks
 from envs.config import EnvConfig
 from envs.make import make_env
-from envs.measures import Measure
 
 Result = TypeVar("Result")
 
@@ -31,44 +28,41 @@ PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
 
 
 @dataclass(frozen=True)
-class PlayChunk:
-    """What a worker is sent: plays one chunk of seeds with a policy of its own."""
+class PlayChunk(Generic[Result]):
+    """What a worker is sent: plays one chunk of seeds with a policy of its own.
+
+    All of it must pickle.
+
+    Attributes:
+        policy_factory: called once per chunk: a top-level function, or functools.partial of one
+            over plain data and bytes; one that has `for_episodes` is given the chunk's seeds.
+        max_steps: env steps that end an episode before the environment's own limit does.
+        play: `agents.rollout.play`, `play_scores`, or a function with the same parameters.
+        perturbation: one of `envs.perturbations.PERTURBATIONS`.
+    """
 
     env: str | EnvConfig
     policy_factory: PolicyFactory
     max_steps: int | None
-    keep_frames: bool
-    transform: Callable[[Rollout], Any] | None = None
-    measures: tuple[Measure, ...] = ()
+    play: Callable[..., list[Result]]
     perturbation: str | None = None
 
-    def __call__(self, seeds: Sequence[int]) -> list[Any]:
-        """The episodes of up to `CHUNK` seeds, in their order, each as `transform` makes it."""
-        make: Callable[[], gym.Env[Any, Any]] = functools.partial(
-            make_env, self.env, perturbation=self.perturbation
-        )
+    def __call__(self, seeds: Sequence[int]) -> list[Result]:
+        """What is left of the episodes of up to `CHUNK` seeds, in their order."""
+        make = functools.partial(make_env, self.env, perturbation=self.perturbation)
         factory = self.policy_factory
         if isinstance(factory, EpisodePolicyFactory):
             policy = factory.for_episodes(seeds)
         else:
             policy = factory()
-        if self.keep_frames:
-            rollouts = play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
-            return (
-                rollouts if self.transform is None else [self.transform(each) for each in rollouts]
-            )
-        return play(
-            make,
-            policy,
-            seeds,
-            max_steps=self.max_steps,
-            keep_frames=False,
-            batch_size=CHUNK,
-            measures=self.measures,
-        )
+        return self.play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
+
+    def episodes(self, seeds: Sequence[int], workers: Workers) -> Iterator[Result]:
+        """One result per seed, in the order of `seeds`; at most two chunks a worker in memory."""
+        for results in workers.map(self, chunks(seeds)):
+            yield from results
 
 
-@overload
 def play_episodes(
     env: str | EnvConfig,
     policy_factory: PolicyFactory,
@@ -76,56 +70,21 @@ def play_episodes(
     *,
     workers: Workers,
     max_steps: int | None = None,
-    keep_frames: Literal[True] = True,
-) -> Iterator[Rollout]: ...
-@overload
-def play_episodes(
-    env: str | EnvConfig,
-    policy_factory: PolicyFactory,
-    seeds: Sequence[int],
-    *,
-    workers: Workers,
-    max_steps: int | None = None,
-    keep_frames: Literal[False],
-    perturbation: str | None = None,
-) -> Iterator[EpisodeScore]: ...
-@overload
-def play_episodes(
-    env: str | EnvConfig,
-    policy_factory: PolicyFactory,
-    seeds: Sequence[int],
-    *,
-    workers: Workers,
-    max_steps: int | None = None,
-    transform: Callable[[Rollout], Result],
-) -> Iterator[Result]: ...
-# Long list of parameters: how episodes are played, by name; three overloads type the result.
-def play_episodes(
-    env: str | EnvConfig,
-    policy_factory: PolicyFactory,
-    seeds: Sequence[int],
-    *,
-    workers: Workers,
-    max_steps: int | None = None,
-    keep_frames: bool = True,
-    transform: Callable[[Rollout], Any] | None = None,
-    perturbation: str | None = None,
-) -> Iterator[Any]:
-    """One episode per seed, in the order of `seeds`; chunks of `CHUNK` are played side by side.
+) -> Iterator[Rollout]:
+    """One episode per seed, in the order of `seeds`; see `PlayChunk`."""
+    return PlayChunk(env, policy_factory, max_steps, play).episodes(seeds, workers)
 
-    `policy_factory` is called in the worker, once a chunk, and must pickle: a top-level
-    function, or functools.partial of one over plain data and bytes; one that has `for_episodes`
-    is told the chunk's seeds. `max_steps` env steps end an episode before the environment's own
-    limit does. At most two chunks a worker are in memory.
 
-    `transform` turns each rollout into what is yielded in its place, in the worker: what takes
-    time then takes it in all of them at once, and a rollout's frames, 12 MB for 1,000 steps, need
-    not travel. It must pickle, too.
+@dataclass(frozen=True)
+class TransformedPlay(Generic[Result]):
+    """Plays episodes as `agents.rollout.play`, and returns what `transform` makes of each.
 
-    `perturbation` is one of `envs.perturbations.PERTURBATIONS`.
+    In a worker, what takes time then takes it in all of them at once, and a rollout's frames,
+    12 MB for 1,000 steps, need not travel.
     """
-    play_chunk = PlayChunk(
-        env, policy_factory, max_steps, keep_frames, transform, perturbation=perturbation
-    )
-    for episodes in workers.map(play_chunk, chunks(seeds)):
-        yield from episodes
+
+    transform: Callable[[Rollout], Result]
+
+    def __call__(self, *arguments: Any, **settings: Any) -> list[Result]:
+        """The parameters are those of `play`."""
+        return [self.transform(rollout) for rollout in play(*arguments, **settings)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -34,9 +35,8 @@ class ControllerConfig:
     @property
     def layers(self) -> tuple[tuple[int, int], ...]:
         """(inputs, outputs) of each layer."""
-        if self.hidden == 0:
-            return ((self.num_features, self.num_outputs),)
-        return ((self.num_features, self.hidden), (self.hidden, self.num_outputs))
+        hidden = (self.hidden,) if self.hidden else ()
+        return tuple(itertools.pairwise((self.num_features, *hidden, self.num_outputs)))
 
     @property
     def num_parameters(self) -> int:
@@ -126,13 +126,9 @@ def choose_actions(
 @functools.lru_cache(maxsize=32)  # a dream asks at every step, and each copy to a GPU waits
 def _as_tensors(
     action_map: ActionMap, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
+    numbers = (action_map.scale, action_map.offset, action_map.low, action_map.high)
     # A tensor made in inference mode could not be used under autograd later.
     with torch.inference_mode(False):
-        return (
-            torch.tensor(action_map.source, device=device),
-            torch.tensor(action_map.scale, device=device, dtype=dtype),
-            torch.tensor(action_map.offset, device=device, dtype=dtype),
-            torch.tensor(action_map.low, device=device, dtype=dtype),
-            torch.tensor(action_map.high, device=device, dtype=dtype),
-        )
+        scale, offset, low, high = torch.tensor(numbers, device=device, dtype=dtype)
+        return torch.tensor(action_map.source, device=device), scale, offset, low, high

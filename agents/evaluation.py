@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from agents.collecting import play_episodes
+from agents.collecting import PlayChunk
 from agents.policy import Policy
 from agents.protocol import EvaluationProtocol
-from agents.rollout import EpisodeScore
+from agents.rollout import EpisodeScore, play_scores
 from agents.workers import Workers
 
 
@@ -48,7 +48,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         lists = (self.seeds, self.returns, self.lengths, self.terminated, self.truncated)
-        sizes = [len(values) for values in lists]
+        sizes = list(map(len, lists))
         if len(set(sizes)) != 1 or sizes[0] == 0:
             raise ValueError(
                 "expected seeds, returns, lengths, terminated and truncated of one length, "
@@ -101,21 +101,16 @@ def evaluate(
     max_steps: int | None = None,
     on_episodes: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Plays the episodes of a protocol; see `play_episodes`.
+    """Plays the episodes of a protocol; see `PlayChunk`.
 
     Args:
         on_episodes: called with the number of episodes done so far.
     """
+    play_chunk = PlayChunk(
+        protocol.env, policy_factory, max_steps, play_scores, protocol.perturbation
+    )
     results: list[EpisodeScore] = []
-    for score in play_episodes(
-        protocol.env,
-        policy_factory,
-        protocol.seeds,
-        workers=workers,
-        max_steps=max_steps,
-        keep_frames=False,
-        perturbation=protocol.perturbation,
-    ):
+    for score in play_chunk.episodes(protocol.seeds, workers):
         results.append(score)
         if on_episodes is not None:
             on_episodes(len(results))

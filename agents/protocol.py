@@ -36,17 +36,10 @@ class EvaluationProtocol:
 
     @classmethod
     def of(
-        cls,
-        env: EnvConfig,
-        purpose: Purpose,
-        episodes: int,
-        start: int = 0,
-        perturbation: str | None = None,
+        cls, env: EnvConfig, purpose: Purpose, episodes: int, perturbation: str | None = None
     ) -> EvaluationProtocol:
         """The protocol of a score in `env`."""
-        return cls(
-            env.env_id, purpose, episodes, start, perturbation, env.kwargs, env.observation_key
-        )
+        return cls(env.env_id, purpose, episodes, 0, perturbation, env.kwargs, env.observation_key)
 
     def __post_init__(self) -> None:
         if self.purpose not in get_args(Purpose):

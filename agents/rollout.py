@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,8 +16,20 @@ from envs.actions import encode_actions
 from envs.measures import Measure
 
 
-@dataclass(frozen=True, eq=False)
-class Rollout:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Episode:
+    """Where an episode was played, by what, and how it ended."""
+
+    terminated: bool
+    truncated: bool
+    env_id: str
+    seed: int
+    policy: str
+    action_repeat: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Rollout(Episode):
     """One episode of T environment steps: frames[t], actions[t] -> rewards[t], frames[t+1].
 
     Actions are encoded (Box values, or one-hot) and those that were executed. There are T+1
@@ -28,12 +41,6 @@ class Rollout:
     frames: UInt8[np.ndarray, "steps_plus_1 height width channel"]
     actions: Float32[np.ndarray, "steps action"]
     rewards: Float32[np.ndarray, " steps"]
-    terminated: bool
-    truncated: bool
-    env_id: str
-    seed: int
-    policy: str
-    action_repeat: int
 
     def __post_init__(self) -> None:
         steps = len(self.rewards)
@@ -61,8 +68,8 @@ class Rollout:
         return float(self.rewards.sum(dtype=np.float64))
 
 
-@dataclass(frozen=True)
-class EpisodeScore:
+@dataclass(frozen=True, kw_only=True)
+class EpisodeScore(Episode):
     """What is left of an episode whose frames nobody needs; `num_steps` counts env steps.
 
     `measures` are those that were asked for, each the mean over all env steps.
@@ -70,12 +77,6 @@ class EpisodeScore:
 
     episode_return: float
     num_steps: int
-    terminated: bool
-    truncated: bool
-    env_id: str
-    seed: int
-    policy: str
-    action_repeat: int
     measures: tuple[float, ...] = ()
 
 
@@ -83,53 +84,25 @@ class EpisodeScore:
 class _Recording:
     """An episode while it is played. `frames` holds the latest only, unless all are kept.
 
-    `readings` has a row of measures a step.
+    `facts` are the fields of an `Episode`; `readings` has a row of measures a step.
     """
 
     frames: list[np.ndarray]
+    facts: dict[str, Any]
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     readings: list[list[float]] = field(default_factory=list)
-    terminated: bool = False
-    truncated: bool = False
-
-    @property
-    def done(self) -> bool:
-        return self.terminated or self.truncated
+    done: bool = False
 
 
-@overload
 def play(
     make: Callable[[], gym.Env[Any, Any]],
     policy: Policy,
     seeds: Sequence[int],
     *,
     max_steps: int | None = None,
-    keep_frames: Literal[True] = True,
     batch_size: int | None = None,
-) -> list[Rollout]: ...
-@overload
-def play(
-    make: Callable[[], gym.Env[Any, Any]],
-    policy: Policy,
-    seeds: Sequence[int],
-    *,
-    max_steps: int | None = None,
-    keep_frames: Literal[False],
-    batch_size: int | None = None,
-    measures: Sequence[Measure] = (),
-) -> list[EpisodeScore]: ...
-# Long: two kinds of records, each field by field.
-def play(
-    make: Callable[[], gym.Env[Any, Any]],
-    policy: Policy,
-    seeds: Sequence[int],
-    *,
-    max_steps: int | None = None,
-    keep_frames: bool = True,
-    batch_size: int | None = None,
-    measures: Sequence[Measure] = (),
-) -> list[Rollout] | list[EpisodeScore]:
+) -> list[Rollout]:
     """Plays one episode per seed, all in this process, with one batched policy.
 
     The policy sees `batch_size` rows at every step (None: one per seed), because batched
@@ -137,93 +110,99 @@ def play(
     an ended episode keeps its last frame; nothing of either is recorded. The policy's own
     randomness is seeded with the first seed.
 
-    `max_steps` env steps truncate an episode. `keep_frames=False` gives `EpisodeScore`s, with
-    the `measures` asked for.
+    `max_steps` env steps truncate an episode.
 
     Raises ValueError where there are no seeds, or more than `batch_size`, or max_steps is below
     1. Whatever happens, the environments are closed.
     """
-    batch_size = len(seeds) if batch_size is None else batch_size
-    if not 0 < len(seeds) <= batch_size:
-        raise ValueError(f"expected 1 to {batch_size} seeds (the batch size), got {len(seeds)}")
-    if max_steps is not None and max_steps < 1:
-        raise ValueError(f"expected max_steps of 1 or more, got {max_steps}")
-    envs: list[gym.Env[Any, Any]] = []
-    try:
-        for _ in seeds:
-            envs.append(make())
-        recordings = _play_in_lockstep(
-            envs, policy, seeds, max_steps, keep_frames, batch_size, measures
+    return [
+        Rollout(
+            frames=np.stack(recording.frames),
+            actions=np.stack(recording.actions),
+            rewards=np.array(recording.rewards, dtype=np.float32),
+            **recording.facts,
         )
-    finally:
-        for env in envs:
-            env.close()
-    env_id = envs[0].spec.id if envs[0].spec is not None else type(envs[0].unwrapped).__name__
-    if keep_frames:
-        return [
-            Rollout(
-                frames=np.stack(recording.frames),
-                actions=np.stack(recording.actions),
-                rewards=np.array(recording.rewards, dtype=np.float32),
-                terminated=recording.terminated,
-                truncated=recording.truncated,
-                env_id=env_id,
-                seed=seed,
-                policy=policy.name,
-                action_repeat=policy.action_repeat,
-            )
-            for seed, recording in zip(seeds, recordings, strict=True)
-        ]
+        for recording in _play_in_lockstep(make, policy, seeds, max_steps, batch_size, True, ())
+    ]
+
+
+def play_scores(
+    make: Callable[[], gym.Env[Any, Any]],
+    policy: Policy,
+    seeds: Sequence[int],
+    *,
+    max_steps: int | None = None,
+    batch_size: int | None = None,
+    measures: Sequence[Measure] = (),
+) -> list[EpisodeScore]:
+    """As `play`, but keeps no frames: only what each episode is worth, and its `measures`."""
     return [
         EpisodeScore(
             # Rounded as a Rollout stores them, so that both kinds of result agree.
             episode_return=float(np.array(recording.rewards, np.float32).sum(dtype=np.float64)),
             num_steps=len(recording.rewards),
-            terminated=recording.terminated,
-            truncated=recording.truncated,
-            env_id=env_id,
-            seed=seed,
-            policy=policy.name,
-            action_repeat=policy.action_repeat,
             measures=tuple(np.mean(recording.readings, axis=0).tolist()),
+            **recording.facts,
         )
-        for seed, recording in zip(seeds, recordings, strict=True)
+        for recording in _play_in_lockstep(
+            make, policy, seeds, max_steps, batch_size, False, measures
+        )
     ]
 
 
 def _play_in_lockstep(
-    envs: list[gym.Env[Any, Any]],
+    make: Callable[[], gym.Env[Any, Any]],
     policy: Policy,
     seeds: Sequence[int],
     max_steps: int | None,
+    batch_size: int | None,
     keep_frames: bool,
-    batch_size: int,
     measures: Sequence[Measure],
 ) -> list[_Recording]:
-    action_space = envs[0].action_space
-    # Copied: an environment may draw every frame into the same buffer.
-    recordings = [
-        _Recording(frames=[np.array(env.reset(seed=seed)[0])])
-        for env, seed in zip(envs, seeds, strict=True)
-    ]
-    batch = np.zeros((batch_size, *recordings[0].frames[0].shape), dtype=np.uint8)
-    policy.reset(batch_size, seeds[0])
-    while not all(recording.done for recording in recordings):
-        for i, recording in enumerate(recordings):
-            batch[i] = recording.frames[-1]
-        native = policy.act(batch.copy())  # a copy: what a policy keeps must not change
-        encoded = encode_actions(action_space, native)
-        for i, (env, recording) in enumerate(zip(envs, recordings, strict=True)):
-            if recording.done:
-                continue
-            frame, reward, terminated, truncated, _ = env.step(native[i])
-            if not keep_frames:
-                recording.frames.clear()
-            recording.frames.append(np.array(frame))
-            recording.actions.append(encoded[i])
-            recording.rewards.append(float(reward))
-            recording.readings.append([each.read(env, encoded[i]) for each in measures])
-            out_of_steps = max_steps is not None and len(recording.rewards) >= max_steps
-            recording.terminated = bool(terminated)
-            recording.truncated = bool(truncated) or (out_of_steps and not terminated)
+    batch_size = len(seeds) if batch_size is None else batch_size
+    if not 0 < len(seeds) <= batch_size:
+        raise ValueError(f"expected 1 to {batch_size} seeds (the batch size), got {len(seeds)}")
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"expected max_steps of 1 or more, got {max_steps}")
+    with contextlib.ExitStack() as open_envs:
+        envs = [open_envs.enter_context(make()) for _ in seeds]
+        recordings = [_begin(env, policy, seed) for env, seed in zip(envs, seeds, strict=True)]
+        batch = np.zeros((batch_size, *recordings[0].frames[0].shape), dtype=np.uint8)
+        policy.reset(batch_size, seeds[0])
+        while not all(recording.done for recording in recordings):
+            for i, recording in enumerate(recordings):
+                batch[i] = recording.frames[-1]
+            native = policy.act(batch.copy())  # a copy: what a policy keeps must not change
+            encoded = encode_actions(envs[0].action_space, native)
+            for i, (env, recording) in enumerate(zip(envs, recordings, strict=True)):
+                if recording.done:
+                    continue
+                if not keep_frames:
+                    recording.frames.clear()
+                _step(env, recording, native[i], max_steps)
+                recording.actions.append(encoded[i])
+                recording.readings.append([each.read(env, encoded[i]) for each in measures])
     return recordings
+
+
+def _begin(env: gym.Env[Any, Any], policy: Policy, seed: int) -> _Recording:
+    facts = {
+        "env_id": type(env.unwrapped).__name__ if env.spec is None else env.spec.id,
+        "seed": seed,
+        "policy": policy.name,
+        "action_repeat": policy.action_repeat,
+    }
+    # Copied: an environment may draw every frame into the same buffer.
+    return _Recording([np.array(env.reset(seed=seed)[0])], facts)
+
+
+def _step(
+    env: gym.Env[Any, Any], recording: _Recording, action: Any, max_steps: int | None
+) -> None:
+    frame, reward, terminated, truncated, _ = env.step(action)
+    recording.frames.append(np.array(frame))
+    recording.rewards.append(float(reward))
+    out_of_steps = len(recording.rewards) == max_steps and not terminated
+    recording.facts["terminated"] = bool(terminated)
+    recording.facts["truncated"] = bool(truncated) or out_of_steps
+    recording.done = recording.facts["terminated"] or recording.facts["truncated"]

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from agents.rollout import Rollout
+from agents.policy import EncodedActions, EnvMask, Frames, RepeatingPolicy
+from agents.rollout import Rollout, play
 from envs.make import make_env
 from envs.scripted_driver import ScriptedDriver
 from envs.tasks import DEFAULT_ENV_ID, task_for
+
+NOISE_PARTS = (1.0, 0.5, 0.2)  # of the noise, that steering, gas and brake get
+
+
+class _NoisyDriver(RepeatingPolicy):
+    """The scripted driver of one environment, with noise on what it does."""
+
+    def __init__(self, driver: ScriptedDriver, action_repeat: int, noise: float, seed: int) -> None:
+        super().__init__(driver.env.action_space, "scripted driver", action_repeat)
+        self._driver = driver
+        self._noise = noise
+        self._generator = np.random.default_rng(seed)
+        self._correlated_noise = np.zeros(3)
+
+    def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
+        """The driver's action, disturbed."""
+        drawn = self._generator.standard_normal(3) * NOISE_PARTS
+        self._correlated_noise = 0.8 * self._correlated_noise + 0.6 * drawn
+        action = self._driver.act() + self._noise * self._correlated_noise
+        return np.clip(action, (-1, 0, 0), (1, 1, 1)).astype(np.float32)[None]
 
 
 def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: Any) -> Rollout:
@@ -22,34 +44,6 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
         settings: the driver's.
     """
     env = make_env(DEFAULT_ENV_ID)
-    frame, _ = env.reset(seed=seed)
-    driver = ScriptedDriver(env, **settings)
-    random, correlated_noise = np.random.default_rng(seed), np.zeros(3)
-    frames: list[np.ndarray] = [frame.copy()]
-    actions: list[np.ndarray] = []
-    rewards: list[float] = []
-    terminated = truncated = False
-    while not (terminated or truncated):
-        if len(actions) % action_repeat == 0:
-            correlated_noise = 0.8 * correlated_noise + 0.6 * random.standard_normal(3) * (
-                1.0,
-                0.5,
-                0.2,
-            )
-            action = np.clip(driver.act() + noise * correlated_noise, (-1, 0, 0), (1, 1, 1))
-        actions.append(action.astype(np.float32))
-        frame, reward, terminated, truncated, _ = env.step(actions[-1])
-        frames.append(frame.copy())
-        rewards.append(float(reward))
-    env.close()
-    return Rollout(
-        frames=np.stack(frames),
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float32),
-        terminated=terminated,
-        truncated=truncated,
-        env_id=DEFAULT_ENV_ID,
-        seed=seed,
-        policy="scripted driver",
-        action_repeat=task_for(DEFAULT_ENV_ID).action_repeat,
-    )
+    policy = _NoisyDriver(ScriptedDriver(env, **settings), action_repeat, noise, seed)
+    (rollout,) = play(lambda: env, policy, [seed])
+    return replace(rollout, action_repeat=task_for(DEFAULT_ENV_ID).action_repeat)

@@ -124,11 +124,11 @@ class ActionMap:
     integer: bool = False
 
     def __post_init__(self) -> None:
-        lengths = {len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)}
-        if len(lengths) != 1:
+        tuples = (self.source, self.scale, self.offset, self.low, self.high)
+        lengths = list(map(len, tuples))
+        if len(set(lengths)) != 1:
             raise ValueError(
-                "expected source, scale, offset, low and high of one length, got lengths "
-                f"{[len(f) for f in (self.source, self.scale, self.offset, self.low, self.high)]}"
+                f"expected source, scale, offset, low and high of one length, got lengths {lengths}"
             )
         if any(not 0 <= index < self.num_outputs for index in self.source):
             raise ValueError(

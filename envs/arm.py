@@ -42,13 +42,10 @@ class PlanarArm:
         rows = max(CHUNK // self.num_joints // 16, 1)
         parts = [
             self._evaluate(solutions[first : first + rows])
-            for first in range(0, len(solutions), rows)
+            for first in range(0, max(len(solutions), 1), rows)
         ]
-        if not parts:
-            return np.empty(0), np.empty((0, 2))
-        return np.concatenate([part[0] for part in parts]), np.concatenate(
-            [part[1] for part in parts]
-        )
+        fitness, measures = zip(*parts, strict=True)
+        return np.concatenate(fitness), np.concatenate(measures)
 
     def _evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
         # One row a joint: adding rows runs over all solutions at once.

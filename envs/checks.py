@@ -6,7 +6,8 @@ that is its own is the cause of that line, whose traceback `WM_TRACEBACK=1` prin
 
 from __future__ import annotations
 
-import math
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -45,60 +46,52 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """As the environment's own; an episode whose seed is not given keeps none."""
         self._seed, self._step = seed, 0
-        try:
+        with self._raises_env_errors("reset()"):
             result = self.env.reset(seed=seed, options=options)
-        except gym.error.ResetNeeded:
-            raise
-        except FAILURES as error:
-            raise EnvError(f"{self.location}: reset() raised {describe_error(error)}") from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise EnvError(
                 f"{self.location}: expected reset() to return an observation and infos, "
                 f"got {_describe(result)}"
             )
-        observation, info = result
-        return observation, info
+        return result
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """As the environment's own, checked."""
         self._step += 1
-        try:
+        with self._raises_env_errors("step()"):
             result = self.env.step(action)
-        except (gym.error.ResetNeeded, gym.error.InvalidAction):
-            raise  # a mistake of whoever steps
-        except FAILURES as error:
-            raise EnvError(f"{self.location}: step() raised {describe_error(error)}") from error
         if not isinstance(result, tuple) or len(result) != 5:
             raise EnvError(
                 f"{self.location}: expected step() to return observation, reward, terminated, "
                 f"truncated and infos, got {_describe(result)}"
             )
         observation, reward, terminated, truncated, info = result
-        if type(reward) is not float or not abs(reward) <= MAX_REWARD:
-            reward = self._finite(reward)
-        if type(terminated) is not bool:
-            terminated = self._flag("terminated", terminated)
-        if type(truncated) is not bool:
-            truncated = self._flag("truncated", truncated)
-        return observation, reward, terminated, truncated, info
+        reward = self._finite(reward)
+        terminated = self._flag("terminated", terminated)
+        return observation, reward, terminated, self._flag("truncated", truncated), info
 
     def render(self) -> Any:
         """As the environment's own."""
-        try:
+        with self._raises_env_errors("render()"):
             return self.env.render()
-        except FAILURES as error:
-            raise EnvError(f"{self.location}: render() raised {describe_error(error)}") from error
 
     def close(self) -> None:
         """As the environment's own."""
-        try:
+        with self._raises_env_errors("close()"):
             super().close()
+
+    @contextlib.contextmanager
+    def _raises_env_errors(self, call: str) -> Iterator[None]:
+        try:
+            yield
+        except (gym.error.ResetNeeded, gym.error.InvalidAction):
+            raise  # a mistake of whoever steps
         except FAILURES as error:
-            raise EnvError(f"{self.location}: close() raised {describe_error(error)}") from error
+            raise EnvError(f"{self.location}: {call} raised {describe_error(error)}") from error
 
     def _finite(self, reward: Any) -> float:
-        number = _one_number(reward, "biuf")
-        if number is None or not math.isfinite(number) or abs(number) > MAX_REWARD:
+        number = reward if type(reward) is float else _one_number(reward, "biuf")
+        if number is None or not abs(number) <= MAX_REWARD:  # NaN is not
             raise EnvError(
                 f"{self.location}: expected a reward that is one finite number of at most "
                 f"{MAX_REWARD:g}, got {_describe(reward)}"
@@ -106,7 +99,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return number
 
     def _flag(self, what: str, value: Any) -> bool:
-        number = _one_number(value, "biu")
+        number = value if type(value) is bool else _one_number(value, "biu")
         if number is None:
             raise EnvError(f"{self.location}: expected {what} to be a bool, got {_describe(value)}")
         return bool(number)

@@ -1,5 +1,7 @@
 """What is raised where an environment cannot be made, or does what no environment may."""
 
+import traceback
+
 import gymnasium as gym
 
 MAX_ERROR_LENGTH = 300  # characters of what somebody else's exception says
@@ -23,10 +25,7 @@ def describe_error(error: BaseException) -> str:
     words = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, SyntaxError):  # its text has the place
         return words
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen importlib"):
-            place = f" ({file}, line {trace.tb_lineno})"
-        trace = trace.tb_next
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [each for each in frames if not each.filename.startswith("<frozen importlib")]
+    place = f" ({files[-1].filename}, line {files[-1].lineno})" if files else ""
     return words + place

@@ -25,7 +25,7 @@ from envs.pictures import (
 from envs.views import View
 
 # Makes the environment again, to be drawn.
-Drawable = Callable[[], gym.Env[Any, Any]]
+Drawable = Callable[[], CheckedEnv]
 
 
 class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -52,15 +52,15 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = spaces.Box(0, 255, (view.size, view.size, 3), np.uint8)
         self._key: str | None = None  # of a Dict observation
         self._drawn = False
-        self._format: PictureFormat | None = None
-        self._large: PictureFormat | None = None
+        self._formats: dict[str, PictureFormat | None] = {}  # by where pictures come from
         self._latest: NDArray[np.uint8] | None = None
 
     @property
     def frame_size(self) -> tuple[int, int]:
         """Height and width of the frames that the environment gives or draws, after a reset."""
-        assert self._format is not None, "known from the first reset on"
-        return self._format.size
+        assert self._latest is not None, "there is a frame from the first reset on"
+        height, width, _ = self._latest.shape
+        return height, width
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -71,7 +71,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
             EnvError: neither an observation that is a picture, nor a drawn one.
         """
         observation, info = self.env.reset(seed=seed, options=options)
-        if self._format is None:
+        if self._latest is None:
             self._choose(observation)
             if self._drawn and self._drawable is not None:
                 made, self._drawable = self._drawable(), None
@@ -90,10 +90,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         if self._drawn or self._drawable is not None or not can_draw(self.env):
             assert self._latest is not None, "there is a frame from the first reset on"
             return self._latest
-        picture = self.env.render()
-        if self._large is None:
-            self._large = PictureFormat.of(as_array(picture))
-        return self._rgb(self._large, picture, "render()")
+        return self._rgb(self.env.render(), "render()")
 
     def _choose(self, observation: Any) -> None:
         """Decide by the first observation what the frames are."""
@@ -105,7 +102,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
             self._key = key
         elif isinstance(observation, Mapping):
             names = [
-                name for name in observation if is_picture(observation[name], _of(space, name))
+                name for name, entry in observation.items() if is_picture(entry, _of(space, name))
             ]
             if len(names) > 1:
                 raise EnvError(
@@ -119,8 +116,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
             raise EnvError(
                 f"expected {self._config} to observe or to draw pictures ({EXPECTED}), got "
                 f"observations that are {describe_value(observation)}, and no render mode "
-                "rgb_array "
-                f"among {list(self.env.metadata.get('render_modes') or [])}"
+                f"rgb_array among {list(self.env.metadata.get('render_modes') or [])}"
             )
 
     def _check_key(self, key: str, observation: Any, space: Any) -> None:
@@ -134,8 +130,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
             raise EnvError(
                 f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
                 f"{describe_value(observation[key])}: correct --observation-key; {RENDER} draws "
-                "the "
-                "environment"
+                "the environment"
             )
 
     def _frame(self, observation: Any) -> NDArray[np.uint8]:
@@ -146,24 +141,23 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
             source = f"the observation's {self._key}"
             if isinstance(observation, Mapping):
                 observation = observation.get(self._key)
-        if self._format is None:
-            self._format = PictureFormat.of(as_array(observation))
-        self._latest = self._rgb(self._format, observation, source)
+        self._latest = self._rgb(observation, source)
         return self._view(self._latest)
 
-    def _rgb(self, format_: PictureFormat | None, picture: Any, source: str) -> NDArray[np.uint8]:
+    def _rgb(self, picture: Any, source: str) -> NDArray[np.uint8]:
+        """A picture as RGB; the first of a source fixes the format of those that follow."""
+        array = as_array(picture)
+        format_ = self._formats.get(source) or PictureFormat.of(array)
+        self._formats[source] = format_
         try:
             if format_ is None:
                 raise NotAPictureError(
                     f"expected a picture ({EXPECTED}), got {describe_value(picture)}"
                 )
-            return format_.rgb(as_array(picture))
+            return format_.rgb(array)
         except NotAPictureError as error:
-            raise EnvError(f"{self._location}, {source}: {error}") from error
-
-    @property
-    def _location(self) -> str:
-        return self.env.location if isinstance(self.env, CheckedEnv) else str(self._config)
+            location = self.env.get_wrapper_attr("location")
+            raise EnvError(f"{location}, {source}: {error}") from error
 
 
 def seems_drawn(config: EnvConfig, space: Any) -> bool:

@@ -7,8 +7,8 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -18,11 +18,9 @@ from envs.config import EnvConfig
 from envs.frames import FrameEnv, can_draw, declared_space, seems_drawn
 from envs.plain_actions import PlainActions
 from envs.registration import RenderModeError, create_env
-from envs.tasks import CAR_RACING_IDS, DEFAULT_ENV_ID, task_for
+from envs.tasks import DEFAULT_ENV_ID, known_view, task_for
 from envs.vector import ProcessVectorEnv
-from envs.views import PAPER_VIEW, View, ViewObservation
-
-Made = TypeVar("Made")
+from envs.views import View, ViewObservation
 
 
 def make_env(
@@ -38,7 +36,7 @@ def make_env(
     `render()`; see `FrameEnv`. Actions are those of a Box with one axis or of a Discrete space,
     see `plain_action_space`; rewards and ends are checked, see `CheckedEnv`. With
     `render_mode="rgb_array"`, `render()` gives the large picture.
-    `max_episode_steps` None keeps the registered limit. `perturbation` is one of
+    `max_episode_steps` counts steps of the environment; None keeps the registered limit. `perturbation` is one of
     `envs.perturbations.PERTURBATIONS`, which change what CarRacing looks like.
 
     Raises:
@@ -55,19 +53,21 @@ def make_env(
 
     def create(mode: str | None) -> gym.Env[Any, Any]:
         made = create_env(config, render_mode=mode, max_episode_steps=max_episode_steps)
-        if perturbation is None:
-            return made
-        from envs.perturbations import perturb  # Box2D, only where it is needed
+        if perturbation is not None:
+            from envs.perturbations import perturb  # Box2D, only where it is needed
 
-        return _wrap_or_close(made, lambda: perturb(made, perturbation))
+            with _closed_on_errors(made):
+                made = perturb(made, perturbation)
+        return made
 
-    view = _known_view(config)
+    view = known_view(config)
     if config.env_id == DEFAULT_ENV_ID and config.observation_key is None:
         # Ours keeps all promises by itself, and steps so fast that checks would show.
         fast = create(render_mode)
-        if fast.observation_space.shape == (view.size, view.size, 3):
-            return fast
-        return _wrap_or_close(fast, lambda: ViewObservation(fast, view))
+        if fast.observation_space.shape != (view.size, view.size, 3):
+            with _closed_on_errors(fast):
+                fast = ViewObservation(fast, view)
+        return fast
     return _with_frames(config, view, create, render_mode)
 
 
@@ -80,21 +80,22 @@ def _with_frames(
     """The environment behind all checks, able to draw where its frames or `render()` need that."""
 
     def checked(mode: str | None) -> CheckedEnv:
-        env = create(mode)
-        return _wrap_or_close(env, lambda: CheckedEnv(PlainActions(env), str(config)))
+        made = create(mode)
+        with _closed_on_errors(made):
+            env = CheckedEnv(PlainActions(made), str(config))
+        return env
 
-    def drawing() -> CheckedEnv:
-        return checked("rgb_array")
-
+    drawing = functools.partial(checked, "rgb_array")
     env = checked(None if render_mode == "rgb_array" else render_mode)
-    try:
-        has_to_draw = can_draw(env) and seems_drawn(config, declared_space(env))
+    drawable = can_draw(env)
+    has_to_draw = drawable and seems_drawn(config, declared_space(env))
+    with _closed_on_errors(env):
         if has_to_draw and render_mode not in (None, "rgb_array"):
             raise gym.error.UnsupportedMode(
                 f'expected render_mode None or "rgb_array" for {config}, whose frames are drawn '
                 f'for the agent, got {render_mode!r}: record a video with "rgb_array" instead'
             )
-        if has_to_draw or (can_draw(env) and render_mode == "rgb_array"):
+        if has_to_draw or (drawable and render_mode == "rgb_array"):
             try:
                 drawn = drawing()
             except RenderModeError:  # then videos show the observations
@@ -103,15 +104,13 @@ def _with_frames(
             else:
                 env.close()
                 return FrameEnv(drawn, config, view, None)
-        return FrameEnv(env, config, view, drawing)
-    except BaseException:
-        env.close()
-        raise
+    return FrameEnv(env, config, view, drawing)
 
 
-def _wrap_or_close(env: gym.Env[Any, Any], wrap: Callable[[], Made]) -> Made:
+@contextlib.contextmanager
+def _closed_on_errors(env: gym.Env[Any, Any]) -> Iterator[None]:
     try:
-        return wrap()
+        yield
     except BaseException:
         with contextlib.suppress(Exception):  # what was refused says more
             env.close()
@@ -127,32 +126,26 @@ def check_env(env: str | EnvConfig) -> None:
     task_for(config)
     if config == EnvConfig(DEFAULT_ENV_ID):
         return
-    made = make_env(config)
-    try:
+    with make_env(config) as made:
         made.reset(seed=0)
-    finally:
-        made.close()
 
 
-# Long list of parameters: public; those of `make_env` and of Gymnasium's vector envs.
 def make_envs(
     num_envs: int,
     num_workers: int = 0,
     *,
     env_id: str | EnvConfig = DEFAULT_ENV_ID,
     autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-    max_episode_steps: int | None = None,
-    render_mode: str | None = None,
-    perturbation: str | None = None,
     copy: bool = True,
+    **settings: Any,
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
     """Environments of `make_env` stepped together, by as many processes or, for 0, in this one.
 
     Shapes: observations uint8 (num_envs, size, size, 3), actions those of `env_id` behind a
     first axis (num_envs,), rewards float64, terminated and truncated bool (num_envs,).
     Results do not depend on `num_workers`, but workers refuse actions of another dtype than the
-    space's. `reset(seed=s)` seeds environment i with s + i. `max_episode_steps` counts steps of
-    the environment. `copy=False` returns observations that are valid until the next step.
+    space's. `reset(seed=s)` seeds environment i with s + i. `copy=False` returns
+    observations that are valid until the next step. `settings` are those of `make_env`.
     Processes know an id that a module registers by the module's name in it, "module:Name-v0".
 
         envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
@@ -171,18 +164,10 @@ def make_envs(
         raise ValueError(
             f"expected 0 to {num_envs} workers for {num_envs} environments, got {num_workers}"
         )
-    make = functools.partial(
-        make_env,
-        env_id,
-        render_mode=render_mode,
-        max_episode_steps=max_episode_steps,
-        perturbation=perturbation,
-    )
+    make = [functools.partial(make_env, env_id, **settings)] * num_envs
     if num_workers == 0:
-        return SyncVectorEnv([make] * num_envs, copy=copy, autoreset_mode=autoreset_mode)
-    return ProcessVectorEnv(
-        [make] * num_envs, num_workers, copy=copy, autoreset_mode=autoreset_mode
-    )
+        return SyncVectorEnv(make, copy=copy, autoreset_mode=autoreset_mode)
+    return ProcessVectorEnv(make, num_workers, copy=copy, autoreset_mode=autoreset_mode)
 
 
 def view_of(env: str | EnvConfig) -> View:
@@ -193,19 +178,10 @@ def view_of(env: str | EnvConfig) -> View:
     view = task_for(env).view
     if view.source is not None:
         return view
-    made = make_env(env)
-    try:
+    with make_env(env) as made:
         made.reset(seed=0)
         source = made.frame_size if isinstance(made, FrameEnv) else (view.size, view.size)
-    finally:
-        made.close()
     return dataclasses.replace(view, source=source)
-
-
-def _known_view(config: EnvConfig) -> View:
-    """The view alone: `task_for` would make the environment once more."""
-    shows_road = config.env_id in CAR_RACING_IDS and config.observation_key is None
-    return PAPER_VIEW if shows_road else View()
 
 
 def _draw_without_display() -> None:

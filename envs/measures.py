@@ -91,11 +91,9 @@ def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
             Measure(f"action {action_map.start + index}", "fraction", 0.0, 1.0, Magnitude(index))
             for index in range(count)
         )
-    sizes = [
-        max(abs(low), abs(high)) for low, high in zip(action_map.low, action_map.high, strict=True)
-    ]
+    sizes = np.maximum(np.abs(action_map.low), np.abs(action_map.high))[:MAX_MEASURES].tolist()
     return tuple(
         # A dimension that is always 0 has no range of its own.
         Measure(f"action {index}", "magnitude", 0.0, size or 1.0, Magnitude(index))
-        for index, size in list(enumerate(sizes))[:MAX_MEASURES]
+        for index, size in enumerate(sizes)
     )

@@ -40,9 +40,9 @@ class PictureFormat:
     @classmethod
     def of(cls, array: NDArray[Any]) -> PictureFormat | None:
         """The format of an array; None where it is no picture. Values are not looked at."""
-        if array.dtype != np.uint8 and array.dtype.kind != "f":
-            return None
         shape, floats = array.shape, array.dtype.kind == "f"
+        if array.dtype != np.uint8 and not floats:
+            return None
         if len(shape) == 2 and min(shape) >= MIN_SIDE:
             return cls(shape, floats, None)
         if len(shape) == 3:
@@ -52,15 +52,6 @@ class PictureFormat:
                     return cls(shape, floats, axis)
         return None
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        height, width = self.shape[1:] if self.channel_axis == 0 else self.shape[:2]
-        return height, width
-
-    def _has_type(self, array: NDArray[Any]) -> bool:
-        return array.dtype.kind == "f" if self.floats else array.dtype == np.uint8
-
     def rgb(self, array: NDArray[Any]) -> UInt8[np.ndarray, "height width 3"]:
         """A picture of this format as uint8 RGB; alpha is dropped, gray is repeated.
 
@@ -69,7 +60,8 @@ class PictureFormat:
         Raises:
             NotAPictureError: another shape or type, or floats outside [0, 1].
         """
-        if array.shape != self.shape or not self._has_type(array):
+        has_type = array.dtype.kind == "f" if self.floats else array.dtype == np.uint8
+        if array.shape != self.shape or not has_type:
             raise NotAPictureError(
                 f"expected {'floats' if self.floats else 'uint8'} of shape {self.shape}, as "
                 f"before, got {describe_value(array)}"

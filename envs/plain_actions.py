@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from envs.actions import UnsupportedActionSpace
+from envs.actions import UnsupportedActionSpace, is_integer
 
 MAX_COMBINATIONS = 64  # one controller output each
 
@@ -25,20 +25,18 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     """
     if isinstance(space, spaces.Discrete):
         return space
-    if isinstance(space, spaces.Box) and np.prod(space.shape) == 0:
-        raise UnsupportedActionSpace(
-            f"expected a Box of one number or more as action space, got {space}: give it one"
-        )
     if isinstance(space, spaces.Box):
-        is_float = space.dtype is None or space.dtype.kind == "f"
-        dtype = np.dtype(np.float32) if is_float else space.dtype
+        if np.prod(space.shape) == 0:
+            raise UnsupportedActionSpace(
+                f"expected a Box of one number or more as action space, got {space}: give it one"
+            )
+        dtype = np.dtype(space.dtype if is_integer(space) else np.float32)
         if len(space.shape) == 1 and space.dtype == dtype:
             return space
-        low, high = (np.asarray(bound).reshape(-1).astype(dtype) for bound in _bounds(space))
+        low, high = (bound.reshape(-1).astype(dtype) for bound in (space.low, space.high))
         return spaces.Box(low, high, dtype=dtype.type)
     if isinstance(space, spaces.MultiBinary | spaces.MultiDiscrete):
-        choices = _choices(space)
-        count = int(np.prod(choices, dtype=np.float64))
+        count = int(np.prod(_choices(space), dtype=np.float64))
         if count <= MAX_COMBINATIONS:
             return spaces.Discrete(count)
         raise UnsupportedActionSpace(
@@ -79,27 +77,18 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
         native = self._native
         if isinstance(native, spaces.Box):
             numbers = np.asarray(action).reshape(native.shape)
-            if native.dtype is not None and native.dtype.kind != "f":
+            if is_integer(native):
                 numbers = np.rint(numbers)
-            return np.asarray(np.clip(numbers, *_bounds(native)), native.dtype)
+            return np.asarray(np.clip(numbers, native.low, native.high), native.dtype)
         if isinstance(native, spaces.Discrete):
             return action
         assert isinstance(native, spaces.MultiBinary | spaces.MultiDiscrete)  # no other is plain
         numbers = np.array(np.unravel_index(int(action), _choices(native))).reshape(native.shape)
-        if isinstance(native, spaces.MultiDiscrete):
-            numbers = numbers + native.start
-        return numbers.astype(native.dtype)
-
-
-def _bounds(space: spaces.Box) -> tuple[Any, Any]:
-    """Lowest and highest, as numbers where the Box is of booleans."""
-    if space.dtype == np.bool_:
-        return space.low.astype(np.int64), space.high.astype(np.int64)
-    return space.low, space.high
+        return (numbers + getattr(native, "start", 0)).astype(native.dtype)
 
 
 def _choices(space: spaces.MultiBinary | spaces.MultiDiscrete) -> tuple[int, ...]:
     """How many choices each number of the action has, flattened."""
-    if isinstance(space, spaces.MultiDiscrete):
-        return tuple(int(count) for count in np.asarray(space.nvec).reshape(-1))
-    return (2,) * int(np.prod(space.shape))
+    is_binary = isinstance(space, spaces.MultiBinary)
+    choices = np.full(space.shape, 2) if is_binary else np.asarray(space.nvec)
+    return tuple(choices.reshape(-1).tolist())

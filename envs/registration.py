@@ -36,9 +36,7 @@ def create_env(
         gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
     """
     config = EnvConfig.of(env)
-    kwargs: dict[str, Any] = dict(config.kwargs)
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
+    kwargs = {**config.kwargs, **({"render_mode": render_mode} if render_mode else {})}
     with _current_folder_importable():
         _import_module(config)
         try:
@@ -66,14 +64,13 @@ def create_env(
 def _current_folder_importable() -> Iterator[None]:
     """The command `wm` lacks it; last, so that no file in it stands in front of a package."""
     folder = os.getcwd()
-    if folder in sys.path or "" in sys.path:
-        yield
-        return
-    sys.path.append(folder)
+    is_missing = folder not in sys.path and "" not in sys.path
+    if is_missing:
+        sys.path.append(folder)
     try:
         yield
     finally:
-        if folder in sys.path:
+        if is_missing and folder in sys.path:
             sys.path.remove(folder)
 
 

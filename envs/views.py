@@ -10,6 +10,7 @@ import cv2
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import TransformObservation
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
@@ -49,9 +50,12 @@ class View:
             ValueError: not uint8, not (..., H, W, 3), neither of the source's size nor of the
                 view's own, or fewer rows than the view keeps.
         """
-        self._check(frames)
-        height, width = frames.shape[-3], frames.shape[-2]
-        batch = frames.shape[:-3]
+        dtype, shape = getattr(frames, "dtype", None), getattr(frames, "shape", ())
+        if dtype != np.uint8 or len(shape) < 3 or shape[-1] != 3:
+            raise ValueError(
+                f"expected uint8 frames of shape (..., H, W, 3), got {dtype} {tuple(shape)}"
+            )
+        *batch, height, width, _ = frames.shape
         if (height, width) == (self.size, self.size):
             return frames
         if self.source is not None and (height, width) != self.source:
@@ -82,21 +86,12 @@ class View:
         source = fields.get("source", before)
         return cls(rows, fields["size"], None if source is None else tuple(source))
 
-    @staticmethod
-    def _check(frames: Any) -> None:
-        dtype = getattr(frames, "dtype", None)
-        shape: tuple[int, ...] = getattr(frames, "shape", ())
-        if dtype != np.uint8 or len(shape) < 3 or shape[-1] != 3:
-            raise ValueError(
-                f"expected uint8 frames of shape (..., H, W, 3), got {dtype} {tuple(shape)}"
-            )
-
 
 # The paper's view of CarRacing: without the indicators.
 PAPER_VIEW = View(rows=(0, 84), size=64, source=(96, 96))
 
 
-class ViewObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstructorArgs):
+class ViewObservation(TransformObservation[Any, Any, Any]):
     """Shows an environment's pixel observations through a `View`.
 
     Raises:
@@ -105,19 +100,13 @@ class ViewObservation(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordCon
 
     def __init__(self, env: gym.Env[Any, Any], view: View) -> None:
         """Wrap `env`, whose observations are uint8 (H, W, 3)."""
-        gym.utils.RecordConstructorArgs.__init__(self, view=view)
-        super().__init__(env)
         if not has_pixels(env.observation_space):
             raise ValueError(
                 f"expected uint8 (H, W, 3) observations, got {env.observation_space}: "
                 "wrap it with gymnasium.wrappers.AddRenderObservation first"
             )
-        self.view = view
-        self.observation_space = spaces.Box(0, 255, (view.size, view.size, 3), np.uint8)
-
-    def observation(self, observation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The frame through the view, uint8 (size, size, 3)."""
-        return self.view(observation)
+        gym.utils.RecordConstructorArgs.__init__(self, view=view)
+        super().__init__(env, view, spaces.Box(0, 255, (view.size, view.size, 3), np.uint8))
 
 
 def has_pixels(space: spaces.Space[Any]) -> bool:

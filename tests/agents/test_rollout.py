@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agents.policy import ConstantPolicy, RandomPolicy
-from agents.rollout import Rollout, play
+from agents.rollout import Rollout, play, play_scores
 from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID, CountingEnv, episode_length, read_frame
 
 make_box = functools.partial(gym.make, BOX_ID)
@@ -64,7 +64,7 @@ def test_max_steps_truncates_and_an_end_at_that_step_is_no_truncation() -> None:
 
 def test_scores_agree_with_rollouts() -> None:
     rollouts = play(make_box, box_policy(), [3, 4])
-    scores = play(make_box, box_policy(), [3, 4], keep_frames=False)
+    scores = play_scores(make_box, box_policy(), [3, 4])
     for rollout, score in zip(rollouts, scores, strict=True):
         assert score.episode_return == rollout.episode_return
         assert (score.num_steps, score.seed) == (rollout.num_steps, rollout.seed)

@@ -123,9 +123,7 @@ def test_what_a_dead_worker_was_at_is_done_again(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_again_and_again_is_an_error_and_the_next_map_works() -> None:
     with Workers(2, log=lambda line: None) as workers:
-        with pytest.raises(
-            WorkerDiedError, match=r"3 times in a row: a worker process died"
-        ):
+        with pytest.raises(WorkerDiedError, match=r"3 times in a row: a worker process died"):
             list(workers.map(die_on_three, range(20)))
         with pytest.raises(ValueError, match="three is not wanted"):
             list(workers.map(fail_on_three, range(20)))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agents.policy import ConstantPolicy, RandomPolicy
-from agents.rollout import play
+from agents.rollout import play, play_scores
 from envs.measures import Magnitude, Measure, hull_speed
 from envs.tasks import task_for
 from tests.fixtures.counting_env import BOX_ID, DISCRETE_ID
@@ -60,7 +60,7 @@ def test_an_episode_s_measures_are_means_over_its_steps() -> None:
     make = functools.partial(gym.make, DISCRETE_ID)
     policy = RandomPolicy(make().action_space, action_repeat=2)
     rollouts = play(make, policy, [3, 5])
-    scores = play(make, policy, [3, 5], keep_frames=False, measures=task_for(DISCRETE_ID).measures)
+    scores = play_scores(make, policy, [3, 5], measures=task_for(DISCRETE_ID).measures)
     assert rollouts[0].num_steps != rollouts[1].num_steps
     for rollout, score in zip(rollouts, scores, strict=True):
         fractions = rollout.actions.mean(axis=0)[:2]
@@ -71,8 +71,8 @@ def test_an_episode_s_measures_are_means_over_its_steps() -> None:
 def test_measures_leave_the_score_as_it_is_and_none_are_taken_unasked() -> None:
     make = functools.partial(gym.make, BOX_ID)
     policy = ConstantPolicy(make().action_space, [-0.5, 0.25], "constant")
-    (plain,) = play(make, policy, [1], keep_frames=False)
-    (measured,) = play(make, policy, [1], keep_frames=False, measures=task_for(BOX_ID).measures)
+    (plain,) = play_scores(make, policy, [1])
+    (measured,) = play_scores(make, policy, [1], measures=task_for(BOX_ID).measures)
     assert plain.measures == () and measured.measures == pytest.approx((0.5, 0.25))
     assert measured.episode_return == plain.episode_return
 

@@ -1,12 +1,13 @@
 """Many controllers in the real game at once, shared out over workers."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from agents.collecting import PlayChunk
-from agents.rollout import EpisodeScore
+from agents.rollout import EpisodeScore, play_scores
 from agents.workers import CHUNK, Workers, chunks
 from envs.measures import Measure
 from worldmodels.controller.agent import Agent, AgentFactory, save_agent
@@ -51,8 +52,7 @@ class RealEpisodes:
                         self.world_model_file, full_chunk(candidates[[row for row, _ in part]])
                     ),
                     self.max_steps,
-                    keep_frames=False,
-                    measures=self.measures,
+                    functools.partial(play_scores, measures=self.measures),
                 ),
                 [track for _, track in part],
             )
@@ -68,6 +68,6 @@ def full_chunk(parameters: np.ndarray) -> np.ndarray:
     return np.resize(parameters, (CHUNK, parameters.shape[1]))
 
 
-def _play(job: tuple[PlayChunk, list[int]]) -> list[EpisodeScore]:
+def _play(job: tuple[PlayChunk[EpisodeScore], list[int]]) -> list[EpisodeScore]:
     play_chunk, tracks = job
     return play_chunk(tracks)

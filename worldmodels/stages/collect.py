@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.collecting import play_episodes
+from agents.collecting import PlayChunk, TransformedPlay
 from agents.rollout import Rollout
 from agents.workers import CHUNK, Workers
 from envs.tasks import task_for
@@ -223,14 +223,10 @@ def _played(
         repeat = config.action_repeat or task_for(settings.env).action_repeat
         prior = file_digest(run.weights("prior"))
         transform = PackWithSurprise(run.folder, round_, repeat, prior, summary)
-    played = play_episodes(
-        settings.env,
-        factory,
-        [seed for index in indices for seed in episode_seeds(settings.seed, index, candidates)],
-        workers=workers,
-        max_steps=config.max_episode_steps,
-        transform=transform,
-    )
+    play = TransformedPlay(transform)
+    seeds = [seed for index in indices for seed in episode_seeds(settings.seed, index, candidates)]
+    play_chunk = PlayChunk(settings.env, factory, config.max_episode_steps, play)
+    played = play_chunk.episodes(seeds, workers)
     if not config.select_by_surprise:
         yield from played
         return

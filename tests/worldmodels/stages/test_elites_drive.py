@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.rollout import play
+from agents.rollout import play, play_scores
 from agents.workers import Workers
 from envs.tasks import task_for
 from tests.fixtures.command import wm, wm_json
@@ -75,9 +75,7 @@ def test_elites_fill_niches_and_each_is_worth_what_it_earns_when_it_plays_alone(
             run.folder / "elites" / "elites.safetensors", agent.parameters[[row]].numpy()
         )()
         make = functools.partial(gym.make, BOX_ID, max_episode_steps=8)
-        scores = play(
-            make, alone, tracks, keep_frames=False, measures=task_for(BOX_ID).measures, batch_size=8
-        )
+        scores = play_scores(make, alone, tracks, measures=task_for(BOX_ID).measures, batch_size=8)
         assert fitness[row] == pytest.approx(np.mean([s.episode_return for s in scores]), abs=1e-3)
         assert measures[row] == pytest.approx(np.mean([s.measures for s in scores], 0), abs=1e-6)
         assert cells[row] == np.square(centroids - measures[row]).sum(1).argmin()

@@ -163,9 +163,7 @@ def test_the_real_score_is_that_of_the_agent_left_on_tracks_of_its_own(
     file = run.folder / "controller" / "agent.safetensors"
     tracks = seeds("selection", 3)
     factory = AgentFactory(file)
-    scores = play_episodes(
-        run.settings.env_id, factory, tracks, workers=Workers(1), keep_frames=False
-    )
+    scores = play_episodes(run.settings.env_id, factory, tracks, workers=Workers(1))
     returns = [score.episode_return for score in scores]
     assert len(set(returns)) > 1
     assert result["real_score"] == pytest.approx(np.mean(returns))
