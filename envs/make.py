@@ -36,8 +36,9 @@ def make_env(
     `render()`; see `FrameEnv`. Actions are those of a Box with one axis or of a Discrete space,
     see `plain_action_space`; rewards and ends are checked, see `CheckedEnv`. With
     `render_mode="rgb_array"`, `render()` gives the large picture.
-    `max_episode_steps` counts steps of the environment; None keeps the registered limit. `perturbation` is one of
-    `envs.perturbations.PERTURBATIONS`, which change what CarRacing looks like.
+    `max_episode_steps` counts steps of the environment; None keeps the registered limit.
+    `perturbation` is one of `envs.perturbations.PERTURBATIONS`, which change what CarRacing looks
+    like.
 
     Raises:
         ValueError: no such perturbation.
@@ -87,9 +88,9 @@ def _with_frames(
 
     drawing = functools.partial(checked, "rgb_array")
     env = checked(None if render_mode == "rgb_array" else render_mode)
-    drawable = can_draw(env)
-    has_to_draw = drawable and seems_drawn(config, declared_space(env))
     with _closed_on_errors(env):
+        drawable = can_draw(env)
+        has_to_draw = drawable and seems_drawn(config, declared_space(env))
         if has_to_draw and render_mode not in (None, "rgb_array"):
             raise gym.error.UnsupportedMode(
                 f'expected render_mode None or "rgb_array" for {config}, whose frames are drawn '

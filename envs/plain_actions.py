@@ -89,6 +89,5 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
 
 def _choices(space: spaces.MultiBinary | spaces.MultiDiscrete) -> tuple[int, ...]:
     """How many choices each number of the action has, flattened."""
-    is_binary = isinstance(space, spaces.MultiBinary)
-    choices = np.full(space.shape, 2) if is_binary else np.asarray(space.nvec)
+    choices = space.nvec if isinstance(space, spaces.MultiDiscrete) else np.full(space.shape, 2)
     return tuple(choices.reshape(-1).tolist())

@@ -36,7 +36,7 @@ def create_env(
         gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
     """
     config = EnvConfig.of(env)
-    kwargs = {**config.kwargs, **({"render_mode": render_mode} if render_mode else {})}
+    kwargs = {**config.kwargs, **({} if render_mode is None else {"render_mode": render_mode})}
     with _current_folder_importable():
         _import_module(config)
         try:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs.actions import ActionMap, one_hot

@@ -50,12 +50,13 @@ class View:
             ValueError: not uint8, not (..., H, W, 3), neither of the source's size nor of the
                 view's own, or fewer rows than the view keeps.
         """
-        dtype, shape = getattr(frames, "dtype", None), getattr(frames, "shape", ())
+        dtype = getattr(frames, "dtype", None)
+        shape: tuple[int, ...] = getattr(frames, "shape", ())
         if dtype != np.uint8 or len(shape) < 3 or shape[-1] != 3:
             raise ValueError(
                 f"expected uint8 frames of shape (..., H, W, 3), got {dtype} {tuple(shape)}"
             )
-        *batch, height, width, _ = frames.shape
+        *batch, height, width, _ = shape
         if (height, width) == (self.size, self.size):
             return frames
         if self.source is not None and (height, width) != self.source:
