@@ -58,10 +58,9 @@ class FastCarRacing(CarRacing):
         """
         if view not in VIEWS:
             raise error.UnsupportedMode(f"expected a view of {sorted(VIEWS)}, got {view!r}")
-        super().__init__(render_mode, verbose, lap_complete_percent, domain_randomize, continuous)
-        EzPickle.__init__(
-            self, render_mode, verbose, lap_complete_percent, domain_randomize, continuous, view
-        )
+        arguments = (render_mode, verbose, lap_complete_percent, domain_randomize, continuous)
+        super().__init__(*arguments)
+        EzPickle.__init__(self, *arguments, view)
         self.view = view
         self.observation_space = spaces.Box(0, 255, VIEWS[view].shape, np.uint8)
         self._renderer = Renderer(view)
@@ -105,8 +104,7 @@ class FastCarRacing(CarRacing):
         reset() calls this, again until it succeeds, after its own listener went in and before
         the first physics step, so that no contact is missed.
         """
-        created: bool = super()._create_track()  # type: ignore[no-untyped-call]
-        if not created:
+        if not super()._create_track():  # type: ignore[no-untyped-call]
             return False
         self._listener = TileContactListener(self, self.lap_complete_percent)
         self.world.contactListener_bug_workaround = self._listener  # Box2D keeps no reference

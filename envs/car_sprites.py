@@ -12,24 +12,14 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from gymnasium.envs.box2d.car_dynamics import (
-    HULL_POLY1,
-    HULL_POLY2,
-    HULL_POLY3,
-    HULL_POLY4,
-    SIZE,
-    WHEEL_COLOR,
-    WHEEL_R,
-    WHEEL_W,
-    WHEEL_WHITE,
-    WHEELPOS,
-    Car,
-)
+from gymnasium.envs.box2d import car_dynamics
+from gymnasium.envs.box2d.car_dynamics import SIZE, WHEEL_R, Car
 from gymnasium.envs.box2d.car_racing import FPS
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
 from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, after_smoothscale, camera_zoom
+from envs.polygons import fill_polygons
 
 # Between two kept pictures a wheel's end moves by 0.35 window pixels, its mark by at most 1.1, of
 # the 8 to 10 in a pixel of the stock frame. Steps half as wide change no figure by 0.01 levels.
@@ -39,21 +29,16 @@ _ROLLING_STEPS = 48  # a turn
 # Drawn in this part of the stock picture: it borders on whole pixels of 64x64, too.
 _BLOCK = slice(63, 84), slice(42, 54)
 _HALF_WIDTH, _HALF_LENGTH = 1.7, 3.1  # units around the hull's origin that the car can cover
-_HULL_COLOR, _MARK_COLOR = after_smoothscale((204, 0, 0)), after_smoothscale(WHEEL_WHITE)
+_HULL_COLOR = after_smoothscale((204, 0, 0))
+_MARK_COLOR = after_smoothscale(car_dynamics.WHEEL_WHITE)
 _DETAIL = 10  # about a window pixel: what a pixel of the stock frame is drawn with, each way
-_SHIFT = 4  # fractional bits of polygon corners handed to cv2
-_HULLS = [
-    np.array([complex(x, y) for x, y in polygon])
-    for polygon in (HULL_POLY1, HULL_POLY2, HULL_POLY3, HULL_POLY4)
-]
-_WHEEL = np.array(
-    [complex(x * WHEEL_W, y * WHEEL_R) for x, y in ((-1, 1), (1, 1), (1, -1), (-1, -1))]
-)
-_STEPS = [  # a radian and a turn, at each of the first second's zooms
+# Corners as x + iy, in the car's own units.
+_HULLS = [np.array(getattr(car_dynamics, f"HULL_POLY{part}")) @ (1, 1j) for part in (1, 2, 3, 4)]
+_WHEEL = np.array([(-1, 1), (1, 1), (1, -1), (-1, -1)]) @ (car_dynamics.WHEEL_W, 1j * WHEEL_R)
+_ZOOMS = [camera_zoom(moment / FPS) for moment in range(FPS + 1)]  # of the first second
+_STEPS = [  # a radian and a turn, at each of these zooms
     (max(_STEERING_STEPS * fraction, 1.0), max(round(_ROLLING_STEPS * fraction), 1))
-    for fraction in (
-        (camera_zoom(moment / FPS) / camera_zoom(1.0)) ** 3 for moment in range(FPS + 1)
-    )
+    for fraction in ((zoom / _ZOOMS[-1]) ** 3 for zoom in _ZOOMS)
 ]
 
 # Red, green and blue times the share of a pixel that is covered, and less that share. Added up
@@ -88,25 +73,19 @@ class CarSprites:
         moment = min(round(seconds * FPS), FPS)  # from the first second on, all look the same
         steps_per_radian, steps_per_turn = _STEPS[moment]
         per_radian = steps_per_turn / math.tau
-        front_left, front_right, rear_left, rear_right = car.wheels
-        angle = round(front_left.joint.angle * steps_per_radian)
+        angle = round(car.wheels[0].joint.angle * steps_per_radian)
         # They overlap nowhere: what the hull hides of a wheel is not in the wheel's sprite.
-        sprite = self._hull(moment) + self._wheel(
-            moment, 0, angle, round(front_left.phase * per_radian) % steps_per_turn
-        )
-        sprite += self._wheel(
-            moment, 1, angle, round(front_right.phase * per_radian) % steps_per_turn
-        )
-        sprite += self._wheel(moment, 2, 0, round(rear_left.phase * per_radian) % steps_per_turn)
-        sprite += self._wheel(moment, 3, 0, round(rear_right.phase * per_radian) % steps_per_turn)
+        sprite = self._hull(moment).copy()
+        for number, wheel in enumerate(car.wheels):  # front left and right, rear left and right
+            rolled = round(wheel.phase * per_radian) % steps_per_turn
+            sprite += self._wheel(moment, number, angle if number < 2 else 0, rolled)
         patch = frame[self._patch]
         behind = patch * sprite[..., 3:]
         np.add(behind, sprite[..., :3], out=patch, casting="unsafe")
 
     def _draw_hull(self, moment: int) -> Sprite:
         canvas = _Canvas()
-        for polygon in _hull_points(moment):
-            canvas.fill(polygon, _HULL_COLOR)
+        canvas.fill(_hull_points(moment), _HULL_COLOR)
         sprite = canvas.sprite(self.camera)
         sprite[..., :3] += 0.5  # so that the cast to bytes rounds
         sprite[..., 3] += 1.0
@@ -120,8 +99,8 @@ class CarSprites:
         steps_per_radian, steps_per_turn = _STEPS[moment]
         canvas = _Canvas()
         turned = np.exp(1j * angle / steps_per_radian)
-        centre = complex(*WHEELPOS[wheel])
-        canvas.fill(_points(centre + turned * _WHEEL, moment), WHEEL_COLOR)
+        centre = complex(*car_dynamics.WHEELPOS[wheel])
+        canvas.fill([_points(centre + turned * _WHEEL, moment)], car_dynamics.WHEEL_COLOR)
         ends = rolled * math.tau / steps_per_turn, rolled * math.tau / steps_per_turn + 1.2
         # The mark's ends stop at the rim when they go underneath; once both are, it is hidden.
         top, bottom = (
@@ -130,9 +109,8 @@ class CarSprites:
         )
         if any(math.sin(end) <= 0 for end in ends):
             mark = _WHEEL.real + 1j * WHEEL_R * np.array([top, top, bottom, bottom])
-            canvas.fill(_points(centre + turned * mark, moment), _MARK_COLOR)
-        for polygon in _hull_points(moment):
-            canvas.erase(polygon)
+            canvas.fill([_points(centre + turned * mark, moment)], _MARK_COLOR)
+        canvas.fill(_hull_points(moment), None)
         return canvas.sprite(self.camera)
 
 
@@ -146,14 +124,12 @@ class _Canvas:
         # From 1 on: one byte a pixel takes a third of drawing four floats.
         self._indices = np.zeros((self._size[1] * _DETAIL, self._size[0] * _DETAIL), np.uint8)
 
-    def fill(self, points: NDArray[np.int32], color: Color) -> None:
-        if color not in self._colors:
+    def fill(self, polygons: list[NDArray[np.float64]], color: Color | None) -> None:
+        """In a color, or for None without any again."""
+        if color is not None and color not in self._colors:
             self._colors.append(color)
-        index = 1 + self._colors.index(color)
-        cv2.fillConvexPoly(self._indices, points, index, cv2.LINE_8, _SHIFT)
-
-    def erase(self, points: NDArray[np.int32]) -> None:
-        cv2.fillConvexPoly(self._indices, points, 0, cv2.LINE_8, _SHIFT)
+        index = 0 if color is None else 1 + self._colors.index(color)
+        fill_polygons(self._indices, polygons, index)
 
     def sprite(self, camera: Camera) -> Sprite:
         """What `camera` sees, which gets the stock camera's picture area-resized."""
@@ -173,18 +149,17 @@ class _Canvas:
 
 
 @lru_cache(maxsize=FPS + 1)
-def _hull_points(moment: int) -> list[NDArray[np.int32]]:
+def _hull_points(moment: int) -> list[NDArray[np.float64]]:
     return [_points(polygon, moment) for polygon in _HULLS]
 
 
-def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.int32]:
-    """A polygon, x + iy in the car's own units, as cv2's fixed-point one on a canvas."""
+def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.float64]:
+    """A polygon, x + iy in the car's own units, in pixels of a canvas."""
     ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
-    window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * camera_zoom(moment / FPS))
+    window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * _ZOOMS[moment])
     rows, columns = _BLOCK
     stock = window * (STOCK_CAMERA.x_scale, STOCK_CAMERA.y_scale) - (columns.start, rows.start)
-    # cv2 counts from pixel centres.
-    return np.rint((stock * _DETAIL - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    return stock * _DETAIL
 
 
 def _block(camera: Camera) -> tuple[slice, slice]:
@@ -200,8 +175,8 @@ def _block(camera: Camera) -> tuple[slice, slice]:
 def _patch(camera: Camera) -> tuple[slice, slice]:
     """Rows and columns of the camera's picture that the car can cover, inside the block."""
     column, row = CAR_X * camera.x_scale, CAR_Y * camera.y_scale
-    across = _HALF_WIDTH * camera_zoom(1.0) * camera.x_scale
-    along = _HALF_LENGTH * camera_zoom(1.0) * camera.y_scale
+    across = _HALF_WIDTH * _ZOOMS[-1] * camera.x_scale
+    along = _HALF_LENGTH * _ZOOMS[-1] * camera.y_scale
     return (
         slice(math.floor(row - along), math.ceil(row + along)),
         slice(math.floor(column - across), math.ceil(column + across)),

@@ -33,7 +33,7 @@ _VERTICAL_BARS: tuple[tuple[int, Color], ...] = (
 )
 _HORIZONTAL_BARS: tuple[tuple[int, Color], ...] = ((20, (0, 255, 0)), (30, (255, 0, 0)))
 _BAR_BOTTOM = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
-_SCALES = np.array([0.02, 0.01, 0.01, 0.01, 0.01]) * _LINE
+_SCALES = np.array([-0.02, -0.01, -0.01, -0.01, -0.01]) * _LINE  # upwards
 _HORIZONTAL_SCALES = np.array([-10.0, -0.8]) * _BAR_WIDTH
 _MIN_VALUE = 1e-4  # what is below is not drawn
 
@@ -44,21 +44,23 @@ def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None
     wheels = car.wheels
     values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
     turning = np.array([wheels[0].joint.angle, car.hull.angularVelocity])
-    tops = (_BAR_BOTTOM - values * _SCALES).astype(int)
-    ends = (_HORIZONTAL_STARTS + turning * _HORIZONTAL_SCALES).astype(int)
-    rows = _coverage(np.minimum(tops, _BAR_BOTTOM), np.maximum(tops, _BAR_BOTTOM) + 1, _ROW_EDGES)
-    rows[np.abs(values) <= _MIN_VALUE] = 0
-    columns = _coverage(
-        np.minimum(ends, _HORIZONTAL_STARTS),
-        np.maximum(ends, _HORIZONTAL_STARTS) + 1,
-        _COLUMN_EDGES,
-    )
-    columns[np.abs(turning) <= _MIN_VALUE] = 0
+    rows = _bars(_BAR_BOTTOM, values, _SCALES, _ROW_EDGES)
+    columns = _bars(_HORIZONTAL_STARTS, turning, _HORIZONTAL_SCALES, _COLUMN_EDGES)
     vertical = rows.T @ _VERTICAL_COLORS
     horizontal = (_HORIZONTAL_ROWS * columns[:, None]).transpose(1, 2, 0) @ _HORIZONTAL_COLORS
     strip[:] = np.minimum(vertical.reshape(_ROWS, _COLUMNS, 3) + horizontal + 0.5, 255)
     # After the bars, as a negative score could reach them.
     strip[:, :_TEXT_COLUMNS] = _score(f"{env.reward:04.0f}")
+
+
+def _bars(
+    starts: NDArray[Any] | int, values: NDArray[Any], scales: NDArray[Any], edges: NDArray[Any]
+) -> Float32[np.ndarray, "bar pixel"]:
+    """How much of each pixel lies in a bar, which shows a value by its length."""
+    ends = (starts + values * scales).astype(int)
+    covered = _coverage(np.minimum(starts, ends), np.maximum(starts, ends) + 1, edges)
+    covered[np.abs(values) <= _MIN_VALUE] = 0
+    return covered
 
 
 def _coverage(
@@ -81,17 +83,14 @@ _VERTICAL_COLORS = (
 _HORIZONTAL_COLORS = np.array(
     [after_smoothscale(color) for _, color in _HORIZONTAL_BARS], np.float32
 )
-_HORIZONTAL_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
-_HORIZONTAL_ROWS = _coverage(_HORIZONTAL_TOP, _HORIZONTAL_TOP + 2 * _LINE + 1, _ROW_EDGES)[
-    :, :, None
-]
+_TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
+_HORIZONTAL_ROWS = _coverage(_TOP, _TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 
 
 @lru_cache(maxsize=2048)
 def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
     """The score, white on black: 60 us to draw, and an episode shows few different ones."""
-    if not pygame.font.get_init():
-        pygame.font.init()
+    pygame.font.init()
     image = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE).render(
         text, True, _WHITE, (0, 0, 0)
     )

@@ -96,8 +96,7 @@ class ColorPerturbation(_Perturbation):
             # The key keeps this generator apart from the environment's own of the same seed.
             sequence = np.random.SeedSequence(seed, spawn_key=tuple(b"color"))
             self._rng = np.random.default_rng(sequence)
-        largest = self.LARGEST_SHIFT
-        lane, grass = (float(shift) for shift in self._rng.uniform(-largest, largest, size=2))
+        lane, grass = self._rng.uniform(-self.LARGEST_SHIFT, self.LARGEST_SHIFT, size=2).tolist()
         self._car_racing.road_color = _shifted(self.LANE_COLOR, lane)
         self._car_racing.bg_color = _shifted(self.GRASS_COLOR, grass)
         observation, info = self.env.reset(seed=seed, options=options)
@@ -109,7 +108,7 @@ def _shifted(color: Color, shift: float) -> np.ndarray:
     return np.rint(np.array(color) + 255 * shift).astype(int)
 
 
-class _Overlay(_Perturbation):
+class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
     """Rectangles drawn over observations and over `render()`'s pictures.
 
     With `render_mode="human"` the window on the screen stays as it is.
@@ -121,27 +120,16 @@ class _Overlay(_Perturbation):
         """What is to be drawn now."""
         raise NotImplementedError
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """As the environment's."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._drawn_on(observation, self._view), info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment's."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        observation = self._drawn_on(observation, self._view)
-        return observation, reward, terminated, truncated, info
+    def observation(self, observation: np.ndarray) -> np.ndarray:
+        """The environment's, drawn on."""
+        return self._drawn_on(observation, self._view)
 
     def render(self) -> Any:
         """As the environment's."""
         picture = self.env.render()
-        if self.render_mode == "rgb_array" and isinstance(picture, np.ndarray):
-            return self._drawn_on(picture, None)
-        if self.render_mode == "state_pixels" and isinstance(picture, np.ndarray):
-            return self._drawn_on(picture, self._view)
-        return picture
+        if self.render_mode == "human" or not isinstance(picture, np.ndarray):
+            return picture
+        return self._drawn_on(picture, None if self.render_mode == "rgb_array" else self._view)
 
     def _drawn_on(self, picture: np.ndarray, view: View | None) -> np.ndarray:
         return blend(picture, self.rectangles(), self.COLOR, view=view)

@@ -104,7 +104,8 @@ class ProcessGroup:
     def __init__(self, make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
         """Start a process for each of `arguments` and wait until all have called `make`."""
         self._workers: list[WorkerProcess] = []
-        self._end = weakref.finalize(self, end_processes, self._workers)
+        # End the processes: after what they are doing, or by force if that takes seconds.
+        self.close = weakref.finalize(self, end_processes, self._workers)
         with self._ended_by_exceptions():
             with interrupts_held(), _one_thread_each():
                 for number, each in enumerate(arguments, start=1):
@@ -119,10 +120,6 @@ class ProcessGroup:
             for index, each in calls.items():
                 self._workers[index].send(each)
             return {index: self._workers[index].receive() for index in calls}
-
-    def close(self) -> None:
-        """End the processes: after what they are doing, or by force if that takes seconds."""
-        self._end()
 
     @contextlib.contextmanager
     def _ended_by_exceptions(self) -> Iterator[None]:

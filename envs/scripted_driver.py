@@ -13,6 +13,8 @@ import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 from jaxtyping import Float32
 
+_LOOK_AHEAD = 5.0  # units, at a standstill
+
 
 class ScriptedDriver:
     """Pure pursuit of a point ahead on the centre line, at a speed its curvature allows.
@@ -27,7 +29,6 @@ class ScriptedDriver:
         *,
         top_speed: float = 80.0,
         cornering: float = 120.0,
-        look_ahead: float = 5.0,
     ) -> None:
         """Drive `env`, at most `top_speed` fast and `cornering` units/s^2 sideways.
 
@@ -40,7 +41,6 @@ class ScriptedDriver:
         self.env = car_racing
         self.top_speed = top_speed
         self.cornering = cornering
-        self.look_ahead = look_ahead
         self._track: Any = None
         self._centres = np.zeros((0, 2))
         self._curvature = np.zeros(0)
@@ -55,7 +55,7 @@ class ScriptedDriver:
         speed = float(np.hypot(*hull.linearVelocity))
         here = int(((self._centres - position) ** 2).sum(axis=1).argmin())
 
-        tiles_ahead = 2 + int((self.look_ahead + 0.25 * speed) / 3.5)
+        tiles_ahead = 2 + int((_LOOK_AHEAD + 0.25 * speed) / 3.5)
         target = self._centres[(here + tiles_ahead) % len(self._centres)] - position
         forward = np.array(hull.GetWorldVector((0.0, 1.0)))
         right = np.array(hull.GetWorldVector((1.0, 0.0)))

@@ -64,22 +64,12 @@ class Task:
         return self.action_maps[self.default_action_map]
 
     @property
-    def action_size(self) -> int:
-        """Length A of an encoded action."""
-        return self.action_map.size
-
-    @property
     def noop_action(self) -> NDArray[np.float32]:
         """The encoded action of a person who holds no key, float32 (A,): zeros, or index 0."""
-        idle = np.zeros(self.action_size, dtype=np.float32)
+        idle = np.zeros(self.action_map.size, dtype=np.float32)
         if self.action_map.discrete:
             idle[0] = 1.0
         return idle
-
-    @property
-    def frame_size(self) -> int:
-        """Side of the square frames, in pixels."""
-        return self.view.size
 
 
 # Source: arXiv 1803.10122 and its code: steer = tanh, gas = (tanh + 1) / 2, brake =

@@ -18,6 +18,7 @@ from jaxtyping import Float64, UInt8
 from numpy.typing import NDArray
 
 from envs.camera import Camera, Color
+from envs.polygons import fill_polygons
 
 _LEVELS = 6  # each half the one before: the first second zooms in from 1/27
 _MARGIN = 4  # black texels or more around the playfield
@@ -27,7 +28,6 @@ _MARGIN = 4  # black texels or more around the playfield
 _SUPERSAMPLING = 4
 _EDGE_WIDTH = 0.06  # texels that a filled polygon is too wide on either side
 _INNER_EDGE_WIDTH = 1.0  # so that painting one tile leaves the road's soft edge alone
-_SHIFT = 4  # fractional bits of polygon corners handed to cv2
 
 
 class TrackPicture:
@@ -62,9 +62,9 @@ class TrackPicture:
         corners = _texels([at for at, _ in tiles], self.density)
         _fill(finest, _inset(corners, _EDGE_WIDTH), road_color)
         self._tiles, self._road_color = _inset(corners, _INNER_EDGE_WIDTH), road_color
-        for tile, (_, color) in zip(_fixed(self._tiles), tiles, strict=True):
+        for tile, (_, color) in zip(self._tiles, tiles, strict=True):
             if color != road_color:
-                cv2.fillConvexPoly(finest, tile, color, cv2.LINE_8, _SHIFT)
+                fill_polygons(finest, [tile], color)
         # One track in 150 has a curb of no width, where a bend runs out: a hairline in the stock
         # picture, a tenth of a pixel wide.
         curbs = [(at, color) for at, color in curbs if (at[0] != at[1]).any()]
@@ -79,8 +79,7 @@ class TrackPicture:
         """Tile `index` was touched: it takes the plain road's color."""
         # The camera only ever comes closer: levels coarser than the last crop's are done with.
         for level, texture in enumerate(self._textures[: self._level + 1]):
-            tile = _fixed(self._tiles[index] / 2**level)
-            cv2.fillConvexPoly(texture, tile, self._road_color, cv2.LINE_8, _SHIFT)
+            fill_polygons(texture, [self._tiles[index] / 2**level], self._road_color)
 
     def crop(
         self, camera: Camera, position: tuple[float, float], angle: float, zoom: float
@@ -134,20 +133,15 @@ def _fill(
     box = texture[top:bottom, left:right]
     height, width = box.shape[:2]
     covered = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)
-    for polygon in _fixed((polygons - (left, top)) * _SUPERSAMPLING):
-        cv2.fillConvexPoly(covered, polygon, 255, cv2.LINE_8, _SHIFT)
+    fill_polygons(covered, (polygons - (left, top)) * _SUPERSAMPLING, 255)
     covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
     # Whole texels at once, as words: a tenth of the time of masking three channels.
-    np.copyto(box.view(np.uint32)[..., 0], _word(color), where=covered == 255)
+    texel = np.array([*color, 0], np.uint8)
+    np.copyto(box.view(np.uint32), texel.view(np.uint32), where=covered[..., None] == 255)
     rows, columns = np.nonzero(covered - np.uint8(1) < 254)  # partly: 0 wraps around to 255
     behind = box[rows, columns]
     fraction = covered[rows, columns, None] / np.float32(255)
-    box[rows, columns] = np.rint(behind + (np.array([*color, 0], np.float32) - behind) * fraction)
-
-
-def _word(color: Color) -> np.uint32:
-    result: np.uint32 = np.array([*color, 0], dtype=np.uint8).view(np.uint32)[0]
-    return result
+    box[rows, columns] = np.rint(behind + (texel.astype(np.float32) - behind) * fraction)
 
 
 def _texture_size(density: float) -> int:
@@ -173,8 +167,3 @@ def _inset(
     across = (right - left) / np.linalg.norm(right - left, axis=2, keepdims=True)
     left, right = left + texels * across, right - texels * across
     return np.stack([left[:, 0], right[:, 0], right[:, 1], left[:, 1]], axis=1)
-
-
-def _fixed(points: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Points from a picture's corner as cv2's fixed-point ones, from pixel centres."""
-    return np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)

@@ -112,26 +112,20 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """
         self._check_open()
         if seed is None or isinstance(seed, int):
-            seeds = [None if seed is None else seed + index for index in range(self.num_envs)]
-        else:
-            seeds = seed
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, got {len(seeds)}")
+            seed = [None if seed is None else seed + index for index in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ValueError(f"expected {self.num_envs} seeds, got {len(seed)}")
         mask = np.ones(self.num_envs, dtype=np.bool_)
-        each = [options] * len(self._worker_slices)
         if options is not None and "reset_mask" in options:
             mask = self._checked_mask(options["reset_mask"])
-            each = [
-                {**options, "reset_mask": mask[worker_slice]}
-                for worker_slice in self._worker_slices
-            ]
-        infos = self._call(
-            {
-                worker: ("reset_shared", (seeds[worker_slice], each[worker]), {})
-                for worker, worker_slice in enumerate(self._worker_slices)
-                if mask[worker_slice].any()
-            }
-        )
+        calls: dict[int, Call | None] = {}
+        for worker, rows in enumerate(self._worker_slices):
+            share = options
+            if options is not None and "reset_mask" in options:
+                share = {**options, "reset_mask": mask[rows]}
+            if mask[rows].any():
+                calls[worker] = ("reset_shared", (seed[rows], share), {})
+        infos = self._call(calls)
         self._was_reset = True
         self._done[mask] = False
         return self._observations(), self._merged(infos)
@@ -244,12 +238,10 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         expected = f"expected a reset_mask of bool ({self.num_envs},)"
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"{expected}, got {type(mask)}")
-        if mask.shape != (self.num_envs,):
-            raise ValueError(f"{expected}, got shape {mask.shape}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"{expected} with at least one True, got {mask}")
         if mask.dtype != np.bool_:
             raise TypeError(f"{expected}, got {mask.dtype}")
-        if not mask.any():
-            raise ValueError(f"{expected} with at least one True, got {mask}")
         if not (self._was_reset or mask.all()):
             raise gym.error.ResetNeeded("expected a first reset without a mask: call reset()")
         return mask

@@ -11,7 +11,7 @@ def test_a_discrete_task_has_one_baseline_an_action() -> None:
     task = task_for("CartPole-v1")
     assert task.reference_env_id == "CartPole-v1" and task.action_repeat == 1
     assert task.constant_actions == {"always 0": (1.0, 0.0), "always 1": (0.0, 1.0)}
-    assert task.action_map.discrete and task.action_size == 2
+    assert task.action_map.discrete and task.action_map.size == 2
 
 
 def test_a_box_task_spans_its_bounds() -> None:
@@ -24,9 +24,7 @@ def test_a_box_task_spans_its_bounds() -> None:
 def test_car_racing_is_scored_in_the_stock_environment(env_id: str) -> None:
     task = task_for(env_id)
     assert (
-        task.reference_env_id == "CarRacing-v3"
-        and task.action_repeat == 4
-        and task.frame_size == 64
+        task.reference_env_id == "CarRacing-v3" and task.action_repeat == 4 and task.view.size == 64
     )
 
 
