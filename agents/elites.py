@@ -7,7 +7,6 @@ bandit's window, nothing else has a past.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,7 +122,6 @@ class MapElites:
             seed=self._generator,  # type: ignore[arg-type]  # it takes what default_rng takes
         )
         self.generation = 0
-        self.evaluations = 0
         self._bandit = SlidingWindowBandit(
             len(config.mixes), window=config.bandit_window, exploration=config.exploration
         )
@@ -134,6 +132,11 @@ class MapElites:
     def elites(self) -> Solutions:
         """All elites, (n, D), those of the cells that were filled first coming first."""
         return self.archive.data("solution")
+
+    @property
+    def evaluations(self) -> int:
+        """How many solutions have been told."""
+        return self.generation * self.config.batch_size
 
     @property
     def started(self) -> bool:
@@ -171,7 +174,7 @@ class MapElites:
         if self._pending is None:
             raise RuntimeError("no solutions to tell about: call ask() before each tell()")
         values = np.asarray(fitness, dtype=np.float64)
-        if not math.isfinite(float(values.sum()) + float(measures.sum())):
+        if not np.isfinite(values.sum() + measures.sum()):
             raise ValueError(
                 f"expected finite fitness and measures, got others in generation {self.generation}"
             )
@@ -182,7 +185,6 @@ class MapElites:
         self._pending = None
         self._last_generation = added, mix
         self.generation += 1
-        self.evaluations += len(solutions)
 
     def stats(self) -> EliteStats:
         """Where the search stands, after the generation last told."""
@@ -221,7 +223,6 @@ class MapElites:
         for choice, reward in state["search"]["plays"]:
             self._bandit.tell(choice, reward)
         self.generation = state["search"]["generation"]
-        self.evaluations = state["search"]["evaluations"]
         self._pending = None
 
 
@@ -238,12 +239,6 @@ def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
     radius = np.sqrt(generator.random(count)) / 2
     angle = generator.uniform(0, 2 * np.pi, count)
     points = 0.5 + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    centroids, _ = k_means_centroids(
-        centroids=num_cells,
-        ranges=[(0.0, 1.0), (0.0, 1.0)],
-        samples=points,
-        dtype=np.float64,
-        seed=seed,
-        k_means_kwargs={},
-    )
+    box = [(0.0, 1.0)] * 2
+    centroids, _ = k_means_centroids(centroids=num_cells, ranges=box, samples=points, seed=seed)
     return centroids

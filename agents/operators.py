@@ -36,11 +36,10 @@ class Mix:
         return reconstructed, along, batch_size - reconstructed - along
 
 
-_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LINE_MIXES = tuple(Mix(line=fraction) for fraction in _QUARTERS)
+LINE_MIXES = tuple(Mix(line=quarters / 4) for quarters in range(5))
 # Source: arXiv 2003.04389, section 3.3: reconstruction with noise, and line with noise, nine in
 # all; noise alone is in both.
-ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=fraction) for fraction in _QUARTERS[1:]))
+ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=quarters / 4) for quarters in range(1, 5)))
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from envs.actions import (
-    ActionMap,
-    UnsupportedActionSpace,
-    action_size,
-    decode_actions,
-    one_hot,
-)
+from envs.actions import ActionMap, UnsupportedActionSpace, action_size, decode_actions, one_hot
 
 Frames = UInt8[np.ndarray, "env height width channel"]
 EnvMask = Bool[np.ndarray, " env"]

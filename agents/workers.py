@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import util
-from types import TracebackType
 from typing import TypeVar
 
 from envs.processes import WorkerDiedError, WorkerProcess, end_processes, interrupts_held
@@ -57,12 +56,7 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(immediately=kind is not None)
 
     def close(self, immediately: bool = False) -> None:
@@ -161,8 +155,6 @@ class _Caller:
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
     """`items` in order, `size` at a time; the last chunk may be shorter."""
-    if size < 1:
-        raise ValueError(f"expected a chunk size of 1 or more, got {size}")
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 

@@ -115,10 +115,9 @@ class FastCarRacing(CarRacing):
     def _render(self, mode: str) -> Any:
         if mode != "state_pixels" or self._listener is None:
             return super()._render(mode)
-        for index in self._listener.new_tiles:
-            self._renderer.mark_visited(index)
+        frame = self._renderer.draw(self, self._listener.new_tiles)
         self._listener.new_tiles.clear()
-        return self._renderer.draw(self)
+        return frame
 
     def close(self) -> None:
         """As Gymnasium's; also lets go of the painted track.

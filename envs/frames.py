@@ -95,42 +95,28 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
     def _choose(self, observation: Any) -> None:
         """Decide by the first observation what the frames are."""
         key, space = self._config.observation_key, declared_space(self.env)
-        if key == RENDER:
-            self._drawn = True
-        elif key is not None:
-            self._check_key(key, observation, space)
-            self._key = key
-        elif isinstance(observation, Mapping):
-            names = [
-                name for name, entry in observation.items() if is_picture(entry, _of(space, name))
-            ]
-            if len(names) > 1:
-                raise EnvError(
-                    f"{self._config} observes several pictures, {', '.join(map(str, names))}: "
-                    f"name one of them, or {RENDER}, with --observation-key"
-                )
-            self._key, self._drawn = (names[0], False) if names else (None, True)
-        else:
-            self._drawn = not is_picture(observation, space)
+        entries = observation if isinstance(observation, Mapping) else {}
+        names = [name for name, entry in entries.items() if is_picture(entry, _of(space, name))]
+        if key is None and len(names) > 1:
+            raise EnvError(
+                f"{self._config} observes several pictures, {', '.join(map(str, names))}: "
+                f"name one of them, or {RENDER}, with --observation-key"
+            )
+        if key not in (None, RENDER, *names):
+            fault = f"expected an entry {key} in what {self._config.env_id} observes, got "
+            fault += ", ".join(entries) if entries else "no Dict"
+            if key in entries:
+                fault = f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
+                fault += describe_value(entries[key])
+            raise EnvError(f"{fault}: correct --observation-key; {RENDER} draws the environment")
+        self._drawn = key == RENDER or not (names or is_picture(observation, space))
+        if names and not self._drawn:
+            self._key = key or names[0]
         if self._drawn and not can_draw(self.env):
             raise EnvError(
                 f"expected {self._config} to observe or to draw pictures ({EXPECTED}), got "
                 f"observations that are {describe_value(observation)}, and no render mode "
                 f"rgb_array among {list(self.env.metadata.get('render_modes') or [])}"
-            )
-
-    def _check_key(self, key: str, observation: Any, space: Any) -> None:
-        if not isinstance(observation, Mapping) or key not in observation:
-            has = "no Dict" if not isinstance(observation, Mapping) else ", ".join(observation)
-            raise EnvError(
-                f"expected an entry {key} in what {self._config.env_id} observes, got {has}: "
-                f"correct --observation-key; {RENDER} draws the environment"
-            )
-        if not is_picture(observation[key], _of(space, key)):
-            raise EnvError(
-                f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
-                f"{describe_value(observation[key])}: correct --observation-key; {RENDER} draws "
-                "the environment"
             )
 
     def _frame(self, observation: Any) -> NDArray[np.uint8]:

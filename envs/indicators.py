@@ -12,7 +12,7 @@ from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-from envs.camera import PLAYFIELD_HEIGHT, Color, after_smoothscale
+from envs.camera import PLAYFIELD_HEIGHT, after_smoothscale
 
 _ROWS, _COLUMNS = 12, 96
 _BAR_WIDTH, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
@@ -24,14 +24,10 @@ _FONT_SIZE = 42
 # steering and turning lie, two lines high, and grow to either side. Its polygons include their
 # last pixels.
 _WHITE, _BLUE, _VIOLET = (255, 255, 255), (0, 0, 255), (51, 0, 255)
-_VERTICAL_BARS: tuple[tuple[int, Color], ...] = (
-    (5, _WHITE),
-    (7, _BLUE),
-    (8, _BLUE),
-    (9, _VIOLET),
-    (10, _VIOLET),
-)
-_HORIZONTAL_BARS: tuple[tuple[int, Color], ...] = ((20, (0, 255, 0)), (30, (255, 0, 0)))
+_VERTICAL_STARTS = np.array([5, 7, 8, 9, 10]) * _BAR_WIDTH
+_VERTICAL_PAINTS = (_WHITE, _BLUE, _BLUE, _VIOLET, _VIOLET)
+_HORIZONTAL_STARTS = np.array([20, 30]) * _BAR_WIDTH
+_HORIZONTAL_PAINTS = ((0, 255, 0), (255, 0, 0))
 _BAR_BOTTOM = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
 _SCALES = np.array([-0.02, -0.01, -0.01, -0.01, -0.01]) * _LINE  # upwards
 _HORIZONTAL_SCALES = np.array([-10.0, -0.8]) * _BAR_WIDTH
@@ -74,15 +70,11 @@ def _coverage(
 
 _ROW_EDGES = np.arange(_ROWS + 1) * ((WINDOW_H - PLAYFIELD_HEIGHT) / _ROWS)
 _COLUMN_EDGES = np.arange(_COLUMNS + 1) * (WINDOW_W / _COLUMNS)
-_VERTICAL_STARTS = np.array([place for place, _ in _VERTICAL_BARS]) * _BAR_WIDTH
-_HORIZONTAL_STARTS = np.array([place for place, _ in _HORIZONTAL_BARS]) * _BAR_WIDTH
 _VERTICAL_COLORS = (
     _coverage(_VERTICAL_STARTS, _VERTICAL_STARTS + _BAR_WIDTH, _COLUMN_EDGES)[:, :, None]
-    * np.array([after_smoothscale(color) for _, color in _VERTICAL_BARS], np.float32)[:, None]
-).reshape(len(_VERTICAL_BARS), -1)
-_HORIZONTAL_COLORS = np.array(
-    [after_smoothscale(color) for _, color in _HORIZONTAL_BARS], np.float32
-)
+    * np.array([after_smoothscale(color) for color in _VERTICAL_PAINTS], np.float32)[:, None]
+).reshape(len(_VERTICAL_PAINTS), -1)
+_HORIZONTAL_COLORS = np.array(list(map(after_smoothscale, _HORIZONTAL_PAINTS)), np.float32)
 _TOP = np.array([WINDOW_H - 4 * _LINE - PLAYFIELD_HEIGHT] * 2)
 _HORIZONTAL_ROWS = _coverage(_TOP, _TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 

@@ -159,11 +159,10 @@ def make_envs(
         ValueError: no environments, or fewer than 0 or more than `num_envs` workers.
         Those of `make_env`, and while stepping those of `ProcessVectorEnv`.
     """
-    if num_envs < 1:
-        raise ValueError(f"expected 1 environment or more, got {num_envs}")
-    if not 0 <= num_workers <= num_envs:
+    if num_envs < 1 or not 0 <= num_workers <= num_envs:
         raise ValueError(
-            f"expected 0 to {num_envs} workers for {num_envs} environments, got {num_workers}"
+            "expected 1 environment or more, and 0 to as many workers, "
+            f"got {num_envs} and {num_workers}"
         )
     make = [functools.partial(make_env, env_id, **settings)] * num_envs
     if num_workers == 0:

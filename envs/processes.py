@@ -10,8 +10,7 @@ import signal
 import threading
 import time
 import traceback
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from typing import Any
@@ -92,45 +91,19 @@ class WorkerProcess:
         )
 
 
-class ProcessGroup:
-    """Worker processes with one object for each of `arguments`, `make(*arguments[index])`.
+def start_processes(
+    workers: list[WorkerProcess], make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
+) -> None:
+    """Add a process with `make(*each)` for each of `arguments`; return when all have called it.
 
-    The processes end when this is closed, collected, or failed by any exception in `call` (then
-    at once).
-
-    Raises (constructing it, too): what `WorkerProcess.receive` does.
+    Whatever is raised, `workers` has all that were started.
     """
-
-    def __init__(self, make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> None:
-        """Start a process for each of `arguments` and wait until all have called `make`."""
-        self._workers: list[WorkerProcess] = []
-        # End the processes: after what they are doing, or by force if that takes seconds.
-        self.close = weakref.finalize(self, end_processes, self._workers)
-        with self._ended_by_exceptions():
-            with interrupts_held(), _one_thread_each():
-                for number, each in enumerate(arguments, start=1):
-                    name = f"worker process {number} of {len(arguments)}"
-                    self._workers.append(WorkerProcess(name, make, *each))
-            for worker in self._workers:
-                worker.receive()
-
-    def call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
-        """What each process returns for its call; the processes work at once."""
-        with self._ended_by_exceptions():
-            for index, each in calls.items():
-                self._workers[index].send(each)
-            return {index: self._workers[index].receive() for index in calls}
-
-    @contextlib.contextmanager
-    def _ended_by_exceptions(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            # An answer that comes now would be taken for the next question's; and what a worker
-            # is doing may take long, which nobody waits for after Ctrl-C.
-            end_processes(self._workers, immediately=True)
-            self.close()
-            raise
+    with interrupts_held(), _one_thread_each():
+        for number, each in enumerate(arguments, start=1):
+            name = f"worker process {number} of {len(arguments)}"
+            workers.append(WorkerProcess(name, make, *each))
+    for worker in workers:
+        worker.receive()
 
 
 def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -> None:

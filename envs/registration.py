@@ -92,18 +92,19 @@ def _import_module(config: EnvConfig) -> None:
         module = known
     try:
         importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if module == missing or module.startswith(f"{missing}."):
-            raise EnvError(
+    except (Exception, SystemExit) as error:
+        missing = (error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        if missing is None:
+            fault = f"importing the module {module} of {config.env_id} raised "
+            fault += describe_error(error)
+        elif module == missing or module.startswith(f"{missing}."):
+            fault = (
                 f"no module {missing} for {config.env_id}: expected one that is installed or lies "
                 f"in {os.getcwd()}, and that registers {env_id}"
-            ) from error
-        raise EnvError(
-            f"the module {module} of {config.env_id} imports {missing}, which is not installed "
-            f"({describe_error(error)})"
-        ) from error
-    except (Exception, SystemExit) as error:
-        raise EnvError(
-            f"importing the module {module} of {config.env_id} raised {describe_error(error)}"
-        ) from error
+            )
+        else:
+            fault = (
+                f"the module {module} of {config.env_id} imports {missing}, which is not installed "
+                f"({describe_error(error)})"
+            )
+        raise EnvError(fault) from error

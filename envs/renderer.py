@@ -5,6 +5,7 @@ Gymnasium draws a 1000x800 window each step only to shrink it to 96x96: 98 % of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +71,14 @@ class Renderer:
             grass_color=after_smoothscale(env.grass_color),
         )
 
-    def mark_visited(self, index: int) -> None:
-        """A wheel touched tile `index`: it takes the plain road's color."""
-        self._track.mark_visited(index)
+    def draw(self, env: CarRacing, new_tiles: Iterable[int]) -> UInt8[np.ndarray, "height width 3"]:
+        """The frame of `env` as it stands now, of the view's shape.
 
-    def draw(self, env: CarRacing) -> UInt8[np.ndarray, "height width 3"]:
-        """The frame of `env` as it stands now, of the view's shape."""
+        Args:
+            new_tiles: those touched since the last frame; they take the plain road's color.
+        """
+        for index in new_tiles:
+            self._track.mark_visited(index)
         car: Any = env.car
         hull = car.hull
         crop = self._track.crop(self._camera, tuple(hull.position), hull.angle, camera_zoom(env.t))

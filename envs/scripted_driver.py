@@ -24,11 +24,7 @@ class ScriptedDriver:
     """
 
     def __init__(
-        self,
-        env: gym.Env[Any, Any],
-        *,
-        top_speed: float = 80.0,
-        cornering: float = 120.0,
+        self, env: gym.Env[Any, Any], *, top_speed: float = 80.0, cornering: float = 120.0
     ) -> None:
         """Drive `env`, at most `top_speed` fast and `cornering` units/s^2 sideways.
 
@@ -42,8 +38,6 @@ class ScriptedDriver:
         self.top_speed = top_speed
         self.cornering = cornering
         self._track: Any = None
-        self._centres = np.zeros((0, 2))
-        self._curvature = np.zeros(0)
 
     def act(self) -> Float32[np.ndarray, "3"]:
         """The action (steer, gas, brake) for the car where it stands now."""

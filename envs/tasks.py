@@ -85,11 +85,7 @@ _CAR_PAPER = ActionMap(
 )
 # One pedal axis, gas above zero and brake below: never both at once, one output fewer to search.
 _CAR_PEDAL = replace(
-    _CAR_PAPER,
-    num_outputs=2,
-    source=(0, 1, 1),
-    scale=(1.0, 1.0, -1.0),
-    offset=(0.0, 0.0, 0.0),
+    _CAR_PAPER, num_outputs=2, source=(0, 1, 1), scale=(1.0, 1.0, -1.0), offset=(0.0, 0.0, 0.0)
 )
 # (steer, pedal) before tanh. Without braking and standing among the first data, a memory
 # dreams of reward at rest, and the controller learns to stand still.

@@ -6,8 +6,10 @@ arrays that all share; only infos, and what is rarely asked for, are pickled.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +19,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 from numpy.typing import NDArray
 
-from envs.processes import Call, ProcessGroup
+from envs.processes import Call, WorkerProcess, end_processes, start_processes
 from envs.vector_share import IndexedInfo, SharedArrays, WorkerVectorEnv
 
 
@@ -67,12 +69,10 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             RuntimeError: the environments' spaces differ.
         """
         self.num_envs = len(env_fns)
-        if self.num_envs < 1:
-            raise ValueError("expected 1 environment or more, got 0")
         if not 1 <= num_workers <= self.num_envs:
             raise ValueError(
-                f"expected 1 to {self.num_envs} workers for {self.num_envs} environments, "
-                f"got {num_workers}"
+                "expected 1 environment or more, and 1 to as many workers, "
+                f"got {self.num_envs} and {num_workers}"
             )
         self.copy = copy
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -81,23 +81,21 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._done = np.zeros(self.num_envs, dtype=np.bool_)
         bounds = [self.num_envs * worker // num_workers for worker in range(num_workers + 1)]
         self._worker_slices = [slice(*pair) for pair in itertools.pairwise(bounds)]
-        shared = SharedArrays.for_spaces(self.action_space, self.observation_space, self.num_envs)
+        shared = SharedArrays(self.action_space, self.observation_space, self.num_envs)
         self._arrays = shared.views()
         single_spaces = (self.single_action_space, self.single_observation_space)
         factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # lambdas, too
-        self._workers = ProcessGroup(
-            WorkerVectorEnv,
-            [
-                (factories[worker_slice], self.autoreset_mode, single_spaces, shared, worker_slice)
-                for worker_slice in self._worker_slices
-            ],
-        )
+        self._workers: list[WorkerProcess] = []
+        self._end_workers = weakref.finalize(self, end_processes, self._workers)
+        arguments = [
+            (factories[rows], self.autoreset_mode, single_spaces, shared, rows)
+            for rows in self._worker_slices
+        ]
+        with self._closed_by_exceptions():
+            start_processes(self._workers, WorkerVectorEnv, arguments)
 
     def reset(
-        self,
-        *,
-        seed: int | list[int | None] | None = None,
-        options: dict[str, Any] | None = None,
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Observations and infos where all environments, or those in a mask, begin an episode.
 
@@ -196,19 +194,16 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers: after what they are doing, or by force if that takes seconds."""
-        if hasattr(self, "_workers"):
-            self._workers.close()
+        if hasattr(self, "_end_workers"):
+            self._end_workers()
 
     def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
         """Spaces, metadata and render mode are those of one environment."""
-        env = env_fn()
-        try:
+        with env_fn() as env:
             self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
             self.render_mode = env.render_mode
             self.single_action_space = env.action_space
             self.single_observation_space = env.observation_space
-        finally:
-            env.close()
         arrays = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
         for space in (self.single_action_space, self.single_observation_space):
             if not isinstance(space, arrays):
@@ -259,9 +254,19 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return infos
 
     def _call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
-        """Call what is asked of each worker; None asks for a step."""
+        """What each worker returns for its call; None asks for a step. All work at once."""
+        with self._closed_by_exceptions():
+            for index, each in calls.items():
+                self._workers[index].send(each)
+            return {index: self._workers[index].receive() for index in calls}
+
+    @contextlib.contextmanager
+    def _closed_by_exceptions(self) -> Iterator[None]:
         try:
-            return self._workers.call(calls)
+            yield
         except BaseException:
+            # An answer that comes now would be taken for the next question's; and what a worker
+            # is doing may take long, which nobody waits for after Ctrl-C.
+            end_processes(self._workers, immediately=True)
             self.close()
             raise

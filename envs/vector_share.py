@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -25,50 +24,44 @@ class SharedMemoryError(RuntimeError):
     """The system has no memory that processes can share: it is full, or nobody may write to it."""
 
 
-@dataclass(frozen=True)
 class SharedArrays:
     """Actions, observations, rewards and ends of a batch, in memory that processes share.
 
-    `layout` has one field an array. The memory has no name (on POSIX systems, that of an
-    unlinked file): it goes with the last process that uses it, even where all are killed. It is
-    handed to a process as an argument at its start.
+    The memory has no name (on POSIX systems, that of an unlinked file): it goes with the last
+    process that uses it, even where all are killed. It is handed to a process as an argument at
+    its start.
     """
 
-    memory: Any
-    layout: np.dtype[Any]
-
-    @classmethod
-    def for_spaces(
-        cls, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
-    ) -> SharedArrays:
+    def __init__(
+        self, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
+    ) -> None:
         """Zeros, for batched spaces whose samples are arrays.
 
         Raises:
             SharedMemoryError: there is no room for them.
         """
-        layout = np.dtype(
+        results = {"rewards": np.float64, "terminated": np.bool_, "truncated": np.bool_}
+        self._layout = np.dtype(
             [
                 ("actions", action_space.dtype, action_space.shape),
                 ("observations", observation_space.dtype, observation_space.shape),
-                ("rewards", np.float64, (num_envs,)),
-                ("terminated", np.bool_, (num_envs,)),
-                ("truncated", np.bool_, (num_envs,)),
+                *((name, dtype, (num_envs,)) for name, dtype in results.items()),
             ],
             align=True,
         )
         try:
-            return cls(SPAWN.RawArray(ctypes.c_byte, layout.itemsize), layout)
+            self._memory: Any = SPAWN.RawArray(ctypes.c_byte, self._layout.itemsize)
         except OSError as error:
             raise SharedMemoryError(
-                f"no shared memory (/dev/shm) for {layout.itemsize:,} bytes, {error.strerror}: "
-                "make room there, or step the environments in this process (--workers 1)"
+                f"no shared memory (/dev/shm) for {self._layout.itemsize:,} bytes, "
+                f"{error.strerror}: make room there, or step the environments in this process "
+                "(--workers 1)"
             ) from error
 
     def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
         """The arrays by name, or some rows of each: views of the memory."""
-        assert self.layout.names is not None  # it has fields
-        record = np.frombuffer(self.memory, self.layout)
-        return {name: record[name][0, rows] for name in self.layout.names}
+        record = np.frombuffer(self._memory, self._layout)
+        return {name: record[name][0, rows] for name in self._layout.names or ()}
 
 
 class WorkerVectorEnv(SyncVectorEnv):
