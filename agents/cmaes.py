@@ -51,7 +51,6 @@ class CMAES:
         start = np.zeros(num_parameters) if mean is None else np.array(mean, dtype=np.float64)
         if start.shape != (num_parameters,):
             raise ValueError(f"expected a mean of shape ({num_parameters},), got {start.shape}")
-        self.num_parameters = num_parameters
         self.population = population
         self._settings = {
             "sigma0": sigma0,

@@ -193,5 +193,4 @@ def uniform_action(
 
 def indices_of(mask: EnvMask) -> list[int]:
     """The environments a mask names, in order."""
-    rows: list[int] = np.flatnonzero(mask).tolist()
-    return rows
+    return list(np.flatnonzero(mask).tolist())

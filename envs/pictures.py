@@ -114,9 +114,8 @@ def describe_value(value: Any) -> str:
     if value is None or (isinstance(value, np.ndarray) and value.dtype == object):
         return "None" if value is None or value.ndim == 0 else "an array of objects"
     if isinstance(value, dict):
-        return (
-            f"a dict of {', '.join(f'{name} ({describe_value(v)})' for name, v in value.items())}"
-        )
+        entries = (f"{name} ({describe_value(entry)})" for name, entry in value.items())
+        return f"a dict of {', '.join(entries)}"
     if isinstance(value, list | tuple) and len(value) != 1:
         return f"a {type(value).__name__} of {len(value)} items"
     array = as_array(value)

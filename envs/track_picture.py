@@ -147,8 +147,7 @@ def _fill(
 def _texture_size(density: float) -> int:
     """Texels a side, so that each level is half the one before."""
     coarsest = 2 ** (_LEVELS - 1)
-    result: int = math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest
-    return result
+    return int(math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest)
 
 
 def _texels(

@@ -68,6 +68,8 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             gymnasium.error.CustomSpaceError: actions or observations are not single arrays.
             RuntimeError: the environments' spaces differ.
         """
+        self._workers: list[WorkerProcess] = []
+        self._end_workers = weakref.finalize(self, end_processes, self._workers)
         self.num_envs = len(env_fns)
         if not 1 <= num_workers <= self.num_envs:
             raise ValueError(
@@ -85,8 +87,6 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self._arrays = shared.views()
         single_spaces = (self.single_action_space, self.single_observation_space)
         factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # lambdas, too
-        self._workers: list[WorkerProcess] = []
-        self._end_workers = weakref.finalize(self, end_processes, self._workers)
         arguments = [
             (factories[rows], self.autoreset_mode, single_spaces, shared, rows)
             for rows in self._worker_slices
@@ -108,7 +108,6 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             TypeError: the mask is no bool array.
             gymnasium.error.ResetNeeded: the first reset leaves environments out.
         """
-        self._check_open()
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + index for index in range(self.num_envs)]
         if len(seed) != self.num_envs:
@@ -139,7 +138,13 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
                 ended environments are reset.
         """
         self._check_open()
-        self._check_running()
+        if not self._was_reset:
+            raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
+            raise gym.error.ResetNeeded(
+                f"expected no ended episodes, got them in {np.flatnonzero(self._done)}: "
+                'call reset(options={"reset_mask": terminated | truncated})'
+            )
         received, ours = np.asarray(actions), self._arrays["actions"]
         if received.shape != ours.shape or received.dtype != ours.dtype:
             raise gym.error.InvalidAction(
@@ -159,7 +164,6 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """What each environment's method `name` returns, or its attribute of that name."""
-        self._check_open()
         each: Call = ("call", (name, *args), kwargs)
         answers = self._call(dict.fromkeys(range(len(self._worker_slices)), each))
         return tuple(result for results in answers.values() for result in results)
@@ -184,7 +188,6 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         Raises:
             ValueError: not `num_envs` values.
         """
-        self._check_open()
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
             raise ValueError(f"expected {self.num_envs} values, got {len(each)}")
@@ -194,8 +197,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """End the workers: after what they are doing, or by force if that takes seconds."""
-        if hasattr(self, "_end_workers"):
-            self._end_workers()
+        self._end_workers()
 
     def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
         """Spaces, metadata and render mode are those of one environment."""
@@ -218,15 +220,6 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if self.closed:
             raise gym.error.ClosedEnvironmentError(
                 f"expected an open vector environment, got {self} after close() or an error"
-            )
-
-    def _check_running(self) -> None:
-        if not self._was_reset:
-            raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
-            raise gym.error.ResetNeeded(
-                f"expected no ended episodes, got them in {np.flatnonzero(self._done)}: "
-                'call reset(options={"reset_mask": terminated | truncated})'
             )
 
     def _checked_mask(self, mask: Any) -> NDArray[np.bool_]:
@@ -255,6 +248,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     def _call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
         """What each worker returns for its call; None asks for a step. All work at once."""
+        self._check_open()
         with self._closed_by_exceptions():
             for index, each in calls.items():
                 self._workers[index].send(each)
