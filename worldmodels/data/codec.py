@@ -50,21 +50,10 @@ def decompress_frames(
     done = 0
     for first in range(0, num_frames, FRAMES_AT_ONCE):
         columns = part[: num_frames - first]
-        if _read_into(reader, columns) != columns.nbytes:
+        if reader.readinto(columns.reshape(-1).data) != columns.nbytes:
             raise ValueError(f"expected {expected} bytes of frames, fewer came")
         wanted = columns[-first % stride :: stride]
         # One channel at a time: long inner loops, a quarter of the time of one big assignment.
         for channel in range(channels):
             out[done : done + len(wanted), ..., channel] = wanted[:, channel].transpose(0, 2, 1)
         done += len(wanted)
-
-
-def _read_into(reader: zstandard.ZstdDecompressionReader, out: np.ndarray) -> int:
-    """Fill `out`; returns how many bytes there were."""
-    content, done = out.reshape(-1).data, 0
-    while done < len(content):
-        count = reader.readinto(content[done:])
-        if not count:
-            break
-        done += count
-    return done
