@@ -43,7 +43,8 @@ def one_line(error: BaseException) -> str:
 
 
 def check_at_least_one(config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is below 1."""
+    """Raise UserError for a setting of these names that is below 1; None passes."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} must be at least 1, got {getattr(config, name)}")
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")

@@ -44,7 +44,7 @@ def shadowed_imports() -> dict[str, str]:
     home = Path(__file__).resolve().parent.parent
     locations = {name: _location(name) for name in SIBLINGS}
     return {
-        name: "nothing" if location is None else str(location)
+        name: str(location or "nothing")
         for name, location in locations.items()
         if location is None or location.resolve() != home / name
     }

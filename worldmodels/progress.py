@@ -6,10 +6,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -57,11 +59,12 @@ class Report:
         """
         existing_folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing_folder).free
-        ram = "" if memory_bytes is None else f", {_size(memory_bytes)} of RAM"
-        self.log(f"{what}; about {_size(disk_bytes)} on disk{ram}")
+        disk = decimal(int(disk_bytes))
+        ram = "" if memory_bytes is None else f", {decimal(int(memory_bytes))} of RAM"
+        self.log(f"{what}; about {disk} on disk{ram}")
         if disk_bytes > free:
             raise UserError(
-                f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
+                f"{folder} needs about {disk}, the disk has {decimal(free)} free: "
                 "make room, or name a folder on another disk"
             )
 
@@ -113,7 +116,8 @@ class Meter:
         self._estimated = True
         seconds_left = elapsed / new_steps * (total - done)
         if seconds_left > ESTIMATE_AFTER_SECONDS:
-            self._report.log(f"{task.description}: about {_duration(seconds_left)} to go")
+            left = timedelta(seconds=round(seconds_left))
+            self._report.log(f"{task.description}: about {left} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Numbers beside the bar; a name told again replaces its number."""
@@ -133,19 +137,3 @@ def tensorboard(folder: Path) -> Iterator[Any]:
         yield writer
     finally:
         writer.close()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} hours"
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            digits = 1 if unit == "GB" and num_bytes < 10 else 0
-            return f"{num_bytes:.{digits}f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"

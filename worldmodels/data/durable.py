@@ -5,6 +5,7 @@ content is flushed to the disk before the rename, and the folder that holds the 
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,23 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(target.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Yield the name of a partial folder; it becomes `folder` if the block ends normally.
+
+    What an earlier block left there when it was killed is removed first.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        sync_tree(partial)
+        os.replace(partial, folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def link_target(path: Path) -> Path:

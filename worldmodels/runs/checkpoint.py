@@ -33,12 +33,9 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose name starts with `prefix.`, with that prefix taken off."""
+        named = self.tensors.items()
         start = f"{prefix}."
-        return {
-            name[len(start) :]: tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(start)
-        }
+        return {name.removeprefix(start): each for name, each in named if name.startswith(start)}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
