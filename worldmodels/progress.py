@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -23,6 +23,8 @@ from rich.progress import (
 )
 
 from worldmodels.errors import UserError
+
+Item = TypeVar("Item")
 
 # A process that has loaded all stages and encoded a few frames (measured: 676 MB).
 PROCESS_BYTES = 690_000_000
@@ -93,13 +95,24 @@ class Meter:
         self._report = report
         self._shown: dict[str, float] = {}
         self._started = time.monotonic()
-        self._first = int(bar.tasks[task].completed)
+        self._first = self.done
         self._estimated = False
         self._seen, self._seen_at = 0, self._started
 
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return int(self._bar.tasks[self._task].completed)
+
     def advance(self, steps: int = 1) -> None:
         """So many steps were done."""
-        self.to(int(self._bar.tasks[self._task].completed) + steps)
+        self.to(self.done + steps)
+
+    def counted(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items; each is a step, done when the next one is asked for."""
+        for item in items:
+            yield item
+            self.advance()
 
     def to(self, done: int) -> None:
         """So many steps are done in all."""
@@ -126,14 +139,9 @@ class Meter:
         self._bar.update(self._task, metrics=text)
 
 
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[Any]:
-    """A TensorBoard writer of scalars in `folder`, closed at the end."""
+def tensorboard(folder: Path) -> AbstractContextManager[Any]:
+    """A TensorBoard writer of scalars in `folder`, closed at the end of its block."""
     # Imported here: it takes longer than everything else in this module.
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(folder))
-    try:
-        yield writer
-    finally:
-        writer.close()
+    return SummaryWriter(str(folder))

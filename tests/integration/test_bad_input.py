@@ -14,7 +14,6 @@ import pytest
 from tests.fixtures.command import CommandResult, wm, wm_json
 from tests.fixtures.counting_env import BOX_ID
 from tests.fixtures.trained_run import train_tiny_run
-from worldmodels.data import store
 from worldmodels.runs.run import Run
 from worldmodels.stages import collect
 
@@ -256,7 +255,7 @@ def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(
         def fail(*_: object, number: int = number) -> NoReturn:
             raise OSError(number, os.strerror(number), str(run / "episodes" / "x"))
 
-        monkeypatch.setattr(store, "_write_file", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
         refused("collect", "--run", run, "--episodes", 13, expected=[words, str(run)])
         assert files(run) == before
 

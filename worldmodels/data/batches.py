@@ -23,7 +23,6 @@ from torch import Tensor
 from agents.rollout import Rollout
 from worldmodels.data.episode import Episode
 from worldmodels.data.phases import Fetch, Phases
-from worldmodels.errors import UserError
 from worldmodels.hardware import num_cores
 
 # 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
@@ -72,6 +71,7 @@ class FrameBatches:
     frames, while the other half is filled with the next phase's in the background.
 
     Args:
+        episodes: with frames of one size, as a store gives them.
         stride: keep every stride-th frame; neighbours in time are nearly the same picture.
         recent_fraction: this part of each batch comes from the episodes of the newest round.
         max_frames: held in memory, both halves together.
@@ -81,7 +81,7 @@ class FrameBatches:
         seconds_waited: that calls spent waiting for frames, those of the first phase included.
         frames_read, seconds_read: by the readers, in finished phases.
 
-    Raises: UserError where frames differ in size, or, from a call, where a file is damaged.
+    Raises: UserError, from a call, where a file is damaged.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class FrameBatches:
         self.num_readers = num_readers or max(1, num_cores() // 4)
         self.seconds_waited = self.seconds_read = 0.0
         self.frames_read = 0
-        self._frame_shape = _common_shape(self.episodes)
+        self._frame_shape = self.episodes[0].frame_shape
         rounds = np.array([episode.round for episode in self.episodes])
         self._newest = rounds == rounds.max()
         self._counts = np.array([episode.num_frames(stride) for episode in self.episodes])
@@ -181,17 +181,6 @@ class FrameBatches:
     def _buffer(self, number: int) -> UInt8[np.ndarray, "room height width 3"]:
         """Phases take turns."""
         return self._buffers[number % len(self._buffers)]
-
-
-def _common_shape(episodes: Sequence[Episode]) -> tuple[int, int, int]:
-    shape = episodes[0].frame_shape
-    for episode in episodes:
-        if episode.frame_shape != shape:
-            raise UserError(
-                f"{episode.path} has frames of {episode.frame_shape}, expected {shape} as in "
-                f"{episodes[0].path}: collect them into a run of their own"
-            )
-    return shape
 
 
 def _cancel(fetches: dict[int, Fetch]) -> None:

@@ -131,8 +131,9 @@ class Episode:
             data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
             actions = read_array(archive, "actions.npy", np.float32, (steps, self.action_size))
             rewards = read_array(archive, "rewards.npy", np.float32, (steps,))
-        if not (np.isfinite(actions).all() and np.isfinite(rewards).all()):
-            raise ValueError("actions or rewards hold NaN or infinity")
+        for name, array in {"actions": actions, "rewards": rewards}.items():
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} hold NaN or infinity")
         size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
         if size != expected:
             raise ValueError(f"expected {expected} bytes of frames, got {size}")
@@ -159,15 +160,17 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
         )
     metadata = {name: getattr(rollout, name, None) for name in METADATA_TYPES}
     metadata |= {"format": FORMAT, "frame_shape": list(rollout.frames.shape[1:]), **meta}
-    frames = np.frombuffer(compress_frames(rollout.frames), np.uint8)
+    members = {
+        "meta.json": json.dumps(metadata).encode(),
+        "frames.npy": npy_bytes(np.frombuffer(compress_frames(rollout.frames), np.uint8)),
+        "actions.npy": npy_bytes(rollout.actions),
+        "rewards.npy": npy_bytes(rollout.rewards),
+    }
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        write_member(archive, "meta.json", json.dumps(metadata).encode(), zipfile.ZIP_DEFLATED)
-        write_member(archive, "frames.npy", npy_bytes(frames), zipfile.ZIP_STORED)
-        for name in ("actions", "rewards"):
-            write_member(
-                archive, f"{name}.npy", npy_bytes(getattr(rollout, name)), zipfile.ZIP_DEFLATED
-            )
+        for name, content in members.items():
+            compression = zipfile.ZIP_STORED if name == "frames.npy" else zipfile.ZIP_DEFLATED
+            write_member(archive, name, content, compression)
     return PackedEpisode(file.getvalue(), rollout.episode_return)
 
 

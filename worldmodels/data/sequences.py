@@ -103,10 +103,6 @@ class SequenceBatch:
         posteriors = self.posteriors[rows[:, None], frames]
         return SequenceBatch(posteriors, *(each[steps] for each in self._of_steps))
 
-    def window(self, starts: Tensor, length: int) -> "SequenceBatch":
-        """From each sequence, `length` agent steps from its own start; starts is int (B,)."""
-        return self.windows(torch.arange(len(starts)), starts, length)
-
     def single_steps(self) -> "SequenceBatch":
         """Each real agent step as a sequence of its own, so that nothing is known of its past."""
         pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)

@@ -56,12 +56,10 @@ class Contents:
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
         """What episodes are that most others are not: of another env, other actions or frames."""
-        kinds = [(_env_of(e), e.action_size, e.frame_shape) for e in self.episodes]
-        if len(set(kinds)) < 2:
-            return {}
-        common, _ = Counter(kinds).most_common(1)[0]
+        kinds = [_kind(episode) for episode in self.episodes]
+        common = Counter(kinds).most_common(1)[0][0] if kinds else ""
         return {
-            episode.path: f"of {_describe(kind)}, the others are of {_describe(common)}"
+            episode.path: f"of {kind}, the others are of {common}"
             for episode, kind in zip(self.episodes, kinds, strict=True)
             if kind != common
         }
@@ -126,7 +124,7 @@ class EpisodeStore:
     def put(self, index: int, episode: PackedEpisode) -> None:
         """Write a packed episode; it appears whole, by a rename, or not at all."""
         with replacing(self.folder / file_name(index)) as partial:
-            _write_file(partial, episode.content)
+            partial.write_bytes(episode.content)
         self.refresh()
 
     def repair(self, log: Callable[[str], None]) -> None:
@@ -188,26 +186,16 @@ class EpisodeStore:
         return len(self.episodes)
 
 
-def _env_of(episode: Episode) -> str:
-    """Id of its env, and what else was chosen about it."""
-    chosen = {name: episode.meta.get(name) for name in ("env_kwargs", "observation_key")}
-    words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen.values() if value]
-    return "".join([str(episode.meta["env_id"]), *words])
-
-
-def _describe(kind: tuple[str, int, tuple[int, int, int]]) -> str:
-    env_id, action_size, shape = kind
-    return f"{env_id} with {action_size} numbers per action and frames {shape}"
+def _kind(episode: Episode) -> str:
+    """Its env, with what else was chosen about it, and the sizes of actions and frames."""
+    chosen = (episode.meta.get(name) for name in ("env_kwargs", "observation_key"))
+    words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen if value]
+    env = "".join([episode.meta["env_id"], *words])
+    return f"{env} with {episode.action_size} numbers per action and frames {episode.frame_shape}"
 
 
 def _quarantine_name(path: Path) -> Path:
     """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
     candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
-    return next(
-        quarantined_path for quarantined_path in candidates if not quarantined_path.exists()
-    )
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    return next(each for each in candidates if not each.exists())

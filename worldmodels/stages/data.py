@@ -41,11 +41,10 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
     damaged = {damage.path.name: damage.reason for damage in contents.damaged}
     if check:
         with report.progress("check", total=len(episodes)) as meter:
-            for episode in episodes:
+            for episode in meter.counted(episodes):
                 damage = episode.damage(decompress=True)
                 if damage is not None:
                     damaged[damage.path.name] = damage.reason
-                meter.advance()
     summary = {
         "folder": str(run.store.folder),
         **figures(episodes),
@@ -159,9 +158,8 @@ def _import_episodes(dataset: Dataset, run: Run, report: Report) -> None:
     with new_folder(run.store.folder) as partial:
         store = EpisodeStore(partial)
         with report.progress("import", total=total) as meter:
-            for index, episode in dataset.episodes():
+            for index, episode in meter.counted(dataset.episodes()):
                 store.put(index, episode)
-                meter.advance()
         if not store.contents.episodes:
             raise UserError(f"{dataset.name} holds no episodes")
         run.create()
