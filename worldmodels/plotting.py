@@ -73,11 +73,7 @@ def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_l
 
 
 def save_scatter(
-    path: Path,
-    groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    x_label: str,
-    y_label: str,
+    path: Path, groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, x_label: str, y_label: str
 ) -> None:
     """Points (x, y) in groups, and the line on which both are the same."""
     with _plot(path, x_label, y_label, height=5) as axes:

@@ -36,7 +36,7 @@ def test_a_burst_of_episodes_is_no_speed(output: tuple[list[str], list[float]]) 
             for _ in range(8):
                 meter.advance()
     # At the second burst 9 of 100 are done after 100 s; not 1 after 50 s.
-    assert lines == ["evaluate: about 0:16:40 to go"]
+    assert lines == ["evaluate: about 0:16:51 to go"]
 
 
 def test_a_resumed_stage_counts_only_what_it_did_itself(
