@@ -32,7 +32,6 @@ class Preset:
 
     name: str
     rounds: int
-    vision_rounds: int | None
     collect: CollectConfig
     later_episodes: int
     vae: VisionStageConfig
@@ -42,6 +41,7 @@ class Preset:
     real_search: ControllerStageConfig
     search_in_dream: bool
     evaluation_episodes: int
+    vision_rounds: int | None = None
     finetune: ControllerStageConfig | None = None
 
     @property
@@ -99,7 +99,6 @@ _PAPER_SEARCH = ControllerStageConfig(action_map="paper", sample_latent=True)
 PAPER = Preset(
     name="paper",
     rounds=1,
-    vision_rounds=None,
     collect=CollectConfig(episodes=10_000, policy="random", action_repeat=1),
     later_episodes=1_000,
     vae=_PAPER_VAE,
@@ -136,7 +135,6 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
-    vision_rounds=None,
     collect=CollectConfig(episodes=96),
     later_episodes=40,
     vae=_LEAN_VAE,

@@ -10,17 +10,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import rich.progress
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from worldmodels.errors import UserError
 
@@ -74,14 +66,14 @@ class Report:
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
         """A progress bar with elapsed and remaining time, and the metrics last told."""
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[metrics]}"),
         )
-        with Progress(*columns, console=self.console, disable=self.quiet) as bar:
+        with rich.progress.Progress(*columns, console=self.console, disable=self.quiet) as bar:
             task = bar.add_task(label, total=total, completed=done, metrics="")
             yield Meter(bar, task, self)
 
@@ -89,7 +81,9 @@ class Report:
 class Meter:
     """One running progress bar; soon after its start it says how long the whole will take."""
 
-    def __init__(self, bar: Progress, task: TaskID, report: Report) -> None:
+    def __init__(
+        self, bar: rich.progress.Progress, task: rich.progress.TaskID, report: Report
+    ) -> None:
         self._bar = bar
         self._task = task
         self._report = report

@@ -108,7 +108,7 @@ class FrameBatches:
         self._counts = np.array([episode.num_frames(stride) for episode in self.episodes])
         self.num_frames = int(self._counts.sum())
         self._phases = Phases(
-            self._counts, self._newest, max_frames, batch_size, recent_fraction, seed
+            self._counts, self._newest, max_frames // 2, batch_size, recent_fraction, seed
         )
         self.fits_in_memory = self._phases.all_fit
         self._number: int | None = None

@@ -243,17 +243,17 @@ def _check_metadata(meta: dict[str, Any]) -> None:
         # JSON's true is Python's 1, too.
         if not isinstance(meta[name], kind) or isinstance(meta[name], bool) != (kind is bool):
             raise ValueError(f"{name} is {meta[name]!r}")
-    shape, steps = meta["frame_shape"], meta["num_steps"]
-    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
-        raise ValueError(f"frame_shape is {shape}")
+    shape, steps, round_ = meta["frame_shape"], meta["num_steps"], meta.get("round", 1)
+    makes_sense = {
+        "num_steps": steps >= 1,
+        "action_repeat": meta["action_repeat"] >= 1,
+        "frame_shape": len(shape) == 3 and all(type(size) is int and size > 0 for size in shape),
+        "episode_return": math.isfinite(meta["episode_return"]),
+        "round": type(round_) is int and round_ >= 1,
+        "format": meta["format"] == FORMAT,
+    }
+    for name, holds in makes_sense.items():
+        if not holds:
+            raise ValueError(f"{name} is {meta[name]!r}")
     if (steps + 1) * math.prod(shape) > MAX_FRAME_BYTES:
         raise ValueError(f"{steps} steps of {shape} are more than {MAX_FRAME_BYTES:,} bytes")
-    if not math.isfinite(meta["episode_return"]):
-        raise ValueError(f"episode_return is {meta['episode_return']}")
-    if steps < 1 or meta["action_repeat"] < 1:
-        raise ValueError("no steps")
-    round_ = meta.get("round", 1)
-    if type(round_) is not int or round_ < 1:
-        raise ValueError(f"round is {round_!r}")
-    if meta["format"] != FORMAT:
-        raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")

@@ -14,29 +14,12 @@ from agents.rollout import Rollout
 from envs.actions import UnsupportedActionSpace, action_size, encode_actions
 from envs.config import EnvConfig
 from envs.views import View
+from worldmodels.data import minari_checks, minari_format
 from worldmodels.data.episode import METADATA_TYPES, PackedEpisode, pack_episode
-from worldmodels.data.minari_checks import (
-    check_ends,
-    check_env_actions,
-    check_frames,
-    env_task,
-    finite_floats,
-    given_arguments,
-    pixels_key,
-    reason_of,
-)
-from worldmodels.data.minari_format import (
-    ENV_METADATA,
-    METADATA_KEY,
-    UNKNOWN_SEED,
-    dataset_folder,
-    env_of,
-    require_minari,
-)
 from worldmodels.errors import UserError
 
 # What an episode's metadata tells that the episode itself, or the dataset, tells too.
-KNOWN = (*METADATA_TYPES, "index", *ENV_METADATA)
+KNOWN = (*METADATA_TYPES, "index", *minari_format.ENV_METADATA)
 
 
 @dataclass(frozen=True)
@@ -66,12 +49,16 @@ class Dataset:
         try:
             numbers = self.data.episode_indices
             stored = self.data.storage.get_episode_metadata(numbers)
-            of_env = {key: self.metadata[key] for key in ENV_METADATA if self.metadata.get(key)}
+            of_env = {
+                key: self.metadata[key]
+                for key in minari_format.ENV_METADATA
+                if self.metadata.get(key)
+            }
             contents = iter(self.data)
             for number, metadata in zip(numbers, stored, strict=True):
                 label = f"episode {number} of {self.name}"
-                ours = json.loads(metadata.get(METADATA_KEY, "{}"))
-                seed = int(metadata.get("seed", UNKNOWN_SEED))
+                ours = json.loads(metadata.get(minari_format.METADATA_KEY, "{}"))
+                seed = int(metadata.get("seed", minari_format.UNKNOWN_SEED))
                 rollout = self._rollout(label, next(contents), ours, seed)
                 others = {key: value for key, value in ours.items() if key not in KNOWN}
                 packed = pack_episode(rollout, **{"round": 1, **others, **of_env})
@@ -79,24 +66,24 @@ class Dataset:
         except UserError:
             raise
         except Exception as error:  # of any kind, as `_open` says
-            raise UserError(f"{label} is not whole: {reason_of(error)}") from error
+            raise UserError(f"{label} is not whole: {minari_checks.reason_of(error)}") from error
 
     def _rollout(self, label: str, content: Any, ours: dict[str, Any], seed: int) -> Rollout:
         frames, space = content.observations, self.data.observation_space
-        pixels = pixels_key(self.name, space)
+        pixels = minari_checks.pixels_key(self.name, space)
         if pixels is not None:
             frames, space = frames[pixels], space[pixels]
         num_steps = len(content.rewards)
         if num_steps < 1:
             raise ValueError("it has no steps")
-        check_ends(label, num_steps, content.terminations, content.truncations)
-        check_frames(label, frames, space.shape)
-        finite_floats(label, "actions", content.actions)
+        minari_checks.check_ends(label, num_steps, content.terminations, content.truncations)
+        minari_checks.check_frames(label, frames, space.shape)
+        minari_checks.finite_floats(label, "actions", content.actions)
         algorithm = self.data.storage.metadata.get("algorithm_name", "unknown")
         return Rollout(
             frames=np.ascontiguousarray(self._view(np.asarray(frames))),
             actions=encode_actions(self.data.action_space, np.asarray(content.actions)),
-            rewards=finite_floats(label, "rewards", content.rewards),
+            rewards=minari_checks.finite_floats(label, "rewards", content.rewards),
             terminated=bool(content.terminations[-1]),
             truncated=bool(content.truncations[-1]),
             env_id=self._env_id or ours.get("env_id", self.metadata["env_id"]),
@@ -120,10 +107,10 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
         action_size(data.action_space)
     except UnsupportedActionSpace as error:
         raise UserError(f"{name}: {error}") from error
-    pixels_key(name, data.observation_space)  # refuses what holds none
+    minari_checks.pixels_key(name, data.observation_space)  # refuses what holds none
     if env is not None:
         values = (env.env_id, env.kwargs, env.observation_key)
-        metadata |= zip(("env_id", *ENV_METADATA), values, strict=True)
+        metadata |= zip(("env_id", *minari_format.ENV_METADATA), values, strict=True)
     if "env_id" not in metadata:
         raise UserError(
             f"{name} does not name the environment it was recorded in: name it with --env, an id "
@@ -131,20 +118,20 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
         )
     env_id = None if env is None else env.env_id.rpartition(":")[2]
     try:
-        task = env_task(name, env_of(metadata))
+        task = minari_checks.env_task(name, minari_format.env_of(metadata))
     except UserError as error:
         if env is not None:
             raise
         reason = f"{error}; V and M can be trained, and C once it can"
         return Dataset(name, metadata, data, reason, env_id, View())
-    check_env_actions(name, data.action_space, task)
+    minari_checks.check_env_actions(name, data.action_space, task)
     return Dataset(name, metadata, data, None, env_id, task.view)
 
 
 def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
     """Minari's own object of a dataset, and what it tells of the whole."""
-    minari = require_minari()
-    folder = dataset_folder(name, root)
+    minari = minari_format.require_minari()
+    folder = minari_format.dataset_folder(name, root)
     if not (folder / "data").is_dir():
         raise UserError(
             f'no Minari dataset in {folder}: download it with "minari download {name}", '
@@ -153,8 +140,12 @@ def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
     try:
         data = minari.MinariDataset(folder / "data")
         spec = data.env_spec
-        recorded = {"env_id": spec.id, "env_kwargs": given_arguments(spec)} if spec else {}
-        ours = json.loads(data.storage.metadata.get(METADATA_KEY, "{}"))
+        recorded = (
+            {"env_id": spec.id, "env_kwargs": minari_checks.given_arguments(spec)} if spec else {}
+        )
+        ours = json.loads(data.storage.metadata.get(minari_format.METADATA_KEY, "{}"))
         return data, {**recorded, **ours}
     except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
-        raise UserError(f"{folder} is not a readable Minari dataset: {reason_of(error)}") from error
+        raise UserError(
+            f"{folder} is not a readable Minari dataset: {minari_checks.reason_of(error)}"
+        ) from error

@@ -31,6 +31,7 @@ class Phase:
     num_drawn: int
 
 
+@dataclass
 class Phases:
     """The phases of a training, a function of the seed and of the episodes' lengths alone.
 
@@ -38,30 +39,23 @@ class Phases:
     the store draws a new order and cuts it into phases whose frames fit; a phase lasts for one
     look at each frame drawn.
 
-    Args:
+    Attributes:
         counts: frames of each episode.
         newest: which episodes are of the newest round.
-        max_frames: that two phases hold together; an episode longer than half of that is a phase
-            of its own.
+        max_frames: that a phase holds; an episode longer than that is a phase of its own. There
+            is memory for two phases.
         newest_fraction: of each batch, and of the frames held, that are of the newest round.
     """
 
-    def __init__(
-        self,
-        counts: Int[np.ndarray, " episode"],
-        newest: Bool[np.ndarray, " episode"],
-        max_frames: int,
-        batch_size: int,
-        newest_fraction: float,
-        seed: int,
-    ) -> None:
-        self.counts = counts
-        self.newest = np.flatnonzero(newest)
-        self.all_fit = int(counts.sum()) <= max_frames
-        self.max_frames = max_frames // 2
-        self.batch_size = batch_size
-        self.newest_fraction = newest_fraction
-        self.seed = seed
+    counts: Int[np.ndarray, " episode"]
+    newest: Bool[np.ndarray, " episode"]
+    max_frames: int
+    batch_size: int
+    newest_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.all_fit = int(self.counts.sum()) <= 2 * self.max_frames
         self._drawn: list[Phase] = []
         self._new = self._all_phases()
 
@@ -97,7 +91,9 @@ class Phases:
 
     def _newest_of(self, number: int) -> Int[np.ndarray, " kept"]:
         """Episodes of the newest round that phase `number` holds besides those drawn."""
-        order = np.random.default_rng([self.seed, number, 1]).permutation(self.newest)
+        order = np.random.default_rng([self.seed, number, 1]).permutation(
+            np.flatnonzero(self.newest)
+        )
         return order[: self._num_fitting(order, int(self.max_frames * self.newest_fraction))]
 
     def _num_fitting(self, order: Int[np.ndarray, " episode"], room: int) -> int:

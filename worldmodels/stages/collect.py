@@ -136,11 +136,13 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
         for (config, round_), wanted in sorted(parts.items(), key=lambda item: item[0][1]):
             first = 1 + max((i for i, other in rounds.items() if other < round_), default=-1)
             indices, kept = _whole_chunks(wanted, first), set(wanted)
-            episodes = _played(run, config, indices, round_, selection, workers=workers)
-            for index, episode in zip(indices, episodes, strict=True):
+            played = _played(run, config, round_, indices, workers)
+            for index, candidates in zip(indices, played, strict=True):
+                surprise = config.select_by_surprise
+                episode: PackedEpisode = selection(candidates) if surprise else candidates[0]
                 if index not in kept:
                     continue
-                if config.select_by_surprise:  # first: a kill may come before the episode is there
+                if surprise:  # first: a kill may come before the episode is there
                     work = f"collect/candidates/{index:06d}"
                     record_env_steps(run, work, {"collected": selection.discarded_steps})
                 run.store.put(index, episode)
@@ -206,15 +208,9 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
 
 
 def _played(
-    run: Run,
-    config: CollectConfig,
-    indices: list[int],
-    round_: int,
-    selection: EpisodeSelection,
-    *,
-    workers: Workers,
-) -> Iterator[PackedEpisode]:
-    """The episode of each index, one after the other; where asked, chosen among candidates."""
+    run: Run, config: CollectConfig, round_: int, indices: list[int], workers: Workers
+) -> Iterator[list[Any]]:
+    """The candidates for the episode of each index; only one where none is to be selected."""
     settings = run.settings
     factory, metadata = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}
@@ -233,11 +229,8 @@ def _played(
         max_steps=config.max_episode_steps,
         transform=pack,
     )
-    if not config.select_by_surprise:
-        yield from played
-        return
     for _ in indices:
-        yield selection(list(itertools.islice(played, candidates)))
+        yield list(itertools.islice(played, candidates))
 
 
 def _whole_chunks(wanted: list[int], first: int) -> list[int]:

@@ -43,18 +43,17 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
             protocol = "" if comparable else f", {each.get('episodes')} episodes of {row['env']}"
             curves.setdefault(f"{run}{protocol}", []).append((each["env_steps"], each["score"]))
     out.mkdir(parents=True, exist_ok=True)
-    written = [out / TABLE]
     with replacing(out / TABLE) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     if curves:
-        written.append(out / CURVES)
         y_label = "return on the selection episodes"
         save_curves(out / CURVES, curves, x_label="env steps", y_label=y_label)
     if not comparable:
         report.log(f"{NOT_COMPARABLE}: see the column protocol")
-    return {"runs": rows, "comparable": comparable, "files": [str(path) for path in written]}
+    files = [str(out / name) for name in ((TABLE, CURVES) if curves else (TABLE,))]
+    return {"runs": rows, "comparable": comparable, "files": files}
 
 
 def _row(run: Run) -> dict[str, Any]:
