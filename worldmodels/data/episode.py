@@ -8,7 +8,6 @@ member, so damage is noticed on reading.
 import io
 import json
 import math
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,19 +173,11 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     return PackedEpisode(file.getvalue(), rollout.episode_return)
 
 
-def file_name(index: int) -> str:
-    """What the file of episode `index` is called."""
-    return f"episode-{index:06d}.npz"
+def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
+    """The episode of a file, by the file's directory and its metadata alone.
 
-
-def index_from_name(name: str) -> int | None:
-    """The number in an episode's file name; None for any other name."""
-    match = re.fullmatch(r"episode-([0-9]{6}|[1-9][0-9]{6,})\.npz", name)
-    return int(match[1]) if match else None
-
-
-def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
-    """The episode of a file, by its directory and its metadata alone.
+    Args:
+        index, num_bytes: see `Episode`.
 
     Raises: UserError for a file of another version of this format, or one that cannot be read.
     """
@@ -197,8 +188,6 @@ def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
             width = _action_size(archive, meta["num_steps"])
     except DAMAGE as error:
         return damage_of(path, error)
-    index = index_from_name(path.name)
-    assert index is not None  # nothing else is opened
     return Episode(path, index, meta, width, " ".join(checksums), num_bytes)
 
 

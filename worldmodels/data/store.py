@@ -32,8 +32,6 @@ from worldmodels.data.durable import replacing, sync
 from worldmodels.data.episode import (
     Episode,
     PackedEpisode,
-    file_name,
-    index_from_name,
     open_episode,
     pack_episode,
     salvaged_metadata,
@@ -41,6 +39,17 @@ from worldmodels.data.episode import (
 from worldmodels.errors import UserError
 
 QUARANTINED = ".damaged"
+
+
+def file_name(index: int) -> str:
+    """What the file of episode `index` is called."""
+    return f"episode-{index:06d}.npz"
+
+
+def index_from_name(name: str) -> int | None:
+    """The number in an episode's file name; None for any other name."""
+    match = re.fullmatch(r"episode-([0-9]{6}|[1-9][0-9]{6,})\.npz", name)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,13 @@ class EpisodeStore:
         entries = os.scandir(self.folder) if self.folder.is_dir() else ()
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
-            if index_from_name(entry.name) is not None:
+            index = index_from_name(entry.name)
+            if index is not None:
                 stat = entry.stat()
                 key = (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-                item = opened[key] = self._opened.get(key) or open_episode(path, stat.st_size)
+                item = opened[key] = self._opened.get(key) or open_episode(
+                    path, index, stat.st_size
+                )
                 if isinstance(item, Episode):
                     found.episodes.append(item)
                 else:

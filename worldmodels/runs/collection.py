@@ -58,17 +58,12 @@ def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
 
 
 def figures(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """How many episodes these are, how long, how good and how large."""
-    counts: dict[str, Any] = {
+    """How many episodes these are, one at least, how long, how good and how large."""
+    returns = [episode.meta["episode_return"] for episode in episodes]
+    return {
         "episodes": len(episodes),
         "held_out": sum(episode.held_out for episode in episodes),
         "env_steps": sum(episode.num_steps for episode in episodes),
-    }
-    if not episodes:
-        return counts
-    returns = [episode.meta["episode_return"] for episode in episodes]
-    return {
-        **counts,
         "mean_return": float(np.mean(returns)),
         "best_return": float(np.max(returns)),
         "bytes": sum(episode.num_bytes for episode in episodes),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.config import EnvConfig
-from worldmodels.data.durable import new_folder
+from worldmodels.data.durable import replacing
 from worldmodels.data.minari_export import write_dataset
 from worldmodels.data.minari_format import dataset_folder, env_of
 from worldmodels.data.minari_import import Dataset, open_dataset
@@ -45,16 +45,14 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
                 damage = episode.damage(decompress=True)
                 if damage is not None:
                     damaged[damage.path.name] = damage.reason
-    summary = {
-        "folder": str(run.store.folder),
-        **figures(episodes),
-        "rounds": max((episode.round for episode in episodes), default=0),
-    }
+    summary: dict[str, Any] = {"folder": str(run.store.folder), "episodes": len(episodes)}
     if episodes:
         num_frames = sum(episode.num_frames() for episode in episodes)
         raw = sum(episode.num_frames() * math.prod(episode.frame_shape) for episode in episodes)
+        summary |= figures(episodes)
         summary |= {
             "worst_return": min(float(episode.meta["episode_return"]) for episode in episodes),
+            "rounds": max(episode.round for episode in episodes),
             "compression_ratio": raw / summary["bytes"],
             "bytes_per_frame": summary["bytes"] / num_frames,
         }
@@ -93,7 +91,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
     )
     names = ("env_id", "env_kwargs", "observation_key", "preset", "seed")
     metadata = {each: getattr(settings, each) for each in names}
-    with new_folder(folder) as partial:
+    with replacing(folder) as partial:
         with report.progress("export", total=len(episodes)) as meter:
             write_dataset(partial, name, episodes, metadata, meter.advance)
         for parent in list(folder.parents)[: name.count("/")]:
@@ -155,7 +153,7 @@ def _import_episodes(dataset: Dataset, run: Run, report: Report) -> None:
         folder=run.folder,
     )
     started = time.monotonic()
-    with new_folder(run.store.folder) as partial:
+    with replacing(run.store.folder) as partial:
         store = EpisodeStore(partial)
         with report.progress("import", total=total) as meter:
             for index, episode in meter.counted(dataset.episodes()):

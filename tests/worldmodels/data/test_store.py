@@ -88,9 +88,9 @@ def test_only_what_changed_is_opened_again(tmp_path: Path, monkeypatch: pytest.M
     store = EpisodeStore(tmp_path)
     opened = []
 
-    def noted(path: Path, num_bytes: int) -> Episode | Damage:
+    def noted(path: Path, *details: int) -> Episode | Damage:
         opened.append(path.name)
-        return open_episode(path, num_bytes)
+        return open_episode(path, *details)
 
     monkeypatch.setattr(module, "open_episode", noted)
     for index in range(3):
