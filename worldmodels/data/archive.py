@@ -41,10 +41,3 @@ def npy_bytes(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     return file.getvalue()
-
-
-def write_member(archive: zipfile.ZipFile, name: str, content: bytes, compression: int) -> None:
-    """Add a member to an archive that is being written."""
-    # A fixed date: the same episode gives the same bytes.
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    archive.writestr(info, content, compression)

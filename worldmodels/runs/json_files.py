@@ -56,6 +56,16 @@ def read_json(
     return content
 
 
+def read_object(
+    path: Path, hint: str, read: Callable[[Path], str] = Path.read_text
+) -> dict[str, Any] | None:
+    """What `read_json` reads, if it is a JSON object; raises UserError for anything else."""
+    content = read_json(path, hint, read)
+    if not isinstance(content, dict | None):
+        raise UserError(f"{path} is not a JSON object: {hint}")
+    return content
+
+
 def _checksum(content: dict[str, Any]) -> str:
     # Of what reading gives back: JSON turns tuples into lists and numbered keys into strings.
     text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)

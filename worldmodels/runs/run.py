@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from envs.errors import EnvError
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
-from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.json_files import read_json, read_object, write_json
 from worldmodels.runs.provenance import file_digest, plain
 from worldmodels.runs.run_settings import RunSettings
 from worldmodels.runs.stage_folder import (
@@ -259,10 +259,7 @@ class Run:
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
         path, hint = self.folder / stage / name, "delete it, and run the stage again"
-        content = read_json(path, hint, read=lambda path: read_file(path, Path.read_text))
-        if not isinstance(content, dict | None):
-            raise UserError(f"{path} is not a JSON object: {hint}")
-        return content
+        return read_object(path, hint, read=lambda path: read_file(path, Path.read_text))
 
     def _digest(self, name: str) -> str:
         if name == "episodes":
