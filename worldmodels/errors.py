@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What facts of another version, or of a damaged or hostile file, were seen to raise.
+# What metadata of another version, or of a damaged or hostile file, were seen to raise.
 MALFORMED_FILE_ERRORS = (
     KeyError,
     TypeError,
@@ -26,7 +26,7 @@ class UserError(Exception):
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turn what the block raises because of the file's facts into one line.
+    """Turn what the block raises because of the file's content into one line.
 
     Only for reading and building: an error of any computation would be called the file's.
     """

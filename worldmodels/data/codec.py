@@ -8,8 +8,8 @@ import numpy as np
 import zstandard
 from jaxtyping import UInt8
 
-# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us a
-# frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
+# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us
+# per frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
 # Level 5 gains another 4 % for twice the time of writing.
 LEVEL = 3
 # Decompressing takes this much memory beside the frames, whatever a damaged file asks for.

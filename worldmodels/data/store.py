@@ -142,8 +142,8 @@ class EpisodeStore:
     def repair(self, log: Callable[[str], None]) -> None:
         """Set damaged files aside, remove what killed writers left, name foreign files.
 
-        Reads every file's checksums, about a millisecond an episode of 1,000 frames. Tells
-        `log` a line per file.
+        Reads every file's checksums, about a millisecond per episode of 1,000 frames, and logs a
+        line per file.
 
         Raises: UserError, before anything is renamed, as `contents` does.
         """

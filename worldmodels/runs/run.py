@@ -4,7 +4,7 @@
       run.json             env, kind of V, preset, seed
       episodes/            the store
       vision/  memory/  controller/
-                           one folder a stage: weights, result.json, a PNG, manifest.json
+                           one folder per stage: weights, result.json, a PNG, manifest.json
       best.safetensors     the best agent of all rounds, by its real score
       elites/              the same, of agents that drive each in its own way, where asked for
       prior/               the same, of a run with codes, where it was asked for
@@ -143,7 +143,7 @@ class Run:
         return EpisodeStore(self.folder / "episodes")
 
     def weights(self, stage: str) -> Path:
-        """The file per stage leaves for those after it."""
+        """The file that a stage leaves for those after it."""
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
@@ -209,7 +209,7 @@ class Run:
 
     @property
     def action_repeat(self) -> int:
-        """Env steps per agent step lasted when the episodes were collected."""
+        """Env steps per agent step in the run's episodes."""
         repeats = {int(episode.meta["action_repeat"]) for episode in self.store}
         if len(repeats) != 1:
             raise UserError(

@@ -41,7 +41,7 @@ class CollectConfig:
         max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
         policy: "exploring" (correlated noise in the task's styles), "random", "brownian",
             "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).
-        action_repeat: env steps per agent step is held; None takes the task's. Agents keep theirs.
+        action_repeat: env steps per agent step; None takes the task's. Agents keep theirs.
         select_by_surprise: play several candidates for each episode and keep the one whose frames
             the run's V and prior find least likely.
     """

@@ -28,7 +28,7 @@ OPTIONAL = ("prior", "elites")
 
 def install_info() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
-    import torch  # takes a second or more, which a run's facts can do without
+    import torch  # takes a second or more, which what is said of a run does not need
 
     from worldmodels.hardware import choose_device, num_cores
 
@@ -62,7 +62,7 @@ def run_info(run: Run) -> dict[str, Any]:
     }
     for stage in STAGES:
         if stage != "prior" or settings.quantized:  # there are no codes to have one over
-            summary[stage] = _stage_facts(run, stage)
+            summary[stage] = _stage_summary(run, stage)
     scores = {name: _score(row) for name, row in all_evaluations(run).items()}
     return {**summary, "scores": scores or "none"}
 
@@ -74,7 +74,7 @@ def _score(row: dict[str, Any]) -> str:
     return f"{row['mean']:.1f} +- {row['std']:.1f} ({count} episodes)"
 
 
-def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
+def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
     command = _command(run, stage)
     manifest = run.manifest(stage)
     if manifest is None:
