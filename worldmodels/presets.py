@@ -152,14 +152,10 @@ DEMO = Preset(
         hidden=64,
         far_from_reward_fraction=0.2,
         pathwise=PATHWISE.with_steps(600),
-        cmaes=CMAESConfig(
-            generations=150, later_generations=120, diagonal=True, episodes=32, horizon=40
-        ),
+        cmaes=CMAESConfig(150, 120, diagonal=True, episodes=32, horizon=40),
     ),
     real_search=ControllerStageConfig(
-        cmaes=CMAESConfig(
-            generations=30, later_generations=30, population=32, diagonal=True, episodes=2
-        )
+        cmaes=CMAESConfig(30, 30, population=32, diagonal=True, episodes=2)
     ),
     search_in_dream=True,
     evaluation_episodes=20,

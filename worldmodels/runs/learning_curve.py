@@ -67,9 +67,8 @@ class LearningCurve:
 
     def record_env_steps(self) -> None:
         """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
-        counts = self._env_steps()
-        if self.rows and any(self.rows[-1].get(name) != value for name, value in counts.items()):
-            self.rows[-1].update(counts)
+        if self.rows:
+            self.rows[-1].update(self._env_steps())
             self.run.write_json(ROUNDS, self.rows)
 
     def _env_steps(self) -> dict[str, Any]:
