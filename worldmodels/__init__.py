@@ -15,12 +15,13 @@ Symbols, in equations only:
     tau     temperature of a dream
 
 Axes, where they are unpacked: B batch, T env steps, D agent steps, P candidates, S starts,
-Z latents, N codes, K values a code or components of a mixture, H hidden units, A numbers of an
+Z latents, N codes, K values per code or components of a mixture, H hidden units, A numbers of an
 encoded action, F features, H x W x 3 frames.
 
-Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream.py`, `agent.py`,
-`stages/controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and `memory/code_head.py` for
-the discrete kind, and `dreams.py` for dreams as Gymnasium environments.
+Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`, `controller/agent.py`,
+`stages/train_controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and
+`memory/code_head.py` for the discrete kind, and `dream/env.py` for dreams as Gymnasium
+environments.
 """
 
 from __future__ import annotations

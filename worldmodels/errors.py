@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What facts of another version, or of a damaged or hostile file, were seen to raise.
+# What metadata of another version, or of a damaged or hostile file, were seen to raise.
 MALFORMED_FILE_ERRORS = (
     KeyError,
     TypeError,
@@ -26,7 +26,7 @@ class UserError(Exception):
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turn what the block raises because of the file's facts into one line.
+    """Turn what the block raises because of the file's content into one line.
 
     Only for reading and building: an error of any computation would be called the file's.
     """
@@ -43,7 +43,8 @@ def one_line(error: BaseException) -> str:
 
 
 def check_at_least_one(config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is below 1."""
+    """Raise UserError for a setting of these names that is below 1; None passes."""
     for name in names:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} must be at least 1, got {getattr(config, name)}")
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")

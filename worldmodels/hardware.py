@@ -20,11 +20,8 @@ def choose_device(name: str) -> str:
     """
     import torch
 
-    available = ["cpu"]
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = [*(gpu for gpu, is_there in gpus.items() if is_there), "cpu"]
     if name == "auto":
         return available[0]
     if name not in available:
@@ -44,7 +41,7 @@ def shadowed_imports() -> dict[str, str]:
     home = Path(__file__).resolve().parent.parent
     locations = {name: _location(name) for name in SIBLINGS}
     return {
-        name: "nothing" if location is None else str(location)
+        name: str(location or "nothing")
         for name, location in locations.items()
         if location is None or location.resolve() != home / name
     }

@@ -1,6 +1,7 @@
 """Every stage in order, for as many rounds as asked, resuming where it stopped."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from agents.workers import Workers
@@ -14,7 +15,7 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.stages.collect import collect
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
-from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
+from worldmodels.stages.train_controller import train_controller
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 
@@ -42,6 +43,7 @@ def run_pipeline(
         raise UserError(f"expected 1 round or more, got {rounds}")
     run.check_kind(quantized)
     curve = LearningCurve(run)
+    search = partial(train_controller, run, workers=workers, report=report, device=device)
     for round_ in range(1, rounds + 1):
         if _finished(run, round_):
             continue
@@ -55,42 +57,20 @@ def run_pipeline(
             vision = preset.vision(quantized, run.estimator if quantized else None)
             train_vision(run, vision, report=report, device=device, round_=round_)
         train_memory(run, preset.memory, report=report, device=device, round_=round_)
-        train_controller(
-            run, preset.controller, workers=workers, report=report, device=device, round_=round_
-        )
+        search(preset.controller, round_=round_)
         curve.record_round(round_)
     if preset.finetune is not None:
-        _finetune(run, preset.finetune, rounds + 1, workers=workers, report=report, device=device)
+        manifest = run.manifest("controller")
+        if manifest is not None and manifest["round"] > rounds:
+            keep_best(run, evaluator(workers))  # a kill may have come before
+        else:
+            report.log("fine-tuning in the real env, from the best agent of all rounds")
+            search(preset.finetune, round_=rounds + 1, start_from=agent_file(run.folder))
         curve.record_round(rounds + 1)
     evaluation = EvaluateConfig(episodes=preset.evaluation_episodes, baselines=True)
     result = evaluate_run(run, evaluation, workers=workers, report=report)
     curve.record_env_steps()
     return result
-
-
-def _finetune(
-    run: Run,
-    config: ControllerStageConfig,
-    round_: int,
-    *,
-    workers: Workers,
-    report: Report,
-    device: str,
-) -> None:
-    manifest = run.manifest("controller")
-    if manifest is not None and manifest["round"] >= round_:
-        keep_best(run, evaluator(workers))  # a kill may have come before
-        return
-    report.log("fine-tuning in the real env, from the best agent of all rounds")
-    train_controller(
-        run,
-        config,
-        workers=workers,
-        report=report,
-        device=device,
-        round_=round_,
-        start_from=agent_file(run.folder),
-    )
 
 
 def _finished(run: Run, round_: int) -> bool:

@@ -1,7 +1,9 @@
 """Pictures of what was learned: grids of frames and curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -24,8 +26,8 @@ def save_grid(
     """
     lines = []
     for name, frames in rows.items():
-        large = [np.kron(frame, np.ones((SCALE, SCALE, 1), np.uint8)) for frame in frames]
-        strip = np.concatenate([np.pad(f, ((1, 1), (1, 1), (0, 0))) for f in large], axis=1)
+        large = frames.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+        strip = np.concatenate(np.pad(large, ((0, 0), (1, 1), (1, 1), (0, 0))), axis=1)
         label = np.zeros((len(strip), label_width, 3), np.uint8)
         _text(label, name, (6, len(strip) // 2))
         lines.append(np.concatenate([label, strip], axis=1))
@@ -49,57 +51,50 @@ def save_curves(
     bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
     """Lines of (x, y), and shaded bands of (x, low, high), in one plot."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, band in (bands or {}).items():
-        x, low, high = np.array(band).T
-        axes.fill_between(x, low, high, alpha=0.2, label=name)
-    for name, points in curves.items():
-        x, y = np.array(points, dtype=float).reshape(-1, 2).T
-        axes.plot(x, y, label=name)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.3)
-    if len(axes.get_lines()) > MAX_CURVES_IN_AXES:
-        figure.legend(loc="outside upper center", ncols=2)
-    else:
-        axes.legend()
-    figure.savefig(path, dpi=110)
+    with _plot(path, x_label, y_label) as axes:
+        for name, band in (bands or {}).items():
+            x, low, high = np.array(band).T
+            axes.fill_between(x, low, high, alpha=0.2, label=name)
+        for name, points in curves.items():
+            x, y = np.array(points, dtype=float).reshape(-1, 2).T
+            axes.plot(x, y, label=name)
+        if len(curves) > MAX_CURVES_IN_AXES:
+            axes.figure.legend(loc="outside upper center", ncols=2)
+        else:
+            axes.legend()
 
 
 def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_label: str) -> None:
     """A bar each of (value, low, high), the interval as a whisker."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
     values, low, high = np.array(list(bars.values())).T
     whiskers = np.nan_to_num(np.stack([values - low, high - values]))
-    axes.bar(list(bars), values, yerr=whiskers, capsize=4)
-    axes.set(ylabel=y_label)
-    axes.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=110)
+    with _plot(path, "", y_label, grid="y") as axes:
+        axes.bar(list(bars), values, yerr=whiskers, capsize=4)
 
 
 def save_scatter(
-    path: Path,
-    groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    x_label: str,
-    y_label: str,
+    path: Path, groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, x_label: str, y_label: str
 ) -> None:
     """Points (x, y) in groups, and the line on which both are the same."""
+    with _plot(path, x_label, y_label, height=5) as axes:
+        for name, (x, y) in groups.items():
+            axes.scatter(x, y, s=8, label=name)
+        axes.axline((0.0, 0.0), slope=1.0, color="gray", linewidth=1)
+        axes.legend()
+
+
+@contextmanager
+def _plot(
+    path: Path, x_label: str, y_label: str, *, height: int = 4, grid: Literal["both", "y"] = "both"
+) -> Iterator[Any]:
+    """Axes to draw into, `height` inches high; they are written to `path` at the end."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5), layout="constrained")
+    figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.subplots()
-    for name, (x, y) in groups.items():
-        axes.scatter(x, y, s=8, label=name)
-    axes.axline((0.0, 0.0), slope=1.0, color="gray", linewidth=1)
     axes.set(xlabel=x_label, ylabel=y_label)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    axes.grid(alpha=0.3, axis=grid)
+    yield axes
     figure.savefig(path, dpi=110)
 
 

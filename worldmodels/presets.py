@@ -12,6 +12,8 @@ from worldmodels.stages.train_vision import VisionStageConfig
 from worldmodels.training.fit import FitConfig
 from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig
 
+Config = TypeVar("Config")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -24,13 +26,12 @@ class Preset:
         later_episodes: episodes each round after the first one adds.
         vae, vqvae: V's stage, continuous and quantized.
         dream_search, real_search: C's stage, in the dream and in the real game.
-        finish: after the last round, from the best agent of all; None ends with the rounds.
+        finetune: C's stage after the last round, from the best agent of all; None leaves it out.
         evaluation_episodes: validation episodes at the end of a run.
     """
 
     name: str
     rounds: int
-    vision_rounds: int | None
     collect: CollectConfig
     later_episodes: int
     vae: VisionStageConfig
@@ -40,6 +41,7 @@ class Preset:
     real_search: ControllerStageConfig
     search_in_dream: bool
     evaluation_episodes: int
+    vision_rounds: int | None = None
     finetune: ControllerStageConfig | None = None
 
     @property
@@ -69,44 +71,56 @@ class Preset:
         return replace(self.vqvae, model=model)
 
 
+def override(config: Config, **settings: Any) -> Config:
+    """`config` with the given settings; those that are None keep theirs.
+
+    Settings within settings are named with two underscores: `memory__fit__num_steps`.
+    """
+    for name, value in settings.items():
+        outer, _, inner = name.partition("__")
+        if inner:
+            value = override(getattr(config, outer), **{inner: value})
+        if value is not None:
+            config = replace(config, **{outer: value})  # type: ignore[type-var]
+    return config
+
+
 # The paper's own settings (arXiv 1803.10122, A.1-A.4); codes where it has none as in
 # arXiv 1711.00937. 10,000 rollouts of 100 frames per batch for 10 epochs are a million batches.
+_PAPER_VISION_FIT = FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000)
+_PAPER_MEMORY_FIT = FitConfig(4_000, 100, max_gradient_norm=1.0, validate_every=100)
+_PAPER_VAE = VisionStageConfig(
+    model=VAEConfig(),
+    fit=_PAPER_VISION_FIT,
+    later=replace(_PAPER_VISION_FIT, num_steps=100_000),
+    frame_stride=1,
+)
+_PAPER_SEARCH = ControllerStageConfig(action_map="paper", sample_latent=True)
 PAPER = Preset(
     name="paper",
     rounds=1,
-    vision_rounds=None,
     collect=CollectConfig(episodes=10_000, policy="random", action_repeat=1),
     later_episodes=1_000,
-    vae=VisionStageConfig(
-        model=VAEConfig(),
-        fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
-        later=FitConfig(100_000, 100, learning_rate=1e-4, validate_every=5_000),
-        frame_stride=1,
-    ),
-    vqvae=VisionStageConfig(
-        model=VQVAEConfig(),
-        fit=FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000),
-        later=FitConfig(100_000, 100, learning_rate=1e-4, validate_every=5_000),
-        frame_stride=1,
-    ),
+    vae=_PAPER_VAE,
+    vqvae=replace(_PAPER_VAE, model=VQVAEConfig()),
     memory=MemoryStageConfig(
-        fit=FitConfig(4_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
-        later=FitConfig(1_000, 100, learning_rate=1e-3, max_gradient_norm=1.0, validate_every=100),
+        fit=_PAPER_MEMORY_FIT, later=replace(_PAPER_MEMORY_FIT, num_steps=1_000)
     ),
-    dream_search=ControllerStageConfig(
-        action_map="paper", sample_latent=True, dream=True, temperature=1.15
-    ),
-    real_search=ControllerStageConfig(action_map="paper", sample_latent=True),
+    dream_search=replace(_PAPER_SEARCH, dream=True, temperature=1.15),
+    real_search=_PAPER_SEARCH,
     search_in_dream=False,
     evaluation_episodes=100,
 )
 
-_LEAN_VAE = VAEConfig(
-    network="lean", decoder_channels=64, kl_weight=0.1, free_nats=0.25, background_weight=0.3
+_VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
+_LEAN_VAE = VisionStageConfig(
+    model=VAEConfig(
+        network="lean", decoder_channels=64, kl_weight=0.1, free_nats=0.25, background_weight=0.3
+    ),
+    fit=_VISION_FIT,
+    later=replace(_VISION_FIT, num_steps=400),
 )
 _FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, background_weight=0.3)
-_VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
-_VISION_LATER = replace(_VISION_FIT, num_steps=400)
 # Whole episodes, few at a time: windows of 64 agent steps left 1.6 nats and half the reward's R2.
 _MEMORY_FIT = FitConfig(
     1_200,
@@ -121,11 +135,10 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
-    vision_rounds=None,
     collect=CollectConfig(episodes=96),
     later_episodes=40,
-    vae=VisionStageConfig(model=_LEAN_VAE, fit=_VISION_FIT, later=_VISION_LATER),
-    vqvae=VisionStageConfig(model=_FSQ, fit=_VISION_FIT, later=_VISION_LATER),
+    vae=_LEAN_VAE,
+    vqvae=replace(_LEAN_VAE, model=_FSQ),
     memory=MemoryStageConfig(
         fit=_MEMORY_FIT,
         later=replace(_MEMORY_FIT, num_steps=800, learning_rate=2e-3),
@@ -139,15 +152,10 @@ DEMO = Preset(
         hidden=64,
         far_from_reward_fraction=0.2,
         pathwise=PATHWISE.with_steps(600),
-        ppo=PPO,
-        cmaes=CMAESConfig(
-            generations=150, later_generations=120, diagonal=True, episodes=32, horizon=40
-        ),
+        cmaes=CMAESConfig(150, 120, diagonal=True, episodes=32, horizon=40),
     ),
     real_search=ControllerStageConfig(
-        cmaes=CMAESConfig(
-            generations=30, later_generations=30, population=32, diagonal=True, episodes=2
-        )
+        cmaes=CMAESConfig(30, 30, population=32, diagonal=True, episodes=2)
     ),
     search_in_dream=True,
     evaluation_episodes=20,
@@ -171,117 +179,80 @@ FINETUNE = ControllerStageConfig(
     ),
 )
 
-CPU = replace(
+CPU = override(
     DEMO,
     name="cpu",
     rounds=24,
     vision_rounds=12,
     later_episodes=60,
-    vae=replace(DEMO.vae, later=replace(_VISION_LATER, num_steps=300)),
-    vqvae=replace(DEMO.vqvae, later=replace(_VISION_LATER, num_steps=300)),
-    memory=replace(DEMO.memory, later=replace(DEMO.memory.later, num_steps=500)),
-    dream_search=replace(DEMO.dream_search, pathwise=PATHWISE, ppo=PPO),
+    vae__later__num_steps=300,
+    vqvae__later__num_steps=300,
+    memory__later__num_steps=500,
+    dream_search__pathwise=PATHWISE,
     finetune=FINETUNE,
 )
 
 # A third of CPU, for many runs side by side: `python -m scripts.experiments quantized`.
-STUDY = replace(
+STUDY = override(
     CPU,
     name="study",
     rounds=8,
     vision_rounds=5,
-    finetune=replace(
-        FINETUNE,
-        eval_episodes=50,
-        selection_episodes=50,
-        cmaes=replace(FINETUNE.cmaes, generations=16, later_generations=16, validate_every=8),
-    ),
+    finetune__eval_episodes=50,
+    finetune__selection_episodes=50,
+    finetune__cmaes__generations=16,
+    finetune__cmaes__later_generations=16,
+    finetune__cmaes__validate_every=8,
 )
 
-GPU = replace(
+GPU = override(
     CPU,
     name="gpu",
-    collect=CollectConfig(episodes=400),
+    collect__episodes=400,
     later_episodes=200,
-    memory=replace(
-        CPU.memory,
-        fit=replace(CPU.memory.fit, num_steps=2_000, batch_size=64),
-        later=replace(CPU.memory.later, batch_size=64),
-    ),
+    memory__fit__num_steps=2_000,
+    memory__fit__batch_size=64,
+    memory__later__batch_size=64,
 )
 
 _FEW_STEPS = FitConfig(24, 16, learning_rate=1e-3, validate_every=12)
+_FEW_EPISODES = {"eval_episodes": 2, "selection_episodes": 2}
 # Seconds, not minutes: it learns something at every stage and nothing well. For tests.
-TINY = replace(
+TINY = override(
     DEMO,
     name="tiny",
     rounds=1,
     collect=CollectConfig(episodes=20, max_episode_steps=240),
     later_episodes=8,
-    vae=replace(
-        DEMO.vae,
-        fit=replace(_VISION_FIT, num_steps=400),
-        later=replace(_VISION_LATER, num_steps=50),
-    ),
-    vqvae=replace(
-        DEMO.vqvae,
-        fit=replace(_VISION_FIT, num_steps=400),
-        later=replace(_VISION_LATER, num_steps=50),
-    ),
-    memory=replace(
-        DEMO.memory,
-        # A thousand agent steps: 256 units learn them by heart before any reward.
-        model=replace(DEMO.memory.model, head_width=64),
-        fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
-        later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
-    ),
-    dream_search=replace(
+    vae__fit__num_steps=400,
+    vae__later__num_steps=50,
+    vqvae__fit__num_steps=400,
+    vqvae__later__num_steps=50,
+    # A thousand agent steps: 256 units learn them by heart before any reward.
+    memory__model__head_width=64,
+    memory__fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
+    memory__later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
+    dream_search=override(
         DEMO.dream_search,
-        eval_episodes=2,
-        selection_episodes=2,
-        cmaes=CMAESConfig(
-            generations=4,
-            later_generations=2,
-            population=8,
-            diagonal=True,
-            episodes=4,
-            horizon=40,
-        ),
+        **_FEW_EPISODES,
+        cmaes=CMAESConfig(4, 2, population=8, diagonal=True, episodes=4, horizon=40),
         pathwise=replace(PATHWISE, fit=_FEW_STEPS, later=_FEW_STEPS),
         ppo=replace(PPO, fit=_FEW_STEPS, later=_FEW_STEPS),
     ),
-    real_search=replace(
+    real_search=override(
         DEMO.real_search,
-        eval_episodes=2,
-        selection_episodes=2,
-        cmaes=CMAESConfig(
-            generations=2,
-            later_generations=2,
-            population=4,
-            diagonal=True,
-            episodes=2,
-            horizon=30,
-        ),
+        **_FEW_EPISODES,
+        cmaes=CMAESConfig(2, 2, population=4, diagonal=True, episodes=2, horizon=30),
     ),
-    evaluation_episodes=2,
-    finetune=replace(
+    finetune=override(
         FINETUNE,
-        eval_episodes=2,
-        selection_episodes=2,
+        **_FEW_EPISODES,
         cmaes=replace(
             FINETUNE.cmaes, later_generations=2, population=4, horizon=30, validate_every=1
         ),
     ),
+    evaluation_episodes=2,
 )
-
-Config = TypeVar("Config")
-
-
-def override(config: Config, **settings: Any) -> Config:
-    """`config` with the given settings; those that are None keep theirs."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    return replace(config, **given)  # type: ignore[type-var]
-
 
 _PRESETS = {preset.name: preset for preset in (DEMO, CPU, STUDY, PAPER, GPU, TINY)}
 

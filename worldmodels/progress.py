@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import rich.progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.filesize import decimal
 
 from worldmodels.errors import UserError
+
+Item = TypeVar("Item")
 
 # A process that has loaded all stages and encoded a few frames (measured: 676 MB).
 PROCESS_BYTES = 690_000_000
@@ -57,11 +53,12 @@ class Report:
         """
         existing_folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing_folder).free
-        ram = "" if memory_bytes is None else f", {_size(memory_bytes)} of RAM"
-        self.log(f"{what}; about {_size(disk_bytes)} on disk{ram}")
+        disk = decimal(int(disk_bytes))
+        ram = "" if memory_bytes is None else f", {decimal(int(memory_bytes))} of RAM"
+        self.log(f"{what}; about {disk} on disk{ram}")
         if disk_bytes > free:
             raise UserError(
-                f"{folder} needs about {_size(disk_bytes)}, the disk has {_size(free)} free: "
+                f"{folder} needs about {disk}, the disk has {decimal(free)} free: "
                 "make room, or name a folder on another disk"
             )
 
@@ -69,14 +66,14 @@ class Report:
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
         """A progress bar with elapsed and remaining time, and the metrics last told."""
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.BarColumn(bar_width=24),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.fields[metrics]}"),
         )
-        with Progress(*columns, console=self.console, disable=self.quiet) as bar:
+        with rich.progress.Progress(*columns, console=self.console, disable=self.quiet) as bar:
             task = bar.add_task(label, total=total, completed=done, metrics="")
             yield Meter(bar, task, self)
 
@@ -84,19 +81,32 @@ class Report:
 class Meter:
     """One running progress bar; soon after its start it says how long the whole will take."""
 
-    def __init__(self, bar: Progress, task: TaskID, report: Report) -> None:
+    def __init__(
+        self, bar: rich.progress.Progress, task: rich.progress.TaskID, report: Report
+    ) -> None:
         self._bar = bar
         self._task = task
         self._report = report
         self._shown: dict[str, float] = {}
         self._started = time.monotonic()
-        self._first = int(bar.tasks[task].completed)
+        self._first = self.done
         self._estimated = False
         self._seen, self._seen_at = 0, self._started
 
+    @property
+    def done(self) -> int:
+        """Steps so far."""
+        return int(self._bar.tasks[self._task].completed)
+
     def advance(self, steps: int = 1) -> None:
         """So many steps were done."""
-        self.to(int(self._bar.tasks[self._task].completed) + steps)
+        self.to(self.done + steps)
+
+    def counted(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items; each is a step, done when the next one is asked for."""
+        for item in items:
+            yield item
+            self.advance()
 
     def to(self, done: int) -> None:
         """So many steps are done in all."""
@@ -113,7 +123,8 @@ class Meter:
         self._estimated = True
         seconds_left = elapsed / new_steps * (total - done)
         if seconds_left > ESTIMATE_AFTER_SECONDS:
-            self._report.log(f"{task.description}: about {_duration(seconds_left)} to go")
+            left = timedelta(seconds=round(seconds_left))
+            self._report.log(f"{task.description}: about {left} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
         """Numbers beside the bar; a name told again replaces its number."""
@@ -122,30 +133,9 @@ class Meter:
         self._bar.update(self._task, metrics=text)
 
 
-@contextmanager
-def tensorboard(folder: Path) -> Iterator[Any]:
-    """A TensorBoard writer of scalars in `folder`, closed at the end."""
+def tensorboard(folder: Path) -> AbstractContextManager[Any]:
+    """A TensorBoard writer of scalars in `folder`, closed at the end of its block."""
     # Imported here: it takes longer than everything else in this module.
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    writer = SummaryWriter(str(folder))
-    try:
-        yield writer
-    finally:
-        writer.close()
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} hours"
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            digits = 1 if unit == "GB" and num_bytes < 10 else 0
-            return f"{num_bytes:.{digits}f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
+    return SummaryWriter(str(folder))

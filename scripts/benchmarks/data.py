@@ -25,8 +25,7 @@ from agents.scripted_episodes import drive
 from benchmarks import memory_training
 from benchmarks.codecs import compare_codecs, print_codecs
 from envs.tasks import DEFAULT_ENV_ID
-from worldmodels.data.episode import file_name
-from worldmodels.data.store import EpisodeStore
+from worldmodels.data.store import EpisodeStore, file_name
 
 STEPS = 1000
 PARTS = ("codecs", "vision", "memory")

@@ -14,7 +14,6 @@ import pytest
 from tests.fixtures.command import CommandResult, wm, wm_json
 from tests.fixtures.counting_env import BOX_ID
 from tests.fixtures.trained_run import train_tiny_run
-from worldmodels.data import store
 from worldmodels.runs.run import Run
 from worldmodels.stages import collect
 
@@ -98,8 +97,8 @@ def test_a_missing_earlier_stage(
         (["run", "--preset", "huge"], ["demo, cpu, study, paper, gpu", '"huge"']),
         (["run", "--rounds", "0"], ["1 round or more", "0"]),
         (["run", "--seed", "-1"], ["seed", "-1"]),
-        (["collect", "--episodes", "-3"], ["1 episode or more", "-3"]),
-        (["collect", "--max-steps", "0"], ["1 step or more", "0"]),
+        (["collect", "--episodes", "-3"], ["episodes must be at least 1", "-3"]),
+        (["collect", "--max-steps", "0"], ["max_episode_steps must be at least 1", "0"]),
         (["collect", "--workers", "0"], ["1 worker or more", "0"]),
         (["collect", "--policy", "clever"], ["exploring, random, brownian, agent", '"clever"']),
         (["collect", "--episodes", "many"], ["--episodes"]),
@@ -127,7 +126,7 @@ def test_options_that_make_no_sense(
         (["record", "--out", "drive.avi"], [".mp4 or .gif", "drive.avi"]),
         (["record", "--out", "nowhere/drive.mp4"], ["no folder nowhere"]),
         (["record", "--dream", "--side-by-side"], ["one of --dream and --side-by-side"]),
-        (["record", "--max-steps", "0"], ["1 step or more"]),
+        (["record", "--max-steps", "0"], ["max_steps must be at least 1"]),
         (["record", "--episode", "-1"], ["an episode among the validation seeds", "-1"]),
         (["record", "--dream", "--temperature", "-1"], ["a temperature of 0 or more", "-1"]),
         (["train-vision", "--train-steps", "0"], ["num_steps must be at least 1"]),
@@ -256,7 +255,7 @@ def test_no_permission_and_a_full_disk_are_one_line_and_lose_nothing(
         def fail(*_: object, number: int = number) -> NoReturn:
             raise OSError(number, os.strerror(number), str(run / "episodes" / "x"))
 
-        monkeypatch.setattr(store, "_write_file", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
         refused("collect", "--run", run, "--episodes", 13, expected=[words, str(run)])
         assert files(run) == before
 
@@ -267,7 +266,7 @@ def test_too_little_disk_is_said_before_anything_is_played(
     before = files(run)
     usage = shutil.disk_usage(run)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    refused("collect", "--run", run, "--episodes", 500, expected=["1 kB free", "make room"])
+    refused("collect", "--run", run, "--episodes", 500, expected=["1.0 kB free", "make room"])
     assert files(run) == before
 
 
@@ -281,7 +280,7 @@ def test_a_collection_too_large_for_the_disk_is_refused_without_a_list_of_it(
     monkeypatch.setattr(collect, "range", counted, raising=False)
     usage = shutil.disk_usage(run)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    refused("collect", "--run", run, "--episodes", 999_999, expected=["1 kB free", "make room"])
+    refused("collect", "--run", run, "--episodes", 999_999, expected=["1.0 kB free", "make room"])
 
 
 def test_an_episode_of_another_env_is_named_by_every_stage(run: Path, tmp_path: Path) -> None:

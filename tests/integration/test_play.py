@@ -25,7 +25,7 @@ def press(*keys: int, kind: int = pygame.KEYDOWN) -> None:
 @pytest.fixture
 def keyboard() -> Iterator[play.Keyboard]:
     task = task_for("CarRacing-v3")
-    keyboard = play.Keyboard("test", task.keys, task.noop_action)
+    keyboard = play.Keyboard("test", task)
     yield keyboard
     keyboard.close()
 

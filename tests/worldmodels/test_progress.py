@@ -25,7 +25,7 @@ def test_the_remaining_time_is_logged_once_from_the_speed_so_far(
         for done in range(1, 101):
             clock[0] = 0.5 * done
             meter.to(done)
-    assert lines == ["train: about 44 s to go"]  # at step 11, after 5.5 s
+    assert lines == ["train: about 0:00:44 to go"]  # at step 11, after 5.5 s
 
 
 def test_a_burst_of_episodes_is_no_speed(output: tuple[list[str], list[float]]) -> None:
@@ -36,7 +36,7 @@ def test_a_burst_of_episodes_is_no_speed(output: tuple[list[str], list[float]]) 
             for _ in range(8):
                 meter.advance()
     # At the second burst 9 of 100 are done after 100 s; not 1 after 50 s.
-    assert lines == ["evaluate: about 17 min to go"]
+    assert lines == ["evaluate: about 0:16:51 to go"]
 
 
 def test_a_resumed_stage_counts_only_what_it_did_itself(
@@ -47,7 +47,7 @@ def test_a_resumed_stage_counts_only_what_it_did_itself(
         for done in range(51, 101):
             clock[0] = 1.0 * (done - 50)
             meter.to(done)
-    assert lines == ["train: about 39 s to go"]
+    assert lines == ["train: about 0:00:39 to go"]
 
 
 def test_what_does_not_fit_the_disk_is_refused(
@@ -56,8 +56,8 @@ def test_what_does_not_fit_the_disk_is_refused(
     lines, _ = output
     estimate = report.Report(quiet=True).estimate
     estimate("a little", disk_bytes=1e6, folder=tmp_path / "run")
-    assert lines == ["a little; about 1 MB on disk"]
-    with pytest.raises(UserError, match=r"needs about 1000.0 TB, the disk has .* free: make room"):
+    assert lines == ["a little; about 1.0 MB on disk"]
+    with pytest.raises(UserError, match=r"needs about 1.0 PB, the disk has .* free: make room"):
         estimate("too much", disk_bytes=1e15, folder=tmp_path / "run")
 
 
@@ -66,4 +66,4 @@ def test_a_plan_states_disk_and_memory(
 ) -> None:
     lines, _ = output
     report.Report(quiet=True).estimate("M", disk_bytes=2e6, memory_bytes=1.26e9, folder=tmp_path)
-    assert lines == ["M; about 2 MB on disk, 1.3 GB of RAM"]
+    assert lines == ["M; about 2.0 MB on disk, 1.3 GB of RAM"]

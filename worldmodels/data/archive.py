@@ -9,9 +9,9 @@ MAX_ARRAY_BYTES = 2**29  # of an array as it is stored: compressed frames, actio
 
 
 def read_array(
-    archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...] | None = None
+    archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """One array, `shape` None for any length; raises ValueError if its header says otherwise."""
+    """One array; -1 in `shape` is any length. Raises ValueError if its header says otherwise."""
     content = read_member(archive, name, MAX_ARRAY_BYTES)
     file = io.BytesIO(content)  # all of it was read, and so its checksum compared
     version = np.lib.format.read_magic(file)
@@ -19,14 +19,11 @@ def read_array(
         raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
     found, fortran, kind = np.lib.format.read_array_header_1_0(file)
     # Not read_array, which takes memory for whatever size a header claims.
-    array = np.frombuffer(content, np.uint8, offset=file.tell())
-    expected_shape = (array.nbytes // np.dtype(dtype).itemsize,) if shape is None else shape
-    if kind != dtype or tuple(found) != expected_shape or (fortran and len(expected_shape) > 1):
-        raise ValueError(
-            f"expected {name} as {np.dtype(dtype)} of shape {expected_shape}, got {kind} of shape "
-            f"{found}"
-        )
-    return array.view(dtype).reshape(expected_shape)
+    array: np.ndarray = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
+    if kind != dtype or found != array.shape or (fortran and array.ndim > 1):
+        expected = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"expected {name} as {expected}, got {kind} of shape {found}")
+    return array
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
@@ -44,10 +41,3 @@ def npy_bytes(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     return file.getvalue()
-
-
-def write_member(archive: zipfile.ZipFile, name: str, content: bytes, compression: int) -> None:
-    """Add a member to an archive that is being written."""
-    # A fixed date: the same episode gives the same bytes.
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    archive.writestr(info, content, compression)

@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,7 +23,6 @@ from torch import Tensor
 from agents.rollout import Rollout
 from worldmodels.data.episode import Episode
 from worldmodels.data.phases import Fetch, Phases
-from worldmodels.errors import UserError
 from worldmodels.hardware import num_cores
 
 # 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
@@ -41,7 +41,7 @@ class AgentSteps:
         actions: float32 (D, A), the mean over the env steps of each agent step, which are
             all equal, because actions are held.
         rewards: float32 (D,), summed over the env steps of each agent step.
-        ended: bool (D,), true where the env terminated; running out of time is no end.
+        terminated: bool (D,), true where the env terminated; running out of time is no end.
     """
 
     frames: np.ndarray
@@ -53,15 +53,13 @@ class AgentSteps:
     def from_rollout(cls, rollout: Rollout, action_repeat: int) -> "AgentSteps":
         """Gather env steps into agent steps; the last agent step may be cut short by the end."""
         starts = np.arange(0, rollout.num_steps, action_repeat)
-        counts = np.diff(np.append(starts, rollout.num_steps))
-        terminated = np.zeros(len(starts), bool)
-        terminated[-1] = rollout.terminated
+        bounds = np.append(starts, rollout.num_steps)
         sums = np.add.reduceat(rollout.actions, starts, axis=0)
         return cls(
-            frames=rollout.frames[np.append(starts, rollout.num_steps)],
-            actions=(sums / counts[:, None]).astype(np.float32),
+            frames=rollout.frames[bounds],
+            actions=(sums / np.diff(bounds)[:, None]).astype(np.float32),
             rewards=np.add.reduceat(rollout.rewards, starts),
-            terminated=terminated,
+            terminated=rollout.terminated & (starts == starts[-1]),
         )
 
 
@@ -73,6 +71,7 @@ class FrameBatches:
     frames, while the other half is filled with the next phase's in the background.
 
     Args:
+        episodes: with frames of one size, as a store gives them.
         stride: keep every stride-th frame; neighbours in time are nearly the same picture.
         recent_fraction: this part of each batch comes from the episodes of the newest round.
         max_frames: held in memory, both halves together.
@@ -82,7 +81,7 @@ class FrameBatches:
         seconds_waited: that calls spent waiting for frames, those of the first phase included.
         frames_read, seconds_read: by the readers, in finished phases.
 
-    Raises: UserError where frames differ in size, or, from a call, where a file is damaged.
+    Raises: UserError, from a call, where a file is damaged.
     """
 
     def __init__(
@@ -103,25 +102,16 @@ class FrameBatches:
         self.num_readers = num_readers or max(1, num_cores() // 4)
         self.seconds_waited = self.seconds_read = 0.0
         self.frames_read = 0
-        self._frame_shape = _common_shape(self.episodes)
-        newest = max(episode.round for episode in self.episodes)
-        self._newest = np.array([episode.round == newest for episode in self.episodes])
+        self._frame_shape = self.episodes[0].frame_shape
+        rounds = np.array([episode.round for episode in self.episodes])
+        self._newest = rounds == rounds.max()
         self._counts = np.array([episode.num_frames(stride) for episode in self.episodes])
         self.num_frames = int(self._counts.sum())
-        self.fits_in_memory = self.num_frames <= max_frames
         self._phases = Phases(
-            self._counts,
-            self._newest,
-            max_frames=max_frames // 2,
-            batch_size=batch_size,
-            newest_fraction=recent_fraction,
-            seed=seed,
+            self._counts, self._newest, max_frames // 2, batch_size, recent_fraction, seed
         )
+        self.fits_in_memory = self._phases.all_fit
         self._number: int | None = None
-        self._frames: UInt8[Tensor, "frames height width 3"]
-        self._num_drawn: int
-        self._recent: Tensor
-        self._buffers: list[np.ndarray] = []
         self._prefetched: dict[int, Fetch] = {}  # of the next phase, by its number
         weakref.finalize(self, _cancel, self._prefetched)
 
@@ -129,7 +119,7 @@ class FrameBatches:
         self, step: int, generator: torch.Generator
     ) -> UInt8[Tensor, "batch height width 3"]:
         """The batch of step `step`; depends on nothing but the step, the generator and the seed."""
-        self._load_phase(0 if self.fits_in_memory else self._phases.number_at(step))
+        self._load_phase(self._phases.number_at(step))
         indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
         if num_recent and len(self._recent):
@@ -159,54 +149,38 @@ class FrameBatches:
         if number not in self._prefetched:
             _cancel(self._prefetched)
             self._fetch(number)
-        fetch = self._prefetched.pop(number)
-        fetch.wait()
+        self.seconds_read += self._prefetched.pop(number).wait()
         self.seconds_waited += time.perf_counter() - started
-        self.seconds_read += fetch.seconds
-        self.frames_read += fetch.num_frames
-        chosen, num_drawn = self._episodes_in_phase(number)
-        counts = self._counts[chosen]
-        self._frames = torch.from_numpy(self._buffer(number)[: fetch.num_frames])
-        self._num_drawn = int(counts[:num_drawn].sum())
-        self._recent = torch.from_numpy(np.flatnonzero(np.repeat(self._newest[chosen], counts)))
+        phase = self._phases[number]
+        counts = self._counts[list(phase.episodes)]
+        self._frames: UInt8[Tensor, "frames height width 3"] = torch.from_numpy(
+            self._buffer(number)[: counts.sum()]
+        )
+        self.frames_read += len(self._frames)
+        self._num_drawn = int(counts[: phase.num_drawn].sum())
+        newest = np.repeat(self._newest[list(phase.episodes)], counts)
+        self._recent = torch.from_numpy(np.flatnonzero(newest))
         self._number = number
         if not self.fits_in_memory:
             self._fetch(number + 1)
 
     def _fetch(self, number: int) -> None:
-        chosen, _ = self._episodes_in_phase(number)
-        self._prefetched[number] = Fetch(
-            [self.episodes[i] for i in chosen],
-            self.stride,
-            self._buffer(number),
-            self.num_readers,
-        )
+        chosen = self._phases[number].episodes
+        ends = np.cumsum(self._counts[list(chosen)])
+        parts = np.split(self._buffer(number)[: ends[-1]], ends[:-1])
+        episodes = [self.episodes[i] for i in chosen]
+        self._prefetched[number] = Fetch(episodes, parts, self.stride, self.num_readers)
 
-    def _episodes_in_phase(self, number: int) -> tuple[list[int], int]:
-        """Which episodes a phase holds, and how many of them were drawn."""
-        if self.fits_in_memory:
-            return list(range(len(self.episodes))), len(self.episodes)
-        phase = self._phases[number]
-        return list(phase.episodes), phase.num_drawn
+    @cached_property
+    def _buffers(self) -> list[UInt8[np.ndarray, "room height width 3"]]:
+        """Of two phases; memory is taken from the system as they fill."""
+        room = max(self._phases.max_frames, int(self._counts.max()))
+        rooms = [self.num_frames] if self.fits_in_memory else [room, room]
+        return [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
 
-    def _buffer(self, number: int) -> np.ndarray:
-        """Phases take turns with two buffers; memory is taken from the system as they fill."""
-        if not self._buffers:
-            room = max(self._phases.max_frames, int(self._counts.max()))
-            rooms = [self.num_frames] if self.fits_in_memory else [room, room]
-            self._buffers = [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
+    def _buffer(self, number: int) -> UInt8[np.ndarray, "room height width 3"]:
+        """Phases take turns."""
         return self._buffers[number % len(self._buffers)]
-
-
-def _common_shape(episodes: Sequence[Episode]) -> tuple[int, int, int]:
-    shape = episodes[0].frame_shape
-    for episode in episodes:
-        if episode.frame_shape != shape:
-            raise UserError(
-                f"{episode.path} has frames of {episode.frame_shape}, expected {shape} as in "
-                f"{episodes[0].path}: collect them into a run of their own"
-            )
-    return shape
 
 
 def _cancel(fetches: dict[int, Fetch]) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import zstandard
 from jaxtyping import UInt8
 
-# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us a
-# frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
+# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us
+# per frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
 # Level 5 gains another 4 % for twice the time of writing.
 LEVEL = 3
 # Decompressing takes this much memory beside the frames, whatever a damaged file asks for.
@@ -50,21 +50,10 @@ def decompress_frames(
     done = 0
     for first in range(0, num_frames, FRAMES_AT_ONCE):
         columns = part[: num_frames - first]
-        if _read_into(reader, columns) != columns.nbytes:
+        if reader.readinto(columns.reshape(-1).data) != columns.nbytes:
             raise ValueError(f"expected {expected} bytes of frames, fewer came")
         wanted = columns[-first % stride :: stride]
         # One channel at a time: long inner loops, a quarter of the time of one big assignment.
         for channel in range(channels):
             out[done : done + len(wanted), ..., channel] = wanted[:, channel].transpose(0, 2, 1)
         done += len(wanted)
-
-
-def _read_into(reader: zstandard.ZstdDecompressionReader, out: np.ndarray) -> int:
-    """Fill `out`; returns how many bytes there were."""
-    content, done = out.reshape(-1).data, 0
-    while done < len(content):
-        count = reader.readinto(content[done:])
-        if not count:
-            break
-        done += count
-    return done

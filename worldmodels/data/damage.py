@@ -8,21 +8,12 @@ from pathlib import Path
 
 import zstandard
 
-from worldmodels.errors import UserError
+from worldmodels.errors import MALFORMED_FILE_ERRORS, UserError
 
 # All that a file with some bytes cut or changed was seen to raise; RuntimeError is zipfile's
 # for a flag it does not know. Of OSError, only what `damage_of` lets through.
-DAMAGE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-    zstandard.ZstdError,
-)
+_OF_FILES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, zstandard.ZstdError)
+DAMAGE = (*MALFORMED_FILE_ERRORS, *_OF_FILES)
 
 
 @dataclass(frozen=True)

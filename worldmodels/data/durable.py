@@ -5,6 +5,7 @@ content is flushed to the disk before the rename, and the folder that holds the 
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,23 +15,32 @@ from worldmodels.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the name of a partial file; it takes the place of `path` if the block ends normally.
+    """Yield the name of a partial file or folder; it becomes `path` if the block ends normally.
 
-    What was at `path` stays there if the block raises. The folder of `path` is created. If `path`
-    is a symbolic link, the file that it points to is replaced.
+    A file at `path` is replaced then, and stays if the block raises; a folder must not be there
+    yet. The folder that holds `path` is created. If `path` is a symbolic link, the file that it
+    points to is replaced. What a killed process left under the partial name is removed first.
 
     Raises: UserError if `path` links into a folder that does not exist.
     """
     target = link_target(path)
     link_target(target.parent).mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
+    _remove(partial)
     try:
         yield partial
-        sync(partial)
+        sync_tree(partial)
         os.replace(partial, target)
         sync(target.parent)
     finally:
-        partial.unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def link_target(path: Path) -> Path:
@@ -64,9 +74,10 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_tree(folder: Path) -> None:
-    """Flush a folder with everything in it to the disk."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
+def sync_tree(path: Path) -> None:
+    """Flush a file, or a folder with everything in it, to the disk."""
+    if path.is_file():
+        sync(path)
+    for parent, _, names in os.walk(path):
+        for name in (*names, "."):
             sync(Path(parent, name))
-        sync(Path(parent))

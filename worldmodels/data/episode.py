@@ -8,7 +8,6 @@ member, so damage is noticed on reading.
 import io
 import json
 import math
-import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from agents.rollout import Rollout
-from worldmodels.data.archive import npy_bytes, read_array, read_member, write_member
+from worldmodels.data.archive import npy_bytes, read_array, read_member
 from worldmodels.data.codec import compress_frames, decompress_frames, size_of_frames
 from worldmodels.data.damage import DAMAGE, Damage, damage_of
 from worldmodels.errors import UserError
@@ -43,6 +42,7 @@ METADATA_TYPES: dict[str, type | tuple[type, ...]] = {
     "terminated": bool,
     "truncated": bool,
 }
+OF_ROLLOUT = ("terminated", "truncated", "env_id", "seed", "policy", "action_repeat")
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,7 @@ class Episode:
     def load(self) -> Rollout:
         """Read the whole episode; raises UserError naming the file where it is damaged."""
         try:
-            data, actions, rewards = self._read()
-            frames = np.empty((self.num_frames(), *self.frame_shape), np.uint8)
-            decompress_frames(data, frames, len(frames))
-            return Rollout(
-                frames=frames,
-                actions=actions,
-                rewards=rewards,
-                terminated=self.meta["terminated"],
-                truncated=self.meta["truncated"],
-                env_id=self.meta["env_id"],
-                seed=self.meta["seed"],
-                policy=self.meta["policy"],
-                action_repeat=self.meta["action_repeat"],
-            )
+            return self._load()
         except DAMAGE as error:
             raise UserError(str(damage_of(self.path, error))) from error
 
@@ -115,37 +102,41 @@ class Episode:
         """Every stride-th frame into `out`, of `num_frames(stride)` rows; raises as `load` does."""
         try:
             with zipfile.ZipFile(self.path) as archive:
-                data = read_array(archive, "frames.npy", np.uint8).data
+                data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
             decompress_frames(data, out, self.num_frames(), stride)
         except DAMAGE as error:
             raise UserError(str(damage_of(self.path, error))) from error
 
-    def damage(self) -> Damage | None:
-        """What the checksums and the arrays' sizes say: cheaper than `load`, which decompresses."""
+    def damage(self, *, decompress: bool = False) -> Damage | None:
+        """What the checksums and the arrays' sizes say, and, if asked for, the frames."""
         try:
-            self._read()
+            self._load() if decompress else self._read()
         except DAMAGE as error:
             return damage_of(self.path, error)
         return None
 
+    def _load(self) -> Rollout:
+        data, actions, rewards = self._read()
+        frames = np.empty((self.num_frames(), *self.frame_shape), np.uint8)
+        decompress_frames(data, frames, len(frames))
+        return Rollout(frames, actions, rewards, **{name: self.meta[name] for name in OF_ROLLOUT})
+
     def _read(
         self,
     ) -> tuple[memoryview, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
-        """Compressed frames, actions and rewards; raises where they do not fit the facts."""
-        shapes = {"actions": (self.num_steps, self.action_size), "rewards": (self.num_steps,)}
+        """Compressed frames, actions and rewards; raises where they do not fit the metadata."""
+        steps = self.num_steps
         with zipfile.ZipFile(self.path) as archive:
-            data = read_array(archive, "frames.npy", np.uint8).data
-            actions, rewards = (
-                read_array(archive, f"{name}.npy", np.float32, shape).copy()
-                for name, shape in shapes.items()
-            )
-        for name, array in zip(shapes, (actions, rewards), strict=True):
+            data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
+            actions = read_array(archive, "actions.npy", np.float32, (steps, self.action_size))
+            rewards = read_array(archive, "rewards.npy", np.float32, (steps,))
+        for name, array in {"actions": actions, "rewards": rewards}.items():
             if not np.isfinite(array).all():
                 raise ValueError(f"{name} hold NaN or infinity")
         size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
         if size != expected:
             raise ValueError(f"expected {expected} bytes of frames, got {size}")
-        return data, actions, rewards
+        return data, actions.copy(), rewards.copy()  # PyTorch wants arrays that can be written
 
 
 @dataclass(frozen=True)
@@ -166,45 +157,28 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
             f"an episode of {rollout.num_steps:,} steps takes {rollout.frames.nbytes:,} bytes, "
             f"expected {MAX_FRAME_BYTES:,} or fewer: limit its steps with --max-steps"
         )
-    metadata = {
-        "format": FORMAT,
-        "env_id": rollout.env_id,
-        "seed": rollout.seed,
-        "policy": rollout.policy,
-        "action_repeat": rollout.action_repeat,
-        "num_steps": rollout.num_steps,
-        "frame_shape": list(rollout.frames.shape[1:]),
-        "episode_return": rollout.episode_return,
-        "terminated": rollout.terminated,
-        "truncated": rollout.truncated,
-        **meta,
+    metadata = {name: getattr(rollout, name, None) for name in METADATA_TYPES}
+    metadata |= {"format": FORMAT, "frame_shape": list(rollout.frames.shape[1:]), **meta}
+    members = {
+        "meta.json": json.dumps(metadata).encode(),
+        "frames.npy": npy_bytes(np.frombuffer(compress_frames(rollout.frames), np.uint8)),
+        "actions.npy": npy_bytes(rollout.actions),
+        "rewards.npy": npy_bytes(rollout.rewards),
     }
-    frames = np.frombuffer(compress_frames(rollout.frames), np.uint8)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        write_member(archive, "meta.json", json.dumps(metadata).encode(), zipfile.ZIP_DEFLATED)
-        write_member(archive, "frames.npy", npy_bytes(frames), zipfile.ZIP_STORED)
-        for name in ("actions", "rewards"):
-            write_member(
-                archive, f"{name}.npy", npy_bytes(getattr(rollout, name)), zipfile.ZIP_DEFLATED
-            )
+        for name, content in members.items():
+            compression = zipfile.ZIP_STORED if name == "frames.npy" else zipfile.ZIP_DEFLATED
+            # Of 1980, as it says nothing else: the same episode gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name), content, compression)
     return PackedEpisode(file.getvalue(), rollout.episode_return)
 
 
-def file_name(index: int) -> str:
-    """What the file of episode `index` is called."""
-    return f"episode-{index:06d}.npz"
+def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
+    """The episode of a file, by the file's directory and its metadata alone.
 
-
-def index_from_name(name: str) -> int | None:
-    """The number in an episode's file name; None for any other name."""
-    match = re.fullmatch(r"episode-(\d{6,})\.npz", name)
-    index = None if match is None else int(match[1])
-    return index if index is not None and name == file_name(index) else None
-
-
-def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
-    """The episode of a file, by its directory and its metadata alone.
+    Args:
+        index, num_bytes: see `Episode`.
 
     Raises: UserError for a file of another version of this format, or one that cannot be read.
     """
@@ -215,8 +189,6 @@ def open_episode(path: Path, num_bytes: int) -> Episode | Damage:
             width = _action_size(archive, meta["num_steps"])
     except DAMAGE as error:
         return damage_of(path, error)
-    index = index_from_name(path.name)
-    assert index is not None  # nothing else is opened
     return Episode(path, index, meta, width, " ".join(checksums), num_bytes)
 
 
@@ -261,19 +233,17 @@ def _check_metadata(meta: dict[str, Any]) -> None:
         # JSON's true is Python's 1, too.
         if not isinstance(meta[name], kind) or isinstance(meta[name], bool) != (kind is bool):
             raise ValueError(f"{name} is {meta[name]!r}")
-    shape = meta["frame_shape"]
-    if len(shape) != 3 or not all(type(size) is int and size > 0 for size in shape):
-        raise ValueError(f"frame_shape is {shape}")
-    if (meta["num_steps"] + 1) * math.prod(shape) > MAX_FRAME_BYTES:
-        raise ValueError(
-            f"{meta['num_steps']} steps of {shape} are more than {MAX_FRAME_BYTES:,} bytes"
-        )
-    if not math.isfinite(meta["episode_return"]):
-        raise ValueError(f"episode_return is {meta['episode_return']}")
-    if meta["num_steps"] < 1 or meta["action_repeat"] < 1:
-        raise ValueError("no steps")
-    round_ = meta.get("round", 1)
-    if type(round_) is not int or round_ < 1:
-        raise ValueError(f"round is {round_!r}")
-    if meta["format"] != FORMAT:
-        raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
+    shape, steps, round_ = meta["frame_shape"], meta["num_steps"], meta.get("round", 1)
+    makes_sense = {
+        "num_steps": steps >= 1,
+        "action_repeat": meta["action_repeat"] >= 1,
+        "frame_shape": len(shape) == 3 and all(type(size) is int and size > 0 for size in shape),
+        "episode_return": math.isfinite(meta["episode_return"]),
+        "round": type(round_) is int and round_ >= 1,
+        "format": meta["format"] == FORMAT,
+    }
+    for name, holds in makes_sense.items():
+        if not holds:
+            raise ValueError(f"{name} is {meta[name]!r}")
+    if (steps + 1) * math.prod(shape) > MAX_FRAME_BYTES:
+        raise ValueError(f"{steps} steps of {shape} are more than {MAX_FRAME_BYTES:,} bytes")

@@ -69,10 +69,8 @@ def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
     same = type(found) is type(space) and action_size(found) == action_size(space)
     if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
         # Bounds that nobody gave, as of an export where the env was not installed, say nothing.
-        same = not found.is_bounded() or all(
-            np.allclose(ours, theirs)
-            for ours, theirs in ((space.low, found.low), (space.high, found.high))
-        )
+        ours, theirs = (space.low, space.high), (found.low, found.high)
+        same = not found.is_bounded() or np.allclose(ours, theirs)
     if not same:
         raise UserError(
             f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "

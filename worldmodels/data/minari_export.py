@@ -35,27 +35,25 @@ def write_dataset(
     """Write a new dataset to `folder`, which its name must fit in the end.
 
     Args:
-        facts: of the whole, with "env_id", as `Dataset.metadata` gives them back.
+        episodes: of one env, with actions and frames of one size, as a store gives them.
+        metadata: of the whole, with "env_id", as `Dataset.metadata` gives it back.
 
-    Raises: UserError, before anything is written, for episodes that do not fit the env or
-        each other.
+    Raises: UserError, before anything is written, for episodes that do not fit the env.
     """
     minari = require_minari()
     from minari.dataset.minari_storage import MinariStorage
 
-    space, env_spec = _space_and_spec(env_of(metadata), episodes[0])
-    expected = (action_size(space), episodes[0].frame_shape)
-    for episode in episodes:
-        if (episode.action_size, episode.frame_shape) != expected:
-            raise UserError(
-                f"{episode.path} has actions of {episode.action_size} numbers and frames of "
-                f"{episode.frame_shape}, expected {expected[0]}, as {metadata['env_id']} takes, "
-                f"and {expected[1]}: move it away"
-            )
+    first = episodes[0]
+    space, env_spec = _space_and_spec(env_of(metadata), first)
+    if first.action_size != action_size(space):
+        raise UserError(
+            f"{first.path} has actions of {first.action_size} numbers each, expected "
+            f"{action_size(space)}, as {metadata['env_id']} takes: move the episodes away"
+        )
     (folder / "data").mkdir(parents=True)
     storage = MinariStorage.new(
         folder / "data",
-        observation_space=spaces.Box(0, 255, episodes[0].frame_shape, np.uint8),
+        observation_space=spaces.Box(0, 255, first.frame_shape, np.uint8),
         action_space=space,
         env_spec=env_spec,
         jpeg_encoding=False,  # its default, and lossy
@@ -96,8 +94,10 @@ def _append(
     from minari.data_collector import EpisodeBuffer
 
     rollout = episode.load()
+    actions = rollout.actions
+    if isinstance(space, spaces.Discrete):
+        actions = decode_actions(space, actions)
     last = np.arange(1, rollout.num_steps + 1) == rollout.num_steps
-    discrete = isinstance(space, spaces.Discrete)
     # Minari appends to what is there, with the filter it was made with.
     with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
         file.create_dataset(
@@ -113,7 +113,7 @@ def _append(
         id=number,
         seed=None if rollout.seed == UNKNOWN_SEED else rollout.seed,
         observations=rollout.frames,
-        actions=decode_actions(space, rollout.actions) if discrete else rollout.actions,
+        actions=actions,
         rewards=rollout.rewards,
         terminations=last & rollout.terminated,
         truncations=last & rollout.truncated,

@@ -1,9 +1,12 @@
-"""Which frames are in memory while V trains on more than fit, and a thread that fetches them."""
+"""Which frames are in memory while V trains on more than fit, and threads that fetch them."""
 
+import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -28,87 +31,78 @@ class Phase:
     num_drawn: int
 
 
+@dataclass
 class Phases:
     """The phases of a training, a function of the seed and of the episodes' lengths alone.
 
-    Each pass over the store draws a new order and cuts it into phases whose frames fit; a phase
-    lasts for one look at each frame drawn.
+    Where all frames fit in memory there is one phase, which never ends. Otherwise each pass over
+    the store draws a new order and cuts it into phases whose frames fit; a phase lasts for one
+    look at each frame drawn.
 
-    Args:
+    Attributes:
         counts: frames of each episode.
         newest: which episodes are of the newest round.
-        max_frames: that a phase holds; an episode longer than that is a phase of its own.
+        max_frames: that a phase holds; an episode longer than that is a phase of its own. There
+            is memory for two phases.
         newest_fraction: of each batch, and of the frames held, that are of the newest round.
     """
 
-    def __init__(
-        self,
-        counts: Int[np.ndarray, " episode"],
-        newest: Bool[np.ndarray, " episode"],
-        *,
-        max_frames: int,
-        batch_size: int,
-        newest_fraction: float,
-        seed: int,
-    ) -> None:
-        self.counts = counts
-        self.newest = np.flatnonzero(newest)
-        self.max_frames = max_frames
-        self.batch_size = batch_size
-        self.newest_fraction = newest_fraction
-        self.seed = seed
-        self._drawn_phases: list[Phase] = []
-        self._new_phases = self._all_phases()
+    counts: Int[np.ndarray, " episode"]
+    newest: Bool[np.ndarray, " episode"]
+    max_frames: int
+    batch_size: int
+    newest_fraction: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.all_fit = int(self.counts.sum()) <= 2 * self.max_frames
+        self._drawn: list[Phase] = []
+        self._new = self._all_phases()
 
     def __getitem__(self, number: int) -> Phase:
         """The phase of that number, counted from 0; there is no last one."""
-        while len(self._drawn_phases) <= number:
-            self._drawn_phases.append(next(self._new_phases))
-        return self._drawn_phases[number]
+        self._drawn += islice(self._new, max(0, number + 1 - len(self._drawn)))
+        return self._drawn[number]
 
     def number_at(self, step: int) -> int:
         """The phase that training is in at `step`."""
-        number = 0 if not self._drawn_phases else len(self._drawn_phases) - 1
-        while self[number].first_step + self[number].num_steps <= step:
-            number += 1
-        while self[number].first_step > step:
-            number -= 1
-        return number
+        while not self._drawn or self._drawn[-1].first_step + self._drawn[-1].num_steps <= step:
+            self._drawn.append(next(self._new))
+        return bisect_right(self._drawn, step, key=lambda phase: phase.first_step) - 1
 
     def _all_phases(self) -> Iterator[Phase]:
+        if self.all_fit:
+            everything = tuple(range(len(self.counts)))
+            yield Phase(0, sys.maxsize, everything, len(everything))
         step = number = epoch = 0
         while True:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.counts))
-            first = 0
-            while first < len(order):
+            while len(order):
                 recent = self._newest_of(number)
                 room = self.max_frames - int(self.counts[recent].sum())
-                if self.counts[order[first]] > room:
+                if self.counts[order[0]] > room:
                     recent, room = recent[:0], self.max_frames
-                ends = np.cumsum(self.counts[order[first:]])
-                drawn = order[first : first + max(1, int(np.searchsorted(ends, room, "right")))]
+                drawn, order = np.split(order, [max(1, self._num_fitting(order, room))])
                 draws = int(self.counts[drawn].sum()) / max(1.0 - self.newest_fraction, 0.1)
-                phase = Phase(
-                    first_step=step,
-                    num_steps=max(1, round(draws / self.batch_size)),
-                    episodes=(*drawn.tolist(), *recent.tolist()),
-                    num_drawn=len(drawn),
-                )
-                yield phase
-                step, number = step + phase.num_steps, number + 1
-                first += len(drawn)
+                num_steps = max(1, round(draws / self.batch_size))
+                yield Phase(step, num_steps, (*drawn.tolist(), *recent.tolist()), len(drawn))
+                step, number = step + num_steps, number + 1
             epoch += 1
 
     def _newest_of(self, number: int) -> Int[np.ndarray, " kept"]:
         """Episodes of the newest round that phase `number` holds besides those drawn."""
-        room = int(self.max_frames * self.newest_fraction)
-        order = np.random.default_rng([self.seed, number, 1]).permutation(self.newest)
-        ends = np.cumsum(self.counts[order])
-        return order[: int(np.searchsorted(ends, room, "right"))]
+        order = np.random.default_rng([self.seed, number, 1]).permutation(
+            np.flatnonzero(self.newest)
+        )
+        return order[: self._num_fitting(order, int(self.max_frames * self.newest_fraction))]
+
+    def _num_fitting(self, order: Int[np.ndarray, " episode"], room: int) -> int:
+        """How many of the first episodes in `order` have no more frames than `room`."""
+        return int(np.searchsorted(np.cumsum(self.counts[order]), room, "right"))
 
 
 class Fetch:
-    """Fills a buffer with the frames of some episodes, in threads of its own.
+    """Fills each part of a buffer with the frames of an episode, in threads of its own.
 
     Decompressing and copying let other Python threads run. The threads end with the program,
     at the next episode.
@@ -117,51 +111,42 @@ class Fetch:
     def __init__(
         self,
         episodes: Sequence[Episode],
+        parts: Sequence[UInt8[np.ndarray, "_ height width channel"]],
         stride: int,
-        buffer: UInt8[np.ndarray, "room height width channel"],
         num_threads: int,
     ) -> None:
-        ends = np.cumsum([episode.num_frames(stride) for episode in episodes])
-        self.num_frames = int(ends[-1])
-        places = zip([0, *ends[:-1]], ends, strict=True)
-        jobs = iter([(e, buffer[i:j]) for e, (i, j) in zip(episodes, places, strict=True)])
+        self._jobs = iter(list(zip(episodes, parts, strict=True)))
         self._stride = stride
-        self._stop = threading.Event()
         self._errors: list[Exception] = []
         self._started_at = self._finished_at = time.perf_counter()
         self._threads = [
-            threading.Thread(target=self._work, args=(jobs,), name="frame reader")
-            for _ in range(num_threads)
+            threading.Thread(target=self._work, name="frame reader") for _ in range(num_threads)
         ]
         for thread in self._threads:
             thread.start()
 
-    def wait(self) -> None:
-        """Returns when the buffer is full; raises what reading raised."""
+    def wait(self) -> float:
+        """How many seconds it took, when the buffer is full; raises what reading raised."""
         for thread in self._threads:
             thread.join()
         if self._errors:
             raise self._errors[0]
-
-    @property
-    def seconds(self) -> float:
-        """How long it took, or has taken so far."""
         return self._finished_at - self._started_at
 
     def cancel(self) -> None:
         """Stop at the next episode; what the buffer holds then is of no use."""
-        self._stop.set()
+        list(self._jobs)  # nothing is left to do
         for thread in self._threads:
             thread.join()
 
-    def _work(self, jobs: Iterator[tuple[Episode, np.ndarray]]) -> None:
+    def _work(self) -> None:
         try:
-            for episode, buffer_part in jobs:
+            for episode, part in self._jobs:
                 # Python waits for threads when it ends, so they must look whether it does.
-                if self._stop.is_set() or not threading.main_thread().is_alive():
+                if not threading.main_thread().is_alive():
                     return
-                episode.read_frames(buffer_part, self._stride)
+                episode.read_frames(part, self._stride)
                 self._finished_at = time.perf_counter()
         except Exception as error:  # raised again by whoever waits
             self._errors.append(error)
-            self._stop.set()
+            list(self._jobs)

@@ -59,7 +59,7 @@ class SequenceBatch:
 
     Attributes:
         posteriors: V's encoding of frames 0..L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
-        actions, rewards, ended: of agent steps 0..L-1.
+        actions, rewards, terminated: of agent steps 0..L-1.
         mask: true where an agent step is real, not padding.
     """
 
@@ -71,13 +71,7 @@ class SequenceBatch:
 
     def __getitem__(self, rows: Tensor | slice) -> "SequenceBatch":
         """The chosen sequences."""
-        return SequenceBatch(
-            self.posteriors[rows],
-            self.actions[rows],
-            self.rewards[rows],
-            self.terminated[rows],
-            self.mask[rows],
-        )
+        return SequenceBatch(self.posteriors[rows], *(each[rows] for each in self._of_steps))
 
     def __len__(self) -> int:
         return len(self.mask)
@@ -92,6 +86,10 @@ class SequenceBatch:
         """Numbers per action."""
         return self.actions.shape[-1]
 
+    @property
+    def _of_steps(self) -> tuple[Tensor, ...]:
+        return self.actions, self.rewards, self.terminated, self.mask
+
     def parts(self, max_steps: int) -> Iterator["SequenceBatch"]:
         """The sequences in order, in batches of about `max_steps` agent steps."""
         return (self[rows] for rows in part_slices(len(self), self.mask.shape[1], max_steps))
@@ -100,34 +98,18 @@ class SequenceBatch:
         self, rows: Int[Tensor, "chosen"], starts: Int[Tensor, "chosen"], length: int
     ) -> "SequenceBatch":
         """From each chosen sequence, `length` agent steps from its own start."""
-        return self[rows].window(starts, length)
-
-    def window(self, starts: Tensor, length: int) -> "SequenceBatch":
-        """From each sequence, `length` agent steps from its own start; starts is int (B,)."""
-        rows = torch.arange(len(starts))[:, None]
         frames = starts[:, None] + torch.arange(length + 1)
-        steps = frames[:, :-1]
-        return SequenceBatch(
-            self.posteriors[rows, frames],
-            self.actions[rows, steps],
-            self.rewards[rows, steps],
-            self.terminated[rows, steps],
-            self.mask[rows, steps],
-        )
+        steps = rows[:, None], frames[:, :-1]
+        posteriors = self.posteriors[rows[:, None], frames]
+        return SequenceBatch(posteriors, *(each[steps] for each in self._of_steps))
 
     def single_steps(self) -> "SequenceBatch":
         """Each real agent step as a sequence of its own, so that nothing is known of its past."""
         pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
-        return SequenceBatch(
-            pairs[self.mask],
-            self.actions[self.mask][:, None],
-            self.rewards[self.mask][:, None],
-            self.terminated[self.mask][:, None],
-            self.mask[self.mask][:, None],
-        )
+        steps = (each[self.mask][:, None] for each in self._of_steps)
+        return SequenceBatch(pairs[self.mask], *steps)
 
     def to(self, device: torch.device | str) -> "SequenceBatch":
         """The same on another device."""
-        return SequenceBatch(
-            *(getattr(self, name).to(device) for name in self.__dataclass_fields__)
-        )
+        moved = (each.to(device) for each in self._of_steps)
+        return SequenceBatch(self.posteriors.to(device), *moved)

@@ -32,8 +32,6 @@ from worldmodels.data.durable import replacing, sync
 from worldmodels.data.episode import (
     Episode,
     PackedEpisode,
-    file_name,
-    index_from_name,
     open_episode,
     pack_episode,
     salvaged_metadata,
@@ -41,6 +39,17 @@ from worldmodels.data.episode import (
 from worldmodels.errors import UserError
 
 QUARANTINED = ".damaged"
+
+
+def file_name(index: int) -> str:
+    """What the file of episode `index` is called."""
+    return f"episode-{index:06d}.npz"
+
+
+def index_from_name(name: str) -> int | None:
+    """The number in an episode's file name; None for any other name."""
+    match = re.fullmatch(r"episode-([0-9]{6}|[1-9][0-9]{6,})\.npz", name)
+    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,10 @@ class Contents:
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
         """What episodes are that most others are not: of another env, other actions or frames."""
-        kinds = [(_env_of(e), e.action_size, e.frame_shape) for e in self.episodes]
-        if len(set(kinds)) < 2:
-            return {}
-        common, _ = Counter(kinds).most_common(1)[0]
+        kinds = [_kind(episode) for episode in self.episodes]
+        common = Counter(kinds).most_common(1)[0][0] if kinds else ""
         return {
-            episode.path: f"of {_describe(kind)}, the others are of {_describe(common)}"
+            episode.path: f"of {kind}, the others are of {common}"
             for episode, kind in zip(self.episodes, kinds, strict=True)
             if kind != common
         }
@@ -87,10 +94,13 @@ class EpisodeStore:
         entries = os.scandir(self.folder) if self.folder.is_dir() else ()
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = Path(entry.path)
-            if index_from_name(entry.name) is not None:
+            index = index_from_name(entry.name)
+            if index is not None:
                 stat = entry.stat()
                 key = (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-                item = opened[key] = self._opened.get(key) or open_episode(path, stat.st_size)
+                item = opened[key] = self._opened.get(key) or open_episode(
+                    path, index, stat.st_size
+                )
                 if isinstance(item, Episode):
                     found.episodes.append(item)
                 else:
@@ -126,14 +136,14 @@ class EpisodeStore:
     def put(self, index: int, episode: PackedEpisode) -> None:
         """Write a packed episode; it appears whole, by a rename, or not at all."""
         with replacing(self.folder / file_name(index)) as partial:
-            _write_file(partial, episode.content)
+            partial.write_bytes(episode.content)
         self.refresh()
 
     def repair(self, log: Callable[[str], None]) -> None:
         """Set damaged files aside, remove what killed writers left, name foreign files.
 
-        Reads every file's checksums, about a millisecond an episode of 1,000 frames. Tells
-        `log` a line per file.
+        Reads every file's checksums, about a millisecond per episode of 1,000 frames, and logs a
+        line per file.
 
         Raises: UserError, before anything is renamed, as `contents` does.
         """
@@ -188,26 +198,16 @@ class EpisodeStore:
         return len(self.episodes)
 
 
-def _env_of(episode: Episode) -> str:
-    """Id of its env, and what else was chosen about it."""
-    chosen = {name: episode.meta.get(name) for name in ("env_kwargs", "observation_key")}
-    words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen.values() if value]
-    return "".join([str(episode.meta["env_id"]), *words])
-
-
-def _describe(kind: tuple[str, int, tuple[int, int, int]]) -> str:
-    env_id, action_size, shape = kind
-    return f"{env_id} with {action_size} numbers per action and frames {shape}"
+def _kind(episode: Episode) -> str:
+    """Its env, with what else was chosen about it, and the sizes of actions and frames."""
+    chosen = (episode.meta.get(name) for name in ("env_kwargs", "observation_key"))
+    words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen if value]
+    env = "".join([episode.meta["env_id"], *words])
+    return f"{env} with {episode.action_size} numbers per action and frames {episode.frame_shape}"
 
 
 def _quarantine_name(path: Path) -> Path:
     """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
     candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
-    return next(
-        quarantined_path for quarantined_path in candidates if not quarantined_path.exists()
-    )
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    return next(each for each in candidates if not each.exists())

@@ -33,12 +33,9 @@ class Checkpoint:
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose name starts with `prefix.`, with that prefix taken off."""
+        named = self.tensors.items()
         start = f"{prefix}."
-        return {
-            name[len(start) :]: tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(start)
-        }
+        return {name.removeprefix(start): each for name, each in named if name.startswith(start)}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,23 +114,20 @@ def restore_module(
     """
     with reading(path, hint):
         with torch.device("meta"):
-            shapes = {name: tuple(each.shape) for name, each in make().state_dict().items()}
-        found = {name: tuple(each.shape) for name, each in weights.items()}
-        for name in sorted(shapes.keys() | found.keys()):
-            expected, actual = shapes.get(name, "nothing"), found.get(name, "nothing")
-            if expected != actual:
-                raise UserError(
-                    f"{path} does not fit its own config ({name}: expected {expected}, got "
-                    f"{actual}): {hint}"
-                )
+            load_weights(make(), weights, path, hint)
         module = make()
         module.load_state_dict(dict(weights))
     return module
 
 
-def load_weights(module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(
+    module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path, hint: str = "train it again"
+) -> None:
     """Put `weights` into `module`; raises UserError naming `path` where they do not fit it."""
     try:
-        module.load_state_dict(dict(weights))
+        on_meta = any(each.is_meta for each in module.parameters())
+        module.load_state_dict(dict(weights), assign=on_meta)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit its own config ({one_line(error)})") from error
+        raise UserError(
+            f"{path} does not fit its own config ({one_line(error)}): {hint}"
+        ) from error

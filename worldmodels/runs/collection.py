@@ -1,9 +1,11 @@
 """What a collection leaves beside its episodes: figures, a picture and a manifest."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from worldmodels.data.episode import Episode
 from worldmodels.errors import UserError
 from worldmodels.plotting import save_grid
 from worldmodels.runs.env_steps import env_steps
@@ -21,8 +23,9 @@ def is_summarized(run: Run) -> bool:
         return False
     if manifest is None or manifest.get("output") != run.store.digest:
         return False
-    files = [run.folder / "collect" / name for name in ("result.json", "collect.png")]
-    return manifest.get("stage") == "import" or all(file.is_file() for file in files)
+    return manifest.get("stage") == "import" or all(
+        (run.folder / "collect" / name).is_file() for name in ("result.json", "collect.png")
+    )
 
 
 def write_summary(
@@ -54,14 +57,12 @@ def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
     return rows
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """Figures of all episodes of a run."""
-    run.store.refresh()
-    episodes = list(run.store)
+def figures(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """How many episodes these are, one at least, how long, how good and how large."""
     returns = [episode.meta["episode_return"] for episode in episodes]
     return {
         "episodes": len(episodes),
-        "held_out": len(run.store.split(held_out=True)),
+        "held_out": sum(episode.held_out for episode in episodes),
         "env_steps": sum(episode.num_steps for episode in episodes),
         "mean_return": float(np.mean(returns)),
         "best_return": float(np.max(returns)),

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from worldmodels.errors import UserError, reading
-from worldmodels.runs.json_files import read_json
+from worldmodels.errors import reading
+from worldmodels.runs.json_files import read_object
 from worldmodels.runs.run import Run
 
 StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
@@ -32,7 +32,7 @@ def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> N
     Args:
         work: a name that the same work has every time it is done, so that it counts once.
     """
-    ledger = _ledger(run)
+    ledger = read_object(run.folder / LEDGER, HINT) or {}
     if ledger.get(work) != dict(steps):
         run.write_json(LEDGER, {**ledger, work: dict(steps)})
 
@@ -41,15 +41,9 @@ def env_steps(run: Run) -> dict[StepPurpose, int]:
     """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
     counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
+    ledger = read_object(run.folder / LEDGER, HINT) or {}
     with reading(run.folder / LEDGER, HINT):
-        for steps in _ledger(run).values():
+        for steps in ledger.values():
             for purpose, count in steps.items():
                 counts[purpose] += count
     return counts
-
-
-def _ledger(run: Run) -> dict[str, dict[StepPurpose, int]]:
-    ledger = read_json(run.folder / LEDGER, HINT)
-    if not isinstance(ledger, dict | None):
-        raise UserError(f"{run.folder / LEDGER} is not a JSON object: {HINT}")
-    return ledger or {}

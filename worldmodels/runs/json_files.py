@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,19 @@ def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
         partial.write_text(text)
 
 
-def read_json(path: Path, hint: str = "delete it") -> Any:
+def read_json(
+    path: Path, hint: str = "delete it", read: Callable[[Path], str] = Path.read_text
+) -> Any:
     """What a JSON file holds, None if there is none.
 
     Args:
         hint: what the user can do if the file is damaged; ends the error line.
+        read: gives the text of the file.
 
     Raises: UserError if it is not JSON, or not what was written with a checksum.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(read(path))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
@@ -49,6 +53,16 @@ def read_json(path: Path, hint: str = "delete it") -> Any:
                 f"{path} is not what was written there (its checksum differs), so it was damaged "
                 f"or edited: {hint}"
             )
+    return content
+
+
+def read_object(
+    path: Path, hint: str, read: Callable[[Path], str] = Path.read_text
+) -> dict[str, Any] | None:
+    """What `read_json` reads, if it is a JSON object; raises UserError for anything else."""
+    content = read_json(path, hint, read)
+    if not isinstance(content, dict | None):
+        raise UserError(f"{path} is not a JSON object: {hint}")
     return content
 
 

@@ -67,9 +67,8 @@ class LearningCurve:
 
     def record_env_steps(self) -> None:
         """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
-        counts = self._env_steps()
-        if self.rows and any(self.rows[-1].get(name) != value for name, value in counts.items()):
-            self.rows[-1].update(counts)
+        if self.rows:
+            self.rows[-1].update(self._env_steps())
             self.run.write_json(ROUNDS, self.rows)
 
     def _env_steps(self) -> dict[str, Any]:
@@ -77,18 +76,17 @@ class LearningCurve:
         return {"env_steps": sum(counts.values()), "env_steps_by_purpose": counts}
 
     def _draw(self) -> None:
-        minutes = [row["seconds"] / 60 for row in self.rows]
-        curves = {"agent of the round": list(zip(minutes, self._column("score"), strict=True))}
-        # Scores over other numbers of episodes are not comparable: each gets a line of its own.
-        for x, row in zip(minutes, self.rows, strict=True):
+        curves: dict[str, list[tuple[float, float]]] = {}
+        spread = []
+        for row in self.rows:
+            minutes, score, std = row["seconds"] / 60, row["score"], row["std"]
+            curves.setdefault("agent of the round", []).append((minutes, score))
             if "best_score" in row:
+                # Scores over other numbers of episodes are not comparable: each has its own line.
                 name = f"best agent so far, {row['best_episodes']} episodes"
-                curves.setdefault(name, []).append((x, row["best_score"]))
-        spread = [
-            (x, row["score"] - row["std"], row["score"] + row["std"])
-            for x, row in zip(minutes, self.rows, strict=True)
-            if row["std"] is not None
-        ]
+                curves.setdefault(name, []).append((minutes, row["best_score"]))
+            if std is not None:
+                spread.append((minutes, score - std, score + std))
         save_curves(
             self.run.folder / PICTURE,
             curves,
@@ -96,6 +94,3 @@ class LearningCurve:
             y_label="return on the selection episodes",
             bands={"standard deviation over episodes": spread} if spread else {},
         )
-
-    def _column(self, name: str) -> list[float]:
-        return [row[name] for row in self.rows]

@@ -1,7 +1,5 @@
 """A new run that is refused, or stopped, while its first episodes are played."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +8,14 @@ from worldmodels.runs.run import Run
 
 
 @contextmanager
-def remove_new_run_on_error(run: Run, was_present: bool) -> Iterator[None]:
-    """Remove a run that was made just now, if it is given up before an episode is stored.
+def created_run(run: Run) -> Iterator[None]:
+    """Create the run; a new one is removed again if the block raises before an episode is stored.
 
     Otherwise its settings would stand against the corrected command. Episodes that are stored stay.
     """
+    was_present = run.exists
     try:
+        run.create()
         yield
     except BaseException:
         if not (was_present or any(run.store.folder.glob("*.npz"))):

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import platform
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,8 @@ def versions() -> dict[str, str]:
 
 def plain(config: Any) -> Any:
     """A config as JSON gives it back, so that it compares equal after a round trip."""
-    if is_dataclass(config) and not isinstance(config, type):
-        return {field.name: plain(getattr(config, field.name)) for field in fields(config)}
-    return json.loads(json.dumps(config))
+    is_instance = is_dataclass(config) and not isinstance(config, type)
+    return json.loads(json.dumps(asdict(config) if is_instance else config))
 
 
 def nonfinite_to_none(content: Any) -> Any:

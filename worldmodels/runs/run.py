@@ -4,7 +4,7 @@
       run.json             env, kind of V, preset, seed
       episodes/            the store
       vision/  memory/  controller/
-                           one folder a stage: weights, result.json, a PNG, manifest.json
+                           one folder per stage: weights, result.json, a PNG, manifest.json
       best.safetensors     the best agent of all rounds, by its real score
       elites/              the same, of agents that drive each in its own way, where asked for
       prior/               the same, of a run with codes, where it was asked for
@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from envs.errors import EnvError
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
-from worldmodels.runs.json_files import read_json, write_json
+from worldmodels.runs.json_files import read_json, read_object, write_json
 from worldmodels.runs.provenance import file_digest, plain
 from worldmodels.runs.run_settings import RunSettings
 from worldmodels.runs.stage_folder import (
@@ -46,13 +46,7 @@ RUN = "run.json"
 BEST = "best.safetensors"
 BEST_RECORD = "best.json"  # which agent was compared last, and the score of the best one
 STAGES = ("vision", "memory", "controller", "prior", "elites")
-WEIGHTS = {
-    "vision": "vision.safetensors",
-    "memory": "memory.safetensors",
-    "controller": "agent.safetensors",
-    "prior": "prior.safetensors",
-    "elites": "elites.safetensors",
-}
+WEIGHTS = {stage: f"{stage}.safetensors" for stage in STAGES} | {"controller": "agent.safetensors"}
 STAGE_INPUTS = {
     "vision": ("episodes",),
     "memory": ("episodes", "vision"),
@@ -61,12 +55,12 @@ STAGE_INPUTS = {
     "elites": ("vision", "memory"),
 }
 # What a stage's manifest must hold.
-MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {
-    "round": int,
-    "config": dict,
-    "seed": int,
-    "inputs": dict,
-    "outputs": dict,
+MANIFEST_TYPES = {
+    "round": (int,),
+    "config": (dict,),
+    "seed": (int,),
+    "inputs": (dict,),
+    "outputs": (dict,),
     "seconds": (int, float),
 }
 
@@ -117,21 +111,17 @@ class Run:
         if self.exists:
             return
         settings = self.settings
-        manifest = self.manifest("vision")
-        if manifest is not None:  # the settings were lost, V was not
-            model = manifest["config"].get("model", {})
-            settings = replace(settings, quantized="quantizer" in model)
+        if self.manifest("vision") is not None:  # the settings were lost, V was not
+            settings = replace(settings, quantized="quantizer" in self.vision_model)
         self.write_json(RUN, asdict(settings))
 
     def check_kind(self, quantized: bool) -> None:
         """Raise UserError where the run holds a V of the other kind."""
         if self.has("vision") and self.settings.quantized != quantized:
-            holds, requested = (
-                ("continuous", "quantized") if quantized else ("quantized", "continuous")
-            )
+            kinds = ("continuous", "quantized")
             raise UserError(
-                f"{self.folder} holds a {holds} V, requested was a {requested} one: "
-                "name another folder with --run"
+                f"{self.folder} holds a {kinds[not quantized]} V, requested was a "
+                f"{kinds[quantized]} one: name another folder with --run"
             )
 
     def choose_kind(self, quantized: bool) -> None:
@@ -153,7 +143,7 @@ class Run:
         return EpisodeStore(self.folder / "episodes")
 
     def weights(self, stage: str) -> Path:
-        """The file per stage leaves for those after it."""
+        """The file that a stage leaves for those after it."""
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
@@ -169,8 +159,8 @@ class Run:
         if manifest is None or stage not in STAGES:
             return manifest
         content = {"outputs": {}, **manifest}  # older manifests have none
-        for name, kind in MANIFEST_TYPES.items():
-            if not isinstance(content.get(name), kind) or isinstance(content[name], bool):
+        for name, kinds in MANIFEST_TYPES.items():
+            if type(content.get(name)) not in kinds:  # not isinstance: true is an int
                 raise UserError(
                     f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
                     f"{manifest.get(name)!r}): delete it, and run the stage again"
@@ -206,15 +196,20 @@ class Run:
         return max((episode.round for episode in self.store.contents.episodes), default=1)
 
     @property
+    def vision_model(self) -> dict[str, Any]:
+        """The settings of the run's V; none where there is no V."""
+        manifest = self.manifest("vision") or {"config": {}}
+        model = manifest["config"].get("model")
+        return model if isinstance(model, dict) else {}
+
+    @property
     def estimator(self) -> str | None:
         """How the run's V with categorical latents was trained; None for every other V."""
-        manifest = self.manifest("vision")
-        model = {} if manifest is None else manifest["config"].get("model", {})
-        return model.get("estimator") if isinstance(model, dict) else None
+        return self.vision_model.get("estimator")
 
     @property
     def action_repeat(self) -> int:
-        """Env steps per agent step lasted when the episodes were collected."""
+        """Env steps per agent step in the run's episodes."""
         repeats = {int(episode.meta["action_repeat"]) for episode in self.store}
         if len(repeats) != 1:
             raise UserError(
@@ -251,14 +246,8 @@ class Run:
         Args:
             log: called with a line if the finished stage is damaged, which is then made again.
         """
-        work = {
-            "stage": stage,
-            "round": round_,
-            "config": plain(config),
-            "seed": seed,
-            "inputs": self.inputs(stage),
-        }
-        return begin_work(self.folder / stage, work, log)
+        work = {"stage": stage, "round": round_, "config": plain(config), "seed": seed}
+        return begin_work(self.folder / stage, {**work, "inputs": self.inputs(stage)}, log)
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run, whole or not at all; objects get a checksum."""
@@ -269,22 +258,8 @@ class Run:
         return read_json(self.folder / name)
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:
-        hint = "delete it, and run the stage again"
-
-        def read(path: Path) -> Any:
-            content = read_json(path, hint)
-            if content is None:
-                raise FileNotFoundError(path)
-            return content
-
-        path = self.folder / stage / name
-        try:
-            content = read_file(path, read)
-        except FileNotFoundError:
-            return None
-        if not isinstance(content, dict):
-            raise UserError(f"{path} is not a JSON object: {hint}")
-        return content
+        path, hint = self.folder / stage / name, "delete it, and run the stage again"
+        return read_object(path, hint, read=lambda path: read_file(path, Path.read_text))
 
     def _digest(self, name: str) -> str:
         if name == "episodes":

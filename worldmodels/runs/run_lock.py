@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import filelock
 
@@ -26,8 +26,7 @@ from worldmodels.runs.stage_folder import restore_stages
 LOCK = ".lock"
 WRITER = ".writer.json"
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 
 @contextmanager
@@ -72,18 +71,16 @@ def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
     return write_lock(run) if inside else nullcontext()
 
 
-def locks_run(
-    stage: Callable[Concatenate[Run, Parameters], Result],
-) -> Callable[Concatenate[Run, Parameters], Result]:
+def locks_run(stage: Stage) -> Stage:
     """A stage that holds its run's lock while it works; the run is its first argument."""
 
     @functools.wraps(stage)
-    def locked(run: Run, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
         _ = run.settings  # no folder is made for a run that is not there
         with write_lock(run.folder):
             return stage(run, *args, **kwargs)
 
-    return locked  # type: ignore[return-value]  # a stage may name its first argument
+    return cast(Stage, locked)
 
 
 def _make_folder(folder: Path) -> None:

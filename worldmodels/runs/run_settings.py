@@ -36,13 +36,7 @@ class RunSettings:
     @classmethod
     def of(cls, env: EnvConfig, preset: str, seed: int) -> RunSettings:
         """Those of a new run in `env`."""
-        return cls(
-            env.env_id,
-            preset,
-            seed,
-            env_kwargs=env.kwargs,
-            observation_key=env.observation_key,
-        )
+        return cls(env.env_id, preset, seed, None, env.kwargs, env.observation_key)
 
     @classmethod
     def from_dict(cls, content: Any) -> RunSettings:

@@ -131,7 +131,7 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
     Raises: what `read` raises; FileNotFoundError if the file is in neither folder.
     """
     for _ in range(COMMITS_AT_ONCE):
-        for place in (path, _old(_resolved(path.parent)) / path.name):
+        for place in (path, _old(path.parent.resolve()) / path.name):
             try:
                 return read(place)
             except (FileNotFoundError, NotADirectoryError):
@@ -151,10 +151,6 @@ def has_file(path: Path) -> bool:
 
 def _old(place: Path) -> Path:
     return place.parent / f".{place.name}.old"
-
-
-def _resolved(folder: Path) -> Path:
-    return folder.resolve() if folder.is_symlink() else folder
 
 
 def _outputs(folder: Path) -> dict[str, str]:

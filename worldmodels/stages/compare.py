@@ -39,21 +39,21 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
     comparable = len({row["protocol"] for row in rows if row["protocol"]}) < 2
     curves: dict[str, list[tuple[float, float]]] = {}
     for run, row in zip(runs, rows, strict=True):
-        for name, point in _points(run, row["env"], named=not comparable):
-            curves.setdefault(name, []).append(point)
+        for each in _rounds(run):
+            protocol = "" if comparable else f", {each.get('episodes')} episodes of {row['env']}"
+            curves.setdefault(f"{run}{protocol}", []).append((each["env_steps"], each["score"]))
     out.mkdir(parents=True, exist_ok=True)
-    written = [out / TABLE]
     with replacing(out / TABLE) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     if curves:
-        written.append(out / CURVES)
         y_label = "return on the selection episodes"
         save_curves(out / CURVES, curves, x_label="env steps", y_label=y_label)
     if not comparable:
         report.log(f"{NOT_COMPARABLE}: see the column protocol")
-    return {"runs": rows, "comparable": comparable, "files": [str(path) for path in written]}
+    files = [str(out / name) for name in ((TABLE, CURVES) if curves else (TABLE,))]
+    return {"runs": rows, "comparable": comparable, "files": files}
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -63,10 +63,11 @@ def _row(run: Run) -> dict[str, Any]:
     vision, memory = (run.result(stage) for stage in ("vision", "memory"))
     if vision is None and memory is None and best["score"] is None:
         raise UserError(f'{run} has no result to compare: run "wm train-vision --run {run}"')
+    kind = run.vision_model.get("quantizer", "vae") if run.manifest("vision") else None
     return {
         "run": str(run),
         "env": str(settings.env),
-        "vision": _vision(run),
+        "vision": kind,
         "preset": settings.preset,
         "rounds": len(_rounds(run)),
         "env_steps": sum(env_steps(run).values()),
@@ -96,42 +97,18 @@ def _best(run: Run) -> dict[str, Any]:
         }
 
 
-def _vision(run: Run) -> str | None:
-    """The kind of V: its quantizer, or "vae"."""
-    manifest = run.manifest("vision")
-    if manifest is None:
-        return None
-    return str(manifest["config"].get("model", {}).get("quantizer", "vae"))
-
-
 def _test_score(run: Run) -> dict[str, Any]:
     """The agent's score over the most test episodes, those of the reference env before others."""
-    tested = {
-        name: row
+    tested = [
+        (len(row["returns"]), "stock" in name, name, row)
         for name, row in all_evaluations(run).items()
         if re.fullmatch(r"test-(stock|fast)-\d+-agent", name)  # not perturbed
-    }
-    name = max(tested, key=lambda name: (len(tested[name]["returns"]), "stock" in name), default="")
-    row = tested.get(name, {})
-    return {
-        "test_score": row.get("mean"),
-        "test_std": row.get("std"),
-        "test_protocol": name or None,
-    }
+    ]
+    *_, name, row = max(tested, default=(None, {}), key=lambda each: each[:2])
+    return {"test_score": row.get("mean"), "test_std": row.get("std"), "test_protocol": name}
 
 
 def _rounds(run: Run) -> list[dict[str, Any]]:
     rounds = run.read_json(ROUNDS) or []
     with reading(run.folder / ROUNDS, "delete it, which forgets the curve of the rounds so far"):
         return [row for row in rounds if "env_steps" in row and row["score"] is not None]
-
-
-def _points(run: Run, env: str, *, named: bool) -> list[tuple[str, tuple[float, float]]]:
-    """Env steps and score of each round; `named` by the run and its protocol, or the run alone."""
-    return [
-        (
-            f"{run}, {row.get('episodes')} episodes of {env}" if named else str(run),
-            (row["env_steps"], row["score"]),
-        )
-        for row in _rounds(run)
-    ]

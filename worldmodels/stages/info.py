@@ -14,41 +14,21 @@ from worldmodels.runs.stage_folder import RESULT
 
 # Of each stage's result, what a look at a run should tell.
 HEADLINES = {
-    "vision": (
-        *("error", "mean_frame_error", "gain", "psnr"),
-        *("foreground_error", "mean_frame_foreground_error"),
-        *("rare_error", "mean_frame_rare_error"),
-        *("bits_per_frame", "codes_used", "perplexity", "epoch_codes_used", "epoch_perplexity"),
-        "frames",
-    ),
-    "memory": (
-        "nll",
-        "persistence_nll",
-        "bits_per_frame",
-        "reward_r2",
-        "end_auc",
-        "ensemble_size",
-        "agent_steps",
-    ),
-    "controller": (
-        *("search", "dream", "parameters", "generations", "steps", "fitness", "sigma"),
-        "real_score",
-    ),
-    "prior": (
-        *("nats_per_code", "position_entropy", "position_cross_entropy"),
-        *("gain_over_position", "bits_per_frame"),
-    ),
-    "elites": (
-        *("elites", "coverage", "norm_qd_score", "qd_score_offset"),
-        *("mean_fitness", "best_fitness"),
-    ),
+    "vision": "error mean_frame_error gain psnr foreground_error mean_frame_foreground_error "
+    "rare_error mean_frame_rare_error bits_per_frame codes_used perplexity epoch_codes_used "
+    "epoch_perplexity frames",
+    "memory": "nll persistence_nll bits_per_frame reward_r2 end_auc ensemble_size agent_steps",
+    "controller": "search dream parameters generations steps fitness sigma real_score",
+    "prior": "nats_per_code position_entropy position_cross_entropy gain_over_position "
+    "bits_per_frame",
+    "elites": "elites coverage norm_qd_score qd_score_offset mean_fitness best_fitness",
 }
 OPTIONAL = ("prior", "elites")
 
 
 def install_info() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
-    import torch  # takes a second or more, which a run's facts can do without
+    import torch  # takes a second or more, which what is said of a run does not need
 
     from worldmodels.hardware import choose_device, num_cores
 
@@ -70,7 +50,6 @@ def run_info(run: Run) -> dict[str, Any]:
     """
     settings = run.settings
     kind = {None: "not chosen yet", True: "quantized", False: "continuous"}[settings.quantized]
-    episodes = list(run.store)
     summary: dict[str, Any] = {
         "run": str(run),
         "env": str(settings.env),
@@ -78,15 +57,14 @@ def run_info(run: Run) -> dict[str, Any]:
         "seed": settings.seed,
         "latents": kind,
         "round": run.round,
-        "episodes": len(episodes),
+        "episodes": len(run.store),
         "env_steps": env_steps(run),
     }
     for stage in STAGES:
         if stage != "prior" or settings.quantized:  # there are no codes to have one over
-            summary[stage] = _stage_facts(run, stage)
-    scores = all_evaluations(run)
-    summary["scores"] = {name: _score(row) for name, row in scores.items()} or "none"
-    return summary
+            summary[stage] = _stage_summary(run, stage)
+    scores = {name: _score(row) for name, row in all_evaluations(run).items()}
+    return {**summary, "scores": scores or "none"}
 
 
 def _score(row: dict[str, Any]) -> str:
@@ -96,30 +74,30 @@ def _score(row: dict[str, Any]) -> str:
     return f"{row['mean']:.1f} +- {row['std']:.1f} ({count} episodes)"
 
 
-def _stage_facts(run: Run, stage: str) -> dict[str, Any] | str:
+def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
+    command = _command(run, stage)
     manifest = run.manifest(stage)
     if manifest is None:
-        word = "not made, optional" if stage in OPTIONAL else "missing"
-        return f'{word}: run "{_command(run, stage)}"'
-    stale = run.stale(stage)
+        return f'{"not made, optional" if stage in OPTIONAL else "missing"}: run "{command}"'
     summary: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
     damaged = run.damaged(stage)
-    if damaged:
-        summary["damaged"] = f'{", ".join(damaged)} damaged: run "{_command(run, stage)}" again'
-    if stale:
-        summary["stale"] = f'{", ".join(stale)} changed: run "{_command(run, stage)}" again'
+    for name, files, word in (
+        ("damaged", damaged, "damaged"),
+        ("stale", run.stale(stage), "changed"),
+    ):
+        if files:
+            summary[name] = f'{", ".join(files)} {word}: run "{command}" again'
     if RESULT not in damaged:
         result = run.result(stage) or {}
-        summary.update({name: result[name] for name in HEADLINES[stage] if name in result})
+        summary |= {name: result[name] for name in HEADLINES[stage].split() if name in result}
     return summary
 
 
 def _command(run: Run, stage: str) -> str:
     """What makes the stage anew, of the same kind as it was."""
-    command = ["elites", "drive"] if stage == "elites" else [f"train-{stage}"]
-    words = ["wm", *command, "--run", str(run)]
+    command = f"wm {'elites drive' if stage == 'elites' else f'train-{stage}'} --run {run}"
     if stage == "vision" and run.settings.quantized:
-        words.append("--quantized")
+        return f"{command} --quantized"
     if stage == "controller" and (run.manifest(stage) or {}).get("config", {}).get("dream"):
-        words.append("--dream")
-    return " ".join(words)
+        return f"{command} --dream"
+    return command

@@ -1,6 +1,7 @@
 """Record: a video of the agent in the game, in its dream, or of both beside what V sees."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from envs.tasks import task_for
 from worldmodels.controller.agent import Agent, load_agent
 from worldmodels.controller.dream_video import agent_actor, check_video, write_dream_video
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.training.fit import step_generator
+
+RESYNC = 15  # agent steps after which a dream beside reality is set to reality again
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,6 @@ class RecordConfig:
         side_by_side: real | V's reconstruction | M's dream of the same moment.
         max_steps: env steps at most; None films the whole episode.
         episode: which one of the validation split.
-        resync: with `side_by_side`, agent steps after which the dream is set to reality again.
         temperature: of the dream, with `dream` or `side_by_side`.
     """
 
@@ -38,14 +40,12 @@ class RecordConfig:
     side_by_side: bool = False
     max_steps: int | None = None
     episode: int = 0
-    resync: int = 15
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.dream and self.side_by_side:
             raise UserError("expected one of --dream and --side-by-side, got both")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise UserError(f"expected 1 step or more, got {self.max_steps}")
+        check_at_least_one(self, "max_steps")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         if self.temperature != 1.0 and not (self.dream or self.side_by_side):
@@ -78,29 +78,21 @@ def record(
             report=report,
         )
     check_video(out)
-    totals = {"frames": 0}
     with report.progress(f"record {out.name}", total=steps) as meter:
-
-        def counted() -> Iterator[np.ndarray]:
-            for frame in _real(player, config, steps):
-                totals["frames"] += 1
-                meter.advance()
-                yield frame
-
-        write_video(out, counted(), task_for(player.spec.env).steps_per_second)
-    report.log(f"recorded {totals['frames']} frames to {out}")
-    return {"video": str(out), **totals}
+        frames = meter.counted(_real(player, config, steps))
+        write_video(out, frames, task_for(player.spec.env).steps_per_second)
+    report.log(f"recorded {meter.done} frames to {out}")
+    return {"video": str(out), "frames": meter.done}
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
     """Frames of one real episode: the env's own large picture, or the three side by side."""
-    env = make_env(agent.spec.env, render_mode="rgb_array")
-    try:
-        seed = seeds("validation", 1, start=config.episode)[0]
+    seed = seeds("validation", 1, start=config.episode)[0]
+    follower = _Follower(agent, config.temperature)
+    episode_return, reward = 0.0, 0.0
+    with closing(make_env(agent.spec.env, render_mode="rgb_array")) as env:
         frame, _ = env.reset(seed=seed)
         agent.reset(num_envs=1, seed=seed)
-        follower = _Follower(agent, config.resync, config.temperature)
-        episode_return, reward = 0.0, 0.0
         for step in range(max_steps):
             action = agent.act(frame[None])[0]
             picture = np.asarray(env.render())
@@ -116,31 +108,23 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
             episode_return += reward
             if terminated or truncated:
                 break
-    finally:
-        env.close()
 
 
 class _Follower:
-    """Dreams along with a real episode: same actions, reality only every `resync` agent steps."""
+    """Dreams along with a real episode: same actions, reality only every `RESYNC` agent steps."""
 
-    def __init__(self, agent: Agent, resync: int, temperature: float) -> None:
+    def __init__(self, agent: Agent, temperature: float) -> None:
         self.agent = agent
-        self.resync = resync
         self.dream = DreamModel(agent.vision, agent.memory, temperature)
         self.generator = step_generator(0, 0)
-        self.age = 0
-        self._state: DreamState
         self._action: torch.Tensor
-        self.reconstruction: np.ndarray
-        self.dreamed: np.ndarray
 
     @torch.no_grad()
     def take_step(self, step: int) -> None:
         """Take in what the agent has just decided at env step `step`."""
         if step % self.agent.action_repeat:
             return
-        agent_step = step // self.agent.action_repeat
-        self.age = agent_step % self.resync
+        self.age = step // self.agent.action_repeat % RESYNC
         if self.age == 0:
             self._state = DreamState(self.agent.latent, self.agent.memory_state, torch.ones(1))
         else:

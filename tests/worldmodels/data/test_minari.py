@@ -206,14 +206,16 @@ def test_an_interrupted_export_or_import_leaves_no_half_dataset(
         "namespace_metadata.json",
     ]
 
+    write_bytes = Path.write_bytes
+
     def cut_off(path: Path, content: bytes) -> None:
         if "episode-000005" in path.name:
             raise KeyboardInterrupt
-        path.write_bytes(content)
+        write_bytes(path, content)
 
     back = tmp_path / "back"
     with monkeypatch.context() as patch:
-        patch.setattr("worldmodels.data.store._write_file", cut_off)
+        patch.setattr(Path, "write_bytes", cut_off)
         with pytest.raises(KeyboardInterrupt):
             read(back, root)
     assert not back.exists()

@@ -88,9 +88,9 @@ def test_only_what_changed_is_opened_again(tmp_path: Path, monkeypatch: pytest.M
     store = EpisodeStore(tmp_path)
     opened = []
 
-    def noted(path: Path, num_bytes: int) -> Episode | Damage:
+    def noted(path: Path, *details: int) -> Episode | Damage:
         opened.append(path.name)
-        return open_episode(path, num_bytes)
+        return open_episode(path, *details)
 
     monkeypatch.setattr(module, "open_episode", noted)
     for index in range(3):
@@ -115,7 +115,7 @@ def test_frames_come_back_without_the_rest_and_at_a_stride(tmp_path: Path, strid
     assert np.array_equal(room, expected)
 
 
-@pytest.mark.parametrize("failing", ["_write_file", "replace"])
+@pytest.mark.parametrize("failing", ["write_bytes", "replace"])
 def test_a_failed_write_leaves_neither_a_partial_file_nor_a_changed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -127,7 +127,7 @@ def test_a_failed_write_leaves_neither_a_partial_file_nor_a_changed_one(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module if failing.startswith("_") else os, failing, fail)
+        patch.setattr(Path if failing == "write_bytes" else os, failing, fail)
         for index in (0, 1):
             with pytest.raises(OSError, match="No space left"):
                 store.add(index, rollout(4, seed=2))

@@ -67,7 +67,7 @@ def test_decisions_line_up_from_env_to_batch(
     length = 2
     starts = torch.tensor([0, 1, 0, 1]) if repeat == 4 else torch.tensor([3, 2, 1, 4])
     starts = starts.clamp(max=batch.mask.shape[1] - length)
-    window = batch.window(starts, length)
+    window = batch.windows(torch.arange(len(starts)), starts, length)
     for row, start in enumerate(starts.tolist()):
         assert torch.equal(window.posteriors[row], batch.posteriors[row, start : start + 3])
         for name in ("actions", "rewards", "terminated", "mask"):

@@ -130,7 +130,7 @@ def test_batches_hold_what_v_makes_of_each_frame(kind: str, store: EpisodeStore)
 
 
 def whole_window(whole: SequenceBatch) -> SequenceBatch:
-    return whole[torch.tensor([3])].window(torch.tensor([2]), 3)
+    return whole.windows(torch.tensor([3]), torch.tensor([2]), 3)
 
 
 @KINDS
