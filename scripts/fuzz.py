@@ -26,10 +26,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
-from fuzzing.forgeries import forge_checkpoint, forge_episode, forge_json
+from fuzzing.forgeries import FORGERIES
 from fuzzing.mutations import damage
 
 from worldmodels import cli
@@ -44,6 +45,17 @@ from worldmodels.runs.stage_folder import MANIFEST
 from worldmodels.stages.info import run_info
 
 GIB = 2**30
+COLLECT = "collect --preset tiny --episodes 11 --max-steps 12 --workers 1"
+REST = ("train-memory --train-steps 2", "train-controller --dream --train-steps 1 --workers 1")
+COMMANDS = {
+    "continuous": (COLLECT, "train-vision --train-steps 2", *REST),
+    "quantized": (
+        COLLECT,
+        "train-vision --train-steps 2 --quantized",
+        *REST,
+        "train-prior --train-steps 1",
+    ),
+}
 
 
 def main() -> None:
@@ -57,8 +69,11 @@ def main() -> None:
     outcomes: Counter[str] = Counter()
     failures, grown, started = [], [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [make_run(Path(folder) / name, name) for name in ("continuous", "quantized")]
-        read_everything(runs)  # whatever is loaded once is loaded now
+        runs = [make_run(Path(folder) / kind, kind) for kind in COMMANDS]
+        for run in runs:  # whatever is loaded once is loaded now
+            for kind, read in READERS.items():
+                for path in files_of(run, kind):
+                    read(run, path)
         for number in numbers:
             outcome, growth = try_one(runs[number % 2], number, arguments.seed)
             grown.append(growth)
@@ -75,32 +90,25 @@ def main() -> None:
 
 def make_run(folder: Path, kind: str) -> Run:
     """A run with all stages that V of this kind can have, each the product of a few steps."""
-    run = ["--run", str(folder), "--quiet"]
-    commands = [
-        ["collect", "--preset", "tiny", "--episodes", "11", "--max-steps", "12", "--workers", "1"],
-        ["train-vision", "--train-steps", "2", *(["--quantized"] if kind == "quantized" else [])],
-        ["train-memory", "--train-steps", "2"],
-        ["train-controller", "--dream", "--train-steps", "1", "--workers", "1"],
-        *([["train-prior", "--train-steps", "1"]] if kind == "quantized" else []),
-    ]
-    for command in commands:
-        code, _, error = wm(*command, *run)
+    for command in COMMANDS[kind]:
+        code, _, error = wm(*command.split(), "--run", str(folder), "--quiet")
         if code:
-            sys.exit(f"wm {' '.join(command)} failed: {error}")
+            sys.exit(f"wm {command} failed: {error}")
     return Run(folder)
 
 
 def wm(*arguments: str) -> tuple[int, str, str]:
     """A command in this process: exit code, what it printed, what it complained of."""
     output, error, code = io.StringIO(), io.StringIO(), 0
-    before, sys.argv = sys.argv, ["wm", *arguments]
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
+    with (
+        mock.patch.object(sys, "argv", ["wm", *arguments]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
             cli.run_command()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
+        except SystemExit as end:
+            code = int(end.code or 0)
     return code, output.getvalue(), error.getvalue()
 
 
@@ -113,11 +121,7 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
     before = path.read_bytes()
     expected = READERS[kind](run, path)
     forged = bool(random.random() < 0.5)
-    if forged:
-        forge = {"episode": forge_episode, "checkpoint": forge_checkpoint, "json": forge_json}
-        what, after = forge[kind](before, random)
-    else:
-        what, after = damage(before, random)
+    what, after = (FORGERIES[kind] if forged else damage)(before, random)
     path.write_bytes(after)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     resident = memory_status("VmRSS")
@@ -192,43 +196,26 @@ def read_checkpoint(run: Run, path: Path) -> Any:
     else:
         load_world_model(run)
     saved = load_checkpoint(path, hint="none")
-    return saved.metadata, {name: tensor.numpy() for name, tensor in saved.tensors.items()}
+    tensors = {name: (str(each.dtype), each.numpy()) for name, each in saved.tensors.items()}
+    return saved.metadata, tensors
 
 
 def read_facts(run: Run, path: Path) -> Any:
     """All that a run says of itself, and whether its stages are done."""
-    summary = [run_info(run), run.settings, run.estimator]
-    return [
-        *summary,
-        *(run.manifest(name) for name in STAGES),
-        *(run.stale(name) for name in STAGES),
-    ]
+    stages = [(run.manifest(name), run.stale(name)) for name in STAGES]
+    return run_info(run), run.settings, run.estimator, stages
 
 
 READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_facts}
 
 
-def read_everything(runs: list[Run]) -> None:
-    for run in runs:
-        for kind, read in READERS.items():
-            for path in files_of(run, kind):
-                read(run, path)
-
-
 def same(one: Any, other: Any) -> bool:
     """Equality of nested facts and arrays, NaN equal to itself."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, np.ndarray):
-        result: bool = (
-            one.dtype == other.dtype
-            and one.shape == other.shape
-            and one.tobytes() == other.tobytes()
-        )
-        return result
-    return bool(one == other)
+    try:
+        np.testing.assert_equal(one, other)
+    except AssertionError:
+        return False
+    return True
 
 
 def memory_status(name: str) -> int:

@@ -6,25 +6,24 @@ Contenders take turns at steps of so many dreams; a figure is the median over th
 from __future__ import annotations
 
 import argparse
+import functools
 import math
-import statistics
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from benchmarks.turns import print_table, steps_per_second, take_turns
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.memory import CodeRNNConfig, MDNRNNConfig, make_memory
 from worldmodels.vision import VAEConfig, VQVAEConfig, make_vision
 
 NUM_LATENTS, NUM_ACTIONS, NUM_HIDDEN, NUM_MIXTURES = 32, 3, 256, 5
-PEER, PAPER = "plain PyTorch, LSTMCell and torch.distributions", "MDN-RNN, paper's"
+PAPER = "MDN-RNN, paper's"
 
 # One agent step in every dream, from wherever the last one led.
 Step = Callable[[], Any]
@@ -37,22 +36,22 @@ class PlainDream(nn.Module):
     draws from all of them and then chooses.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool) -> None:
         super().__init__()
+        self.at_once = at_once
         self.cell = nn.LSTMCell(NUM_LATENTS + NUM_ACTIONS, NUM_HIDDEN)
         self.mixture = nn.Linear(NUM_HIDDEN, 3 * NUM_LATENTS * NUM_MIXTURES)
         self.outcome = nn.Linear(NUM_HIDDEN, 2)
 
     def forward(
-        self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor], *, at_once: bool = False
+        self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
         """The next latent and state, the reward, and the probability that the episode ends."""
         h, c = self.cell(torch.cat([z, action], -1), state)
         output = self.mixture(h).view(-1, 3, NUM_LATENTS, NUM_MIXTURES)
         logits, mu, log_sigma = output.unbind(1)
-        if at_once:
-            mixture = MixtureSameFamily(Categorical(logits=logits), Normal(mu, log_sigma.exp()))
-            z = mixture.sample()
+        if self.at_once:
+            z = MixtureSameFamily(Categorical(logits=logits), Normal(mu, log_sigma.exp())).sample()
         else:
             k = Categorical(logits=logits).sample()[..., None]
             mu, log_sigma = mu.gather(-1, k)[..., 0], log_sigma.gather(-1, k)[..., 0]
@@ -61,16 +60,15 @@ class PlainDream(nn.Module):
         return z, (h, c), reward, end_logit.sigmoid()
 
 
-def plain_step(batch: int, device: str, *, at_once: bool = False) -> Step:
-    model = PlainDream().to(device)
+def plain_step(batch: int, device: str, *, at_once: bool) -> Step:
+    model = PlainDream(at_once).to(device)
     z = torch.randn(batch, NUM_LATENTS, device=device)
-    zeros = torch.zeros(batch, NUM_HIDDEN, device=device)
     action = torch.rand(batch, NUM_ACTIONS, device=device)
-    state = (zeros, zeros)
+    state = (torch.zeros(batch, NUM_HIDDEN, device=device),) * 2
 
     def step() -> None:
         nonlocal z, state
-        z, state, _, _ = model(z, action, state, at_once=at_once)
+        z, state, _, _ = model(z, action, state)
 
     return step
 
@@ -85,10 +83,8 @@ def dream_step(config: MDNRNNConfig | CodeRNNConfig, batch: int, device: str) ->
         memory = make_memory(config, code_vectors=torch.randn(values, config.vector_size))
         latent = torch.randint(values, (batch, config.num_codes))
     # V is not part of a step: any will do.
-    vision = make_vision(VAEConfig(network="lean"))
-    dream = DreamModel(vision.to(device), memory.to(device))
-    weight = torch.ones(batch, device=device)
-    state = DreamState(latent.to(device), memory.initial(batch), weight)
+    dream = DreamModel(make_vision(VAEConfig(network="lean")).to(device), memory.to(device))
+    state = DreamState(latent.to(device), memory.initial(batch), torch.ones(batch, device=device))
     action = torch.rand(batch, NUM_ACTIONS, device=device)
 
     def step() -> None:
@@ -131,84 +127,62 @@ KINDS: dict[str, MDNRNNConfig | CodeRNNConfig] = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--turns", type=int, default=15, help="of every contender (15)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="a turn (0.5)")
-    parser.add_argument("--batch", type=int, default=1024, help="dreams per step (1024)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's, on a CPU (2)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (cpu)")
+OPTIONS = {
+    "--turns": (15, "of every contender"),
+    "--seconds": (0.5, "of each turn"),
+    "--batch": (1024, "dreams per step"),
+    "--threads": (2, "torch's, on a CPU"),
+    "--device": ("cpu", "cpu or cuda"),
+}
+PACKAGES = ("torch",)
 
 
 @torch.no_grad()
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print the table, return its numbers."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     batch, device = arguments.batch, arguments.device
     steps = {
-        PEER: plain_step(batch, device),
+        "plain PyTorch, LSTMCell and torch.distributions": plain_step(batch, device, at_once=False),
         "the same, MixtureSameFamily": plain_step(batch, device, at_once=True),
         **{name: dream_step(config, batch, device) for name, config in KINDS.items()},
         "two matrix products alone, paper's": products_step(batch, device),
     }
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(arguments.turns):
-        for name, step in steps.items():
-            rates[name].append(steps_a_second(step, arguments.seconds, device))
-    # Ratios within a turn: what else the machine does comes and goes between turns.
+    clock = functools.partial(now, device)
+    turns = [
+        functools.partial(steps_per_second, step, arguments.seconds, clock)
+        for step in steps.values()
+    ]
+    rates = take_turns(turns, arguments.turns)
+    peer, paper = rates[0], rates[list(steps).index(PAPER)]
     rows = [
         {
             "name": name,
-            "steps_a_second": statistics.median(rates[name]),
-            "dreams_a_second": batch * statistics.median(rates[name]),
-            "peer_ratio": ratio(rates[name], rates[PEER]),
-            "paper_ratio": ratio(rates[name], rates[PAPER]),
+            "steps_per_second": float(np.median(each)),
+            "dreams_per_second": batch * float(np.median(each)),
+            "milliseconds": 1000 / float(np.median(each)),
+            "peer_ratio": float(np.median(each / peer)),
+            "paper_ratio": float(np.median(each / paper)),
         }
-        for name in steps
+        for name, each in zip(steps, rates, strict=True)
     ]
-    show(rows, batch, f"{arguments.threads} thread(s)" if device == "cpu" else device)
-    return {
-        "versions": {"torch": version("torch")},
-        "turns": arguments.turns,
-        "seconds_a_turn": arguments.seconds,
-        "batch": batch,
-        "threads": arguments.threads,
-        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
-        "rows": rows,
-    }
-
-
-def steps_a_second(step: Step, seconds: float, device: str) -> float:
-    step()  # not timed: buffers are made anew after another contender's turn
-    count, start = 0, now(device)
-    while now(device) - start < seconds:
-        for _ in range(4):
-            step()
-        count += 4
-    return count / (now(device) - start)
+    where = f"{arguments.threads} thread(s)" if device == "cpu" else device
+    print_table(
+        f"{batch:,} dreams at a time, {where}; x plain PyTorch, x the paper's M",
+        {
+            "name": ("M", ""),
+            "dreams_per_second": ("dream steps per second", ",.0f"),
+            "milliseconds": ("ms for all", ",.2f"),
+            "peer_ratio": ("x plain", ".2f"),
+            "paper_ratio": ("x paper's", ".2f"),
+        },
+        rows,
+    )
+    name = device if device == "cpu" else torch.cuda.get_device_name(device)
+    return {"device": name, "rows": rows}
 
 
 def now(device: str) -> float:
     if device != "cpu":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def ratio(rates: list[float], others: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(rates, others, strict=True))
-
-
-def show(rows: list[dict[str, Any]], batch: int, where: str) -> None:
-    table = Table(title=f"{batch:,} dreams at a time, {where}; x plain PyTorch, x the paper's M")
-    for column in ("M", "dream steps a second", "ms for all", "x plain", "x paper's"):
-        table.add_column(column, justify="left" if column == "M" else "right")
-    for row in rows:
-        rate = row["steps_a_second"]
-        table.add_row(
-            row["name"],
-            f"{row['dreams_a_second']:,.0f}",
-            f"{1000 / rate:,.2f}",
-            f"{row['peer_ratio']:.2f}",
-            f"{row['paper_ratio']:.2f}",
-        )
-    Console(width=120).print(table)

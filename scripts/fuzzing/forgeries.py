@@ -52,7 +52,7 @@ def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, byt
         members = {name: archive.read(name) for name in archive.namelist()}
     choice = random.integers(4)
     if choice == 0:
-        name = str(random.choice([name for name in members if name.endswith(".npy")]))
+        name = str(random.choice(["frames.npy", "actions.npy", "rewards.npy"]))
         what, members[name] = f"a header of {name}", _forge_header(members[name], random)
     elif choice == 1:
         what = "frames that become large"
@@ -93,11 +93,9 @@ def _large(random: np.random.Generator) -> dict[str, bytes]:
 def _zeros(size: int) -> bytes:
     """An array of compressed frames, all black, of so many bytes."""
     compressor = zstandard.ZstdCompressor().compressobj(size=size)
-    zeros, parts = bytes(2**24), []
-    for first in range(0, size, len(zeros)):
-        parts.append(compressor.compress(zeros[: size - first]))
-    parts.append(compressor.flush())
-    return _npy(np.frombuffer(b"".join(parts), np.uint8))
+    zeros = bytes(2**24)
+    parts = [compressor.compress(zeros[: size - i]) for i in range(0, size, len(zeros))]
+    return _npy(np.frombuffer(b"".join([*parts, compressor.flush()]), np.uint8))
 
 
 def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
@@ -105,14 +103,12 @@ def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
     shapes = ((10**14,), (10**7, 10**7), (0,), (2**40, 0), (3,), ())
     types = ("<f4", "|u1", "<f8", "|O", "<U1000000", "|V1000000000")
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        file,
-        {
-            "descr": str(random.choice(types)),
-            "fortran_order": bool(random.integers(2)),
-            "shape": shapes[random.integers(len(shapes))],
-        },
-    )
+    header = {
+        "descr": str(random.choice(types)),
+        "fortran_order": bool(random.integers(2)),
+        "shape": shapes[random.integers(len(shapes))],
+    }
+    np.lib.format.write_array_header_1_0(file, header)
     return file.getvalue() + member[128:]
 
 
@@ -124,18 +120,16 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _change_tensor(tensors: dict[str, torch.Tensor], random: np.random.Generator) -> str:
     name = str(random.choice(sorted(tensors)))
-    choice = random.integers(4)
-    if choice == 0:
-        del tensors[name]
-        return f"{name} left out"
-    if choice == 1:
-        tensors[name] = tensors[name][..., None]
-        return f"{name} with another axis"
-    if choice == 2:
-        tensors[f"{name}.x"] = torch.zeros(3)
-        return f"{name}.x beside it"
-    tensors[name] = torch.zeros(int(random.integers(0, 1000)))
-    return f"{name} of another size"
+    tensor = tensors.pop(name)
+    changes = {
+        f"{name} left out": {},
+        f"{name} with another axis": {name: tensor[..., None]},
+        f"{name}.x beside it": {name: tensor, f"{name}.x": torch.zeros(3)},
+        f"{name} of another size": {name: torch.zeros(int(random.integers(0, 1000)))},
+    }
+    what = str(random.choice(list(changes)))
+    tensors.update(changes[what])
+    return what
 
 
 def _change(summary: Any, random: np.random.Generator) -> str:
@@ -163,3 +157,6 @@ def _places(summary: Any, name: str) -> Any:
         for key in keys:
             yield summary, key, f"{name}.{key}"
             yield from _places(summary[key], f"{name}.{key}")
+
+
+FORGERIES = {"episode": forge_episode, "checkpoint": forge_checkpoint, "json": forge_json}

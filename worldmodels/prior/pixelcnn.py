@@ -23,8 +23,6 @@ from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.digits import check_digit_sizes
 
-COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time
-
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
@@ -123,10 +121,7 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self,
-        count: int,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
+        self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Int[Tensor, "count code"]:
         """Codes of new frames, each code drawn given those before it.
 
@@ -198,11 +193,7 @@ def position_frequencies(
     codes: Integer[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
     """How often each position holds each value, each counted `smoothing` times more than it was."""
-    counts = torch.zeros(codes.shape[1], num_values, dtype=torch.int64, device=codes.device)
-    for part in codes.split(COUNT_BATCH):
-        places = part.T.long()
-        counts.scatter_add_(1, places, torch.ones_like(places))
-    smoothed = counts + smoothing
+    smoothed = torch.stack([place.bincount(minlength=num_values) for place in codes.T]) + smoothing
     return smoothed / smoothed.sum(1, keepdim=True)
 
 
