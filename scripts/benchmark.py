@@ -22,21 +22,16 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 
 # Before a library that reads it is loaded: what is compared here is speed on one core each
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import arm, controller, data, dream, environment, vision
+from benchmarks import arm, controller, data, dream, env, vision
 
-BENCHMARKS: dict[str, ModuleType] = {
-    "env": environment,
-    "data": data,
-    "vision": vision,
-    "dream": dream,
-    "controller": controller,
-    "arm": arm,
+BENCHMARKS = {
+    module.__name__.removeprefix("benchmarks."): module
+    for module in (env, data, vision, dream, controller, arm)
 }
 
 

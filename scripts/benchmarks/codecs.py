@@ -136,19 +136,15 @@ def _read_png(content: list[bytes], shape: tuple[int, ...]) -> Frames:
     return np.array(list(pictures))
 
 
+UNZSTD = zstandard.ZstdDecompressor().decompress
 COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
     "lzma 0": (functools.partial(lzma.compress, preset=0), lzma.decompress),
-    **{
-        f"zlib {level}": (functools.partial(zlib.compress, level=level), zlib.decompress)
-        for level in (1, 3, 6)
-    },
-    **{
-        f"zstd {level}": (
-            zstandard.ZstdCompressor(level=level).compress,
-            zstandard.ZstdDecompressor().decompress,
-        )
-        for level in (1, 3, 5)
-    },
+    "zlib 1": (functools.partial(zlib.compress, level=1), zlib.decompress),
+    "zlib 3": (functools.partial(zlib.compress, level=3), zlib.decompress),
+    "zlib 6": (functools.partial(zlib.compress, level=6), zlib.decompress),
+    "zstd 1": (zstandard.ZstdCompressor(level=1).compress, UNZSTD),
+    "zstd 3": (zstandard.ZstdCompressor(level=3).compress, UNZSTD),
+    "zstd 5": (zstandard.ZstdCompressor(level=5).compress, UNZSTD),
 }
 # Frames as they are, as differences from the frame before, and column by column.
 ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], tuple[Any, Any]], ...] = (

@@ -20,19 +20,19 @@ import torch
 from agents.cmaes import CMAES
 from agents.controller import ControllerConfig
 from agents.workers import Workers
+from benchmarks.dream import NUM_ACTIONS, some_states
 from benchmarks.turns import Work, compare, print_table
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.controller.agent import Agent, AgentSpec
 from worldmodels.controller.fitness import CMAESConfig, DreamFitness, RealFitness
-from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.memory.training import new_memory
 from worldmodels.presets import DEMO
 from worldmodels.vision import make_vision
 
 KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}
-NUM_ACTIONS = 3
 # 32 episodes are four chunks of eight, two a worker.
 REAL_POPULATION, REAL_EPISODES, REAL_STEPS = 16, 2, 250
 DREAM_POPULATION, DREAM_STARTS, DREAM_STEPS = 64, 16, 40
@@ -103,9 +103,7 @@ def dream(kind: str) -> tuple[Work, Work]:
     )
     dream = DreamModel(agent.vision, agent.memory)
     batch = DREAM_POPULATION * DREAM_STARTS
-    frames = torch.randint(256, (batch, 64, 64, 3), dtype=torch.uint8)
-    latent = agent.vision.mode(agent.vision.encode(frames))
-    states = DreamState(latent, agent.memory.initial(batch), torch.ones(batch))
+    states = some_states(dream, batch)
     fitness = DreamFitness(config, agent, dream, StartStates(states, torch.ones(batch)), 0)
     search = new_search(agent, config)
     generator, action = torch.Generator().manual_seed(0), torch.rand(batch, NUM_ACTIONS)

@@ -21,6 +21,7 @@ from benchmarks import memory_training
 from benchmarks.codecs import compare_codecs
 from benchmarks.linked_store import EPISODES, STEPS, link_episodes, new_run, whole_episode
 from benchmarks.own_process import in_own_process, peak_bytes
+from benchmarks.turns import print_table
 from worldmodels.data.batches import FrameBatches
 from worldmodels.presets import preset_named
 from worldmodels.progress import Report
@@ -49,7 +50,20 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             link_episodes(Path(folder), driven, arguments.episodes)
             result["training"] = in_own_process(train_from, Path(folder), arguments.steps)
-        print_training(result["training"])
+        print_table(
+            "V, every fourth frame, and the reader beside it; "
+            f"limit of the process {MEMORY_LIMIT / 1e6:,.0f} MB",
+            {
+                "episodes": ("episodes", ","),
+                "gigabytes_on_disk": ("GB, were they not links", ".1f"),
+                "open_seconds": ("opened in, s", ".1f"),
+                "images_learned_per_second": ("images/s learned", ",.0f"),
+                "images_read_per_second": ("images/s read", ",.0f"),
+                "waiting_fraction": ("waiting for frames", ".1%"),
+                "peak_megabytes": ("peak, MB", ",.0f"),
+            },
+            [result["training"]],
+        )
     if "memory" in arguments.part:
         # As the paper counts them, one agent step per frame.
         single = [dataclasses.replace(rollout, action_repeat=1) for rollout in driven]
@@ -92,18 +106,3 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
         "waiting_fraction": train.seconds_waited / result["training_seconds"],
         "peak_megabytes": peak_bytes() / 1e6,
     }
-
-
-def print_training(summary: dict[str, Any]) -> None:
-    print(
-        f"{summary['episodes']:,} episodes, {summary['frames']:,} frames: opened in "
-        f"{summary['open_seconds']:.1f} s, {summary['gigabytes_on_disk']:.1f} GB were they not "
-        "links\n"
-        f"V learned {summary['images_learned_per_second']:,.0f} images/s, every fourth frame; "
-        f"beside it the reader gave {summary['images_read_per_second']:,.0f}: "
-        f"{summary['times_v']:.1f} times as many\n"
-        "waiting for frames, the first ones included: "
-        f"{summary['waiting_fraction']:.1%} of the training\n"
-        f"peak memory of the process {summary['peak_megabytes']:,.0f} MB, limit "
-        f"{MEMORY_LIMIT / 1e6:,.0f}"
-    )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 from benchmarks.turns import print_table, steps_per_second, take_turns
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.memory import CodeRNNConfig, MDNRNNConfig, make_memory
-from worldmodels.vision import VAEConfig, VQVAEConfig, make_vision
+from worldmodels.memory.training import MemoryModelConfig, new_memory
+from worldmodels.presets import DEMO
+from worldmodels.vision import VAEConfig, VisionConfig, VQVAEConfig, make_vision
 
 NUM_LATENTS, NUM_ACTIONS, NUM_HIDDEN, NUM_MIXTURES = 32, 3, 256, 5
 PAPER = "MDN-RNN, paper's"
@@ -73,25 +74,29 @@ def plain_step(batch: int, device: str, *, at_once: bool) -> Step:
     return step
 
 
-def dream_step(config: MDNRNNConfig | CodeRNNConfig, batch: int, device: str) -> Step:
-    generator = torch.Generator(device).manual_seed(0)
-    if isinstance(config, MDNRNNConfig):
-        memory = make_memory(config)
-        latent = torch.randn(batch, config.num_latents)
-    else:
-        values = math.prod(config.digit_sizes)
-        memory = make_memory(config, code_vectors=torch.randn(values, config.vector_size))
-        latent = torch.randint(values, (batch, config.num_codes))
-    # V is not part of a step: any will do.
-    dream = DreamModel(make_vision(VAEConfig(network="lean")).to(device), memory.to(device))
-    state = DreamState(latent.to(device), memory.initial(batch), torch.ones(batch, device=device))
+def dream_step(
+    vision_config: VisionConfig, model: MemoryModelConfig, batch: int, device: str
+) -> Step:
+    vision = make_vision(vision_config)
+    memory = new_memory(replace(DEMO.memory, model=model), vision, NUM_ACTIONS)
+    dream = DreamModel(vision.to(device), memory.to(device))
+    state = some_states(dream, batch)
     action = torch.rand(batch, NUM_ACTIONS, device=device)
+    generator = torch.Generator(device).manual_seed(0)
 
     def step() -> None:
         nonlocal state
         state, _ = dream.step(state, action, generator)
 
     return step
+
+
+def some_states(dream: DreamModel, batch: int) -> DreamState:
+    """Where dreams begin that only their speed matters of."""
+    size = (batch, 64, 64, 3)
+    frames = torch.randint(256, size, dtype=torch.uint8, device=dream.device)
+    latent = dream.vision.mode(dream.vision.encode(frames))
+    return DreamState(latent, dream.memory.initial(batch), torch.ones(batch, device=dream.device))
 
 
 def products_step(batch: int, device: str) -> Step:
@@ -103,29 +108,18 @@ def products_step(batch: int, device: str) -> Step:
     return lambda: (inputs @ to_gates, hidden @ to_mixture)
 
 
-def codes_config(quantizer: str, num_hidden: int = NUM_HIDDEN) -> CodeRNNConfig:
-    vision = VQVAEConfig(quantizer=quantizer)
-    return CodeRNNConfig(
-        vision.num_codes,
-        vision.digit_sizes,
-        vision.vector_size,
-        NUM_ACTIONS,
-        num_hidden=num_hidden,
-        num_mixtures=NUM_MIXTURES,
-    )
-
-
-KINDS: dict[str, MDNRNNConfig | CodeRNNConfig] = {
-    PAPER: MDNRNNConfig(NUM_LATENTS, NUM_ACTIONS, num_hidden=NUM_HIDDEN, num_mixtures=NUM_MIXTURES),
-    "MDN-RNN, lean": MDNRNNConfig(
-        NUM_LATENTS, NUM_ACTIONS, num_hidden=128, num_mixtures=1, predict_change=True
-    ),
-    "16 FSQ codes, K = 240, paper's LSTM": codes_config("fsq"),
-    "16 VQ codes, K = 256, paper's LSTM": codes_config("vq"),
-    "16 FSQ codes, K = 240, lean": codes_config("fsq", 128),
-    "16 VQ codes, K = 256, lean": codes_config("vq", 128),
+PAPERS = MemoryModelConfig(num_hidden=NUM_HIDDEN, num_mixtures=NUM_MIXTURES)
+LEAN = MemoryModelConfig(num_hidden=128, num_mixtures=1, predict_change=True)
+FSQ, VQ = VQVAEConfig(quantizer="fsq"), VQVAEConfig(quantizer="vq")
+# V and the model of M over its latents; V itself is not part of a step.
+KINDS: dict[str, tuple[VisionConfig, MemoryModelConfig]] = {
+    PAPER: (VAEConfig(), PAPERS),
+    "MDN-RNN, lean": (VAEConfig(), LEAN),
+    "16 FSQ codes, K = 240, paper's LSTM": (FSQ, PAPERS),
+    "16 VQ codes, K = 256, paper's LSTM": (VQ, PAPERS),
+    "16 FSQ codes, K = 240, lean": (FSQ, LEAN),
+    "16 VQ codes, K = 256, lean": (VQ, LEAN),
 }
-
 
 OPTIONS = {
     "--turns": (15, "of every contender"),
@@ -145,7 +139,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     steps = {
         "plain PyTorch, LSTMCell and torch.distributions": plain_step(batch, device, at_once=False),
         "the same, MixtureSameFamily": plain_step(batch, device, at_once=True),
-        **{name: dream_step(config, batch, device) for name, config in KINDS.items()},
+        **{name: dream_step(*kind, batch, device) for name, kind in KINDS.items()},
         "two matrix products alone, paper's": products_step(batch, device),
     }
     clock = functools.partial(now, device)

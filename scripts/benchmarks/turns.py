@@ -89,5 +89,5 @@ def print_table(
         cells = (
             "" if row[key] is None else format(row[key], form) for key, (_, form) in columns.items()
         )
-        table.add_row(*cells, style="bold" if row["name"] == bold else None)
+        table.add_row(*cells, style="bold" if bold and row["name"] == bold else None)
     Console(width=max(120, Console().width)).print(table)

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents.scripted_episodes import drive
 from benchmarks.turns import print_table, steps_per_second, take_turns
-from envs.make import make_env
-from envs.tasks import DEFAULT_ENV_ID
 from worldmodels.vision import (
     AnyVision,
     CategoricalVAEConfig,
@@ -79,7 +78,8 @@ def contender(
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
-    frames = some_frames(8 * arguments.batch_size)
+    driven = drive(0).frames[::4]
+    frames = torch.from_numpy(np.resize(driven, (8 * arguments.batch_size, *driven.shape[1:])))
     models = []
     for config in KINDS.values():
         torch.manual_seed(0)
@@ -105,19 +105,3 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         columns[f"{what}_ratio"] = "x", ".1f"
     print_table("images per second on one core, and x the paper's network", columns, rows)
     return {"rows": rows}
-
-
-def some_frames(count: int) -> Tensor:
-    """Frames of a random drive, every fourth one."""
-    env = make_env(DEFAULT_ENV_ID)
-    random = np.random.default_rng(0)
-    frames: list[np.ndarray] = []
-    while len(frames) < count:
-        frame, _ = env.reset(seed=len(frames))
-        for step in range(400):
-            if step % 4 == 0:
-                frames.append(frame.copy())
-            action = random.uniform((-1, 0, 0), (1, 1, 0.1)).astype(np.float32)
-            frame, *_ = env.step(action)
-    env.close()
-    return torch.from_numpy(np.stack(frames[:count]))

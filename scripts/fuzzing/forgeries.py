@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 import zstandard
 
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.runs.json_files import CHECKSUM, write_json
+from worldmodels.runs.json_files import read_json, write_json
 
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 3, 2**31, 10**9, 10**30, 0.5, -1e308, float("nan")),
@@ -20,56 +19,47 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
-def forge_json(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """A JSON object with one fact changed."""
-    summary = json.loads(content)
-    summary.pop(CHECKSUM, None)
+def forge_json(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of a JSON object."""
+    summary = read_json(path)
     what = _change(summary, random)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "forged.json"
-        write_json(path, summary, checksum=True)
-        return what, path.read_bytes()
+    write_json(path, summary, checksum=True)
+    return what
 
 
-def forge_checkpoint(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """A checkpoint with one fact of its metadata changed, or one tensor."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "forged.safetensors"
-        path.write_bytes(content)
-        saved = load_checkpoint(path, hint="none")
-        tensors = dict(saved.tensors)
-        if random.random() < 0.75:
-            what = _change(saved.metadata, random)
-        else:
-            what = _change_tensor(tensors, random)
-        save_checkpoint(path, tensors, saved.metadata)
-        return what, path.read_bytes()
+def forge_checkpoint(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of a checkpoint's metadata, or one tensor."""
+    saved = load_checkpoint(path, hint="none")
+    if random.random() < 0.75:
+        what = _change(saved.metadata, random)
+    else:
+        what = _change_tensor(saved.tensors, random)
+    save_checkpoint(path, saved.tensors, saved.metadata)
+    return what
 
 
-def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """An episode with one fact changed, or one member that claims or becomes something large."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def forge_episode(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of an episode, or one member to claim or become something large."""
+    with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     choice = random.integers(4)
     if choice == 0:
         name = str(random.choice(["frames.npy", "actions.npy", "rewards.npy"]))
         what, members[name] = f"a header of {name}", _forge_header(members[name], random)
     elif choice == 1:
-        what = "frames that become large"
-        members["frames.npy"] = _zeros(2**30)
+        what, members["frames.npy"] = "frames that become large", _zeros(2**30)
     elif choice == 2:
         what = "facts that agree on something large"
-        members.update(_large(random))
+        members |= _large(random)
     else:
         summary = json.loads(members["meta.json"])
         what = _change(summary, random)
         members["meta.json"] = json.dumps(summary).encode()
-    file = io.BytesIO()
     kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, member in members.items():
             archive.writestr(name, member, kinds[random.choice(3, p=(0.3, 0.6, 0.1))])
-    return what, file.getvalue()
+    return what
 
 
 def _large(random: np.random.Generator) -> dict[str, bytes]:

@@ -1,10 +1,13 @@
 """Bytes changed as disks, cables and killed programs change them."""
 
+from pathlib import Path
+
 import numpy as np
 
 
-def damage(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """What was done, and the bytes after it; they differ from `content`."""
+def damage(path: Path, random: np.random.Generator) -> str:
+    """Change the bytes of a file; what was done."""
+    content = path.read_bytes()
     first = _place(content, random)
     last = first + int(random.integers(1, 1025))
     before, part, rest = content[:first], content[first:last], content[last:]
@@ -23,7 +26,8 @@ def damage(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
         "an emptied file": b"",
     }
     name = str(random.choice([name for name, after in damages.items() if after != content]))
-    return name, damages[name]
+    path.write_bytes(damages[name])
+    return name
 
 
 def _place(content: bytes, random: np.random.Generator) -> int:

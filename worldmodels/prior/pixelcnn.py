@@ -23,6 +23,8 @@ from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.digits import check_digit_sizes
 
+_Stack = Float[Tensor, "batch channel row column"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
@@ -170,13 +172,7 @@ class _GatedLayer(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        above: Float[Tensor, "batch channel row column"],
-        left: Float[Tensor, "batch channel row column"],
-    ) -> tuple[
-        Float[Tensor, "batch channel row column"], Float[Tensor, "batch channel row column"]
-    ]:
+    def forward(self, above: _Stack, left: _Stack) -> tuple[_Stack, _Stack]:
         """The next layer of both stacks; the one above feeds the one to the left."""
         from_above = self.above(F.pad(above, (1, 1, 1, 0)))
         from_left = self.left(F.pad(left, (1, 0))) + self.above_to_left(from_above)

@@ -63,7 +63,6 @@ class Contender:
     make: Callable[[], Any]
     num_envs: int = 0  # 0: a single Gymnasium env, no vector
     workers: int = 1  # processes or threads that step
-    takes_seeds: bool = True
     rate: float = 0.0  # env steps per second
     resets: list[float] = field(default_factory=list)  # seconds
     # Every episode has its own: a track seen before is in the processor's caches.
@@ -95,7 +94,8 @@ class Contender:
         """Env steps of one episode, or what there is time for, and how long they took."""
         seed = next(self.seeds)
         start = time.perf_counter()
-        self.env.reset(**({"seed": seed} if self.takes_seeds else {}))
+        # EnvPool takes seeds only when it is made.
+        self.env.reset(**({} if self.name.startswith("EnvPool") else {"seed": seed}))
         self.resets.append(time.perf_counter() - start)
         # Short of the limit, where vectors would reset by themselves.
         shape = (EPISODE - 10, self.num_envs, 3) if self.num_envs else (EPISODE - 10, 3)
@@ -131,44 +131,25 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def list_contenders() -> list[Contender]:
     """Peers first; EnvPool's only where it is installed."""
-    peers = [
+    pair = partial(gym.make_vec, STOCK_ID, num_envs=2, vectorization_mode="async")
+    contenders = [
         Contender("Gymnasium", "96x96", partial(gym.make, STOCK_ID)),
         Contender("Gymnasium, cut and resized", "64x64", partial(make_env, STOCK_ID)),
-        Contender(
-            "Gymnasium, AsyncVectorEnv",
-            "96x96",
-            partial(gym.make_vec, STOCK_ID, num_envs=2, vectorization_mode="async"),
-            num_envs=2,
-            workers=2,
-        ),
+        Contender("Gymnasium, AsyncVectorEnv", "96x96", pair, num_envs=2, workers=2),
     ]
     if importlib.util.find_spec("envpool") is not None:
-        peers += [
-            Contender(
-                "EnvPool" if num_envs == 1 else f"EnvPool, {num_envs} envs",
-                "96x96",
-                partial(_envpool, num_envs, threads),
-                num_envs,
-                threads,
-                takes_seeds=False,  # only when made
-            )
-            for num_envs, threads in ((1, 1), (16, 1), (16, 2))
-        ]
-    return [
-        *peers,
+        for count, threads in ((1, 1), (16, 1), (16, 2)):
+            name = "EnvPool" if count == 1 else f"EnvPool, {count} envs"
+            make = partial(_envpool, count, threads)
+            contenders.append(Contender(name, "96x96", make, count, threads))
+    contenders += [
         Contender("worldmodels", "96x96", partial(gym.make, DEFAULT_ENV_ID, view="stock")),
         Contender("worldmodels", "64x64", partial(gym.make, DEFAULT_ENV_ID)),
-        *(
-            Contender(
-                f"worldmodels, {VECTOR_SIZE} envs",
-                "64x64",
-                partial(make_envs, VECTOR_SIZE, workers),
-                VECTOR_SIZE,
-                workers,
-            )
-            for workers in (1, 2)
-        ),
     ]
+    for workers in (1, 2):
+        name, make = f"worldmodels, {VECTOR_SIZE} envs", partial(make_envs, VECTOR_SIZE, workers)
+        contenders.append(Contender(name, "64x64", make, VECTOR_SIZE, workers))
+    return contenders
 
 
 def _envpool(num_envs: int, threads: int) -> Any:
