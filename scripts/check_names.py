@@ -79,16 +79,14 @@ def names_in(path: Path) -> Iterator[tuple[int, str]]:
 
 def retired_names(root: Path) -> list[str]:
     """Every use of a retired name under `root`, as "file:line name (instead)"."""
-    found = []
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            file = path.relative_to(root).as_posix()
-            if file in ALLOWED:
-                continue
-            for line, name in names_in(path):
-                if name in _WORDS and f"{file} {name}" not in ALLOWED:
-                    found.append(f"{file}:{line} {name} ({_WORDS[name]})")
-    return found
+    return [
+        f"{file}:{line} {name} ({_WORDS[name]})"
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*.py"))
+        if (file := path.relative_to(root).as_posix()) not in ALLOWED
+        for line, name in names_in(path)
+        if name in _WORDS and f"{file} {name}" not in ALLOWED
+    ]
 
 
 if __name__ == "__main__":

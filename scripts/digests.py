@@ -31,6 +31,11 @@ from safetensors.numpy import load_file
 Digests = dict[str, list[str]]
 
 COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
+VISION = "train-vision --run {run}"
+BRIEF = " --train-steps 10"
+SCORE = " --quantized --estimator score" + BRIEF
+STRAIGHT_THROUGH = " --quantized --estimator straight-through" + BRIEF
+MEMORY = "train-memory --run {run}" + BRIEF
 EVALUATE = "evaluate --run {run} --episodes 2 --workers 1"
 SEARCHES = (
     "train-controller --run {run} --dream --train-steps 6",
@@ -48,8 +53,8 @@ DREAMS = (
 CASES: dict[str, tuple[str, ...]] = {
     "continuous": (
         COLLECT,
-        "train-vision --run {run} --train-steps 20",
-        "train-memory --run {run} --train-steps 10",
+        VISION + " --train-steps 20",
+        MEMORY,
         *SEARCHES,
         EVALUATE,
         *DREAMS,
@@ -59,8 +64,8 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "codes": (
         COLLECT,
-        "train-vision --run {run} --quantized --train-steps 20",
-        "train-memory --run {run} --train-steps 10",
+        VISION + " --quantized --train-steps 20",
+        MEMORY,
         *SEARCHES,
         EVALUATE,
         *DREAMS,
@@ -69,27 +74,13 @@ CASES: dict[str, tuple[str, ...]] = {
         "surprise --run {run} --starts 4 --horizon 6",
         "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --select-by-surprise",
     ),
-    "categorical-score": (
-        COLLECT,
-        "train-vision --run {run} --quantized --estimator score --train-steps 10",
-        "train-memory --run {run} --train-steps 10",
-        SEARCHES[0],
-        EVALUATE,
-    ),
-    "categorical-straight-through": (
-        COLLECT,
-        "train-vision --run {run} --quantized --estimator straight-through --train-steps 10",
-    ),
-    "ensemble": (
-        COLLECT,
-        "train-vision --run {run} --train-steps 10",
-        "train-memory --run {run} --train-steps 10 --ensemble-size 2",
-        *SEARCHES[:2],
-    ),
+    "categorical-score": (COLLECT, VISION + SCORE, MEMORY, SEARCHES[0], EVALUATE),
+    "categorical-straight-through": (COLLECT, VISION + STRAIGHT_THROUGH),
+    "ensemble": (COLLECT, VISION + BRIEF, MEMORY + " --ensemble-size 2", *SEARCHES[:2]),
     "discrete-actions": (
         COLLECT + " --env CartPole-v1",
-        "train-vision --run {run} --train-steps 10",
-        "train-memory --run {run} --train-steps 10",
+        VISION + BRIEF,
+        MEMORY,
         *SEARCHES,
         EVALUATE,
     ),

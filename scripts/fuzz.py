@@ -16,7 +16,6 @@ Exit code 1 and one line per failure otherwise. A failure is repeated with --see
 """
 
 import contextlib
-import io
 import resource
 import sys
 import tempfile
@@ -25,15 +24,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 import typer
 from fuzzing.forgeries import FORGERIES
 from fuzzing.mutations import damage
+from typer.testing import CliRunner
 
-from worldmodels import cli
+from worldmodels.cli import app
 from worldmodels.controller.agent import load_agent
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.load import load_world_model
@@ -86,25 +85,10 @@ def main(mutations: int = 1_000, seed: int = 0, only: int | None = None) -> None
 def make_run(folder: Path, kind: str) -> Run:
     """A run with all stages that V of this kind can have, each the product of a few steps."""
     for command in COMMANDS[kind]:
-        code, _, error = wm(*command.split(), "--run", str(folder), "--quiet")
-        if code:
-            sys.exit(f"wm {command} failed: {error}")
+        done = CliRunner().invoke(app, f"{command} --run {folder} --quiet")
+        if done.exit_code:
+            sys.exit(f"wm {command} failed: {done.output}{done.exception}")
     return Run(folder)
-
-
-def wm(*arguments: str) -> tuple[int, str, str]:
-    """A command in this process: exit code, what it printed, what it complained of."""
-    output, error, code = io.StringIO(), io.StringIO(), 0
-    with (
-        mock.patch.object(sys, "argv", ["wm", *arguments]),
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(error),
-    ):
-        try:
-            cli.run_command()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return code, output.getvalue(), error.getvalue()
 
 
 def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
@@ -149,14 +133,11 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 def command_outcome(run: Run, kind: str) -> str | None:
     """What a command says of the run: None, or how it failed."""
-    command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
-    try:
-        code, _, error = wm(*command, "--run", str(run))
-    except Exception as raised:
-        return f"FAILED: wm {' '.join(command)} raised {type(raised).__name__}: {raised}"
-    if code not in (0, 2) or "Traceback" in error or (code == 2 and not error.startswith("wm: ")):
-        return f"FAILED: wm {' '.join(command)} ended with {code}: {error}"
-    return None
+    command = "data info --verify" if kind == "episode" else "info"
+    done = CliRunner().invoke(app, f"{command} --run {run}")
+    if done.exit_code in (0, 2) or isinstance(done.exception, UserError):
+        return None
+    return f"FAILED: wm {command} ended with {done.exit_code}: {done.exception!r}"
 
 
 def files_of(run: Run, kind: str) -> list[Path]:

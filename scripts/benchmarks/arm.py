@@ -15,17 +15,14 @@ from ribs.emitters import IsoLineEmitter
 from ribs.schedulers import Scheduler
 
 from agents.elites import ElitesConfig, MapElites, disc_centroids
-from benchmarks.turns import Work, compare, print_table
+from benchmarks.turns import Work, compare
 from envs.arm import PlanarArm
 
 EVALUATIONS = {20: 200_000, 200: 20_000, 1_000: 4_000}  # in each turn, for so many joints
 CELLS, BATCH = 1_950, 100
 WARM_UP = 300  # generations, after which most cells are filled
 
-OPTIONS = {
-    "--turns": (7, "of every contender"),
-    "--generations": (200, "in each turn"),
-}
+OPTIONS = {"--turns": (7, "of every contender"), "--generations": (200, "in each turn")}
 PACKAGES = ("ribs", "numpy")
 
 
@@ -92,15 +89,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for joints in EVALUATIONS:
         name = f"generations of {BATCH}, {joints:,} joints"
         contests.append((name, *generations(joints, centroids, arguments.generations)))
-    rows = compare(contests, arguments.turns)
-    print_table(
+    rows = compare(
         "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter",
-        {
-            "name": ("what", ""),
-            "per_second": ("per second", ",.0f"),
-            "peer_per_second": ("peer", ",.0f"),
-            "ratio": ("ratio", ".2f"),
-        },
-        rows,
+        ("what", "per second", "peer"),
+        contests,
+        arguments.turns,
     )
     return {"rows": rows}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from agents.cmaes import CMAES
 from agents.controller import ControllerConfig
 from agents.workers import Workers
 from benchmarks.dream import NUM_ACTIONS, some_states
-from benchmarks.turns import Work, compare, print_table
+from benchmarks.turns import Work, compare
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID, task_for
 from worldmodels.controller.agent import Agent, AgentSpec
@@ -37,10 +36,7 @@ KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}
 REAL_POPULATION, REAL_EPISODES, REAL_STEPS = 16, 2, 250
 DREAM_POPULATION, DREAM_STARTS, DREAM_STEPS = 64, 16, 40
 
-OPTIONS = {
-    "--turns": (7, "of every contender"),
-    "--workers": (2, "processes of the real search"),
-}
+OPTIONS = {"--turns": (7, "of every contender"), "--workers": (2, "processes of the real search")}
 PACKAGES = ("torch", "cma", "gymnasium")
 
 
@@ -60,25 +56,22 @@ def agent_of(kind: str) -> Agent:
 def bare_env(seed: int) -> int:
     """Env steps of one worker's share of a generation; the action is a gentle gas."""
     action = np.array([0.0, 0.1, 0.0], np.float32)
-    repeat, steps = task_for(DEFAULT_ENV_ID).action_repeat, 0
+    env, steps = make_env(DEFAULT_ENV_ID), 0
     for _ in range(REAL_POPULATION * REAL_EPISODES // 4):
-        env = make_env(DEFAULT_ENV_ID)
         env.reset(seed=seed)
-        for _ in range(REAL_STEPS * repeat):
+        for _ in range(REAL_STEPS * task_for(DEFAULT_ENV_ID).action_repeat):
             _, _, terminated, truncated, _ = env.step(action)
             steps += 1
             if terminated or truncated:
                 break
-        env.close()
+    env.close()
     return steps
 
 
 def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
     """Agent steps of one generation, searched and bare."""
     agent = agent_of(kind)
-    config = CMAESConfig(
-        population=REAL_POPULATION, episodes=REAL_EPISODES, horizon=REAL_STEPS, diagonal=True
-    )
+    config = CMAESConfig(population=REAL_POPULATION, episodes=REAL_EPISODES, horizon=REAL_STEPS)
     fitness = RealFitness(config, agent, workers, 0, folder / f"{kind}.safetensors")
     search = new_search(agent, config)
     repeat = agent.spec.action_repeat
@@ -98,9 +91,7 @@ def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
 def dream(kind: str) -> tuple[Work, Work]:
     """Dreamed agent steps of one generation, searched and bare."""
     agent = agent_of(kind)
-    config = CMAESConfig(
-        population=DREAM_POPULATION, episodes=DREAM_STARTS, horizon=DREAM_STEPS, diagonal=True
-    )
+    config = CMAESConfig(population=DREAM_POPULATION, episodes=DREAM_STARTS, horizon=DREAM_STEPS)
     dream = DreamModel(agent.vision, agent.memory)
     batch = DREAM_POPULATION * DREAM_STARTS
     states = some_states(dream, batch)
@@ -126,25 +117,18 @@ def new_search(agent: Agent, config: CMAESConfig) -> CMAES:
     return CMAES(agent.controller.num_parameters, population=config.population, diagonal=True)
 
 
-def contests(workers: Workers, folder: Path) -> Iterator[tuple[str, Work, Work]]:
-    for kind in KINDS:
-        yield f"real game, {kind}", *real_game(kind, workers, folder)
-    for kind in KINDS:
-        yield f"dream, {kind}", *dream(kind)
-
-
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     with Workers(arguments.workers) as workers, tempfile.TemporaryDirectory() as folder:
-        rows = compare(contests(workers, Path(folder)), arguments.turns)
-    print_table(
-        f"CMA-ES for C, agent steps per second; the real game over {arguments.workers} worker(s)",
-        {
-            "name": ("where", ""),
-            "per_second": ("search", ",.0f"),
-            "peer_per_second": ("bare env or dream", ",.0f"),
-            "ratio": ("ratio", ".2f"),
-        },
-        rows,
-    )
+        contests = [
+            *((f"real game, {kind}", *real_game(kind, workers, Path(folder))) for kind in KINDS),
+            *((f"dream, {kind}", *dream(kind)) for kind in KINDS),
+        ]
+        rows = compare(
+            "CMA-ES for C, agent steps per second; the real game over "
+            f"{arguments.workers} worker(s)",
+            ("where", "search", "bare env or dream"),
+            contests,
+            arguments.turns,
+        )
     return {"rows": rows}

@@ -98,7 +98,6 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
         "frames": (STEPS + 1) * episodes,
         "gigabytes_on_disk": sum(episode.num_bytes for episode in run.store) / 1e9,
         "open_seconds": opening,
-        "steps": steps,
         "images_learned_per_second": learned,
         "images_read_per_second": reader,
         "times_v": reader / learned,

@@ -30,16 +30,13 @@ from envs.tasks import DEFAULT_ENV_ID
 
 STOCK_ID = "CarRacing-v3"
 EPISODE = 1000  # env steps
-WARM_UP = 3  # episodes that are not counted: caches fill, processes start
+WARM_UP = 3.0  # seconds that are not counted: caches fill, processes start
 VECTOR_SIZE = 64  # environments in lockstep: a population
 COPIES = 8  # environments whose memory is weighed
 STATM = Path("/proc/self/statm")  # Linux: pages in memory are its second number
 LOW, HIGH = np.array([-1.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])
 
-OPTIONS = {
-    "--turns": (9, "of every contender"),
-    "--seconds": (1.0, "of each turn"),
-}
+OPTIONS = {"--turns": (9, "of every contender"), "--seconds": (1.0, "of each turn")}
 PACKAGES = ("gymnasium", "Box2D", "pygame-ce", "opencv-python-headless", "envpool")
 COLUMNS = {
     "name": ("", ""),
@@ -78,37 +75,28 @@ class Contender:
         return EPISODE / self.rate + statistics.median(self.resets)
 
     def warm_up(self) -> None:
-        for _ in range(WARM_UP):
-            self._play(3.0)
+        self.turn(WARM_UP)
         self.resets.clear()
 
     def turn(self, seconds: float) -> float:
         """Env steps per second, over so many seconds in as many episodes as they take."""
         steps, elapsed = 0, 0.0
         while elapsed < seconds:
-            played = self._play(seconds - elapsed)
-            steps, elapsed = steps + played[0], elapsed + played[1]
+            seed, start = next(self.seeds), time.perf_counter()
+            # EnvPool takes seeds only when it is made.
+            self.env.reset(**({} if self.name.startswith("EnvPool") else {"seed": seed}))
+            self.resets.append(time.perf_counter() - start)
+            # Short of the limit, where vectors would reset by themselves.
+            shape = (EPISODE - 10, self.num_envs, 3) if self.num_envs else (EPISODE - 10, 3)
+            actions = np.random.default_rng(seed).uniform(LOW, HIGH, shape).astype(np.float32)
+            for action in actions:
+                start = time.perf_counter()
+                result = self.env.step(action)
+                elapsed += time.perf_counter() - start
+                steps += max(self.num_envs, 1)
+                if elapsed > seconds or (not self.num_envs and result[2]):
+                    break
         return steps / elapsed
-
-    def _play(self, seconds: float) -> tuple[int, float]:
-        """Env steps of one episode, or what there is time for, and how long they took."""
-        seed = next(self.seeds)
-        start = time.perf_counter()
-        # EnvPool takes seeds only when it is made.
-        self.env.reset(**({} if self.name.startswith("EnvPool") else {"seed": seed}))
-        self.resets.append(time.perf_counter() - start)
-        # Short of the limit, where vectors would reset by themselves.
-        shape = (EPISODE - 10, self.num_envs, 3) if self.num_envs else (EPISODE - 10, 3)
-        actions = np.random.default_rng(seed).uniform(LOW, HIGH, shape).astype(np.float32)
-        start = now = time.perf_counter()
-        steps = 0
-        for action in actions:
-            result = self.env.step(action)
-            steps += 1
-            now = time.perf_counter()
-            if now - start > seconds or (not self.num_envs and result[2]):
-                break
-        return steps * max(self.num_envs, 1), now - start
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -101,8 +101,6 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     return {
         "kind": "codes" if quantized else "latents",
         "agent_steps": sum(episode.num_steps for episode in run.store),
-        "steps": steps,
-        "batch_size": config.fit.batch_size,
         "seconds": time.perf_counter() - start,
         "seconds_per_optimizer_step": result["training_seconds"] / steps,
         "peak_megabytes": peak / 1e6,

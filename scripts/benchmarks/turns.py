@@ -30,10 +30,13 @@ def take_turns(
     return np.array(measured, np.float64).swapaxes(0, 1)
 
 
-def compare(contests: Iterable[tuple[str, Work, Work]], turns: int) -> list[dict[str, Any]]:
-    """A row per contest: median rates of ours and of its peer, and the median of their ratios.
+def compare(
+    title: str, headings: Sequence[str], contests: Iterable[tuple[str, Work, Work]], turns: int
+) -> list[dict[str, Any]]:
+    """Print and return the median rates of ours and of its peer, and the median of their ratios.
 
     Args:
+        headings: of the contests' names, of our rates and of the peers'.
         contests: name, ours and its peer.
     """
     rows = []
@@ -41,14 +44,13 @@ def compare(contests: Iterable[tuple[str, Work, Work]], turns: int) -> list[dict
         for work in contenders:
             work()  # not timed: processes start, buffers are made
         ours, peer = take_turns([_timed(work) for work in contenders], turns)
-        rows.append(
-            {
-                "name": name,
-                "per_second": float(np.median(ours)),
-                "peer_per_second": float(np.median(peer)),
-                "ratio": float(np.median(ours / peer)),
-            }
-        )
+        medians = [float(np.median(rates)) for rates in (ours, peer, ours / peer)]
+        keys = ("per_second", "peer_per_second", "ratio")
+        rows.append({"name": name, **dict(zip(keys, medians, strict=True))})
+    what, mine, others = headings
+    columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
+    columns |= {"peer_per_second": (others, ",.0f"), "ratio": ("ratio", ".2f")}
+    print_table(title, columns, rows)
     return rows
 
 

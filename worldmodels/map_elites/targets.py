@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from agents.cmaes import CMAES
 from agents.operators import Solutions
@@ -61,8 +61,8 @@ def code_space(model: SolutionAutoencoder) -> SearchSpace:
     """
 
     @torch.no_grad()
-    def express(points: Float[np.ndarray, "point parameter"]) -> Solutions:
-        solutions: Solutions = model.decode(torch.from_numpy(points).float()).numpy()
+    def express(points: Float[np.ndarray, "point parameter"]) -> Float32[np.ndarray, "point joint"]:
+        solutions: np.ndarray = model.decode(torch.from_numpy(points).float()).numpy()
         return solutions
 
     return SearchSpace("codes", model.config.num_numbers, (-5.0, 5.0), express)
