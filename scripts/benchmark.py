@@ -22,6 +22,7 @@ import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 # Before a library that reads it is loaded: what is compared here is speed on one core each
 # (`dream` sets torch's threads itself).
@@ -48,10 +49,10 @@ def main() -> None:
         )
         command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
         for option, (default, what) in module.OPTIONS.items():
+            kind: dict[str, Any] = {"type": type(default)}
             if isinstance(default, tuple):
-                command.add_argument(option, nargs="+", choices=default, default=default, help=what)
-            else:
-                command.add_argument(option, type=type(default), default=default, help=what)
+                kind = {"nargs": "+", "choices": default}
+            command.add_argument(option, default=default, help=what, **kind)
     arguments = parser.parse_args()
     options = dict(vars(arguments))
     module, file = BENCHMARKS[options.pop("name")], options.pop("json")

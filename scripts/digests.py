@@ -31,6 +31,7 @@ from safetensors.numpy import load_file
 Digests = dict[str, list[str]]
 
 COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
+CARTPOLE = COLLECT + " --env CartPole-v1"
 VISION = "train-vision --run {run}"
 BRIEF = " --train-steps 10"
 SCORE = " --quantized --estimator score" + BRIEF
@@ -77,13 +78,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "categorical-score": (COLLECT, VISION + SCORE, MEMORY, SEARCHES[0], EVALUATE),
     "categorical-straight-through": (COLLECT, VISION + STRAIGHT_THROUGH),
     "ensemble": (COLLECT, VISION + BRIEF, MEMORY + " --ensemble-size 2", *SEARCHES[:2]),
-    "discrete-actions": (
-        COLLECT + " --env CartPole-v1",
-        VISION + BRIEF,
-        MEMORY,
-        *SEARCHES,
-        EVALUATE,
-    ),
+    "discrete-actions": (CARTPOLE, VISION + BRIEF, MEMORY, *SEARCHES, EVALUATE),
     "paper": (
         COLLECT.replace("tiny", "paper"),
         "train-vision --run {run} --train-steps 2",

@@ -45,15 +45,11 @@ from worldmodels.stages.info import run_info
 
 GIB = 2**30
 COLLECT = "collect --preset tiny --episodes 11 --max-steps 12 --workers 1"
+VISION = "train-vision --train-steps 2"
 REST = ("train-memory --train-steps 2", "train-controller --dream --train-steps 1 --workers 1")
 COMMANDS = {
-    "continuous": (COLLECT, "train-vision --train-steps 2", *REST),
-    "quantized": (
-        COLLECT,
-        "train-vision --train-steps 2 --quantized",
-        *REST,
-        "train-prior --train-steps 1",
-    ),
+    "continuous": (COLLECT, VISION, *REST),
+    "quantized": (COLLECT, VISION + " --quantized", *REST, "train-prior --train-steps 1"),
 }
 
 
@@ -110,9 +106,9 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
                 outcome = command_outcome(run, kind) or outcome
     finally:
         path.write_bytes(before)
-    name = path.relative_to(run.folder)
-    shown = f"{outcome} ({what} of {name})" if outcome.startswith("FAILED") else outcome
-    return shown, memory_status("VmHWM") - resident
+    if outcome.startswith("FAILED"):
+        outcome += f" ({what} of {path.relative_to(run.folder)})"
+    return outcome, memory_status("VmHWM") - resident
 
 
 def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:

@@ -10,7 +10,6 @@ import argparse
 from typing import Any
 
 import numpy as np
-from ribs.archives import CVTArchive
 from ribs.emitters import IsoLineEmitter
 from ribs.schedulers import Scheduler
 
@@ -53,14 +52,7 @@ def evaluations(joints: int) -> tuple[Work, Work]:
 def generations(joints: int, centroids: np.ndarray, count: int) -> tuple[Work, Work]:
     """Generations of MAP-Elites with the line operator: ours, and plain pyribs."""
     arm, config = PlanarArm(joints), ElitesConfig(batch_size=BATCH)
-    archive = CVTArchive(
-        solution_dim=joints,
-        centroids=centroids,
-        ranges=[(0.0, 1.0), (0.0, 1.0)],
-        solution_dtype=np.float32,
-        objective_dtype=np.float64,
-        measures_dtype=np.float64,
-    )
+    archive = MapElites(joints, centroids, config).archive
     emitter = IsoLineEmitter(
         archive,
         iso_sigma=config.operators.iso_sigma,

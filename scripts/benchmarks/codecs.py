@@ -104,10 +104,6 @@ def _undo_differences(content: Frames, shape: tuple[int, ...]) -> Frames:
     return frames
 
 
-def _columns(frames: Frames) -> Frames:
-    return frames.transpose(0, 3, 2, 1)
-
-
 def _undo_columns(content: Frames, shape: tuple[int, ...]) -> Frames:
     count, height, width, channels = shape
     columns = content.reshape(count, channels, width, height)
@@ -146,9 +142,10 @@ COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
     "zstd 3": (zstandard.ZstdCompressor(level=3).compress, UNZSTD),
     "zstd 5": (zstandard.ZstdCompressor(level=5).compress, UNZSTD),
 }
+COLUMNS = functools.partial(np.transpose, axes=(0, 3, 2, 1))
 # Frames as they are, as differences from the frame before, and column by column.
 ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], tuple[Any, Any]], ...] = (
     ("", ("zlib 1", "zlib 6", "lzma 0", "zstd 3"), (np.asarray, np.reshape)),
     (", differences", ("zlib 1", "zstd 3"), (_differences, _undo_differences)),
-    (", columns", ("zlib 1", "zlib 3", "zlib 6", "zstd 1", "zstd 5"), (_columns, _undo_columns)),
+    (", columns", ("zlib 1", "zlib 3", "zlib 6", "zstd 1", "zstd 5"), (COLUMNS, _undo_columns)),
 )

@@ -46,10 +46,9 @@ def agent_of(kind: str) -> Agent:
     task = task_for(DEFAULT_ENV_ID)
     vision = make_vision(KINDS[kind].model)
     memory = new_memory(DEMO.memory, vision, NUM_ACTIONS)
-    action_map = task.action_map
     features = vision.num_features + memory.config.num_hidden
-    controller = ControllerConfig(features, action_map.num_outputs)
-    spec = AgentSpec(DEFAULT_ENV_ID, task.view, action_map, task.action_repeat)
+    controller = ControllerConfig(features, task.action_map.num_outputs)
+    spec = AgentSpec(DEFAULT_ENV_ID, task.view, task.action_map, task.action_repeat)
     return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), spec)
 
 

@@ -172,8 +172,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         rows,
     )
-    name = device if device == "cpu" else torch.cuda.get_device_name(device)
-    return {"device": name, "rows": rows}
+    device = device if device == "cpu" else torch.cuda.get_device_name(device)
+    return {"device": device, "rows": rows}
 
 
 def now(device: str) -> float:

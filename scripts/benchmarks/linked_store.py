@@ -35,13 +35,12 @@ def whole_episode(seed: int) -> Rollout:
 def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> None:
     """Bring the store of a run's folder to so many episodes."""
     store = EpisodeStore(folder / "episodes")
-    files = [store.folder / file_name(index) for index in range(max(episodes, len(driven)))]
-    for index, file in enumerate(files):
-        if not file.exists():
-            if index < len(driven):
-                store.add(index, driven[index], round=1)
-            else:
-                os.link(files[index % len(driven)], file)
+    for index in range(len(store), max(episodes, len(driven))):
+        if index < len(driven):
+            store.add(index, driven[index], round=1)
+        else:
+            same = store.folder / file_name(index % len(driven))
+            os.link(same, store.folder / file_name(index))
 
 
 def new_run(folder: Path, preset: str) -> Run:

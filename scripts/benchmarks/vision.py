@@ -88,17 +88,12 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     batches = frames.split(arguments.batch_size)
     turns = [contender(vision, batches, arguments.seconds) for vision in models]
     rates = np.median(take_turns(turns, arguments.turns), axis=1)
-    rows = [
-        {
-            "name": name,
-            "parameters": sum(p.numel() for p in vision.parameters()),
-            **{f"{what}_images_per_second": r for what, r in zip(MEASURED, each, strict=True)},
-            **{f"{what}_ratio": r for what, r in zip(MEASURED, ratios, strict=True)},
-        }
-        for name, vision, each, ratios in zip(
-            KINDS, models, rates.tolist(), (rates / rates[0]).tolist(), strict=True
-        )
-    ]
+    rows = []
+    for name, vision, measured in zip(KINDS, models, rates, strict=True):
+        row = {"name": name, "parameters": sum(p.numel() for p in vision.parameters())}
+        for what, rate, papers in zip(MEASURED, measured.tolist(), rates[0].tolist(), strict=True):
+            row |= {f"{what}_images_per_second": rate, f"{what}_ratio": rate / papers}
+        rows.append(row)
     columns = {"name": ("V", ""), "parameters": ("parameters", ",")}
     for what, heading in MEASURED.items():
         columns[f"{what}_images_per_second"] = heading, ",.0f"
