@@ -165,10 +165,8 @@ def content_digest(path: Path) -> str:
 def numbers_of(value: Any) -> Iterator[str]:
     """All numbers within a JSON value that every execution repeats."""
     if isinstance(value, dict):
-        for name, each in value.items():
-            if not UNREPEATABLE.search(name):
-                yield from numbers_of(each)
-    elif isinstance(value, list):
+        value = [each for name, each in value.items() if not UNREPEATABLE.search(name)]
+    if isinstance(value, list):
         for each in value:
             yield from numbers_of(each)
     elif isinstance(value, int | float) and not isinstance(value, bool):

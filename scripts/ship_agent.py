@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Option
 
 from agents.workers import Workers
 from worldmodels.controller.agent import load_agent, save_agent
@@ -33,10 +32,10 @@ HEADLINE = EvaluateConfig(episodes=100, split="test", stock=True)
 
 
 def main(
-    run: Annotated[Path, Option(help="a finished run")],
-    name: Annotated[str, Option(help="carracing, carracing-quantized")],
-    docs: Annotated[Path, Option(help="where figures go")] = Path("docs"),
-    workers: Annotated[int, Option(help="the run had, and the scoring")] = 2,
+    run: Annotated[Path, typer.Option(help="a finished run")],
+    name: Annotated[str, typer.Option(help="carracing, carracing-quantized")],
+    docs: Annotated[Path, typer.Option(help="where figures go")] = Path("docs"),
+    workers: Annotated[int, typer.Option(help="the run had, and the scoring")] = 2,
 ) -> None:
     """Put a run's best agent into the package, beside what it took and what it scores."""
     finished = Run(run)

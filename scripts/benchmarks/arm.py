@@ -81,10 +81,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for joints in EVALUATIONS:
         name = f"generations of {BATCH}, {joints:,} joints"
         contests.append((name, *generations(joints, centroids, arguments.generations)))
-    rows = compare(
+    return compare(
         "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter",
         ("what", "per second", "peer"),
         contests,
         arguments.turns,
     )
-    return {"rows": rows}

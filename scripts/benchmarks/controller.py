@@ -123,11 +123,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             *((f"real game, {kind}", *real_game(kind, workers, Path(folder))) for kind in KINDS),
             *((f"dream, {kind}", *dream(kind)) for kind in KINDS),
         ]
-        rows = compare(
+        return compare(
             "CMA-ES for C, agent steps per second; the real game over "
             f"{arguments.workers} worker(s)",
             ("where", "search", "bare env or dream"),
             contests,
             arguments.turns,
         )
-    return {"rows": rows}

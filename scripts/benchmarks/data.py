@@ -27,8 +27,6 @@ from worldmodels.presets import preset_named
 from worldmodels.progress import Report
 from worldmodels.stages import train_vision as stage
 
-MEMORY_LIMIT = 2 * 2**30  # of a process that trains V, in bytes
-
 OPTIONS = {
     "--episodes": (10_000, "in the store"),
     "--steps": (1_200, "of V's training"),
@@ -52,7 +50,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             result["training"] = in_own_process(train_from, Path(folder), arguments.steps)
         print_table(
             "V, every fourth frame, and the reader beside it; "
-            f"limit of the process {MEMORY_LIMIT / 1e6:,.0f} MB",
+            f"limit of the process {memory_training.LIMIT / 1e6:,.0f} MB",
             {
                 "episodes": ("episodes", ","),
                 "gigabytes_on_disk": ("GB, were they not links", ".1f"),

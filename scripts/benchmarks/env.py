@@ -7,7 +7,6 @@ of them; steps are counted without resets, which are timed apart.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
 import itertools
 import os
@@ -15,7 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ class Contender:
     # Every episode has its own: a track seen before is in the processor's caches.
     seeds: Iterator[int] = field(default_factory=itertools.count)
 
-    @functools.cached_property
+    @cached_property
     def env(self) -> Any:
         return self.make()
 

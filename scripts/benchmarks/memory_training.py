@@ -30,7 +30,7 @@ from worldmodels.stages import train_memory as memory_stage
 from worldmodels.stages import train_vision as vision_stage
 from worldmodels.vision import restore_vision
 
-LIMIT = 2 * 2**30  # of a process that trains M, in bytes
+LIMIT = 2 * 2**30  # of a process that trains V or M, in bytes
 GROWTH = 1.1  # at most, from the smaller store to one of four times as many agent steps
 VISION_STEPS = 20  # so that frames differ in their codes
 
@@ -85,10 +85,8 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     path = run.weights("vision")
     vision = restore_vision(load_checkpoint(path, hint=""), path)
     different = {episode.digest: episode for episode in run.store}
-    encodings = run.cached(CopiedEncodings)
-    encoding.encode_dataset(
-        vision, list(different.values()), run.action_repeat, encodings=encodings
-    )
+    encodings, episodes = run.cached(CopiedEncodings), list(different.values())
+    encoding.encode_dataset(vision, episodes, run.action_repeat, encodings=encodings)
     config = preset_named("paper").memory.with_steps(steps)
     report = Report(quiet=True)
     start = time.perf_counter()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
-Row = Mapping[str, Any]
 # Does something a number of times, and returns the number.
 Work = Callable[[], float]
 BURST = 4  # steps between two looks at the clock
@@ -32,7 +32,7 @@ def take_turns(
 
 def compare(
     title: str, headings: Sequence[str], contests: Iterable[tuple[str, Work, Work]], turns: int
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """Print and return the median rates of ours and of its peer, and the median of their ratios.
 
     Args:
@@ -43,7 +43,7 @@ def compare(
     for name, *contenders in contests:
         for work in contenders:
             work()  # not timed: processes start, buffers are made
-        ours, peer = take_turns([_timed(work) for work in contenders], turns)
+        ours, peer = take_turns([partial(_rate, work) for work in contenders], turns)
         medians = [float(np.median(rates)) for rates in (ours, peer, ours / peer)]
         keys = ("per_second", "peer_per_second", "ratio")
         rows.append({"name": name, **dict(zip(keys, medians, strict=True))})
@@ -51,15 +51,12 @@ def compare(
     columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
     columns |= {"peer_per_second": (others, ",.0f"), "ratio": ("ratio", ".2f")}
     print_table(title, columns, rows)
-    return rows
+    return {"rows": rows}
 
 
-def _timed(work: Work) -> Callable[[], float]:
-    def turn() -> float:
-        started = time.perf_counter()
-        return work() / (time.perf_counter() - started)
-
-    return turn
+def _rate(work: Work) -> float:
+    started = time.perf_counter()
+    return work() / (time.perf_counter() - started)
 
 
 def steps_per_second(
@@ -76,7 +73,10 @@ def steps_per_second(
 
 
 def print_table(
-    title: str, columns: Mapping[str, tuple[str, str]], rows: Sequence[Row], bold: str = ""
+    title: str,
+    columns: Mapping[str, tuple[str, str]],
+    rows: Sequence[Mapping[str, Any]],
+    bold: str = "",
 ) -> None:
     """Print a row per contender.
 

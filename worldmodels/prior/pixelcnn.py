@@ -153,8 +153,7 @@ class CodePrior(nn.Module):
         left = F.pad(codes, (1, 0))[:, :, :, :-1] + places
         for layer in self.layers:
             above, left = layer(above, left)
-        result: Tensor = self.last(self.head(left)) + self.log_frequency[:, :rows]
-        return result
+        return self.log_frequency[:, :rows] + self.last(self.head(left))
 
 
 class _GatedLayer(nn.Module):
