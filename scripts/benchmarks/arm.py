@@ -81,9 +81,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for joints in EVALUATIONS:
         name = f"generations of {BATCH}, {joints:,} joints"
         contests.append((name, *generations(joints, centroids, arguments.generations)))
-    return compare(
+    result: dict[str, Any] = compare(
         "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter",
         ("what", "per second", "peer"),
         contests,
         arguments.turns,
     )
+    return result

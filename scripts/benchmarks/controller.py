@@ -123,10 +123,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             *((f"real game, {kind}", *real_game(kind, workers, Path(folder))) for kind in KINDS),
             *((f"dream, {kind}", *dream(kind)) for kind in KINDS),
         ]
-        return compare(
+        result: dict[str, Any] = compare(
             "CMA-ES for C, agent steps per second; the real game over "
             f"{arguments.workers} worker(s)",
             ("where", "search", "bare env or dream"),
             contests,
             arguments.turns,
         )
+    return result

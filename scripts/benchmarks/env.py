@@ -155,22 +155,21 @@ def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
     gymnasium = contenders[0]
     threads = [c.rate for c in contenders if c.name.startswith("EnvPool") and c.workers == 1]
     rows = []
-    for contender in contenders:
-        rate = contender.rate / contender.workers
+    for each in contenders:
+        rate = each.rate / each.workers
         row = dict.fromkeys(COLUMNS) | {
-            "name": contender.name,
-            "pixels": contender.pixels,
-            "workers": contender.workers,
-            "steps_per_second": contender.rate,
+            "name": each.name,
+            "pixels": each.pixels,
+            "workers": each.workers,
+            "steps_per_second": each.rate,
             "times_gymnasium": rate / gymnasium.rate,
             "times_envpool": rate / max(threads) if threads else None,
         }
-        if contender.num_envs <= 1:
-            seconds = contender.episode_seconds
-            row["times_gymnasium_with_resets"] = gymnasium.episode_seconds / seconds
-            row["reset_milliseconds"] = 1000 * statistics.median(contender.resets)
+        if each.num_envs <= 1:
+            row["times_gymnasium_with_resets"] = gymnasium.episode_seconds / each.episode_seconds
+            row["reset_milliseconds"] = 1000 * statistics.median(each.resets)
             if STATM.exists():
-                row["megabytes"] = in_own_process(weigh, contender.make, contender.num_envs)
+                row["megabytes"] = in_own_process(weigh, each.make, each.num_envs)
         rows.append(row)
     return rows
 

@@ -39,8 +39,7 @@ def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> Non
         if index < len(driven):
             store.add(index, driven[index], round=1)
         else:
-            same = store.folder / file_name(index % len(driven))
-            os.link(same, store.folder / file_name(index))
+            os.link(store.folder / file_name(index % len(driven)), store.folder / file_name(index))
 
 
 def new_run(folder: Path, preset: str) -> Run:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from rich.console import Console
 from rich.table import Table
 
+Rows = Sequence[Mapping[str, Any]]
 # Does something a number of times, and returns the number.
 Work = Callable[[], float]
 BURST = 4  # steps between two looks at the clock
@@ -39,17 +40,16 @@ def compare(
         headings: of the contests' names, of our rates and of the peers'.
         contests: name, ours and its peer.
     """
+    what, mine, others = headings
+    columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
+    columns |= {"peer_per_second": (others, ",.0f"), "ratio": ("ratio", ".2f")}
     rows = []
     for name, *contenders in contests:
         for work in contenders:
             work()  # not timed: processes start, buffers are made
         ours, peer = take_turns([partial(_rate, work) for work in contenders], turns)
         medians = [float(np.median(rates)) for rates in (ours, peer, ours / peer)]
-        keys = ("per_second", "peer_per_second", "ratio")
-        rows.append({"name": name, **dict(zip(keys, medians, strict=True))})
-    what, mine, others = headings
-    columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
-    columns |= {"peer_per_second": (others, ",.0f"), "ratio": ("ratio", ".2f")}
+        rows.append(dict(zip(columns, (name, *medians), strict=True)))
     print_table(title, columns, rows)
     return {"rows": rows}
 
@@ -73,10 +73,7 @@ def steps_per_second(
 
 
 def print_table(
-    title: str,
-    columns: Mapping[str, tuple[str, str]],
-    rows: Sequence[Mapping[str, Any]],
-    bold: str = "",
+    title: str, columns: Mapping[str, tuple[str, str]], rows: Rows, bold: str = ""
 ) -> None:
     """Print a row per contender.
 

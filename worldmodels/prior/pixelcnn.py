@@ -153,7 +153,8 @@ class CodePrior(nn.Module):
         left = F.pad(codes, (1, 0))[:, :, :, :-1] + places
         for layer in self.layers:
             above, left = layer(above, left)
-        return self.log_frequency[:, :rows] + self.last(self.head(left))
+        result: Tensor = self.last(self.head(left)) + self.log_frequency[:, :rows]
+        return result
 
 
 class _GatedLayer(nn.Module):
