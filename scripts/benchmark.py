@@ -7,7 +7,9 @@
     python scripts/benchmark.py controller
     python scripts/benchmark.py arm
 
-A result is a table on the screen and, with `--json FILE`, the same numbers in a file.
+A result is a table on the screen and, with `--json FILE`, the same numbers in a file. Each module
+has `OPTIONS`, flags with their defaults and meanings; `PACKAGES`, whose versions its numbers depend
+on; and `run`, which measures, prints the table and returns its numbers.
 """
 
 from __future__ import annotations
@@ -16,22 +18,21 @@ import argparse
 import json
 import os
 import platform
+import re
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 # Before a library that reads it is loaded: what is compared here is speed on one core each
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import arm, controller, data, dream, environment, vision
+from benchmarks import arm, controller, data, dream, env, vision
 
 BENCHMARKS = {
-    "env": environment,
-    "data": data,
-    "vision": vision,
-    "dream": dream,
-    "controller": controller,
-    "arm": arm,
+    module.__name__.removeprefix("benchmarks."): module
+    for module in (env, data, vision, dream, controller, arm)
 }
 
 
@@ -41,27 +42,43 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="name", required=True, metavar="benchmark")
     for name, module in BENCHMARKS.items():
-        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        command = commands.add_parser(
+            name,
+            help=(module.__doc__ or "").splitlines()[0],
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
         command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
-        module.add_arguments(command)
+        for option, (default, what) in module.OPTIONS.items():
+            kind: dict[str, Any] = {"type": type(default)}
+            if isinstance(default, tuple):
+                kind = {"nargs": "+", "choices": default}
+            command.add_argument(option, default=default, help=what, **kind)
     arguments = parser.parse_args()
+    options = dict(vars(arguments))
+    module, file = BENCHMARKS[options.pop("name")], options.pop("json")
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": {"processor": _processor(), "cores": os.cpu_count()},
         "python": platform.python_version(),
-        **BENCHMARKS[arguments.name].run(arguments),
+        "versions": {name: _version(name) for name in module.PACKAGES},
+        **options,
+        **module.run(arguments),
     }
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    if file is not None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _processor() -> str:
     cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.exists():
-        for line in cpu_info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"model name\s*: (.*)", cpu_info.read_text() if cpu_info.exists() else "")
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 if __name__ == "__main__":

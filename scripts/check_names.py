@@ -9,6 +9,7 @@ JSON keys, metrics and flags. Names of tests are sentences and are left alone.
 import ast
 import io
 import re
+import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,24 +79,15 @@ def names_in(path: Path) -> Iterator[tuple[int, str]]:
 
 def retired_names(root: Path) -> list[str]:
     """Every use of a retired name under `root`, as "file:line name (instead)"."""
-    found = []
-    for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            file = path.relative_to(root).as_posix()
-            if file in ALLOWED:
-                continue
-            for line, name in names_in(path):
-                if name in _WORDS and f"{file} {name}" not in ALLOWED:
-                    found.append(f"{file}:{line} {name} ({_WORDS[name]})")
-    return found
-
-
-def main() -> int:
-    """Print the list; the exit code."""
-    found = retired_names(ROOT)
-    print("\n".join(found), end="\n" if found else "")
-    return 1 if found else 0
+    return [
+        f"{file}:{line} {name} ({_WORDS[name]})"
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*.py"))
+        if (file := path.relative_to(root).as_posix()) not in ALLOWED
+        for line, name in names_in(path)
+        if name in _WORDS and f"{file} {name}" not in ALLOWED
+    ]
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit("\n".join(retired_names(ROOT)) or 0)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ from safetensors.numpy import load_file
 Digests = dict[str, list[str]]
 
 COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
+CARTPOLE = COLLECT + " --env CartPole-v1"
+VISION = "train-vision --run {run}"
+BRIEF = " --train-steps 10"
+SCORE = " --quantized --estimator score" + BRIEF
+STRAIGHT_THROUGH = " --quantized --estimator straight-through" + BRIEF
+MEMORY = "train-memory --run {run}" + BRIEF
 EVALUATE = "evaluate --run {run} --episodes 2 --workers 1"
 SEARCHES = (
     "train-controller --run {run} --dream --train-steps 6",
@@ -48,8 +54,8 @@ DREAMS = (
 CASES: dict[str, tuple[str, ...]] = {
     "continuous": (
         COLLECT,
-        "train-vision --run {run} --train-steps 20",
-        "train-memory --run {run} --train-steps 10",
+        VISION + " --train-steps 20",
+        MEMORY,
         *SEARCHES,
         EVALUATE,
         *DREAMS,
@@ -59,8 +65,8 @@ CASES: dict[str, tuple[str, ...]] = {
     ),
     "codes": (
         COLLECT,
-        "train-vision --run {run} --quantized --train-steps 20",
-        "train-memory --run {run} --train-steps 10",
+        VISION + " --quantized --train-steps 20",
+        MEMORY,
         *SEARCHES,
         EVALUATE,
         *DREAMS,
@@ -69,30 +75,10 @@ CASES: dict[str, tuple[str, ...]] = {
         "surprise --run {run} --starts 4 --horizon 6",
         "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --select-by-surprise",
     ),
-    "categorical-score": (
-        COLLECT,
-        "train-vision --run {run} --quantized --estimator score --train-steps 10",
-        "train-memory --run {run} --train-steps 10",
-        SEARCHES[0],
-        EVALUATE,
-    ),
-    "categorical-straight-through": (
-        COLLECT,
-        "train-vision --run {run} --quantized --estimator straight-through --train-steps 10",
-    ),
-    "ensemble": (
-        COLLECT,
-        "train-vision --run {run} --train-steps 10",
-        "train-memory --run {run} --train-steps 10 --ensemble-size 2",
-        *SEARCHES[:2],
-    ),
-    "discrete-actions": (
-        COLLECT + " --env CartPole-v1",
-        "train-vision --run {run} --train-steps 10",
-        "train-memory --run {run} --train-steps 10",
-        *SEARCHES,
-        EVALUATE,
-    ),
+    "categorical-score": (COLLECT, VISION + SCORE, MEMORY, SEARCHES[0], EVALUATE),
+    "categorical-straight-through": (COLLECT, VISION + STRAIGHT_THROUGH),
+    "ensemble": (COLLECT, VISION + BRIEF, MEMORY + " --ensemble-size 2", *SEARCHES[:2]),
+    "discrete-actions": (CARTPOLE, VISION + BRIEF, MEMORY, *SEARCHES, EVALUATE),
     "paper": (
         COLLECT.replace("tiny", "paper"),
         "train-vision --run {run} --train-steps 2",
@@ -111,6 +97,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "bbvi": ("bbvi --train-steps 20 --out {run}",),
 }
 
+SUFFIXES = (".safetensors", ".npz", ".npy", ".json")  # pictures carry words, which may change
 # Numbers under such names differ from one execution to the next.
 UNREPEATABLE = re.compile(
     r"second|minute|time|_s$|per_s|rate$|version|process|path|bytes|digest|checksum|hash|inputs|"
@@ -134,10 +121,8 @@ def main() -> int:
     if arguments.against is None:
         return 0
     before = json.loads(arguments.against.read_text())
-    return report_differences(
-        {name: each for name, each in before.items() if name.split(":")[0] in arguments.only},
-        digests,
-    )
+    chosen = {name: each for name, each in before.items() if name.split(":")[0] in arguments.only}
+    return report_differences(chosen, digests)
 
 
 def case_digests(name: str, folder: Path) -> Digests:
@@ -151,45 +136,37 @@ def case_digests(name: str, folder: Path) -> Digests:
         done = subprocess.run(call, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit(f"{name}: wm {shlex.join(words)}\n{done.stderr}")
-        now = set(file_digests(folder))
-        printed = digest_of(sorted(numbers_of(json.loads(done.stdout))))
+        now = {
+            f"{path.suffix} {content_digest(path)}"  # files may be renamed, too
+            for path in folder.rglob("*")
+            if path.suffix in SUFFIXES and path.is_file() and not path.name.startswith(".")
+        }
+        printed = digest_of(numbers_of(json.loads(done.stdout)))
         digests[f"{name}:{number}"] = [*sorted(now - seen), f"printed {printed}"]
         print(f"{name}: wm {words[0]}, {len(now - seen)} contents changed", flush=True)
         seen = now
     return digests
 
 
-def file_digests(folder: Path) -> Iterator[str]:
-    """The kind and the content of every file, as "suffix digest": files may be renamed, too."""
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.name.startswith("."):
-            digest = content_digest(path)
-            if digest is not None:
-                yield f"{path.suffix} {digest}"
-
-
-def content_digest(path: Path) -> str | None:
-    """The digest of a file's tensors, arrays or numbers; None for kinds that hold no results."""
-    if path.suffix == ".safetensors":
-        return digest_of(sorted(map(array_digest, load_file(path).values())))
-    if path.suffix == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            contents = [archive.read(name) for name in archive.namelist()]
-        return digest_of(sorted(map(bytes_digest, contents)))
-    if path.suffix == ".npy":
-        return array_digest(np.load(path))
-    if path.suffix == ".json":
-        return digest_of(sorted(numbers_of(json.loads(path.read_text()))))
-    return None  # pictures carry words, which may change
+def content_digest(path: Path) -> str:
+    """The digest of a file's tensors, arrays or numbers."""
+    match path.suffix:
+        case ".safetensors":
+            return digest_of(map(array_digest, load_file(path).values()))
+        case ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return digest_of(bytes_digest(archive.read(name)) for name in archive.namelist())
+        case ".npy":
+            return array_digest(np.load(path))
+        case _:
+            return digest_of(numbers_of(json.loads(path.read_text())))
 
 
 def numbers_of(value: Any) -> Iterator[str]:
     """All numbers within a JSON value that every execution repeats."""
     if isinstance(value, dict):
-        for name, each in value.items():
-            if not UNREPEATABLE.search(name):
-                yield from numbers_of(each)
-    elif isinstance(value, list):
+        value = [each for name, each in value.items() if not UNREPEATABLE.search(name)]
+    if isinstance(value, list):
         for each in value:
             yield from numbers_of(each)
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -206,9 +183,9 @@ def bytes_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def digest_of(parts: list[str]) -> str:
-    """The digest of a list of words."""
-    return bytes_digest("\n".join(parts).encode())
+def digest_of(parts: Iterable[str]) -> str:
+    """The digest of words, in whichever order."""
+    return bytes_digest("\n".join(sorted(parts)).encode())
 
 
 def report_differences(before: Digests, after: Digests) -> int:
@@ -221,7 +198,7 @@ def report_differences(before: Digests, after: Digests) -> int:
             print(f"{name}: missing {sorted(old - new)}, new {sorted(new - old)}")
     total = sum(map(len, before.values()))
     print(f"{different} of {len(before)} commands differ; {total} digests compared")
-    return 1 if different else 0
+    return int(different > 0)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ again, as nobody does by accident. After each, the readers of that file must
 Exit code 1 and one line per failure otherwise. A failure is repeated with --seed and --only.
 """
 
-import argparse
 import contextlib
-import io
 import resource
 import sys
 import tempfile
@@ -29,10 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from fuzzing.forgeries import forge_checkpoint, forge_episode, forge_json
+import typer
+from fuzzing.forgeries import FORGERIES
 from fuzzing.mutations import damage
+from typer.testing import CliRunner
 
-from worldmodels import cli
+from worldmodels.cli import app
 from worldmodels.controller.agent import load_agent
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.load import load_world_model
@@ -44,64 +44,47 @@ from worldmodels.runs.stage_folder import MANIFEST
 from worldmodels.stages.info import run_info
 
 GIB = 2**30
+COLLECT = "collect --preset tiny --episodes 11 --max-steps 12 --workers 1"
+VISION = "train-vision --train-steps 2"
+REST = ("train-memory --train-steps 2", "train-controller --dream --train-steps 1 --workers 1")
+COMMANDS = {
+    "continuous": (COLLECT, VISION, *REST),
+    "quantized": (COLLECT, VISION + " --quantized", *REST, "train-prior --train-steps 1"),
+}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--mutations", type=int, default=1_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, help="number of the one mutation to try")
-    arguments = parser.parse_args()
-    numbers = range(arguments.mutations) if arguments.only is None else [arguments.only]
+def main(mutations: int = 1_000, seed: int = 0, only: int | None = None) -> None:
+    """Try so many mutations, or the one of a number."""
+    numbers = range(mutations) if only is None else [only]
     torch.set_num_threads(1)
     outcomes: Counter[str] = Counter()
-    failures, grown, started = [], [], time.monotonic()
+    grown, started = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        runs = [make_run(Path(folder) / name, name) for name in ("continuous", "quantized")]
-        read_everything(runs)  # whatever is loaded once is loaded now
+        runs = [make_run(Path(folder) / kind, kind) for kind in COMMANDS]
+        for run in runs:  # whatever is loaded once is loaded now
+            for kind, read in READERS.items():
+                for path in files_of(run, kind):
+                    read(run, path)
         for number in numbers:
-            outcome, growth = try_one(runs[number % 2], number, arguments.seed)
+            outcome, growth = try_one(runs[number % 2], number, seed)
             grown.append(growth)
             outcomes[outcome.partition(":")[0]] += 1
             if outcome.startswith("FAILED"):
-                failures.append(f"--seed {arguments.seed} --only {number}: {outcome}")
-                print(failures[-1])
+                print(f"--seed {seed} --only {number}: {outcome}")
     for name, count in sorted(outcomes.items()):
         print(f"{count:>6} {name}")
     seconds, most = time.monotonic() - started, max(grown, default=0) / 2**20
     print(f"{len(numbers):>6} mutations in {seconds:.0f} s; reading took {most:.0f} MiB at most")
-    sys.exit(bool(failures))
+    sys.exit(outcomes["FAILED"] > 0)
 
 
 def make_run(folder: Path, kind: str) -> Run:
     """A run with all stages that V of this kind can have, each the product of a few steps."""
-    run = ["--run", str(folder), "--quiet"]
-    commands = [
-        ["collect", "--preset", "tiny", "--episodes", "11", "--max-steps", "12", "--workers", "1"],
-        ["train-vision", "--train-steps", "2", *(["--quantized"] if kind == "quantized" else [])],
-        ["train-memory", "--train-steps", "2"],
-        ["train-controller", "--dream", "--train-steps", "1", "--workers", "1"],
-        *([["train-prior", "--train-steps", "1"]] if kind == "quantized" else []),
-    ]
-    for command in commands:
-        code, _, error = wm(*command, *run)
-        if code:
-            sys.exit(f"wm {' '.join(command)} failed: {error}")
+    for command in COMMANDS[kind]:
+        done = CliRunner().invoke(app, f"{command} --run {folder} --quiet")
+        if done.exit_code:
+            sys.exit(f"wm {command} failed: {done.output}{done.exception}")
     return Run(folder)
-
-
-def wm(*arguments: str) -> tuple[int, str, str]:
-    """A command in this process: exit code, what it printed, what it complained of."""
-    output, error, code = io.StringIO(), io.StringIO(), 0
-    before, sys.argv = sys.argv, ["wm", *arguments]
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(error):
-            cli.run_command()
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    return code, output.getvalue(), error.getvalue()
 
 
 def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
@@ -113,12 +96,7 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
     before = path.read_bytes()
     expected = READERS[kind](run, path)
     forged = bool(random.random() < 0.5)
-    if forged:
-        forge = {"episode": forge_episode, "checkpoint": forge_checkpoint, "json": forge_json}
-        what, after = forge[kind](before, random)
-    else:
-        what, after = damage(before, random)
-    path.write_bytes(after)
+    what = (FORGERIES[kind] if forged else damage)(path, random)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     resident = memory_status("VmRSS")
     try:
@@ -128,9 +106,9 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
                 outcome = command_outcome(run, kind) or outcome
     finally:
         path.write_bytes(before)
-    name = path.relative_to(run.folder)
-    shown = f"{outcome} ({what} of {name})" if outcome.startswith("FAILED") else outcome
-    return shown, memory_status("VmHWM") - resident
+    if outcome.startswith("FAILED"):
+        outcome += f" ({what} of {path.relative_to(run.folder)})"
+    return outcome, memory_status("VmHWM") - resident
 
 
 def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
@@ -151,14 +129,11 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 def command_outcome(run: Run, kind: str) -> str | None:
     """What a command says of the run: None, or how it failed."""
-    command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
-    try:
-        code, _, error = wm(*command, "--run", str(run))
-    except Exception as raised:
-        return f"FAILED: wm {' '.join(command)} raised {type(raised).__name__}: {raised}"
-    if code not in (0, 2) or "Traceback" in error or (code == 2 and not error.startswith("wm: ")):
-        return f"FAILED: wm {' '.join(command)} ended with {code}: {error}"
-    return None
+    command = "data info --verify" if kind == "episode" else "info"
+    done = CliRunner().invoke(app, f"{command} --run {run}")
+    if done.exit_code in (0, 2) or isinstance(done.exception, UserError):
+        return None
+    return f"FAILED: wm {command} ended with {done.exit_code}: {done.exception!r}"
 
 
 def files_of(run: Run, kind: str) -> list[Path]:
@@ -192,43 +167,26 @@ def read_checkpoint(run: Run, path: Path) -> Any:
     else:
         load_world_model(run)
     saved = load_checkpoint(path, hint="none")
-    return saved.metadata, {name: tensor.numpy() for name, tensor in saved.tensors.items()}
+    tensors = {name: (str(each.dtype), each.numpy()) for name, each in saved.tensors.items()}
+    return saved.metadata, tensors
 
 
 def read_facts(run: Run, path: Path) -> Any:
     """All that a run says of itself, and whether its stages are done."""
-    summary = [run_info(run), run.settings, run.estimator]
-    return [
-        *summary,
-        *(run.manifest(name) for name in STAGES),
-        *(run.stale(name) for name in STAGES),
-    ]
+    stages = [(run.manifest(name), run.stale(name)) for name in STAGES]
+    return run_info(run), run.settings, run.estimator, stages
 
 
 READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_facts}
 
 
-def read_everything(runs: list[Run]) -> None:
-    for run in runs:
-        for kind, read in READERS.items():
-            for path in files_of(run, kind):
-                read(run, path)
-
-
 def same(one: Any, other: Any) -> bool:
     """Equality of nested facts and arrays, NaN equal to itself."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, np.ndarray):
-        result: bool = (
-            one.dtype == other.dtype
-            and one.shape == other.shape
-            and one.tobytes() == other.tobytes()
-        )
-        return result
-    return bool(one == other)
+    try:
+        np.testing.assert_equal(one, other)
+    except AssertionError:
+        return False
+    return True
 
 
 def memory_status(name: str) -> int:
@@ -250,4 +208,4 @@ def memory_limit(num_bytes: int) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -10,11 +10,12 @@ their provenance, the figures, the run's learning curve.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from agents.workers import Workers
 from worldmodels.controller.agent import load_agent, save_agent
@@ -30,23 +31,21 @@ from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 HEADLINE = EvaluateConfig(episodes=100, split="test", stock=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--run", type=Path, required=True, help="a finished run")
-    parser.add_argument("--name", required=True, help="carracing, carracing-quantized")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where figures go (docs)")
-    parser.add_argument("--workers", type=int, default=2, help="the run had, and the scoring (2)")
-    arguments = parser.parse_args()
-    run = Run(arguments.run)
-    summary = run_facts(run, arguments.workers)
-    agent = load_agent(run.folder)
-    path = FOLDER / f"{arguments.name}.safetensors"
+def main(
+    run: Annotated[Path, typer.Option(help="a finished run")],
+    name: Annotated[str, typer.Option(help="carracing, carracing-quantized")],
+    docs: Annotated[Path, typer.Option(help="where figures go")] = Path("docs"),
+    workers: Annotated[int, typer.Option(help="the run had, and the scoring")] = 2,
+) -> None:
+    """Put a run's best agent into the package, beside what it took and what it scores."""
+    finished = Run(run)
+    summary = run_facts(finished, workers)
+    agent = load_agent(finished.folder)
+    path = FOLDER / f"{name}.safetensors"
     save_agent(path, agent, {**agent.metadata, "shipped": summary})
-    results = arguments.docs / "results"
-    write_json(results / f"{arguments.name}.json", {**summary, "shipped_digest": file_digest(path)})
-    shutil.copyfile(run.folder / PICTURE, results / f"{arguments.name}.png")
+    results = docs / "results"
+    write_json(results / f"{name}.json", {**summary, "shipped_digest": file_digest(path)})
+    shutil.copyfile(finished.folder / PICTURE, results / f"{name}.png")
     scores = summary["scores"]
     print(f"{path}: {scores['mean']:.1f} ± {scores['std']:.1f}, {summary['minutes']:.1f} minutes")
 
@@ -75,4 +74,4 @@ def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -2,134 +2,93 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import zstandard
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.turns import print_table, take_turns
 from worldmodels.data.codec import LEVEL, compress_frames, decompress_frames
 
 CHOSEN = f"zstd {LEVEL}, columns"
 
 Frames = np.ndarray
+Write = Callable[[Frames], list[bytes]]
+Read = Callable[[list[bytes], tuple[int, ...]], Frames]  # what was written, and frames' shape
 
 
-@dataclass
-class Codec:
-    """One way to store an episode's frames, and what was measured of it."""
-
-    name: str
-    write: Callable[[Frames], Any]
-    read: Callable[[Any, Frames], Frames]  # what was written, and frames of the shape to give
-    writing: list[float] = field(default_factory=list)  # seconds, a turn each
-    reading: list[float] = field(default_factory=list)
-    num_bytes: int = 0
-
-    def take_turn(self, episodes: list[Frames]) -> None:
-        start = time.perf_counter()
-        written = [self.write(frames) for frames in episodes]
-        middle = time.perf_counter()
-        read = [self.read(w, frames) for w, frames in zip(written, episodes, strict=True)]
-        self.reading.append(time.perf_counter() - middle)
-        self.writing.append(middle - start)
-        for frames, back in zip(episodes, read, strict=True):
-            assert np.array_equal(frames, back), f"{self.name} does not keep frames"
-        self.num_bytes = sum(len(w) if isinstance(w, bytes) else sum(map(len, w)) for w in written)
-
-
-def list_codecs() -> list[Codec]:
-    """Frames as they are, as differences from the frame before, and column by column."""
-    as_they_are, columns = (_same, _same), (_columns, _undo_columns)
-    differences = (_differences, _undo_differences)
-    return [
-        Codec("PNG a frame", _write_png, _read_png),
-        *(_codec(method, "", *as_they_are) for method in (*map(_zlib, (1, 6)), _lzma, _zstd(3))),
-        *(_codec(method, ", differences", *differences) for method in (_zlib(1), _zstd(3))),
-        *(
-            _codec(method, ", columns", *columns)
-            for method in (*map(_zlib, (1, 3, 6)), *map(_zstd, (1, 5)))
-        ),
-        Codec(CHOSEN, compress_frames, _read_ours),
-    ]
-
-
-def compare_codecs(episodes: list[Frames], turns: int) -> list[dict[str, Any]]:
-    """A row a codec: its best turn, since what else the machine does only adds to it."""
-    codecs = list_codecs()
-    for _ in range(turns):
-        for codec in codecs:
-            codec.take_turn(episodes)
-    count = sum(len(frames) for frames in episodes)
-    raw = sum(frames.nbytes for frames in episodes)
-    return [
+def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any]]:
+    """Print and return a row per codec: its best turn, as other load on the machine only adds."""
+    codecs = {
+        "PNG per frame": (_write_png, _read_png),
+        **{
+            f"{method}{suffix}": _codec(method, *arrangement)
+            for suffix, methods, arrangement in ARRANGEMENTS
+            for method in methods
+        },
+        CHOSEN: (_write_ours, _read_ours),
+    }
+    contenders = [functools.partial(_turn, episodes, *codec) for codec in codecs.values()]
+    count = sum(map(len, episodes))
+    rows = [
         {
-            "name": codec.name,
-            "bytes_per_frame": codec.num_bytes / count,
-            "ratio": raw / codec.num_bytes,
-            "write_microseconds": 1e6 * min(codec.writing) / count,
-            "read_microseconds": 1e6 * min(codec.reading) / count,
+            "name": name,
+            "bytes_per_frame": num_bytes / count,
+            "ratio": sum(frames.nbytes for frames in episodes) / num_bytes,
+            "write_microseconds": 1e6 * writing / count,
+            "read_microseconds": 1e6 * reading / count,
         }
-        for codec in codecs
+        for name, (writing, reading, num_bytes) in zip(
+            codecs, take_turns(contenders, turns).min(axis=1).tolist(), strict=True
+        )
     ]
+    print_table(
+        "driven CarRacing, 64 x 64 x 3, 12,288 bytes per frame",
+        {
+            "name": ("", ""),
+            "bytes_per_frame": ("bytes per frame", ",.0f"),
+            "ratio": ("times smaller", ".1f"),
+            "write_microseconds": ("write, us", ".1f"),
+            "read_microseconds": ("read, us", ".1f"),
+        },
+        rows,
+        bold=CHOSEN,
+    )
+    return rows
 
 
-def print_codecs(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="driven CarRacing, 64 x 64 x 3, 12,288 bytes per frame")
-    for heading in ("", "bytes a frame", "times smaller", "write, us", "read, us"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for row in rows:
-        numbers = (row["ratio"], row["write_microseconds"], row["read_microseconds"])
-        style = "bold" if row["name"] == CHOSEN else None
-        cells = (f"{number:.1f}" for number in numbers)
-        table.add_row(row["name"], f"{row['bytes_per_frame']:,.0f}", *cells, style=style)
-    Console(width=max(100, Console().width)).print(table)
-
-
-@dataclass(frozen=True)
-class Method:
-    """A general compressor."""
-
-    name: str
-    compress: Callable[[bytes], bytes]
-    decompress: Callable[[bytes], bytes]
-
-
-def _zlib(level: int) -> Method:
-    return Method(f"zlib {level}", lambda b: zlib.compress(b, level), zlib.decompress)
-
-
-def _zstd(level: int) -> Method:
-    compressor, decompressor = zstandard.ZstdCompressor(level=level), zstandard.ZstdDecompressor()
-    return Method(f"zstd {level}", compressor.compress, decompressor.decompress)
-
-
-_lzma = Method("lzma 0", lambda b: lzma.compress(b, preset=0), lzma.decompress)
+def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, float, int]:
+    """Seconds of writing and of reading, and the bytes in between."""
+    start = time.perf_counter()
+    written = [write(frames) for frames in episodes]
+    middle = time.perf_counter()
+    found = [read(each, frames.shape) for each, frames in zip(written, episodes, strict=True)]
+    end = time.perf_counter()
+    assert all(map(np.array_equal, episodes, found)), "a codec does not keep frames"
+    return middle - start, end - middle, sum(len(part) for each in written for part in each)
 
 
 def _codec(
-    method: Method,
-    suffix: str,
+    method: str,
     arrange: Callable[[Frames], Frames],
-    restore: Callable[[Frames, Frames], Frames],
-) -> Codec:
-    def read(content: bytes, like: Frames) -> Frames:
-        return restore(np.frombuffer(method.decompress(content), np.uint8), like)
+    restore: Callable[[Frames, tuple[int, ...]], Frames],
+) -> tuple[Write, Read]:
+    """A general compressor, of frames that are arranged for it first."""
+    compress, decompress = COMPRESSORS[method]
 
-    return Codec(
-        method.name + suffix, lambda frames: method.compress(arrange(frames).tobytes()), read
-    )
+    def write(frames: Frames) -> list[bytes]:
+        return [compress(arrange(frames).tobytes())]
 
+    def read(content: list[bytes], shape: tuple[int, ...]) -> Frames:
+        return restore(np.frombuffer(decompress(*content), np.uint8), shape)
 
-def _same(content: Frames, like: Frames | None = None) -> Frames:
-    return content if like is None else content.reshape(like.shape)
+    return write, read
 
 
 def _differences(frames: Frames) -> Frames:
@@ -138,29 +97,29 @@ def _differences(frames: Frames) -> Frames:
     return changed
 
 
-def _undo_differences(content: Frames, like: Frames) -> Frames:
-    frames = content.reshape(like.shape).copy()
+def _undo_differences(content: Frames, shape: tuple[int, ...]) -> Frames:
+    frames = content.reshape(shape).copy()
     for now, before in zip(frames[1:], frames, strict=False):  # half the time of accumulate
         now ^= before
     return frames
 
 
-def _columns(frames: Frames) -> Frames:
-    return frames.transpose(0, 3, 2, 1)
-
-
-def _undo_columns(content: Frames, like: Frames) -> Frames:
-    count, height, width, channels = like.shape
+def _undo_columns(content: Frames, shape: tuple[int, ...]) -> Frames:
+    count, height, width, channels = shape
     columns = content.reshape(count, channels, width, height)
-    frames = np.empty_like(like)
+    frames = np.empty(shape, np.uint8)
     for channel in range(channels):
         frames[..., channel] = columns[:, channel].transpose(0, 2, 1)
     return frames
 
 
-def _read_ours(content: bytes, like: Frames) -> Frames:
-    frames = np.empty_like(like)
-    decompress_frames(content, frames, len(frames))
+def _write_ours(frames: Frames) -> list[bytes]:
+    return [compress_frames(frames)]
+
+
+def _read_ours(content: list[bytes], shape: tuple[int, ...]) -> Frames:
+    frames = np.empty(shape, np.uint8)
+    decompress_frames(content[0], frames, len(frames))
     return frames
 
 
@@ -168,6 +127,25 @@ def _write_png(frames: Frames) -> list[bytes]:
     return [cv2.imencode(".png", frame)[1].tobytes() for frame in frames]
 
 
-def _read_png(content: list[bytes], like: Frames) -> Frames:
-    pictures = [cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in content]
-    return np.stack([picture for picture in pictures if picture is not None])
+def _read_png(content: list[bytes], shape: tuple[int, ...]) -> Frames:
+    pictures = (cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR) for png in content)
+    return np.array(list(pictures))
+
+
+UNZSTD = zstandard.ZstdDecompressor().decompress
+COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    "lzma 0": (functools.partial(lzma.compress, preset=0), lzma.decompress),
+    "zlib 1": (functools.partial(zlib.compress, level=1), zlib.decompress),
+    "zlib 3": (functools.partial(zlib.compress, level=3), zlib.decompress),
+    "zlib 6": (functools.partial(zlib.compress, level=6), zlib.decompress),
+    "zstd 1": (zstandard.ZstdCompressor(level=1).compress, UNZSTD),
+    "zstd 3": (zstandard.ZstdCompressor(level=3).compress, UNZSTD),
+    "zstd 5": (zstandard.ZstdCompressor(level=5).compress, UNZSTD),
+}
+COLUMNS = functools.partial(np.transpose, axes=(0, 3, 2, 1))
+# Frames as they are, as differences from the frame before, and column by column.
+ARRANGEMENTS: tuple[tuple[str, tuple[str, ...], tuple[Any, Any]], ...] = (
+    ("", ("zlib 1", "zlib 6", "lzma 0", "zstd 3"), (np.asarray, np.reshape)),
+    (", differences", ("zlib 1", "zstd 3"), (_differences, _undo_differences)),
+    (", columns", ("zlib 1", "zlib 3", "zlib 6", "zstd 1", "zstd 5"), (COLUMNS, _undo_columns)),
+)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 import zstandard
 
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
-from worldmodels.runs.json_files import CHECKSUM, write_json
+from worldmodels.runs.json_files import read_json, write_json
 
 ODD_VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 3, 2**31, 10**9, 10**30, 0.5, -1e308, float("nan")),
@@ -20,67 +19,54 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
-def forge_json(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """A JSON object with one fact changed."""
-    summary = json.loads(content)
-    summary.pop(CHECKSUM, None)
+def forge_json(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of a JSON object."""
+    summary = read_json(path)
     what = _change(summary, random)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "forged.json"
-        write_json(path, summary, checksum=True)
-        return what, path.read_bytes()
+    write_json(path, summary, checksum=True)
+    return what
 
 
-def forge_checkpoint(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """A checkpoint with one fact of its metadata changed, or one tensor."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "forged.safetensors"
-        path.write_bytes(content)
-        saved = load_checkpoint(path, hint="none")
-        tensors = dict(saved.tensors)
-        if random.random() < 0.75:
-            what = _change(saved.metadata, random)
-        else:
-            what = _change_tensor(tensors, random)
-        save_checkpoint(path, tensors, saved.metadata)
-        return what, path.read_bytes()
+def forge_checkpoint(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of a checkpoint's metadata, or one tensor."""
+    saved = load_checkpoint(path, hint="none")
+    if random.random() < 0.75:
+        what = _change(saved.metadata, random)
+    else:
+        what = _change_tensor(saved.tensors, random)
+    save_checkpoint(path, saved.tensors, saved.metadata)
+    return what
 
 
-def forge_episode(content: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """An episode with one fact changed, or one member that claims or becomes something large."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+def forge_episode(path: Path, random: np.random.Generator) -> str:
+    """Change one fact of an episode, or one member to claim or become something large."""
+    with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     choice = random.integers(4)
     if choice == 0:
-        name = str(random.choice([name for name in members if name.endswith(".npy")]))
+        name = str(random.choice(["frames.npy", "actions.npy", "rewards.npy"]))
         what, members[name] = f"a header of {name}", _forge_header(members[name], random)
     elif choice == 1:
-        what = "frames that become large"
-        members["frames.npy"] = _zeros(2**30)
+        what, members["frames.npy"] = "frames that become large", _zeros(2**30)
     elif choice == 2:
         what = "facts that agree on something large"
-        members.update(_large(random))
+        members |= _large(json.loads(members["meta.json"]), random)
     else:
         summary = json.loads(members["meta.json"])
         what = _change(summary, random)
         members["meta.json"] = json.dumps(summary).encode()
-    file = io.BytesIO()
     kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name, member in members.items():
             archive.writestr(name, member, kinds[random.choice(3, p=(0.3, 0.6, 0.1))])
-    return what, file.getvalue()
+    return what
 
 
-def _large(random: np.random.Generator) -> dict[str, bytes]:
+def _large(summary: dict[str, Any], random: np.random.Generator) -> dict[str, bytes]:
     """Members of a few kilobytes that agree on frames of gigabytes."""
     steps = int(random.choice([1, 100, 200_000]))
     side = 64 if steps > 1000 else int(2 ** random.integers(8, 15))
-    summary = {
-        **{"format": 2, "env_id": "CarRacing-v3", "seed": 0, "policy": "x", "action_repeat": 1},
-        **{"num_steps": steps, "frame_shape": [side, side, 3], "episode_return": 0.0},
-        **{"terminated": False, "truncated": True},
-    }
+    summary |= {"num_steps": steps, "frame_shape": [side, side, 3]}
     size = min((steps + 1) * side * side * 3, 2**31)
     return {
         "meta.json": json.dumps(summary).encode(),
@@ -93,11 +79,9 @@ def _large(random: np.random.Generator) -> dict[str, bytes]:
 def _zeros(size: int) -> bytes:
     """An array of compressed frames, all black, of so many bytes."""
     compressor = zstandard.ZstdCompressor().compressobj(size=size)
-    zeros, parts = bytes(2**24), []
-    for first in range(0, size, len(zeros)):
-        parts.append(compressor.compress(zeros[: size - first]))
-    parts.append(compressor.flush())
-    return _npy(np.frombuffer(b"".join(parts), np.uint8))
+    zeros = bytes(2**24)
+    parts = [compressor.compress(zeros[: size - i]) for i in range(0, size, len(zeros))]
+    return _npy(np.frombuffer(b"".join([*parts, compressor.flush()]), np.uint8))
 
 
 def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
@@ -105,14 +89,12 @@ def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
     shapes = ((10**14,), (10**7, 10**7), (0,), (2**40, 0), (3,), ())
     types = ("<f4", "|u1", "<f8", "|O", "<U1000000", "|V1000000000")
     file = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        file,
-        {
-            "descr": str(random.choice(types)),
-            "fortran_order": bool(random.integers(2)),
-            "shape": shapes[random.integers(len(shapes))],
-        },
-    )
+    header = {
+        "descr": str(random.choice(types)),
+        "fortran_order": bool(random.integers(2)),
+        "shape": shapes[random.integers(len(shapes))],
+    }
+    np.lib.format.write_array_header_1_0(file, header)
     return file.getvalue() + member[128:]
 
 
@@ -124,18 +106,16 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _change_tensor(tensors: dict[str, torch.Tensor], random: np.random.Generator) -> str:
     name = str(random.choice(sorted(tensors)))
-    choice = random.integers(4)
-    if choice == 0:
-        del tensors[name]
-        return f"{name} left out"
-    if choice == 1:
-        tensors[name] = tensors[name][..., None]
-        return f"{name} with another axis"
-    if choice == 2:
-        tensors[f"{name}.x"] = torch.zeros(3)
-        return f"{name}.x beside it"
-    tensors[name] = torch.zeros(int(random.integers(0, 1000)))
-    return f"{name} of another size"
+    tensor = tensors.pop(name)
+    changes = {
+        f"{name} left out": {},
+        f"{name} with another axis": {name: tensor[..., None]},
+        f"{name}.x beside it": {name: tensor, f"{name}.x": torch.zeros(3)},
+        f"{name} of another size": {name: torch.zeros(int(random.integers(0, 1000)))},
+    }
+    what = str(random.choice(list(changes)))
+    tensors.update(changes[what])
+    return what
 
 
 def _change(summary: Any, random: np.random.Generator) -> str:
@@ -163,3 +143,6 @@ def _places(summary: Any, name: str) -> Any:
         for key in keys:
             yield summary, key, f"{name}.{key}"
             yield from _places(summary[key], f"{name}.{key}")
+
+
+FORGERIES = {"episode": forge_episode, "checkpoint": forge_checkpoint, "json": forge_json}

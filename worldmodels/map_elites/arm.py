@@ -1,5 +1,6 @@
 """Searches on the planar arm: their settings, and what a finished one left."""
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from agents.elites import ElitesConfig
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
-from worldmodels.errors import UserError, reading
+from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.map_elites.autoencoders import (
     KINDS,
     AutoencoderConfig,
@@ -48,9 +49,7 @@ class ArmConfig:
     def __post_init__(self) -> None:
         if self.operator not in OPERATORS:
             raise UserError(f'operator must be among {", ".join(OPERATORS)}, got "{self.operator}"')
-        for name in ("joints", "num_cells", "batch_size", "evaluations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "joints", "num_cells", "batch_size", "evaluations")
         if self.seed < 0:
             raise UserError(f"expected a seed of 0 or more, got {self.seed}")
 
@@ -62,19 +61,19 @@ class ArmConfig:
     @property
     def representation_search(self) -> RepresentationSearchConfig:
         """The settings of the search itself."""
+        mixes, model = LINE_MIXES if self.bandit else LINE_MIXES[-1:], None
+        if self.operator != "line":
+            mixes = ALL_MIXES if self.bandit else (_MODEL_MIX,)
+            model = AutoencoderConfig(kind=self.operator)
+            if self.joints <= 20:
+                model = replace(model, num_latents=10, num_codes=3, code_size=3)
         elites = ElitesConfig(
             batch_size=self.batch_size,
             initial_coverage=0.01 if self.joints > 200 else 0.05,
+            mixes=mixes,
             qd_score_offset=-math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
         )
-        if self.operator == "line":
-            mixes = LINE_MIXES if self.bandit else elites.mixes
-            return RepresentationSearchConfig(elites=replace(elites, mixes=mixes))
-        mixes = ALL_MIXES if self.bandit else (_MODEL_MIX,)
-        model = AutoencoderConfig(kind=self.operator)
-        if self.joints <= 20:
-            model = replace(model, num_latents=10, num_codes=3, code_size=3)
-        return RepresentationSearchConfig(elites=replace(elites, mixes=mixes), model=model)
+        return RepresentationSearchConfig(elites, model)
 
 
 def load_result(folder: Path) -> dict[str, Any]:
@@ -89,16 +88,12 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
     Raises: UserError where there is no archive in the folder, or it was searched without one.
     """
     hint = 'run "wm elites arm --operator vae --out FOLDER" first'
-    saved = load_checkpoint(archive / ARCHIVE, hint=hint)
-    with reading(archive / ARCHIVE, hint):
+    path = archive / ARCHIVE
+    saved = load_checkpoint(path, hint=hint)
+    with reading(path, hint):
         config = ArmConfig(**saved.metadata["config"])
     settings = config.representation_search.model
     if settings is None:
         raise UserError(f"{archive} was searched with the line operator, it has no codes: {hint}")
-    model = restore_module(
-        lambda: make_autoencoder(config.joints, settings),
-        saved.part("model"),
-        archive / ARCHIVE,
-        hint,
-    )
-    return config, model.eval()
+    make = functools.partial(make_autoencoder, config.joints, settings)
+    return config, restore_module(make, saved.part("model"), path, hint).eval()

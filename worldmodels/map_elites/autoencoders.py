@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 
 KINDS = ("vae", "vqvae")
 REMEDIES = ("revival", "orthogonal", "cosine", "rotation")
@@ -53,9 +53,7 @@ class AutoencoderConfig:
         unknown = set(self.remedies) - set(REMEDIES)
         if unknown:
             raise UserError(f"remedies must be among {', '.join(REMEDIES)}, got {sorted(unknown)}")
-        for name in ("num_latents", "num_codes", "code_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "num_latents", "num_codes", "code_size")
         if self.codebook_size < 2:
             raise UserError(f"codebook_size must be at least 2, got {self.codebook_size}")
 
@@ -169,11 +167,9 @@ class SolutionVQVAE(SolutionAutoencoder):
         return result
 
     def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
-        training = self.quantizer.training
-        self.quantizer.eval()  # only a loss moves the codebook
-        quantized, codes, _ = self.quantizer(self._vectors(solutions))
-        self.quantizer.train(training)
-        return quantized, codes
+        # Only a loss moves the codebook.
+        vectors, codes, _ = self.quantizer(self._vectors(solutions), freeze_codebook=True)
+        return vectors, codes
 
     def _vectors(self, solutions: Tensor) -> Tensor:
         result: Tensor = self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))
@@ -182,6 +178,5 @@ class SolutionVQVAE(SolutionAutoencoder):
 
 def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:
     """The autoencoder of the config's kind, with new weights."""
-    if config.kind == "vae":
-        return SolutionVAE(num_parameters, config)
-    return SolutionVQVAE(num_parameters, config)
+    kind = SolutionVAE if config.kind == "vae" else SolutionVQVAE
+    return kind(num_parameters, config)

@@ -7,6 +7,7 @@ solutions as elites are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,9 +61,7 @@ def code_space(model: SolutionAutoencoder) -> SearchSpace:
     """
 
     @torch.no_grad()
-    def express(
-        points: Float[np.ndarray, "point parameter"],
-    ) -> Float32[np.ndarray, "point joint"]:
+    def express(points: Float[np.ndarray, "point parameter"]) -> Float32[np.ndarray, "point joint"]:
         solutions: np.ndarray = model.decode(torch.from_numpy(points).float()).numpy()
         return solutions
 
@@ -83,11 +82,7 @@ class Attempt:
 
 
 def reach(
-    target: Float[np.ndarray, "2"],
-    space: SearchSpace,
-    arm: PlanarArm,
-    evaluations: int,
-    seed: int,
+    target: Float[np.ndarray, "2"], space: SearchSpace, arm: PlanarArm, evaluations: int, seed: int
 ) -> Attempt:
     """Search for a solution whose measures are the target's, by CMA-ES, for so many evaluations.
 
@@ -108,14 +103,14 @@ def reach(
         mean=np.clip(start, *space.bounds),
         bounds=space.bounds,
     )
-    distances: list[float] = []
-    spreads: list[float] = []
-    while len(distances) < evaluations:
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for _ in range(math.ceil(evaluations / population)):
         fitness, measures = arm.evaluate(space.express(search.ask()))
         away = np.linalg.norm(measures - target, axis=1)
         search.tell(-away)
-        for distance, spread in zip(away.tolist(), (-fitness).tolist(), strict=True):
-            better = not distances or distance < distances[-1]
-            distances.append(distance if better else distances[-1])
-            spreads.append(spread if better else spreads[-1])
-    return Attempt(np.array(distances[:evaluations]), np.array(spreads[:evaluations]))
+        found.append((away, -fitness))
+    distances, spreads = np.concatenate(found, axis=1, dtype=np.float64)[:, :evaluations]
+    # The best one after each evaluation: of several that are equally near the first.
+    improves = np.diff(np.minimum.accumulate(distances), prepend=np.inf) < 0
+    best = np.maximum.accumulate(np.where(improves, np.arange(evaluations), 0))
+    return Attempt(distances[best], spreads[best])

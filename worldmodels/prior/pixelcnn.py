@@ -23,7 +23,7 @@ from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.digits import check_digit_sizes
 
-COUNT_BATCH = 65_536  # rows counted at once, so that few codes are int64 at a time
+_Stack = Float[Tensor, "batch channel row column"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +123,7 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self,
-        count: int,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
+        self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Int[Tensor, "count code"]:
         """Codes of new frames, each code drawn given those before it.
 
@@ -175,13 +172,7 @@ class _GatedLayer(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self,
-        above: Float[Tensor, "batch channel row column"],
-        left: Float[Tensor, "batch channel row column"],
-    ) -> tuple[
-        Float[Tensor, "batch channel row column"], Float[Tensor, "batch channel row column"]
-    ]:
+    def forward(self, above: _Stack, left: _Stack) -> tuple[_Stack, _Stack]:
         """The next layer of both stacks; the one above feeds the one to the left."""
         from_above = self.above(F.pad(above, (1, 1, 1, 0)))
         from_left = self.left(F.pad(left, (1, 0))) + self.above_to_left(from_above)
@@ -198,11 +189,7 @@ def position_frequencies(
     codes: Integer[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
     """How often each position holds each value, each counted `smoothing` times more than it was."""
-    counts = torch.zeros(codes.shape[1], num_values, dtype=torch.int64, device=codes.device)
-    for part in codes.split(COUNT_BATCH):
-        places = part.T.long()
-        counts.scatter_add_(1, places, torch.ones_like(places))
-    smoothed = counts + smoothing
+    smoothed = torch.stack([place.bincount(minlength=num_values) for place in codes.T]) + smoothing
     return smoothed / smoothed.sum(1, keepdim=True)
 
 

@@ -29,7 +29,7 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.stage_folder import read_file
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, restore_vision
-from worldmodels.vision.batched import ENCODE_BATCH
+from worldmodels.vision.batched import ENCODE_BATCH, decode_frames, encode_frames
 
 
 class Surprise:
@@ -42,9 +42,8 @@ class Surprise:
 
     def surprise(self, frames: UInt8[np.ndarray, "batch 64 64 3"]) -> Float[Tensor, "batch"]:
         """Nats per frame, on the CPU."""
-        return self.surprise_and_error(frames)[0]
+        return self.of_codes(encode_frames(self.vision, frames))
 
-    @torch.no_grad()
     def surprise_and_error(
         self, frames: UInt8[np.ndarray, "batch 64 64 3"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
@@ -52,22 +51,16 @@ class Surprise:
 
         The error is in units of full scale, summed over a frame.
         """
-        nats, errors = [torch.zeros(0)], [torch.zeros(0)]
-        for start in range(0, len(frames), ENCODE_BATCH):
-            part = torch.from_numpy(frames[start : start + ENCODE_BATCH]).to(self.device)
-            codes = self.vision.encode(part)
-            nats.append(self.of_codes(codes))
-            difference = (self.vision.decode(codes).float() - part.float()) / 255.0
-            errors.append(difference.square().sum((1, 2, 3)).cpu())
-        return torch.cat(nats), torch.cat(errors)
+        codes = encode_frames(self.vision, frames)
+        decoded = torch.from_numpy(decode_frames(self.vision, codes))
+        difference = (decoded.float() - torch.from_numpy(frames).float()) / 255.0
+        return self.of_codes(codes), difference.square().sum((1, 2, 3))
 
     @torch.no_grad()
     def of_codes(self, codes: Int[Tensor, "batch code"]) -> Float[Tensor, "batch"]:
         """Nats per frame of these codes, on the CPU."""
-        parts = [torch.zeros(0)]
-        for part in codes.split(ENCODE_BATCH):
-            parts.append(-self.prior.log_prob(part.to(self.device)).sum(1).cpu())
-        return torch.cat(parts)
+        parts = (self.prior.log_prob(part.to(self.device)) for part in codes.split(ENCODE_BATCH))
+        return torch.cat([-part.sum(1).cpu() for part in parts])
 
 
 def load_surprise(run: Run, device: str = "cpu") -> Surprise:

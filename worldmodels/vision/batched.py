@@ -17,8 +17,8 @@ def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -
     """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
     device = device_of(vision)
     parts = [
-        vision.encode(torch.from_numpy(frames[start : start + ENCODE_BATCH]).to(device)).cpu()
-        for start in range(0, len(frames), ENCODE_BATCH)
+        vision.encode(part.to(device)).cpu()
+        for part in torch.from_numpy(frames).split(ENCODE_BATCH)
     ]
     return torch.cat(parts)
 

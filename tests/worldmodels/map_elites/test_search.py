@@ -92,5 +92,5 @@ def test_the_model_waits_for_elites() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(UserError, match="a mix with reconstruction needs a model"):
         RepresentationSearchConfig(elites=SMALL.elites)
-    with pytest.raises(UserError, match="expected 1 epoch"):
+    with pytest.raises(UserError, match="epochs must be at least 1, got 0"):
         replace(SMALL, epochs=0)
