@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
+from worldmodels.bbvi.families import VariationalFamily
 from worldmodels.errors import UserError
 
 
@@ -90,3 +91,10 @@ def evaluate_log_joint(model: LogJoint, z: Num[Tensor, "sample latent"]) -> Floa
             f"got {tuple(values.shape)}"
         )
     return values
+
+
+def log_weights(
+    model: LogJoint, family: VariationalFamily, z: Num[Tensor, "sample latent"]
+) -> Float[Tensor, "sample"]:
+    """The logarithm of each sample's importance weight, log p(x, z) - log q(z), in nats."""
+    return evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)

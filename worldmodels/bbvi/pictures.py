@@ -1,25 +1,20 @@
 """Pictures of black-box variational inference: posteriors, climbs, gradient noise, latents."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Ellipse
-from torch import Tensor
+from torch import Tensor, distributions
 
 from worldmodels.bbvi.examples.binary_vae import NUM_CLUSTERS
 from worldmodels.bbvi.examples.binary_vae_scores import BinaryVAEFit
 from worldmodels.bbvi.examples.comparison import LEARNING_RATES, NUM_SAMPLES, Comparison
-from worldmodels.bbvi.examples.experiments import CoinFits, Fit, GaussianFits, LogisticFits
-from worldmodels.bbvi.families import FullCovarianceGaussian, MeanFieldGaussian
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from worldmodels.bbvi.examples.experiments import ExactFits, Fit, LogisticFits
 
 DPI = 110
 COLORS = {"score": "tab:red", "rao-blackwell": "tab:blue", "pathwise": "tab:green"}
@@ -45,43 +40,38 @@ def estimator_style(name: str) -> dict[str, Any]:
 def _posterior_style(fit: Fit) -> dict[str, Any]:
     """Where lines coincide: solid ones, each narrower than the one drawn before it."""
     color, width = POSTERIOR_LINES[fit.estimator]
-    style: dict[str, Any] = {"color": color, "linewidth": width}
-    return style | {"linestyle": ":"} if fit.estimator == "score" else style
+    dashes = ":" if fit.estimator == "score" else "-"
+    return {"color": color, "linewidth": width, "linestyle": dashes}
 
 
 def save_posteriors(
-    path: Path,
-    coin: CoinFits | None,
-    gaussian: GaussianFits | None,
-    logistic: LogisticFits | None,
+    path: Path, coin: ExactFits | None, gaussian: ExactFits | None, logistic: LogisticFits | None
 ) -> None:
     """Fitted q on the exact posterior; panels for those experiments that there are."""
-    num_top = (coin is not None) + (gaussian is not None)
-    num_rows = (num_top > 0) + (logistic is not None)
-    width = 12.0 if num_top == 2 or logistic is not None else 6.5
+    upper = [(_draw_coin, coin), (_draw_gaussian, gaussian)]
+    panels = [(draw, fits) for draw, fits in upper if fits is not None]
+    num_rows = bool(panels) + (logistic is not None)
+    width = 12.0 if len(panels) == 2 or logistic is not None else 6.5
     figure = Figure(figsize=(width, 4.3 * num_rows), layout="constrained")
     rows = figure.subfigures(num_rows, 1, squeeze=False)[:, 0]
-    if num_top:
-        panels = iter(rows[0].subplots(1, num_top, squeeze=False)[0])
-        if coin is not None:
-            _draw_coin(next(panels), coin)
-        if gaussian is not None:
-            _draw_gaussian(next(panels), gaussian)
+    if panels:
+        every_axes = rows[0].subplots(1, len(panels), squeeze=False)[0]
+        for axes, (draw, fits) in zip(every_axes, panels, strict=True):
+            draw(axes, fits)
     if logistic is not None:
         _draw_logistic(rows[-1], logistic)
     figure.savefig(path, dpi=DPI)
 
 
-def _draw_coin(axes: Axes, coin: CoinFits) -> None:
+def _draw_coin(axes: Axes, coin: ExactFits) -> None:
     z = torch.linspace(0.05, 0.95, 400, dtype=torch.float64)
     exact = coin.posterior.log_prob(z).exp()
     axes.fill_between(z, exact, color=EXACT_COLOR, label="exact")
-    for fit in coin.fits:
-        density = coin.families[fit.estimator].log_prob(z).exp().detach()
+    for fit, q in zip(coin.fits, coin.found, strict=True):
+        density = q.log_prob(z).exp().detach()
         axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
-    worst = max(fit.kl for fit in coin.fits)
     axes.set(
-        title=f"Beta-Bernoulli: exact Beta(16, 14), KL at most {worst:z.4f} nats",
+        title=f"Beta-Bernoulli: exact Beta(16, 14), {_worst_kl(coin)}",
         xlabel="chance of a one",
         ylabel="density",
         ylim=(0, 1.45 * float(exact.max())),
@@ -89,7 +79,7 @@ def _draw_coin(axes: Axes, coin: CoinFits) -> None:
     axes.legend(fontsize=8, loc="upper left")
 
 
-def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
+def _draw_gaussian(axes: Axes, gaussian: ExactFits) -> None:
     """Ellipses of one and two standard deviations, of the two most correlated weights."""
     covariance = gaussian.posterior.covariance_matrix
     spread = covariance.diagonal().sqrt()
@@ -101,24 +91,27 @@ def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
         exact.set(color=EXACT_COLOR, alpha=alpha)
         axes.add_patch(exact)
     axes.plot([], [], color=EXACT_COLOR, linewidth=8, label="exact, 1 and 2 sd")
-    for fit in gaussian.fits:
-        q, style = gaussian.families[fit.estimator], _posterior_style(fit)
+    for fit, q in zip(gaussian.fits, gaussian.found, strict=True):
+        style = _posterior_style(fit)
         for radius in (1, 2):
             line = _ellipse(q.mean[pair], q.covariance_matrix[pair][:, pair], radius)
             line.set(fill=False, **style)
             axes.add_patch(line)
         axes.plot([], [], **style, label=_with_kl(fit))
     axes.plot(*mean, "k+")
-    worst = max(fit.kl for fit in gaussian.fits)
-    x, y = ((float(m), float(s)) for m, s in zip(mean, spread[pair], strict=True))
+    x, y = zip(mean.tolist(), spread[pair].tolist(), strict=True)
     axes.set(
-        title=f"Conjugate Gaussian, full covariance: KL at most {worst:z.4f} nats",
+        title=f"Conjugate Gaussian, full covariance: {_worst_kl(gaussian)}",
         xlabel=f"weight {pair[0] + 1} (of 5)",
         ylabel=f"weight {pair[1] + 1}",
         xlim=(x[0] - 2.5 * x[1], x[0] + 2.5 * x[1]),
         ylim=(y[0] - 2.5 * y[1], y[0] + 4 * y[1]),  # room for the legend
     )
     axes.legend(fontsize=8, loc="upper right")
+
+
+def _worst_kl(found: ExactFits) -> str:
+    return f"KL at most {max(fit.kl for fit in found.fits):z.4f} nats"
 
 
 def _with_kl(fit: Fit) -> str:
@@ -135,38 +128,28 @@ def _ellipse(mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius:
 
 def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
     """Each weight's marginal over a histogram of the chains' draws."""
-    num_latents = logistic.draws.shape[1]
-    panels = figure.subplots(1, num_latents, sharey=True)
+    panels = figure.subplots(1, logistic.draws.shape[1], sharey=True)
     handles = []
     for latent, axes in enumerate(panels):
         draws = logistic.draws[:, latent]
         *_, bars = axes.hist(draws.numpy(), bins=60, density=True, color=EXACT_COLOR)
-        low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype))
-        z = torch.linspace(float(low), float(high), 200, dtype=draws.dtype)
+        low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype)).tolist()
+        z = torch.linspace(low, high, 200, dtype=draws.dtype)
         handles = [(bars, f"HMC, R-hat {logistic.r_hat:.3f}")]
-        pairs = zip(logistic.families.items(), logistic.fits, strict=True)
-        for (name, family), fit in pairs:
-            mean, scale = _marginals(family)
-            density = torch.distributions.Normal(mean[latent], scale[latent]).log_prob(z).exp()
+        for fit, q in zip(logistic.fits, logistic.found, strict=True):
+            marginal = distributions.Normal(q.mean[latent], q.stddev[latent])
+            density = marginal.log_prob(z).exp().detach()
             style = _posterior_style(fit)
             if fit.family == "mean field":
                 style |= {"linestyle": "--", "color": "tab:blue"}
             (line,) = axes.plot(z, density, **style)
+            name = f"{fit.family}, {fit.estimator}"
             handles.append((line, f"{name}: KL {fit.kl:z.3f}, k-hat {fit.pareto_k:z.2f}"))
-        axes.set(xlabel=f"weight {latent + 1}", xlim=(float(low), float(high)))
+        axes.set(xlabel=f"weight {latent + 1}", xlim=(low, high))
     panels[0].set(ylabel="density")
     best = min(fit.kl for fit in logistic.fits)
-    title = f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best"
-    figure.suptitle(title)
+    figure.suptitle(f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best")
     figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=2, fontsize=8)
-
-
-def _marginals(
-    family: MeanFieldGaussian | FullCovarianceGaussian,
-) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations."""
-    q = family.distribution()
-    return q.mean.detach(), q.stddev.detach()
 
 
 def save_elbo_curves(path: Path, comparison: Comparison) -> None:
@@ -202,16 +185,17 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
 def save_variances(path: Path, comparison: Comparison) -> None:
     """Bars of the gradient's variance, at the first q and at the best."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(comparison.variances), sharex=True, sharey=True)
-    for axes, (where, variances) in zip(panels, comparison.variances.items(), strict=True):
-        names, cuts = list(variances), comparison.cuts(where)
-        colors = [str(estimator_style(name)["color"]) for name in names]
-        bars = axes.barh(names, list(variances.values()), color=colors)
-        labels = ["plain" if cuts[name] == 1 else f"{cuts[name]:,.0f}x less" for name in names]
+    measured = comparison.gradient_variance
+    panels = figure.subplots(1, len(measured), sharex=True, sharey=True)
+    for axes, (where, variances) in zip(panels, measured.items(), strict=True):
+        colors = [estimator_style(name)["color"] for name in variances]
+        bars = axes.barh(list(variances), list(variances.values()), color=colors)
+        cuts = comparison.cut[where].values()
+        labels = ["plain" if cut == 1 else f"{cut:,.0f}x less" for cut in cuts]
         axes.bar_label(bars, labels, padding=4)
         axes.set(
             xscale="log",
-            title=f"at the {where} of a fit, {NUM_SAMPLES} samples a gradient",
+            title=f"at the {where} of a fit, {NUM_SAMPLES} samples per gradient",
             xlabel="variance of the gradient, summed over 40 parameters",
         )
         axes.margins(x=0.12)
@@ -226,11 +210,9 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     plane, elbo_curve, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     z = result.vae.means(result.held_out.pixels)
-    for number in range(NUM_CLUSTERS):
-        inside = z[result.held_out.cluster == number]
-        plane.scatter(
-            *inside.T.numpy(), s=6, color=CLUSTER_COLORS[number], label=f"Gaussian {number + 1}"
-        )
+    for number, color in enumerate(CLUSTER_COLORS):
+        inside = z[result.held_out.cluster == number].T.numpy()
+        plane.scatter(*inside, s=6, color=color, label=f"Gaussian {number + 1}")
     plane.set(
         title=f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %",
         xlabel="latent 1",
@@ -238,21 +220,18 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
         aspect="equal",
     )
     plane.legend(fontsize=8)
-    elbo_curve.plot(
-        np.arange(1, len(result.history) + 1), result.history.numpy(), linewidth=0.7, label="batch"
-    )
+    steps = np.arange(1, len(result.history) + 1)
+    elbo_curve.plot(steps, result.history.numpy(), linewidth=0.7, label="batch")
     elbo_curve.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
     for value, name, dashes in (
         (result.pixels_of_cluster, "independent pixels, Gaussian told", "--"),
         (result.independent_pixels, "independent pixels", ":"),
     ):
         elbo_curve.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
-    elbo_curve.set(title="ELBO", xlabel="optimizer steps", ylabel="nats a point", ylim=(-80, 0))
+    elbo_curve.set(title="ELBO", xlabel="optimizer steps", ylabel="nats per point", ylim=(-80, 0))
     elbo_curve.grid(alpha=0.3)
     elbo_curve.legend(fontsize=8, loc="lower right")
-    shown = torch.cat(
-        [(result.held_out.cluster == c).nonzero()[:1, 0] for c in range(NUM_CLUSTERS)]
-    )
+    shown = [result.held_out.cluster.tolist().index(number) for number in range(NUM_CLUSTERS)]
     pixels = result.held_out.pixels[shown]
     decoded = result.vae.decoder(z[shown]).sigmoid()
     prior = result.vae.decoder(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))

@@ -36,7 +36,7 @@ def score_surrogate(
     """
     signal = signal.detach()
     if control == "leave-one-out":
-        num_samples = signal.shape[0]
+        num_samples = len(signal)
         if num_samples < 2:
             raise UserError(
                 f'control "leave-one-out" needs at least 2 samples, got {num_samples}: '
@@ -90,7 +90,7 @@ def fitted_baseline(
     it then corrects, which biases the gradient by O(1/S); leaving each sample out of its own fit
     removes the bias, as E[a* h] = E[a*] E[h] = 0 when a* and h are independent.
     """
-    num_samples = signal.shape[0]
+    num_samples = len(signal)
     if num_samples < 3:
         raise UserError(
             f'control "fitted" needs at least 3 samples, got {num_samples}: '

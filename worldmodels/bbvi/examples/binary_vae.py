@@ -26,9 +26,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.examples.models import log_normal
+from worldmodels.bbvi.families import Samples, VariationalFamily
 from worldmodels.bbvi.fit import Estimator, elbo_surrogate
-from worldmodels.errors import UserError
+from worldmodels.bbvi.joint import LogJoint, log_weights
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.training.seeding import global_seed
 
 NUM_CLUSTERS = 3
@@ -74,9 +76,8 @@ class BinaryVAEConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_latents", "num_hidden", "num_steps", "batch_size", "num_samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = ("num_latents", "num_hidden", "num_steps", "batch_size", "num_samples")
+        check_at_least_one(self, *sizes)
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
 
@@ -93,16 +94,14 @@ class EncodedGaussian(VariationalFamily):
         super().__init__(mean.numel())
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
         """Mean + scale x standard normal noise."""
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
 
-    def log_prob(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> Float[Tensor, "sample factor"]:
         """Of each latent of each point."""
-        return _log_normal((z - self.mean) * (-self.log_scale).exp()) - self.log_scale
+        return log_normal(((z - self.mean) * (-self.log_scale).exp()).square()) - self.log_scale
 
 
 class BinaryVAE(nn.Module):
@@ -111,24 +110,21 @@ class BinaryVAE(nn.Module):
     def __init__(self, config: BinaryVAEConfig) -> None:
         super().__init__()
         self.num_latents = config.num_latents
-        hidden = config.num_hidden
-        self.encoder = _network(NUM_PIXELS, hidden, 2 * config.num_latents)
-        self.decoder = _network(config.num_latents, hidden, NUM_PIXELS)
+        self.encoder = _network(NUM_PIXELS, config.num_hidden, 2 * config.num_latents)
+        self.decoder = _network(config.num_latents, config.num_hidden, NUM_PIXELS)
 
     def posterior(self, pixels: Float[Tensor, "point pixel"]) -> EncodedGaussian:
         """The q of all latents of these points."""
         return EncodedGaussian(*self.encoder(pixels).chunk(2, dim=1))
 
-    def log_joint(
-        self, pixels: Float[Tensor, "point pixel"]
-    ) -> Callable[[Float[Tensor, "sample latent"]], Float[Tensor, "sample"]]:
+    def log_joint(self, pixels: Float[Tensor, "point pixel"]) -> LogJoint:
         """Log p(pixels, z) of these points together, in nats, as a function of z alone."""
 
-        def log_joint(z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample"]:
+        def log_joint(z: Samples) -> Float[Tensor, "sample"]:
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
             logits = self.decoder(of_point)
             likelihood = pixels * logits - functional.softplus(logits)
-            result: Tensor = _log_normal(of_point).sum((1, 2)) + likelihood.sum((1, 2))
+            result: Tensor = log_normal(of_point.square()).sum((1, 2)) + likelihood.sum((1, 2))
             return result
 
         return log_joint
@@ -138,9 +134,15 @@ class BinaryVAE(nn.Module):
         self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
     ) -> float:
         """The ELBO in nats per point, from samples of q."""
-        model, family = self.log_joint(pixels), self.posterior(pixels)
+        return float(self.log_weights(pixels, num_samples, generator).mean()) / len(pixels)
+
+    def log_weights(
+        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
+    ) -> Float[Tensor, "sample"]:
+        """Log p(pixels, z) - log q(z) at samples of q, for these points together."""
+        family = self.posterior(pixels)
         z = family.rsample(num_samples, generator)
-        return float((model(z) - family.log_prob(z).sum(-1)).mean()) / len(pixels)
+        return log_weights(self.log_joint(pixels), family, z)
 
     @torch.no_grad()
     def means(self, pixels: Float[Tensor, "point pixel"]) -> Float[Tensor, "point latent"]:
@@ -160,6 +162,7 @@ def train_binary_vae(
         on_step: told the step, from 1, and the ELBO of its batch.
     """
     generator = torch.Generator().manual_seed(config.seed)
+    pathwise = Estimator("pathwise", "none")
     with global_seed(config.seed):  # initial weights draw from the global generator
         vae = BinaryVAE(config)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, maximize=True)
@@ -167,12 +170,9 @@ def train_binary_vae(
     history = []
     for step in range(config.num_steps):
         batch = pixels[torch.randint(len(pixels), (config.batch_size,), generator=generator)]
+        joint, family = vae.log_joint(batch), vae.posterior(batch)
         surrogate, difference = elbo_surrogate(
-            vae.log_joint(batch),
-            vae.posterior(batch),
-            Estimator("pathwise", "none"),
-            config.num_samples,
-            generator,
+            joint, family, pathwise, config.num_samples, generator
         )
         optimizer.zero_grad(set_to_none=True)
         (surrogate / len(batch)).backward()
@@ -188,8 +188,3 @@ def _network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
         *(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()),
         nn.Linear(hidden, outputs),
     )
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    """Log-density of the standard normal, in nats."""
-    return -0.5 * (z.square() + math.log(2 * math.pi))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -53,19 +53,12 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
     """Train on points of the three Gaussians and judge on others."""
     generator = plan.generator()
     training, held_out = (draw_points(n, generator) for n in (NUM_TRAINING, NUM_HELD_OUT))
-    config = BinaryVAEConfig(seed=plan.seed)
-    if plan.num_steps is not None:
-        config = replace(config, num_steps=plan.num_steps)
     started = time.monotonic()
-    vae, history = train_binary_vae(training.pixels, config)
+    vae, history = train_binary_vae(training.pixels, plan.steps(BinaryVAEConfig(seed=plan.seed)))
     seconds = time.monotonic() - started
     kl, pareto_k = evaluate_points(vae, held_out.pixels[:NUM_EVALUATED], generator)
-    fit = Fit(
-        *("binary-vae", "encoder", "pathwise", "adam"),
-        float(kl.mean()),
-        float(pareto_k.median()),
-        seconds,
-    )
+    names = "binary-vae", "encoder", "pathwise", "adam"
+    fit = Fit(*names, kl.mean().item(), pareto_k.median().item(), seconds)
     plan.on_fit(fit)
     return BinaryVAEFit(
         fit,
@@ -93,9 +86,7 @@ def evaluate_points(
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
-        family = vae.posterior(one)
-        z = family.rsample(NUM_WEIGHTS, generator)
-        log_weights = vae.log_joint(one)(z) - family.log_prob(z).sum(-1)
+        log_weights = vae.log_weights(one, NUM_WEIGHTS, generator)
         log_p = log_weights.logsumexp(0) - math.log(NUM_WEIGHTS)
         kls.append(float(log_p - log_weights.mean()))
         pareto_ks.append(pareto_k_of_weights(log_weights))

@@ -31,11 +31,10 @@ class HMCConfig:
     target_acceptance: float = 0.9
 
     def __post_init__(self) -> None:
-        for name, least in (("num_chains", 2), ("num_warmup", 20), ("num_draws", 4)):
+        fewest = {"num_chains": 2, "num_warmup": 20, "num_draws": 4, "max_leapfrog": 1}
+        for name, least in fewest.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.max_leapfrog < 1:
-            raise UserError(f"max_leapfrog must be at least 1, got {self.max_leapfrog}")
 
 
 @dataclass(frozen=True)
