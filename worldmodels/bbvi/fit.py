@@ -7,7 +7,7 @@ Source: Ranganath, Gerrish & Blei, "Black Box Variational Inference", arXiv 1401
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from worldmodels.bbvi.families import VariationalFamily
 from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint, log_weights
 from worldmodels.bbvi.score import fitted_baseline, score_surrogate, scores
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least_one, check_choice
 
 METHODS = ("score", "rao-blackwell", "pathwise")
 CONTROLS = ("none", "fitted", "leave-one-out")
@@ -47,8 +47,8 @@ class Estimator:
     control: str = "leave-one-out"
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, METHODS)
-        _check_choice("control", self.control, CONTROLS)
+        check_choice("method", self.method, METHODS)
+        check_choice("control", self.control, CONTROLS)
         if self.method == "pathwise" and self.control != "none":
             raise UserError(
                 f'the pathwise method takes no control variate: control="none", got {self.control}'
@@ -56,11 +56,6 @@ class Estimator:
 
     def __str__(self) -> str:
         return self.method if self.control == "none" else f"{self.method} + {self.control}"
-
-
-def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(choices)}, got {value}")
 
 
 ALL_ESTIMATORS = (
@@ -152,7 +147,7 @@ class BBVIConfig:
 
     def __post_init__(self) -> None:
         check_at_least_one(self, "num_samples", "num_steps")
-        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
         last = self.final_learning_rate

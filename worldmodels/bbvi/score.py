@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
 
 
 def score_surrogate(
@@ -34,6 +34,7 @@ def score_surrogate(
     Source: arXiv 1401.0118, 2.2. "leave-one-out": Kool, van Hoof & Welling, "Buy 4 REINFORCE
     samples, get a baseline for free!" (2019).
     """
+    check_choice("control", control, ("none", "leave-one-out"))
     signal = signal.detach()
     if control == "leave-one-out":
         num_samples = len(signal)
@@ -44,8 +45,6 @@ def score_surrogate(
             )
         # f - mean of the others = (f - mean of all) S / (S - 1)
         signal = (signal - signal.mean(0)) * (num_samples / (num_samples - 1))
-    elif control != "none":
-        raise UserError(f'control must be "none" or "leave-one-out", got "{control}"')
     return (log_q * signal).mean(0).sum()
 
 

@@ -35,11 +35,7 @@ __all__ = [
     "MemorySettings",
     "MixturePrediction",
     "Prediction",
-    "make_memory",
-    "memory_metadata",
-    "restore_memory",
 ]
-
 
 # What settings and parameters were called in files of earlier versions.
 _EARLY_NAMES = {

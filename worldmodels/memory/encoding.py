@@ -72,10 +72,9 @@ def _digest(vision: Vision) -> bytes:
 def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     """An episode's agent steps as records, see `encoded_episodes`."""
     agent_steps = AgentSteps.from_rollout(rollout, action_repeat)
-    posteriors = encode_frames(vision, agent_steps.frames).numpy()
-    kind = record_type(vision.posterior_type, posteriors.shape[1], agent_steps.actions.shape[1])
-    records = np.zeros(len(posteriors), kind)
-    records["posterior"] = posteriors
+    kind = record_type(vision, agent_steps.actions.shape[1])
+    records = np.zeros(len(agent_steps.frames), kind)
+    records["posterior"] = encode_frames(vision, agent_steps.frames).numpy()
     records["action"][:-1] = agent_steps.actions
     records["reward"][:-1] = agent_steps.rewards
     records["terminated"][:-1] = agent_steps.terminated
@@ -84,7 +83,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
 
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
     """What the records of these episodes take."""
-    kind = record_type(vision.posterior_type, vision.posterior_size, episodes[0].action_size)
+    kind = record_type(vision, episodes[0].action_size)
     return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
 
 
@@ -145,13 +144,14 @@ def encode_rollouts(
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
-    lengths = [_num_agent_steps(steps, action_repeat) for steps in num_steps]
+    lengths = [num_agent_steps(steps, action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
 def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    return [_num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
+    return [num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
 
 
-def _num_agent_steps(num_steps: int, action_repeat: int) -> int:
+def num_agent_steps(num_steps: int, action_repeat: int) -> int:
+    """Agent steps of an episode of so many env steps; the last one may be shorter."""
     return -(-num_steps // action_repeat)

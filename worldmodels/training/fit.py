@@ -5,6 +5,7 @@ training therefore resumes exactly where its checkpoint was, and ends with the s
 an undisturbed one.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -71,11 +72,9 @@ class FitConfig:
         if self.final_learning_rate is None:
             return self.learning_rate
         progress = min(step / max(self.num_steps - 1, 1), 1.0)
-        cosine = 0.5 * (1.0 + np.cos(np.pi * progress))
-        result: float = self.final_learning_rate + cosine * (
-            self.learning_rate - self.final_learning_rate
-        )
-        return result
+        cosine = 0.5 * (1.0 + float(np.cos(np.pi * progress)))
+        last = self.final_learning_rate
+        return last + cosine * (self.learning_rate - last)
 
 
 @dataclass
@@ -202,7 +201,7 @@ class _Progress:
         self.model, self.optimizer, self.path = model, optimizer, path
         self.step, self.best_step, self.best_loss = 0, 0, float("inf")
         self.history: list[Metrics] = []
-        self.best_weights = _copy(model)
+        self.best_weights = copy.deepcopy(model.state_dict())
         self.earlier_seconds = 0.0
         if path.exists():
             self._load()
@@ -217,7 +216,7 @@ class _Progress:
         self.history.append({"step": self.step, **metrics})
         if metrics["loss"] < self.best_loss:
             self.best_loss, self.best_step = metrics["loss"], self.step
-            self.best_weights = _copy(self.model)
+            self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def out_of_patience(self, patience: int | None) -> bool:
         if patience is None:
@@ -267,10 +266,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(index), {})[slot] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _copy(model: Model) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def mean_metrics(parts: list[Mapping[str, float]]) -> Metrics:

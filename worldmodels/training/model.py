@@ -1,12 +1,10 @@
 """The contract of what `fit` trains: a torch module that has a loss."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-
-Own = TypeVar("Own")
 
 
 @runtime_checkable
@@ -31,11 +29,11 @@ class Model(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
         """Take parameters and buffers by name."""
 
-    def train(self: Own, mode: bool = True, /) -> Own:
+    def train(self, mode: bool = True, /) -> Self:
         """Training mode."""
 
-    def eval(self: Own) -> Own:
+    def eval(self) -> Self:
         """Evaluation mode."""
 
-    def to(self: Own, device: torch.device | str, /) -> Own:
+    def to(self, device: torch.device | str, /) -> Self:
         """Move it to a device."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import torch
 
@@ -14,8 +14,6 @@ from worldmodels.training.fit import Batch, FitConfig, FitResult, Metrics, fit
 from worldmodels.training.model import Model
 
 LOG_EVERY = 20
-
-Config = TypeVar("Config", bound="TrainingStageConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +28,16 @@ class TrainingStageConfig:
     fit: FitConfig
     later: FitConfig
 
-    @classmethod
-    def from_dict(cls: type[Config], summary: dict[str, Any]) -> Config:
-        """The inverse of `dataclasses.asdict`, through JSON."""
-        fits = {name: FitConfig(**summary[name]) for name in ("fit", "later")}
-        return cls(**{**summary, **fits})
-
     def in_round(self, round_: int) -> FitConfig:
         """The fit of that round, counted from 1."""
         return self.later if round_ > 1 else self.fit
 
-    def with_steps(self: Config, num_steps: int | None) -> Config:
+    def with_steps(self, num_steps: int | None) -> Self:
         """The same for so many optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self
-        return replace(
-            self,
-            fit=replace(self.fit, num_steps=num_steps),
-            later=replace(self.later, num_steps=num_steps),
-        )
+        fit, later = (replace(each, num_steps=num_steps) for each in (self.fit, self.later))
+        return replace(self, fit=fit, later=later)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +66,9 @@ class TrainingStage:
         fitted = self._fit(work, report)
         self.model.eval()
         self.write()
-        save_curves(
-            work.partial / "training.png",
-            {"held-out loss": [(entry["step"], entry["loss"]) for entry in fitted.history]},
-            x_label="optimizer step",
-            y_label="loss",
-        )
+        curve = [(entry["step"], entry["loss"]) for entry in fitted.history]
+        path, curves = work.partial / "training.png", {"held-out loss": curve}
+        save_curves(path, curves, x_label="optimizer step", y_label="loss")
         result = {
             **self.figures(),
             "steps": fitted.steps,

@@ -9,6 +9,7 @@ calm (arXiv 1308.3432).
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.bbvi.score import score_surrogate
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
 from worldmodels.vision.networks import to_unit
 from worldmodels.vision.objective import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
@@ -38,6 +39,8 @@ class CategoricalVAEConfig(VQVAEConfig):
         kl_weight: weight of the KL to the uniform distribution over codes.
     """
 
+    QUANTIZERS: ClassVar[tuple[str, ...]] = ("categorical",)
+
     quantizer: str = "categorical"
     codebook_size: int = 32
     estimator: str = "score"
@@ -46,20 +49,11 @@ class CategoricalVAEConfig(VQVAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.estimator not in ESTIMATORS:
-            raise UserError(
-                f'estimator must be "score" or "straight-through", got "{self.estimator}"'
-            )
+        check_choice("estimator", self.estimator, ESTIMATORS)
         fewest = 2 if self.estimator == "score" else 1
         if self.num_samples < fewest:
-            raise UserError(
-                f"num_samples must be at least {fewest} for {self.estimator}, "
-                f"got {self.num_samples}"
-            )
-
-    def _check_quantizer(self) -> None:
-        if self.quantizer != "categorical":
-            raise UserError(f'quantizer must be "categorical", got "{self.quantizer}"')
+            what = f"at least {fewest} for {self.estimator}"
+            raise UserError(f"num_samples must be {what}, got {self.num_samples}")
 
 
 class CategoricalVAE(VQVAE):
@@ -125,11 +119,7 @@ class CategoricalVAE(VQVAE):
     def _draw_codes(
         self, log_q: Float[Tensor, "batch code value"], generator: torch.Generator | None
     ) -> Int[Tensor, "sample batch code"]:
-        draws = torch.multinomial(
-            log_q.detach().exp().flatten(0, 1),
-            self.config.num_samples,
-            replacement=True,
-            generator=generator,
-        )
+        chances = log_q.detach().exp().flatten(0, 1)
+        draws = torch.multinomial(chances, self.config.num_samples, True, generator=generator)
         result: Tensor = draws.T.unflatten(1, log_q.shape[:2])
         return result

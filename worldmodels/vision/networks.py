@@ -35,9 +35,8 @@ class PaperEncoder(nn.Sequential):
     num_features = 1024
 
     def __init__(self) -> None:
-        channels = [3, 32, 64, 128, 256]
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(channels):
+        for inputs, outputs in pairwise((3, 32, 64, 128, 256)):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2), nn.ReLU()]
         super().__init__(*layers, nn.Flatten())
 
@@ -48,16 +47,10 @@ class PaperDecoder(nn.Module):
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(num_inputs, 1024)
-        self.deconvolutions = nn.Sequential(
-            nn.ConvTranspose2d(1024, 128, 5, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(128, 64, 5, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 6, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 3, 6, stride=2),
-            nn.Sigmoid(),
-        )
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in ((1024, 128, 5), (128, 64, 5), (64, 32, 6), (32, 3, 6)):
+            layers += [nn.ConvTranspose2d(inputs, outputs, kernel, stride=2), nn.ReLU()]
+        self.deconvolutions = nn.Sequential(*layers[:-1], nn.Sigmoid())
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of latents."""
@@ -93,11 +86,8 @@ class LeanDecoder(nn.Module):
         layers: list[nn.Module] = []
         if grid == 4:
             layers += [nn.Conv2d(channels, wide * 4, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()]
-        layers += [
-            nn.Conv2d(wide if grid == 4 else channels, narrow * 4, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-        ]
+            channels = wide
+        layers += [nn.Conv2d(channels, narrow * 4, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()]
         self.grid_to_frame = nn.Sequential(*layers)
         self.last = nn.Conv2d(narrow, 3 * 16, 3, padding=1)
         self.mean_frame = nn.Parameter(torch.full((3, FRAME_SIZE, FRAME_SIZE), 0.5))

@@ -40,10 +40,9 @@ def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[C
     found: list[Color] = []
     left = pixels
     while len(left) > (1 - COMMON_FRACTION) * len(pixels) and len(found) < MOST_COMMON_COLORS:
-        cells = (left >> 4).astype(np.int64)
-        keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
+        keys = (left >> 4) @ np.array([256, 16, 1])
         commonest = np.bincount(keys, minlength=4096).argmax()
-        red, green, blue = (int(value) for value in np.median(left[keys == commonest], axis=0))
+        red, green, blue = map(int, np.median(left[keys == commonest], axis=0))
         found.append((red, green, blue))
         distance = np.abs(left.astype(np.int16) - np.array(found[-1], np.int16)).max(1)
         left = left[distance > COLOR_DISTANCE]
@@ -78,10 +77,7 @@ def rare(
     images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
 ) -> Bool[Tensor, "batch 1 height width"]:
     """Pixels of none of the common colors: in CarRacing curbs and car."""
-    mask = _unlike(images, config.common_colors[0])
-    for color in config.common_colors[1:]:
-        mask &= _unlike(images, color)
-    return mask
+    return torch.stack([_unlike(images, color) for color in config.common_colors]).all(0)
 
 
 def _unlike(
@@ -110,8 +106,6 @@ def training_error(
     config: ErrorConfig,
 ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
     """The error that V is trained on, and the plain squared error, without gradient."""
-    squares = (images - target).square()
-    plain = squares.detach().flatten(1).sum(1)
-    if (config.background_weight, config.rare_weight) != (1.0, 1.0):
-        squares = squares * error_weight(target, config)
-    return squares.flatten(1).sum(1), plain
+    even = config.background_weight == config.rare_weight == 1.0
+    weight = None if even else error_weight(target, config)
+    return squared_error(images, target, weight), squared_error(images.detach(), target)

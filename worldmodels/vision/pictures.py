@@ -39,10 +39,11 @@ def interpolations(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> R
     fraction = torch.linspace(0, 1, PATH_POINTS)[:, None]
     rows = {}
     half = len(frames) // 2
-    for number, (start, end) in enumerate(zip(frames[:half], frames[half:], strict=False)):
+    pairs = zip(frames[:half], frames[half:], strict=False)
+    for number, (start, end) in enumerate(pairs, start=1):
         ends = vision.mode(encode_frames(vision, torch.stack([start, end]).numpy()))
         drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], fraction))
-        rows[f"path {number + 1}"] = np.concatenate([start[None], drawn, end[None]])
+        rows[f"path {number}"] = np.concatenate([start[None], drawn, end[None]])
     return rows
 
 

@@ -17,26 +17,20 @@ class Vision(Model, Protocol):
     Attributes:
         kind: what files call it.
         discrete: whether latents are codes, which let no gradient through.
+        num_features: F, the number of features that C and M get.
+        posterior_size: numbers of a frame's posterior.
+        posterior_type: how one of these numbers is stored.
     """
 
     kind: str
     discrete: bool
+    num_features: int
+    posterior_size: int
+    posterior_type: np.dtype
 
     @property
     def config(self) -> ErrorConfig:
         """Its settings."""
-
-    @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior."""
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
 
     def init_from_data(self, frames: Tensor) -> None:
         """Fit the first weights to frames."""

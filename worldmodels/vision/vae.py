@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from worldmodels.errors import UserError
+from worldmodels.errors import check_at_least_one, check_choice
 from worldmodels.vision.networks import (
     LeanDecoder,
     LeanEncoder,
@@ -40,10 +40,8 @@ class VAEConfig(ErrorConfig):
     free_nats: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.network not in ("paper", "lean"):
-            raise UserError(f'network must be "paper" or "lean", got "{self.network}"')
-        if self.num_latents < 1:
-            raise UserError(f"num_latents must be at least 1, got {self.num_latents}")
+        check_choice("network", self.network, ("paper", "lean"))
+        check_at_least_one(self, "num_latents")
 
 
 class VAE(nn.Module):
@@ -55,11 +53,13 @@ class VAE(nn.Module):
 
     kind = "vae"
     discrete = False
+    posterior_type = np.dtype(np.float32)
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        z = config.num_latents
+        self.num_features = z = config.num_latents
+        self.posterior_size = 2 * z
         if config.network == "paper":
             self.encoder: nn.Module = PaperEncoder()
             cells = PaperEncoder.num_features
@@ -73,21 +73,6 @@ class VAE(nn.Module):
             )
             self.decoder = LeanDecoder(config.channels, config.decoder_channels)
         self.to_mean, self.to_logvar = nn.Linear(cells, z), nn.Linear(cells, z)
-
-    @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-        return self.config.num_latents
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior, 2 Z."""
-        return 2 * self.config.num_latents
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
-        return np.dtype(np.float32)
 
     @torch.no_grad()
     def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
@@ -106,14 +91,6 @@ class VAE(nn.Module):
         if self.config.kl_weight < 1.0:
             self.decoder.init_from_data(images)
             return
-        self._spread_latents(images)
-        latent = self.sample(self.encode(frames))
-        self.decoder.init_from_data(images, self.from_latent(latent))
-
-    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
-        """Nothing lags behind the weights."""
-
-    def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)
         std, mean = torch.std_mean(self.to_mean(hidden), 0)
         std = torch.where(std > 1e-6, std, 1.0)  # nothing varies, or there is but one frame
@@ -121,6 +98,11 @@ class VAE(nn.Module):
         self.to_mean.bias.sub_(mean).div_(std)
         self.to_logvar.weight.mul_(0.01)
         nn.init.constant_(self.to_logvar.bias, -1.0)
+        latent = self.sample(self.encode(frames))
+        self.decoder.init_from_data(images, self.from_latent(latent))
+
+    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+        """Nothing lags behind the weights."""
 
     def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch two_z"]:
         """Mean and log-variance of each frame's latent."""

@@ -7,15 +7,15 @@ fixed lattice of a few levels per dimension (arXiv 2309.15505).
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
 from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
@@ -35,6 +35,8 @@ class VQVAEConfig(ErrorConfig):
         decoder_channels: width of its decoder.
     """
 
+    QUANTIZERS: ClassVar[tuple[str, ...]] = ("vq", "fsq")
+
     quantizer: str = "vq"
     grid: int = 4
     codebook_size: int = 256
@@ -46,7 +48,7 @@ class VQVAEConfig(ErrorConfig):
     decoder_channels: int = 32
 
     def __post_init__(self) -> None:
-        self._check_quantizer()
+        check_choice("quantizer", self.quantizer, self.QUANTIZERS)
         if self.grid not in (4, 8):
             raise UserError(f"grid must be 4 or 8, got {self.grid}")
         if self.codebook_size < 2:
@@ -55,10 +57,6 @@ class VQVAEConfig(ErrorConfig):
         if not self.levels or min(self.levels) < 3:
             raise UserError(f"levels must be 3 or more each, got {self.levels}")
         check_digit_sizes(self.digit_sizes)
-
-    def _check_quantizer(self) -> None:
-        if self.quantizer not in ("vq", "fsq"):
-            raise UserError(f'quantizer must be "vq" or "fsq", got "{self.quantizer}"')
 
     @property
     def num_codes(self) -> int:
@@ -125,6 +123,9 @@ class VQVAE(nn.Module):
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.num_features = config.num_codes * config.vector_size
+        self.posterior_size = config.num_codes
+        self.posterior_type = smallest_type(config.num_values)
         self.encoder = nn.Sequential(
             LeanEncoder(config.channels, config.grid),
             nn.Conv2d(config.channels, config.vector_size, 1),
@@ -138,7 +139,7 @@ class VQVAE(nn.Module):
     def _add_quantizer(self, config: VQVAEConfig) -> None:
         self.quantizer: nn.Module
         if config.quantizer == "fsq":
-            self.encoder.append(CellNorm(config.num_codes * config.vector_size))
+            self.encoder.append(CellNorm(self.num_features))
             with torch.device("cpu"):  # it computes its lattice, which the meta device cannot
                 self.quantizer = FSQ(levels=list(config.levels))
         else:
@@ -155,21 +156,6 @@ class VQVAE(nn.Module):
             )
 
     @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-        return self.config.num_codes * self.config.vector_size
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior: N."""
-        return self.config.num_codes
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored: the smallest integer type that holds K values."""
-        return smallest_type(self.config.num_values)
-
-    @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
         """The vector that each of the K values of a code stands for."""
         if self.config.quantizer == "fsq":
@@ -179,11 +165,9 @@ class VQVAE(nn.Module):
     @torch.no_grad()
     def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
         """Let the output begin near the data's mean frame."""
-        vectors = torch.randn(
-            len(frames), self.config.vector_size, self.config.grid, self.config.grid
-        )
-        features = self.from_codes(vectors)
-        self.decoder.init_from_data(to_unit(frames), features)
+        grid = self.config.grid
+        vectors = torch.randn(len(frames), self.config.vector_size, grid, grid)
+        self.decoder.init_from_data(to_unit(frames), self.from_codes(vectors))
 
     @torch.no_grad()
     def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
@@ -241,24 +225,16 @@ class VQVAE(nn.Module):
         """
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
-        decoded = self._draw(vectors)
-        error, plain_error = training_error(decoded, images, self.config)
+        error, plain_error = training_error(self._draw(vectors), images, self.config)
         # One unit of commitment per number of a code vector; errors are a few tens per frame.
-        commitment = self.config.num_codes * self.config.vector_size * commitment
-        return error.mean() + commitment, {"error": plain_error.mean()}
+        return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 
     def _quantize(
         self, grid: Float[Tensor, "batch vector row column"]
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
         """The chosen code vectors, their codes, and the commitment loss (0 for a lattice)."""
-        vectors = grid.flatten(2).transpose(1, 2)
-        if self.config.quantizer == "fsq":
-            quantized, codes = self.quantizer(vectors)
-            commitment = grid.new_zeros(())
-        else:
-            quantized, codes, commitment = self.quantizer(vectors)
-            commitment = commitment.sum()
-        return quantized, codes.long(), commitment
+        quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
+        return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 
     def _draw(
         self, vectors: Float[Tensor, "batch code vector"]

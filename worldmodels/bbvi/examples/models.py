@@ -71,8 +71,8 @@ class _Regression(ABC):
         return FactoredJoint(self._terms, torch.cat([torch.eye(num_latents).bool(), rows], 1))
 
     def _terms(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample term"]:
-        likelihood = self._log_likelihood(z @ self.inputs.to(z.dtype).T)
-        return torch.cat([log_normal(z.square()), likelihood], 1)
+        prior = log_normal(z.square())
+        return torch.cat([prior, self._log_likelihood(z @ self.inputs.to(z.dtype).T)], 1)
 
     @abstractmethod
     def _log_likelihood(
