@@ -84,8 +84,9 @@ class CodePrediction:
                     chance = if_changed + persisted[..., None] * (if_persisted - if_changed)
                 chances.append(chance)
                 persisted = persisted * if_persisted.gather(-1, now_digit[..., None])[..., 0]
-            embedded = torch.cat([embedded, head.table.expected(tuple(chances)).flatten(-2)], -1)
-            means.append(head.table.expected_vectors(tuple(chances)).flatten(-2))
+            together = torch.cat(chances, -1)
+            embedded = torch.cat([embedded, head.table.expected(together).flatten(-2)], -1)
+            means.append(head.table.expected(together, learned=False).flatten(-2))
             start += size
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
@@ -121,17 +122,15 @@ class CodePrediction:
         for size in head.group_sizes:
             codes, rest = slice(start, start + size), (start + size) * width
             of_group = queries[:, start * width : rest].unflatten(-1, (size, width))
-            groups.append(
-                self._sample_group(codes, of_group, now[:, codes], uniform[:, codes], temperature)
-            )
+            places = codes, of_group, now[:, codes], uniform[:, codes]
+            groups.append(self._sample_group(*places, temperature))
             if rest < queries.shape[-1]:
                 embedded = head.table.embed(groups[-1]).flatten(-2)
                 # In place, to all that follow at once: nothing else uses these queries.
                 queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
             start += size
-        result: Tensor = (
-            torch.cat(groups, -1).index_select(-1, head.inverse_order).unflatten(0, batch)
-        )
+        ordered = torch.cat(groups, -1)
+        result: Tensor = ordered.index_select(-1, head.inverse_order).unflatten(0, batch)
         return result
 
     def _sample_group(

@@ -95,28 +95,23 @@ class CodeRNN(RecurrentMemory):
         )
         self.outcome = OutcomeHead(config.num_hidden)
 
-    def calibrate(self, sequences: Sequences) -> None:
-        """Begin at the data's own frequencies and persistence, and set the reward's units.
+    def _calibrate_head(self, sequences: Sequences) -> None:
+        """Begin at the data's own frequencies and persistence.
 
         Each digit's log-frequency is its bias, and its log-odds of staying are its persistence
         bonus: training begins near the baseline that it has to beat.
         """
-        parts = sequences.parts(PART_STEPS)
-        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
-        with torch.no_grad():
-            self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
-            self.head.persistence_bonus.copy_(
-                persistence_log_odds(self._transitions(sequences), frequencies)
-            )
+        bonus = persistence_log_odds(self._transitions(sequences), frequencies)
+        self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
+        self.head.persistence_bonus.copy_(bonus)
 
     def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
         """Digits before and after each agent step, in the order codes are drawn in."""
         sizes, order = self.config.digit_sizes, self.head.order.cpu()
         for part in sequences.parts(PART_STEPS):
-            now = part.posteriors[:, :-1][part.mask][:, order]
-            then = part.posteriors[:, 1:][part.mask][:, order]
-            yield to_digits(now, sizes), to_digits(then, sizes)
+            digits = to_digits(part.posteriors[..., order], sizes)
+            yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
     def predict(
         self, hidden: Float[Tensor, "*batch hidden"], latent: Int[Tensor, "*batch code"]
@@ -142,5 +137,5 @@ class CodeRNN(RecurrentMemory):
     def _sample(self, posteriors: Tensor, generator: torch.Generator | None) -> Tensor:
         return posteriors
 
-    def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
-        return torch.cat([F.embedding(latents, self.code_vectors).flatten(-2), actions], -1)
+    def _embed(self, latents: Tensor) -> Tensor:
+        return F.embedding(latents, self.code_vectors).flatten(-2)

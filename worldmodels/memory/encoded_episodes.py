@@ -20,7 +20,6 @@ from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences, part_slices
 from worldmodels.errors import UserError
-from worldmodels.vision import Vision
 
 
 class RecordsInMemory:
@@ -202,13 +201,13 @@ class _SingleSteps(EncodedEpisodes):
         return self
 
 
-def record_type(vision: Vision, num_actions: int) -> np.dtype:
+def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
     """How one agent step is stored, without gaps."""
     return np.dtype(
         [
             ("action", np.float32, (num_actions,)),
             ("reward", np.float32),
-            ("posterior", vision.posterior_type, (vision.posterior_size,)),
+            ("posterior", posterior_type, (width,)),
             ("terminated", np.bool_),
         ]
     )

@@ -72,9 +72,10 @@ def _digest(vision: Vision) -> bytes:
 def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
     """An episode's agent steps as records, see `encoded_episodes`."""
     agent_steps = AgentSteps.from_rollout(rollout, action_repeat)
-    kind = record_type(vision, agent_steps.actions.shape[1])
-    records = np.zeros(len(agent_steps.frames), kind)
-    records["posterior"] = encode_frames(vision, agent_steps.frames).numpy()
+    posteriors = encode_frames(vision, agent_steps.frames).numpy()
+    kind = record_type(vision.posterior_type, posteriors.shape[1], agent_steps.actions.shape[1])
+    records = np.zeros(len(posteriors), kind)
+    records["posterior"] = posteriors
     records["action"][:-1] = agent_steps.actions
     records["reward"][:-1] = agent_steps.rewards
     records["terminated"][:-1] = agent_steps.terminated
@@ -83,7 +84,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
 
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
     """What the records of these episodes take."""
-    kind = record_type(vision, episodes[0].action_size)
+    kind = record_type(vision.posterior_type, vision.posterior_size, episodes[0].action_size)
     return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
 
 

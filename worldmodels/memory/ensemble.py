@@ -35,11 +35,9 @@ class EnsemblePrediction:
     @property
     def outcome(self) -> EnsembleOutcome:
         """The means of what the members expect."""
-        outcomes = [member.outcome for member in self.members]
-        return EnsembleOutcome(
-            torch.stack([outcome.reward for outcome in outcomes]).mean(0),
-            torch.stack([outcome.end_probability for outcome in outcomes]).mean(0),
-        )
+        rewards = [member.outcome.reward for member in self.members]
+        ends = [member.outcome.end_probability for member in self.members]
+        return EnsembleOutcome(torch.stack(rewards).mean(0), torch.stack(ends).mean(0))
 
     def log_prob(self, latent_next: Tensor) -> Float[Tensor, "*batch"]:
         """Log-likelihood of the next latent in nats: log of the members' mean probability."""
@@ -88,12 +86,12 @@ class MemoryEnsemble(nn.Module):
 
     def calibrate(self, sequences: Sequences) -> None:
         """Calibrate every member; see there."""
-        for member in self._each:
+        for member in self.independent_parts:
             member.calibrate(sequences)
 
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
-        return _join([member.initial(batch) for member in self._each])
+        return _join([member.initial(batch) for member in self.independent_parts])
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
         """What C gets: the first member's h."""
@@ -101,15 +99,13 @@ class MemoryEnsemble(nn.Module):
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
         """The next state alone."""
-        parts = self._with_states(state)
-        return _join([member.advance(part, latent, action) for member, part in parts])
+        return _join([m.advance(part, latent, action) for m, part in self._with_states(state)])
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
         """One agent step: the next state and what the members predict."""
-        parts = self._with_states(state)
-        stepped = [member.step(part, latent, action) for member, part in parts]
+        stepped = [m.step(part, latent, action) for m, part in self._with_states(state)]
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
 
@@ -117,21 +113,19 @@ class MemoryEnsemble(nn.Module):
         self, state: LSTMState, latents: Tensor, actions: Tensor
     ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
         """States h of all members after each agent step of whole sequences; equals stepping."""
-        parts = self._with_states(state)
-        run = [member.sequence(part, latents, actions) for member, part in parts]
+        run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
     def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> EnsemblePrediction:
         """The members' predictions from their states side by side."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
-        return EnsemblePrediction(
-            [member.predict(part, latent) for member, part in zip(self._each, parts, strict=True)]
-        )
+        pairs = zip(self.independent_parts, parts, strict=True)
+        return EnsemblePrediction([member.predict(part, latent) for member, part in pairs])
 
     def training_floats(self) -> int:
         """Numbers that `loss` and its gradient hold for one agent step, of all members."""
-        return sum(member.training_floats() for member in self._each)
+        return sum(member.training_floats() for member in self.independent_parts)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
         """Parts of a batch whose loss fits into memory, each with its weight."""
@@ -144,25 +138,21 @@ class MemoryEnsemble(nn.Module):
 
         Each member draws as many numbers from the generator as the others, in their order.
         """
-        each = [member.loss(batch, generator) for member in self._each]
+        each = (member.loss(batch, generator) for member in self.independent_parts)
         losses, metrics = zip(*each, strict=True)
         means = {name: torch.stack([m[name] for m in metrics]).mean() for name in metrics[0]}
         return torch.stack(losses).sum(), means
 
     @property
-    def independent_parts(self) -> list[nn.Module]:
+    def independent_parts(self) -> list[MDNRNN | CodeRNN]:
         """The members, which `fit` must not couple through the norm of all their gradients."""
-        return list(self.members)
-
-    @property
-    def _each(self) -> list[MDNRNN | CodeRNN]:
         return list(self.members)  # type: ignore[arg-type]  # a ModuleList says Module of each
 
     def _with_states(self, state: LSTMState) -> Iterator[tuple[MDNRNN | CodeRNN, LSTMState]]:
         """Each member and its part of the state."""
         # Contiguous: a product with parts of longer rows may be rounded otherwise than alone.
         parts = (part.split(self.config.num_hidden, -1) for part in state)
-        for member, h, c in zip(self._each, *parts, strict=True):
+        for member, h, c in zip(self.independent_parts, *parts, strict=True):
             yield member, LSTMState(h.contiguous(), c.contiguous())
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.data.sequences import SequenceBatch, Sequences
+from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.lstm import LSTM, LSTMState
 from worldmodels.memory.mixture_prediction import MixturePrediction
@@ -38,9 +38,16 @@ class RecurrentMemory(nn.Module, ABC):
         self.num_actions = num_actions
         self.lstm = LSTM(num_inputs, config.num_hidden)
 
-    @abstractmethod
     def calibrate(self, sequences: Sequences) -> None:
-        """Begin at simple statistics of the training data."""
+        """Begin at simple statistics of the training data: the reward's units, then the head."""
+        parts = sequences.parts(PART_STEPS)
+        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
+        with torch.no_grad():
+            self._calibrate_head(sequences)
+
+    @abstractmethod
+    def _calibrate_head(self, sequences: Sequences) -> None:
+        """Begin near the baseline that has to be beaten: "the next latent is this one"."""
 
     @abstractmethod
     def predict(
@@ -57,8 +64,11 @@ class RecurrentMemory(nn.Module, ABC):
         """Latents sampled from V's posterior."""
 
     @abstractmethod
+    def _embed(self, latents: Tensor) -> Float[Tensor, "*batch number"]:
+        """Latents as the LSTM gets them."""
+
     def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
-        """Latents and actions as the LSTM gets them."""
+        return torch.cat([self._embed(latents), actions], -1)
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
         """What C gets of a state: h."""

@@ -1,10 +1,12 @@
 """The contract of what `fit` trains: a torch module that has a loss."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+Own = TypeVar("Own")
 
 
 @runtime_checkable
@@ -29,11 +31,11 @@ class Model(Protocol):
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
         """Take parameters and buffers by name."""
 
-    def train(self, mode: bool = True, /) -> Self:
+    def train(self: Own, mode: bool = True, /) -> Own:
         """Training mode."""
 
-    def eval(self) -> Self:
+    def eval(self: Own) -> Own:
         """Evaluation mode."""
 
-    def to(self, device: torch.device | str, /) -> Self:
+    def to(self: Own, device: torch.device | str, /) -> Own:
         """Move it to a device."""

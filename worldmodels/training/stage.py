@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,6 +14,8 @@ from worldmodels.training.fit import Batch, FitConfig, FitResult, Metrics, fit
 from worldmodels.training.model import Model
 
 LOG_EVERY = 20
+
+Config = TypeVar("Config", bound="TrainingStageConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class TrainingStageConfig:
         """The fit of that round, counted from 1."""
         return self.later if round_ > 1 else self.fit
 
-    def with_steps(self, num_steps: int | None) -> Self:
+    def with_steps(self: Config, num_steps: int | None) -> Config:
         """The same for so many optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self

@@ -4,7 +4,6 @@ import os
 import tracemalloc
 from pathlib import Path
 from typing import Any, NoReturn
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -159,8 +158,7 @@ def test_codes_take_the_smallest_type_that_holds_them() -> None:
     ]
     codes = np.array([[0, 255, 256, 32_767]])
     for count, held in ((256, codes[:, :2]), (32_768, codes)):
-        vision = mock.Mock(posterior_type=smallest_type(count), posterior_size=held.shape[1])
-        records = np.zeros(2, record_type(vision, 1))
+        records = np.zeros(2, record_type(smallest_type(count), held.shape[1], 1))
         records["posterior"] = held
         batch = EncodedEpisodes.gather([records], [1]).whole()
         assert batch.posteriors.dtype == torch.int64
