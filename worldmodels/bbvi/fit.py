@@ -106,10 +106,7 @@ def elbo_surrogate(
 
 
 def _blanket_signal(
-    model: LogJoint,
-    family: VariationalFamily,
-    z: Tensor,
-    log_q: Float[Tensor, "sample factor"],
+    model: LogJoint, family: VariationalFamily, z: Tensor, log_q: Float[Tensor, "sample factor"]
 ) -> tuple[Float[Tensor, "sample factor"], Float[Tensor, "sample"]]:
     """For each factor its own terms of log p minus its own log q; and the whole log p."""
     if not isinstance(model, FactoredJoint):

@@ -35,9 +35,7 @@ class PersistenceGaussian:
         return float(0.5 * (scaled + variance.log() + math.log(2.0 * math.pi)).sum())
 
 
-def _mean_square_change(
-    pairs: Iterable[tuple[Latents, Latents]],
-) -> Float[Tensor, "latent"]:
+def _mean_square_change(pairs: Iterable[tuple[Latents, Latents]]) -> Float[Tensor, "latent"]:
     total, count = torch.zeros(1, dtype=torch.float64), 0
     for now, then in pairs:
         total = total + (then - now).double().square().sum(0)

@@ -24,7 +24,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodels.memory.code_table import CodeTable
+from worldmodels.memory.code_table import CodeTable, Queries
+from worldmodels.memory.codes import Codes
+from worldmodels.memory.lstm import Hidden
 
 
 class CodeHead(nn.Module):
@@ -78,21 +80,19 @@ class CodeHead(nn.Module):
             self.log_pi.weight.mul_(0.1)
             self.to_queries.weight.mul_(0.1)
 
-    def base(
-        self, hidden: Float[Tensor, "*batch hidden"], now: Int[Tensor, "*batch code"]
-    ) -> Float[Tensor, "*batch width"]:
+    def base(self, hidden: Hidden, now: Codes) -> Float[Tensor, "*batch width"]:
         """The hidden layer before a component has moved it."""
         result: Tensor = self.from_state(hidden) + self.from_codes(self.table.seen(now))
         return result
 
-    def queries(self, moved: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch code number"]:
+    def queries(self, moved: Float[Tensor, "*batch width"]) -> Queries:
         """The query of a component for each code, in the order in which codes are sampled."""
         result: Tensor = self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1))
         return result
 
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
-    ) -> Float[Tensor, "*batch code number"]:
+    ) -> Queries:
         """What the codes before them, embedded side by side, add to the queries of these codes."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]

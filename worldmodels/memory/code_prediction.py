@@ -8,7 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodels.memory.code_head import CodeHead
+from worldmodels.memory.code_table import Queries
 from worldmodels.memory.codes import (
+    Codes,
+    Logits,
     from_digits,
     inverse_cdf,
     log_sum_exp,
@@ -33,10 +36,10 @@ class CodePrediction:
     head: CodeHead
     log_pi: Float[Tensor, "*batch mixture"]
     base: Float[Tensor, "*batch width"]
-    now: Int[Tensor, "*batch code"]
+    now: Codes
     outcome: Outcome
 
-    def log_prob(self, codes_next: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, codes_next: Codes) -> Float[Tensor, "*batch"]:
         """Log-likelihood of the next codes, in nats, summed over the frame's codes."""
         head, sizes = self.head, self.head.table.digit_sizes
         codes = codes_next[..., head.order]
@@ -99,7 +102,7 @@ class CodePrediction:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
-    ) -> Int[Tensor, "*batch code"]:
+    ) -> Codes:
         """Next codes; temperature tau divides all log-odds.
 
         At temperature 0: the likeliest component, and group after group its likeliest digits.
@@ -136,11 +139,11 @@ class CodePrediction:
     def _sample_group(
         self,
         codes: slice,
-        queries: Float[Tensor, "*batch code number"],
+        queries: Queries,
         now: Int[Tensor, "*batch code digit"],
         uniform: Float[Tensor, "*batch code digit"],
         temperature: float,
-    ) -> Int[Tensor, "*batch code"]:
+    ) -> Codes:
         """The codes of one group, digit after digit."""
         digits: list[Tensor] = []
         persisted: Tensor | None = None
@@ -159,10 +162,8 @@ class CodePrediction:
 
 
 def add_to_logit(
-    logits: Float[Tensor, "*batch value"],
-    value: Int[Tensor, "*batch"],
-    bonus: Float[Tensor, "*#batch"],
-) -> Float[Tensor, "*batch value"]:
+    logits: Logits, value: Int[Tensor, "*batch"], bonus: Float[Tensor, "*#batch"]
+) -> Logits:
     """Logits with a bonus added to one value each."""
     where = value[..., None]
     return logits.scatter_add(-1, where, bonus.expand(value.shape)[..., None])

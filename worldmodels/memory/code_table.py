@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from worldmodels.memory.codes import to_digits
 
 FREE_SIZE = 8
+Queries = Float[Tensor, "*batch code number"]
 
 
 class CodeTable(nn.Module):
@@ -80,7 +81,7 @@ class CodeTable(nn.Module):
         return probabilities @ (self._rows() if learned else self.vectors)
 
     def logits(
-        self, queries: Float[Tensor, "*batch code number"], chosen: slice = slice(None)
+        self, queries: Queries, chosen: slice = slice(None)
     ) -> tuple[Float[Tensor, "*batch code _"], ...]:
         """Log-odds, up to a constant, of the values of each digit.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +15,8 @@ from worldmodels.memory.code_frequencies import digit_frequencies, persistence_l
 from worldmodels.memory.code_head import CodeHead
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.code_table import CodeTable
-from worldmodels.memory.codes import to_digits
+from worldmodels.memory.codes import Codes, to_digits
+from worldmodels.memory.lstm import Hidden
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.protocol import MemorySettings
 from worldmodels.memory.recurrent import RecurrentMemory
@@ -113,9 +114,7 @@ class CodeRNN(RecurrentMemory):
             digits = to_digits(part.posteriors[..., order], sizes)
             yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Int[Tensor, "*batch code"]
-    ) -> CodePrediction:
+    def predict(self, hidden: Hidden, latent: Codes) -> CodePrediction:
         """The prediction of a state after an agent step taken at the codes `latent`."""
         return CodePrediction(
             self.head,

@@ -81,6 +81,7 @@ class RecordsInFile:
 
 
 Records = RecordsInMemory | RecordsInFile
+Rows = Int[Tensor, "batch"]
 
 
 class EncodedEpisodes:
@@ -137,9 +138,7 @@ class EncodedEpisodes:
         """Of all records."""
         return (int(self.lengths.sum()) + len(self)) * self._type.itemsize
 
-    def windows(
-        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
-    ) -> SequenceBatch:
+    def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
         """From each chosen episode, `length` agent steps from its start, padded with zeros."""
         counts = (self.lengths[rows] - starts).clamp(max=length)
         records = np.zeros((len(rows), length + 1), self._type)
@@ -187,9 +186,7 @@ class _SingleSteps(EncodedEpisodes):
         lengths = torch.ones(1, dtype=torch.int64).expand(int(self._ends[-1]))
         super().__init__(episodes._records, episodes._type, lengths)
 
-    def windows(
-        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
-    ) -> SequenceBatch:
+    def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
         """The chosen agent steps; there is only one start in each and one length."""
         assert length == 1 and not starts.any(), "an episode of one agent step"
         episode = torch.searchsorted(self._ends, rows, right=True)

@@ -138,10 +138,7 @@ def encode_episodes(
 
 
 def encode_rollouts(
-    vision: Vision,
-    rollouts: Iterable[Rollout],
-    num_steps: Sequence[int],
-    action_repeat: int,
+    vision: Vision, rollouts: Iterable[Rollout], num_steps: Sequence[int], action_repeat: int
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
-from worldmodels.memory.lstm import LSTMState
+from worldmodels.memory.lstm import Hidden, LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.part_size import split_batch
+from worldmodels.training.model import LossAndMetrics
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class MemoryEnsemble(nn.Module):
         """State before an episode's first frame."""
         return _join([member.initial(batch) for member in self.independent_parts])
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets: the first member's h."""
         return state.h[..., : self.config.num_hidden]
 
@@ -111,13 +112,13 @@ class MemoryEnsemble(nn.Module):
 
     def sequence(
         self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    ) -> tuple[Hidden, LSTMState]:
         """States h of all members after each agent step of whole sequences; equals stepping."""
         run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
-    def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> EnsemblePrediction:
+    def predict(self, hidden: Hidden, latent: Tensor) -> EnsemblePrediction:
         """The members' predictions from their states side by side."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
         pairs = zip(self.independent_parts, parts, strict=True)
@@ -133,7 +134,7 @@ class MemoryEnsemble(nn.Module):
 
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> LossAndMetrics:
         """The sum of the members' losses, none of which depends on another; mean metrics.
 
         Each member draws as many numbers from the generator as the others, in their order.

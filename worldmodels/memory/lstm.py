@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Hidden = Float[Tensor, "*batch hidden"]
+
 
 class LSTMState(NamedTuple):
     """What the LSTM carries from agent step to agent step: `h`, which C sees, and the cell `c`."""
@@ -61,7 +63,7 @@ class LSTM(nn.Module):
 
     def sequence(
         self, inputs: Float[Tensor, "batch length input"], state: LSTMState
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    ) -> tuple[Hidden, LSTMState]:
         """The hidden state after each agent step, and the state after the last one."""
         weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
         hx = [state.h[None].contiguous(), state.c[None].contiguous()]

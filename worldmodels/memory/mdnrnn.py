@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from worldmodels.data.sequences import PART_STEPS, Sequences
 from worldmodels.errors import check_at_least_one
 from worldmodels.memory.codes import log_sum_exp
+from worldmodels.memory.lstm import Hidden
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.protocol import MemorySettings
@@ -84,9 +85,7 @@ class MDNRNN(RecurrentMemory):
         # Mixtures of different width, so that they do not all learn the same.
         bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Float[Tensor, "*batch latent"]
-    ) -> MixturePrediction:
+    def predict(self, hidden: Hidden, latent: Float[Tensor, "*batch latent"]) -> MixturePrediction:
         """The prediction of a state after an agent step taken at `latent`."""
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)

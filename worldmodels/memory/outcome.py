@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.data.sequences import PART_STEPS
+from worldmodels.training.model import LossAndMetrics
 
 # Values a reward can take, evenly spaced in symlog: 61 of them reach 148 spreads to either side,
 # and lie 0.17 spreads apart around the mean.
@@ -107,7 +108,7 @@ class OutcomeHead(nn.Module):
         *,
         reward_weight: float,
         end_weight: float,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> LossAndMetrics:
         """M's whole loss and its metrics, means over agent steps.
 
         Args:

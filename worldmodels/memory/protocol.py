@@ -9,8 +9,8 @@ from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.errors import check_at_least_one
-from worldmodels.memory.lstm import LSTMState
-from worldmodels.training.model import Model
+from worldmodels.memory.lstm import Hidden, LSTMState
+from worldmodels.training.model import LossAndMetrics, Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class Memory(Model, Protocol):
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets of a state: h, `config.num_hidden` numbers."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
@@ -108,10 +108,10 @@ class Memory(Model, Protocol):
 
     def sequence(
         self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    ) -> tuple[Hidden, LSTMState]:
         """States h after each agent step of whole sequences; equals stepping."""
 
-    def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> Prediction:
+    def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:
         """The prediction of a state after an agent step taken at `latent`."""
 
     def training_floats(self) -> int:
@@ -119,5 +119,5 @@ class Memory(Model, Protocol):
 
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> LossAndMetrics:
         """Mean over agent steps, and metrics."""

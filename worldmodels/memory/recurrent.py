@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
-from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.lstm import LSTM, Hidden, LSTMState
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.part_size import split_batch
 from worldmodels.memory.protocol import MemorySettings
+from worldmodels.training.model import LossAndMetrics
 
 
 class RecurrentMemory(nn.Module, ABC):
@@ -50,9 +51,7 @@ class RecurrentMemory(nn.Module, ABC):
         """Begin near the baseline that has to be beaten: "the next latent is this one"."""
 
     @abstractmethod
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor
-    ) -> MixturePrediction | CodePrediction:
+    def predict(self, hidden: Hidden, latent: Tensor) -> MixturePrediction | CodePrediction:
         """The prediction of a state after an agent step taken at `latent`."""
 
     @abstractmethod
@@ -70,7 +69,7 @@ class RecurrentMemory(nn.Module, ABC):
     def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
         return torch.cat([self._embed(latents), actions], -1)
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets of a state: h."""
         return state.h
 
@@ -91,7 +90,7 @@ class RecurrentMemory(nn.Module, ABC):
 
     def sequence(
         self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    ) -> tuple[Hidden, LSTMState]:
         """States h after each agent step of whole sequences; equals stepping."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
@@ -101,7 +100,7 @@ class RecurrentMemory(nn.Module, ABC):
 
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> LossAndMetrics:
         """Negative log-likelihood of the next latent + reward and end, mean over agent steps.
 
         Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).

@@ -57,11 +57,7 @@ class EvaluateMemoryConfig:
 
 @locks_run
 def evaluate_memory(
-    run: Run,
-    config: EvaluateMemoryConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
+    run: Run, config: EvaluateMemoryConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """Figures of the run's M on its held-out episodes; writes their JSON and two pictures.
 

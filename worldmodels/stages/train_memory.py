@@ -29,12 +29,7 @@ SHOWN = (0, 1, 2, 4, 8, 12, 16)  # agent steps since the pictured dream began
 
 @locks_run
 def train_memory(
-    run: Run,
-    config: MemoryStageConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
-    round_: int = 1,
+    run: Run, config: MemoryStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
     """Train M and write it, its figures and its picture to the run's folder."""
     settings = run.settings

@@ -57,12 +57,7 @@ class VisionStageConfig(TrainingStageConfig):
 
 @locks_run
 def train_vision(
-    run: Run,
-    config: VisionStageConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
-    round_: int = 1,
+    run: Run, config: VisionStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
     """Train V and write it, its figures and its picture to the run's folder."""
     settings = run.settings

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.bbvi.score import score_surrogate
 from worldmodels.errors import UserError, check_choice
-from worldmodels.vision.networks import to_unit
+from worldmodels.training.model import LossAndMetrics
+from worldmodels.vision.networks import Frames, to_unit
 from worldmodels.vision.objective import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
 
@@ -80,13 +81,11 @@ class CategoricalVAE(VQVAE):
         """The vector that each of the K values of a code stands for."""
         return self.table.weight
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:
+    def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
         """The likeliest codes of each frame, row by row of the grid."""
         return self._logits(frames).argmax(-1)
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound: squared error + KL to the uniform distribution.
 
         The KL is exact. The error is a mean over draws; its gradient reaches the decoder and the
@@ -112,7 +111,7 @@ class CategoricalVAE(VQVAE):
             loss = loss + surrogate - surrogate.detach()  # its gradient, not its value
         return loss, {"error": plain_error.mean(), "kl": kl}
 
-    def _logits(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch code value"]:
+    def _logits(self, frames: Frames) -> Float[Tensor, "batch code value"]:
         result: Tensor = self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)
         return result
 

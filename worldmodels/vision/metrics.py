@@ -10,13 +10,7 @@ from torch import Tensor
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import (
-    ErrorConfig,
-    common_colors,
-    foreground,
-    rare,
-    squared_error,
-)
+from worldmodels.vision.objective import ErrorConfig, common_colors, foreground, rare, squared_error
 
 SCORE_BATCH = 256
 

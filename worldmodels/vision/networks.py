@@ -13,18 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FRAME_SIZE = 64
+Frames = UInt8[Tensor, "batch 64 64 3"]
+Images = Float[Tensor, "batch 3 height width"]
+Grids = Float[Tensor, "batch channels grid grid"]
 
 
-def to_unit(
-    frames: UInt8[Tensor, "batch height width 3"],
-) -> Float[Tensor, "batch 3 height width"]:
+def to_unit(frames: UInt8[Tensor, "batch height width 3"]) -> Images:
     """Stored frames as the networks' input, 0..255 to 0..1."""
     return frames.permute(0, 3, 1, 2).float() / 255.0
 
 
-def to_frames(
-    images: Float[Tensor, "batch 3 height width"],
-) -> UInt8[Tensor, "batch height width 3"]:
+def to_frames(images: Images) -> UInt8[Tensor, "batch height width 3"]:
     """The networks' output as frames, clipped to 0..1 and rounded to 0..255."""
     return (images.clamp(0, 1) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -95,9 +94,7 @@ class LeanDecoder(nn.Module):
 
     @torch.no_grad()
     def init_from_data(
-        self,
-        images: Float[Tensor, "batch 3 64 64"],
-        features: Float[Tensor, "batch channels grid grid"] | None = None,
+        self, images: Float[Tensor, "batch 3 64 64"], features: Grids | None = None
     ) -> None:
         """Let the output begin at the mean of `images`, with less around it than torch gives.
 
@@ -113,8 +110,6 @@ class LeanDecoder(nn.Module):
         spread = (self(features) - self.mean_frame).std()
         self.last.weight.mul_(0.1 * (images - self.mean_frame).std() / spread.clamp(min=1e-9))
 
-    def forward(
-        self, features: Float[Tensor, "batch channels grid grid"]
-    ) -> Float[Tensor, "batch 3 64 64"]:
+    def forward(self, features: Grids) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of feature grids; the output is not limited to 0..1."""
         return F.pixel_shuffle(self.last(self.grid_to_frame(features)), 4) + self.mean_frame

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodels.training.model import Model
+from worldmodels.training.model import LossAndMetrics, Model
 from worldmodels.vision.objective import ErrorConfig
 
 
@@ -56,7 +56,5 @@ class Vision(Model, Protocol):
     def decode(self, latent: Tensor) -> Tensor:
         """The frames that latents stand for."""
 
-    def loss(
-        self, frames: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Tensor, generator: torch.Generator | None = None) -> LossAndMetrics:
         """Mean over frames, and metrics."""

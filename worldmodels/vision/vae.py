@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.errors import check_at_least_one, check_choice
+from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import (
+    Frames,
     LeanDecoder,
     LeanEncoder,
     PaperDecoder,
@@ -17,6 +19,8 @@ from worldmodels.vision.networks import (
     to_unit,
 )
 from worldmodels.vision.objective import ErrorConfig, training_error
+
+Posterior = Float[Tensor, "*batch two_z"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class VAE(nn.Module):
         self.to_mean, self.to_logvar = nn.Linear(cells, z), nn.Linear(cells, z)
 
     @torch.no_grad()
-    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: Frames) -> None:
         """Fit the first weights to the data (lean network only; the paper's starts as torch does).
 
         The output begins at the mean frame. At a KL weight of 1 latents also begin to differ
@@ -101,20 +105,20 @@ class VAE(nn.Module):
         latent = self.sample(self.encode(frames))
         self.decoder.init_from_data(images, self.from_latent(latent))
 
-    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def calibrate(self, frames: Frames) -> None:
         """Nothing lags behind the weights."""
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch two_z"]:
+    def encode(self, frames: Frames) -> Float[Tensor, "batch two_z"]:
         """Mean and log-variance of each frame's latent."""
         return self._posterior(to_unit(frames))
 
     def sample(
-        self, posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None = None
+        self, posterior: Posterior, generator: torch.Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
         """A latent drawn from its posterior."""
         return sample_gaussian(posterior, generator)
 
-    def mode(self, posterior: Float[Tensor, "*batch two_z"]) -> Float[Tensor, "*batch z"]:
+    def mode(self, posterior: Posterior) -> Float[Tensor, "*batch z"]:
         """The likeliest latent: the posterior's mean."""
         return posterior.chunk(2, dim=-1)[0]
 
@@ -125,13 +129,11 @@ class VAE(nn.Module):
     def feature_bounds(self) -> None:
         """None: a latent may be any number."""
 
-    def decode(self, latent: Float[Tensor, "batch z"]) -> UInt8[Tensor, "batch 64 64 3"]:
+    def decode(self, latent: Float[Tensor, "batch z"]) -> Frames:
         """The frame a latent stands for."""
         return to_frames(self.decoder(self.from_latent(latent)))
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound, in the paper's form.
 
         Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
@@ -154,7 +156,7 @@ class VAE(nn.Module):
 
 
 def sample_gaussian(
-    posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None
+    posterior: Posterior, generator: torch.Generator | None
 ) -> Float[Tensor, "*batch z"]:
     """A point drawn from a Gaussian given by mean and log-variance, side by side."""
     mu, logvar = posterior.chunk(2, dim=-1)

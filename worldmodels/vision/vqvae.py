@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError, check_choice
+from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
-from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
+from worldmodels.vision.networks import Frames, Images, LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
+
+Codes = Int[Tensor, "*batch code"]
+Grid = Float[Tensor, "batch vector row column"]
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,7 @@ class CellNorm(nn.BatchNorm1d):
         super().__init__(num_numbers, affine=False)
         self.momentum: float = self.MOMENTUM
 
-    def forward(
-        self, grid: Float[Tensor, "batch vector row column"]
-    ) -> Float[Tensor, "batch vector row column"]:
+    def forward(self, grid: Grid) -> Grid:
         """The grid with its numbers brought to scale."""
         return F.batch_norm(
             grid.flatten(1),
@@ -163,14 +165,14 @@ class VQVAE(nn.Module):
         return self.quantizer.codebook  # type: ignore[return-value]
 
     @torch.no_grad()
-    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: Frames) -> None:
         """Let the output begin near the data's mean frame."""
         grid = self.config.grid
         vectors = torch.randn(len(frames), self.config.vector_size, grid, grid)
         self.decoder.init_from_data(to_unit(frames), self.from_codes(vectors))
 
     @torch.no_grad()
-    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def calibrate(self, frames: Frames) -> None:
         """Bring the scales that `CellNorm` keeps to what these frames give with today's weights.
 
         Its running averages lag behind a V that still learns fast: after 200 steps the held-out
@@ -188,21 +190,19 @@ class VQVAE(nn.Module):
             norm.momentum = CellNorm.MOMENTUM
         self.train(training)
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:
+    def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
         """The codes of each frame, row by row of the grid."""
         return self._quantize(self.encoder(to_unit(frames)))[1]
 
-    def sample(
-        self, posterior: Int[Tensor, "*batch code"], generator: torch.Generator | None = None
-    ) -> Int[Tensor, "*batch code"]:
+    def sample(self, posterior: Codes, generator: torch.Generator | None = None) -> Codes:
         """The codes themselves: the posterior is a point."""
         return posterior
 
-    def mode(self, posterior: Int[Tensor, "*batch code"]) -> Int[Tensor, "*batch code"]:
+    def mode(self, posterior: Codes) -> Codes:
         """The codes themselves."""
         return posterior
 
-    def features(self, latent: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
+    def features(self, latent: Codes) -> Float[Tensor, "*batch feature"]:
         """What C and M get of the codes: their vectors, side by side."""
         return self.code_vectors[latent].flatten(-2)
 
@@ -211,13 +211,11 @@ class VQVAE(nn.Module):
         vectors, count = self.code_vectors, self.config.num_codes
         return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
-    def decode(self, latent: Int[Tensor, "batch code"]) -> UInt8[Tensor, "batch 64 64 3"]:
+    def decode(self, latent: Int[Tensor, "batch code"]) -> Frames:
         """The frame the codes stand for."""
         return to_frames(self._draw(self.code_vectors[latent]))
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
         """Squared error summed over pixels + the quantizer's commitment.
 
         Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.
@@ -230,15 +228,13 @@ class VQVAE(nn.Module):
         return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 
     def _quantize(
-        self, grid: Float[Tensor, "batch vector row column"]
+        self, grid: Grid
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
         """The chosen code vectors, their codes, and the commitment loss (0 for a lattice)."""
         quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
         return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 
-    def _draw(
-        self, vectors: Float[Tensor, "batch code vector"]
-    ) -> Float[Tensor, "batch 3 height width"]:
+    def _draw(self, vectors: Float[Tensor, "batch code vector"]) -> Images:
         """The image that code vectors stand for; not limited to 0..1."""
         grid = vectors.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))
         result: Tensor = self.decoder(self.from_codes(grid))

@@ -22,13 +22,7 @@ from worldmodels.bbvi.families import (
     MeanFieldGaussian,
     VariationalFamily,
 )
-from worldmodels.bbvi.fit import (
-    BBVIConfig,
-    Estimator,
-    NonFiniteGradient,
-    estimate_elbo,
-    fit_bbvi,
-)
+from worldmodels.bbvi.fit import BBVIConfig, Estimator, NonFiniteGradient, estimate_elbo, fit_bbvi
 from worldmodels.bbvi.joint import LogJoint
 
 PLAIN, FITTED, LEAVE_ONE_OUT, PATHWISE = (
