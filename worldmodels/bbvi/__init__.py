@@ -28,7 +28,7 @@ involve which latent, for "rao-blackwell". `gradient_variance` compares all esti
 Symbols, in equations only: q and lambda, the variational family and its parameters; f and h, a
 sample's gradient and its control variate; a*, the control variate's best scale.
 
-Read `score.py`, `families.py`, `bbvi.py`; then `variance.py`, and `models.py` for examples.
+Read `score.py`, `families.py`, `fit.py`; then `variance.py`, and `examples/models.py`.
 """
 
 from worldmodels.bbvi.diagnostics import GOOD_PARETO_K as GOOD_PARETO_K

@@ -4,6 +4,7 @@ Parameters are unconstrained (means, log-scales, logits), so any optimizer may m
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -55,8 +56,7 @@ class VariationalFamily(nn.Module):
 
     def log_prob(self, z: Samples) -> Float[Tensor, "sample factor"]:
         """Log-density or log-probability of each factor at z, in nats; here: of each latent."""
-        result: Tensor = self.distribution().log_prob(z)
-        return result
+        return self.distribution().log_prob(z)
 
     def distribution(self) -> distributions.Distribution:
         """The same q as torch knows it; in a mean-field family one batch entry per latent."""
@@ -116,8 +116,7 @@ class FullCovarianceGaussian(VariationalFamily):
         """Of the whole vector."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()
-        result: Tensor = (-0.5 * noise.square().sum(0) - normalizer)[:, None]
-        return result
+        return cast(Tensor, (-0.5 * noise.square().sum(0) - normalizer)[:, None])
 
 
 class MeanFieldBeta(VariationalFamily):

@@ -87,16 +87,14 @@ def _draw_gaussian(axes: Axes, gaussian: ExactFits) -> None:
     pair = list(divmod(int(off_diagonal.argmax()), len(spread)))[::-1]
     mean = gaussian.posterior.mean[pair]
     for radius, alpha in ((2, 0.5), (1, 1.0)):
-        exact = _ellipse(mean, covariance[pair][:, pair], radius)
-        exact.set(color=EXACT_COLOR, alpha=alpha)
-        axes.add_patch(exact)
+        gray = {"color": EXACT_COLOR, "alpha": alpha}
+        axes.add_patch(_ellipse(mean, covariance[pair][:, pair], radius, gray))
     axes.plot([], [], color=EXACT_COLOR, linewidth=8, label="exact, 1 and 2 sd")
     for fit, q in zip(gaussian.fits, gaussian.found, strict=True):
         style = _posterior_style(fit)
         for radius in (1, 2):
-            line = _ellipse(q.mean[pair], q.covariance_matrix[pair][:, pair], radius)
-            line.set(fill=False, **style)
-            axes.add_patch(line)
+            moments = q.mean[pair].detach(), q.covariance_matrix[pair][:, pair].detach()
+            axes.add_patch(_ellipse(*moments, radius, {"fill": False, **style}))
         axes.plot([], [], **style, label=_with_kl(fit))
     axes.plot(*mean, "k+")
     x, y = zip(mean.tolist(), spread[pair].tolist(), strict=True)
@@ -118,12 +116,14 @@ def _with_kl(fit: Fit) -> str:
     return f"{fit.estimator}: KL {fit.kl:z.4f}, k-hat {fit.pareto_k:z.2f}"
 
 
-def _ellipse(mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius: float) -> Ellipse:
-    values, vectors = torch.linalg.eigh(covariance.detach())
-    angle = torch.atan2(vectors[1, 1], vectors[0, 1]).rad2deg()
+def _ellipse(
+    mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius: float, style: dict[str, Any]
+) -> Ellipse:
+    values, vectors = torch.linalg.eigh(covariance)
+    angle = torch.atan2(vectors[1, 1], vectors[0, 1]).rad2deg().item()
     minor, major = (2 * radius * values.sqrt()).tolist()
-    x, y = mean.detach().tolist()
-    return Ellipse((x, y), major, minor, angle=float(angle))
+    x, y = mean.tolist()
+    return Ellipse((x, y), major, minor, angle=angle, **style)
 
 
 def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
@@ -156,17 +156,15 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
     """The exact ELBO against steps; below, on a log scale, what is missing to the best."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
+    evidence, best = comparison.log_evidence, comparison.best_elbo
+    references = (evidence, "-", "log evidence"), (best, "-.", "best mean-field Gaussian")
     for column, (optimizer, curves) in enumerate(comparison.curves.items()):
         upper, lower = panels[:, column]
         for name, elbo in curves.items():
             steps = np.arange(1, len(elbo) + 1)
             upper.plot(steps, elbo, **estimator_style(name))
-            missing = (comparison.best_elbo - elbo).clamp(min=1e-3)
-            lower.plot(steps, missing, **estimator_style(name))
-        for value, dashes, name in (
-            (comparison.log_evidence, "-", "log evidence"),
-            (comparison.best_elbo, "-.", "best mean-field Gaussian"),
-        ):
+            lower.plot(steps, (best - elbo).clamp(min=1e-3), **estimator_style(name))
+        for value, dashes, name in references:
             label = f"{name}, {value:.2f}"
             upper.axhline(value, color="k", linewidth=0.9, linestyle=dashes, label=label)
         rate = LEARNING_RATES[optimizer]
@@ -175,7 +173,7 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
     start = max(float(curve[0]) for curve in comparison.curves["adam"].values())
-    panels[0, 0].set(ylabel="ELBO (nats)", ylim=(1.1 * start, comparison.log_evidence + 10))
+    panels[0, 0].set(ylabel="ELBO (nats)", ylim=(1.1 * start, evidence + 10))
     panels[1, 0].set(ylabel="nats below the best mean-field q")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
@@ -213,12 +211,8 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     for number, color in enumerate(CLUSTER_COLORS):
         inside = z[result.held_out.cluster == number].T.numpy()
         plane.scatter(*inside, s=6, color=color, label=f"Gaussian {number + 1}")
-    plane.set(
-        title=f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %",
-        xlabel="latent 1",
-        ylabel="latent 2",
-        aspect="equal",
-    )
+    title = f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %"
+    plane.set(title=title, xlabel="latent 1", ylabel="latent 2", aspect="equal")
     plane.legend(fontsize=8)
     steps = np.arange(1, len(result.history) + 1)
     elbo_curve.plot(steps, result.history.numpy(), linewidth=0.7, label="batch")
@@ -232,14 +226,12 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     elbo_curve.grid(alpha=0.3)
     elbo_curve.legend(fontsize=8, loc="lower right")
     shown = [result.held_out.cluster.tolist().index(number) for number in range(NUM_CLUSTERS)]
-    pixels = result.held_out.pixels[shown]
-    decoded = result.vae.decoder(z[shown]).sigmoid()
-    prior = result.vae.decoder(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
-    rows = {"seen": pixels, "decoded": decoded, "from prior": prior.sigmoid()}
-    picture = torch.cat([_strip(images) for images in rows.values()])
-    grid.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+    prior = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    decoded, drawn = (result.vae.decoder(latents).sigmoid() for latents in (z[shown], prior))
+    strips = [_strip(images) for images in (result.held_out.pixels[shown], decoded, drawn)]
+    grid.imshow(torch.cat(strips).numpy(), cmap="gray", vmin=0, vmax=1)
     grid.set(title="100 pixels, one point of each Gaussian", xticks=[])
-    grid.set_yticks([6 + 12 * row for row in range(len(rows))], list(rows))
+    grid.set_yticks([6, 18, 30], ["seen", "decoded", "from prior"])
     figure.savefig(path, dpi=DPI)
 
 

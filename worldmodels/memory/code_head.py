@@ -19,6 +19,7 @@ can attract or exclude one another; only a component can express what three of t
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -82,13 +83,11 @@ class CodeHead(nn.Module):
 
     def base(self, hidden: Hidden, now: Codes) -> Float[Tensor, "*batch width"]:
         """The hidden layer before a component has moved it."""
-        result: Tensor = self.from_state(hidden) + self.from_codes(self.table.seen(now))
-        return result
+        return cast(Tensor, self.from_state(hidden) + self.from_codes(self.table.seen(now)))
 
     def queries(self, moved: Float[Tensor, "*batch width"]) -> Queries:
         """The query of a component for each code, in the order in which codes are sampled."""
-        result: Tensor = self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1))
-        return result
+        return cast(Tensor, self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1)))
 
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
@@ -96,8 +95,7 @@ class CodeHead(nn.Module):
         """What the codes before them, embedded side by side, add to the queries of these codes."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]
-        result: Tensor = (embedded @ weights).unflatten(-1, (-1, size))
-        return result
+        return cast(Tensor, (embedded @ weights).unflatten(-1, (-1, size)))
 
 
 def groups_of(num_codes: int) -> Int[Tensor, "code"]:
@@ -107,5 +105,4 @@ def groups_of(num_codes: int) -> Int[Tensor, "code"]:
         return torch.arange(num_codes) % min(4, num_codes)
     row, column = torch.arange(side)[:, None] % 2, torch.arange(side)[None, :] % 2
     group = 2 * (row ^ column) + row
-    result: Tensor = torch.unique(group.flatten(), return_inverse=True)[1]
-    return result
+    return cast(Tensor, torch.unique(group.flatten(), return_inverse=True)[1])

@@ -1,6 +1,7 @@
 """The next frame of codes as a distribution: its likelihood, its mean and samples of it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -133,8 +134,7 @@ class CodePrediction:
                 queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
             start += size
         ordered = torch.cat(groups, -1)
-        result: Tensor = ordered.index_select(-1, head.inverse_order).unflatten(0, batch)
-        return result
+        return cast(Tensor, ordered.index_select(-1, head.inverse_order).unflatten(0, batch))
 
     def _sample_group(
         self,

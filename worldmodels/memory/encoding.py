@@ -1,8 +1,9 @@
 """Stored episodes as V sees them: what M learns from and where dreams begin."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,9 +38,9 @@ class Encodings:
         self._agent_steps = 0
 
     def of(
-        self, vision: Vision, action_repeat: int, keep: bool = True
-    ) -> Callable[[Episode], np.ndarray]:
-        """A function that encodes episodes, or finds how this V has encoded them before.
+        self, vision: Vision, episodes: Iterable[Episode], action_repeat: int, keep: bool = True
+    ) -> Iterator[np.ndarray]:
+        """Encode episodes one by one, or find how this V has encoded them before.
 
         Args:
             keep: False adds nothing to what is kept.
@@ -47,19 +48,16 @@ class Encodings:
         digest = _digest(vision)
         if digest != self._vision:
             self._vision, self._known, self._agent_steps = digest, {}, 0
-
-        def of_episode(episode: Episode) -> np.ndarray:
+        for episode in episodes:
             key = episode.digest, action_repeat
-            records = self._known.get(key)
-            if records is None:
-                records = encode(vision, episode.load(), action_repeat)
-                agent_steps = len(records) - 1
-                if keep and self._agent_steps + agent_steps <= self.max_cached_steps:
-                    self._known[key] = records
-                    self._agent_steps += agent_steps
-            return records
-
-        return of_episode
+            if key in self._known:
+                yield self._known[key]
+                continue
+            records = encode(vision, episode.load(), action_repeat)
+            agent_steps = self._agent_steps + len(records) - 1
+            if keep and agent_steps <= self.max_cached_steps:
+                self._known[key], self._agent_steps = records, agent_steps
+            yield records
 
 
 def _digest(vision: Vision) -> bytes:
@@ -104,10 +102,10 @@ def encode_dataset(
         encodings: of earlier calls, where those of this V and these episodes need not be made
             anew. Those of a data set that goes into a file are not kept there as well.
     """
-    made = Encodings(max_cached_steps=0) if encodings is None else encodings
+    encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
         folder = None
-    each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
+    each = encodings.of(vision, episodes, action_repeat, keep=folder is None)
     return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
 
 
@@ -115,15 +113,9 @@ def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> En
     """A run's training or held-out episodes, with a progress bar."""
     episodes = run.store.split(held_out)
     name = "held-out" if held_out else "training"
+    options: dict[str, Any] = {"folder": run.folder, "encodings": run.cached(Encodings)}
     with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(
-            vision,
-            episodes,
-            run.action_repeat,
-            meter.advance,
-            folder=run.folder,
-            encodings=run.cached(Encodings),
-        )
+        return encode_dataset(vision, episodes, run.action_repeat, meter.advance, **options)
 
 
 def encode_episodes(

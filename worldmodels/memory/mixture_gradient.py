@@ -26,10 +26,8 @@ class _ImplicitSample(torch.autograd.Function):
     """Samples, unchanged, as functions of the mixtures they were drawn from."""
 
     @staticmethod
-    def forward(
-        ctx: Any, sample: Tensor, log_pi: Tensor, mu: Tensor, log_sigma: Tensor, temperature: float
-    ) -> Tensor:
-        ctx.save_for_backward(sample, log_pi, mu, log_sigma)
+    def forward(ctx: Any, temperature: float, sample: Tensor, *mixture: Tensor) -> Tensor:
+        ctx.save_for_backward(sample, *mixture)
         ctx.temperature = temperature
         return sample.clone()
 
@@ -38,7 +36,7 @@ class _ImplicitSample(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         sample, log_pi, mu, log_sigma = ctx.saved_tensors
         derivatives = sample_derivatives(sample, log_pi, mu, log_sigma, ctx.temperature)
-        return (None, *(gradient[..., None] * each for each in derivatives), None)
+        return (None, None, *(gradient[..., None] * each for each in derivatives))
 
 
 def attach_gradient(
@@ -49,7 +47,7 @@ def attach_gradient(
     Args:
         temperature: divides the mixtures' logits and multiplies the variances.
     """
-    attached: Tensor = _ImplicitSample.apply(sample, log_pi, mu, log_sigma, temperature)  # type: ignore[no-untyped-call]
+    attached: Tensor = _ImplicitSample.apply(temperature, sample, log_pi, mu, log_sigma)  # type: ignore[no-untyped-call]
     return attached
 
 

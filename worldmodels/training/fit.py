@@ -132,14 +132,17 @@ def fit(
             progress.step += 1
             on_step(progress.step, metrics)
             if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
-                held_out = _validate(model, validate)
+                model.eval()
+                with torch.no_grad():
+                    held_out = validate()
                 if progress.best_step == 0:  # later on there are best weights to go back to
                     _check_finite(held_out["loss"], "held-out loss", progress.step, config)
                 progress.record(held_out)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
             stop = interrupted()
             # The first one early: a disk that cannot be written shows before hours are spent.
-            if stop or progress.step == FIRST_CHECKPOINT or progress.is_due():
+            is_due = time.monotonic() - progress.saved_at > CHECKPOINT_SECONDS
+            if stop or is_due or progress.step == FIRST_CHECKPOINT:
                 progress.save()
             if stop:
                 raise KeyboardInterrupt
@@ -184,14 +187,6 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
         )
 
 
-@torch.no_grad()
-def _validate(model: Model, validate: Callable[[], Metrics]) -> Metrics:
-    model.eval()
-    metrics = validate()
-    model.train()
-    return metrics
-
-
 class _Progress:
     """Where a training is: everything that `fit` needs to go on after a kill."""
 
@@ -219,12 +214,8 @@ class _Progress:
             self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def out_of_patience(self, patience: int | None) -> bool:
-        if patience is None:
-            return False
-        return sum(entry["step"] > self.best_step for entry in self.history) >= patience
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        without_improvement = sum(entry["step"] > self.best_step for entry in self.history)
+        return patience is not None and without_improvement >= patience
 
     def save(self) -> None:
         tensors = {
@@ -249,10 +240,10 @@ class _Progress:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """What an optimizer remembers of its parameters, each tensor named `parameter.slot`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value for index, slots in state.items() for name, value in slots.items()
-    }
+    tensors = {}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors.update(with_prefix(str(index), slots))
+    return tensors
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ calm (arXiv 1308.3432).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -112,13 +112,11 @@ class CategoricalVAE(VQVAE):
         return loss, {"error": plain_error.mean(), "kl": kl}
 
     def _logits(self, frames: Frames) -> Float[Tensor, "batch code value"]:
-        result: Tensor = self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)
-        return result
+        return cast(Tensor, self.encoder(to_unit(frames)).flatten(2).transpose(1, 2))
 
     def _draw_codes(
         self, log_q: Float[Tensor, "batch code value"], generator: torch.Generator | None
     ) -> Int[Tensor, "sample batch code"]:
         chances = log_q.detach().exp().flatten(0, 1)
         draws = torch.multinomial(chances, self.config.num_samples, True, generator=generator)
-        result: Tensor = draws.T.unflatten(1, log_q.shape[:2])
-        return result
+        return cast(Tensor, draws.T.unflatten(1, log_q.shape[:2]))

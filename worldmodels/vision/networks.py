@@ -6,6 +6,7 @@ rearranges channels into pixels instead of convolving at full size.
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -53,8 +54,7 @@ class PaperDecoder(nn.Module):
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of latents."""
-        result: Tensor = self.deconvolutions(self.linear(z)[:, :, None, None])
-        return result
+        return cast(Tensor, self.deconvolutions(self.linear(z)[:, :, None, None]))
 
 
 class LeanEncoder(nn.Sequential):

@@ -7,7 +7,7 @@ fixed lattice of a few levels per dimension (arXiv 2309.15505).
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -237,5 +237,4 @@ class VQVAE(nn.Module):
     def _draw(self, vectors: Float[Tensor, "batch code vector"]) -> Images:
         """The image that code vectors stand for; not limited to 0..1."""
         grid = vectors.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))
-        result: Tensor = self.decoder(self.from_codes(grid))
-        return result
+        return cast(Tensor, self.decoder(self.from_codes(grid)))

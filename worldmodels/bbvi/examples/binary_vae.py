@@ -20,6 +20,7 @@ Source: Kingma & Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -124,8 +125,7 @@ class BinaryVAE(nn.Module):
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
             logits = self.decoder(of_point)
             likelihood = pixels * logits - functional.softplus(logits)
-            result: Tensor = log_normal(of_point.square()).sum((1, 2)) + likelihood.sum((1, 2))
-            return result
+            return cast(Tensor, log_normal(of_point.square()).sum((1, 2)) + likelihood.sum((1, 2)))
 
         return log_joint
 
@@ -147,8 +147,7 @@ class BinaryVAE(nn.Module):
     @torch.no_grad()
     def means(self, pixels: Float[Tensor, "point pixel"]) -> Float[Tensor, "point latent"]:
         """Where q's means put these points in the latent space."""
-        result: Tensor = self.encoder(pixels).chunk(2, dim=1)[0]
-        return result
+        return cast(Tensor, self.encoder(pixels).chunk(2, dim=1)[0])
 
 
 def train_binary_vae(

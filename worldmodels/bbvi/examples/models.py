@@ -88,14 +88,11 @@ class LinearRegression(_Regression):
     noise: float
 
     @classmethod
-    def synthetic(
-        cls, num_latents: int = 5, num_rows: int = 20, noise: float = 0.7, seed: int = 0
-    ) -> "LinearRegression":
+    def synthetic(cls) -> "LinearRegression":
         """Correlated inputs, so that the posterior's covariance is far from diagonal."""
-        generator = torch.Generator().manual_seed(seed)
-        inputs, predicted = _correlated_inputs(num_rows, num_latents, generator)
-        error = noise * torch.randn(num_rows, generator=generator)
-        return cls(inputs, predicted + error, noise)
+        generator = torch.Generator().manual_seed(0)
+        inputs, predicted = _correlated_inputs(20, generator)
+        return cls(inputs, predicted + 0.7 * torch.randn(20, generator=generator), 0.7)
 
     def _log_likelihood(self, predicted: Float[Tensor, "sample row"]) -> Tensor:
         return log_normal((self.targets - predicted).div(self.noise).square()) - math.log(
@@ -129,12 +126,10 @@ class LogisticRegression(_Regression):
     """
 
     @classmethod
-    def synthetic(
-        cls, num_latents: int = 5, num_rows: int = 200, seed: int = 0
-    ) -> "LogisticRegression":
+    def synthetic(cls, num_rows: int = 200) -> "LogisticRegression":
         """Correlated inputs; targets drawn from the model itself."""
-        generator = torch.Generator().manual_seed(seed)
-        inputs, predicted = _correlated_inputs(num_rows, num_latents, generator)
+        generator = torch.Generator().manual_seed(0)
+        inputs, predicted = _correlated_inputs(num_rows, generator)
         return cls(inputs, torch.bernoulli(predicted.sigmoid(), generator=generator))
 
     def _log_likelihood(self, predicted: Float[Tensor, "sample row"]) -> Tensor:
@@ -160,9 +155,9 @@ class HierarchicalPoisson:
             raise UserError("counts must not be negative")
 
     @classmethod
-    def synthetic(cls, num_latents: int = 20, seed: int = 0) -> "HierarchicalPoisson":
+    def synthetic(cls, num_latents: int = 20) -> "HierarchicalPoisson":
         """Counts drawn from the model with z_0 = 1; `num_latents` - 1 groups."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(0)
         log_rate = 1.0 + torch.randn(num_latents - 1, generator=generator)
         return cls(torch.poisson(log_rate.exp(), generator=generator))
 
@@ -211,9 +206,9 @@ def _log_beta_function(alpha: float, beta: float) -> float:
 
 
 def _correlated_inputs(
-    num_rows: int, num_latents: int, generator: torch.Generator
+    num_rows: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row"]]:
-    """Inputs, and what random weights make of them."""
+    """Inputs of five latents, and what random weights make of them."""
     shared = torch.randn(num_rows, 1, generator=generator)
-    inputs = 0.6 * shared + 0.8 * torch.randn(num_rows, num_latents, generator=generator)
-    return inputs, inputs @ torch.randn(num_latents, generator=generator)
+    inputs = 0.6 * shared + 0.8 * torch.randn(num_rows, 5, generator=generator)
+    return inputs, inputs @ torch.randn(5, generator=generator)
