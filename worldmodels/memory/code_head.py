@@ -19,6 +19,7 @@ can attract or exclude one another; only a component can express what three of t
 """
 
 import math
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -72,7 +73,8 @@ class CodeHead(nn.Module):
             one_group = torch.zeros(num_codes, dtype=torch.int64)
             group = groups_of(num_codes) if autoregressive else one_group
             order = torch.argsort(group, stable=True)
-            self.group_sizes = torch.bincount(group).tolist()
+            ends = torch.bincount(group).cumsum(0).tolist()
+            self.groups = [slice(start, end) for start, end in pairwise([0, *ends])]
             group = group[order].repeat_interleave(table.size)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("inverse_order", torch.argsort(order), persistent=False)

@@ -73,9 +73,7 @@ class CodePrediction:
         queries = head.queries(self.base[..., None, :] + head.components)
         embedded = queries.new_zeros(*queries.shape[:-2], 0)
         means: list[Tensor] = []
-        start = 0
-        for size in head.group_sizes:
-            codes = slice(start, start + size)
+        for codes in head.groups:
             conditioned = queries[..., codes, :] + head.conditioning_logits(embedded, codes)
             chances: list[Tensor] = []
             persisted = conditioned.new_ones(conditioned.shape[:-1])  # a probability
@@ -91,7 +89,6 @@ class CodePrediction:
             together = torch.cat(chances, -1)
             embedded = torch.cat([embedded, head.table.expected(together).flatten(-2)], -1)
             means.append(head.table.expected(together, learned=False).flatten(-2))
-            start += size
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
     def disagreement(self) -> None:
@@ -122,17 +119,16 @@ class CodePrediction:
         uniform = uniforms(now, generator, num_candidates).flatten(0, -3)
         now = now.flatten(0, -3)
         groups: list[Tensor] = []
-        start, width = 0, head.table.size
-        for size in head.group_sizes:
-            codes, rest = slice(start, start + size), (start + size) * width
-            of_group = queries[:, start * width : rest].unflatten(-1, (size, width))
+        width = head.table.size
+        for codes in head.groups:
+            first, rest = codes.start * width, codes.stop * width
+            of_group = queries[:, first:rest].unflatten(-1, (-1, width))
             places = codes, of_group, now[:, codes], uniform[:, codes]
             groups.append(self._sample_group(*places, temperature))
             if rest < queries.shape[-1]:
                 embedded = head.table.embed(groups[-1]).flatten(-2)
                 # In place, to all that follow at once: nothing else uses these queries.
-                queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
-            start += size
+                queries[:, rest:].addmm_(embedded, head.coupling[first:rest, rest:])
         ordered = torch.cat(groups, -1)
         return cast(Tensor, ordered.index_select(-1, head.inverse_order).unflatten(0, batch))
 

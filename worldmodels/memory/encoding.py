@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -91,7 +90,6 @@ def encode_dataset(
     episodes: Sequence[Episode],
     action_repeat: int,
     on_episode: Callable[[], None] = lambda: None,
-    *,
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
@@ -113,9 +111,9 @@ def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> En
     """A run's training or held-out episodes, with a progress bar."""
     episodes = run.store.split(held_out)
     name = "held-out" if held_out else "training"
-    options: dict[str, Any] = {"folder": run.folder, "encodings": run.cached(Encodings)}
+    repeat, known = run.action_repeat, run.cached(Encodings)
     with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(vision, episodes, run.action_repeat, meter.advance, **options)
+        return encode_dataset(vision, episodes, repeat, meter.advance, run.folder, known)
 
 
 def encode_episodes(
@@ -126,7 +124,7 @@ def encode_episodes(
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
     """A few episodes as one padded batch of whole sequences of agent steps, on the CPU."""
-    return encode_dataset(vision, episodes, action_repeat, on_episode, encodings=encodings).whole()
+    return encode_dataset(vision, episodes, action_repeat, on_episode, None, encodings).whole()
 
 
 def encode_rollouts(

@@ -72,8 +72,10 @@ def evaluate_memory(
     held_out, frames = _encoded_held_out(run, vision, report)
     _check_length(held_out, config, repeat)
     train = encode_split(run, vision, False, report)
-    options: dict[str, Any] = {"device": device, "seed": run.settings.seed, "report": report}
-    memoryless = train_memoryless(_settings(run), vision, train, held_out, **options)
+    seed = run.settings.seed
+    memoryless = train_memoryless(
+        _settings(run), vision, train, held_out, device=device, seed=seed, report=report
+    )
     dream = DreamModel(vision, memory, config.temperature)
     result, curves = memory_figures(dream, memoryless, train, held_out, frames, config, repeat)
     result["digests"] = {name: file_digest(run.weights(name)) for name in ("vision", "memory")}
