@@ -99,7 +99,7 @@ def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     class Copied(Encodings):
         def of(self, *arguments: Any, **settings: Any) -> Any:
             found = super().of(*arguments, **settings)
-            return lambda episode: found(episode).copy()
+            return (records.copy() for records in found)
 
     run = Run(folder)
     vars(run)["encodings"] = Copied()

@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Num
-from torch import Tensor, distributions, nn
+from torch import Generator, Tensor, distributions, nn
 
 from worldmodels.errors import UserError
 
@@ -39,7 +39,7 @@ class VariationalFamily(nn.Module):
         """Whether samples carry a gradient, so that the pathwise estimator works."""
         return type(self).rsample is not VariationalFamily.rsample
 
-    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Samples that are differentiable in the parameters.
 
         Raises: UserError in a family that has none.
@@ -50,7 +50,7 @@ class VariationalFamily(nn.Module):
         )
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Samples without a gradient."""
         return self.rsample(num_samples, generator)
 
@@ -75,7 +75,7 @@ class MeanFieldGaussian(VariationalFamily):
         """The same q as torch knows it, one batch entry per latent."""
         return distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False)
 
-    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + scale x standard normal noise."""
         return self.mean + self.log_scale.exp() * _noise(num_samples, self.mean, generator)
 
@@ -108,7 +108,7 @@ class FullCovarianceGaussian(VariationalFamily):
         tril = self.scale_tril()
         return distributions.MultivariateNormal(self.mean, scale_tril=tril, validate_args=False)
 
-    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + Cholesky factor x standard normal noise."""
         return self.mean + _noise(num_samples, self.mean, generator) @ self.scale_tril().T
 
@@ -135,7 +135,7 @@ class MeanFieldBeta(VariationalFamily):
         """The same q as torch knows it, one batch entry per latent."""
         return distributions.Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
-    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """The share of one of two gamma variables, differentiated implicitly."""
         shape = (num_samples, self.num_latents)
         # What torch.distributions.Gamma calls; that one takes no generator.
@@ -160,7 +160,7 @@ class MeanFieldBernoulli(VariationalFamily):
         return distributions.Bernoulli(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Zeros and ones, as floats."""
         chance = self.logits.sigmoid().expand(num_samples, -1)
         return torch.bernoulli(chance, generator=generator)
@@ -180,12 +180,12 @@ class MeanFieldCategorical(VariationalFamily):
         return distributions.Categorical(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Indices of values, as int64."""
         chances = self.logits.softmax(-1)
         return torch.multinomial(chances, num_samples, True, generator=generator).T
 
 
-def _noise(num_samples: int, like: Float[Tensor, "latent"], generator: torch.Generator) -> Samples:
+def _noise(num_samples: int, like: Float[Tensor, "latent"], generator: Generator) -> Samples:
     shape = (num_samples, len(like))
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.bbvi.families import VariationalFamily
 from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint, log_weights
@@ -69,7 +69,7 @@ def elbo_surrogate(
     family: VariationalFamily,
     estimator: Estimator,
     num_samples: int,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
     """A scalar whose gradient estimates that of the ELBO, and log p - log q of each sample.
 
@@ -179,7 +179,7 @@ def fit_bbvi(
     family: VariationalFamily,
     config: BBVIConfig,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     on_step: Callable[[int, float], None] = lambda step, elbo: None,
 ) -> BBVIResult:
     """Move the parameters of `family` up the ELBO, in place.
@@ -234,7 +234,7 @@ class ElboEstimate:
 
 @torch.no_grad()
 def estimate_elbo(
-    model: LogJoint, family: VariationalFamily, num_samples: int, generator: torch.Generator
+    model: LogJoint, family: VariationalFamily, num_samples: int, generator: Generator
 ) -> ElboEstimate:
     """How good q is now: at most log p(x), and short of it by KL(q, posterior).
 

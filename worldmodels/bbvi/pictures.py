@@ -70,12 +70,8 @@ def _draw_coin(axes: Axes, coin: ExactFits) -> None:
     for fit, q in zip(coin.fits, coin.found, strict=True):
         density = q.log_prob(z).exp().detach()
         axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
-    axes.set(
-        title=f"Beta-Bernoulli: exact Beta(16, 14), {_worst_kl(coin)}",
-        xlabel="chance of a one",
-        ylabel="density",
-        ylim=(0, 1.45 * float(exact.max())),
-    )
+    axes.set_title(f"Beta-Bernoulli: exact Beta(16, 14), {_worst_kl(coin)}")
+    axes.set(xlabel="chance of a one", ylabel="density", ylim=(0, 1.45 * float(exact.max())))
     axes.legend(fontsize=8, loc="upper left")
 
 
@@ -191,11 +187,8 @@ def save_variances(path: Path, comparison: Comparison) -> None:
         cuts = comparison.cut[where].values()
         labels = ["plain" if cut == 1 else f"{cut:,.0f}x less" for cut in cuts]
         axes.bar_label(bars, labels, padding=4)
-        axes.set(
-            xscale="log",
-            title=f"at the {where} of a fit, {NUM_SAMPLES} samples per gradient",
-            xlabel="variance of the gradient, summed over 40 parameters",
-        )
+        axes.set_title(f"at the {where} of a fit, {NUM_SAMPLES} samples per gradient")
+        axes.set(xscale="log", xlabel="variance of the gradient, summed over 40 parameters")
         axes.margins(x=0.12)
         axes.grid(alpha=0.3, axis="x")
     panels[0].invert_yaxis()

@@ -86,14 +86,8 @@ class CodeRNN(RecurrentMemory):
             code_vectors = torch.zeros(math.prod(config.digit_sizes), config.vector_size)
         self.register_buffer("code_vectors", code_vectors.detach().clone())
         table = CodeTable(config.num_codes, config.digit_sizes, self.code_vectors)
-        self.head = CodeHead(
-            config.num_hidden,
-            config.num_codes,
-            config.num_mixtures,
-            config.head_width,
-            table,
-            config.autoregressive,
-        )
+        sizes = config.num_hidden, config.num_codes, config.num_mixtures, config.head_width
+        self.head = CodeHead(*sizes, table, config.autoregressive)
         self.outcome = OutcomeHead(config.num_hidden)
 
     def _calibrate_head(self, sequences: Sequences) -> None:

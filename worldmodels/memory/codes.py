@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.memory.noise import shared_noise
 
@@ -31,7 +31,7 @@ def from_digits(digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]) -> 
 
 
 def uniforms(
-    like: Shaped[Tensor, "batch *rest"], generator: torch.Generator | None, num_candidates: int
+    like: Shaped[Tensor, "batch *rest"], generator: Generator | None, num_candidates: int
 ) -> Float[Tensor, "batch *rest"]:
     """Uniform noise to draw values by, equal in each of so many blocks.
 
@@ -43,7 +43,7 @@ def uniforms(
 def sample_categorical(
     logits: Logits,
     temperature: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     num_candidates: int = 1,
 ) -> Values:
     """One value per row; temperature 0 takes the largest.

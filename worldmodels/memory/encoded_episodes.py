@@ -193,10 +193,6 @@ class _SingleSteps(EncodedEpisodes):
         first = self._ends[episode] - self._episodes.lengths[episode]
         return self._episodes.windows(episode, rows - first, 1)
 
-    def single_steps(self) -> Sequences:
-        """They are single already."""
-        return self
-
 
 def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
     """How one agent step is stored, without gaps."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
@@ -46,10 +46,7 @@ class EnsemblePrediction:
         return each.logsumexp(0) - math.log(len(self.members))
 
     def sample(
-        self,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-        num_candidates: int = 1,
+        self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
         """A next latent, row by row from a member drawn at random.
 
@@ -132,9 +129,7 @@ class MemoryEnsemble(nn.Module):
         """Parts of a batch whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> LossAndMetrics:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """The sum of the members' losses, none of which depends on another; mean metrics.
 
         Each member draws as many numbers from the generator as the others, in their order.

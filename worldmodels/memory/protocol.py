@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.errors import check_at_least_one
@@ -57,10 +56,7 @@ class Prediction(Protocol):
         """Log-likelihood of the next latent, in nats."""
 
     def sample(
-        self,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-        num_candidates: int = 1,
+        self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
         """A next latent.
 
@@ -117,7 +113,5 @@ class Memory(Model, Protocol):
     def training_floats(self) -> int:
         """Numbers that `loss` and its gradient hold for one agent step, at most."""
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> LossAndMetrics:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Mean over agent steps, and metrics."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
@@ -59,7 +59,7 @@ class RecurrentMemory(nn.Module, ABC):
         """Numbers that `loss` and its gradient hold for one agent step, at most."""
 
     @abstractmethod
-    def _sample(self, posteriors: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, posteriors: Tensor, generator: Generator | None) -> Tensor:
         """Latents sampled from V's posterior."""
 
     @abstractmethod
@@ -98,9 +98,7 @@ class RecurrentMemory(nn.Module, ABC):
         """Parts of a batch whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> LossAndMetrics:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Negative log-likelihood of the next latent + reward and end, mean over agent steps.
 
         Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
@@ -111,11 +109,5 @@ class RecurrentMemory(nn.Module, ABC):
         # Only real agent steps: predictions from padding would be most of the work.
         prediction = self.predict(hidden[mask], latents[:, :-1][mask])
         nll = -prediction.log_prob(latents[:, 1:][mask]).mean()
-        return self.outcome.add_to(
-            nll,
-            prediction.outcome,
-            batch.rewards[mask],
-            batch.terminated[mask],
-            reward_weight=self.config.reward_weight,
-            end_weight=self.config.end_weight,
-        )
+        facts = batch.rewards[mask], batch.terminated[mask]
+        return self.outcome.add_to(nll, prediction.outcome, *facts, self.config)

@@ -104,7 +104,7 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
         plan = FittingPlan(config.seed, config.num_steps, on_fit, config.num_repeats)
         results = {name: fitters[name](plan) for name in config.names}
     with _replacing(folder) as partial:
-        drawn = _draw(partial, results)
+        _draw(partial, results)
         result: dict[str, Any] = nonfinite_to_none(
             {
                 "seed": config.seed,
@@ -117,7 +117,7 @@ def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> d
                     if name in FIGURES
                 },
                 "warnings": _warnings(fits),
-                "pictures": [str(folder / path.name) for path in drawn],
+                "pictures": [str(folder / name) for name in PICTURES if (partial / name).exists()],
             }
         )
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -151,21 +151,16 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
+def _draw(folder: Path, results: dict[str, Any]) -> None:
     """The pictures of the experiments that were run."""
-    drawn = []
     posteriors = [results.get(name) for name in ("beta-bernoulli", "gaussian", "logistic")]
     if any(posteriors):
-        drawn.append(folder / "posterior.png")
-        pictures.save_posteriors(drawn[-1], *posteriors)
+        pictures.save_posteriors(folder / "posterior.png", *posteriors)
     if "variance" in results:
-        drawn += [folder / "elbo.png", folder / "variance.png"]
-        pictures.save_elbo_curves(drawn[-2], results["variance"])
-        pictures.save_variances(drawn[-1], results["variance"])
+        pictures.save_elbo_curves(folder / "elbo.png", results["variance"])
+        pictures.save_variances(folder / "variance.png", results["variance"])
     if "binary-vae" in results:
-        drawn.append(folder / "latent.png")
-        pictures.save_binary_vae(drawn[-1], results["binary-vae"])
-    return drawn
+        pictures.save_binary_vae(folder / "latent.png", results["binary-vae"])
 
 
 def _warnings(fits: list[Fit]) -> list[str]:

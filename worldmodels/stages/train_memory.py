@@ -125,11 +125,8 @@ def _new_or_earlier(
 def _write(
     vision: Vision, memory: Memory, held_out: EncodedEpisodes, run: Run, work: StageFolder
 ) -> None:
-    metadata = {
-        "memory": memory_metadata(memory),
-        "vision_digest": work.work["inputs"]["vision"],
-        "seed": work.work["seed"],
-    }
+    digest, seed = work.work["inputs"]["vision"], work.work["seed"]
+    metadata = {"memory": memory_metadata(memory), "vision_digest": digest, "seed": seed}
     path = work.partial / "memory.safetensors"
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
     row = most_active_episode(held_out)
@@ -137,7 +134,7 @@ def _write(
     save_dreams(
         work.partial / "memory.png",
         DreamModel(vision, memory),
-        held_out[slice(row, row + 1)],
+        held_out[row : row + 1],
         AgentSteps.from_rollout(stored, run.action_repeat).frames,
         start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,
         agent_steps=SHOWN,

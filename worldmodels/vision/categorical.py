@@ -13,7 +13,7 @@ from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.bbvi.score import score_surrogate
@@ -85,7 +85,7 @@ class CategoricalVAE(VQVAE):
         """The likeliest codes of each frame, row by row of the grid."""
         return self._logits(frames).argmax(-1)
 
-    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound: squared error + KL to the uniform distribution.
 
         The KL is exact. The error is a mean over draws; its gradient reaches the decoder and the
@@ -115,7 +115,7 @@ class CategoricalVAE(VQVAE):
         return cast(Tensor, self.encoder(to_unit(frames)).flatten(2).transpose(1, 2))
 
     def _draw_codes(
-        self, log_q: Float[Tensor, "batch code value"], generator: torch.Generator | None
+        self, log_q: Float[Tensor, "batch code value"], generator: Generator | None
     ) -> Int[Tensor, "sample batch code"]:
         chances = log_q.detach().exp().flatten(0, 1)
         draws = torch.multinomial(chances, self.config.num_samples, True, generator=generator)

@@ -3,8 +3,7 @@
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.training.model import LossAndMetrics, Model
 from worldmodels.vision.objective import ErrorConfig
@@ -41,7 +40,7 @@ class Vision(Model, Protocol):
     def encode(self, frames: Tensor) -> Tensor:
         """The posterior of each frame."""
 
-    def sample(self, posterior: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, posterior: Tensor, generator: Generator | None = None) -> Tensor:
         """A latent sampled from each posterior."""
 
     def mode(self, posterior: Tensor) -> Tensor:
@@ -56,5 +55,5 @@ class Vision(Model, Protocol):
     def decode(self, latent: Tensor) -> Tensor:
         """The frames that latents stand for."""
 
-    def loss(self, frames: Tensor, generator: torch.Generator | None = None) -> LossAndMetrics:
+    def loss(self, frames: Tensor, generator: Generator | None = None) -> LossAndMetrics:
         """Mean over frames, and metrics."""

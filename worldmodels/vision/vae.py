@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.errors import check_at_least_one, check_choice
 from worldmodels.training.model import LossAndMetrics
@@ -113,7 +113,7 @@ class VAE(nn.Module):
         return self._posterior(to_unit(frames))
 
     def sample(
-        self, posterior: Posterior, generator: torch.Generator | None = None
+        self, posterior: Posterior, generator: Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
         """A latent drawn from its posterior."""
         return sample_gaussian(posterior, generator)
@@ -133,7 +133,7 @@ class VAE(nn.Module):
         """The frame a latent stands for."""
         return to_frames(self.decoder(self.from_latent(latent)))
 
-    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound, in the paper's form.
 
         Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
@@ -155,9 +155,7 @@ class VAE(nn.Module):
         return torch.cat([self.to_mean(hidden), self.to_logvar(hidden)], dim=-1)
 
 
-def sample_gaussian(
-    posterior: Posterior, generator: torch.Generator | None
-) -> Float[Tensor, "*batch z"]:
+def sample_gaussian(posterior: Posterior, generator: Generator | None) -> Float[Tensor, "*batch z"]:
     """A point drawn from a Gaussian given by mean and log-variance, side by side."""
     mu, logvar = posterior.chunk(2, dim=-1)
     noise = torch.randn(mu.shape, generator=generator, device=mu.device)

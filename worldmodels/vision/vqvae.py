@@ -11,7 +11,7 @@ from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
@@ -194,7 +194,7 @@ class VQVAE(nn.Module):
         """The codes of each frame, row by row of the grid."""
         return self._quantize(self.encoder(to_unit(frames)))[1]
 
-    def sample(self, posterior: Codes, generator: torch.Generator | None = None) -> Codes:
+    def sample(self, posterior: Codes, generator: Generator | None = None) -> Codes:
         """The codes themselves: the posterior is a point."""
         return posterior
 
@@ -215,7 +215,7 @@ class VQVAE(nn.Module):
         """The frame the codes stand for."""
         return to_frames(self._draw(self.code_vectors[latent]))
 
-    def loss(self, frames: Frames, generator: torch.Generator | None = None) -> LossAndMetrics:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Squared error summed over pixels + the quantizer's commitment.
 
         Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.

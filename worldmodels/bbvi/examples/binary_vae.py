@@ -18,13 +18,12 @@ Source: Kingma & Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from worldmodels.bbvi.examples.models import log_normal
@@ -47,13 +46,13 @@ class Points:
     cluster: Int[Tensor, "point"]
 
 
-def draw_points(num_points: int, generator: torch.Generator) -> Points:
+def draw_points(num_points: int, generator: Generator) -> Points:
     """Points of three Gaussians of spread 0.5 on a circle of radius 2, as pixels."""
     cluster = torch.randint(NUM_CLUSTERS, (num_points,), generator=generator)
     angle = cluster * (2 * math.pi / NUM_CLUSTERS)
     centre = 2.0 * torch.stack([angle.cos(), angle.sin()], 1)
     place = centre + 0.5 * torch.randn(num_points, 2, generator=generator)
-    world = torch.Generator().manual_seed(WORLD_SEED)
+    world = Generator().manual_seed(WORLD_SEED)
     direction = torch.randn(2, NUM_PIXELS, generator=world)
     phase = 2 * math.pi * torch.rand(NUM_PIXELS, generator=world)
     return Points(((place @ direction + phase).cos() > 0).float(), cluster)
@@ -95,7 +94,7 @@ class EncodedGaussian(VariationalFamily):
         super().__init__(mean.numel())
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
-    def rsample(self, num_samples: int, generator: torch.Generator) -> Samples:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + scale x standard normal noise."""
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
@@ -131,13 +130,13 @@ class BinaryVAE(nn.Module):
 
     @torch.no_grad()
     def elbo(
-        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
+        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: Generator
     ) -> float:
         """The ELBO in nats per point, from samples of q."""
         return float(self.log_weights(pixels, num_samples, generator).mean()) / len(pixels)
 
     def log_weights(
-        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
+        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: Generator
     ) -> Float[Tensor, "sample"]:
         """Log p(pixels, z) - log q(z) at samples of q, for these points together."""
         family = self.posterior(pixels)
@@ -151,23 +150,17 @@ class BinaryVAE(nn.Module):
 
 
 def train_binary_vae(
-    pixels: Float[Tensor, "point pixel"],
-    config: BinaryVAEConfig,
-    on_step: Callable[[int, float], None] = lambda step, elbo: None,
+    pixels: Float[Tensor, "point pixel"], config: BinaryVAEConfig
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
-    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point.
-
-    Args:
-        on_step: told the step, from 1, and the ELBO of its batch.
-    """
-    generator = torch.Generator().manual_seed(config.seed)
+    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point."""
+    generator = Generator().manual_seed(config.seed)
     pathwise = Estimator("pathwise", "none")
     with global_seed(config.seed):  # initial weights draw from the global generator
         vae = BinaryVAE(config)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, maximize=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
     history = []
-    for step in range(config.num_steps):
+    for _ in range(config.num_steps):
         batch = pixels[torch.randint(len(pixels), (config.batch_size,), generator=generator)]
         joint, family = vae.log_joint(batch), vae.posterior(batch)
         surrogate, difference = elbo_surrogate(
@@ -178,7 +171,6 @@ def train_binary_vae(
         optimizer.step()
         schedule.step()
         history.append(float(difference.mean()) / len(batch))
-        on_step(step + 1, history[-1])
     return vae, torch.tensor(history)
 
 

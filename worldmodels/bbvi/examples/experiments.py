@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, distributions
+from torch import Generator, Tensor, distributions
 
 from worldmodels.bbvi.diagnostics import NoParetoTail, pareto_k
 from worldmodels.bbvi.examples.mcmc import HMCConfig, hmc
@@ -76,9 +76,9 @@ class FittingPlan:
         """The config, with the number of steps asked for."""
         return config if self.num_steps is None else replace(config, num_steps=self.num_steps)
 
-    def generator(self) -> torch.Generator:
+    def generator(self) -> Generator:
         """A fresh one: every fit draws the same noise."""
-        return torch.Generator().manual_seed(self.seed)
+        return Generator().manual_seed(self.seed)
 
     def fit(
         self,
@@ -208,7 +208,7 @@ def importance_log_evidence(
     model: LogJoint,
     mean: Float[Tensor, "latent"],
     covariance: Float[Tensor, "latent latent"],
-    generator: torch.Generator,
+    generator: Generator,
     num_samples: int = 100_000,
 ) -> tuple[float, float]:
     """Log p(x) in nats and its standard error, from a Student-t around a posterior's moments.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.bbvi.diagnostics import rank_normalized_r_hat
 from worldmodels.bbvi.joint import LogJoint, evaluate_log_joint
@@ -61,9 +61,7 @@ class HMCResult:
         return torch.cov(self.draws.flatten(0, 1).T)
 
 
-def hmc(
-    model: LogJoint, num_latents: int, config: HMCConfig, *, generator: torch.Generator
-) -> HMCResult:
+def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Generator) -> HMCResult:
     """Sample the posterior of a differentiable log-joint over all of R^D.
 
     Chains start at draws of the standard normal and run in step. The warm-up whitens the
@@ -102,7 +100,7 @@ def _transition(
     tril: Float[Tensor, "latent latent"],
     step: float,
     num_leapfrog: int,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> tuple[Float[Tensor, "chain latent"], float]:
     """One leapfrog trajectory in whitened space and its Metropolis test; mean acceptance."""
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Num
-from torch import Tensor, distributions
+from torch import Generator, Tensor, distributions
 from torch.nn import functional
 
 from worldmodels.bbvi.families import MeanFieldGaussian
@@ -90,7 +90,7 @@ class LinearRegression(_Regression):
     @classmethod
     def synthetic(cls) -> "LinearRegression":
         """Correlated inputs, so that the posterior's covariance is far from diagonal."""
-        generator = torch.Generator().manual_seed(0)
+        generator = Generator().manual_seed(0)
         inputs, predicted = _correlated_inputs(20, generator)
         return cls(inputs, predicted + 0.7 * torch.randn(20, generator=generator), 0.7)
 
@@ -128,7 +128,7 @@ class LogisticRegression(_Regression):
     @classmethod
     def synthetic(cls, num_rows: int = 200) -> "LogisticRegression":
         """Correlated inputs; targets drawn from the model itself."""
-        generator = torch.Generator().manual_seed(0)
+        generator = Generator().manual_seed(0)
         inputs, predicted = _correlated_inputs(num_rows, generator)
         return cls(inputs, torch.bernoulli(predicted.sigmoid(), generator=generator))
 
@@ -157,7 +157,7 @@ class HierarchicalPoisson:
     @classmethod
     def synthetic(cls, num_latents: int = 20) -> "HierarchicalPoisson":
         """Counts drawn from the model with z_0 = 1; `num_latents` - 1 groups."""
-        generator = torch.Generator().manual_seed(0)
+        generator = Generator().manual_seed(0)
         log_rate = 1.0 + torch.randn(num_latents - 1, generator=generator)
         return cls(torch.poisson(log_rate.exp(), generator=generator))
 
@@ -206,7 +206,7 @@ def _log_beta_function(alpha: float, beta: float) -> float:
 
 
 def _correlated_inputs(
-    num_rows: int, generator: torch.Generator
+    num_rows: int, generator: Generator
 ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row"]]:
     """Inputs of five latents, and what random weights make of them."""
     shared = torch.randn(num_rows, 1, generator=generator)
