@@ -13,6 +13,7 @@ from torch import Generator, Tensor, distributions, nn
 from worldmodels.errors import UserError
 
 Samples = Num[Tensor, "sample latent"]
+OfFactors = Float[Tensor, "sample factor"]
 
 
 class VariationalFamily(nn.Module):
@@ -54,7 +55,7 @@ class VariationalFamily(nn.Module):
         """Samples without a gradient."""
         return self.rsample(num_samples, generator)
 
-    def log_prob(self, z: Samples) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> OfFactors:
         """Log-density or log-probability of each factor at z, in nats; here: of each latent."""
         return self.distribution().log_prob(z)
 
@@ -112,7 +113,7 @@ class FullCovarianceGaussian(VariationalFamily):
         """Mean + Cholesky factor x standard normal noise."""
         return self.mean + _noise(num_samples, self.mean, generator) @ self.scale_tril().T
 
-    def log_prob(self, z: Samples) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> OfFactors:
         """Of the whole vector."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.families import OfFactors, VariationalFamily
 from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint, log_weights
 from worldmodels.bbvi.score import fitted_baseline, score_surrogate, scores
 from worldmodels.errors import UserError, check_at_least_one, check_choice
@@ -106,8 +106,8 @@ def elbo_surrogate(
 
 
 def _blanket_signal(
-    model: LogJoint, family: VariationalFamily, z: Tensor, log_q: Float[Tensor, "sample factor"]
-) -> tuple[Float[Tensor, "sample factor"], Float[Tensor, "sample"]]:
+    model: LogJoint, family: VariationalFamily, z: Tensor, log_q: OfFactors
+) -> tuple[OfFactors, Float[Tensor, "sample"]]:
     """For each factor its own terms of log p minus its own log q; and the whole log p."""
     if not isinstance(model, FactoredJoint):
         raise UserError(

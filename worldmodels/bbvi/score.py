@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from worldmodels.bbvi.families import OfFactors
 from worldmodels.errors import UserError, check_choice
+
+Scores = Float[Tensor, "sample factor parameter"]
 
 
 def score_surrogate(
@@ -48,9 +51,7 @@ def score_surrogate(
     return (log_q * signal).mean(0).sum()
 
 
-def scores(
-    log_q: Float[Tensor, "sample factor"], parameters: Iterable[nn.Parameter]
-) -> Float[Tensor, "sample factor parameter"]:
+def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
     """The score, d log q, of each sample and factor, in all parameters laid end to end.
 
     One batched backward pass, whatever the family; memory grows with (samples x factors) squared,
@@ -74,9 +75,7 @@ def scores(
     return torch.cat(flat, 1).view(num_samples, num_factors, -1)
 
 
-def fitted_baseline(
-    score: Float[Tensor, "sample factor parameter"], signal: Float[Tensor, "sample factor"]
-) -> Float[Tensor, "sample factor"]:
+def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
     """The paper's a* = Cov(f, h) / Var(h), for each sample fitted on all the other samples.
 
     h is the score, f = h x signal, one a* a factor: covariances and variances are summed over

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
-from worldmodels.memory.lstm import Hidden, LSTMState
+from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.noise import shared_noise
@@ -107,9 +107,7 @@ class MemoryEnsemble(nn.Module):
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Hidden, LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h of all members after each agent step of whole sequences; equals stepping."""
         run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)

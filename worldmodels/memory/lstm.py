@@ -20,6 +20,10 @@ class LSTMState(NamedTuple):
         return LSTMState(self.h[index], self.c[index])
 
 
+LSTMOutput = tuple[Hidden, LSTMState]
+"""The state h after each agent step of whole sequences, and the state after the last one."""
+
+
 class LSTM(nn.Module):
     """One layer with a single bias per gate, as the paper's TensorFlow cell has.
 
@@ -61,9 +65,7 @@ class LSTM(nn.Module):
         c = torch.addcmul(f.sigmoid() * state.c, i.sigmoid(), g.tanh())
         return LSTMState(o.sigmoid() * c.tanh(), c)
 
-    def sequence(
-        self, inputs: Float[Tensor, "batch length input"], state: LSTMState
-    ) -> tuple[Hidden, LSTMState]:
+    def sequence(self, inputs: Float[Tensor, "batch length input"], state: LSTMState) -> LSTMOutput:
         """The hidden state after each agent step, and the state after the last one."""
         weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
         hx = [state.h[None].contiguous(), state.c[None].contiguous()]

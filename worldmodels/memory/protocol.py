@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.errors import check_at_least_one
-from worldmodels.memory.lstm import Hidden, LSTMState
+from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
 from worldmodels.training.model import LossAndMetrics, Model
 
 
@@ -102,9 +102,7 @@ class Memory(Model, Protocol):
     ) -> tuple[LSTMState, Prediction]:
         """One agent step: the next state, and what it predicts."""
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Hidden, LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h after each agent step of whole sequences; equals stepping."""
 
     def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
-from worldmodels.memory.lstm import LSTM, Hidden, LSTMState
+from worldmodels.memory.lstm import LSTM, Hidden, LSTMOutput, LSTMState
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.part_size import split_batch
@@ -88,9 +88,7 @@ class RecurrentMemory(nn.Module, ABC):
         state = self.advance(state, latent, action)
         return state, self.predict(state.h, latent)
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Hidden, LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h after each agent step of whole sequences; equals stepping."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 

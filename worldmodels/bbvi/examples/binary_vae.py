@@ -27,7 +27,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from worldmodels.bbvi.examples.models import log_normal
-from worldmodels.bbvi.families import Samples, VariationalFamily
+from worldmodels.bbvi.families import OfFactors, Samples, VariationalFamily
 from worldmodels.bbvi.fit import Estimator, elbo_surrogate
 from worldmodels.bbvi.joint import LogJoint, log_weights
 from worldmodels.errors import UserError, check_at_least_one
@@ -35,6 +35,8 @@ from worldmodels.training.seeding import global_seed
 
 NUM_CLUSTERS = 3
 NUM_PIXELS = 100
+Pixels = Float[Tensor, "point pixel"]
+Latents = Float[Tensor, "point latent"]
 WORLD_SEED = 1401  # of the projections, the same for training and held-out points
 
 
@@ -42,7 +44,7 @@ WORLD_SEED = 1401  # of the projections, the same for training and held-out poin
 class Points:
     """What is seen, and what is not: the pixels, 0.0 or 1.0, and each point's Gaussian."""
 
-    pixels: Float[Tensor, "point pixel"]
+    pixels: Pixels
     cluster: Int[Tensor, "point"]
 
 
@@ -88,9 +90,7 @@ class EncodedGaussian(VariationalFamily):
     Its parameters are the encoder's; what is handed over is what the encoder proposed.
     """
 
-    def __init__(
-        self, mean: Float[Tensor, "point latent"], log_scale: Float[Tensor, "point latent"]
-    ) -> None:
+    def __init__(self, mean: Latents, log_scale: Latents) -> None:
         super().__init__(mean.numel())
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
@@ -99,7 +99,7 @@ class EncodedGaussian(VariationalFamily):
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
 
-    def log_prob(self, z: Samples) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> OfFactors:
         """Of each latent of each point."""
         return log_normal(((z - self.mean) * (-self.log_scale).exp()).square()) - self.log_scale
 
@@ -113,11 +113,11 @@ class BinaryVAE(nn.Module):
         self.encoder = _network(NUM_PIXELS, config.num_hidden, 2 * config.num_latents)
         self.decoder = _network(config.num_latents, config.num_hidden, NUM_PIXELS)
 
-    def posterior(self, pixels: Float[Tensor, "point pixel"]) -> EncodedGaussian:
+    def posterior(self, pixels: Pixels) -> EncodedGaussian:
         """The q of all latents of these points."""
         return EncodedGaussian(*self.encoder(pixels).chunk(2, dim=1))
 
-    def log_joint(self, pixels: Float[Tensor, "point pixel"]) -> LogJoint:
+    def log_joint(self, pixels: Pixels) -> LogJoint:
         """Log p(pixels, z) of these points together, in nats, as a function of z alone."""
 
         def log_joint(z: Samples) -> Float[Tensor, "sample"]:
@@ -129,14 +129,12 @@ class BinaryVAE(nn.Module):
         return log_joint
 
     @torch.no_grad()
-    def elbo(
-        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: Generator
-    ) -> float:
+    def elbo(self, pixels: Pixels, num_samples: int, generator: Generator) -> float:
         """The ELBO in nats per point, from samples of q."""
         return float(self.log_weights(pixels, num_samples, generator).mean()) / len(pixels)
 
     def log_weights(
-        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: Generator
+        self, pixels: Pixels, num_samples: int, generator: Generator
     ) -> Float[Tensor, "sample"]:
         """Log p(pixels, z) - log q(z) at samples of q, for these points together."""
         family = self.posterior(pixels)
@@ -144,13 +142,13 @@ class BinaryVAE(nn.Module):
         return log_weights(self.log_joint(pixels), family, z)
 
     @torch.no_grad()
-    def means(self, pixels: Float[Tensor, "point pixel"]) -> Float[Tensor, "point latent"]:
+    def means(self, pixels: Pixels) -> Latents:
         """Where q's means put these points in the latent space."""
         return cast(Tensor, self.encoder(pixels).chunk(2, dim=1)[0])
 
 
 def train_binary_vae(
-    pixels: Float[Tensor, "point pixel"], config: BinaryVAEConfig
+    pixels: Pixels, config: BinaryVAEConfig
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
     """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point."""
     generator = Generator().manual_seed(config.seed)

@@ -13,6 +13,8 @@ from worldmodels.bbvi.examples.binary_vae import (
     NUM_CLUSTERS,
     BinaryVAE,
     BinaryVAEConfig,
+    Latents,
+    Pixels,
     Points,
     draw_points,
     train_binary_vae,
@@ -22,6 +24,7 @@ from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
 NUM_TRAINING, NUM_HELD_OUT = 4000, 1000
 NUM_EVALUATED = 100  # held-out points whose q is judged, by so many weights each
 NUM_WEIGHTS = 2000
+PerPoint = Float[Tensor, "point"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
 
 @torch.no_grad()
 def evaluate_points(
-    vae: BinaryVAE, pixels: Float[Tensor, "point pixel"], generator: torch.Generator
-) -> tuple[Float[Tensor, "point"], Float[Tensor, "point"]]:
+    vae: BinaryVAE, pixels: Pixels, generator: torch.Generator
+) -> tuple[PerPoint, PerPoint]:
     """KL(q, posterior) of each point in nats, and k-hat of its importance weights.
 
     The KL takes log p from those weights: where k-hat is high, it comes out too small.
@@ -94,7 +97,7 @@ def evaluate_points(
 
 
 def nearest_mean_accuracy(
-    training: Float[Tensor, "point latent"],
+    training: Latents,
     training_cluster: Int[Tensor, "point"],
     held_out: Float[Tensor, "other latent"],
     held_out_cluster: Int[Tensor, "other"],
@@ -105,9 +108,7 @@ def nearest_mean_accuracy(
     return float((nearest == held_out_cluster).float().mean())
 
 
-def independent_pixels(
-    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
-) -> float:
+def independent_pixels(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> float:
     """Log-likelihood of held-out points, nats per point, each pixel by its training frequency."""
     return float(_bernoulli(training, held_out).mean())
 
@@ -121,8 +122,6 @@ def pixels_of_cluster(training: Points, held_out: Points) -> float:
     return total / len(held_out.pixels)
 
 
-def _bernoulli(
-    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
-) -> Float[Tensor, "other"]:
+def _bernoulli(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> Float[Tensor, "other"]:
     chance = (training.sum(0) + 1) / (len(training) + 2)  # Laplace: no pixel is impossible
     return (held_out * chance.log() + (1 - held_out) * (-chance).log1p()).sum(1)

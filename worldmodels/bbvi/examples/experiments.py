@@ -209,14 +209,13 @@ def importance_log_evidence(
     mean: Float[Tensor, "latent"],
     covariance: Float[Tensor, "latent latent"],
     generator: Generator,
-    num_samples: int = 100_000,
 ) -> tuple[float, float]:
     """Log p(x) in nats and its standard error, from a Student-t around a posterior's moments.
 
     With 5 degrees of freedom its tails are heavier than those of a posterior under a Gaussian
     prior, so the weights are bounded.
     """
-    degrees, num_latents = 5.0, len(mean)
+    degrees, num_latents, num_samples = 5.0, len(mean), 100_000
     tril = torch.linalg.cholesky(covariance)
     noise = torch.randn(num_samples, num_latents, generator=generator, dtype=mean.dtype)
     # torch's own StudentT takes no generator; a chi-square is twice a gamma of half the degrees.

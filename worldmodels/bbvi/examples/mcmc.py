@@ -12,6 +12,8 @@ from worldmodels.bbvi.diagnostics import rank_normalized_r_hat
 from worldmodels.bbvi.joint import LogJoint, evaluate_log_joint
 from worldmodels.errors import UserError
 
+Chains = Float[Tensor, "chain latent"]
+
 
 @dataclass(frozen=True)
 class HMCConfig:
@@ -96,12 +98,12 @@ def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Gene
 
 def _transition(
     model: LogJoint,
-    z: Float[Tensor, "chain latent"],
+    z: Chains,
     tril: Float[Tensor, "latent latent"],
     step: float,
     num_leapfrog: int,
     generator: Generator,
-) -> tuple[Float[Tensor, "chain latent"], float]:
+) -> tuple[Chains, float]:
     """One leapfrog trajectory in whitened space and its Metropolis test; mean acceptance."""
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
     log_p, gradient = _value_and_gradient(model, z)
@@ -120,9 +122,7 @@ def _transition(
     return torch.where(accept[:, None], proposal, z), float(chance.mean())
 
 
-def _value_and_gradient(
-    model: LogJoint, z: Float[Tensor, "chain latent"]
-) -> tuple[Float[Tensor, "chain"], Float[Tensor, "chain latent"]]:
+def _value_and_gradient(model: LogJoint, z: Chains) -> tuple[Float[Tensor, "chain"], Chains]:
     z = z.detach().requires_grad_()
     log_p = evaluate_log_joint(model, z)
     (gradient,) = torch.autograd.grad(log_p.sum(), z)

@@ -95,9 +95,8 @@ class LinearRegression(_Regression):
         return cls(inputs, predicted + 0.7 * torch.randn(20, generator=generator), 0.7)
 
     def _log_likelihood(self, predicted: Float[Tensor, "sample row"]) -> Tensor:
-        return log_normal((self.targets - predicted).div(self.noise).square()) - math.log(
-            self.noise
-        )
+        error = (self.targets - predicted) / self.noise
+        return log_normal(error.square()) - math.log(self.noise)
 
     @property
     def posterior(self) -> distributions.MultivariateNormal:
