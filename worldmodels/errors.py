@@ -1,6 +1,6 @@
 """The one exception that means: the user can mend this; and what turns others into it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,6 +40,13 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """An exception's text, on one line and not too long."""
     return " ".join(str(error).split())[:160]
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise UserError for a setting that is none of its choices."""
+    if value not in choices:
+        quoted = " or ".join(f'"{choice}"' for choice in choices)
+        raise UserError(f'{name} must be {quoted}, got "{value}"')
 
 
 def check_at_least_one(config: object, *names: str) -> None:

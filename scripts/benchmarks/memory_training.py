@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +20,6 @@ import numpy as np
 from agents.rollout import Rollout
 from benchmarks.linked_store import link_episodes, new_run
 from benchmarks.own_process import in_own_process, peak_bytes
-from worldmodels.data.episode import Episode
 from worldmodels.memory import encoding
 from worldmodels.presets import preset_named
 from worldmodels.progress import Report
@@ -74,9 +73,8 @@ def train_vision(folder: Path, quantized: bool) -> None:
 class CopiedEncodings(encoding.Encodings):
     """Encodings of which every episode gets a copy of its own."""
 
-    def of(self, *arguments: Any, **settings: Any) -> Callable[[Episode], np.ndarray]:
-        found = super().of(*arguments, **settings)
-        return lambda episode: found(episode).copy()
+    def of(self, *arguments: Any, **settings: Any) -> Iterator[np.ndarray]:
+        return (records.copy() for records in super().of(*arguments, **settings))
 
 
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:

@@ -28,60 +28,30 @@ involve which latent, for "rao-blackwell". `gradient_variance` compares all esti
 Symbols, in equations only: q and lambda, the variational family and its parameters; f and h, a
 sample's gradient and its control variate; a*, the control variate's best scale.
 
-Read `score.py`, `families.py`, `bbvi.py`; then `variance.py`, and `models.py` for examples.
+Read `score.py`, `families.py`, `fit.py`; then `variance.py`, and `examples/models.py`.
 """
 
-from worldmodels.bbvi.diagnostics import GOOD_PARETO_K, NoParetoTail, pareto_k
-from worldmodels.bbvi.families import (
-    FullCovarianceGaussian,
-    MeanFieldBernoulli,
-    MeanFieldBeta,
-    MeanFieldCategorical,
-    MeanFieldGaussian,
-    VariationalFamily,
-)
-from worldmodels.bbvi.fit import (
-    ALL_ESTIMATORS,
-    BBVIConfig,
-    BBVIResult,
-    ElboEstimate,
-    Estimator,
-    NonFiniteGradient,
-    elbo_surrogate,
-    estimate_elbo,
-    fit_bbvi,
-)
-from worldmodels.bbvi.joint import FactoredJoint, LogJoint
-from worldmodels.bbvi.score import score_surrogate
-from worldmodels.bbvi.variance import (
-    GradientMoments,
-    applicable_estimators,
-    gradient_variance,
-)
-
-__all__ = [
-    "ALL_ESTIMATORS",
-    "GOOD_PARETO_K",
-    "BBVIConfig",
-    "BBVIResult",
-    "ElboEstimate",
-    "Estimator",
-    "FactoredJoint",
-    "FullCovarianceGaussian",
-    "GradientMoments",
-    "LogJoint",
-    "MeanFieldBernoulli",
-    "MeanFieldBeta",
-    "MeanFieldCategorical",
-    "MeanFieldGaussian",
-    "NoParetoTail",
-    "NonFiniteGradient",
-    "VariationalFamily",
-    "applicable_estimators",
-    "elbo_surrogate",
-    "estimate_elbo",
-    "fit_bbvi",
-    "gradient_variance",
-    "pareto_k",
-    "score_surrogate",
-]
+from worldmodels.bbvi.diagnostics import GOOD_PARETO_K as GOOD_PARETO_K
+from worldmodels.bbvi.diagnostics import NoParetoTail as NoParetoTail
+from worldmodels.bbvi.diagnostics import pareto_k as pareto_k
+from worldmodels.bbvi.families import FullCovarianceGaussian as FullCovarianceGaussian
+from worldmodels.bbvi.families import MeanFieldBernoulli as MeanFieldBernoulli
+from worldmodels.bbvi.families import MeanFieldBeta as MeanFieldBeta
+from worldmodels.bbvi.families import MeanFieldCategorical as MeanFieldCategorical
+from worldmodels.bbvi.families import MeanFieldGaussian as MeanFieldGaussian
+from worldmodels.bbvi.families import VariationalFamily as VariationalFamily
+from worldmodels.bbvi.fit import ALL_ESTIMATORS as ALL_ESTIMATORS
+from worldmodels.bbvi.fit import BBVIConfig as BBVIConfig
+from worldmodels.bbvi.fit import BBVIResult as BBVIResult
+from worldmodels.bbvi.fit import ElboEstimate as ElboEstimate
+from worldmodels.bbvi.fit import Estimator as Estimator
+from worldmodels.bbvi.fit import NonFiniteGradient as NonFiniteGradient
+from worldmodels.bbvi.fit import elbo_surrogate as elbo_surrogate
+from worldmodels.bbvi.fit import estimate_elbo as estimate_elbo
+from worldmodels.bbvi.fit import fit_bbvi as fit_bbvi
+from worldmodels.bbvi.joint import FactoredJoint as FactoredJoint
+from worldmodels.bbvi.joint import LogJoint as LogJoint
+from worldmodels.bbvi.score import score_surrogate as score_surrogate
+from worldmodels.bbvi.variance import GradientMoments as GradientMoments
+from worldmodels.bbvi.variance import applicable_estimators as applicable_estimators
+from worldmodels.bbvi.variance import gradient_variance as gradient_variance

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodels.bbvi.families import VariationalFamily
-from worldmodels.bbvi.joint import LogJoint, evaluate_log_joint
+from worldmodels.bbvi.joint import LogJoint, log_weights
 from worldmodels.errors import UserError
 
 GOOD_PARETO_K = 0.7
@@ -46,10 +46,10 @@ def pareto_k(
         raise NoParetoTail(
             f"k-hat needs a continuous q, got {num_distinct} distinct of {num_samples} samples"
         )
-    return pareto_k_of_weights(evaluate_log_joint(model, z) - family.log_prob(z).sum(-1))
+    return pareto_k_of_weights(log_weights(model, family, z))
 
 
-def pareto_k_of_weights(log_weights: Float[Tensor, "sample"]) -> float:
+def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
     """k-hat of given importance weights, as logarithms up to a constant.
 
     0 where the largest agree to a thousandth: there is no tail to fit. May be negative: weights
@@ -58,15 +58,15 @@ def pareto_k_of_weights(log_weights: Float[Tensor, "sample"]) -> float:
     Raises: UserError with fewer than 100 weights. `NoParetoTail` where some are nan, infinite, or
     all zero, and where the tail is tied at its foot or has fewer than 10 distinct weights.
     """
-    if len(log_weights) < 100:
-        raise UserError(f"k-hat needs at least 100 samples, got {len(log_weights)}")
-    if log_weights.isnan().any() or log_weights.max().isinf():
+    num = len(weights)
+    if num < 100:
+        raise UserError(f"k-hat needs at least 100 samples, got {num}")
+    if weights.isnan().any() or weights.max().isinf():
         raise NoParetoTail("log_joint - log_q is nan or infinite: no importance weights to judge")
     # The tail that arviz fits, from the largest down, and the cutoff below it. The fit divides by
     # how far the weight at the tail's lower quartile is above the cutoff.
-    num = len(log_weights)
     size = int(3 * num**0.5 if num > 225 else num / 5)
-    tail = log_weights.topk(size + 1).values
+    tail = weights.topk(size + 1).values
     if tail[0] - tail[-1] < 1e-3:
         return 0.0
     lower_quartile = tail[size - size // 4]
@@ -79,7 +79,7 @@ def pareto_k_of_weights(log_weights: Float[Tensor, "sample"]) -> float:
     if tail[0] - lower_quartile > MAX_LOG_SPREAD:
         return math.inf
     # arviz takes the negative: log-likelihoods of leave-one-out, whose weights are 1 / p.
-    _, k = _arviz().psislw(-log_weights.cpu().double().numpy())
+    _, k = _arviz().psislw(-weights.cpu().double().numpy())
     return float(k)
 
 

@@ -4,20 +4,24 @@ Parameters are unconstrained (means, log-scales, logits), so any optimizer may m
 """
 
 import math
+from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, Int, Num
-from torch import Tensor, distributions, nn
+from jaxtyping import Bool, Float, Num
+from torch import Generator, Tensor, distributions, nn
 
 from worldmodels.errors import UserError
+
+Samples = Num[Tensor, "sample latent"]
+OfFactors = Float[Tensor, "sample factor"]
 
 
 class VariationalFamily(nn.Module):
     """What a family has: samples, and the log-probability of each factor.
 
-    A family of your own defines `sample` and `log_prob`; `rsample` where samples can carry a
-    gradient to the parameters, and `membership` where a factor is more than one latent. Factors
-    are independent of each other: Rao-Blackwellization rests on it.
+    A family of your own defines `sample`, and `log_prob` or `distribution`; `rsample` where samples
+    can carry a gradient to the parameters, and `membership` where a factor is more than one latent.
+    Factors are independent of each other: Rao-Blackwellization rests on it.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -36,9 +40,7 @@ class VariationalFamily(nn.Module):
         """Whether samples carry a gradient, so that the pathwise estimator works."""
         return type(self).rsample is not VariationalFamily.rsample
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Samples that are differentiable in the parameters.
 
         Raises: UserError in a family that has none.
@@ -49,12 +51,16 @@ class VariationalFamily(nn.Module):
         )
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator) -> Num[Tensor, "sample latent"]:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Samples without a gradient."""
         return self.rsample(num_samples, generator)
 
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
-        """Log-density or log-probability of each factor at z, in nats."""
+    def log_prob(self, z: Samples) -> OfFactors:
+        """Log-density or log-probability of each factor at z, in nats; here: of each latent."""
+        return self.distribution().log_prob(z)
+
+    def distribution(self) -> distributions.Distribution:
+        """The same q as torch knows it; in a mean-field family one batch entry per latent."""
         raise NotImplementedError
 
 
@@ -67,19 +73,12 @@ class MeanFieldGaussian(VariationalFamily):
         self.log_scale = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Normal:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as torch knows it, one batch entry per latent."""
         return distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False)
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + scale x standard normal noise."""
         return self.mean + self.log_scale.exp() * _noise(num_samples, self.mean, generator)
-
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
-        """Of each latent."""
-        result: Tensor = self.distribution().log_prob(z)
-        return result
 
 
 class FullCovarianceGaussian(VariationalFamily):
@@ -101,29 +100,24 @@ class FullCovarianceGaussian(VariationalFamily):
 
     def scale_tril(self) -> Float[Tensor, "latent latent"]:
         """The Cholesky factor of the covariance: lower triangle, positive diagonal."""
-        row, column = torch.tril_indices(
-            self.num_latents, self.num_latents, -1, device=self.mean.device
-        )
+        size = self.num_latents
+        row, column = torch.tril_indices(size, size, -1, device=self.mean.device)
         return self.log_diagonal.exp().diag().index_put((row, column), self.below_diagonal)
 
     def distribution(self) -> distributions.MultivariateNormal:
         """The same q as torch knows it."""
-        return distributions.MultivariateNormal(
-            self.mean, scale_tril=self.scale_tril(), validate_args=False
-        )
+        tril = self.scale_tril()
+        return distributions.MultivariateNormal(self.mean, scale_tril=tril, validate_args=False)
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + Cholesky factor x standard normal noise."""
         return self.mean + _noise(num_samples, self.mean, generator) @ self.scale_tril().T
 
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> OfFactors:
         """Of the whole vector."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()
-        result: Tensor = (-0.5 * noise.square().sum(0) - normalizer)[:, None]
-        return result
+        return cast(Tensor, (-0.5 * noise.square().sum(0) - normalizer)[:, None])
 
 
 class MeanFieldBeta(VariationalFamily):
@@ -139,12 +133,10 @@ class MeanFieldBeta(VariationalFamily):
         self.log_beta = nn.Parameter(torch.full((num_latents,), math.log(2.0)))
 
     def distribution(self) -> distributions.Beta:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as torch knows it, one batch entry per latent."""
         return distributions.Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """The share of one of two gamma variables, differentiated implicitly."""
         shape = (num_samples, self.num_latents)
         # What torch.distributions.Gamma calls; that one takes no generator.
@@ -156,11 +148,6 @@ class MeanFieldBeta(VariationalFamily):
         fraction = first / (first + second).clamp(min=limits.tiny)
         return fraction.clamp(limits.tiny, 1 - limits.eps)  # the log-density is infinite at 0 and 1
 
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
-        """Of each latent."""
-        result: Tensor = self.distribution().log_prob(z)
-        return result
-
 
 class MeanFieldBernoulli(VariationalFamily):
     """Independent latents of 0.0 and 1.0; starts at even chances."""
@@ -170,21 +157,14 @@ class MeanFieldBernoulli(VariationalFamily):
         self.logits = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Bernoulli:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as torch knows it, one batch entry per latent."""
         return distributions.Bernoulli(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
-    def sample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Zeros and ones, as floats."""
         chance = self.logits.sigmoid().expand(num_samples, -1)
         return torch.bernoulli(chance, generator=generator)
-
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
-        """Of each latent."""
-        result: Tensor = self.distribution().log_prob(z)
-        return result
 
 
 class MeanFieldCategorical(VariationalFamily):
@@ -197,23 +177,16 @@ class MeanFieldCategorical(VariationalFamily):
         self.logits = nn.Parameter(torch.zeros(num_latents, num_values))
 
     def distribution(self) -> distributions.Categorical:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as torch knows it, one batch entry per latent."""
         return distributions.Categorical(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
-    def sample(self, num_samples: int, generator: torch.Generator) -> Int[Tensor, "sample latent"]:
+    def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Indices of values, as int64."""
         chances = self.logits.softmax(-1)
         return torch.multinomial(chances, num_samples, True, generator=generator).T
 
-    def log_prob(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
-        """Of each latent."""
-        result: Tensor = self.distribution().log_prob(z)
-        return result
 
-
-def _noise(
-    num_samples: int, like: Float[Tensor, "latent"], generator: torch.Generator
-) -> Float[Tensor, "sample latent"]:
+def _noise(num_samples: int, like: Float[Tensor, "latent"], generator: Generator) -> Samples:
     shape = (num_samples, len(like))
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

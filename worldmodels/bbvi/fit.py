@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from worldmodels.bbvi.families import VariationalFamily
-from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint
+from worldmodels.bbvi.families import OfFactors, VariationalFamily
+from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint, log_weights
 from worldmodels.bbvi.score import fitted_baseline, score_surrogate, scores
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one, check_choice
 
 METHODS = ("score", "rao-blackwell", "pathwise")
 CONTROLS = ("none", "fitted", "leave-one-out")
@@ -47,10 +47,8 @@ class Estimator:
     control: str = "leave-one-out"
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"method must be one of {', '.join(METHODS)}, got {self.method}")
-        if self.control not in CONTROLS:
-            raise UserError(f"control must be one of {', '.join(CONTROLS)}, got {self.control}")
+        check_choice("method", self.method, METHODS)
+        check_choice("control", self.control, CONTROLS)
         if self.method == "pathwise" and self.control != "none":
             raise UserError(
                 f'the pathwise method takes no control variate: control="none", got {self.control}'
@@ -71,7 +69,7 @@ def elbo_surrogate(
     family: VariationalFamily,
     estimator: Estimator,
     num_samples: int,
-    generator: torch.Generator,
+    generator: Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
     """A scalar whose gradient estimates that of the ELBO, and log p - log q of each sample.
 
@@ -100,20 +98,16 @@ def elbo_surrogate(
         else:
             log_p = evaluate_log_joint(model, z)
             signal = (log_p - log_q.sum(-1))[:, None].expand_as(log_q)
-    if estimator.control == "fitted":
+    control = estimator.control
+    if control == "fitted":
         signal = signal - fitted_baseline(scores(log_q, family.parameters()), signal)
-        surrogate = score_surrogate(log_q, signal, "none")
-    else:
-        surrogate = score_surrogate(log_q, signal, estimator.control)
-    return surrogate, log_p - log_q.detach().sum(-1)
+        control = "none"
+    return score_surrogate(log_q, signal, control), log_p - log_q.detach().sum(-1)
 
 
 def _blanket_signal(
-    model: LogJoint,
-    family: VariationalFamily,
-    z: Tensor,
-    log_q: Float[Tensor, "sample factor"],
-) -> tuple[Float[Tensor, "sample factor"], Float[Tensor, "sample"]]:
+    model: LogJoint, family: VariationalFamily, z: Tensor, log_q: OfFactors
+) -> tuple[OfFactors, Float[Tensor, "sample"]]:
     """For each factor its own terms of log p minus its own log q; and the whole log p."""
     if not isinstance(model, FactoredJoint):
         raise UserError(
@@ -121,10 +115,8 @@ def _blanket_signal(
             'pass a FactoredJoint(terms, involves), or use the method "score"'
         )
     terms = model.evaluate(z)
-    membership, involves = (
-        mask.to(terms) for mask in (family.membership, model.involves)
-    )  # as numbers: the product counts a factor's latents that a term involves
-    blanket = (membership @ involves > 0).to(terms)
+    # As numbers: the product counts a factor's latents that a term involves.
+    blanket = (family.membership.to(terms) @ model.involves.to(terms) > 0).to(terms)
     return terms @ blanket.T - log_q, terms.sum(-1)
 
 
@@ -133,7 +125,7 @@ class BBVIConfig:
     """How q is fitted.
 
     Attributes:
-        num_samples: of q, a step.
+        num_samples: of q, per step.
         num_steps: optimizer steps.
         optimizer: "adam", or "adagrad" as in the paper.
         learning_rate: in the first step. AdaGrad wants about ten times what Adam does.
@@ -151,19 +143,13 @@ class BBVIConfig:
     average_last: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "num_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(
-                f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer}"
-            )
+        check_at_least_one(self, "num_samples", "num_steps")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
-        if self.final_learning_rate is not None and self.final_learning_rate < 0:
-            raise UserError(
-                f"final_learning_rate must not be negative, got {self.final_learning_rate}"
-            )
+        last = self.final_learning_rate
+        if last is not None and last < 0:
+            raise UserError(f"final_learning_rate must not be negative, got {last}")
         if not 0.0 <= self.average_last <= 1.0:
             raise UserError(f"average_last must lie in [0, 1], got {self.average_last}")
 
@@ -177,7 +163,7 @@ class BBVIConfig:
 
 @dataclass(frozen=True)
 class BBVIResult:
-    """What a fit came to; the fitted parameters are in the family itself.
+    """The outcome of a fit; the fitted parameters are in the family itself.
 
     Attributes:
         elbo_history: the estimate of each step, in nats, from that step's samples.
@@ -193,7 +179,7 @@ def fit_bbvi(
     family: VariationalFamily,
     config: BBVIConfig,
     *,
-    generator: torch.Generator,
+    generator: Generator,
     on_step: Callable[[int, float], None] = lambda step, elbo: None,
 ) -> BBVIResult:
     """Move the parameters of `family` up the ELBO, in place.
@@ -248,7 +234,7 @@ class ElboEstimate:
 
 @torch.no_grad()
 def estimate_elbo(
-    model: LogJoint, family: VariationalFamily, num_samples: int, generator: torch.Generator
+    model: LogJoint, family: VariationalFamily, num_samples: int, generator: Generator
 ) -> ElboEstimate:
     """How good q is now: at most log p(x), and short of it by KL(q, posterior).
 
@@ -256,6 +242,5 @@ def estimate_elbo(
     """
     if num_samples < 2:
         raise UserError(f"num_samples must be at least 2, got {num_samples}")
-    z = family.sample(num_samples, generator)
-    difference = (evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)).cpu().double()
+    difference = log_weights(model, family, family.sample(num_samples, generator)).cpu().double()
     return ElboEstimate(float(difference.mean()), float(difference.std()) / num_samples**0.5)

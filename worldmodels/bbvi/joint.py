@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldmodels.bbvi.families import Samples, VariationalFamily
 from worldmodels.errors import UserError
 
 
@@ -32,11 +33,11 @@ class FactoredJoint:
                 f"got {self.involves.dtype} of shape {tuple(self.involves.shape)}"
             )
 
-    def __call__(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample"]:
+    def __call__(self, z: Samples) -> Float[Tensor, "sample"]:
         """The log-joint log p(x, z), in nats."""
         return self.evaluate(z).sum(-1)
 
-    def evaluate(self, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample term"]:
+    def evaluate(self, z: Samples) -> Float[Tensor, "sample term"]:
         """The terms at z.
 
         Raises: UserError where their number, or that of the latents, is not that of `involves`.
@@ -53,7 +54,7 @@ class FactoredJoint:
         return values
 
     @torch.no_grad()
-    def check(self, z: Num[Tensor, "sample latent"]) -> None:
+    def check(self, z: Samples) -> None:
         """Move one latent at a time and see which terms follow; one evaluation a latent.
 
         Args:
@@ -78,7 +79,7 @@ LogJoint = Callable[[Tensor], Tensor]
 """z (sample, latent) -> log p(x, z) in nats (sample,); a `FactoredJoint` is one."""
 
 
-def evaluate_log_joint(model: LogJoint, z: Num[Tensor, "sample latent"]) -> Float[Tensor, "sample"]:
+def evaluate_log_joint(model: LogJoint, z: Samples) -> Float[Tensor, "sample"]:
     """The log-joint of a plain or factored model, in nats.
 
     Raises: UserError where the model does not return one number a sample.
@@ -90,3 +91,8 @@ def evaluate_log_joint(model: LogJoint, z: Num[Tensor, "sample latent"]) -> Floa
             f"got {tuple(values.shape)}"
         )
     return values
+
+
+def log_weights(model: LogJoint, family: VariationalFamily, z: Samples) -> Float[Tensor, "sample"]:
+    """The logarithm of each sample's importance weight, log p(x, z) - log q(z), in nats."""
+    return evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)

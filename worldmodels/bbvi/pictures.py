@@ -1,25 +1,20 @@
 """Pictures of black-box variational inference: posteriors, climbs, gradient noise, latents."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Ellipse
-from torch import Tensor
+from torch import Tensor, distributions
 
 from worldmodels.bbvi.examples.binary_vae import NUM_CLUSTERS
 from worldmodels.bbvi.examples.binary_vae_scores import BinaryVAEFit
 from worldmodels.bbvi.examples.comparison import LEARNING_RATES, NUM_SAMPLES, Comparison
-from worldmodels.bbvi.examples.experiments import CoinFits, Fit, GaussianFits, LogisticFits
-from worldmodels.bbvi.families import FullCovarianceGaussian, MeanFieldGaussian
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from worldmodels.bbvi.examples.experiments import ExactFits, Fit, LogisticFits
 
 DPI = 110
 COLORS = {"score": "tab:red", "rao-blackwell": "tab:blue", "pathwise": "tab:green"}
@@ -45,51 +40,42 @@ def estimator_style(name: str) -> dict[str, Any]:
 def _posterior_style(fit: Fit) -> dict[str, Any]:
     """Where lines coincide: solid ones, each narrower than the one drawn before it."""
     color, width = POSTERIOR_LINES[fit.estimator]
-    style: dict[str, Any] = {"color": color, "linewidth": width}
-    return style | {"linestyle": ":"} if fit.estimator == "score" else style
+    dashes = ":" if fit.estimator == "score" else "-"
+    return {"color": color, "linewidth": width, "linestyle": dashes}
 
 
 def save_posteriors(
-    path: Path,
-    coin: CoinFits | None,
-    gaussian: GaussianFits | None,
-    logistic: LogisticFits | None,
+    path: Path, coin: ExactFits | None, gaussian: ExactFits | None, logistic: LogisticFits | None
 ) -> None:
     """Fitted q on the exact posterior; panels for those experiments that there are."""
-    num_top = (coin is not None) + (gaussian is not None)
-    num_rows = (num_top > 0) + (logistic is not None)
-    width = 12.0 if num_top == 2 or logistic is not None else 6.5
+    upper = [(_draw_coin, coin), (_draw_gaussian, gaussian)]
+    panels = [(draw, fits) for draw, fits in upper if fits is not None]
+    num_rows = bool(panels) + (logistic is not None)
+    width = 12.0 if len(panels) == 2 or logistic is not None else 6.5
     figure = Figure(figsize=(width, 4.3 * num_rows), layout="constrained")
     rows = figure.subfigures(num_rows, 1, squeeze=False)[:, 0]
-    if num_top:
-        panels = iter(rows[0].subplots(1, num_top, squeeze=False)[0])
-        if coin is not None:
-            _draw_coin(next(panels), coin)
-        if gaussian is not None:
-            _draw_gaussian(next(panels), gaussian)
+    if panels:
+        every_axes = rows[0].subplots(1, len(panels), squeeze=False)[0]
+        for axes, (draw, fits) in zip(every_axes, panels, strict=True):
+            draw(axes, fits)
     if logistic is not None:
         _draw_logistic(rows[-1], logistic)
     figure.savefig(path, dpi=DPI)
 
 
-def _draw_coin(axes: Axes, coin: CoinFits) -> None:
+def _draw_coin(axes: Axes, coin: ExactFits) -> None:
     z = torch.linspace(0.05, 0.95, 400, dtype=torch.float64)
     exact = coin.posterior.log_prob(z).exp()
     axes.fill_between(z, exact, color=EXACT_COLOR, label="exact")
-    for fit in coin.fits:
-        density = coin.families[fit.estimator].log_prob(z).exp().detach()
+    for fit, q in zip(coin.fits, coin.found, strict=True):
+        density = q.log_prob(z).exp().detach()
         axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
-    worst = max(fit.kl for fit in coin.fits)
-    axes.set(
-        title=f"Beta-Bernoulli: exact Beta(16, 14), KL at most {worst:z.4f} nats",
-        xlabel="chance of a one",
-        ylabel="density",
-        ylim=(0, 1.45 * float(exact.max())),
-    )
+    axes.set_title(f"Beta-Bernoulli: exact Beta(16, 14), {_worst_kl(coin)}")
+    axes.set(xlabel="chance of a one", ylabel="density", ylim=(0, 1.45 * float(exact.max())))
     axes.legend(fontsize=8, loc="upper left")
 
 
-def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
+def _draw_gaussian(axes: Axes, gaussian: ExactFits) -> None:
     """Ellipses of one and two standard deviations, of the two most correlated weights."""
     covariance = gaussian.posterior.covariance_matrix
     spread = covariance.diagonal().sqrt()
@@ -97,22 +83,19 @@ def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
     pair = list(divmod(int(off_diagonal.argmax()), len(spread)))[::-1]
     mean = gaussian.posterior.mean[pair]
     for radius, alpha in ((2, 0.5), (1, 1.0)):
-        exact = _ellipse(mean, covariance[pair][:, pair], radius)
-        exact.set(color=EXACT_COLOR, alpha=alpha)
-        axes.add_patch(exact)
+        gray = {"color": EXACT_COLOR, "alpha": alpha}
+        axes.add_patch(_ellipse(mean, covariance[pair][:, pair], radius, gray))
     axes.plot([], [], color=EXACT_COLOR, linewidth=8, label="exact, 1 and 2 sd")
-    for fit in gaussian.fits:
-        q, style = gaussian.families[fit.estimator], _posterior_style(fit)
+    for fit, q in zip(gaussian.fits, gaussian.found, strict=True):
+        style = _posterior_style(fit)
         for radius in (1, 2):
-            line = _ellipse(q.mean[pair], q.covariance_matrix[pair][:, pair], radius)
-            line.set(fill=False, **style)
-            axes.add_patch(line)
+            moments = q.mean[pair].detach(), q.covariance_matrix[pair][:, pair].detach()
+            axes.add_patch(_ellipse(*moments, radius, {"fill": False, **style}))
         axes.plot([], [], **style, label=_with_kl(fit))
     axes.plot(*mean, "k+")
-    worst = max(fit.kl for fit in gaussian.fits)
-    x, y = ((float(m), float(s)) for m, s in zip(mean, spread[pair], strict=True))
+    x, y = zip(mean.tolist(), spread[pair].tolist(), strict=True)
     axes.set(
-        title=f"Conjugate Gaussian, full covariance: KL at most {worst:z.4f} nats",
+        title=f"Conjugate Gaussian, full covariance: {_worst_kl(gaussian)}",
         xlabel=f"weight {pair[0] + 1} (of 5)",
         ylabel=f"weight {pair[1] + 1}",
         xlim=(x[0] - 2.5 * x[1], x[0] + 2.5 * x[1]),
@@ -121,69 +104,63 @@ def _draw_gaussian(axes: Axes, gaussian: GaussianFits) -> None:
     axes.legend(fontsize=8, loc="upper right")
 
 
+def _worst_kl(found: ExactFits) -> str:
+    return f"KL at most {max(fit.kl for fit in found.fits):z.4f} nats"
+
+
 def _with_kl(fit: Fit) -> str:
     return f"{fit.estimator}: KL {fit.kl:z.4f}, k-hat {fit.pareto_k:z.2f}"
 
 
-def _ellipse(mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius: float) -> Ellipse:
-    values, vectors = torch.linalg.eigh(covariance.detach())
-    angle = torch.atan2(vectors[1, 1], vectors[0, 1]).rad2deg()
+def _ellipse(
+    mean: Float[Tensor, "2"], covariance: Float[Tensor, "2 2"], radius: float, style: dict[str, Any]
+) -> Ellipse:
+    values, vectors = torch.linalg.eigh(covariance)
+    angle = torch.atan2(vectors[1, 1], vectors[0, 1]).rad2deg().item()
     minor, major = (2 * radius * values.sqrt()).tolist()
-    x, y = mean.detach().tolist()
-    return Ellipse((x, y), major, minor, angle=float(angle))
+    x, y = mean.tolist()
+    return Ellipse((x, y), major, minor, angle=angle, **style)
 
 
 def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
     """Each weight's marginal over a histogram of the chains' draws."""
-    num_latents = logistic.draws.shape[1]
-    panels = figure.subplots(1, num_latents, sharey=True)
+    panels = figure.subplots(1, logistic.draws.shape[1], sharey=True)
     handles = []
     for latent, axes in enumerate(panels):
         draws = logistic.draws[:, latent]
         *_, bars = axes.hist(draws.numpy(), bins=60, density=True, color=EXACT_COLOR)
-        low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype))
-        z = torch.linspace(float(low), float(high), 200, dtype=draws.dtype)
+        low, high = draws.quantile(torch.tensor([0.0005, 0.9995], dtype=draws.dtype)).tolist()
+        z = torch.linspace(low, high, 200, dtype=draws.dtype)
         handles = [(bars, f"HMC, R-hat {logistic.r_hat:.3f}")]
-        pairs = zip(logistic.families.items(), logistic.fits, strict=True)
-        for (name, family), fit in pairs:
-            mean, scale = _marginals(family)
-            density = torch.distributions.Normal(mean[latent], scale[latent]).log_prob(z).exp()
+        for fit, q in zip(logistic.fits, logistic.found, strict=True):
+            marginal = distributions.Normal(q.mean[latent], q.stddev[latent])
+            density = marginal.log_prob(z).exp().detach()
             style = _posterior_style(fit)
             if fit.family == "mean field":
                 style |= {"linestyle": "--", "color": "tab:blue"}
             (line,) = axes.plot(z, density, **style)
+            name = f"{fit.family}, {fit.estimator}"
             handles.append((line, f"{name}: KL {fit.kl:z.3f}, k-hat {fit.pareto_k:z.2f}"))
-        axes.set(xlabel=f"weight {latent + 1}", xlim=(float(low), float(high)))
+        axes.set(xlabel=f"weight {latent + 1}", xlim=(low, high))
     panels[0].set(ylabel="density")
     best = min(fit.kl for fit in logistic.fits)
-    title = f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best"
-    figure.suptitle(title)
+    figure.suptitle(f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best")
     figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=2, fontsize=8)
-
-
-def _marginals(
-    family: MeanFieldGaussian | FullCovarianceGaussian,
-) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations."""
-    q = family.distribution()
-    return q.mean.detach(), q.stddev.detach()
 
 
 def save_elbo_curves(path: Path, comparison: Comparison) -> None:
     """The exact ELBO against steps; below, on a log scale, what is missing to the best."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
+    evidence, best = comparison.log_evidence, comparison.best_elbo
+    references = (evidence, "-", "log evidence"), (best, "-.", "best mean-field Gaussian")
     for column, (optimizer, curves) in enumerate(comparison.curves.items()):
         upper, lower = panels[:, column]
         for name, elbo in curves.items():
             steps = np.arange(1, len(elbo) + 1)
             upper.plot(steps, elbo, **estimator_style(name))
-            missing = (comparison.best_elbo - elbo).clamp(min=1e-3)
-            lower.plot(steps, missing, **estimator_style(name))
-        for value, dashes, name in (
-            (comparison.log_evidence, "-", "log evidence"),
-            (comparison.best_elbo, "-.", "best mean-field Gaussian"),
-        ):
+            lower.plot(steps, (best - elbo).clamp(min=1e-3), **estimator_style(name))
+        for value, dashes, name in references:
             label = f"{name}, {value:.2f}"
             upper.axhline(value, color="k", linewidth=0.9, linestyle=dashes, label=label)
         rate = LEARNING_RATES[optimizer]
@@ -192,7 +169,7 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
         for axes in (upper, lower):
             axes.grid(alpha=0.3)
     start = max(float(curve[0]) for curve in comparison.curves["adam"].values())
-    panels[0, 0].set(ylabel="ELBO (nats)", ylim=(1.1 * start, comparison.log_evidence + 10))
+    panels[0, 0].set(ylabel="ELBO (nats)", ylim=(1.1 * start, evidence + 10))
     panels[1, 0].set(ylabel="nats below the best mean-field q")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
@@ -202,18 +179,16 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
 def save_variances(path: Path, comparison: Comparison) -> None:
     """Bars of the gradient's variance, at the first q and at the best."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(comparison.variances), sharex=True, sharey=True)
-    for axes, (where, variances) in zip(panels, comparison.variances.items(), strict=True):
-        names, cuts = list(variances), comparison.cuts(where)
-        colors = [str(estimator_style(name)["color"]) for name in names]
-        bars = axes.barh(names, list(variances.values()), color=colors)
-        labels = ["plain" if cuts[name] == 1 else f"{cuts[name]:,.0f}x less" for name in names]
+    measured = comparison.gradient_variance
+    panels = figure.subplots(1, len(measured), sharex=True, sharey=True)
+    for axes, (where, variances) in zip(panels, measured.items(), strict=True):
+        colors = [estimator_style(name)["color"] for name in variances]
+        bars = axes.barh(list(variances), list(variances.values()), color=colors)
+        cuts = comparison.cut[where].values()
+        labels = ["plain" if cut == 1 else f"{cut:,.0f}x less" for cut in cuts]
         axes.bar_label(bars, labels, padding=4)
-        axes.set(
-            xscale="log",
-            title=f"at the {where} of a fit, {NUM_SAMPLES} samples a gradient",
-            xlabel="variance of the gradient, summed over 40 parameters",
-        )
+        axes.set_title(f"at the {where} of a fit, {NUM_SAMPLES} samples per gradient")
+        axes.set(xscale="log", xlabel="variance of the gradient, summed over 40 parameters")
         axes.margins(x=0.12)
         axes.grid(alpha=0.3, axis="x")
     panels[0].invert_yaxis()
@@ -226,41 +201,30 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     plane, elbo_curve, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     z = result.vae.means(result.held_out.pixels)
-    for number in range(NUM_CLUSTERS):
-        inside = z[result.held_out.cluster == number]
-        plane.scatter(
-            *inside.T.numpy(), s=6, color=CLUSTER_COLORS[number], label=f"Gaussian {number + 1}"
-        )
-    plane.set(
-        title=f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %",
-        xlabel="latent 1",
-        ylabel="latent 2",
-        aspect="equal",
-    )
+    for number, color in enumerate(CLUSTER_COLORS):
+        inside = z[result.held_out.cluster == number].T.numpy()
+        plane.scatter(*inside, s=6, color=color, label=f"Gaussian {number + 1}")
+    title = f"Held-out points: nearest mean right {100 * result.accuracy:.1f} %"
+    plane.set(title=title, xlabel="latent 1", ylabel="latent 2", aspect="equal")
     plane.legend(fontsize=8)
-    elbo_curve.plot(
-        np.arange(1, len(result.history) + 1), result.history.numpy(), linewidth=0.7, label="batch"
-    )
+    steps = np.arange(1, len(result.history) + 1)
+    elbo_curve.plot(steps, result.history.numpy(), linewidth=0.7, label="batch")
     elbo_curve.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
     for value, name, dashes in (
         (result.pixels_of_cluster, "independent pixels, Gaussian told", "--"),
         (result.independent_pixels, "independent pixels", ":"),
     ):
         elbo_curve.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
-    elbo_curve.set(title="ELBO", xlabel="optimizer steps", ylabel="nats a point", ylim=(-80, 0))
+    elbo_curve.set(title="ELBO", xlabel="optimizer steps", ylabel="nats per point", ylim=(-80, 0))
     elbo_curve.grid(alpha=0.3)
     elbo_curve.legend(fontsize=8, loc="lower right")
-    shown = torch.cat(
-        [(result.held_out.cluster == c).nonzero()[:1, 0] for c in range(NUM_CLUSTERS)]
-    )
-    pixels = result.held_out.pixels[shown]
-    decoded = result.vae.decoder(z[shown]).sigmoid()
-    prior = result.vae.decoder(torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
-    rows = {"seen": pixels, "decoded": decoded, "from prior": prior.sigmoid()}
-    picture = torch.cat([_strip(images) for images in rows.values()])
-    grid.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+    shown = [result.held_out.cluster.tolist().index(number) for number in range(NUM_CLUSTERS)]
+    prior = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    decoded, drawn = (result.vae.decoder(latents).sigmoid() for latents in (z[shown], prior))
+    strips = [_strip(images) for images in (result.held_out.pixels[shown], decoded, drawn)]
+    grid.imshow(torch.cat(strips).numpy(), cmap="gray", vmin=0, vmax=1)
     grid.set(title="100 pixels, one point of each Gaussian", xticks=[])
-    grid.set_yticks([6 + 12 * row for row in range(len(rows))], list(rows))
+    grid.set_yticks([6, 18, 30], ["seen", "decoded", "from prior"])
     figure.savefig(path, dpi=DPI)
 
 

@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodels.errors import UserError
+from worldmodels.bbvi.families import OfFactors
+from worldmodels.errors import UserError, check_choice
+
+Scores = Float[Tensor, "sample factor parameter"]
 
 
 def score_surrogate(
@@ -34,9 +37,10 @@ def score_surrogate(
     Source: arXiv 1401.0118, 2.2. "leave-one-out": Kool, van Hoof & Welling, "Buy 4 REINFORCE
     samples, get a baseline for free!" (2019).
     """
+    check_choice("control", control, ("none", "leave-one-out"))
     signal = signal.detach()
     if control == "leave-one-out":
-        num_samples = signal.shape[0]
+        num_samples = len(signal)
         if num_samples < 2:
             raise UserError(
                 f'control "leave-one-out" needs at least 2 samples, got {num_samples}: '
@@ -44,14 +48,10 @@ def score_surrogate(
             )
         # f - mean of the others = (f - mean of all) S / (S - 1)
         signal = (signal - signal.mean(0)) * (num_samples / (num_samples - 1))
-    elif control != "none":
-        raise UserError(f'control must be "none" or "leave-one-out", got "{control}"')
     return (log_q * signal).mean(0).sum()
 
 
-def scores(
-    log_q: Float[Tensor, "sample factor"], parameters: Iterable[nn.Parameter]
-) -> Float[Tensor, "sample factor parameter"]:
+def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
     """The score, d log q, of each sample and factor, in all parameters laid end to end.
 
     One batched backward pass, whatever the family; memory grows with (samples x factors) squared,
@@ -75,9 +75,7 @@ def scores(
     return torch.cat(flat, 1).view(num_samples, num_factors, -1)
 
 
-def fitted_baseline(
-    score: Float[Tensor, "sample factor parameter"], signal: Float[Tensor, "sample factor"]
-) -> Float[Tensor, "sample factor"]:
+def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
     """The paper's a* = Cov(f, h) / Var(h), for each sample fitted on all the other samples.
 
     h is the score, f = h x signal, one a* a factor: covariances and variances are summed over
@@ -90,7 +88,7 @@ def fitted_baseline(
     it then corrects, which biases the gradient by O(1/S); leaving each sample out of its own fit
     removes the bias, as E[a* h] = E[a*] E[h] = 0 when a* and h are independent.
     """
-    num_samples = signal.shape[0]
+    num_samples = len(signal)
     if num_samples < 3:
         raise UserError(
             f'control "fitted" needs at least 3 samples, got {num_samples}: '

@@ -1,6 +1,5 @@
 """How noisy each estimator's gradient is, at fixed parameters."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,24 +51,20 @@ def gradient_variance(
     num_samples: int,
     num_repeats: int,
     generator: torch.Generator,
-    estimators: Sequence[Estimator] | None = None,
 ) -> dict[str, GradientMoments]:
-    """Mean and variance of the ELBO gradient by every estimator; the parameters stay.
+    """Mean and variance of the ELBO gradient by every estimator that applies; parameters stay.
 
     Args:
         num_samples: of q, for one gradient.
-        num_repeats: gradients an estimator, each from fresh samples; at least 2.
-        estimators: None takes all that apply.
+        num_repeats: gradients per estimator, each from fresh samples; at least 2.
 
     Returns: the name of an estimator ("rao-blackwell + leave-one-out") -> its moments.
     """
     if num_repeats < 2:
         raise UserError(f"num_repeats must be at least 2, got {num_repeats}")
-    if estimators is None:
-        estimators = applicable_estimators(model, family)
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
     table = {}
-    for estimator in estimators:
+    for estimator in applicable_estimators(model, family):
         gradients = []
         for _ in range(num_repeats):
             surrogate, _ = elbo_surrogate(model, family, estimator, num_samples, generator)

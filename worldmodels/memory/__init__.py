@@ -8,38 +8,22 @@ from typing import Any
 import torch
 
 from worldmodels.errors import reading
-from worldmodels.memory.code_prediction import CodePrediction
-from worldmodels.memory.codernn import CodeRNN, CodeRNNConfig
-from worldmodels.memory.ensemble import EnsemblePrediction, MemoryEnsemble
-from worldmodels.memory.lstm import LSTMState
-from worldmodels.memory.mdnrnn import MDNRNN, MDNRNNConfig
-from worldmodels.memory.mixture_prediction import MixturePrediction
-from worldmodels.memory.protocol import Memory, MemorySettings, Prediction
+from worldmodels.memory.code_prediction import CodePrediction as CodePrediction
+from worldmodels.memory.codernn import CodeRNN as CodeRNN
+from worldmodels.memory.codernn import CodeRNNConfig as CodeRNNConfig
+from worldmodels.memory.ensemble import EnsemblePrediction as EnsemblePrediction
+from worldmodels.memory.ensemble import MemoryEnsemble as MemoryEnsemble
+from worldmodels.memory.lstm import LSTMState as LSTMState
+from worldmodels.memory.mdnrnn import MDNRNN as MDNRNN
+from worldmodels.memory.mdnrnn import MDNRNNConfig as MDNRNNConfig
+from worldmodels.memory.mixture_prediction import MixturePrediction as MixturePrediction
+from worldmodels.memory.protocol import Memory as Memory
+from worldmodels.memory.protocol import MemorySettings as MemorySettings
+from worldmodels.memory.protocol import Prediction as Prediction
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 
 MemoryConfig = MDNRNNConfig | CodeRNNConfig
 AnyMemory = MDNRNN | CodeRNN | MemoryEnsemble  # every implementation of `Memory`
-
-__all__ = [
-    "MDNRNN",
-    "AnyMemory",
-    "CodePrediction",
-    "CodeRNN",
-    "CodeRNNConfig",
-    "EnsemblePrediction",
-    "LSTMState",
-    "MDNRNNConfig",
-    "Memory",
-    "MemoryConfig",
-    "MemoryEnsemble",
-    "MemorySettings",
-    "MixturePrediction",
-    "Prediction",
-    "make_memory",
-    "memory_metadata",
-    "restore_memory",
-]
-
 
 # What settings and parameters were called in files of earlier versions.
 _EARLY_NAMES = {

@@ -35,9 +35,7 @@ class PersistenceGaussian:
         return float(0.5 * (scaled + variance.log() + math.log(2.0 * math.pi)).sum())
 
 
-def _mean_square_change(
-    pairs: Iterable[tuple[Latents, Latents]],
-) -> Float[Tensor, "latent"]:
+def _mean_square_change(pairs: Iterable[tuple[Latents, Latents]]) -> Float[Tensor, "latent"]:
     total, count = torch.zeros(1, dtype=torch.float64), 0
     for now, then in pairs:
         total = total + (then - now).double().square().sum(0)
@@ -45,28 +43,21 @@ def _mean_square_change(
     return total / count
 
 
-@dataclass(frozen=True)
-class PersistenceCounts:
-    """How often each value followed, and how often the same did, at each code of a frame."""
+Counts = Float[Tensor, "code value"]
 
-    value: Float[Tensor, "code value"]
-    persisted: Float[Tensor, "code value"]
 
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> "PersistenceCounts":
-        """Counted in one pass; float64 is exact for any number of agent steps there is."""
-        counts = torch.zeros(0)
-        for now, then in pairs:
-            if not len(counts):
-                counts = torch.zeros(2, then.shape[1], num_values, dtype=torch.float64)
-            counts[0].scatter_add_(1, then.T, torch.ones_like(then.T, dtype=torch.float64))
-            counts[1].scatter_add_(1, then.T, (now == then).T.double())
-        return cls(counts[0], counts[1])
+def _count(pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> tuple[Counts, Counts, float]:
+    """How often each value followed, how often the same did, and the number of agent steps.
 
-    @property
-    def num_steps(self) -> float:
-        """Agent steps counted."""
-        return float(self.value[0].sum())
+    Counted in one pass; float64 is exact for any number of agent steps there is.
+    """
+    counts = torch.zeros(0)
+    for now, then in pairs:
+        if not len(counts):
+            counts = torch.zeros(2, then.shape[1], num_values, dtype=torch.float64)
+        counts[0].scatter_add_(1, then.T, torch.ones_like(then.T, dtype=torch.float64))
+        counts[1].scatter_add_(1, then.T, (now == then).T.double())
+    return counts[0], counts[1], float(counts[0, 0].sum())
 
 
 @dataclass(frozen=True)
@@ -89,23 +80,22 @@ class PersistenceCategorical:
 
         The frequencies are smoothed by half a count per value.
         """
-        counts = PersistenceCounts.of(pairs, num_values)
-        persistence = (counts.persisted.sum(1) / counts.num_steps).clamp(1e-3, 1 - 1e-3)
-        kept = torch.zeros_like(counts.persisted)  # those not drawn anew
+        followed, persisted, num_steps = _count(pairs, num_values)
+        persistence = (persisted.sum(1) / num_steps).clamp(1e-3, 1 - 1e-3)
+        kept = torch.zeros_like(persisted)  # those not drawn anew
         for _ in range(num_sweeps):
-            drawn = 0.5 + counts.value - kept
+            drawn = 0.5 + followed - kept
             frequency = drawn / drawn.sum(1, keepdim=True)
             purpose = persistence[:, None]
-            kept = counts.persisted * purpose / (purpose + (1 - purpose) * frequency)
-            persistence = (kept.sum(1) / counts.num_steps).clamp(1e-4, 1 - 1e-4)
+            kept = persisted * purpose / (purpose + (1 - purpose) * frequency)
+            persistence = (kept.sum(1) / num_steps).clamp(1e-4, 1 - 1e-4)
         return cls(persistence.float(), frequency.float())
 
     def nll(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
         """Negative log-likelihood in nats per agent step, summed over codes."""
-        counts = PersistenceCounts.of(pairs, self.frequency.shape[1])
+        followed, persisted, num_steps = _count(pairs, self.frequency.shape[1])
         purpose, frequency = self.persistence.double()[:, None], self.frequency.double()
         drawn = (1 - purpose) * frequency
-        moved = counts.value - counts.persisted
-        total = torch.special.xlogy(counts.persisted, purpose + drawn)
-        total = total + torch.special.xlogy(moved, drawn)
-        return -float(total.sum()) / counts.num_steps
+        total = torch.special.xlogy(persisted, purpose + drawn)
+        total = total + torch.special.xlogy(followed - persisted, drawn)
+        return -float(total.sum()) / num_steps

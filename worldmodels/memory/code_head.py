@@ -19,12 +19,16 @@ can attract or exclude one another; only a component can express what three of t
 """
 
 import math
+from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodels.memory.code_table import CodeTable
+from worldmodels.memory.code_table import CodeTable, Queries
+from worldmodels.memory.codes import Codes
+from worldmodels.memory.lstm import Hidden
 
 
 class CodeHead(nn.Module):
@@ -69,7 +73,8 @@ class CodeHead(nn.Module):
             one_group = torch.zeros(num_codes, dtype=torch.int64)
             group = groups_of(num_codes) if autoregressive else one_group
             order = torch.argsort(group, stable=True)
-            self.group_sizes = torch.bincount(group).tolist()
+            ends = torch.bincount(group).cumsum(0).tolist()
+            self.groups = [slice(start, end) for start, end in pairwise([0, *ends])]
             group = group[order].repeat_interleave(table.size)
         self.register_buffer("order", order, persistent=False)
         self.register_buffer("inverse_order", torch.argsort(order), persistent=False)
@@ -78,26 +83,21 @@ class CodeHead(nn.Module):
             self.log_pi.weight.mul_(0.1)
             self.to_queries.weight.mul_(0.1)
 
-    def base(
-        self, hidden: Float[Tensor, "*batch hidden"], now: Int[Tensor, "*batch code"]
-    ) -> Float[Tensor, "*batch width"]:
+    def base(self, hidden: Hidden, now: Codes) -> Float[Tensor, "*batch width"]:
         """The hidden layer before a component has moved it."""
-        result: Tensor = self.from_state(hidden) + self.from_codes(self.table.seen(now))
-        return result
+        return cast(Tensor, self.from_state(hidden) + self.from_codes(self.table.seen(now)))
 
-    def queries(self, moved: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch code number"]:
+    def queries(self, moved: Float[Tensor, "*batch width"]) -> Queries:
         """The query of a component for each code, in the order in which codes are sampled."""
-        result: Tensor = self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1))
-        return result
+        return cast(Tensor, self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1)))
 
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
-    ) -> Float[Tensor, "*batch code number"]:
+    ) -> Queries:
         """What the codes before them, embedded side by side, add to the queries of these codes."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]
-        result: Tensor = (embedded @ weights).unflatten(-1, (-1, size))
-        return result
+        return cast(Tensor, (embedded @ weights).unflatten(-1, (-1, size)))
 
 
 def groups_of(num_codes: int) -> Int[Tensor, "code"]:
@@ -107,5 +107,4 @@ def groups_of(num_codes: int) -> Int[Tensor, "code"]:
         return torch.arange(num_codes) % min(4, num_codes)
     row, column = torch.arange(side)[:, None] % 2, torch.arange(side)[None, :] % 2
     group = 2 * (row ^ column) + row
-    result: Tensor = torch.unique(group.flatten(), return_inverse=True)[1]
-    return result
+    return cast(Tensor, torch.unique(group.flatten(), return_inverse=True)[1])

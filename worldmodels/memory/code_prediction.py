@@ -1,6 +1,7 @@
 """The next frame of codes as a distribution: its likelihood, its mean and samples of it."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -8,7 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodels.memory.code_head import CodeHead
+from worldmodels.memory.code_table import Queries
 from worldmodels.memory.codes import (
+    Codes,
+    Logits,
     from_digits,
     inverse_cdf,
     log_sum_exp,
@@ -33,10 +37,10 @@ class CodePrediction:
     head: CodeHead
     log_pi: Float[Tensor, "*batch mixture"]
     base: Float[Tensor, "*batch width"]
-    now: Int[Tensor, "*batch code"]
+    now: Codes
     outcome: Outcome
 
-    def log_prob(self, codes_next: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch"]:
+    def log_prob(self, codes_next: Codes) -> Float[Tensor, "*batch"]:
         """Log-likelihood of the next codes, in nats, summed over the frame's codes."""
         head, sizes = self.head, self.head.table.digit_sizes
         codes = codes_next[..., head.order]
@@ -69,9 +73,7 @@ class CodePrediction:
         queries = head.queries(self.base[..., None, :] + head.components)
         embedded = queries.new_zeros(*queries.shape[:-2], 0)
         means: list[Tensor] = []
-        start = 0
-        for size in head.group_sizes:
-            codes = slice(start, start + size)
+        for codes in head.groups:
             conditioned = queries[..., codes, :] + head.conditioning_logits(embedded, codes)
             chances: list[Tensor] = []
             persisted = conditioned.new_ones(conditioned.shape[:-1])  # a probability
@@ -84,9 +86,9 @@ class CodePrediction:
                     chance = if_changed + persisted[..., None] * (if_persisted - if_changed)
                 chances.append(chance)
                 persisted = persisted * if_persisted.gather(-1, now_digit[..., None])[..., 0]
-            embedded = torch.cat([embedded, head.table.expected(tuple(chances)).flatten(-2)], -1)
-            means.append(head.table.expected_vectors(tuple(chances)).flatten(-2))
-            start += size
+            together = torch.cat(chances, -1)
+            embedded = torch.cat([embedded, head.table.expected(together).flatten(-2)], -1)
+            means.append(head.table.expected(together, learned=False).flatten(-2))
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
     def disagreement(self) -> None:
@@ -98,7 +100,7 @@ class CodePrediction:
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
-    ) -> Int[Tensor, "*batch code"]:
+    ) -> Codes:
         """Next codes; temperature tau divides all log-odds.
 
         At temperature 0: the likeliest component, and group after group its likeliest digits.
@@ -117,31 +119,27 @@ class CodePrediction:
         uniform = uniforms(now, generator, num_candidates).flatten(0, -3)
         now = now.flatten(0, -3)
         groups: list[Tensor] = []
-        start, width = 0, head.table.size
-        for size in head.group_sizes:
-            codes, rest = slice(start, start + size), (start + size) * width
-            of_group = queries[:, start * width : rest].unflatten(-1, (size, width))
-            groups.append(
-                self._sample_group(codes, of_group, now[:, codes], uniform[:, codes], temperature)
-            )
+        width = head.table.size
+        for codes in head.groups:
+            first, rest = codes.start * width, codes.stop * width
+            of_group = queries[:, first:rest].unflatten(-1, (-1, width))
+            places = codes, of_group, now[:, codes], uniform[:, codes]
+            groups.append(self._sample_group(*places, temperature))
             if rest < queries.shape[-1]:
                 embedded = head.table.embed(groups[-1]).flatten(-2)
                 # In place, to all that follow at once: nothing else uses these queries.
-                queries[:, rest:].addmm_(embedded, head.coupling[start * width : rest, rest:])
-            start += size
-        result: Tensor = (
-            torch.cat(groups, -1).index_select(-1, head.inverse_order).unflatten(0, batch)
-        )
-        return result
+                queries[:, rest:].addmm_(embedded, head.coupling[first:rest, rest:])
+        ordered = torch.cat(groups, -1)
+        return cast(Tensor, ordered.index_select(-1, head.inverse_order).unflatten(0, batch))
 
     def _sample_group(
         self,
         codes: slice,
-        queries: Float[Tensor, "*batch code number"],
+        queries: Queries,
         now: Int[Tensor, "*batch code digit"],
         uniform: Float[Tensor, "*batch code digit"],
         temperature: float,
-    ) -> Int[Tensor, "*batch code"]:
+    ) -> Codes:
         """The codes of one group, digit after digit."""
         digits: list[Tensor] = []
         persisted: Tensor | None = None
@@ -160,10 +158,8 @@ class CodePrediction:
 
 
 def add_to_logit(
-    logits: Float[Tensor, "*batch value"],
-    value: Int[Tensor, "*batch"],
-    bonus: Float[Tensor, "*#batch"],
-) -> Float[Tensor, "*batch value"]:
+    logits: Logits, value: Int[Tensor, "*batch"], bonus: Float[Tensor, "*#batch"]
+) -> Logits:
     """Logits with a bonus added to one value each."""
     where = value[..., None]
     return logits.scatter_add(-1, where, bonus.expand(value.shape)[..., None])

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from worldmodels.memory.codes import to_digits
 
 FREE_SIZE = 8
+Queries = Float[Tensor, "*batch code number"]
 
 
 class CodeTable(nn.Module):
@@ -67,21 +68,20 @@ class CodeTable(nn.Module):
         return F.embedding(codes, self._rows())
 
     def expected(
-        self, probabilities: tuple[Float[Tensor, "*batch _"], ...]
+        self, probabilities: Float[Tensor, "*batch value"], learned: bool = True
     ) -> Float[Tensor, "*batch number"]:
-        """The mean of the E numbers, where each digit's values have these probabilities."""
-        together = torch.cat(probabilities, -1)
-        return together if self.lattice else together @ self._rows()
+        """The mean of the E numbers.
 
-    def expected_vectors(
-        self, probabilities: tuple[Float[Tensor, "*batch _"], ...]
-    ) -> Float[Tensor, "*batch feature"]:
-        """As `expected`, without what this table alone has learned of a codebook's values."""
-        together = torch.cat(probabilities, -1)
-        return together if self.lattice else together @ self.vectors
+        Args:
+            probabilities: of each digit's values, digit after digit.
+            learned: False leaves out what this table alone has learned of a codebook's values.
+        """
+        if self.lattice:
+            return probabilities
+        return probabilities @ (self._rows() if learned else self.vectors)
 
     def logits(
-        self, queries: Float[Tensor, "*batch code number"], chosen: slice = slice(None)
+        self, queries: Queries, chosen: slice = slice(None)
     ) -> tuple[Float[Tensor, "*batch code _"], ...]:
         """Log-odds, up to a constant, of the values of each digit.
 
@@ -90,9 +90,8 @@ class CodeTable(nn.Module):
         """
         if not self.lattice:
             return ((queries @ self._rows().T).add_(self.bias[chosen]),)
-        result: tuple[Float[Tensor, "*batch code _"], ...] = (queries + self.bias[chosen]).split(
-            list(self.digit_sizes), dim=-1
-        )
+        logits = queries + self.bias[chosen]
+        result: tuple[Tensor, ...] = logits.split(list(self.digit_sizes), dim=-1)
         return result
 
     def _rows(self) -> Float[Tensor, "value number"]:

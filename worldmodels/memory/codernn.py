@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,7 +15,8 @@ from worldmodels.memory.code_frequencies import digit_frequencies, persistence_l
 from worldmodels.memory.code_head import CodeHead
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.code_table import CodeTable
-from worldmodels.memory.codes import to_digits
+from worldmodels.memory.codes import Codes, to_digits
+from worldmodels.memory.lstm import Hidden
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.protocol import MemorySettings
 from worldmodels.memory.recurrent import RecurrentMemory
@@ -85,42 +86,29 @@ class CodeRNN(RecurrentMemory):
             code_vectors = torch.zeros(math.prod(config.digit_sizes), config.vector_size)
         self.register_buffer("code_vectors", code_vectors.detach().clone())
         table = CodeTable(config.num_codes, config.digit_sizes, self.code_vectors)
-        self.head = CodeHead(
-            config.num_hidden,
-            config.num_codes,
-            config.num_mixtures,
-            config.head_width,
-            table,
-            config.autoregressive,
-        )
+        sizes = config.num_hidden, config.num_codes, config.num_mixtures, config.head_width
+        self.head = CodeHead(*sizes, table, config.autoregressive)
         self.outcome = OutcomeHead(config.num_hidden)
 
-    def calibrate(self, sequences: Sequences) -> None:
-        """Begin at the data's own frequencies and persistence, and set the reward's units.
+    def _calibrate_head(self, sequences: Sequences) -> None:
+        """Begin at the data's own frequencies and persistence.
 
         Each digit's log-frequency is its bias, and its log-odds of staying are its persistence
         bonus: training begins near the baseline that it has to beat.
         """
-        parts = sequences.parts(PART_STEPS)
-        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
-        with torch.no_grad():
-            self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
-            self.head.persistence_bonus.copy_(
-                persistence_log_odds(self._transitions(sequences), frequencies)
-            )
+        bonus = persistence_log_odds(self._transitions(sequences), frequencies)
+        self.head.table.bias.copy_(torch.cat(frequencies, -1).log())
+        self.head.persistence_bonus.copy_(bonus)
 
     def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
         """Digits before and after each agent step, in the order codes are drawn in."""
         sizes, order = self.config.digit_sizes, self.head.order.cpu()
         for part in sequences.parts(PART_STEPS):
-            now = part.posteriors[:, :-1][part.mask][:, order]
-            then = part.posteriors[:, 1:][part.mask][:, order]
-            yield to_digits(now, sizes), to_digits(then, sizes)
+            digits = to_digits(part.posteriors[..., order], sizes)
+            yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Int[Tensor, "*batch code"]
-    ) -> CodePrediction:
+    def predict(self, hidden: Hidden, latent: Codes) -> CodePrediction:
         """The prediction of a state after an agent step taken at the codes `latent`."""
         return CodePrediction(
             self.head,
@@ -142,5 +130,5 @@ class CodeRNN(RecurrentMemory):
     def _sample(self, posteriors: Tensor, generator: torch.Generator | None) -> Tensor:
         return posteriors
 
-    def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
-        return torch.cat([F.embedding(latents, self.code_vectors).flatten(-2), actions], -1)
+    def _embed(self, latents: Tensor) -> Tensor:
+        return F.embedding(latents, self.code_vectors).flatten(-2)

@@ -2,14 +2,17 @@
 
 import torch
 from jaxtyping import Float, Int, Shaped
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.memory.noise import shared_noise
 
 FEW_VALUES = 32
+Codes = Int[Tensor, "*batch code"]
+Logits = Float[Tensor, "*batch value"]
+Values = Int[Tensor, "*batch"]
 
 
-def to_digits(codes: Int[Tensor, "*batch"], sizes: tuple[int, ...]) -> Int[Tensor, "*batch digit"]:
+def to_digits(codes: Values, sizes: tuple[int, ...]) -> Int[Tensor, "*batch digit"]:
     """Code indices as digits of the given sizes, the first one changing fastest."""
     digits, rest = [], codes
     for size in sizes:
@@ -18,9 +21,7 @@ def to_digits(codes: Int[Tensor, "*batch"], sizes: tuple[int, ...]) -> Int[Tenso
     return torch.stack(digits, -1)
 
 
-def from_digits(
-    digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]
-) -> Int[Tensor, "*batch"]:
+def from_digits(digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]) -> Values:
     """The inverse of `to_digits`."""
     codes, stride = digits[..., 0], sizes[0]
     for digit, size in enumerate(sizes[1:], start=1):
@@ -30,7 +31,7 @@ def from_digits(
 
 
 def uniforms(
-    like: Shaped[Tensor, "batch *rest"], generator: torch.Generator | None, num_candidates: int
+    like: Shaped[Tensor, "batch *rest"], generator: Generator | None, num_candidates: int
 ) -> Float[Tensor, "batch *rest"]:
     """Uniform noise to draw values by, equal in each of so many blocks.
 
@@ -40,28 +41,23 @@ def uniforms(
 
 
 def sample_categorical(
-    logits: Float[Tensor, "*batch value"],
+    logits: Logits,
     temperature: float = 1.0,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     num_candidates: int = 1,
-) -> Int[Tensor, "*batch"]:
+) -> Values:
     """One value per row; temperature 0 takes the largest.
 
     `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
     """
     if temperature <= 0 or logits.shape[-1] == 1:
         return logits.argmax(-1)
-    return inverse_cdf(
-        uniforms(logits[..., 0], generator, num_candidates), logits.clone(), temperature
-    )
+    uniform = uniforms(logits[..., 0], generator, num_candidates)
+    return inverse_cdf(uniform, logits.clone(), temperature)
 
 
 @torch.no_grad()
-def inverse_cdf(
-    uniform: Float[Tensor, "*batch"],
-    logits: Float[Tensor, "*batch value"],
-    temperature: float = 1.0,
-) -> Int[Tensor, "*batch"]:
+def inverse_cdf(uniform: Float[Tensor, "*batch"], logits: Logits, temperature: float) -> Values:
     """The value at a fraction of the total probability; at temperature 0 the likeliest.
 
     Overwrites the logits of many values: those of 256 per code are 4 MB per group of codes, and a
@@ -95,18 +91,15 @@ def inverse_cdf(
     within = chosen.cumsum(-1)
     # Rounding may leave a little less than nothing, or more than the row holds.
     left = torch.minimum(left.clamp(min=torch.finfo(left.dtype).tiny), within[..., -1:])
-    result: Tensor = row * side + _place(left, within)
-    return result
+    return row.mul(side).add(_place(left, within))
 
 
-def _place(
-    target: Float[Tensor, "*batch 1"], cumulative: Float[Tensor, "*batch value"]
-) -> Int[Tensor, "*batch"]:
+def _place(target: Float[Tensor, "*batch 1"], cumulative: Float[Tensor, "*batch value"]) -> Values:
     """The first value whose cumulative weight reaches the target, or else the last one."""
     return (target > cumulative[..., :-1]).sum(-1)
 
 
-def log_sum_exp(logits: Float[Tensor, "*batch value"]) -> Float[Tensor, "*batch"]:
+def log_sum_exp(logits: Logits) -> Float[Tensor, "*batch"]:
     """As torch.logsumexp, which over a handful of values is 4x slower."""
     largest = logits.detach().amax(-1, keepdim=True)
     return (logits - largest).exp().sum(-1).log() + largest[..., 0]

@@ -10,11 +10,12 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences, part_slices
@@ -31,27 +32,28 @@ class RecordsInMemory:
         """Add the records of the next episode."""
         self._episodes.append(records)
 
-    def read(self, episode: int, start: int, out: np.ndarray) -> None:
-        """Fill `out` with records of an episode, from its record `start` on."""
-        out[:] = self._episodes[episode][start : start + len(out)]
+    def read(self, episode: int, start: int, count: int) -> np.ndarray:
+        """So many records of an episode, from its record `start` on."""
+        return self._episodes[episode][start : start + count]
 
 
 class RecordsInFile:
     """Records in a temporary file without a name, which is gone when the process is.
 
-    Every read copies into the caller's buffer. A memory map would be shorter, but its pages count
-    as memory of the process, up to the size of the file.
+    Every read is a copy. A memory map would not need one, but its pages count as memory of the
+    process, up to the size of the file.
 
     Args:
         folder: lies on the disk that holds the file; the system's folder for temporary files may
             be memory itself.
-        num_bytes: that will be written.
+        record_type: of one record; see `record_type`.
+        count: records that will be written.
 
     Raises: UserError where the disk has no room.
     """
 
-    def __init__(self, folder: Path, num_bytes: int) -> None:
-        free = shutil.disk_usage(folder).free
+    def __init__(self, folder: Path, record_type: np.dtype, count: int) -> None:
+        num_bytes, free = count * record_type.itemsize, shutil.disk_usage(folder).free
         if num_bytes > free:
             raise UserError(
                 f"{folder} needs {num_bytes / 1e9:.1f} GB for encoded episodes while M is "
@@ -63,29 +65,23 @@ class RecordsInFile:
             dir=folder, prefix=".encoded-", buffering=0
         )
         weakref.finalize(self, self._file.close)
+        self._type = record_type
         self._offsets = [0]
 
     def append(self, records: np.ndarray) -> None:
         """Add the records of the next episode."""
-        content = np.ascontiguousarray(records).view(np.uint8).data
         self._file.seek(self._offsets[-1])
-        written = 0
-        while written < len(content):
-            written += self._file.write(content[written:])
-        self._offsets.append(self._offsets[-1] + len(content))
+        records.tofile(self._file)
+        self._offsets.append(self._offsets[-1] + records.nbytes)
 
-    def read(self, episode: int, start: int, out: np.ndarray) -> None:
-        """Fill `out` with records of an episode, from its record `start` on."""
-        content = out.view(np.uint8).data
-        self._file.seek(self._offsets[episode] + start * out.itemsize)
-        done = 0
-        while done < len(content):
-            count = self._file.readinto(content[done:])
-            assert count, "the file holds every record that was appended"
-            done += count
+    def read(self, episode: int, start: int, count: int) -> np.ndarray:
+        """So many records of an episode, from its record `start` on."""
+        self._file.seek(self._offsets[episode] + start * self._type.itemsize)
+        return np.fromfile(self._file, self._type, count)
 
 
 Records = RecordsInMemory | RecordsInFile
+Rows = Int[Tensor, "batch"]
 
 
 class EncodedEpisodes:
@@ -119,18 +115,15 @@ class EncodedEpisodes:
             lengths: agent steps of each.
             folder: where a temporary file holds them; None keeps them in memory.
         """
-        store: Records = RecordsInMemory()
-        kind = np.dtype(np.uint8)
-        for number, records in enumerate(episodes):
-            assert len(records) == lengths[number] + 1, "one record more than agent steps"
-            if number == 0:
-                kind = records.dtype
-                if folder is not None:
-                    num_bytes = (sum(lengths) + len(lengths)) * kind.itemsize
-                    store = RecordsInFile(folder, num_bytes)
+        rest = iter(episodes)
+        first = next(rest)
+        count = sum(lengths) + len(lengths)
+        store = RecordsInMemory() if folder is None else RecordsInFile(folder, first.dtype, count)
+        for records, length in zip(chain([first], rest), lengths, strict=True):
+            assert len(records) == length + 1, "one record more than agent steps"
             store.append(records)
             on_episode()
-        return cls(store, kind, torch.tensor(lengths))
+        return cls(store, first.dtype, torch.tensor(lengths))
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -145,16 +138,24 @@ class EncodedEpisodes:
         """Of all records."""
         return (int(self.lengths.sum()) + len(self)) * self._type.itemsize
 
-    def windows(
-        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
-    ) -> SequenceBatch:
+    def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
         """From each chosen episode, `length` agent steps from its start, padded with zeros."""
         counts = (self.lengths[rows] - starts).clamp(max=length)
         records = np.zeros((len(rows), length + 1), self._type)
-        places = zip(rows.tolist(), starts.tolist(), counts.tolist(), strict=True)
+        places = zip(rows.tolist(), starts.tolist(), (counts + 1).tolist(), strict=True)
         for into, (row, start, count) in zip(records, places, strict=True):
-            self._records.read(row, start, into[: count + 1])
-        return _as_batch(records, torch.arange(length) < counts[:, None])
+            into[:count] = self._records.read(row, start, count)
+        # As tensors of their own; codes as int64, which is what embeddings take.
+        posterior = records["posterior"]
+        wide = posterior.dtype if posterior.dtype.kind == "f" else np.dtype(np.int64)
+        steps = records[:, :-1]
+        return SequenceBatch(
+            torch.from_numpy(posterior.astype(wide)),
+            torch.from_numpy(steps["action"].copy()),
+            torch.from_numpy(steps["reward"].copy()),
+            torch.from_numpy(steps["terminated"].copy()),
+            torch.arange(length) < counts[:, None],
+        )
 
     def parts(self, max_steps: int) -> Iterator[SequenceBatch]:
         """All episodes in order, as batches of about `max_steps` agent steps."""
@@ -163,7 +164,7 @@ class EncodedEpisodes:
 
     def __getitem__(self, rows: slice) -> SequenceBatch:
         """Whole episodes, padded to the longest of all."""
-        chosen = torch.arange(len(self))[rows]
+        chosen = torch.arange(*rows.indices(len(self)))
         return self.windows(chosen, torch.zeros_like(chosen), self._longest)
 
     def whole(self) -> SequenceBatch:
@@ -175,40 +176,22 @@ class EncodedEpisodes:
         return _SingleSteps(self)
 
 
-class _SingleSteps:
+class _SingleSteps(EncodedEpisodes):
     """The agent steps of episodes, each as an episode of length 1; nothing is copied."""
 
     def __init__(self, episodes: EncodedEpisodes) -> None:
         self._episodes = episodes
         self._ends = episodes.lengths.cumsum(0)
-        self.num_actions = episodes.num_actions
+        # All lengths are 1, and only one number in memory.
+        lengths = torch.ones(1, dtype=torch.int64).expand(int(self._ends[-1]))
+        super().__init__(episodes._records, episodes._type, lengths)
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
-    @property
-    def lengths(self) -> Int[Tensor, "episode"]:
-        """All 1, and only one number in memory."""
-        return torch.ones(1, dtype=torch.int64).expand(len(self))
-
-    def windows(
-        self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
-    ) -> SequenceBatch:
+    def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
         """The chosen agent steps; there is only one start in each and one length."""
         assert length == 1 and not starts.any(), "an episode of one agent step"
         episode = torch.searchsorted(self._ends, rows, right=True)
         first = self._ends[episode] - self._episodes.lengths[episode]
         return self._episodes.windows(episode, rows - first, 1)
-
-    def parts(self, max_steps: int) -> Iterator[SequenceBatch]:
-        """All agent steps in order, so many at a time."""
-        for rows in part_slices(len(self), 1, max_steps):
-            chosen = torch.arange(rows.start, rows.stop)
-            yield self.windows(chosen, torch.zeros_like(chosen), 1)
-
-    def single_steps(self) -> Sequences:
-        """They are single already."""
-        return self
 
 
 def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
@@ -220,18 +203,4 @@ def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dt
             ("posterior", posterior_type, (width,)),
             ("terminated", np.bool_),
         ]
-    )
-
-
-def _as_batch(records: np.ndarray, mask: Bool[Tensor, "batch length"]) -> SequenceBatch:
-    """Records as tensors of their own; codes as int64, which is what embeddings take."""
-    posterior = records["posterior"]
-    wide = posterior.dtype if posterior.dtype.kind == "f" else np.dtype(np.int64)
-    steps = records[:, :-1]
-    return SequenceBatch(
-        torch.from_numpy(posterior.astype(wide)),
-        torch.from_numpy(steps["action"].copy()),
-        torch.from_numpy(steps["reward"].copy()),
-        torch.from_numpy(steps["terminated"].copy()),
-        mask,
     )

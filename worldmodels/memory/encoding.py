@@ -1,7 +1,7 @@
 """Stored episodes as V sees them: what M learns from and where dreams begin."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,9 @@ class Encodings:
         self._agent_steps = 0
 
     def of(
-        self, vision: Vision, action_repeat: int, keep: bool = True
-    ) -> Callable[[Episode], np.ndarray]:
-        """A function that encodes episodes, or finds how this V has encoded them before.
+        self, vision: Vision, episodes: Iterable[Episode], action_repeat: int, keep: bool = True
+    ) -> Iterator[np.ndarray]:
+        """Encode episodes one by one, or find how this V has encoded them before.
 
         Args:
             keep: False adds nothing to what is kept.
@@ -47,19 +47,16 @@ class Encodings:
         digest = _digest(vision)
         if digest != self._vision:
             self._vision, self._known, self._agent_steps = digest, {}, 0
-
-        def of_episode(episode: Episode) -> np.ndarray:
+        for episode in episodes:
             key = episode.digest, action_repeat
-            records = self._known.get(key)
-            if records is None:
-                records = encode(vision, episode.load(), action_repeat)
-                agent_steps = len(records) - 1
-                if keep and self._agent_steps + agent_steps <= self.max_cached_steps:
-                    self._known[key] = records
-                    self._agent_steps += agent_steps
-            return records
-
-        return of_episode
+            if key in self._known:
+                yield self._known[key]
+                continue
+            records = encode(vision, episode.load(), action_repeat)
+            agent_steps = self._agent_steps + len(records) - 1
+            if keep and agent_steps <= self.max_cached_steps:
+                self._known[key], self._agent_steps = records, agent_steps
+            yield records
 
 
 def _digest(vision: Vision) -> bytes:
@@ -93,7 +90,6 @@ def encode_dataset(
     episodes: Sequence[Episode],
     action_repeat: int,
     on_episode: Callable[[], None] = lambda: None,
-    *,
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
@@ -104,10 +100,10 @@ def encode_dataset(
         encodings: of earlier calls, where those of this V and these episodes need not be made
             anew. Those of a data set that goes into a file are not kept there as well.
     """
-    made = Encodings(max_cached_steps=0) if encodings is None else encodings
+    encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
         folder = None
-    each = map(made.of(vision, action_repeat, keep=folder is None), episodes)
+    each = encodings.of(vision, episodes, action_repeat, keep=folder is None)
     return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
 
 
@@ -115,15 +111,9 @@ def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> En
     """A run's training or held-out episodes, with a progress bar."""
     episodes = run.store.split(held_out)
     name = "held-out" if held_out else "training"
+    repeat, known = run.action_repeat, run.cached(Encodings)
     with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(
-            vision,
-            episodes,
-            run.action_repeat,
-            meter.advance,
-            folder=run.folder,
-            encodings=run.cached(Encodings),
-        )
+        return encode_dataset(vision, episodes, repeat, meter.advance, run.folder, known)
 
 
 def encode_episodes(
@@ -134,24 +124,22 @@ def encode_episodes(
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
     """A few episodes as one padded batch of whole sequences of agent steps, on the CPU."""
-    return encode_dataset(vision, episodes, action_repeat, on_episode, encodings=encodings).whole()
+    return encode_dataset(vision, episodes, action_repeat, on_episode, None, encodings).whole()
 
 
 def encode_rollouts(
-    vision: Vision,
-    rollouts: Iterable[Rollout],
-    num_steps: Sequence[int],
-    action_repeat: int,
+    vision: Vision, rollouts: Iterable[Rollout], num_steps: Sequence[int], action_repeat: int
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
-    lengths = [_num_agent_steps(steps, action_repeat) for steps in num_steps]
+    lengths = [num_agent_steps(steps, action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
 def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    return [_num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
+    return [num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
 
 
-def _num_agent_steps(num_steps: int, action_repeat: int) -> int:
+def num_agent_steps(num_steps: int, action_repeat: int) -> int:
+    """Agent steps of an episode of so many env steps; the last one may be shorter."""
     return -(-num_steps // action_repeat)

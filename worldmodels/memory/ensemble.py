@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
 from worldmodels.memory.codernn import CodeRNN
-from worldmodels.memory.lstm import LSTMState
+from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
 from worldmodels.memory.mdnrnn import MDNRNN
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.noise import shared_noise
 from worldmodels.memory.part_size import split_batch
+from worldmodels.training.model import LossAndMetrics
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,9 @@ class EnsemblePrediction:
     @property
     def outcome(self) -> EnsembleOutcome:
         """The means of what the members expect."""
-        outcomes = [member.outcome for member in self.members]
-        return EnsembleOutcome(
-            torch.stack([outcome.reward for outcome in outcomes]).mean(0),
-            torch.stack([outcome.end_probability for outcome in outcomes]).mean(0),
-        )
+        rewards = [member.outcome.reward for member in self.members]
+        ends = [member.outcome.end_probability for member in self.members]
+        return EnsembleOutcome(torch.stack(rewards).mean(0), torch.stack(ends).mean(0))
 
     def log_prob(self, latent_next: Tensor) -> Float[Tensor, "*batch"]:
         """Log-likelihood of the next latent in nats: log of the members' mean probability."""
@@ -47,10 +46,7 @@ class EnsemblePrediction:
         return each.logsumexp(0) - math.log(len(self.members))
 
     def sample(
-        self,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-        num_candidates: int = 1,
+        self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
         """A next latent, row by row from a member drawn at random.
 
@@ -88,81 +84,69 @@ class MemoryEnsemble(nn.Module):
 
     def calibrate(self, sequences: Sequences) -> None:
         """Calibrate every member; see there."""
-        for member in self._each:
+        for member in self.independent_parts:
             member.calibrate(sequences)
 
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
-        return _join([member.initial(batch) for member in self._each])
+        return _join([member.initial(batch) for member in self.independent_parts])
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets: the first member's h."""
         return state.h[..., : self.config.num_hidden]
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
         """The next state alone."""
-        parts = self._with_states(state)
-        return _join([member.advance(part, latent, action) for member, part in parts])
+        return _join([m.advance(part, latent, action) for m, part in self._with_states(state)])
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
         """One agent step: the next state and what the members predict."""
-        parts = self._with_states(state)
-        stepped = [member.step(part, latent, action) for member, part in parts]
+        stepped = [m.step(part, latent, action) for m, part in self._with_states(state)]
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h of all members after each agent step of whole sequences; equals stepping."""
-        parts = self._with_states(state)
-        run = [member.sequence(part, latents, actions) for member, part in parts]
+        run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
-    def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> EnsemblePrediction:
+    def predict(self, hidden: Hidden, latent: Tensor) -> EnsemblePrediction:
         """The members' predictions from their states side by side."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
-        return EnsemblePrediction(
-            [member.predict(part, latent) for member, part in zip(self._each, parts, strict=True)]
-        )
+        pairs = zip(self.independent_parts, parts, strict=True)
+        return EnsemblePrediction([member.predict(part, latent) for member, part in pairs])
 
     def training_floats(self) -> int:
         """Numbers that `loss` and its gradient hold for one agent step, of all members."""
-        return sum(member.training_floats() for member in self._each)
+        return sum(member.training_floats() for member in self.independent_parts)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
         """Parts of a batch whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """The sum of the members' losses, none of which depends on another; mean metrics.
 
         Each member draws as many numbers from the generator as the others, in their order.
         """
-        each = [member.loss(batch, generator) for member in self._each]
+        each = (member.loss(batch, generator) for member in self.independent_parts)
         losses, metrics = zip(*each, strict=True)
         means = {name: torch.stack([m[name] for m in metrics]).mean() for name in metrics[0]}
         return torch.stack(losses).sum(), means
 
     @property
-    def independent_parts(self) -> list[nn.Module]:
+    def independent_parts(self) -> list[MDNRNN | CodeRNN]:
         """The members, which `fit` must not couple through the norm of all their gradients."""
-        return list(self.members)
-
-    @property
-    def _each(self) -> list[MDNRNN | CodeRNN]:
         return list(self.members)  # type: ignore[arg-type]  # a ModuleList says Module of each
 
     def _with_states(self, state: LSTMState) -> Iterator[tuple[MDNRNN | CodeRNN, LSTMState]]:
         """Each member and its part of the state."""
         # Contiguous: a product with parts of longer rows may be rounded otherwise than alone.
         parts = (part.split(self.config.num_hidden, -1) for part in state)
-        for member, h, c in zip(self._each, *parts, strict=True):
+        for member, h, c in zip(self.independent_parts, *parts, strict=True):
             yield member, LSTMState(h.contiguous(), c.contiguous())
 
 

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Hidden = Float[Tensor, "*batch hidden"]
+
 
 class LSTMState(NamedTuple):
     """What the LSTM carries from agent step to agent step: `h`, which C sees, and the cell `c`."""
@@ -16,6 +18,10 @@ class LSTMState(NamedTuple):
     def rows(self, index: Tensor) -> "LSTMState":
         """The chosen rows of the batch."""
         return LSTMState(self.h[index], self.c[index])
+
+
+LSTMOutput = tuple[Hidden, LSTMState]
+"""The state h after each agent step of whole sequences, and the state after the last one."""
 
 
 class LSTM(nn.Module):
@@ -59,9 +65,7 @@ class LSTM(nn.Module):
         c = torch.addcmul(f.sigmoid() * state.c, i.sigmoid(), g.tanh())
         return LSTMState(o.sigmoid() * c.tanh(), c)
 
-    def sequence(
-        self, inputs: Float[Tensor, "batch length input"], state: LSTMState
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    def sequence(self, inputs: Float[Tensor, "batch length input"], state: LSTMState) -> LSTMOutput:
         """The hidden state after each agent step, and the state after the last one."""
         weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
         hx = [state.h[None].contiguous(), state.c[None].contiguous()]

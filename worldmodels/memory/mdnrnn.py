@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from worldmodels.data.sequences import PART_STEPS, Sequences
 from worldmodels.errors import check_at_least_one
 from worldmodels.memory.codes import log_sum_exp
+from worldmodels.memory.lstm import Hidden
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.protocol import MemorySettings
@@ -57,8 +58,8 @@ class MDNRNN(RecurrentMemory):
         self.mixture = nn.Linear(config.num_hidden, 3 * config.num_latents * config.num_mixtures)
         self.outcome = OutcomeHead(config.num_hidden)
 
-    def calibrate(self, sequences: Sequences) -> None:
-        """Set the reward's units; with `predict_change`, begin as "the next latent is this one".
+    def _calibrate_head(self, sequences: Sequences) -> None:
+        """With `predict_change`, begin as "the next latent is this one"; otherwise, as torch does.
 
         The output layer starts near zero with the spread of the latents' change as its width, so
         that training begins at that baseline instead of having to find it. The spread is that of
@@ -67,30 +68,24 @@ class MDNRNN(RecurrentMemory):
 
         One pass over all data, part by part.
         """
-        rewards: list[Tensor] = []
-        total = torch.zeros(self.config.num_latents, dtype=torch.float64)
-        for part in sequences.parts(PART_STEPS):
-            rewards.append(part.rewards[part.mask])
-            if self.config.predict_change:
-                mu, logvar = part.posteriors.chunk(2, dim=-1)
-                change = (mu[:, 1:] - mu[:, :-1])[part.mask]
-                drawn = (logvar[:, 1:].exp() + logvar[:, :-1].exp())[part.mask]
-                total += (change.square() + drawn).sum(0)
-        self.outcome.calibrate(torch.cat(rewards))
         if not self.config.predict_change:
             return
-        spread = (total.float() / sum(len(part) for part in rewards)).sqrt()
-        with torch.no_grad():
-            self.mixture.weight.mul_(0.1)
-            bias = self.mixture.bias.view(3, self.config.num_latents, -1)
-            bias.zero_()
-            bias[2] = spread.clamp(min=1e-2).log()[:, None]
-            # Mixtures of different width, so that they do not all learn the same.
-            bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
+        total, count = torch.zeros(self.config.num_latents, dtype=torch.float64), 0
+        for part in sequences.parts(PART_STEPS):
+            mu, logvar = part.posteriors.chunk(2, dim=-1)
+            change = (mu[:, 1:] - mu[:, :-1])[part.mask]
+            drawn = (logvar[:, 1:].exp() + logvar[:, :-1].exp())[part.mask]
+            total += (change.square() + drawn).sum(0)
+            count += len(change)
+        spread = (total.float() / count).sqrt()
+        self.mixture.weight.mul_(0.1)
+        bias = self.mixture.bias.view(3, self.config.num_latents, -1)
+        bias.zero_()
+        bias[2] = spread.clamp(min=1e-2).log()[:, None]
+        # Mixtures of different width, so that they do not all learn the same.
+        bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Float[Tensor, "*batch latent"]
-    ) -> MixturePrediction:
+    def predict(self, hidden: Hidden, latent: Float[Tensor, "*batch latent"]) -> MixturePrediction:
         """The prediction of a state after an agent step taken at `latent`."""
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
@@ -114,5 +109,5 @@ class MDNRNN(RecurrentMemory):
     def _sample(self, posteriors: Tensor, generator: torch.Generator | None) -> Tensor:
         return sample_gaussian(posteriors, generator)
 
-    def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
-        return torch.cat([latents, actions], -1)
+    def _embed(self, latents: Tensor) -> Tensor:
+        return latents

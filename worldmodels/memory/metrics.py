@@ -30,17 +30,15 @@ def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
     """M's loss over whole held-out episodes, each agent step counting alike."""
     memory.eval()
     generator = step_generator(0, 0, device_of(memory))
-    parts, weights = [], []
-    for on_cpu in _parts(memory, episodes):
-        part = on_cpu.to(device_of(memory))
-        loss, metrics = memory.loss(part, generator)
-        parts.append({"loss": float(loss), **{k: float(v) for k, v in metrics.items()}})
-        weights.append(float(part.mask.sum()))
-    total = sum(weights)
+    parts = []
+    for part in _parts(memory, episodes):
+        loss, metrics = memory.loss(part.to(device_of(memory)), generator)
+        parts.append(({"loss": loss, **metrics}, float(part.mask.sum())))
+    total = sum(weight for _, weight in parts)
     return mean_metrics(
         [
-            {name: value * weight * len(parts) / total for name, value in part.items()}
-            for part, weight in zip(parts, weights, strict=True)
+            {name: float(value) * weight * len(parts) / total for name, value in each.items()}
+            for each, weight in parts
         ]
     )
 
@@ -56,7 +54,7 @@ def score_memory(
     no held-out episode ended.
     """
     metrics = held_out_metrics(memory, held_out)
-    nll = mean_nll(vision, memory, held_out)
+    nll = _mean_nll(vision, memory, held_out)
     pairs = _pairs(vision, train)
     baseline: PersistenceGaussian | PersistenceCategorical
     if isinstance(vision, VQVAE):
@@ -76,12 +74,10 @@ def score_memory(
     }
 
 
-@torch.no_grad()
-def mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
+def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
     """Nats per agent step of M's whole prediction; of an ensemble, of its mixture."""
-    generator = step_generator(0, 0)
     total, count = 0.0, 0
-    samples = functools.partial(vision.sample, generator=generator)
+    samples = functools.partial(vision.sample, generator=step_generator(0, 0))
     for _, latents, prediction in _predictions(memory, episodes, samples):
         total -= float(prediction.log_prob(latents).sum())
         count += len(latents)
@@ -119,9 +115,9 @@ def _outcomes(
     """Of each agent step: its reward, the one M expects, M's probability of an end, the end."""
     rows = []
     for part, _, prediction in _predictions(memory, episodes, vision.mode):
-        outcome, mask = prediction.outcome, part.mask
+        outcome = prediction.outcome
         expected = outcome.reward.cpu(), outcome.end_probability.cpu()
-        rows.append((part.rewards[mask], *expected, part.terminated[mask]))
+        rows.append((part.rewards[part.mask], *expected, part.terminated[part.mask]))
     rewards, expected_rewards, end_chances, terminated = map(torch.cat, zip(*rows, strict=True))
     return rewards, expected_rewards, end_chances, terminated
 

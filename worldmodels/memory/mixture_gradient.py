@@ -18,20 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Samples = Float[Tensor, "*batch"]
+Mixtures = Float[Tensor, "*batch mixture"]
+
 
 class _ImplicitSample(torch.autograd.Function):
     """Samples, unchanged, as functions of the mixtures they were drawn from."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        sample: Tensor,
-        log_pi: Tensor,
-        mu: Tensor,
-        log_sigma: Tensor,
-        temperature: float,
-    ) -> Tensor:
-        ctx.save_for_backward(sample, log_pi, mu, log_sigma)
+    def forward(ctx: Any, temperature: float, sample: Tensor, *mixture: Tensor) -> Tensor:
+        ctx.save_for_backward(sample, *mixture)
         ctx.temperature = temperature
         return sample.clone()
 
@@ -40,36 +36,24 @@ class _ImplicitSample(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         sample, log_pi, mu, log_sigma = ctx.saved_tensors
         derivatives = sample_derivatives(sample, log_pi, mu, log_sigma, ctx.temperature)
-        return (None, *(gradient[..., None] * each for each in derivatives), None)
+        return (None, None, *(gradient[..., None] * each for each in derivatives))
 
 
 def attach_gradient(
-    sample: Float[Tensor, "*batch"],
-    log_pi: Float[Tensor, "*batch mixture"],
-    mu: Float[Tensor, "*batch mixture"],
-    log_sigma: Float[Tensor, "*batch mixture"],
-    temperature: float,
-) -> Float[Tensor, "*batch"]:
+    sample: Samples, log_pi: Mixtures, mu: Mixtures, log_sigma: Mixtures, temperature: float
+) -> Samples:
     """The same samples, differentiable in the parameters of the mixtures they were drawn from.
 
     Args:
         temperature: divides the mixtures' logits and multiplies the variances.
     """
-    attached: Tensor = _ImplicitSample.apply(sample, log_pi, mu, log_sigma, temperature)  # type: ignore[no-untyped-call]
+    attached: Tensor = _ImplicitSample.apply(temperature, sample, log_pi, mu, log_sigma)  # type: ignore[no-untyped-call]
     return attached
 
 
 def sample_derivatives(
-    sample: Float[Tensor, "*batch"],
-    log_pi: Float[Tensor, "*batch mixture"],
-    mu: Float[Tensor, "*batch mixture"],
-    log_sigma: Float[Tensor, "*batch mixture"],
-    temperature: float,
-) -> tuple[
-    Float[Tensor, "*batch mixture"],
-    Float[Tensor, "*batch mixture"],
-    Float[Tensor, "*batch mixture"],
-]:
+    sample: Samples, log_pi: Mixtures, mu: Mixtures, log_sigma: Mixtures, temperature: float
+) -> tuple[Mixtures, Mixtures, Mixtures]:
     """Derivatives of the samples with respect to log_pi, mu and log_sigma.
 
     Those with respect to log_pi are large between components that lie far apart, where a sample
@@ -97,21 +81,15 @@ def sample_derivatives(
 
 
 # erfc(x) = t exp(-x^2 + polynomial in t), t = 1 / (1 + x / 2).
+# fmt: off
 _ERFC = (
-    -1.26551223,
-    1.00002368,
-    0.37409196,
-    0.09678418,
-    -0.18628806,
-    0.27886807,
-    -1.13520398,
-    1.48851587,
-    -0.82215223,
-    0.17087277,
+    -1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806,
+    0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277,
 )
+# fmt: on
 
 
-def upper_tail(deviation: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+def upper_tail(deviation: Samples) -> Samples:
     """Probability that a standard normal number is above `deviation`, which is 0 or more.
 
     In float32 its relative error stays below 1e-5 up to 6, where 1 - erf would leave nothing. It

@@ -50,18 +50,19 @@ class MixturePrediction:
         if temperature <= 0:
             component = self.log_pi.argmax(-1, keepdim=True)
             return self.mu.gather(-1, component)[..., 0]
-        if self.mu.shape[-1] == 1:
-            mu, log_sigma = self.mu[..., 0], self.log_sigma[..., 0]
+
+        def gaussian(mu: Tensor, log_sigma: Tensor) -> Tensor:
             noise = shared_noise(torch.randn, mu, generator, num_candidates)
             return mu + math.sqrt(temperature) * log_sigma.exp() * noise
+
+        if self.mu.shape[-1] == 1:
+            return gaussian(self.mu[..., 0], self.log_sigma[..., 0])
         parameters = (self.log_pi, self.mu, self.log_sigma)
         with torch.no_grad():
             component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
             index = component[..., None]
-            mu = self.mu.gather(-1, index)[..., 0]
-            log_sigma = self.log_sigma.gather(-1, index)[..., 0]
-            noise = shared_noise(torch.randn, mu, generator, num_candidates)
-            sample = mu + math.sqrt(temperature) * log_sigma.exp() * noise
+            mu, log_sigma = (each.gather(-1, index)[..., 0] for each in parameters[1:])
+            sample = gaussian(mu, log_sigma)
         if torch.is_grad_enabled() and any(part.requires_grad for part in parameters):
             return attach_gradient(sample, *parameters, temperature)
         return sample

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.data.sequences import PART_STEPS
+from worldmodels.memory.protocol import MemorySettings
+from worldmodels.training.model import LossAndMetrics
 
 # Values a reward can take, evenly spaced in symlog: 61 of them reach 148 spreads to either side,
 # and lie 0.17 spreads apart around the mean.
@@ -104,14 +106,13 @@ class OutcomeHead(nn.Module):
         outcome: Outcome,
         rewards: Float[Tensor, "agent_step"],
         terminated: Bool[Tensor, "agent_step"],
-        *,
-        reward_weight: float,
-        end_weight: float,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+        settings: MemorySettings,
+    ) -> LossAndMetrics:
         """M's whole loss and its metrics, means over agent steps.
 
         Args:
             nll: of the latents, in nats.
+            settings: have the weights of the two other losses.
 
         Returns: the loss; `nll`, `reward_nll` and `end_nll` in nats, and `reward_error`, the
             squared error of the expected reward in units of the training rewards' variance.
@@ -119,6 +120,6 @@ class OutcomeHead(nn.Module):
         reward_nll = -outcome.reward_log_prob(rewards).mean()
         end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, terminated.float())
         error = ((outcome.reward.detach() - rewards) / self.reward_scale).square().mean()
-        loss = nll + reward_weight * reward_nll + end_weight * end_nll
+        loss = nll + settings.reward_weight * reward_nll + settings.end_weight * end_nll
         parts = {"nll": nll, "reward_nll": reward_nll, "end_nll": end_nll}
         return loss, {**parts, "reward_error": error}

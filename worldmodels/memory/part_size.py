@@ -19,7 +19,10 @@ GPU_FRACTION = 0.25
 
 def part_steps(memory: Memory, device: torch.device | str = "cpu") -> int:
     """Agent steps whose loss and gradient stay within the limit of that device; one at least."""
-    return max(1, _max_bytes(torch.device(device)) // (4 * memory.training_floats()))
+    place, limit = torch.device(device), MAX_BYTES
+    if place.type == "cuda":
+        limit = int(GPU_FRACTION * torch.cuda.get_device_properties(place).total_memory)
+    return max(1, limit // (4 * memory.training_floats()))
 
 
 def part_bytes(memory: Memory, steps: int, length: int) -> int:
@@ -43,9 +46,3 @@ def split_batch(
     total = float(batch.mask.sum())
     for part in batch.parts(most):
         yield part, float(part.mask.sum()) / total
-
-
-def _max_bytes(device: torch.device) -> int:
-    if device.type != "cuda":
-        return MAX_BYTES
-    return int(GPU_FRACTION * torch.cuda.get_device_properties(device).total_memory)

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
 from worldmodels.errors import check_at_least_one
-from worldmodels.memory.lstm import LSTMState
-from worldmodels.training.model import Model
+from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
+from worldmodels.training.model import LossAndMetrics, Model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +56,7 @@ class Prediction(Protocol):
         """Log-likelihood of the next latent, in nats."""
 
     def sample(
-        self,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-        num_candidates: int = 1,
+        self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
         """A next latent.
 
@@ -95,7 +91,7 @@ class Memory(Model, Protocol):
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets of a state: h, `config.num_hidden` numbers."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
@@ -106,18 +102,14 @@ class Memory(Model, Protocol):
     ) -> tuple[LSTMState, Prediction]:
         """One agent step: the next state, and what it predicts."""
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h after each agent step of whole sequences; equals stepping."""
 
-    def predict(self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor) -> Prediction:
+    def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:
         """The prediction of a state after an agent step taken at `latent`."""
 
     def training_floats(self) -> int:
         """Numbers that `loss` and its gradient hold for one agent step, at most."""
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Mean over agent steps, and metrics."""

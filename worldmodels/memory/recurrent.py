@@ -5,15 +5,16 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from worldmodels.data.sequences import SequenceBatch, Sequences
+from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
 from worldmodels.memory.code_prediction import CodePrediction
-from worldmodels.memory.lstm import LSTM, LSTMState
+from worldmodels.memory.lstm import LSTM, Hidden, LSTMOutput, LSTMState
 from worldmodels.memory.mixture_prediction import MixturePrediction
 from worldmodels.memory.outcome import OutcomeHead
 from worldmodels.memory.part_size import split_batch
 from worldmodels.memory.protocol import MemorySettings
+from worldmodels.training.model import LossAndMetrics
 
 
 class RecurrentMemory(nn.Module, ABC):
@@ -38,14 +39,19 @@ class RecurrentMemory(nn.Module, ABC):
         self.num_actions = num_actions
         self.lstm = LSTM(num_inputs, config.num_hidden)
 
-    @abstractmethod
     def calibrate(self, sequences: Sequences) -> None:
-        """Begin at simple statistics of the training data."""
+        """Begin at simple statistics of the training data: the reward's units, then the head."""
+        parts = sequences.parts(PART_STEPS)
+        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
+        with torch.no_grad():
+            self._calibrate_head(sequences)
 
     @abstractmethod
-    def predict(
-        self, hidden: Float[Tensor, "*batch hidden"], latent: Tensor
-    ) -> MixturePrediction | CodePrediction:
+    def _calibrate_head(self, sequences: Sequences) -> None:
+        """Begin near the baseline that has to be beaten: "the next latent is this one"."""
+
+    @abstractmethod
+    def predict(self, hidden: Hidden, latent: Tensor) -> MixturePrediction | CodePrediction:
         """The prediction of a state after an agent step taken at `latent`."""
 
     @abstractmethod
@@ -53,14 +59,17 @@ class RecurrentMemory(nn.Module, ABC):
         """Numbers that `loss` and its gradient hold for one agent step, at most."""
 
     @abstractmethod
-    def _sample(self, posteriors: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _sample(self, posteriors: Tensor, generator: Generator | None) -> Tensor:
         """Latents sampled from V's posterior."""
 
     @abstractmethod
-    def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
-        """Latents and actions as the LSTM gets them."""
+    def _embed(self, latents: Tensor) -> Float[Tensor, "*batch number"]:
+        """Latents as the LSTM gets them."""
 
-    def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
+    def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
+        return torch.cat([self._embed(latents), actions], -1)
+
+    def features(self, state: LSTMState) -> Hidden:
         """What C gets of a state: h."""
         return state.h
 
@@ -79,9 +88,7 @@ class RecurrentMemory(nn.Module, ABC):
         state = self.advance(state, latent, action)
         return state, self.predict(state.h, latent)
 
-    def sequence(
-        self, state: LSTMState, latents: Tensor, actions: Tensor
-    ) -> tuple[Float[Tensor, "batch length hidden"], LSTMState]:
+    def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
         """States h after each agent step of whole sequences; equals stepping."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
@@ -89,9 +96,7 @@ class RecurrentMemory(nn.Module, ABC):
         """Parts of a batch whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
-    def loss(
-        self, batch: SequenceBatch, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Negative log-likelihood of the next latent + reward and end, mean over agent steps.
 
         Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
@@ -102,11 +107,5 @@ class RecurrentMemory(nn.Module, ABC):
         # Only real agent steps: predictions from padding would be most of the work.
         prediction = self.predict(hidden[mask], latents[:, :-1][mask])
         nll = -prediction.log_prob(latents[:, 1:][mask]).mean()
-        return self.outcome.add_to(
-            nll,
-            prediction.outcome,
-            batch.rewards[mask],
-            batch.terminated[mask],
-            reward_weight=self.config.reward_weight,
-            end_weight=self.config.end_weight,
-        )
+        facts = batch.rewards[mask], batch.terminated[mask]
+        return self.outcome.add_to(nll, prediction.outcome, *facts, self.config)

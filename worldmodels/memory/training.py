@@ -11,6 +11,7 @@ from worldmodels.memory import AnyMemory, make_memory
 from worldmodels.memory.codernn import CodeRNNConfig, CodeRNNSettings
 from worldmodels.memory.mdnrnn import MDNRNNConfig, MDNRNNSettings
 from worldmodels.memory.protocol import MemorySettings
+from worldmodels.training.fit import FitConfig
 from worldmodels.training.stage import TrainingStageConfig
 from worldmodels.vision import VQVAE, Vision
 
@@ -44,20 +45,20 @@ class MemoryStageConfig(TrainingStageConfig):
     def __post_init__(self) -> None:
         check_at_least_one(self, "ensemble_size")
         if not 0 <= self.burn_in < self.sequence_length:
+            most = self.sequence_length - 1
             raise UserError(
-                f"burn_in must be in 0..{self.sequence_length - 1}, shorter than a sequence, "
-                f"got {self.burn_in}"
+                f"burn_in must be in 0..{most}, shorter than a sequence, got {self.burn_in}"
             )
 
     @classmethod
     def from_dict(cls, summary: dict[str, Any]) -> "MemoryStageConfig":
         """The inverse of `dataclasses.asdict`, through JSON."""
-        names = {field.name for field in fields(MemoryModelConfig)}
+        own = dict(summary)
         # Earlier versions wrote the model's settings beside the stage's own.
-        flat = {name: value for name, value in summary.items() if name in names}
-        own = {name: value for name, value in summary.items() if name not in names}
-        model = MemoryModelConfig(**summary.get("model", flat))
-        return super().from_dict({**own, "model": model})
+        names = own.keys() & {field.name for field in fields(MemoryModelConfig)}
+        flat = {name: own.pop(name) for name in names}
+        own["model"] = MemoryModelConfig(**own.get("model", flat))
+        return cls(**{**own, **{name: FitConfig(**own[name]) for name in ("fit", "later")}})
 
 
 class SequenceBatches:
@@ -91,9 +92,8 @@ def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> A
     if isinstance(vision, VQVAE):
         codes, chosen = vision.config, config.model.part(CodeRNNSettings)
         sizes = codes.num_codes, codes.digit_sizes, codes.vector_size
-        model = CodeRNNConfig(*sizes, num_actions, **chosen)
-        return make_memory(model, config.ensemble_size, vision.code_vectors.cpu())
+        over_codes = CodeRNNConfig(*sizes, num_actions, **chosen)
+        return make_memory(over_codes, config.ensemble_size, vision.code_vectors.cpu())
     chosen = config.model.part(MDNRNNSettings)
-    return make_memory(
-        MDNRNNConfig(vision.num_features, num_actions, **chosen), config.ensemble_size
-    )
+    over_latents = MDNRNNConfig(vision.num_features, num_actions, **chosen)
+    return make_memory(over_latents, config.ensemble_size)

@@ -5,13 +5,13 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from worldmodels.bbvi import pictures as pictures
+from worldmodels.bbvi import pictures
 from worldmodels.bbvi.diagnostics import GOOD_PARETO_K
 from worldmodels.bbvi.examples.binary_vae_scores import fit_binary_vae
 from worldmodels.bbvi.examples.comparison import compare_estimators
@@ -30,6 +30,12 @@ from worldmodels.runs.provenance import nonfinite_to_none
 from worldmodels.runs.run_lock import write_lock
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
+# Of these experiments, what result.json holds beside their fits.
+FIGURES = {
+    "logistic": ("log_evidence", "standard_error", "r_hat"),
+    "variance": ("best_elbo", "log_evidence", "least_kl", "gradient_variance", "cut"),
+    "binary-vae": ("elbo", "independent_pixels", "pixels_of_cluster", "accuracy", "fraction_above"),
+}
 PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")
 HIGH_K = (
     f"k-hat above {GOOD_PARETO_K}: q misses mass that the posterior has, too narrow or not fitted "
@@ -44,7 +50,7 @@ class ExperimentsConfig:
     Attributes:
         num_steps: of every fit; None leaves each experiment its own number.
         only: the name of one experiment; None runs all.
-        num_repeats: gradients an estimator, for their variance.
+        num_repeats: gradients per estimator, for their variance.
     """
 
     seed: int = 0
@@ -82,32 +88,40 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
 def _run_and_write(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
     started = time.monotonic()
     fits: list[Fit] = []
-    summary: dict[str, Any] = {}
-    results: dict[str, Any] = {}
+    fitters: dict[str, Callable[[FittingPlan], Any]] = {
+        "beta-bernoulli": fit_coin,
+        "gaussian": fit_gaussian,
+        "logistic": fit_logistic,
+        "variance": compare_estimators,
+        "binary-vae": fit_binary_vae,
+    }
     with report.progress("bbvi", total=sum(NUM_FITS[name] for name in config.names)) as meter:
 
         def on_fit(fit: Fit) -> None:
             fits.append(fit)
             meter.advance()
 
-        plan = FittingPlan(config.seed, config.num_steps, on_fit)
-        for name in config.names:
-            results[name], summary[name] = _run(name, plan, config)
+        plan = FittingPlan(config.seed, config.num_steps, on_fit, config.num_repeats)
+        results = {name: fitters[name](plan) for name in config.names}
     with _replacing(folder) as partial:
-        drawn = _draw(partial, results)
-        result = {
-            "seed": config.seed,
-            "steps": config.num_steps,
-            "seconds": time.monotonic() - started,
-            "fits": [asdict(fit) for fit in fits],
-            **{name: fact for name, fact in summary.items() if fact},
-            "warnings": _warnings(fits),
-            "pictures": [str(folder / path.name) for path in drawn],
-        }
-        result = nonfinite_to_none(result)
+        _draw(partial, results)
+        result: dict[str, Any] = nonfinite_to_none(
+            {
+                "seed": config.seed,
+                "steps": config.num_steps,
+                "seconds": time.monotonic() - started,
+                "fits": [asdict(fit) for fit in fits],
+                **{
+                    name: {figure: getattr(fitted, figure) for figure in FIGURES[name]}
+                    for name, fitted in results.items()
+                    if name in FIGURES
+                },
+                "warnings": _warnings(fits),
+                "pictures": [str(folder / name) for name in PICTURES if (partial / name).exists()],
+            }
+        )
         (partial / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-    value: dict[str, Any] = result
-    return value
+    return result
 
 
 def _check_writable(folder: Path) -> None:
@@ -137,64 +151,30 @@ def _replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _run(name: str, plan: FittingPlan, config: ExperimentsConfig) -> tuple[Any, dict[str, Any]]:
-    """One experiment: what there is to draw, and its figures beside those of its fits."""
-    if name == "beta-bernoulli":
-        return fit_coin(plan), {}
-    if name == "gaussian":
-        return fit_gaussian(plan), {}
-    if name == "logistic":
-        logistic = fit_logistic(plan)
-        return logistic, {
-            "log_evidence": logistic.log_evidence,
-            "standard_error": logistic.log_evidence_error,
-            "r_hat": logistic.r_hat,
-        }
-    if name == "variance":
-        comparison = compare_estimators(plan, config.num_repeats)
-        return comparison, {
-            "best_elbo": comparison.best_elbo,
-            "log_evidence": comparison.log_evidence,
-            "least_kl": comparison.log_evidence - comparison.best_elbo,
-            "gradient_variance": comparison.variances,
-            "cut": {where: comparison.cuts(where) for where in comparison.variances},
-        }
-    vae = fit_binary_vae(plan)
-    names = ("elbo", "independent_pixels", "pixels_of_cluster", "accuracy", "fraction_above")
-    return vae, {name: getattr(vae, name) for name in names}
-
-
-def _draw(folder: Path, results: dict[str, Any]) -> list[Path]:
+def _draw(folder: Path, results: dict[str, Any]) -> None:
     """The pictures of the experiments that were run."""
-    drawn = []
     posteriors = [results.get(name) for name in ("beta-bernoulli", "gaussian", "logistic")]
     if any(posteriors):
-        drawn.append(folder / "posterior.png")
-        pictures.save_posteriors(drawn[-1], *posteriors)
+        pictures.save_posteriors(folder / "posterior.png", *posteriors)
     if "variance" in results:
-        drawn += [folder / "elbo.png", folder / "variance.png"]
-        pictures.save_elbo_curves(drawn[-2], results["variance"])
-        pictures.save_variances(drawn[-1], results["variance"])
+        pictures.save_elbo_curves(folder / "elbo.png", results["variance"])
+        pictures.save_variances(folder / "variance.png", results["variance"])
     if "binary-vae" in results:
-        drawn.append(folder / "latent.png")
-        pictures.save_binary_vae(drawn[-1], results["binary-vae"])
-    return drawn
+        pictures.save_binary_vae(folder / "latent.png", results["binary-vae"])
 
 
 def _warnings(fits: list[Fit]) -> list[str]:
     """Which fits not to believe, and why."""
-    warnings = []
     above = [fit for fit in fits if fit.pareto_k > GOOD_PARETO_K]
-    if above:
-        named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
-        warnings.append(f"{HIGH_K}. Here: {named}")
-    diverged = [_name(fit) for fit in fits if fit.diverged]
-    if diverged:
-        warnings.append(f"ended early at a gradient that was not finite: {'; '.join(diverged)}")
-    unjudged = [_name(fit) for fit in fits if math.isnan(fit.pareto_k)]
-    if unjudged:
-        warnings.append(f"no k-hat, importance weights not finite or tied: {'; '.join(unjudged)}")
-    return warnings
+    named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
+    diverged = "; ".join(_name(fit) for fit in fits if fit.diverged)
+    unjudged = "; ".join(_name(fit) for fit in fits if math.isnan(fit.pareto_k))
+    warnings = {
+        f"{HIGH_K}. Here: {named}": named,
+        f"ended early at a gradient that was not finite: {diverged}": diverged,
+        f"no k-hat, importance weights not finite or tied: {unjudged}": unjudged,
+    }
+    return [warning for warning, fits_meant in warnings.items() if fits_meant]
 
 
 def _name(fit: Fit) -> str:

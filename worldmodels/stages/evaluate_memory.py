@@ -57,11 +57,7 @@ class EvaluateMemoryConfig:
 
 @locks_run
 def evaluate_memory(
-    run: Run,
-    config: EvaluateMemoryConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
+    run: Run, config: EvaluateMemoryConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """Figures of the run's M on its held-out episodes; writes their JSON and two pictures.
 
@@ -76,14 +72,9 @@ def evaluate_memory(
     held_out, frames = _encoded_held_out(run, vision, report)
     _check_length(held_out, config, repeat)
     train = encode_split(run, vision, False, report)
+    seed = run.settings.seed
     memoryless = train_memoryless(
-        _settings(run),
-        vision,
-        train,
-        held_out,
-        device=device,
-        seed=run.settings.seed,
-        report=report,
+        _settings(run), vision, train, held_out, device=device, seed=seed, report=report
     )
     dream = DreamModel(vision, memory, config.temperature)
     result, curves = memory_figures(dream, memoryless, train, held_out, frames, config, repeat)
@@ -169,14 +160,9 @@ def memory_figures(
         frames: of each held-out episode, one per agent step and the last one.
     """
     alone = held_out_metrics(memoryless, held_out.single_steps())
-    curves = open_loop(
-        dream,
-        held_out,
-        frames,
-        horizon=max(1, config.steps // action_repeat),
-        num_starts=config.starts,
-        num_samples=config.samples,
-    )
+    horizon = max(1, config.steps // action_repeat)
+    sizes = {"horizon": horizon, "num_starts": config.starts, "num_samples": config.samples}
+    curves = open_loop(dream, held_out, frames, **sizes)
     return {
         **score_memory(dream.vision, dream.memory, train, held_out),
         "memoryless_nll": alone["nll"],
@@ -193,21 +179,14 @@ def memory_figures(
 
 def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) -> None:
     """Errors against env steps, of one M or of several by name."""
+    kinds = {"predicted": "dream", "persistence": "last frame", "reconstruction": "V's own error"}
     lines = {}
     for name, curve in curves.items():
-        for kind, errors in (
-            ("dream", curve.predicted),
-            ("last frame", curve.persistence),
-            ("V's own error", curve.reconstruction),
-        ):
-            label = f"{name}: {kind}" if name else kind
-            lines[label] = [(action_repeat * n, e) for n, e in enumerate(errors, start=1)]
-    save_curves(
-        path,
-        lines,
-        x_label="env steps since the dream began",
-        y_label="squared error per frame, under the real actions",
-    )
+        for field, kind in kinds.items():
+            errors = enumerate(getattr(curve, field), start=1)
+            lines[f"{name}: {kind}" if name else kind] = [(action_repeat * n, e) for n, e in errors]
+    y_label = "squared error per frame, under the real actions"
+    save_curves(path, lines, x_label="env steps since the dream began", y_label=y_label)
 
 
 def draw_dreams(
@@ -219,7 +198,7 @@ def draw_dreams(
     action_repeat: int,
 ) -> None:
     """A few dreams from the middle of one episode, beside what happened."""
-    episode = episodes[slice(row, row + 1)]
+    episode = episodes[row : row + 1]
     agent_steps = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
         path,

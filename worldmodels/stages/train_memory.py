@@ -9,7 +9,12 @@ from worldmodels.dream.model import DreamModel
 from worldmodels.dream.pictures import most_active_episode, save_dreams
 from worldmodels.memory import AnyMemory, Memory, memory_metadata
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
-from worldmodels.memory.encoding import MAX_BYTES_IN_MEMORY, encode_split, encoded_bytes
+from worldmodels.memory.encoding import (
+    MAX_BYTES_IN_MEMORY,
+    encode_split,
+    encoded_bytes,
+    num_agent_steps,
+)
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import part_bytes
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
@@ -29,12 +34,7 @@ SHOWN = (0, 1, 2, 4, 8, 12, 16)  # agent steps since the pictured dream began
 
 @locks_run
 def train_memory(
-    run: Run,
-    config: MemoryStageConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
-    round_: int = 1,
+    run: Run, config: MemoryStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
     """Train M and write it, its figures and its picture to the run's folder."""
     settings = run.settings
@@ -85,20 +85,18 @@ def _plan(
     report: Report,
 ) -> None:
     repeat, parameters = run.action_repeat, sum(p.numel() for p in memory.parameters())
-    parts = [run.store.split(held_out) for held_out in (False, True)]
-    sizes = [encoded_bytes(vision, part, repeat) for part in parts]
-    longest = max(-(-episode.num_steps // repeat) for episode in parts[0])
-    length = min(config.sequence_length, longest)
+    train, held_out = (run.store.split(part) for part in (False, True))
+    sizes = [encoded_bytes(vision, part, repeat) for part in (train, held_out)]
+    on_disk = sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY)
+    lengths = [num_agent_steps(episode.num_steps, repeat) for episode in train]
+    length = min(config.sequence_length, max(lengths))
     steps = fit.batch_size * length
-    agent_steps = sum(-(-episode.num_steps // repeat) for episode in parts[0])
+    of_batch = steps * BATCH_BYTES * vision.posterior_size + part_bytes(memory, steps, length)
     report.estimate(
-        f"memory: {agent_steps:,} agent steps, {fit.num_steps:,} batches of {fit.batch_size} "
+        f"memory: {sum(lengths):,} agent steps, {fit.num_steps:,} batches of {fit.batch_size} "
         f"sequences, {parameters:,} parameters, on {device}",
-        disk_bytes=5 * 4 * parameters + sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY),
-        memory_bytes=PROCESS_BYTES
-        + sum(size for size in sizes if size <= MAX_BYTES_IN_MEMORY)
-        + steps * BATCH_BYTES * vision.posterior_size
-        + part_bytes(memory, steps, length),
+        disk_bytes=5 * 4 * parameters + on_disk,
+        memory_bytes=PROCESS_BYTES + sum(sizes) - on_disk + of_batch,
         folder=run.folder,
     )
 
@@ -127,11 +125,8 @@ def _new_or_earlier(
 def _write(
     vision: Vision, memory: Memory, held_out: EncodedEpisodes, run: Run, work: StageFolder
 ) -> None:
-    metadata = {
-        "memory": memory_metadata(memory),
-        "vision_digest": work.work["inputs"]["vision"],
-        "seed": work.work["seed"],
-    }
+    digest, seed = work.work["inputs"]["vision"], work.work["seed"]
+    metadata = {"memory": memory_metadata(memory), "vision_digest": digest, "seed": seed}
     path = work.partial / "memory.safetensors"
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)
     row = most_active_episode(held_out)
@@ -139,7 +134,7 @@ def _write(
     save_dreams(
         work.partial / "memory.png",
         DreamModel(vision, memory),
-        held_out[slice(row, row + 1)],
+        held_out[row : row + 1],
         AgentSteps.from_rollout(stored, run.action_repeat).frames,
         start=max(0, int(held_out.lengths[row]) - SHOWN[-1]) // 2,
         agent_steps=SHOWN,

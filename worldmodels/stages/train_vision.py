@@ -57,12 +57,7 @@ class VisionStageConfig(TrainingStageConfig):
 
 @locks_run
 def train_vision(
-    run: Run,
-    config: VisionStageConfig,
-    *,
-    report: Report,
-    device: str = "cpu",
-    round_: int = 1,
+    run: Run, config: VisionStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
     """Train V and write it, its figures and its picture to the run's folder."""
     settings = run.settings
@@ -73,15 +68,10 @@ def train_vision(
     if work is None:
         report.log(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}
-    fit = config.in_round(round_)
+    fit, seed = config.in_round(round_), settings.seed
     stride = config.frame_stride or run.action_repeat
-    train = FrameBatches(
-        run.store.split(held_out=False),
-        fit.batch_size,
-        stride=stride,
-        recent_fraction=config.recent_fraction if round_ > 1 else 0.0,
-        seed=settings.seed,
-    )
+    recent, episodes = config.recent_fraction if round_ > 1 else 0.0, run.store.split(False)
+    train = FrameBatches(episodes, fit.batch_size, stride=stride, recent_fraction=recent, seed=seed)
     stored = FrameBatches(run.store.split(held_out=True), 1, stride=stride).all_frames()
     held_out = _spread(stored, MAX_HELD_OUT_FRAMES)
     sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
@@ -100,7 +90,7 @@ def train_vision(
         batch_at=train,
         validate=lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
         fit=fit,
-        seed=settings.seed + 1_000 * round_,
+        seed=seed + 1_000 * round_,
         shown=("loss", "error", *SHOWN),
         figures=lambda: {
             **score_vision(vision, held_out, baseline),
@@ -178,7 +168,6 @@ def _validate(
     return {**totals, **score_vision(vision, frames, baseline)}
 
 
-@torch.no_grad()
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
     """How the codes are used over all training frames; nothing for a VAE.
 

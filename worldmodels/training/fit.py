@@ -5,6 +5,7 @@ training therefore resumes exactly where its checkpoint was, and ends with the s
 an undisturbed one.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
@@ -71,11 +72,9 @@ class FitConfig:
         if self.final_learning_rate is None:
             return self.learning_rate
         progress = min(step / max(self.num_steps - 1, 1), 1.0)
-        cosine = 0.5 * (1.0 + np.cos(np.pi * progress))
-        result: float = self.final_learning_rate + cosine * (
-            self.learning_rate - self.final_learning_rate
-        )
-        return result
+        cosine = 0.5 * (1.0 + float(np.cos(np.pi * progress)))
+        last = self.final_learning_rate
+        return last + cosine * (self.learning_rate - last)
 
 
 @dataclass
@@ -88,15 +87,15 @@ class FitResult:
     seconds: float
 
 
-def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> Generator:
     """The generator that step `step` of a training with `seed` draws from."""
     state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-    return torch.Generator(device).manual_seed(state % 2**63)
+    return Generator(device).manual_seed(state % 2**63)
 
 
 def fit(
     model: Model,
-    batch_at: Callable[[int, torch.Generator], Batch],
+    batch_at: Callable[[int, Generator], Batch],
     validate: Callable[[], Metrics],
     config: FitConfig,
     *,
@@ -133,14 +132,17 @@ def fit(
             progress.step += 1
             on_step(progress.step, metrics)
             if progress.step % config.validate_every == 0 or progress.step == config.num_steps:
-                held_out = _validate(model, validate)
+                model.eval()
+                with torch.no_grad():
+                    held_out = validate()
                 if progress.best_step == 0:  # later on there are best weights to go back to
                     _check_finite(held_out["loss"], "held-out loss", progress.step, config)
                 progress.record(held_out)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
             stop = interrupted()
             # The first one early: a disk that cannot be written shows before hours are spent.
-            if stop or progress.step == FIRST_CHECKPOINT or progress.is_due():
+            is_due = time.monotonic() - progress.saved_at > CHECKPOINT_SECONDS
+            if stop or is_due or progress.step == FIRST_CHECKPOINT:
                 progress.save()
             if stop:
                 raise KeyboardInterrupt
@@ -153,7 +155,7 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     config: FitConfig,
-    generator: torch.Generator,
+    generator: Generator,
     step: int,
 ) -> Metrics:
     model.train()
@@ -185,14 +187,6 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
         )
 
 
-@torch.no_grad()
-def _validate(model: Model, validate: Callable[[], Metrics]) -> Metrics:
-    model.eval()
-    metrics = validate()
-    model.train()
-    return metrics
-
-
 class _Progress:
     """Where a training is: everything that `fit` needs to go on after a kill."""
 
@@ -202,7 +196,7 @@ class _Progress:
         self.model, self.optimizer, self.path = model, optimizer, path
         self.step, self.best_step, self.best_loss = 0, 0, float("inf")
         self.history: list[Metrics] = []
-        self.best_weights = _copy(model)
+        self.best_weights = copy.deepcopy(model.state_dict())
         self.earlier_seconds = 0.0
         if path.exists():
             self._load()
@@ -217,15 +211,11 @@ class _Progress:
         self.history.append({"step": self.step, **metrics})
         if metrics["loss"] < self.best_loss:
             self.best_loss, self.best_step = metrics["loss"], self.step
-            self.best_weights = _copy(self.model)
+            self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def out_of_patience(self, patience: int | None) -> bool:
-        if patience is None:
-            return False
-        return sum(entry["step"] > self.best_step for entry in self.history) >= patience
-
-    def is_due(self) -> bool:
-        return time.monotonic() - self.saved_at > CHECKPOINT_SECONDS
+        without_improvement = sum(entry["step"] > self.best_step for entry in self.history)
+        return patience is not None and without_improvement >= patience
 
     def save(self) -> None:
         tensors = {
@@ -250,10 +240,10 @@ class _Progress:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """What an optimizer remembers of its parameters, each tensor named `parameter.slot`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": value for index, slots in state.items() for name, value in slots.items()
-    }
+    tensors = {}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors.update(with_prefix(str(index), slots))
+    return tensors
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -267,10 +257,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(index), {})[slot] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _copy(model: Model) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
 def mean_metrics(parts: list[Mapping[str, float]]) -> Metrics:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 Own = TypeVar("Own")
+LossAndMetrics = tuple[Tensor, dict[str, Tensor]]
 
 
 @runtime_checkable
@@ -19,7 +20,7 @@ class Model(Protocol):
 
     training: bool
 
-    def loss(self, batch: Any, generator: torch.Generator, /) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: Any, generator: torch.Generator, /) -> LossAndMetrics:
         """A scalar loss, and named scalars worth watching."""
 
     def parameters(self) -> Iterator[nn.Parameter]:

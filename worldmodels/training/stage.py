@@ -30,12 +30,6 @@ class TrainingStageConfig:
     fit: FitConfig
     later: FitConfig
 
-    @classmethod
-    def from_dict(cls: type[Config], summary: dict[str, Any]) -> Config:
-        """The inverse of `dataclasses.asdict`, through JSON."""
-        fits = {name: FitConfig(**summary[name]) for name in ("fit", "later")}
-        return cls(**{**summary, **fits})
-
     def in_round(self, round_: int) -> FitConfig:
         """The fit of that round, counted from 1."""
         return self.later if round_ > 1 else self.fit
@@ -44,11 +38,8 @@ class TrainingStageConfig:
         """The same for so many optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self
-        return replace(
-            self,
-            fit=replace(self.fit, num_steps=num_steps),
-            later=replace(self.later, num_steps=num_steps),
-        )
+        fit, later = (replace(each, num_steps=num_steps) for each in (self.fit, self.later))
+        return replace(self, fit=fit, later=later)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +68,9 @@ class TrainingStage:
         fitted = self._fit(work, report)
         self.model.eval()
         self.write()
-        save_curves(
-            work.partial / "training.png",
-            {"held-out loss": [(entry["step"], entry["loss"]) for entry in fitted.history]},
-            x_label="optimizer step",
-            y_label="loss",
-        )
+        curve = [(entry["step"], entry["loss"]) for entry in fitted.history]
+        path, curves = work.partial / "training.png", {"held-out loss": curve}
+        save_curves(path, curves, x_label="optimizer step", y_label="loss")
         result = {
             **self.figures(),
             "steps": fitted.steps,

@@ -8,10 +8,13 @@ import torch
 
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
-from worldmodels.vision.categorical import CategoricalVAE, CategoricalVAEConfig
-from worldmodels.vision.protocol import Vision
-from worldmodels.vision.vae import VAE, VAEConfig
-from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
+from worldmodels.vision.categorical import CategoricalVAE as CategoricalVAE
+from worldmodels.vision.categorical import CategoricalVAEConfig as CategoricalVAEConfig
+from worldmodels.vision.protocol import Vision as Vision
+from worldmodels.vision.vae import VAE as VAE
+from worldmodels.vision.vae import VAEConfig as VAEConfig
+from worldmodels.vision.vqvae import VQVAE as VQVAE
+from worldmodels.vision.vqvae import VQVAEConfig as VQVAEConfig
 
 VisionConfig = VAEConfig | VQVAEConfig
 AnyVision = VAE | VQVAE  # every implementation of `Vision`
@@ -25,18 +28,6 @@ _KINDS: dict[type[VisionConfig], type[AnyVision]] = {
 
 # Settings in files of earlier versions, by their present names.
 _PRESENT_NAMES = {"common_colours": "common_colors"}
-
-__all__ = [
-    "VAE",
-    "VQVAE",
-    "AnyVision",
-    "CategoricalVAE",
-    "CategoricalVAEConfig",
-    "VAEConfig",
-    "VQVAEConfig",
-    "Vision",
-    "VisionConfig",
-]
 
 
 def make_vision(config: VisionConfig) -> AnyVision:

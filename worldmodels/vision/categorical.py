@@ -9,15 +9,17 @@ calm (arXiv 1308.3432).
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.bbvi.score import score_surrogate
-from worldmodels.errors import UserError
-from worldmodels.vision.networks import to_unit
+from worldmodels.errors import UserError, check_choice
+from worldmodels.training.model import LossAndMetrics
+from worldmodels.vision.networks import Frames, to_unit
 from worldmodels.vision.objective import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
 
@@ -38,6 +40,8 @@ class CategoricalVAEConfig(VQVAEConfig):
         kl_weight: weight of the KL to the uniform distribution over codes.
     """
 
+    QUANTIZERS: ClassVar[tuple[str, ...]] = ("categorical",)
+
     quantizer: str = "categorical"
     codebook_size: int = 32
     estimator: str = "score"
@@ -46,20 +50,11 @@ class CategoricalVAEConfig(VQVAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.estimator not in ESTIMATORS:
-            raise UserError(
-                f'estimator must be "score" or "straight-through", got "{self.estimator}"'
-            )
+        check_choice("estimator", self.estimator, ESTIMATORS)
         fewest = 2 if self.estimator == "score" else 1
         if self.num_samples < fewest:
-            raise UserError(
-                f"num_samples must be at least {fewest} for {self.estimator}, "
-                f"got {self.num_samples}"
-            )
-
-    def _check_quantizer(self) -> None:
-        if self.quantizer != "categorical":
-            raise UserError(f'quantizer must be "categorical", got "{self.quantizer}"')
+            what = f"at least {fewest} for {self.estimator}"
+            raise UserError(f"num_samples must be {what}, got {self.num_samples}")
 
 
 class CategoricalVAE(VQVAE):
@@ -86,13 +81,11 @@ class CategoricalVAE(VQVAE):
         """The vector that each of the K values of a code stands for."""
         return self.table.weight
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:
+    def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
         """The likeliest codes of each frame, row by row of the grid."""
         return self._logits(frames).argmax(-1)
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound: squared error + KL to the uniform distribution.
 
         The KL is exact. The error is a mean over draws; its gradient reaches the decoder and the
@@ -118,18 +111,12 @@ class CategoricalVAE(VQVAE):
             loss = loss + surrogate - surrogate.detach()  # its gradient, not its value
         return loss, {"error": plain_error.mean(), "kl": kl}
 
-    def _logits(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch code value"]:
-        result: Tensor = self.encoder(to_unit(frames)).flatten(2).transpose(1, 2)
-        return result
+    def _logits(self, frames: Frames) -> Float[Tensor, "batch code value"]:
+        return cast(Tensor, self.encoder(to_unit(frames)).flatten(2).transpose(1, 2))
 
     def _draw_codes(
-        self, log_q: Float[Tensor, "batch code value"], generator: torch.Generator | None
+        self, log_q: Float[Tensor, "batch code value"], generator: Generator | None
     ) -> Int[Tensor, "sample batch code"]:
-        draws = torch.multinomial(
-            log_q.detach().exp().flatten(0, 1),
-            self.config.num_samples,
-            replacement=True,
-            generator=generator,
-        )
-        result: Tensor = draws.T.unflatten(1, log_q.shape[:2])
-        return result
+        chances = log_q.detach().exp().flatten(0, 1)
+        draws = torch.multinomial(chances, self.config.num_samples, True, generator=generator)
+        return cast(Tensor, draws.T.unflatten(1, log_q.shape[:2]))

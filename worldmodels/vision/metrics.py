@@ -4,34 +4,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, Vision
-from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import (
-    ErrorConfig,
-    common_colors,
-    foreground,
-    rare,
-    squared_error,
-)
+from worldmodels.vision.networks import Frames, to_unit
+from worldmodels.vision.objective import ErrorConfig, common_colors, foreground, rare, squared_error
 
 SCORE_BATCH = 256
+Image = Float[Tensor, "3 64 64"]
 
 
-def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Float[Tensor, "3 64 64"]:
+def mean_frame(frames: Frames) -> Image:
     """The mean of the frames, in 0..1: what a V that sees nothing would draw."""
     return frames.float().mean(0).permute(2, 0, 1) / 255.0
 
 
 @torch.no_grad()
 def score_vision(
-    vision: Vision,
-    frames: UInt8[Tensor, "frames 64 64 3"],
-    baseline: Float[Tensor, "3 64 64"],
-    colors: ErrorConfig | None = None,
+    vision: Vision, frames: Frames, baseline: Image, colors: ErrorConfig | None = None
 ) -> dict[str, Any]:
     """Errors of the reconstructed frames, beside those of drawing `baseline` for each.
 
@@ -77,7 +69,7 @@ def score_vision(
     return result
 
 
-def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict[str, Any]:
+def score_alike(vision: Vision, frames: Frames) -> dict[str, Any]:
     """Errors on frames by which several V are compared: the common colors are these frames' own.
 
     Each V has those of its own training frames, and so a foreground of its own.

@@ -6,6 +6,7 @@ rearranges channels into pixels instead of convolving at full size.
 """
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -13,18 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FRAME_SIZE = 64
+Frames = UInt8[Tensor, "batch 64 64 3"]
+Images = Float[Tensor, "batch 3 height width"]
+Grids = Float[Tensor, "batch channels grid grid"]
 
 
-def to_unit(
-    frames: UInt8[Tensor, "batch height width 3"],
-) -> Float[Tensor, "batch 3 height width"]:
+def to_unit(frames: UInt8[Tensor, "batch height width 3"]) -> Images:
     """Stored frames as the networks' input, 0..255 to 0..1."""
     return frames.permute(0, 3, 1, 2).float() / 255.0
 
 
-def to_frames(
-    images: Float[Tensor, "batch 3 height width"],
-) -> UInt8[Tensor, "batch height width 3"]:
+def to_frames(images: Images) -> UInt8[Tensor, "batch height width 3"]:
     """The networks' output as frames, clipped to 0..1 and rounded to 0..255."""
     return (images.clamp(0, 1) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
@@ -35,9 +35,8 @@ class PaperEncoder(nn.Sequential):
     num_features = 1024
 
     def __init__(self) -> None:
-        channels = [3, 32, 64, 128, 256]
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(channels):
+        for inputs, outputs in pairwise((3, 32, 64, 128, 256)):
             layers += [nn.Conv2d(inputs, outputs, 4, stride=2), nn.ReLU()]
         super().__init__(*layers, nn.Flatten())
 
@@ -48,21 +47,14 @@ class PaperDecoder(nn.Module):
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.linear = nn.Linear(num_inputs, 1024)
-        self.deconvolutions = nn.Sequential(
-            nn.ConvTranspose2d(1024, 128, 5, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(128, 64, 5, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(64, 32, 6, stride=2),
-            nn.ReLU(),
-            nn.ConvTranspose2d(32, 3, 6, stride=2),
-            nn.Sigmoid(),
-        )
+        layers: list[nn.Module] = []
+        for inputs, outputs, kernel in ((1024, 128, 5), (128, 64, 5), (64, 32, 6), (32, 3, 6)):
+            layers += [nn.ConvTranspose2d(inputs, outputs, kernel, stride=2), nn.ReLU()]
+        self.deconvolutions = nn.Sequential(*layers[:-1], nn.Sigmoid())
 
     def forward(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of latents."""
-        result: Tensor = self.deconvolutions(self.linear(z)[:, :, None, None])
-        return result
+        return cast(Tensor, self.deconvolutions(self.linear(z)[:, :, None, None]))
 
 
 class LeanEncoder(nn.Sequential):
@@ -93,11 +85,8 @@ class LeanDecoder(nn.Module):
         layers: list[nn.Module] = []
         if grid == 4:
             layers += [nn.Conv2d(channels, wide * 4, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()]
-        layers += [
-            nn.Conv2d(wide if grid == 4 else channels, narrow * 4, 3, padding=1),
-            nn.PixelShuffle(2),
-            nn.ReLU(),
-        ]
+            channels = wide
+        layers += [nn.Conv2d(channels, narrow * 4, 3, padding=1), nn.PixelShuffle(2), nn.ReLU()]
         self.grid_to_frame = nn.Sequential(*layers)
         self.last = nn.Conv2d(narrow, 3 * 16, 3, padding=1)
         self.mean_frame = nn.Parameter(torch.full((3, FRAME_SIZE, FRAME_SIZE), 0.5))
@@ -105,9 +94,7 @@ class LeanDecoder(nn.Module):
 
     @torch.no_grad()
     def init_from_data(
-        self,
-        images: Float[Tensor, "batch 3 64 64"],
-        features: Float[Tensor, "batch channels grid grid"] | None = None,
+        self, images: Float[Tensor, "batch 3 64 64"], features: Grids | None = None
     ) -> None:
         """Let the output begin at the mean of `images`, with less around it than torch gives.
 
@@ -123,8 +110,6 @@ class LeanDecoder(nn.Module):
         spread = (self(features) - self.mean_frame).std()
         self.last.weight.mul_(0.1 * (images - self.mean_frame).std() / spread.clamp(min=1e-9))
 
-    def forward(
-        self, features: Float[Tensor, "batch channels grid grid"]
-    ) -> Float[Tensor, "batch 3 64 64"]:
+    def forward(self, features: Grids) -> Float[Tensor, "batch 3 64 64"]:
         """Decode a batch of feature grids; the output is not limited to 0..1."""
         return F.pixel_shuffle(self.last(self.grid_to_frame(features)), 4) + self.mean_frame

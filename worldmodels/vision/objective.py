@@ -8,7 +8,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodels.vision.networks import Images
+
 Color = tuple[int, int, int]
+Mask = Bool[Tensor, "batch 1 height width"]
+Weight = Float[Tensor, "batch 1 height width"]
+PerFrame = Float[Tensor, "batch"]
 
 COLOR_DISTANCE = 48
 SURROUNDINGS = 5
@@ -40,19 +45,16 @@ def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[C
     found: list[Color] = []
     left = pixels
     while len(left) > (1 - COMMON_FRACTION) * len(pixels) and len(found) < MOST_COMMON_COLORS:
-        cells = (left >> 4).astype(np.int64)
-        keys = cells[:, 0] * 256 + cells[:, 1] * 16 + cells[:, 2]
+        keys = (left >> 4) @ np.array([256, 16, 1])
         commonest = np.bincount(keys, minlength=4096).argmax()
-        red, green, blue = (int(value) for value in np.median(left[keys == commonest], axis=0))
+        red, green, blue = map(int, np.median(left[keys == commonest], axis=0))
         found.append((red, green, blue))
         distance = np.abs(left.astype(np.int16) - np.array(found[-1], np.int16)).max(1)
         left = left[distance > COLOR_DISTANCE]
     return tuple(found)
 
 
-def foreground(
-    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
-) -> Bool[Tensor, "batch 1 height width"]:
+def foreground(images: Images, config: ErrorConfig) -> Mask:
     """Whatever is not of the commonest color, and its surroundings.
 
     In CarRacing that color is grass: it makes up most of a plain squared error, while road, curbs
@@ -62,9 +64,7 @@ def foreground(
     return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
 
 
-def error_weight(
-    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
-) -> Float[Tensor, "batch 1 height width"]:
+def error_weight(images: Images, config: ErrorConfig) -> Weight:
     """`rare_weight` on what is rare, `background_weight` far from all foreground, 1 between."""
     weight = torch.ones_like(images[:, :1])
     if config.background_weight != 1.0:
@@ -74,29 +74,18 @@ def error_weight(
     return weight
 
 
-def rare(
-    images: Float[Tensor, "batch 3 height width"], config: ErrorConfig
-) -> Bool[Tensor, "batch 1 height width"]:
+def rare(images: Images, config: ErrorConfig) -> Mask:
     """Pixels of none of the common colors: in CarRacing curbs and car."""
-    mask = _unlike(images, config.common_colors[0])
-    for color in config.common_colors[1:]:
-        mask &= _unlike(images, color)
-    return mask
+    return torch.stack([_unlike(images, color) for color in config.common_colors]).all(0)
 
 
-def _unlike(
-    images: Float[Tensor, "batch 3 height width"], color: Color
-) -> Bool[Tensor, "batch 1 height width"]:
+def _unlike(images: Images, color: Color) -> Mask:
     point = torch.tensor(color, device=images.device, dtype=images.dtype) / 255.0
     distance = (images - point[:, None, None]).abs().amax(1, keepdim=True)
     return distance > COLOR_DISTANCE / 255.0
 
 
-def squared_error(
-    images: Float[Tensor, "batch 3 height width"],
-    target: Float[Tensor, "batch 3 height width"],
-    weight: Float[Tensor, "batch 1 height width"] | None = None,
-) -> Float[Tensor, "batch"]:
+def squared_error(images: Images, target: Images, weight: Weight | None = None) -> PerFrame:
     """Squared error of each frame, summed over its pixels and channels; full scale is 1."""
     error = (images - target).square()
     if weight is not None:
@@ -105,13 +94,9 @@ def squared_error(
 
 
 def training_error(
-    images: Float[Tensor, "batch 3 height width"],
-    target: Float[Tensor, "batch 3 height width"],
-    config: ErrorConfig,
-) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
+    images: Images, target: Images, config: ErrorConfig
+) -> tuple[PerFrame, PerFrame]:
     """The error that V is trained on, and the plain squared error, without gradient."""
-    squares = (images - target).square()
-    plain = squares.detach().flatten(1).sum(1)
-    if (config.background_weight, config.rare_weight) != (1.0, 1.0):
-        squares = squares * error_weight(target, config)
-    return squares.flatten(1).sum(1), plain
+    even = config.background_weight == config.rare_weight == 1.0
+    weight = None if even else error_weight(target, config)
+    return squared_error(images, target, weight), squared_error(images.detach(), target)

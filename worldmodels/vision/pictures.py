@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.batched import decode_frames, encode_frames
-from worldmodels.vision.networks import FRAME_SIZE
+from worldmodels.vision.networks import FRAME_SIZE, Frames
 
 NUM_FRAMES = 16
 NUM_PATHS = 6
@@ -18,7 +18,7 @@ PATH_POINTS = 11
 Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
 
 
-def reconstructions(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
+def reconstructions(vision: Vision, frames: Frames) -> Rows:
     """Frames and their reconstructions; of a VAE also samples of N(0, 1), of codes their map."""
     latent = vision.mode(encode_frames(vision, frames.numpy()))
     rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
@@ -31,7 +31,7 @@ def reconstructions(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> 
     return rows
 
 
-def interpolations(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> Rows:
+def interpolations(vision: Vision, frames: Frames) -> Rows:
     """Straight lines through latent space: each row leads from one frame to another, decoded.
 
     The outer columns are the frames themselves.
@@ -39,10 +39,11 @@ def interpolations(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> R
     fraction = torch.linspace(0, 1, PATH_POINTS)[:, None]
     rows = {}
     half = len(frames) // 2
-    for number, (start, end) in enumerate(zip(frames[:half], frames[half:], strict=False)):
+    pairs = zip(frames[:half], frames[half:], strict=False)
+    for number, (start, end) in enumerate(pairs, start=1):
         ends = vision.mode(encode_frames(vision, torch.stack([start, end]).numpy()))
         drawn = decode_frames(vision, torch.lerp(ends[:1], ends[1:], fraction))
-        rows[f"path {number + 1}"] = np.concatenate([start[None], drawn, end[None]])
+        rows[f"path {number}"] = np.concatenate([start[None], drawn, end[None]])
     return rows
 
 

@@ -3,10 +3,9 @@
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from worldmodels.training.model import Model
+from worldmodels.training.model import LossAndMetrics, Model
 from worldmodels.vision.objective import ErrorConfig
 
 
@@ -17,26 +16,20 @@ class Vision(Model, Protocol):
     Attributes:
         kind: what files call it.
         discrete: whether latents are codes, which let no gradient through.
+        num_features: F, the number of features that C and M get.
+        posterior_size: numbers of a frame's posterior.
+        posterior_type: how one of these numbers is stored.
     """
 
     kind: str
     discrete: bool
+    num_features: int
+    posterior_size: int
+    posterior_type: np.dtype
 
     @property
     def config(self) -> ErrorConfig:
         """Its settings."""
-
-    @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior."""
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
 
     def init_from_data(self, frames: Tensor) -> None:
         """Fit the first weights to frames."""
@@ -47,7 +40,7 @@ class Vision(Model, Protocol):
     def encode(self, frames: Tensor) -> Tensor:
         """The posterior of each frame."""
 
-    def sample(self, posterior: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, posterior: Tensor, generator: Generator | None = None) -> Tensor:
         """A latent sampled from each posterior."""
 
     def mode(self, posterior: Tensor) -> Tensor:
@@ -62,7 +55,5 @@ class Vision(Model, Protocol):
     def decode(self, latent: Tensor) -> Tensor:
         """The frames that latents stand for."""
 
-    def loss(
-        self, frames: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Tensor, generator: Generator | None = None) -> LossAndMetrics:
         """Mean over frames, and metrics."""

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
 
-from worldmodels.errors import UserError
+from worldmodels.errors import check_at_least_one, check_choice
+from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import (
+    Frames,
     LeanDecoder,
     LeanEncoder,
     PaperDecoder,
@@ -17,6 +19,8 @@ from worldmodels.vision.networks import (
     to_unit,
 )
 from worldmodels.vision.objective import ErrorConfig, training_error
+
+Posterior = Float[Tensor, "*batch two_z"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,8 @@ class VAEConfig(ErrorConfig):
     free_nats: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.network not in ("paper", "lean"):
-            raise UserError(f'network must be "paper" or "lean", got "{self.network}"')
-        if self.num_latents < 1:
-            raise UserError(f"num_latents must be at least 1, got {self.num_latents}")
+        check_choice("network", self.network, ("paper", "lean"))
+        check_at_least_one(self, "num_latents")
 
 
 class VAE(nn.Module):
@@ -55,11 +57,13 @@ class VAE(nn.Module):
 
     kind = "vae"
     discrete = False
+    posterior_type = np.dtype(np.float32)
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
-        z = config.num_latents
+        self.num_features = z = config.num_latents
+        self.posterior_size = 2 * z
         if config.network == "paper":
             self.encoder: nn.Module = PaperEncoder()
             cells = PaperEncoder.num_features
@@ -74,23 +78,8 @@ class VAE(nn.Module):
             self.decoder = LeanDecoder(config.channels, config.decoder_channels)
         self.to_mean, self.to_logvar = nn.Linear(cells, z), nn.Linear(cells, z)
 
-    @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-        return self.config.num_latents
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior, 2 Z."""
-        return 2 * self.config.num_latents
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
-        return np.dtype(np.float32)
-
     @torch.no_grad()
-    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: Frames) -> None:
         """Fit the first weights to the data (lean network only; the paper's starts as torch does).
 
         The output begins at the mean frame. At a KL weight of 1 latents also begin to differ
@@ -106,14 +95,6 @@ class VAE(nn.Module):
         if self.config.kl_weight < 1.0:
             self.decoder.init_from_data(images)
             return
-        self._spread_latents(images)
-        latent = self.sample(self.encode(frames))
-        self.decoder.init_from_data(images, self.from_latent(latent))
-
-    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
-        """Nothing lags behind the weights."""
-
-    def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)
         std, mean = torch.std_mean(self.to_mean(hidden), 0)
         std = torch.where(std > 1e-6, std, 1.0)  # nothing varies, or there is but one frame
@@ -121,18 +102,23 @@ class VAE(nn.Module):
         self.to_mean.bias.sub_(mean).div_(std)
         self.to_logvar.weight.mul_(0.01)
         nn.init.constant_(self.to_logvar.bias, -1.0)
+        latent = self.sample(self.encode(frames))
+        self.decoder.init_from_data(images, self.from_latent(latent))
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Float[Tensor, "batch two_z"]:
+    def calibrate(self, frames: Frames) -> None:
+        """Nothing lags behind the weights."""
+
+    def encode(self, frames: Frames) -> Float[Tensor, "batch two_z"]:
         """Mean and log-variance of each frame's latent."""
         return self._posterior(to_unit(frames))
 
     def sample(
-        self, posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None = None
+        self, posterior: Posterior, generator: Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
         """A latent drawn from its posterior."""
         return sample_gaussian(posterior, generator)
 
-    def mode(self, posterior: Float[Tensor, "*batch two_z"]) -> Float[Tensor, "*batch z"]:
+    def mode(self, posterior: Posterior) -> Float[Tensor, "*batch z"]:
         """The likeliest latent: the posterior's mean."""
         return posterior.chunk(2, dim=-1)[0]
 
@@ -143,13 +129,11 @@ class VAE(nn.Module):
     def feature_bounds(self) -> None:
         """None: a latent may be any number."""
 
-    def decode(self, latent: Float[Tensor, "batch z"]) -> UInt8[Tensor, "batch 64 64 3"]:
+    def decode(self, latent: Float[Tensor, "batch z"]) -> Frames:
         """The frame a latent stands for."""
         return to_frames(self.decoder(self.from_latent(latent)))
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Negative evidence lower bound, in the paper's form.
 
         Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
@@ -171,9 +155,7 @@ class VAE(nn.Module):
         return torch.cat([self.to_mean(hidden), self.to_logvar(hidden)], dim=-1)
 
 
-def sample_gaussian(
-    posterior: Float[Tensor, "*batch two_z"], generator: torch.Generator | None
-) -> Float[Tensor, "*batch z"]:
+def sample_gaussian(posterior: Posterior, generator: Generator | None) -> Float[Tensor, "*batch z"]:
     """A point drawn from a Gaussian given by mean and log-variance, side by side."""
     mu, logvar = posterior.chunk(2, dim=-1)
     noise = torch.randn(mu.shape, generator=generator, device=mu.device)

@@ -7,18 +7,22 @@ fixed lattice of a few levels per dimension (arXiv 2309.15505).
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar, cast
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
+from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
-from worldmodels.vision.networks import LeanDecoder, LeanEncoder, to_frames, to_unit
+from worldmodels.vision.networks import Frames, Images, LeanDecoder, LeanEncoder, to_frames, to_unit
 from worldmodels.vision.objective import ErrorConfig, training_error
+
+Codes = Int[Tensor, "*batch code"]
+Grid = Float[Tensor, "batch vector row column"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class VQVAEConfig(ErrorConfig):
         decoder_channels: width of its decoder.
     """
 
+    QUANTIZERS: ClassVar[tuple[str, ...]] = ("vq", "fsq")
+
     quantizer: str = "vq"
     grid: int = 4
     codebook_size: int = 256
@@ -46,7 +52,7 @@ class VQVAEConfig(ErrorConfig):
     decoder_channels: int = 32
 
     def __post_init__(self) -> None:
-        self._check_quantizer()
+        check_choice("quantizer", self.quantizer, self.QUANTIZERS)
         if self.grid not in (4, 8):
             raise UserError(f"grid must be 4 or 8, got {self.grid}")
         if self.codebook_size < 2:
@@ -55,10 +61,6 @@ class VQVAEConfig(ErrorConfig):
         if not self.levels or min(self.levels) < 3:
             raise UserError(f"levels must be 3 or more each, got {self.levels}")
         check_digit_sizes(self.digit_sizes)
-
-    def _check_quantizer(self) -> None:
-        if self.quantizer not in ("vq", "fsq"):
-            raise UserError(f'quantizer must be "vq" or "fsq", got "{self.quantizer}"')
 
     @property
     def num_codes(self) -> int:
@@ -98,9 +100,7 @@ class CellNorm(nn.BatchNorm1d):
         super().__init__(num_numbers, affine=False)
         self.momentum: float = self.MOMENTUM
 
-    def forward(
-        self, grid: Float[Tensor, "batch vector row column"]
-    ) -> Float[Tensor, "batch vector row column"]:
+    def forward(self, grid: Grid) -> Grid:
         """The grid with its numbers brought to scale."""
         return F.batch_norm(
             grid.flatten(1),
@@ -125,6 +125,9 @@ class VQVAE(nn.Module):
     def __init__(self, config: VQVAEConfig) -> None:
         super().__init__()
         self.config = config
+        self.num_features = config.num_codes * config.vector_size
+        self.posterior_size = config.num_codes
+        self.posterior_type = smallest_type(config.num_values)
         self.encoder = nn.Sequential(
             LeanEncoder(config.channels, config.grid),
             nn.Conv2d(config.channels, config.vector_size, 1),
@@ -138,7 +141,7 @@ class VQVAE(nn.Module):
     def _add_quantizer(self, config: VQVAEConfig) -> None:
         self.quantizer: nn.Module
         if config.quantizer == "fsq":
-            self.encoder.append(CellNorm(config.num_codes * config.vector_size))
+            self.encoder.append(CellNorm(self.num_features))
             with torch.device("cpu"):  # it computes its lattice, which the meta device cannot
                 self.quantizer = FSQ(levels=list(config.levels))
         else:
@@ -155,21 +158,6 @@ class VQVAE(nn.Module):
             )
 
     @property
-    def num_features(self) -> int:
-        """F, the number of features that C and M get."""
-        return self.config.num_codes * self.config.vector_size
-
-    @property
-    def posterior_size(self) -> int:
-        """Numbers of a frame's posterior: N."""
-        return self.config.num_codes
-
-    @property
-    def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored: the smallest integer type that holds K values."""
-        return smallest_type(self.config.num_values)
-
-    @property
     def code_vectors(self) -> Float[Tensor, "value vector"]:
         """The vector that each of the K values of a code stands for."""
         if self.config.quantizer == "fsq":
@@ -177,16 +165,14 @@ class VQVAE(nn.Module):
         return self.quantizer.codebook  # type: ignore[return-value]
 
     @torch.no_grad()
-    def init_from_data(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def init_from_data(self, frames: Frames) -> None:
         """Let the output begin near the data's mean frame."""
-        vectors = torch.randn(
-            len(frames), self.config.vector_size, self.config.grid, self.config.grid
-        )
-        features = self.from_codes(vectors)
-        self.decoder.init_from_data(to_unit(frames), features)
+        grid = self.config.grid
+        vectors = torch.randn(len(frames), self.config.vector_size, grid, grid)
+        self.decoder.init_from_data(to_unit(frames), self.from_codes(vectors))
 
     @torch.no_grad()
-    def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
+    def calibrate(self, frames: Frames) -> None:
         """Bring the scales that `CellNorm` keeps to what these frames give with today's weights.
 
         Its running averages lag behind a V that still learns fast: after 200 steps the held-out
@@ -204,21 +190,19 @@ class VQVAE(nn.Module):
             norm.momentum = CellNorm.MOMENTUM
         self.train(training)
 
-    def encode(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> Int[Tensor, "batch code"]:
+    def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
         """The codes of each frame, row by row of the grid."""
         return self._quantize(self.encoder(to_unit(frames)))[1]
 
-    def sample(
-        self, posterior: Int[Tensor, "*batch code"], generator: torch.Generator | None = None
-    ) -> Int[Tensor, "*batch code"]:
+    def sample(self, posterior: Codes, generator: Generator | None = None) -> Codes:
         """The codes themselves: the posterior is a point."""
         return posterior
 
-    def mode(self, posterior: Int[Tensor, "*batch code"]) -> Int[Tensor, "*batch code"]:
+    def mode(self, posterior: Codes) -> Codes:
         """The codes themselves."""
         return posterior
 
-    def features(self, latent: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
+    def features(self, latent: Codes) -> Float[Tensor, "*batch feature"]:
         """What C and M get of the codes: their vectors, side by side."""
         return self.code_vectors[latent].flatten(-2)
 
@@ -227,13 +211,11 @@ class VQVAE(nn.Module):
         vectors, count = self.code_vectors, self.config.num_codes
         return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
-    def decode(self, latent: Int[Tensor, "batch code"]) -> UInt8[Tensor, "batch 64 64 3"]:
+    def decode(self, latent: Int[Tensor, "batch code"]) -> Frames:
         """The frame the codes stand for."""
         return to_frames(self._draw(self.code_vectors[latent]))
 
-    def loss(
-        self, frames: UInt8[Tensor, "batch 64 64 3"], generator: torch.Generator | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Squared error summed over pixels + the quantizer's commitment.
 
         Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.
@@ -241,29 +223,18 @@ class VQVAE(nn.Module):
         """
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
-        decoded = self._draw(vectors)
-        error, plain_error = training_error(decoded, images, self.config)
+        error, plain_error = training_error(self._draw(vectors), images, self.config)
         # One unit of commitment per number of a code vector; errors are a few tens per frame.
-        commitment = self.config.num_codes * self.config.vector_size * commitment
-        return error.mean() + commitment, {"error": plain_error.mean()}
+        return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 
     def _quantize(
-        self, grid: Float[Tensor, "batch vector row column"]
+        self, grid: Grid
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
         """The chosen code vectors, their codes, and the commitment loss (0 for a lattice)."""
-        vectors = grid.flatten(2).transpose(1, 2)
-        if self.config.quantizer == "fsq":
-            quantized, codes = self.quantizer(vectors)
-            commitment = grid.new_zeros(())
-        else:
-            quantized, codes, commitment = self.quantizer(vectors)
-            commitment = commitment.sum()
-        return quantized, codes.long(), commitment
+        quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
+        return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 
-    def _draw(
-        self, vectors: Float[Tensor, "batch code vector"]
-    ) -> Float[Tensor, "batch 3 height width"]:
+    def _draw(self, vectors: Float[Tensor, "batch code vector"]) -> Images:
         """The image that code vectors stand for; not limited to 0..1."""
         grid = vectors.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))
-        result: Tensor = self.decoder(self.from_codes(grid))
-        return result
+        return cast(Tensor, self.decoder(self.from_codes(grid)))

@@ -73,8 +73,8 @@ def test_expected_numbers_are_the_mean_over_values(sizes: tuple[int, ...]) -> No
             chance = chance * part[:, rest % size]
             rest //= size
         total += chance[:, None] * made.embed(torch.tensor(code))
-    torch.testing.assert_close(made.expected(probabilities), total)
-    sure = tuple(F.one_hot(torch.tensor([1]), size).float() for size in sizes)
+    torch.testing.assert_close(made.expected(torch.cat(probabilities, -1)), total)
+    sure = torch.cat([F.one_hot(torch.tensor([1]), size).float() for size in sizes], -1)
     one = torch.tensor([3 if len(sizes) > 1 else 1])
     torch.testing.assert_close(made.expected(sure), made.embed(one))
 

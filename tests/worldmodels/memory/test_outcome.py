@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from worldmodels.memory import MemorySettings
 from worldmodels.memory.outcome import NUM_VALUES, Outcome, OutcomeHead
 
 VALUES = torch.tensor([-2.0, 0.0, 1.0, 5.0])
@@ -110,9 +111,8 @@ def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance() -
     outcome = head(torch.randn(2, 4))
     rewards, terminated = torch.tensor([7.0, 2.0]), torch.tensor([True, False])
     nll = torch.tensor(10.0)
-    loss, metrics = head.add_to(
-        nll, outcome, rewards, terminated, reward_weight=0.5, end_weight=2.0
-    )
+    settings = MemorySettings(reward_weight=0.5, end_weight=2.0)
+    loss, metrics = head.add_to(nll, outcome, rewards, terminated, settings)
     p = outcome.end_probability
     end = -(p[0].log() + (1 - p[1]).log()) / 2
     reward = -outcome.reward_log_prob(rewards).mean()
@@ -133,11 +133,10 @@ def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end() -> None
     terminated = hidden[:, 1] > 0.5
     head = OutcomeHead(2)
     head.calibrate(rewards)
-    weights = {"reward_weight": 1.0, "end_weight": 1.0}
     optimizer = torch.optim.Adam(head.parameters(), 0.1)
     zero = torch.zeros(())
     for _ in range(200):
-        loss, metrics = head.add_to(zero, head(hidden), rewards, terminated, **weights)
+        loss, metrics = head.add_to(zero, head(hidden), rewards, terminated, MemorySettings())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -18,21 +18,25 @@ Source: Kingma & Welling, "Auto-Encoding Variational Bayes", arXiv 1312.6114.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from worldmodels.bbvi.families import VariationalFamily
+from worldmodels.bbvi.examples.models import log_normal
+from worldmodels.bbvi.families import OfFactors, Samples, VariationalFamily
 from worldmodels.bbvi.fit import Estimator, elbo_surrogate
-from worldmodels.errors import UserError
+from worldmodels.bbvi.joint import LogJoint, log_weights
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.training.seeding import global_seed
 
 NUM_CLUSTERS = 3
 NUM_PIXELS = 100
+Pixels = Float[Tensor, "point pixel"]
+Latents = Float[Tensor, "point latent"]
 WORLD_SEED = 1401  # of the projections, the same for training and held-out points
 
 
@@ -40,17 +44,17 @@ WORLD_SEED = 1401  # of the projections, the same for training and held-out poin
 class Points:
     """What is seen, and what is not: the pixels, 0.0 or 1.0, and each point's Gaussian."""
 
-    pixels: Float[Tensor, "point pixel"]
+    pixels: Pixels
     cluster: Int[Tensor, "point"]
 
 
-def draw_points(num_points: int, generator: torch.Generator) -> Points:
+def draw_points(num_points: int, generator: Generator) -> Points:
     """Points of three Gaussians of spread 0.5 on a circle of radius 2, as pixels."""
     cluster = torch.randint(NUM_CLUSTERS, (num_points,), generator=generator)
     angle = cluster * (2 * math.pi / NUM_CLUSTERS)
     centre = 2.0 * torch.stack([angle.cos(), angle.sin()], 1)
     place = centre + 0.5 * torch.randn(num_points, 2, generator=generator)
-    world = torch.Generator().manual_seed(WORLD_SEED)
+    world = Generator().manual_seed(WORLD_SEED)
     direction = torch.randn(2, NUM_PIXELS, generator=world)
     phase = 2 * math.pi * torch.rand(NUM_PIXELS, generator=world)
     return Points(((place @ direction + phase).cos() > 0).float(), cluster)
@@ -74,9 +78,8 @@ class BinaryVAEConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_latents", "num_hidden", "num_steps", "batch_size", "num_samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        sizes = ("num_latents", "num_hidden", "num_steps", "batch_size", "num_samples")
+        check_at_least_one(self, *sizes)
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
 
@@ -87,22 +90,18 @@ class EncodedGaussian(VariationalFamily):
     Its parameters are the encoder's; what is handed over is what the encoder proposed.
     """
 
-    def __init__(
-        self, mean: Float[Tensor, "point latent"], log_scale: Float[Tensor, "point latent"]
-    ) -> None:
+    def __init__(self, mean: Latents, log_scale: Latents) -> None:
         super().__init__(mean.numel())
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
-    def rsample(
-        self, num_samples: int, generator: torch.Generator
-    ) -> Float[Tensor, "sample latent"]:
+    def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Mean + scale x standard normal noise."""
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
 
-    def log_prob(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample factor"]:
+    def log_prob(self, z: Samples) -> OfFactors:
         """Of each latent of each point."""
-        return _log_normal((z - self.mean) * (-self.log_scale).exp()) - self.log_scale
+        return log_normal(((z - self.mean) * (-self.log_scale).exp()).square()) - self.log_scale
 
 
 class BinaryVAE(nn.Module):
@@ -111,75 +110,65 @@ class BinaryVAE(nn.Module):
     def __init__(self, config: BinaryVAEConfig) -> None:
         super().__init__()
         self.num_latents = config.num_latents
-        hidden = config.num_hidden
-        self.encoder = _network(NUM_PIXELS, hidden, 2 * config.num_latents)
-        self.decoder = _network(config.num_latents, hidden, NUM_PIXELS)
+        self.encoder = _network(NUM_PIXELS, config.num_hidden, 2 * config.num_latents)
+        self.decoder = _network(config.num_latents, config.num_hidden, NUM_PIXELS)
 
-    def posterior(self, pixels: Float[Tensor, "point pixel"]) -> EncodedGaussian:
+    def posterior(self, pixels: Pixels) -> EncodedGaussian:
         """The q of all latents of these points."""
         return EncodedGaussian(*self.encoder(pixels).chunk(2, dim=1))
 
-    def log_joint(
-        self, pixels: Float[Tensor, "point pixel"]
-    ) -> Callable[[Float[Tensor, "sample latent"]], Float[Tensor, "sample"]]:
+    def log_joint(self, pixels: Pixels) -> LogJoint:
         """Log p(pixels, z) of these points together, in nats, as a function of z alone."""
 
-        def log_joint(z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample"]:
+        def log_joint(z: Samples) -> Float[Tensor, "sample"]:
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
             logits = self.decoder(of_point)
             likelihood = pixels * logits - functional.softplus(logits)
-            result: Tensor = _log_normal(of_point).sum((1, 2)) + likelihood.sum((1, 2))
-            return result
+            return cast(Tensor, log_normal(of_point.square()).sum((1, 2)) + likelihood.sum((1, 2)))
 
         return log_joint
 
     @torch.no_grad()
-    def elbo(
-        self, pixels: Float[Tensor, "point pixel"], num_samples: int, generator: torch.Generator
-    ) -> float:
+    def elbo(self, pixels: Pixels, num_samples: int, generator: Generator) -> float:
         """The ELBO in nats per point, from samples of q."""
-        model, family = self.log_joint(pixels), self.posterior(pixels)
+        return float(self.log_weights(pixels, num_samples, generator).mean()) / len(pixels)
+
+    def log_weights(
+        self, pixels: Pixels, num_samples: int, generator: Generator
+    ) -> Float[Tensor, "sample"]:
+        """Log p(pixels, z) - log q(z) at samples of q, for these points together."""
+        family = self.posterior(pixels)
         z = family.rsample(num_samples, generator)
-        return float((model(z) - family.log_prob(z).sum(-1)).mean()) / len(pixels)
+        return log_weights(self.log_joint(pixels), family, z)
 
     @torch.no_grad()
-    def means(self, pixels: Float[Tensor, "point pixel"]) -> Float[Tensor, "point latent"]:
+    def means(self, pixels: Pixels) -> Latents:
         """Where q's means put these points in the latent space."""
-        result: Tensor = self.encoder(pixels).chunk(2, dim=1)[0]
-        return result
+        return cast(Tensor, self.encoder(pixels).chunk(2, dim=1)[0])
 
 
 def train_binary_vae(
-    pixels: Float[Tensor, "point pixel"],
-    config: BinaryVAEConfig,
-    on_step: Callable[[int, float], None] = lambda step, elbo: None,
+    pixels: Pixels, config: BinaryVAEConfig
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
-    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point.
-
-    Args:
-        on_step: told the step, from 1, and the ELBO of its batch.
-    """
-    generator = torch.Generator().manual_seed(config.seed)
+    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point."""
+    generator = Generator().manual_seed(config.seed)
+    pathwise = Estimator("pathwise", "none")
     with global_seed(config.seed):  # initial weights draw from the global generator
         vae = BinaryVAE(config)
     optimizer = torch.optim.Adam(vae.parameters(), lr=config.learning_rate, maximize=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.num_steps)
     history = []
-    for step in range(config.num_steps):
+    for _ in range(config.num_steps):
         batch = pixels[torch.randint(len(pixels), (config.batch_size,), generator=generator)]
+        joint, family = vae.log_joint(batch), vae.posterior(batch)
         surrogate, difference = elbo_surrogate(
-            vae.log_joint(batch),
-            vae.posterior(batch),
-            Estimator("pathwise", "none"),
-            config.num_samples,
-            generator,
+            joint, family, pathwise, config.num_samples, generator
         )
         optimizer.zero_grad(set_to_none=True)
         (surrogate / len(batch)).backward()
         optimizer.step()
         schedule.step()
         history.append(float(difference.mean()) / len(batch))
-        on_step(step + 1, history[-1])
     return vae, torch.tensor(history)
 
 
@@ -188,8 +177,3 @@ def _network(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
         *(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()),
         nn.Linear(hidden, outputs),
     )
-
-
-def _log_normal(z: Tensor) -> Tensor:
-    """Log-density of the standard normal, in nats."""
-    return -0.5 * (z.square() + math.log(2 * math.pi))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +13,8 @@ from worldmodels.bbvi.examples.binary_vae import (
     NUM_CLUSTERS,
     BinaryVAE,
     BinaryVAEConfig,
+    Latents,
+    Pixels,
     Points,
     draw_points,
     train_binary_vae,
@@ -22,6 +24,7 @@ from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
 NUM_TRAINING, NUM_HELD_OUT = 4000, 1000
 NUM_EVALUATED = 100  # held-out points whose q is judged, by so many weights each
 NUM_WEIGHTS = 2000
+PerPoint = Float[Tensor, "point"]
 
 
 @dataclass(frozen=True)
@@ -53,19 +56,12 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
     """Train on points of the three Gaussians and judge on others."""
     generator = plan.generator()
     training, held_out = (draw_points(n, generator) for n in (NUM_TRAINING, NUM_HELD_OUT))
-    config = BinaryVAEConfig(seed=plan.seed)
-    if plan.num_steps is not None:
-        config = replace(config, num_steps=plan.num_steps)
     started = time.monotonic()
-    vae, history = train_binary_vae(training.pixels, config)
+    vae, history = train_binary_vae(training.pixels, plan.steps(BinaryVAEConfig(seed=plan.seed)))
     seconds = time.monotonic() - started
     kl, pareto_k = evaluate_points(vae, held_out.pixels[:NUM_EVALUATED], generator)
-    fit = Fit(
-        *("binary-vae", "encoder", "pathwise", "adam"),
-        float(kl.mean()),
-        float(pareto_k.median()),
-        seconds,
-    )
+    names = "binary-vae", "encoder", "pathwise", "adam"
+    fit = Fit(*names, kl.mean().item(), pareto_k.median().item(), seconds)
     plan.on_fit(fit)
     return BinaryVAEFit(
         fit,
@@ -85,17 +81,15 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
 
 @torch.no_grad()
 def evaluate_points(
-    vae: BinaryVAE, pixels: Float[Tensor, "point pixel"], generator: torch.Generator
-) -> tuple[Float[Tensor, "point"], Float[Tensor, "point"]]:
+    vae: BinaryVAE, pixels: Pixels, generator: torch.Generator
+) -> tuple[PerPoint, PerPoint]:
     """KL(q, posterior) of each point in nats, and k-hat of its importance weights.
 
     The KL takes log p from those weights: where k-hat is high, it comes out too small.
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
-        family = vae.posterior(one)
-        z = family.rsample(NUM_WEIGHTS, generator)
-        log_weights = vae.log_joint(one)(z) - family.log_prob(z).sum(-1)
+        log_weights = vae.log_weights(one, NUM_WEIGHTS, generator)
         log_p = log_weights.logsumexp(0) - math.log(NUM_WEIGHTS)
         kls.append(float(log_p - log_weights.mean()))
         pareto_ks.append(pareto_k_of_weights(log_weights))
@@ -103,7 +97,7 @@ def evaluate_points(
 
 
 def nearest_mean_accuracy(
-    training: Float[Tensor, "point latent"],
+    training: Latents,
     training_cluster: Int[Tensor, "point"],
     held_out: Float[Tensor, "other latent"],
     held_out_cluster: Int[Tensor, "other"],
@@ -114,9 +108,7 @@ def nearest_mean_accuracy(
     return float((nearest == held_out_cluster).float().mean())
 
 
-def independent_pixels(
-    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
-) -> float:
+def independent_pixels(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> float:
     """Log-likelihood of held-out points, nats per point, each pixel by its training frequency."""
     return float(_bernoulli(training, held_out).mean())
 
@@ -130,8 +122,6 @@ def pixels_of_cluster(training: Points, held_out: Points) -> float:
     return total / len(held_out.pixels)
 
 
-def _bernoulli(
-    training: Float[Tensor, "point pixel"], held_out: Float[Tensor, "other pixel"]
-) -> Float[Tensor, "other"]:
+def _bernoulli(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> Float[Tensor, "other"]:
     chance = (training.sum(0) + 1) / (len(training) + 2)  # Laplace: no pixel is impossible
     return (held_out * chance.log() + (1 - held_out) * (-chance).log1p()).sum(1)

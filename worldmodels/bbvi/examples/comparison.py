@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
+from worldmodels.bbvi.examples.experiments import FittingPlan
 from worldmodels.bbvi.examples.models import HierarchicalPoisson
 from worldmodels.bbvi.families import MeanFieldGaussian
 from worldmodels.bbvi.fit import ALL_ESTIMATORS, BBVIConfig, Estimator
@@ -29,55 +29,56 @@ class Comparison:
         curves: optimizer -> estimator -> the exact ELBO after each step, in nats; shorter
             where a fit diverged.
         best_elbo: the highest of any q of the family.
-        log_evidence: exact; above the best by the KL that no q of the family can avoid.
-        variances: where -> estimator -> the gradient's variance, summed over parameters.
+        log_evidence: exact.
+        gradient_variance: where -> estimator -> the gradient's variance, summed over parameters.
     """
 
-    fits: list[Fit]
     curves: Mapping[str, Mapping[str, Float[Tensor, "step"]]]
     best_elbo: float
     log_evidence: float
-    variances: Mapping[str, Mapping[str, float]]
+    gradient_variance: Mapping[str, Mapping[str, float]]
 
-    def cuts(self, where: str) -> dict[str, float]:
+    @property
+    def least_kl(self) -> float:
+        """The KL that no q of the family can avoid."""
+        return self.log_evidence - self.best_elbo
+
+    @property
+    def cut(self) -> dict[str, dict[str, float]]:
         """How many times smaller each estimator's variance is than the plain one's."""
-        variances = self.variances[where]
-        plain = variances[str(Estimator("score", "none"))]
-        return {name: plain / variance for name, variance in variances.items()}
+        plain = str(Estimator("score", "none"))
+        return {
+            where: {name: variances[plain] / variance for name, variance in variances.items()}
+            for where, variances in self.gradient_variance.items()
+        }
 
 
-def compare_estimators(plan: FittingPlan, num_repeats: int = 200) -> Comparison:
+def compare_estimators(plan: FittingPlan) -> Comparison:
     """Fit counts in groups by every estimator and optimizer; then measure gradients.
 
-    Every fit begins at the same q and takes as many samples a step, at one learning
+    Every fit begins at the same q and takes as many samples per step, at one learning
     rate. Gradients are measured at that first q, and at the best q.
-
-    Args:
-        num_repeats: gradients an estimator, for their variance.
     """
     model = HierarchicalPoisson.synthetic(NUM_LATENTS)
     best, evidence = best_family(model), log_evidence(model)
-    fits: list[Fit] = []
-    curves: dict[str, dict[str, Tensor]] = {name: {} for name in LEARNING_RATES}
-    for optimizer in LEARNING_RATES:
-        for estimator in ALL_ESTIMATORS:
-            fit, curve = _elbo_curve(plan, model, evidence, estimator, optimizer)
-            fits.append(fit)
-            curves[optimizer][fit.estimator] = curve
-    variances = {
-        where: {
-            name: moments.total_variance
-            for name, moments in gradient_variance(
-                model.joint,
-                family,
-                num_samples=NUM_SAMPLES,
-                num_repeats=num_repeats,
-                generator=plan.generator(),
-            ).items()
+    curves = {
+        optimizer: {
+            str(estimator): _elbo_curve(plan, model, evidence, estimator, optimizer)
+            for estimator in ALL_ESTIMATORS
         }
-        for where, family in ((FIRST, MeanFieldGaussian(NUM_LATENTS)), (LAST, best))
+        for optimizer in LEARNING_RATES
     }
-    return Comparison(fits, curves, float(model.exact_elbo(best).detach()), evidence, variances)
+    variances = {}
+    for where, family in ((FIRST, MeanFieldGaussian(NUM_LATENTS)), (LAST, best)):
+        table = gradient_variance(
+            model.joint,
+            family,
+            num_samples=NUM_SAMPLES,
+            num_repeats=plan.num_repeats,
+            generator=plan.generator(),
+        )
+        variances[where] = {name: moments.total_variance for name, moments in table.items()}
+    return Comparison(curves, model.exact_elbo(best).item(), evidence, variances)
 
 
 def _elbo_curve(
@@ -86,30 +87,20 @@ def _elbo_curve(
     evidence: float,
     estimator: Estimator,
     optimizer: str,
-) -> tuple[Fit, Float[Tensor, "step"]]:
-    """One fit, and the exact ELBO after each of its steps."""
-    family = MeanFieldGaussian(NUM_LATENTS)
-    config = BBVIConfig(
-        estimator,
-        num_samples=NUM_SAMPLES,
-        num_steps=600,
-        optimizer=optimizer,
-        learning_rate=LEARNING_RATES[optimizer],
-    )
+) -> Float[Tensor, "step"]:
+    """The exact ELBO after each step of one fit."""
+    family, rate = MeanFieldGaussian(NUM_LATENTS), LEARNING_RATES[optimizer]
+    config = BBVIConfig(estimator, NUM_SAMPLES, 600, optimizer, rate)
     curve: list[float] = []
 
-    @torch.no_grad()
-    def exact_elbo() -> float:
-        return float(model.exact_elbo(family))
-
     def on_step(step: int, elbo: float) -> None:
-        curve.append(exact_elbo())
+        curve.append(model.exact_elbo(family).item())
 
-    def kl() -> float:
-        return evidence - exact_elbo()
+    def kl(family: MeanFieldGaussian) -> float:
+        return evidence - model.exact_elbo(family).item()
 
-    fit = plan.fit("variance", "mean field", model.joint, family, config, kl, on_step)
-    return fit, torch.tensor(curve)
+    plan.fit("variance", "mean field", model.joint, family, config, kl, on_step)
+    return torch.tensor(curve)
 
 
 def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
@@ -141,4 +132,4 @@ def log_evidence(model: HierarchicalPoisson, num_points: int = 801) -> float:
     for count in model.counts.double():
         of_count = count * log_rate - log_rate.exp() - torch.lgamma(count + 1)
         likelihood += (of_count + log_normal).logsumexp(1)
-    return float((likelihood + log_normal).logsumexp(0))
+    return (likelihood + log_normal).logsumexp(0).item()

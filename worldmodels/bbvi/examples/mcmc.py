@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 from worldmodels.bbvi.diagnostics import rank_normalized_r_hat
 from worldmodels.bbvi.joint import LogJoint, evaluate_log_joint
 from worldmodels.errors import UserError
+
+Chains = Float[Tensor, "chain latent"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,10 @@ class HMCConfig:
     target_acceptance: float = 0.9
 
     def __post_init__(self) -> None:
-        for name, least in (("num_chains", 2), ("num_warmup", 20), ("num_draws", 4)):
+        fewest = {"num_chains": 2, "num_warmup": 20, "num_draws": 4, "max_leapfrog": 1}
+        for name, least in fewest.items():
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.max_leapfrog < 1:
-            raise UserError(f"max_leapfrog must be at least 1, got {self.max_leapfrog}")
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,7 @@ class HMCResult:
         return torch.cov(self.draws.flatten(0, 1).T)
 
 
-def hmc(
-    model: LogJoint, num_latents: int, config: HMCConfig, *, generator: torch.Generator
-) -> HMCResult:
+def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Generator) -> HMCResult:
     """Sample the posterior of a differentiable log-joint over all of R^D.
 
     Chains start at draws of the standard normal and run in step. The warm-up whitens the
@@ -99,12 +98,12 @@ def hmc(
 
 def _transition(
     model: LogJoint,
-    z: Float[Tensor, "chain latent"],
+    z: Chains,
     tril: Float[Tensor, "latent latent"],
     step: float,
     num_leapfrog: int,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, "chain latent"], float]:
+    generator: Generator,
+) -> tuple[Chains, float]:
     """One leapfrog trajectory in whitened space and its Metropolis test; mean acceptance."""
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
     log_p, gradient = _value_and_gradient(model, z)
@@ -123,9 +122,7 @@ def _transition(
     return torch.where(accept[:, None], proposal, z), float(chance.mean())
 
 
-def _value_and_gradient(
-    model: LogJoint, z: Float[Tensor, "chain latent"]
-) -> tuple[Float[Tensor, "chain"], Float[Tensor, "chain latent"]]:
+def _value_and_gradient(model: LogJoint, z: Chains) -> tuple[Float[Tensor, "chain"], Chains]:
     z = z.detach().requires_grad_()
     log_p = evaluate_log_joint(model, z)
     (gradient,) = torch.autograd.grad(log_p.sum(), z)

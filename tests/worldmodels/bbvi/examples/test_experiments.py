@@ -26,7 +26,7 @@ def draw(seed: int) -> torch.Generator:
 
 def fit(model: LogJoint, family: VariationalFamily, estimator: Estimator) -> Fit:
     plan, config = FittingPlan(num_steps=2), BBVIConfig(estimator)
-    return plan.fit("of a test", "q", model, family, config, lambda: 0.0)
+    return plan.fit("of a test", "q", model, family, config, lambda q: 0.0)
 
 
 def test_a_gradient_that_is_not_finite_and_a_missing_tail_are_findings() -> None:
