@@ -64,7 +64,7 @@ def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(ki
             choose_actions, fitness.controller, fitness.spec.action_map, parameters
         )
         first = fitness.starts.sample(3, noise)
-        returns = dreamed_returns(fitness.dream, first, act, 4, noise)
+        returns = dreamed_returns(fitness.dream, first, act, 4, noise)[-1]
         fitness_of = fitness(candidates[:1], generation)
         assert fitness_of == pytest.approx(returns.mean().item(), rel=1e-5)
     assert fitness(candidates[:1], 0) != pytest.approx(fitness_of, rel=1e-3)
