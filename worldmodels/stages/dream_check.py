@@ -21,9 +21,10 @@ from worldmodels.controller.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent
 from worldmodels.dream.model import DreamModel, check_temperature
-from worldmodels.dream.starts import real_states
+from worldmodels.dream.rollout import dreamed_returns
+from worldmodels.dream.starts import evenly_spread, real_states
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.plotting import save_scatter
 from worldmodels.progress import Report
@@ -63,11 +64,9 @@ class DreamCheckConfig:
     def __post_init__(self) -> None:
         if self.agents < 2:
             raise UserError(f"expected 2 agents or more, got {self.agents}")
-        for name in ("episodes", "starts", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.episodes > len(SEED_RANGES["validation"]):
-            most = len(SEED_RANGES["validation"])
+        check_at_least_one(self, "episodes", "starts", "samples")
+        most = len(SEED_RANGES["validation"])
+        if self.episodes > most:
             raise UserError(f"expected at most {most:,} episodes, got {self.episodes:,}")
         check_temperature(self.temperature)
 
@@ -145,18 +144,15 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
     """The real and the dreamed returns after the longest horizon."""
-    save_scatter(
-        path,
-        {
-            f"agent {number} (scores {score:.0f})": (
-                returns.real[:, -1].numpy(),
-                returns.dreamed[:, -1].numpy(),
-            )
-            for number, (returns, score) in enumerate(zip(each, scores, strict=True))
-        },
-        x_label=f"real return of {env_steps} steps",
-        y_label="dreamed return",
-    )
+    groups = {
+        f"agent {number} (scores {score:.0f})": (
+            returns.real[:, -1].numpy(),
+            returns.dreamed[:, -1].numpy(),
+        )
+        for number, (returns, score) in enumerate(zip(each, scores, strict=True))
+    }
+    x_label = f"real return of {env_steps} steps"
+    save_scatter(path, groups, x_label=x_label, y_label="dreamed return")
 
 
 def _agent_steps(action_repeat: int) -> list[int]:
@@ -182,27 +178,20 @@ def _returns(
             f"all of an agent's episodes are cut off within {horizon * agent.action_repeat} steps: "
             "ask for more with --episodes"
         )
-    chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
-    rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon))
-    rewards = torch.stack([rewards[rows[chosen], steps[chosen] + i] for i in range(horizon)])
-    starts = real_states(agent.vision, agent.memory, sequences).rows(
-        chosen.repeat_interleave(config.samples)
-    )
+    chosen = evenly_spread(room, config.starts)
+    rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)
+    real = rewards[rows[chosen], steps[chosen]].cumsum(1)
     device = device_of(agent.memory)
+    repeated = chosen.repeat_interleave(config.samples)
+    starts = real_states(agent.vision, agent.memory, sequences).rows(repeated).to(device)
     parameters = torch.from_numpy(candidate).float()[None].to(device)
     act = functools.partial(choose_actions, agent.controller, agent.spec.action_map, parameters)
     dreamed = []
     for limits in (support, None):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
-        state, generator, totals = starts.to(device), step_generator(0, 0, device), []
-        total = torch.zeros_like(state.weight)
-        for _ in range(horizon):
-            weight = state.weight
-            state, reward = dream.step(state, act(dream.features(state)), generator)
-            total = total + weight * reward
-            totals.append(total.view(len(chosen), config.samples).mean(1))
-        dreamed.append(torch.stack(totals, 1).cpu())
-    return Returns(rewards.cumsum(0).T, *dreamed)
+        returns = dreamed_returns(dream, starts, act, horizon, step_generator(0, 0, device))
+        dreamed.append(returns.unflatten(1, (-1, config.samples)).mean(2).T.cpu())
+    return Returns(real, *dreamed)
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
@@ -233,9 +222,8 @@ def rank_correlation(
     """Spearman's, of the chosen agents' mean returns; None for fewer than two."""
     if len(chosen) < 2:
         return None
-    return correlation(
-        rankdata([dreamed[i].mean() for i in chosen]), rankdata([real[i].mean() for i in chosen])
-    )
+    ranks = [rankdata([returns[i].mean() for i in chosen]) for returns in (dreamed, real)]
+    return correlation(*ranks)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
