@@ -175,23 +175,18 @@ class ActorCritic(nn.Module):
         """Dreamed agent steps that a step costs, where a batch is so many dreams."""
         return self.config.horizon * num_dreams
 
-    def policy_loss(self, objective: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to a loss so that C climbs `objective`, and the gradient's norm.
-
-        C's gradient is clipped on its own, for the value's is many times as large: the first part
-        is linear in C's parameters, with the clipped gradient as its slope.
-        """
-        (gradient,) = torch.autograd.grad(objective, self.actor)
-        norm = gradient.norm()
-        gradient = gradient * (self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
-        return -(gradient * self.actor).sum(), norm
-
     def total_loss(
         self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The value's error plus the loss by which C climbs `objective`, and the metrics."""
-        policy_loss, norm = self.policy_loss(objective)
-        return value_error + policy_loss, {
+        """The value's error plus a loss by which C climbs `objective`, and the metrics.
+
+        C's gradient is clipped on its own, for the value's is many times as large. C's loss is
+        linear in its parameters, with the clipped gradient as its slope.
+        """
+        (gradient,) = torch.autograd.grad(objective, self.actor)
+        norm = gradient.norm()
+        clipped = gradient * (self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+        return value_error - (clipped * self.actor).sum(), {
             "dreamed_return": dreamed_return,
             "value_error": value_error,
             "gradient_norm": norm,

@@ -36,11 +36,6 @@ class Selection:
     mean: float
     std: float | None
 
-    @classmethod
-    def of(cls, protocol: EvaluationProtocol, scores: Scores) -> Selection:
-        """From the scores that were measured under that protocol."""
-        return cls(protocol, scores.mean, scores.std)
-
     def __str__(self) -> str:
         return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"
 
@@ -95,7 +90,7 @@ class Contender:
         scores = evaluate(self.path, protocol)
         work = f"selection/{file_digest(self.path)[:16]}/{protocol.episodes}"
         record_env_steps(run, work, {"selected": scores.env_steps})
-        selection = Selection.of(protocol, scores)
+        selection = Selection(protocol, scores.mean, scores.std)
         saved = with_present_names(self.checkpoint.metadata)
         details = {**saved["metadata"], "selection": selection.to_dict()}
         changed = replace(self.checkpoint, metadata={**saved, "metadata": details})
@@ -104,11 +99,7 @@ class Contender:
 
 def evaluator(workers: Workers) -> Evaluate:
     """Scores agents' files by playing the episodes of a protocol."""
-
-    def evaluate_file(path: Path, protocol: EvaluationProtocol) -> Scores:
-        return evaluate(protocol, AgentFactory(path), workers)
-
-    return evaluate_file
+    return lambda path, protocol: evaluate(protocol, AgentFactory(path), workers)
 
 
 def keep_best(run: Run, evaluate: Evaluate) -> Contender:

@@ -14,7 +14,7 @@ import torch
 from agents.cmaes import CMAES, GenerationStats, evolve
 from worldmodels.controller.fitness import CMAESConfig, Fitness
 from worldmodels.controller.search_context import SearchContext
-from worldmodels.controller.search_log import SearchLog, Stopwatch, search_log
+from worldmodels.controller.search_log import SearchLog, Stopwatch
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -80,8 +80,8 @@ class CMAESSearch:
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
         """The mean (D,) that is left, and the figures of the search with their history."""
-        work, report, done = self.context.work, self.context.report, self.search.generation
-        with search_log(work, report, "generation", self.generations, done) as log:
+        done = self.search.generation
+        with self.context.log("generation", self.generations, done) as log:
             if self.evaluate_start and not self.history:
                 scores = self._evaluate_mean()
                 self.history.append({"generation": 0, "seconds": 0.0, "steps": 0, **scores})

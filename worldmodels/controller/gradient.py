@@ -12,7 +12,7 @@ from worldmodels.controller.actor_critic import ActorCritic, DreamTask
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig
 from worldmodels.controller.search_context import SearchContext
-from worldmodels.controller.search_log import SearchLog, Stopwatch, search_log
+from worldmodels.controller.search_log import SearchLog, Stopwatch
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import load_checkpoint
@@ -88,15 +88,15 @@ class GradientSearch:
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
         """C's parameters (D,), and the figures of the search with their history."""
-        work, config = self.context.work, self.fit_config
-        with search_log(work, self.context.report, "step", config.num_steps, self.done) as log:
+        config = self.fit_config
+        with self.context.log("step", config.num_steps, self.done) as log:
             fitted = fit(
                 self.learner,
                 lambda step, generator: self.starts.sample(config.batch_size, generator),
                 self._validate,
                 config,
                 seed=self.context.seed,
-                folder=work.partial,
+                folder=self.context.work.partial,
                 on_step=lambda step, metrics: self._on_step(step, metrics, log),
             )
             history = [_shown(entry) for entry in fitted.history]

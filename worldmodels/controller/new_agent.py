@@ -43,14 +43,14 @@ def new_agent(
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
     env = run.settings.env
     spec = AgentSpec(
-        env_id=env.env_id,
-        view=view_of(env),
-        action_map=chosen,
-        action_repeat=run.action_repeat,
-        inputs=inputs,
-        sample_latent=sample_latent,
-        env_kwargs=env.kwargs,
-        observation_key=env.observation_key,
+        env.env_id,
+        view_of(env),
+        chosen,
+        run.action_repeat,
+        inputs,
+        sample_latent,
+        env.kwargs,
+        env.observation_key,
     )
     return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), spec)
 

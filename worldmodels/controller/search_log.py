@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from worldmodels.progress import Meter, Report, tensorboard
-from worldmodels.runs.stage_folder import StageFolder
+from worldmodels.progress import Meter
 
 CURVE = "controller.png"
 LOG_EVERY = 20
@@ -53,7 +52,7 @@ class SearchLog:
 
 
 class Stopwatch:
-    """How long a search has searched: it stands still while the real score is measured.
+    """How long a search has searched, without the time in which the real score is measured.
 
     Args:
         seconds, steps: of the search before a resume.
@@ -64,16 +63,13 @@ class Stopwatch:
 
     def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:
         self.steps = steps
-        self._seconds = seconds
         self._first = (seconds, steps)
-        self._started: float | None = time.monotonic()
+        self._started = time.monotonic() - seconds
 
     @property
     def seconds(self) -> float:
         """Of search so far."""
-        if self._started is None:
-            return self._seconds
-        return self._seconds + time.monotonic() - self._started
+        return time.monotonic() - self._started
 
     @property
     def steps_per_second(self) -> float:
@@ -83,24 +79,12 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stand still within."""
-        self._seconds, self._started = self.seconds, None
+        """Do not count the time within."""
+        before = time.monotonic()
         try:
             yield
         finally:
-            self._started = time.monotonic()
-
-
-@contextmanager
-def search_log(
-    work: StageFolder, report: Report, unit: str, total: int, done: int = 0
-) -> Iterator[SearchLog]:
-    """A log in the stage's folder, closed at the end."""
-    with (
-        tensorboard(work.partial / "events") as events,
-        report.progress("controller", total=total, done=done) as meter,
-    ):
-        yield SearchLog(work.partial, unit, meter, events)
+            self._started += time.monotonic() - before
 
 
 def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:

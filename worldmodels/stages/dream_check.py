@@ -71,13 +71,9 @@ class DreamCheckConfig:
         check_temperature(self.temperature)
 
 
-@dataclass(frozen=True)
-class Returns:
-    """Sums of rewards since the same start states, after each agent step."""
-
-    real: Float[Tensor, "start agent_step"]
-    dreamed: Float[Tensor, "start agent_step"]
-    unconstrained: Float[Tensor, "start agent_step"]
+# Sums of rewards since the same start states, after each agent step: "real", "dreamed" and
+# "unconstrained" ones.
+Returns = dict[str, Float[Tensor, "start agent_step"]]
 
 
 @locks_run
@@ -144,13 +140,10 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
     """The real and the dreamed returns after the longest horizon."""
-    groups = {
-        f"agent {number} (scores {score:.0f})": (
-            returns.real[:, -1].numpy(),
-            returns.dreamed[:, -1].numpy(),
-        )
-        for number, (returns, score) in enumerate(zip(each, scores, strict=True))
-    }
+    groups = {}
+    for number, (returns, score) in enumerate(zip(each, scores, strict=True)):
+        points = returns["real"][:, -1].numpy(), returns["dreamed"][:, -1].numpy()
+        groups[f"agent {number} (scores {score:.0f})"] = points
     x_label = f"real return of {env_steps} steps"
     save_scatter(path, groups, x_label=x_label, y_label="dreamed return")
 
@@ -180,25 +173,24 @@ def _returns(
         )
     chosen = evenly_spread(room, config.starts)
     rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)
-    real = rewards[rows[chosen], steps[chosen]].cumsum(1)
     device = device_of(agent.memory)
     repeated = chosen.repeat_interleave(config.samples)
     starts = real_states(agent.vision, agent.memory, sequences).rows(repeated).to(device)
     parameters = torch.from_numpy(candidate).float()[None].to(device)
     act = functools.partial(choose_actions, agent.controller, agent.spec.action_map, parameters)
-    dreamed = []
-    for limits in (support, None):
+    found = {"real": rewards[rows[chosen], steps[chosen]].cumsum(1)}
+    for kind, limits in (("dreamed", support), ("unconstrained", None)):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
         returns = dreamed_returns(dream, starts, act, horizon, step_generator(0, 0, device))
-        dreamed.append(returns.unflatten(1, (-1, config.samples)).mean(2).T.cpu())
-    return Returns(real, *dreamed)
+        found[kind] = returns.unflatten(1, (-1, config.samples)).mean(2).T.cpu()
+    return found
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
     """Figures of one horizon over the start states of all agents, and over the agents' means."""
 
     def after_horizon(kind: str) -> list[np.ndarray]:
-        return [getattr(returns, kind)[:, agent_steps - 1].double().numpy() for returns in each]
+        return [returns[kind][:, agent_steps - 1].double().numpy() for returns in each]
 
     real = after_horizon("real")
     all_real = np.concatenate(real)

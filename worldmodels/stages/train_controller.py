@@ -236,7 +236,7 @@ def _write(
     work: StageFolder,
 ) -> dict[str, Any]:
     """Write the agent and its scores on the selection episodes; the figures of the stage."""
-    selection = Selection.of(protocol, scores)
+    selection = Selection(protocol, scores.mean, scores.std)
     file = work.partial / WEIGHTS["controller"]
     save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
     steps = {**figures["env_steps"], "selected": scores.env_steps}
