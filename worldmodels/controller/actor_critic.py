@@ -62,12 +62,14 @@ class DreamTask:
 
     Attributes:
         reward_scale: rewards are divided by it, so that values are of the order of 1.
+        start: parameters to begin at; None draws them, the last layer near zero.
     """
 
     controller: ControllerConfig
     action_map: ActionMap
     dream: DreamModel
     reward_scale: float
+    start: Float[Tensor, "1 parameter"] | None = None
 
 
 class Dreams(NamedTuple):
@@ -97,9 +99,6 @@ class Dreams(NamedTuple):
 class ActorCritic(nn.Module):
     """A controller, and the value of each state of the dream, learned from the same dreams.
 
-    Args:
-        start: C's parameters (1, D) to begin at; None draws them, the last layer near zero.
-
     Attributes:
         ema_params: the moving average of C's parameters, (1, D), which is what a search keeps.
 
@@ -109,16 +108,11 @@ class ActorCritic(nn.Module):
 
     ema_params: Tensor
 
-    def __init__(
-        self,
-        config: ActorCriticConfig,
-        task: DreamTask,
-        start: Float[Tensor, "1 parameter"] | None = None,
-    ) -> None:
+    def __init__(self, config: ActorCriticConfig, task: DreamTask) -> None:
         super().__init__()
         self.config = config
         self.task = task
-        first = init_parameters(task.controller) if start is None else start.clone()
+        first = init_parameters(task.controller) if task.start is None else task.start.clone()
         self.actor = nn.Parameter(first)
         self.register_buffer("ema_params", first.clone())
         self.critic = nn.Sequential(

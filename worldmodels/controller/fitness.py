@@ -85,12 +85,7 @@ class DreamFitness:
     """Mean dreamed return of each candidate, all of them as one batch on the device."""
 
     def __init__(
-        self,
-        config: CMAESConfig,
-        agent: Agent,
-        dream: DreamModel,
-        starts: StartStates,
-        seed: int,
+        self, config: CMAESConfig, agent: Agent, dream: DreamModel, starts: StartStates, seed: int
     ) -> None:
         self.config = config
         self.controller, self.spec = agent.controller, agent.spec
@@ -105,23 +100,16 @@ class DreamFitness:
         parameters = torch.from_numpy(candidates).float().to(device)
         act = functools.partial(choose_actions, self.controller, self.spec.action_map, parameters)
         population, episodes = len(candidates), self.config.episodes
-        starts = self.starts.sample(episodes, generator).rows(
-            torch.arange(episodes).repeat(population)
-        )
-        returns = dreamed_returns(
-            self.dream,
-            starts.to(device),
-            act,
-            self.config.horizon,
-            generator_on(device, generator),
-            num_candidates=population,
-        )[-1].cpu()
+        rows = torch.arange(episodes).repeat(population)
+        starts = self.starts.sample(episodes, generator).rows(rows).to(device)
+        noise, horizon = generator_on(device, generator), self.config.horizon
+        returns = dreamed_returns(self.dream, starts, act, horizon, noise, population)[-1].cpu()
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
                 "train M on more episodes, or dream fewer agent steps"
             )
-        self.steps += len(returns) * self.config.horizon
+        self.steps += len(returns) * horizon
         return returns.view(population, -1).mean(1).double().numpy()
 
 
@@ -129,12 +117,7 @@ class RealFitness:
     """Mean real return of each candidate over the same tracks, played by the workers."""
 
     def __init__(
-        self,
-        config: CMAESConfig,
-        agent: Agent,
-        workers: Workers,
-        seed: int,
-        world_model_file: Path,
+        self, config: CMAESConfig, agent: Agent, workers: Workers, seed: int, world_model_file: Path
     ) -> None:
         self.config, self.seed, self.steps = config, seed, 0
         max_steps = config.horizon * agent.spec.action_repeat

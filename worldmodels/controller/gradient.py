@@ -60,13 +60,11 @@ class GradientSearch:
     """Trains C in the dream and leaves the C with the best real score of those evaluated.
 
     Args:
-        start: parameters to begin at, (D,); None begins at random ones.
         starts: states at which dreams begin.
     """
 
     def __init__(
         self,
-        start: np.ndarray | None,
         config: GradientConfig,
         task: DreamTask,
         starts: StartStates,
@@ -75,12 +73,11 @@ class GradientSearch:
         self.context, self.starts = context, starts
         self.fit_config = fit_config = config.in_round(context.round_)
         torch.manual_seed(context.seed)
-        first = None if start is None else torch.from_numpy(start).float()[None]
         self.learner: ActorCritic
         if isinstance(config.learner, PathwiseConfig):
-            self.learner = PathwiseActorCritic(config.learner, task, first)
+            self.learner = PathwiseActorCritic(config.learner, task)
         else:
-            self.learner = PPOActorCritic(config.learner, task, first, fit=fit_config)
+            self.learner = PPOActorCritic(config.learner, task, fit_config)
         self.learner.to(task.dream.device)
         self.agent_steps = self.learner.agent_steps_per_update(fit_config.batch_size)
         self.dreamed_return = math.nan

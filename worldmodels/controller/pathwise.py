@@ -4,7 +4,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from envs.actions import ActionMap
@@ -37,15 +36,10 @@ class PathwiseActorCritic(ActorCritic):
 
     config: PathwiseConfig
 
-    def __init__(
-        self,
-        config: PathwiseConfig,
-        task: DreamTask,
-        start: Float[Tensor, "1 parameter"] | None = None,
-    ) -> None:
+    def __init__(self, config: PathwiseConfig, task: DreamTask) -> None:
         if not is_differentiable(task.dream, task.action_map):
             raise UserError("dreams over codes, or of discrete actions, have no slope to follow")
-        super().__init__(config, task, start)
+        super().__init__(config, task)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
 
     def loss(

@@ -70,15 +70,8 @@ class PPOActorCritic(ActorCritic):
     log_likelihood: Tensor
     mean_return: Tensor
 
-    def __init__(
-        self,
-        config: PPOConfig,
-        task: DreamTask,
-        start: Float[Tensor, "1 parameter"] | None = None,
-        *,
-        fit: FitConfig,
-    ) -> None:
-        super().__init__(config, task, start)
+    def __init__(self, config: PPOConfig, task: DreamTask, fit: FitConfig) -> None:
+        super().__init__(config, task)
         self.num_steps = fit.num_steps
         rows = fit.batch_size * config.horizon
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))

@@ -83,22 +83,13 @@ class DreamWorld:
         )
 
 
-def load_dream_world(run: Run, device: str) -> DreamWorld:
-    """V, M and the newest episodes of a run, ready to dream on.
-
-    Envs of one run share one world: Stable-Baselines3 makes eight at once, and encoding the
-    episodes takes longer than everything else.
-
-    Raises: UserError for a run without V, M or episodes, or with an M for another V.
-    """
-    run.store.refresh()
-    inputs = {**run.inputs("memory"), **run.inputs("controller")}
-    return _load_world(run.folder.resolve(), choose_device(device), tuple(inputs.values()))
-
-
 @functools.lru_cache(maxsize=1)
 def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWorld:
-    """The newest world is kept, until another is needed or its files change."""
+    """V, M and the newest episodes of a run, ready to dream on.
+
+    The newest world is kept until another is needed or its files change: Stable-Baselines3 makes
+    eight environments of one run at once, and encoding the episodes takes longer than all else.
+    """
     run = Run(folder)
     vision, memory = load_world_model(run, device)
     sequences = encode_recent(run, vision, Report(quiet=True))
@@ -125,14 +116,17 @@ class Dreams:
         observation_space: of what `observe` gives of each dream.
         frames_per_second: agent steps per second of the real env.
 
-    Raises: UserError as `load_dream_world`.
+    Raises: UserError for a run without V, M or episodes, or with an M for another V.
     """
 
     def __init__(self, run: str | Path | Run, count: int, settings: DreamSettings) -> None:
         run = run if isinstance(run, Run) else Run(run)
         task = task_for(run.settings.env)
         self.settings = settings
-        self.world = world = load_dream_world(run, settings.device)
+        run.store.refresh()
+        inputs = {**run.inputs("memory"), **run.inputs("controller")}
+        device = choose_device(settings.device)
+        self.world = world = _load_world(run.folder.resolve(), device, tuple(inputs.values()))
         self.model = DreamModel(world.vision, world.memory, settings.temperature, world.support)
         self.frames_per_second = task.steps_per_second / run.action_repeat
         self.action_space = task.action_map.space

@@ -1,7 +1,7 @@
 """Where dreams may go: within what V and M had data for."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -83,7 +83,8 @@ class Support:
 
     def to(self, device: torch.device | str) -> "Support":
         """The same on another device."""
-        low, high, noise = (
-            None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
-        )
-        return Support(low, high, self.most_disagreement, noise)
+        parts = {"low": self.low, "high": self.high, "noise": self.noise}
+        moved: dict[str, Any] = {
+            name: part.to(device) for name, part in parts.items() if part is not None
+        }
+        return replace(self, **moved)

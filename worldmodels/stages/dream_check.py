@@ -78,12 +78,7 @@ Returns = dict[str, Float[Tensor, "start agent_step"]]
 
 @locks_run
 def dream_check(
-    run: Run,
-    config: DreamCheckConfig,
-    *,
-    workers: Workers,
-    report: Report,
-    device: str = "cpu",
+    run: Run, config: DreamCheckConfig, *, workers: Workers, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """Compare the dreamed and the real return of the same agents from the same states.
 

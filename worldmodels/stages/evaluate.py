@@ -12,7 +12,7 @@ from agents.protocol import EvaluationProtocol
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.config import EnvConfig
-from envs.tasks import CAR_RACING_IDS, Task, task_for
+from envs.tasks import CAR_RACING_IDS, task_for
 from worldmodels.controller.agent import AgentFactory, load_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.policies import make_policy
@@ -76,12 +76,7 @@ def evaluate_run(
 
 
 def evaluate_agent(
-    place: Path,
-    config: EvaluateConfig,
-    *,
-    workers: Workers,
-    report: Report,
-    run: Run | None = None,
+    place: Path, config: EvaluateConfig, *, workers: Workers, report: Report, run: Run | None = None
 ) -> dict[str, Any]:
     """Score an agent, and the baselines if the config has them.
 
@@ -146,8 +141,10 @@ def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> Evaluation
 
 
 def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
-    """What makes each policy in the workers, the agent first."""
-    names = baseline_names(task_for(env)) if baselines else []
+    """What makes each policy in the workers: the agent first, then the baselines of the task."""
+    task = task_for(env)
+    moving = [] if task.action_map.discrete else ["brownian"]
+    names = ["random", *moving, *task.constant_actions] if baselines else []
     made = {name: functools.partial(make_policy, name, env, file) for name in names}
     return {"agent": AgentFactory(file), **made}
 
@@ -161,12 +158,6 @@ def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> Non
         y_label=f"mean return over {config.episodes} {config.split} episodes{changed}, "
         "95 % interval",
     )
-
-
-def baseline_names(task: Task) -> list[str]:
-    """The baseline policies for this task."""
-    moving = [] if task.action_map.discrete else ["brownian"]
-    return ["random", *moving, *task.constant_actions]
 
 
 def _read(place: Path, digest: str) -> dict[str, Any] | None:

@@ -192,17 +192,19 @@ def _search(
     cmaes, size = config.cmaes, agent.controller.num_parameters
     fitness: Fitness
     if config.dream:
-        task, starts = _dream(run, agent, config, device, context.report)
+        dream, starts, reward_scale = _dream(run, agent, config, device, context.report)
         if config.search == "gradient":
-            differentiable = is_differentiable(task.dream, task.action_map)
-            settings = config.pathwise if differentiable else config.ppo
-            return GradientSearch(start, settings, task, starts, context).run()
-        fitness = DreamFitness(cmaes, agent, task.dream, starts, context.seed)
+            first = None if start is None else torch.from_numpy(start).float()[None]
+            action_map = agent.spec.action_map
+            task = DreamTask(agent.controller, action_map, dream, reward_scale, first)
+            settings = config.pathwise if is_differentiable(dream, action_map) else config.ppo
+            return GradientSearch(settings, task, starts, context).run()
+        fitness = DreamFitness(cmaes, agent, dream, starts, context.seed)
     else:
         fitness = RealFitness(cmaes, agent, workers, context.seed, world_model_file)
     num_fixed = size - agent.controller.num_last_parameters if cmaes.last_layer else 0
-    first = np.zeros(size) if start is None else start
-    search = CMAESSearch(first, cmaes, fitness, context, start is not None, num_fixed)
+    begin = np.zeros(size) if start is None else start
+    search = CMAESSearch(begin, cmaes, fitness, context, start is not None, num_fixed)
     parameters, figures = search.run()
     if not config.dream:
         figures["env_steps"]["searched"] = int(figures["history"][-1]["steps"])
@@ -211,8 +213,8 @@ def _search(
 
 def _dream(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
-) -> tuple[DreamTask, StartStates]:
-    """The dream of the agent's V and M, which move to the device, and where dreams begin."""
+) -> tuple[DreamModel, StartStates, float]:
+    """The dream of the agent's V and M, which move to the device; its starts; the reward scale."""
     vision, memory = agent.vision, agent.memory
     sequences = encode_recent(run, vision, report)
     starts = StartStates.of_episodes(
@@ -223,7 +225,7 @@ def _dream(
     for weight in (*vision.parameters(), *memory.parameters()):
         weight.requires_grad_(False)  # a third of the time of a gradient through a dream
     dream = DreamModel(vision.to(device), memory.to(device), config.temperature, support)
-    return DreamTask(agent.controller, agent.spec.action_map, dream, reward_scale), starts
+    return dream, starts, reward_scale
 
 
 def _write(

@@ -37,7 +37,7 @@ def learner(
     dream = DreamModel(*world(kind), temperature)
     sizes = sees or controller(dream, MAPS["continuous"], hidden=4)
     config = ActorCriticConfig(critic_width=8, **settings)
-    return ActorCritic(config, DreamTask(sizes, MAPS["continuous"], dream, 2.0), start)
+    return ActorCritic(config, DreamTask(sizes, MAPS["continuous"], dream, 2.0, start))
 
 
 def numbers(*shape: int, seed: int) -> Tensor:

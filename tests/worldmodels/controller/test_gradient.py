@@ -57,11 +57,12 @@ def search(
     round_: int = 1,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     dream = reward_world("vae")
-    task = DreamTask(controller(dream, PEDAL), PEDAL, dream, 0.5)
+    first = None if start is None else torch.from_numpy(start).float()[None]
+    task = DreamTask(controller(dream, PEDAL), PEDAL, dream, 0.5, first)
     states = StartStates(starts(dream, 40), torch.ones(40))
     work = StageFolder(folder, folder.with_name("final"), {})
     context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
-    return GradientSearch(start, config, task, states, context).run()
+    return GradientSearch(config, task, states, context).run()
 
 
 def few_steps(name: str) -> GradientConfig:

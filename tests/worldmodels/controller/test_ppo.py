@@ -1,5 +1,6 @@
 """Proximal updates: what they learn from, when they dream anew, and that they resume exactly."""
 
+import functools
 import math
 import os
 import signal
@@ -38,7 +39,7 @@ def learner(
     config = PPOConfig(**{"horizon": 4, "critic_width": 16, "num_updates": 5, **settings})
     action_map = MAPS[actions]
     task = DreamTask(controller(dream, action_map), action_map, dream, 2.0)
-    return PPOActorCritic(config, task, fit=FitConfig(num_steps, num_dreams))
+    return PPOActorCritic(config, task, FitConfig(num_steps, num_dreams))
 
 
 def steps_of(
