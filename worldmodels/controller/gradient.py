@@ -64,11 +64,7 @@ class GradientSearch:
     """
 
     def __init__(
-        self,
-        config: GradientConfig,
-        task: DreamTask,
-        starts: StartStates,
-        context: SearchContext,
+        self, config: GradientConfig, task: DreamTask, starts: StartStates, context: SearchContext
     ) -> None:
         self.context, self.starts = context, starts
         self.fit_config = fit_config = config.in_round(context.round_)
@@ -112,12 +108,6 @@ class GradientSearch:
         return parameters
 
     def _validate(self) -> Metrics:
-        figures = {
-            "dreamed_return": self.dreamed_return,
-            "seconds": self.clock.seconds,
-            "steps": self.clock.steps,
-            "steps_per_second": self.clock.steps_per_second,
-        }
         started = time.monotonic()
         with self.clock.paused():
             scores = self.context.real_score(self._parameters())
@@ -126,7 +116,10 @@ class GradientSearch:
             "eval_seconds": time.monotonic() - started,
             "real_score": scores.mean,
             "eval_env_steps": scores.env_steps,
-            **figures,
+            "dreamed_return": self.dreamed_return,
+            "seconds": self.clock.seconds,
+            "steps": self.clock.steps,
+            "steps_per_second": self.clock.steps_per_second,
         }
 
     def _on_step(self, step: int, metrics: Metrics, log: SearchLog) -> None:
