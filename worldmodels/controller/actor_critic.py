@@ -1,12 +1,12 @@
 """C by gradients in the dream: what both ways of getting its gradient share.
 
-C drives short dreams from real states; what is beyond their end is a learned value:
+C acts in short dreams from real states; what is beyond their end is a learned value:
 
     return = sum over agent steps of discount^t reward + discount^T value(last state)
 
-`pathwise.py` follows the return's own slope through rewards, latents and M's state;
-`ppo.py` asks only which of the outputs tried were better than expected, and so needs no
-slope: codes and discrete actions have none.
+`pathwise.py` differentiates the return itself, through rewards, latents and M's state. `ppo.py`
+compares each of C's noisy outputs with what was expected. It therefore also serves codes and
+discrete actions, through which no gradient flows.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ActorCriticConfig:
     """How C and the value are learned.
 
     Attributes:
-        horizon: of a dream.
+        horizon: agent steps of a dream.
         discount: of a reward one agent step later.
-        lambda_: how much returns trust rewards and late values, against early values.
+        lambda_: weight of rewards and late values in returns, against early values.
         noise: standard deviation of what is added to C's outputs in the dream.
         max_gradient_norm: C's gradient is scaled down to it.
         critic_width: units of either hidden layer of the value.
-        ema_rate: how fast the C that is kept follows the one being searched.
+        ema_rate: weight of the newest C in the moving average that is kept.
     """
 
     horizon: int = 15
@@ -56,14 +56,31 @@ class ActorCriticConfig:
             raise UserError(f"expected noise above 0, got {self.noise}")
 
 
+@dataclass(frozen=True)
+class DreamTask:
+    """What a C is to learn: its sizes, its actions and the dream that it acts in.
+
+    Attributes:
+        reward_scale: rewards are divided by it, so that values are of the order of 1.
+        start: parameters to begin at; None draws them, the last layer near zero.
+    """
+
+    controller: ControllerConfig
+    action_map: ActionMap
+    dream: DreamModel
+    reward_scale: float
+    start: Float[Tensor, "1 parameter"] | None = None
+
+
 class Dreams(NamedTuple):
-    """What C met in B dreams of T agent steps.
+    """What happened in B dreams of T agent steps.
 
     Attributes:
         features: [z, h] before every agent step and after the last one.
         outputs: C's, noise included.
-        rewards: in units of the learner's `reward_scale`.
-        alive: chance that the dream still goes on, before every agent step and after the last one.
+        rewards: in units of `reward_scale`.
+        weight: probability that the dream still goes on, before every agent step and after the
+            last one.
     """
 
     features: Float[Tensor, "moment batch feature"]
@@ -71,49 +88,40 @@ class Dreams(NamedTuple):
     rewards: Float[Tensor, "decision batch"]
     weight: Float[Tensor, "moment batch"]
 
+    def lambda_returns(
+        self, values: Float[Tensor, "decision batch"], config: ActorCriticConfig
+    ) -> Float[Tensor, "decision batch"]:
+        """Returns from every agent step on, given the values of the states after it."""
+        continues = config.discount * continuation_probs(self.weight)
+        return lambda_returns(self.rewards, values, continues, config.lambda_)
+
 
 class ActorCritic(nn.Module):
-    """A controller and the value of being somewhere in the dream, learned from the same dreams.
-
-    Args:
-        start: C's parameters (1, D) to begin at; None draws them, the last layer near zero.
-        reward_scale: what rewards are divided by, so that values are of the order of 1.
+    """A controller, and the value of each state of the dream, learned from the same dreams.
 
     Attributes:
-        average: the running average of C's parameters, (1, D): what is kept.
+        ema_params: the moving average of C's parameters, (1, D), which is what a search keeps.
 
-    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small one of arXiv 1803.10122, and its
-    outputs are certain but for a noise of given width.
+    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small one of arXiv 1803.10122, and the
+    noise on its outputs has a given standard deviation.
     """
 
     ema_params: Tensor
 
-    def __init__(
-        self,
-        config: ActorCriticConfig,
-        controller: ControllerConfig,
-        action_map: ActionMap,
-        dream: DreamModel,
-        reward_scale: float,
-        start: Float[Tensor, "1 parameter"] | None = None,
-    ) -> None:
+    def __init__(self, config: ActorCriticConfig, task: DreamTask) -> None:
         super().__init__()
-        self.controller = controller
-        self.action_map = action_map
-        self.dream = dream
-        self.reward_scale = reward_scale
-        self.actor = nn.Parameter(init_parameters(controller) if start is None else start.clone())
-        self.register_buffer("ema_params", self.actor.detach().clone())
+        self.config = config
+        self.task = task
+        first = init_parameters(task.controller) if task.start is None else task.start.clone()
+        self.actor = nn.Parameter(first)
+        self.register_buffer("ema_params", first.clone())
         self.critic = nn.Sequential(
-            nn.Linear(dream.num_features, config.critic_width),
+            nn.Linear(task.dream.num_features, config.critic_width),
             nn.SiLU(),
             nn.Linear(config.critic_width, config.critic_width),
             nn.SiLU(),
             nn.Linear(config.critic_width, 1),
         )
-        self._max_gradient_norm = config.max_gradient_norm
-        self._ema_rate = config.ema_rate
-        self.horizon = config.horizon
 
     def loss(
         self, starts: DreamState, generator: torch.Generator
@@ -123,8 +131,8 @@ class ActorCritic(nn.Module):
 
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
         """C's outputs for features [z, h], before any noise."""
-        seen = features[None, :, : self.controller.num_features]
-        return control(self.controller, self.actor, seen)[0]
+        seen = features[None, :, : self.task.controller.num_features]
+        return control(self.task.controller, self.actor, seen)[0]
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
         """The return expected from there on, in units of `reward_scale`."""
@@ -132,40 +140,51 @@ class ActorCritic(nn.Module):
         return result
 
     def update_ema(self) -> None:
-        """Let the C that is kept take its step; before an update, so that a resume is exact."""
-        self.ema_params.lerp_(self.actor.detach(), self._ema_rate)
+        """Move the average towards the present C; before an update, so that a resume is exact."""
+        self.ema_params.lerp_(self.actor.detach(), self.config.ema_rate)
 
     def dreams(
         self, starts: DreamState, horizon: int, noise: float, generator: torch.Generator
     ) -> Dreams:
-        """Let C drive dreams from these states, with noise on its outputs."""
-        state, features, weight = starts, [self.dream.features(starts)], [starts.weight]
+        """Dreams from these states in which C acts, with noise on its outputs."""
+        dream = self.task.dream
+        state, features, weight = starts, [dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
         for _ in range(horizon):
             chosen = self.outputs(features[-1])
             drawn = torch.randn(chosen.shape, generator=generator, device=chosen.device)
             outputs.append(chosen + noise * drawn)
-            action = apply_action_map(self.action_map, outputs[-1])
-            state, reward = self.dream.step(state, action, generator)
-            features.append(self.dream.features(state))
-            rewards.append(reward / self.reward_scale)
+            action = apply_action_map(self.task.action_map, outputs[-1])
+            state, reward = dream.step(state, action, generator)
+            features.append(dream.features(state))
+            rewards.append(reward / self.task.reward_scale)
             weight.append(state.weight)
         return Dreams(*(torch.stack(part) for part in (features, outputs, rewards, weight)))
 
+    def return_of(self, dreams: Dreams) -> Tensor:
+        """The mean undiscounted return of dreams, in the env's units."""
+        return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale
+
     def agent_steps_per_update(self, num_dreams: int) -> float:
         """Dreamed agent steps that a step costs, where a batch is so many dreams."""
-        return self.horizon * num_dreams
+        return self.config.horizon * num_dreams
 
-    def policy_loss(self, objective: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to a loss so that C climbs `objective`, and the gradient's norm.
+    def total_loss(
+        self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The value's error plus a loss by which C climbs `objective`, and the metrics.
 
-        C's gradient is clipped on its own, for the value's is many times as large: the first part
-        is linear in C's parameters, with the clipped gradient as its slope.
+        C's gradient is clipped on its own, for the value's is many times as large. C's loss is
+        linear in its parameters, with the clipped gradient as its slope.
         """
         (gradient,) = torch.autograd.grad(objective, self.actor)
         norm = gradient.norm()
-        gradient = gradient * (self._max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
-        return -(gradient * self.actor).sum(), norm
+        clipped = gradient * (self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0)
+        return value_error - (clipped * self.actor).sum(), {
+            "dreamed_return": dreamed_return,
+            "value_error": value_error,
+            "gradient_norm": norm,
+        }
 
 
 def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
@@ -183,11 +202,11 @@ def lambda_returns(
     continues: Float[Tensor, "decision batch"],
     lambda_: float,
 ) -> Float[Tensor, "decision batch"]:
-    """Discounted returns of every agent step, a mixture over where values take over.
+    """Discounted returns from every agent step on, a mixture over where values take over.
 
     Args:
         values: of the states after each agent step.
-        continues: discount times the chance that the dream goes on.
+        continues: discount times the probability that the dream goes on.
 
     Source: arXiv 1912.01603, eq. 6.
     """
@@ -199,5 +218,5 @@ def lambda_returns(
 
 
 def continuation_probs(weight: Float[Tensor, "moment batch"]) -> Float[Tensor, "decision batch"]:
-    """The chance that a dream goes on after each agent step, where it got as far."""
+    """The probability that a dream goes on after each agent step, where it got as far."""
     return weight[1:] / weight[:-1].clamp(min=1e-6)

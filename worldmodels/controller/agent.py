@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,7 +35,7 @@ class AgentSpec:
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
         inputs: "zh", latent features and M's hidden state, or "z", the features alone.
-        action_repeat: env steps per agent step is held.
+        action_repeat: env steps for which each action is held.
         sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
     """
 
@@ -55,23 +56,30 @@ class AgentSpec:
     @classmethod
     def from_dict(cls, metadata: dict[str, Any]) -> AgentSpec:
         """The inverse of `dataclasses.asdict`, through JSON."""
-        view, action_map = (
-            View.from_dict(metadata["view"]),
-            ActionMap.from_dict(metadata["action_map"]),
-        )
+        view = View.from_dict(metadata["view"])
+        action_map = ActionMap.from_dict(metadata["action_map"])
         return cls(**{**metadata, "view": view, "action_map": action_map})
 
 
 class Agent(RepeatingPolicy):
     """The policy that V, M and C make together.
 
-    `act` takes the env's own frames (or frames that already went through the body's view) and
+    `act` takes the env's own frames (or frames that already went through the agent's view) and
     returns native actions: (B, A) within the action space, or int64 (B,). It raises
     UserError for frames of another size than the env's.
 
     Args:
         parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
+
+    Attributes:
+        latent: V's latents at the last agent step, (B, ...).
+        memory_state: M's state before the last agent step.
+        last_action: the encoded actions being held, (B, A).
     """
+
+    latent: Tensor
+    memory_state: LSTMState
+    last_action: Tensor
 
     def __init__(
         self,
@@ -92,15 +100,13 @@ class Agent(RepeatingPolicy):
 
     def begin(self, starting: EnvMask) -> None:
         """Forget the past of the envs in `starting`."""
-        if starting.all():
-            self._state = self.memory.initial(self.num_envs)
-            self._latent: Tensor | None = None
-            self._action = torch.zeros(self.num_envs, self.spec.action_map.size)
-            self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
-            return
         rows = torch.from_numpy(starting)
         fresh = self.memory.initial(self.num_envs)
-        self._state = _where(rows, fresh, self._state)
+        if starting.all():
+            self.memory_state = fresh
+            self.last_action = torch.zeros(self.num_envs, self.spec.action_map.size)
+            self._acted = torch.zeros(self.num_envs, dtype=torch.bool)
+        self.memory_state = _where(rows, fresh, self.memory_state)
         self._acted = self._acted & ~rows
 
     def check_sizes(self) -> None:
@@ -120,20 +126,19 @@ class Agent(RepeatingPolicy):
 
     @torch.no_grad()
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Encoded actions of C for what V sees now and what M remembers."""
+        """Encoded actions of C for what V sees now and M's state."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
         latent = self._see(frames, due)
-        if self._latent is not None:
-            # M is told what was executed, which a wrapper may have changed: so only now.
-            moved = self.memory.advance(self._state, self._latent, self._action)
-            self._state = _where(rows & self._acted, moved, self._state)
-            latent = torch.where(mask, latent, self._latent)
-        self._latent = latent
-        remembered = self.memory.features(self._state)
-        features = torch.cat([self.vision.features(latent), remembered], dim=-1)
-        actions = self.actions_for(features)
-        self._action = torch.where(mask, actions, self._action)
+        if self._acted.any():  # envs that have not acted yet are due
+            # Only now, as a wrapper may have changed the action: M gets what was executed.
+            moved = self.memory.advance(self.memory_state, self.latent, self.last_action)
+            self.memory_state = _where(rows & self._acted, moved, self.memory_state)
+            latent = torch.where(mask, latent, self.latent)
+        self.latent = latent
+        past = self.memory.features(self.memory_state)
+        actions = self.actions_for(torch.cat([self.vision.features(latent), past], dim=-1))
+        self.last_action = torch.where(mask, actions, self.last_action)
         self._acted = self._acted | rows
         return actions.numpy()
 
@@ -146,23 +151,7 @@ class Agent(RepeatingPolicy):
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
         """Take note of what was executed in place of the last agent step."""
         rows = torch.from_numpy(due)[:, None]
-        self._action = torch.where(rows, torch.from_numpy(actions), self._action)
-
-    @property
-    def latent(self) -> Tensor:
-        """The latent behind the last agent step, (B, ...)."""
-        assert self._latent is not None, "no decision yet"
-        return self._latent
-
-    @property
-    def memory_state(self) -> LSTMState:
-        """M's state behind the last agent step."""
-        return self._state
-
-    @property
-    def last_action(self) -> Float[Tensor, "env action"]:
-        """The encoded action being held."""
-        return self._action
+        self.last_action = torch.where(rows, torch.from_numpy(actions), self.last_action)
 
     def _see(self, frames: Frames, due: EnvMask) -> Tensor:
         try:
@@ -189,10 +178,10 @@ def save_agent(
     metadata: dict[str, Any],
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write V, M, C and the body to one file; `metadata` is where they come from.
+    """Write V, M, C and the spec to one file; `metadata` says where they come from.
 
     Args:
-        beside: tensors about the agent, that it does not need to act.
+        extra_tensors: about the agent, which it does not need to act.
     """
     save_checkpoint(
         path,
@@ -241,14 +230,10 @@ def load_agent(path: str | Path) -> Agent:
     vision, memory = restore_vision(checkpoint, file), restore_memory(checkpoint, file)
     with reading(file, hint):
         saved = with_present_names(checkpoint.metadata)
-        agent = Agent(
-            vision,
-            memory,
-            ControllerConfig(**saved["controller"]),
-            checkpoint.tensors["controller.parameters"],
-            AgentSpec.from_dict(saved["spec"]),
-            saved["metadata"],
-        )
+        controller = ControllerConfig(**saved["controller"])
+        spec = AgentSpec.from_dict(saved["spec"])
+        parameters = checkpoint.tensors["controller.parameters"]
+        agent = Agent(vision, memory, controller, parameters, spec, saved["metadata"])
         agent.check_sizes()
     return agent
 
@@ -270,11 +255,8 @@ class AgentFactory:
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """The agent, its state and controllers its own; V and M are read once a process."""
-        agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
-        parameters = agent.parameters
+        """The agent, its state and controllers its own; V and M are read once per process."""
+        agent = copy.copy(_cached_agent(self.path, self.path.stat().st_mtime_ns))
         if self.parameters is not None:
-            parameters = torch.from_numpy(self.parameters).float()
-        return Agent(
-            agent.vision, agent.memory, agent.controller, parameters, agent.spec, agent.metadata
-        )
+            agent.parameters = torch.from_numpy(self.parameters).float()
+        return agent

@@ -7,7 +7,7 @@ evaluated on the selection episodes, and the best one is kept whole, beside the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +36,12 @@ class Selection:
     mean: float
     std: float | None
 
-    @classmethod
-    def of(cls, protocol: EvaluationProtocol, scores: Scores) -> Selection:
-        """From the scores that were measured under that protocol."""
-        return cls(protocol, scores.mean, scores.std)
-
     def __str__(self) -> str:
         return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"protocol": self.protocol.to_dict(), "mean": self.mean, "std": self.std}
+        return asdict(self)
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
@@ -62,11 +57,8 @@ class Selection:
             return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
         # Such files know no arguments of an env.
         env_id, episodes = saved_agent["spec"]["env_id"], details["choice_episodes"]
-        return cls(
-            EvaluationProtocol(env_id, "selection", episodes),
-            details["real_score"],
-            details.get("real_std"),
-        )
+        protocol = EvaluationProtocol(env_id, "selection", episodes)
+        return cls(protocol, details["real_score"], details.get("real_std"))
 
 
 @dataclass(frozen=True)
@@ -98,25 +90,16 @@ class Contender:
         scores = evaluate(self.path, protocol)
         work = f"selection/{file_digest(self.path)[:16]}/{protocol.episodes}"
         record_env_steps(run, work, {"selected": scores.env_steps})
-        selection = Selection.of(protocol, scores)
-        metadata = self.checkpoint.metadata
-        saved = with_present_names(metadata)
+        selection = Selection(protocol, scores.mean, scores.std)
+        saved = with_present_names(self.checkpoint.metadata)
         details = {**saved["metadata"], "selection": selection.to_dict()}
-        changed = Checkpoint(self.checkpoint.tensors, {**saved, "metadata": details})
+        changed = replace(self.checkpoint, metadata={**saved, "metadata": details})
         return replace(self, checkpoint=changed, selection=selection)
-
-    def write(self, path: Path) -> None:
-        """Write the agent and its score there, whole or not at all."""
-        save_checkpoint(path, self.checkpoint.tensors, self.checkpoint.metadata)
 
 
 def evaluator(workers: Workers) -> Evaluate:
     """Scores agents' files by playing the episodes of a protocol."""
-
-    def evaluate_file(path: Path, protocol: EvaluationProtocol) -> Scores:
-        return evaluate(protocol, AgentFactory(path), workers)
-
-    return evaluate_file
+    return lambda path, protocol: evaluate(protocol, AgentFactory(path), workers)
 
 
 def keep_best(run: Run, evaluate: Evaluate) -> Contender:
@@ -138,19 +121,14 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
         )
     if best.is_file() and record.get("compared") == digest:
         return Contender.read(best)
-    winner = challenger = Contender.read(newest)
-    if best.is_file():
-        champion = Contender.read(best)
-        protocols = challenger.selection.protocol, champion.selection.protocol
-        protocol = max(protocols, key=lambda each: each.episodes)
-        challenger = challenger.under(protocol, evaluate, run)
-        winner = champion.under(protocol, evaluate, run)
-        if challenger.selection.mean > winner.selection.mean:
-            winner = challenger
-        if winner is not champion:
-            winner.write(best)
-    else:
-        winner.write(best)
+    contenders = [Contender.read(path) for path in (newest, best) if path.is_file()]
+    protocols = [contender.selection.protocol for contender in contenders]
+    protocol = max(protocols, key=lambda each: each.episodes)
+    scored = [contender.under(protocol, evaluate, run) for contender in contenders]
+    # From the earlier agent on, which `max` takes of two equal scores.
+    winner = max(reversed(scored), key=lambda each: each.selection.mean)
+    if winner.path == newest or winner is not contenders[-1]:
+        save_checkpoint(best, winner.checkpoint.tensors, winner.checkpoint.metadata)
     details = {"round": winner.round, **winner.selection.to_dict()}
     run.write_json(BEST_RECORD, {"compared": digest, "best": details})
     return winner

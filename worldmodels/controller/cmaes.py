@@ -14,7 +14,7 @@ import torch
 from agents.cmaes import CMAES, GenerationStats, evolve
 from worldmodels.controller.fitness import CMAESConfig, Fitness
 from worldmodels.controller.search_context import SearchContext
-from worldmodels.controller.search_log import SearchLog, Stopwatch, search_log
+from worldmodels.controller.search_log import SearchLog, Stopwatch
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
 
@@ -37,11 +37,13 @@ class CMAESSearch:
     """A search that resumes where it was stopped.
 
     It leaves the last mean of the distribution, averaged over `config.averaged_generations`
-    generations, or of those evaluated the one with the best real score: see `config.select_best`.
+    generations; or, of the means evaluated, the one with the best real score, see
+    `config.select_best`.
 
     Args:
-        start: parameters the distribution begins at, (D,).
+        start: C's parameters at which the distribution begins, (D,).
         evaluate_start: with `config.select_best`, let the start be one of those selected among.
+        num_fixed: the first so many parameters are not searched: they stay as in `start`.
 
     Raises: UserError where a search under way was saved by other versions.
     """
@@ -53,23 +55,22 @@ class CMAESSearch:
         fitness: Fitness,
         context: SearchContext,
         evaluate_start: bool = False,
+        num_fixed: int = 0,
     ) -> None:
         self.config, self.fitness, self.context = config, fitness, context
-        self.generations = config.generations_in(context.round_)
+        self.generations = config.later_generations if context.round_ > 1 else config.generations
         self.evaluate_start = config.select_best and evaluate_start
-        saved: dict[str, Any] = {}
-        if self._file.exists():
-            saved = self._resume()
-        else:
-            self.search = CMAES(
-                len(start),
-                sigma0=config.sigma0,
-                population=config.population,
-                diagonal=config.diagonal,
-                seed=context.seed,
-                mean=start,
-            )
-            self.selected = Selected(self.search.mean)
+        self._fixed, first = np.split(start, [num_fixed])
+        self.search = CMAES(
+            len(first),
+            sigma0=config.sigma0,
+            population=config.population,
+            diagonal=config.diagonal,
+            seed=context.seed,
+            mean=first,
+        )
+        self.selected = Selected(self.search.mean)
+        saved = self._resume() if self._file.exists() else {}
         self.history: list[dict[str, float]] = saved.get("history", [])
         self.clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
         self._first_steps = self.clock.steps
@@ -80,17 +81,15 @@ class CMAESSearch:
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
         """The mean (D,) that is left, and the figures of the search with their history."""
         done = self.search.generation
-        with search_log(
-            self.context.work, self.context.report, "generation", self.generations, done
-        ) as log:
+        with self.context.log("generation", self.generations, done) as log:
             if self.evaluate_start and not self.history:
-                first = {"generation": 0, "seconds": 0.0, "steps": 0}
-                self.history.append({**first, **self._evaluate_mean()})
+                scores = self._evaluate_mean()
+                self.history.append({"generation": 0, "seconds": 0.0, "steps": 0, **scores})
                 self._last_whole = self._checkpoint()
             try:
                 evolve(
                     self.search,
-                    self.fitness,
+                    lambda part, generation: self.fitness(self._whole(part), generation),
                     self.generations,
                     lambda stats: self._on_generation(stats, log),
                 )
@@ -101,7 +100,7 @@ class CMAESSearch:
             log.draw(self.history)
         last = self.history[-1]
         monitored = sum(int(entry.get("eval_env_steps", 0)) for entry in self.history)
-        return self.selected.mean, {
+        return self._whole(self.selected.mean), {
             "generations": self.search.generation,
             "selected_generation": self.selected.generation,
             "fitness": last["mean"],
@@ -124,8 +123,8 @@ class CMAESSearch:
         }
         limit = self.config.max_minutes
         is_over = limit is not None and clock.seconds > 60 * limit
-        is_last = is_over or generation == self.generations
-        if is_last or generation % self.config.validate_every == 0:
+        is_due = generation % self.config.validate_every == 0
+        if is_over or is_due or generation == self.generations:
             figures |= self._evaluate_mean()
         self.history.append({"generation": generation, **figures})
         self._last_whole = self._checkpoint()
@@ -139,10 +138,15 @@ class CMAESSearch:
     def _evaluate_mean(self) -> dict[str, float]:
         mean = self.search.recent_mean(self.config.averaged_generations)
         with self.clock.paused():
-            scores = self.context.real_score(mean)
+            scores = self.context.real_score(self._whole(mean))
         if not self.config.select_best or scores.mean > self.selected.score:
             self.selected = Selected(mean, scores.mean, self.search.generation)
         return {"real_score": scores.mean, "eval_env_steps": scores.env_steps}
+
+    def _whole(self, searched: np.ndarray) -> np.ndarray:
+        """All of C's parameters (..., D), of which those searched are the last."""
+        fixed = np.broadcast_to(self._fixed, (*searched.shape[:-1], len(self._fixed)))
+        return np.concatenate([fixed, searched], axis=-1)
 
     @property
     def _file(self) -> Path:
@@ -150,14 +154,10 @@ class CMAESSearch:
 
     def _checkpoint(self) -> Checkpoint:
         state = self.search.state_dict()
-        tensors = {
-            name: torch.from_numpy(value)
-            for name, value in state.items()
-            if isinstance(value, np.ndarray)
-        }
-        tensors["selected"] = torch.from_numpy(self.selected.mean)
-        return tensors, {
-            "settings": state["settings"],
+        settings = state.pop("settings")
+        arrays = {**state, "selected": self.selected.mean}
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}, {
+            "settings": settings,
             "history": list(self.history),
             "seconds": self.clock.seconds,
             "steps": self.clock.steps,
@@ -170,10 +170,9 @@ class CMAESSearch:
         hint = f"delete {self.context.work.partial} to start again"
         saved = load_checkpoint(self._file, hint=hint)
         arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}
-        metadata = saved.metadata
+        figures = saved.metadata
         with reading(self._file, hint):
-            self.selected = Selected(
-                arrays["selected"], metadata["selected_score"], metadata["selected_generation"]
-            )
-            self.search = CMAES.from_state_dict({**arrays, **metadata})
-        return metadata
+            score, generation = figures["selected_score"], figures["selected_generation"]
+            self.selected = Selected(arrays["selected"], score, generation)
+            self.search = CMAES.from_state_dict({**arrays, **figures})
+        return figures

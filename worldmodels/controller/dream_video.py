@@ -1,6 +1,7 @@
 """One dream as a video: what acts in it, its frames, and the file."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +20,74 @@ from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.training.fit import step_generator
 
-# What acts: the dream's state and the agent step's number -> an encoded action (1, A), or None
-# where there is none left.
-Actor = Callable[[DreamState, int], Tensor | None]
+# What acts: the dream's state and the agent step's number -> an encoded action (1, A).
+Actor = Callable[[DreamState, int], Tensor]
 
 
-# Long list of parameters: what acts where, and what of it is recorded.
+@dataclass(frozen=True)
+class ActedDream:
+    """A dream, what acts in it, and the env that it stands for."""
+
+    model: DreamModel
+    act: Actor
+    env: EnvConfig
+    action_repeat: int
+
+    @classmethod
+    def of_agent(cls, agent: Agent, temperature: float) -> "ActedDream":
+        """An agent's own dream, in which its C acts on [z, h]."""
+        model = DreamModel(agent.vision, agent.memory, temperature)
+        return cls(
+            model,
+            lambda state, agent_step: agent.actions_for(model.features(state)),
+            agent.spec.env,
+            agent.action_repeat,
+        )
+
+
 def write_dream_video(
-    out: Path,
-    dream: DreamModel,
-    act: Actor,
-    env: EnvConfig,
-    action_repeat: int,
-    *,
-    horizon: int,
-    episode: int,
-    report: Report,
+    out: Path, dream: ActedDream, *, horizon: int, episode: int, report: Report
 ) -> dict[str, Any]:
     """Write a video of one dream; the same one every time.
 
     Args:
-        agent steps: at most; the dream ends earlier where M says so.
-        episode: of the validation split, whose first frame the dream begins at.
+        horizon: agent steps at most; the dream ends earlier where M says so.
+        episode: of the validation split, at whose first frame the dream begins.
 
     Raises: UserError for a video's name or folder that cannot be written.
     """
     check_video(out)
-    state = dream_start(dream, env, seeds("validation", 1, start=episode)[0])
     totals = {"frames": 0, "dreamed_return": 0.0}
     with report.progress(f"dream {out.name}", total=horizon) as meter:
 
         def counted() -> Iterator[np.ndarray]:
-            for frame, reward in dream_frames(dream, state, act, horizon, episode):
+            for frame, reward in dream_frames(dream, horizon, episode):
                 totals["frames"] += 1
                 totals["dreamed_return"] += reward
                 meter.advance()
                 yield frame
 
-        write_video(out, counted(), task_for(env).steps_per_second / action_repeat)
+        write_video(out, counted(), task_for(dream.env).steps_per_second / dream.action_repeat)
     report.log(f"dreamed {totals['frames']} agent steps to {out}")
     return {"video": str(out), **totals}
 
 
+@torch.no_grad()
 def dream_frames(
-    dream: DreamModel, state: DreamState, act: Actor, horizon: int, seed: int
+    dream: ActedDream, horizon: int, episode: int
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Captioned frames of a dream, and the reward expected of the agent step after each of them."""
-    generator = step_generator(seed, 0)
+    model, generator = dream.model, step_generator(episode, 0)
+    state = dream_start(model, dream.env, seeds("validation", 1, start=episode)[0])
     episode_return = reward = 0.0
     for agent_step in range(horizon):
-        action = act(state, agent_step)
-        if action is None:
-            break
-        frame = dream.vision.decode(state.latent)[0].numpy()
+        action = dream.act(state, agent_step)
+        frame = model.vision.decode(state.latent)[0].numpy()
         lines = [
-            f"dream at temperature {dream.temperature:g}   agent step {agent_step}",
+            f"dream at temperature {model.temperature:g}   agent step {agent_step}",
             f"reward {reward:+.1f}   score {episode_return:.1f}",
         ]
-        with torch.no_grad():
-            state, expected = dream.step(state, action, generator)
+        state, expected = model.step(state, action, generator)
         reward = float(expected)
         yield caption(side_by_side([frame], ["M dreams"]), lines), reward
         episode_return += reward
@@ -103,8 +113,3 @@ def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
         made.close()
     posterior = dream.vision.encode(torch.from_numpy(task_for(env).view(frame[None])))
     return DreamState(dream.vision.mode(posterior), dream.memory.initial(1), torch.ones(1))
-
-
-def agent_actor(agent: Agent, dream: DreamModel) -> Actor:
-    """The agent's C, seeing the dream's [z, h]."""
-    return lambda state, agent_step: agent.actions_for(dream.features(state))

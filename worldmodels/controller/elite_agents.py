@@ -27,20 +27,15 @@ def save_elites(
     `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
     driven by an elite of its own.
     """
-    cells = search.archive.data("index")
-    order = np.argsort(cells)
-
-    def in_order(name: str) -> torch.Tensor:
-        return torch.from_numpy(search.archive.data(name)[order])
-
-    agent.parameters = in_order("solution")
-    extra_tensors = {
-        "fitness": in_order("objective"),
-        "measures": in_order("measures"),
-        "cell": torch.from_numpy(cells[order].astype(np.int64)),
-        "centroids": torch.from_numpy(centroids),
-    }
-    save_agent(path, agent, metadata, extra_tensors=with_prefix("elites", extra_tensors))
+    order = np.argsort(search.archive.data("index"))
+    parameters, fitness, measures, cells = (
+        torch.from_numpy(search.archive.data(name)[order])
+        for name in ("solution", "objective", "measures", "index")
+    )
+    agent.parameters = parameters
+    elites = {"fitness": fitness, "measures": measures, "cell": cells.long()}
+    elites["centroids"] = torch.from_numpy(centroids)
+    save_agent(path, agent, metadata, extra_tensors=with_prefix("elites", elites))
 
 
 def elite_of(episode: int, num_elites: int) -> int:

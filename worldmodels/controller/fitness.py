@@ -7,19 +7,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from agents.controller import choose_actions
-from agents.evaluation import Scores, evaluate
-from agents.protocol import EvaluationProtocol
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
-from worldmodels.controller.agent import Agent, AgentFactory, save_agent
+from worldmodels.controller.agent import Agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.training.fit import step_generator
 from worldmodels.training.seeding import generator_on
 
@@ -60,10 +57,8 @@ class CMAESConfig:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        names = ("generations", "later_generations", "episodes", "horizon", "validate_every")
-        for name in (*names, "averaged_generations"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        counts = ("generations", "later_generations", "episodes", "horizon", "validate_every")
+        check_at_least_one(self, *counts, "averaged_generations")
         if self.population < 4:
             raise UserError(f"population must be at least 4, got {self.population}")
         if self.max_minutes is not None and not self.max_minutes > 0:
@@ -71,18 +66,16 @@ class CMAESConfig:
         if not self.sigma0 > 0:
             raise UserError(f"sigma must be above 0, got {self.sigma0}")
 
-    def generations_in(self, round_: int) -> int:
-        """Of that round, counted from 1."""
-        return self.later_generations if round_ > 1 else self.generations
-
 
 @runtime_checkable
 class Fitness(Protocol):
-    """What candidates are worth."""
+    """What candidates are worth.
 
-    @property
-    def steps(self) -> int:
-        """Dreamed agent steps, or env steps, that calls have taken in all."""
+    Attributes:
+        steps: dreamed agent steps, or env steps, that calls have taken in all.
+    """
+
+    steps: int
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness (P,) of candidates (P, D) in a generation, to maximise."""
@@ -92,12 +85,7 @@ class DreamFitness:
     """Mean dreamed return of each candidate, all of them as one batch on the device."""
 
     def __init__(
-        self,
-        config: CMAESConfig,
-        agent: Agent,
-        dream: DreamModel,
-        starts: StartStates,
-        seed: int,
+        self, config: CMAESConfig, agent: Agent, dream: DreamModel, starts: StartStates, seed: int
     ) -> None:
         self.config = config
         self.controller, self.spec = agent.controller, agent.spec
@@ -109,25 +97,19 @@ class DreamFitness:
         """Fitness of (population, D) candidates, from moments drawn anew each generation."""
         device = self.dream.device
         generator = step_generator(self.seed, generation)
-        population = len(candidates)
         parameters = torch.from_numpy(candidates).float().to(device)
         act = functools.partial(choose_actions, self.controller, self.spec.action_map, parameters)
-        once = torch.arange(self.config.episodes)
-        starts = self.starts.sample(self.config.episodes, generator).rows(once.repeat(population))
-        returns = dreamed_returns(
-            self.dream,
-            starts.to(device),
-            act,
-            self.config.horizon,
-            generator_on(device, generator),
-            num_candidates=population,
-        ).cpu()
+        population, episodes = len(candidates), self.config.episodes
+        rows = torch.arange(episodes).repeat(population)
+        starts = self.starts.sample(episodes, generator).rows(rows).to(device)
+        noise, horizon = generator_on(device, generator), self.config.horizon
+        returns = dreamed_returns(self.dream, starts, act, horizon, noise, population)[-1].cpu()
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
                 "train M on more episodes, or dream fewer agent steps"
             )
-        self.steps += len(returns) * self.config.horizon
+        self.steps += len(returns) * horizon
         return returns.view(population, -1).mean(1).double().numpy()
 
 
@@ -135,22 +117,11 @@ class RealFitness:
     """Mean real return of each candidate over the same tracks, played by the workers."""
 
     def __init__(
-        self,
-        config: CMAESConfig,
-        agent: Agent,
-        workers: Workers,
-        seed: int,
-        world_model_file: Path,
+        self, config: CMAESConfig, agent: Agent, workers: Workers, seed: int, world_model_file: Path
     ) -> None:
-        self.config = config
-        self.seed = seed
+        self.config, self.seed, self.steps = config, seed, 0
         max_steps = config.horizon * agent.spec.action_repeat
         self._play = RealEpisodes(agent, workers, world_model_file, max_steps)
-
-    @property
-    def steps(self) -> int:
-        """Env steps that calls have taken in all."""
-        return self._play.steps
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
         """Fitness of (population, D) candidates, on tracks drawn anew each generation."""
@@ -158,53 +129,7 @@ class RealFitness:
             SEED_RANGES["training"].stop, size=self.config.episodes
         )
         scores = self._play(candidates, tracks.tolist())
-        result: np.ndarray = np.array(
-            [[score.episode_return for score in row] for row in scores]
-        ).mean(1)
+        self.steps = self._play.steps
+        returns = np.array([[score.episode_return for score in row] for row in scores])
+        result: np.ndarray = returns.mean(1)
         return result
-
-
-class PartFitness:
-    """Fitness of the last parameters alone: those before them are always the same.
-
-    Args:
-        fixed: the first parameters, (F,).
-    """
-
-    def __init__(self, fitness: Fitness, fixed: np.ndarray) -> None:
-        self._fitness = fitness
-        self._fixed = fixed
-
-    @property
-    def steps(self) -> int:
-        """As the whole fitness counts them."""
-        return self._fitness.steps
-
-    def whole(self, searched: np.ndarray) -> np.ndarray:
-        """All parameters (..., F + S), the last ones (..., S) given."""
-        fixed = np.broadcast_to(self._fixed, (*searched.shape[:-1], len(self._fixed)))
-        return np.concatenate([fixed, searched], axis=-1)
-
-    def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness (P,) of candidates (P, S) in a generation."""
-        return self._fitness(self.whole(candidates), generation)
-
-
-class RealScores:
-    """Scores of one C after another in the real env.
-
-    Args:
-        world_model_file: where V, M and the body are written for the workers.
-    """
-
-    def __init__(self, agent: Agent, workers: Workers, world_model_file: Path) -> None:
-        self.workers = workers
-        self.world_model_file = world_model_file
-        save_agent(world_model_file, agent, {})
-
-    def __call__(
-        self, parameters: Float[np.ndarray, "parameter"], protocol: EvaluationProtocol
-    ) -> Scores:
-        """Scores of C with these parameters under that protocol."""
-        factory = AgentFactory(self.world_model_file, parameters[None].astype(np.float32))
-        return evaluate(protocol, factory, self.workers)

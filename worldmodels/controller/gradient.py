@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodels.controller.actor_critic import ActorCritic
-from worldmodels.controller.agent import Agent
+from worldmodels.controller.actor_critic import ActorCritic, DreamTask
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig
 from worldmodels.controller.search_context import SearchContext
-from worldmodels.controller.search_log import SearchLog, Stopwatch, search_log
-from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.controller.search_log import SearchLog, Stopwatch
 from worldmodels.dream.starts import StartStates
 from worldmodels.errors import reading
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.stage_folder import StageFolder
-from worldmodels.training.fit import FitConfig, Metrics, fit
+from worldmodels.training.fit import Metrics, fit
 from worldmodels.training.stage import TrainingStageConfig
 
 RESUME = "resume.safetensors"  # where `fit` keeps a training under way
@@ -43,13 +41,12 @@ class GradientConfig(TrainingStageConfig):
         """
         if num_steps is None:
             return self
-
-        def scaled(fit: FitConfig) -> FitConfig:
-            count = math.ceil(fit.num_steps / fit.validate_every)
+        fits = {"fit": self.fit, "later": self.later}
+        for name, each in fits.items():
+            count = math.ceil(each.num_steps / each.validate_every)
             every = max(1, math.ceil(num_steps / count))
-            return replace(fit, num_steps=num_steps, validate_every=every)
-
-        return replace(self, fit=scaled(self.fit), later=scaled(self.later))
+            fits[name] = replace(each, num_steps=num_steps, validate_every=every)
+        return replace(self, fit=fits["fit"], later=fits["later"])
 
     def with_lengths(self, num_steps: int | None, horizon: int | None) -> "GradientConfig":
         """The same with so many steps, and so many agent steps per dream; None changes nothing."""
@@ -59,63 +56,40 @@ class GradientConfig(TrainingStageConfig):
         return replace(config, learner=replace(config.learner, horizon=horizon))
 
 
-@dataclass(frozen=True)
-class DreamSource:
-    """What a search in the dream needs of it; `reward_scale`: see `ActorCritic`."""
-
-    model: DreamModel
-    starts: StartStates
-    reward_scale: float
-
-
 class GradientSearch:
-    """Trains C in the dream; leaves the C that scored best of those evaluated in the real env.
+    """Trains C in the dream and leaves the C with the best real score of those evaluated.
 
     Args:
-        agent: whose C is searched.
-        start: parameters to begin at, (D,); None begins at random ones.
+        starts: states at which dreams begin.
     """
 
     def __init__(
-        self,
-        agent: Agent,
-        start: np.ndarray | None,
-        config: GradientConfig,
-        dream: DreamSource,
-        context: SearchContext,
+        self, config: GradientConfig, task: DreamTask, starts: StartStates, context: SearchContext
     ) -> None:
-        self.context, self.starts = context, dream.starts
-        self.fit_config = steps = config.in_round(context.round_)
+        self.context, self.starts = context, starts
+        self.fit_config = fit_config = config.in_round(context.round_)
         torch.manual_seed(context.seed)
-        first = None if start is None else torch.from_numpy(start).float()[None]
-        settings = (
-            *(agent.controller, agent.spec.action_map),
-            *(dream.model, dream.reward_scale, first),
-        )
         self.learner: ActorCritic
         if isinstance(config.learner, PathwiseConfig):
-            self.learner = PathwiseActorCritic(config.learner, *settings)
+            self.learner = PathwiseActorCritic(config.learner, task)
         else:
-            self.learner = PPOActorCritic(
-                config.learner, *settings, num_dreams=steps.batch_size, num_steps=steps.num_steps
-            )
-        self.learner.to(dream.model.device)
-        self.agent_steps = self.learner.agent_steps_per_update(steps.batch_size)
-        self.last: Metrics = {}
+            self.learner = PPOActorCritic(config.learner, task, fit_config)
+        self.learner.to(task.dream.device)
+        self.agent_steps = self.learner.agent_steps_per_update(fit_config.batch_size)
+        self.dreamed_return = math.nan
         self.done, self.evaluations, self.clock = _so_far(context.work, self.agent_steps)
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
         """C's parameters (D,), and the figures of the search with their history."""
-        work, steps = self.context.work, self.fit_config
-        report = self.context.report
-        with search_log(work, report, "step", steps.num_steps, self.done) as log:
+        config = self.fit_config
+        with self.context.log("step", config.num_steps, self.done) as log:
             fitted = fit(
                 self.learner,
-                self._batch_at,
+                lambda step, generator: self.starts.sample(config.batch_size, generator),
                 self._validate,
-                steps,
+                config,
                 seed=self.context.seed,
-                folder=work.partial,
+                folder=self.context.work.partial,
                 on_step=lambda step, metrics: self._on_step(step, metrics, log),
             )
             history = [_shown(entry) for entry in fitted.history]
@@ -129,20 +103,11 @@ class GradientSearch:
             "history": history,
         }
 
-    def _batch_at(self, step: int, generator: torch.Generator) -> DreamState:
-        return self.starts.sample(self.fit_config.batch_size, generator)
-
     def _parameters(self) -> np.ndarray:
         parameters: np.ndarray = self.learner.ema_params[0].cpu().double().numpy()
         return parameters
 
     def _validate(self) -> Metrics:
-        figures = {
-            "dreamed_return": self.last["dreamed_return"],
-            "seconds": self.clock.seconds,
-            "steps": self.clock.steps,
-            "steps_per_second": self.clock.steps_per_second,
-        }
         started = time.monotonic()
         with self.clock.paused():
             scores = self.context.real_score(self._parameters())
@@ -151,15 +116,17 @@ class GradientSearch:
             "eval_seconds": time.monotonic() - started,
             "real_score": scores.mean,
             "eval_env_steps": scores.env_steps,
-            **figures,
+            "dreamed_return": self.dreamed_return,
+            "seconds": self.clock.seconds,
+            "steps": self.clock.steps,
+            "steps_per_second": self.clock.steps_per_second,
         }
 
     def _on_step(self, step: int, metrics: Metrics, log: SearchLog) -> None:
         if "loss" in metrics:
-            self.last.update(metrics)
+            self.dreamed_return = metrics["dreamed_return"]
             self.clock.steps = step * self.agent_steps
-            shown = {name: value for name, value in metrics.items() if name != "loss"}
-            log.progress(step, shown, sparse=True)
+            log.progress(step, _shown(metrics), sparse=True)
         else:
             figures = _shown({name.removeprefix("val/"): v for name, v in metrics.items()})
             self.evaluations.append({"step": step, **figures})

@@ -1,5 +1,7 @@
 """V and M of a run, and a C that is yet to be found."""
 
+from dataclasses import replace
+
 import torch
 
 from agents.controller import ControllerConfig
@@ -32,26 +34,19 @@ def new_agent(
 
     Raises: UserError for an action map that the task does not have.
     """
-    task = task_for(run.settings.env)
+    env = run.settings.env
+    task = task_for(env)
     if action_map is not None and action_map not in task.action_maps:
         raise UserError(
-            f"{run.settings.env_id} has no action map named {action_map}, expected one of "
+            f"{env.env_id} has no action map named {action_map}, expected one of "
             f"{', '.join(task.action_maps)}: leave out --paper, or use another preset than paper"
         )
     chosen = task.action_maps[action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
     controller = ControllerConfig(features, chosen.num_outputs, hidden)
-    env = run.settings.env
-    spec = AgentSpec(
-        env_id=env.env_id,
-        view=view_of(env),
-        action_map=chosen,
-        action_repeat=run.action_repeat,
-        inputs=inputs,
-        sample_latent=sample_latent,
-        env_kwargs=env.kwargs,
-        observation_key=env.observation_key,
-    )
+    repeat = run.action_repeat
+    spec = AgentSpec(env.env_id, view_of(env), chosen, repeat, inputs, sample_latent)
+    spec = replace(spec, env_kwargs=env.kwargs, observation_key=env.observation_key)
     return Agent(vision, memory, controller, torch.zeros(1, controller.num_parameters), spec)
 
 

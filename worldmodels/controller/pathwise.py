@@ -1,37 +1,30 @@
-"""C by the slope of dreamed returns, through rewards, latents and M's state."""
+"""C by the gradient of dreamed returns, through rewards, latents and M's state."""
 
 import copy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from agents.controller import ControllerConfig
 from envs.actions import ActionMap
-from worldmodels.controller.actor_critic import (
-    ActorCritic,
-    ActorCriticConfig,
-    continuation_probs,
-    lambda_returns,
-)
+from worldmodels.controller.actor_critic import ActorCritic, ActorCriticConfig, DreamTask
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathwiseConfig(ActorCriticConfig):
-    """See there, and below.
+    """How C and the value are learned by the gradient of the return.
 
     Attributes:
-        target_ema_rate: how fast the value that returns end in follows the one being learned.
+        target_ema_rate: weight of the newest value in the moving average that returns end in.
     """
 
     target_ema_rate: float = 0.02
 
 
 class PathwiseActorCritic(ActorCritic):
-    """Climbs dreamed returns by their reparameterised gradient, which latents let through.
+    """Climbs dreamed returns by their reparameterized gradient, which latents let through.
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 
@@ -41,19 +34,12 @@ class PathwiseActorCritic(ActorCritic):
     Raises: UserError over codes or discrete actions, which let no gradient through.
     """
 
-    def __init__(
-        self,
-        config: PathwiseConfig,
-        controller: ControllerConfig,
-        action_map: ActionMap,
-        dream: DreamModel,
-        reward_scale: float,
-        start: Float[Tensor, "1 parameter"] | None = None,
-    ) -> None:
-        if not is_differentiable(dream, action_map):
+    config: PathwiseConfig
+
+    def __init__(self, config: PathwiseConfig, task: DreamTask) -> None:
+        if not is_differentiable(task.dream, task.action_map):
             raise UserError("dreams over codes, or of discrete actions, have no slope to follow")
-        super().__init__(config, controller, action_map, dream, reward_scale, start)
-        self.config = config
+        super().__init__(config, task)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
 
     def loss(
@@ -65,21 +51,16 @@ class PathwiseActorCritic(ActorCritic):
         pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)
         for slow, fast in pairs:
             slow.lerp_(fast.detach(), config.target_ema_rate)
-        features, _, rewards, weight = self.dreams(starts, config.horizon, config.noise, generator)
-        values = self.target(features[1:])[..., 0]
-        returns = lambda_returns(
-            rewards, values, config.discount * continuation_probs(weight), config.lambda_
+        dreams = self.dreams(starts, config.horizon, config.noise, generator)
+        returns = dreams.lambda_returns(self.target(dreams.features[1:])[..., 0], config)
+        weight = dreams.weight[:-1].detach()
+        ages = torch.arange(config.horizon, device=weight.device)[:, None]
+        error = self.values(dreams.features[:-1].detach()) - returns.detach()
+        return self.total_loss(
+            (weight * config.discount**ages * returns).mean(),
+            (weight * error.square()).mean(),
+            self.return_of(dreams),
         )
-        weight = weight[:-1].detach()
-        ages = torch.arange(len(rewards), device=weight.device)[:, None]
-        policy_loss, norm = self.policy_loss((weight * config.discount**ages * returns).mean())
-        error = self.values(features[:-1].detach()) - returns.detach()
-        value_error = (weight * error.square()).mean()
-        return value_error + policy_loss, {
-            "dreamed_return": (weight * rewards).sum(0).mean() * self.reward_scale,
-            "value_error": value_error,
-            "gradient_norm": norm,
-        }
 
 
 def is_differentiable(dream: DreamModel, action_map: ActionMap) -> bool:

@@ -7,28 +7,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.controller import ControllerConfig
-from envs.actions import ActionMap
-from worldmodels.controller.actor_critic import (
-    ActorCritic,
-    ActorCriticConfig,
-    continuation_probs,
-    lambda_returns,
-)
-from worldmodels.dream.model import DreamModel, DreamState
+from worldmodels.controller.actor_critic import ActorCritic, ActorCriticConfig, DreamTask
+from worldmodels.dream.model import DreamState
 from worldmodels.errors import UserError
+from worldmodels.training.fit import FitConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(ActorCriticConfig):
-    """See there, and below.
+    """How C and the value are learned by PPO.
 
     Attributes:
-        final_action_std: what `noise` has come down to in the last update.
-        updates: that every batch of dreams is used for.
-        share: of the batch's agent steps, that each of these updates takes.
-        clip_range: the clip range, epsilon in the source: an output's likelihood may become
-            1 + this times, or 1 - this times, what it was in the dream before it counts no further.
+        noise: standard deviation of what is added to C's outputs in the first dreams.
+        final_action_std: what the noise has fallen to in the last ones.
+        num_updates: optimizer steps per batch of dreams.
+        minibatch_fraction: of the batch's agent steps, drawn for each of these steps.
+        clip_range: epsilon in the source; the likelihood of an output counts no further than
+            1 + this times, or 1 - this times, what it was in the dream.
     """
 
     noise: float = 0.5
@@ -54,18 +49,18 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPOActorCritic(ActorCritic):
-    """Makes outputs that did better than expected likelier; needs no slope of the dream.
+    """Makes outputs that did better than expected likelier; needs no gradient of the dream.
 
-    The outputs' distribution is a Gaussian around C's own. The dreams in use are part of the
-    state, so that a search resumes in the middle of them.
+    The outputs' distribution is a Gaussian around C's own. The dreams in use are buffers of the
+    module, so that a search resumes in the middle of them.
 
     Args:
-        num_dreams: a batch has.
-        num_steps: of the whole search, over which the noise falls.
+        fit: its batch size is the number of dreams, its length that over which the noise falls.
 
     Source: arXiv 1707.06347 (clipped objective), arXiv 1506.02438 (advantages).
     """
 
+    config: PPOConfig
     step: Tensor
     features: Tensor
     sampled_outputs: Tensor
@@ -75,27 +70,14 @@ class PPOActorCritic(ActorCritic):
     log_likelihood: Tensor
     mean_return: Tensor
 
-    # Long list of parameters: those of every learner, and the two sizes that PPO's buffers need.
-    def __init__(
-        self,
-        config: PPOConfig,
-        controller: ControllerConfig,
-        action_map: ActionMap,
-        dream: DreamModel,
-        reward_scale: float,
-        start: Float[Tensor, "1 parameter"] | None = None,
-        *,
-        num_dreams: int,
-        num_steps: int,
-    ) -> None:
-        super().__init__(config, controller, action_map, dream, reward_scale, start)
-        self.config = config
-        self.num_steps = num_steps
-        rows = num_dreams * config.horizon
+    def __init__(self, config: PPOConfig, task: DreamTask, fit: FitConfig) -> None:
+        super().__init__(config, task)
+        self.num_steps = fit.num_steps
+        rows = fit.batch_size * config.horizon
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean_return", torch.zeros(()))
-        self.register_buffer("features", torch.zeros(rows, dream.num_features))
-        self.register_buffer("sampled_outputs", torch.zeros(rows, controller.num_outputs))
+        self.register_buffer("features", torch.zeros(rows, task.dream.num_features))
+        self.register_buffer("sampled_outputs", torch.zeros(rows, task.controller.num_outputs))
         for name in ("advantages", "returns", "weight", "log_likelihood"):
             self.register_buffer(name, torch.zeros(rows))
 
@@ -104,32 +86,19 @@ class PPOActorCritic(ActorCritic):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What a step descends: the clipped objective's negative, and the value's squared error.
 
-        `starts` are dreamed from in every `num_updates`-th step; the steps between learn from
-        those dreams again.
+        Every `num_updates`-th step dreams from `starts`; the steps between learn from those dreams
+        again. Each takes a minibatch of their agent steps.
         """
-        config = self.config
         self.update_ema()
-        use = int(self.step) % config.num_updates
-        noise = self.noise_at(int(self.step) - use)
-        if use == 0:
+        update = int(self.step) % self.config.num_updates
+        noise = self.noise_at(int(self.step) - update)
+        if update == 0:
             self._dream_anew(starts, noise, generator)
         self.step += 1
-        count = max(1, round(config.minibatch_fraction * len(self.features)))
-        rows = torch.randint(
-            len(self.features), (count,), generator=generator, device=self.features.device
-        )
-        features, weight = self.features[rows], self.weight[rows]
-        now = self._log_likelihood(features, self.sampled_outputs[rows], noise)
-        ratio = (now - self.log_likelihood[rows]).exp()
-        within = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
-        gained = torch.minimum(ratio * self.advantages[rows], within * self.advantages[rows])
-        policy_loss, norm = self.policy_loss((weight * gained).mean())
-        value_error = (weight * (self.values(features) - self.returns[rows]).square()).mean()
-        return value_error + policy_loss, {
-            "dreamed_return": self.mean_return,
-            "value_error": value_error,
-            "gradient_norm": norm,
-        }
+        count = max(1, round(self.config.minibatch_fraction * len(self.features)))
+        device = self.features.device
+        rows = torch.randint(len(self.features), (count,), generator=generator, device=device)
+        return self._minibatch_loss(rows, noise)
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
         """See `ActorCritic`; each batch of dreams serves several steps."""
@@ -138,30 +107,32 @@ class PPOActorCritic(ActorCritic):
     def noise_at(self, step: int) -> float:
         """The noise of that step, falling geometrically over the search."""
         done = min(1.0, step / max(1, self.num_steps - 1))
-        result: float = (
-            self.config.noise * (self.config.final_action_std / self.config.noise) ** done
-        )
-        return result
+        first, last = self.config.noise, self.config.final_action_std
+        return float(first * (last / first) ** done)
 
     @torch.no_grad()
     def _dream_anew(self, starts: DreamState, noise: float, generator: torch.Generator) -> None:
-        config = self.config
-        features, sampled_outputs, rewards, weight = self.dreams(
-            starts, config.horizon, noise, generator
-        )
-        values = self.values(features)
-        returns = lambda_returns(
-            rewards, values[1:], config.discount * continuation_probs(weight), config.lambda_
-        )
-        advantages = returns - values[:-1]
-        advantages = standardized(advantages, weight[:-1])
-        self.features.copy_(features[:-1].flatten(0, 1))
-        self.sampled_outputs.copy_(sampled_outputs.flatten(0, 1))
-        self.advantages.copy_(advantages.flatten())
+        dreams = self.dreams(starts, self.config.horizon, noise, generator)
+        values, weight = self.values(dreams.features), dreams.weight[:-1]
+        returns = dreams.lambda_returns(values[1:], self.config)
+        self.features.copy_(dreams.features[:-1].flatten(0, 1))
+        self.sampled_outputs.copy_(dreams.outputs.flatten(0, 1))
+        self.advantages.copy_(standardized(returns - values[:-1], weight).flatten())
         self.returns.copy_(returns.flatten())
-        self.weight.copy_(weight[:-1].flatten())
+        self.weight.copy_(weight.flatten())
         self.log_likelihood.copy_(self._log_likelihood(self.features, self.sampled_outputs, noise))
-        self.mean_return.copy_((weight[:-1] * rewards).sum(0).mean() * self.reward_scale)
+        self.mean_return.copy_(self.return_of(dreams))
+
+    def _minibatch_loss(self, rows: Tensor, noise: float) -> tuple[Tensor, dict[str, Tensor]]:
+        features, weight, advantages = self.features[rows], self.weight[rows], self.advantages[rows]
+        now = self._log_likelihood(features, self.sampled_outputs[rows], noise)
+        ratio = (now - self.log_likelihood[rows]).exp()
+        within = ratio.clamp(1.0 - self.config.clip_range, 1.0 + self.config.clip_range)
+        gained = torch.minimum(ratio * advantages, within * advantages)
+        error = self.values(features) - self.returns[rows]
+        return self.total_loss(
+            (weight * gained).mean(), (weight * error.square()).mean(), self.mean_return
+        )
 
     def _log_likelihood(
         self,
@@ -178,9 +149,9 @@ class PPOActorCritic(ActorCritic):
 def standardized(
     numbers: Float[Tensor, "decision batch"], weight: Float[Tensor, "decision batch"]
 ) -> Float[Tensor, "decision batch"]:
-    """The numbers with a weighted mean of 0 and a weighted spread of 1.
+    """The numbers with a weighted mean of 0 and a weighted standard deviation of 1.
 
-    AgentSteps after a dream's end have no weight in the objective, so they must not move the
+    Agent steps after a dream's end have no weight in the objective, so they must not move the
     advantages of the others either.
     """
     total = weight.sum()

@@ -1,12 +1,16 @@
 """Many controllers in the real game at once, shared out over workers."""
 
 import functools
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from agents.collecting import PlayChunk
+from agents.evaluation import Scores, evaluate
+from agents.protocol import EvaluationProtocol
 from agents.rollout import EpisodeScore, play_scores
 from agents.workers import CHUNK, Workers, chunks
 from envs.measures import Measure
@@ -33,41 +37,36 @@ class RealEpisodes:
         max_steps: int,
         measures: Sequence[Measure] = (),
     ) -> None:
-        self.env = agent.spec.env
-        self.workers = workers
-        self.world_model_file = world_model_file
-        self.max_steps = max_steps
-        self.measures = tuple(measures)
-        self.steps = 0
+        self.workers, self.world_model_file, self.steps = workers, world_model_file, 0
+        self.env, self.max_steps, self.measures = agent.spec.env, max_steps, tuple(measures)
         save_agent(world_model_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, tracks: Sequence[int]) -> list[list[EpisodeScore]]:
         """For each of the candidates (P, D) its episode on every track, in their order."""
-        jobs = [(row, track) for row in range(len(candidates)) for track in tracks]
-        plays = [
-            (
-                PlayChunk(
-                    self.env,
-                    AgentFactory(
-                        self.world_model_file, full_chunk(candidates[[row for row, _ in part]])
-                    ),
-                    self.max_steps,
-                    functools.partial(play_scores, measures=self.measures),
-                ),
-                [track for _, track in part],
+        plays = []
+        for part in chunks([(row, track) for row in range(len(candidates)) for track in tracks]):
+            # A full chunk of controllers: batched networks must always see one batch size.
+            shape = (CHUNK, candidates.shape[1])
+            parameters = np.resize(candidates[[row for row, _ in part]], shape)
+            factory = AgentFactory(self.world_model_file, parameters)
+            play = PlayChunk(
+                self.env,
+                factory,
+                self.max_steps,
+                functools.partial(play_scores, measures=self.measures),
             )
-            for part in chunks(jobs)
-        ]
-        scores = [score for part in self.workers.map(_play, plays) for score in part]
+            plays.append(functools.partial(play, [track for _, track in part]))
+        scores = [score for part in self.workers.map(operator.call, plays) for score in part]
         self.steps += sum(score.num_steps for score in scores)
         return [list(part) for part in chunks(scores, len(tracks))]
 
 
-def full_chunk(parameters: np.ndarray) -> np.ndarray:
-    """A full chunk of controllers; batched networks must always see one batch size."""
-    return np.resize(parameters, (CHUNK, parameters.shape[1]))
-
-
-def _play(job: tuple[PlayChunk[EpisodeScore], list[int]]) -> list[EpisodeScore]:
-    play_chunk, tracks = job
-    return play_chunk(tracks)
+def real_scores(
+    world_model_file: Path,
+    workers: Workers,
+    protocol: EvaluationProtocol,
+    parameters: Float[np.ndarray, "parameter"],
+) -> Scores:
+    """Scores under a protocol of the C with these parameters and the V and M of a file."""
+    factory = AgentFactory(world_model_file, parameters[None].astype(np.float32))
+    return evaluate(protocol, factory, workers)

@@ -1,12 +1,14 @@
 """What a search for C works with, whichever it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from agents.evaluation import Scores
-from worldmodels.progress import Report
+from worldmodels.controller.search_log import SearchLog
+from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.stage_folder import StageFolder
 
 
@@ -25,3 +27,13 @@ class SearchContext:
     round_: int
     real_score: Callable[[np.ndarray], Scores]
     report: Report
+
+    @contextmanager
+    def log(self, unit: str, total: int, done: int = 0) -> Iterator[SearchLog]:
+        """A log in the stage's folder, closed at the end; see `SearchLog`."""
+        folder = self.work.partial
+        with (
+            tensorboard(folder / "events") as events,
+            self.report.progress("controller", total=total, done=done) as meter,
+        ):
+            yield SearchLog(folder, unit, meter, events)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from worldmodels.progress import Meter, Report, tensorboard
-from worldmodels.runs.stage_folder import StageFolder
+import numpy as np
+from jaxtyping import Float
+
+from worldmodels.progress import Meter
 
 CURVE = "controller.png"
 LOG_EVERY = 20
@@ -51,7 +52,7 @@ class SearchLog:
 
 
 class Stopwatch:
-    """How long a search has searched: it stands still while the real score is measured.
+    """How long a search has searched, without the time in which the real score is measured.
 
     Args:
         seconds, steps: of the search before a resume.
@@ -62,16 +63,13 @@ class Stopwatch:
 
     def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:
         self.steps = steps
-        self._seconds = seconds
         self._first = (seconds, steps)
-        self._started: float | None = time.monotonic()
+        self._started = time.monotonic() - seconds
 
     @property
     def seconds(self) -> float:
         """Of search so far."""
-        if self._started is None:
-            return self._seconds
-        return self._seconds + time.monotonic() - self._started
+        return time.monotonic() - self._started
 
     @property
     def steps_per_second(self) -> float:
@@ -81,78 +79,53 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stand still within."""
-        self._seconds, self._started = self.seconds, None
+        """Do not count the time within."""
+        before = time.monotonic()
         try:
             yield
         finally:
-            self._started = time.monotonic()
-
-
-@contextmanager
-def search_log(
-    work: StageFolder, report: Report, unit: str, total: int, done: int = 0
-) -> Iterator[SearchLog]:
-    """A log in the stage's folder, closed at the end."""
-    with (
-        tensorboard(work.partial / "events") as events,
-        report.progress("controller", total=total, done=done) as meter,
-    ):
-        yield SearchLog(work.partial, unit, meter, events)
+            self._started += time.monotonic() - before
 
 
 def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
     """Curves of a search: what it climbs with its spread, the real score, step size and speed."""
     from matplotlib.figure import Figure
 
-    lower = [name for name in ("sigma", "steps_per_second") if any(name in e for e in history)]
+    names = set().union(*history)
+    lower = [name for name in ("sigma", "steps_per_second") if name in names]
     figure = Figure(figsize=(7, 4 + 1.5 * len(lower)), layout="constrained")
     heights = [3.0] + [1.0] * len(lower)
-    above, *below = figure.subplots(
-        1 + len(lower), sharex=True, squeeze=False, height_ratios=heights
-    )[:, 0]
+    axes = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)
+    above, *below = axes[:, 0]
     climbed = above
-    if any("real_score" in entry for entry in history) and "dreamed_return" in history[-1]:
+    if "real_score" in names and "dreamed_return" in names:
         climbed = above.twinx()
         climbed.set(ylabel="dreamed return")
-    _plot(climbed, history, unit, {"best": "C0", "mean": "C1", "dreamed_return": "C1"})
-    spread = [entry for entry in history if "std" in entry]
-    climbed.fill_between(
-        [entry[unit] for entry in spread],
-        [entry["mean"] - entry["std"] for entry in spread],
-        [entry["mean"] + entry["std"] for entry in spread],
-        color="C1",
-        alpha=0.2,
-    )
-    _plot(above, history, unit, {"real_score": "C2"}, marker="o")
+    for place, name, style in (
+        (climbed, "best", {"color": "C0", "label": "best"}),
+        (climbed, "mean", {"color": "C1", "label": "mean"}),
+        (climbed, "dreamed_return", {"color": "C1", "label": "dreamed return"}),
+        (above, "real_score", {"color": "C2", "label": "real score", "marker": "o"}),
+        *((place, name, {"color": "C3"}) for place, name in zip(below, lower, strict=True)),
+    ):
+        values = _column(history, name)
+        known = ~np.isnan(values)
+        if known.any():
+            place.plot(_column(history, unit)[known], values[known], markersize=3, **style)
+    if "std" in names:
+        mean, std = _column(history, "mean"), _column(history, "std")
+        shade = {"color": "C1", "alpha": 0.2}
+        climbed.fill_between(_column(history, unit), mean - std, mean + std, **shade)
     above.set(ylabel="return")
     figure.legend(loc="outside upper center", ncols=4)
-    for axes, name in zip(below, lower, strict=True):
-        _plot(axes, history, unit, {name: "C3"}, label=False)
-        axes.set(ylabel=name.replace("_per_", "/"), yscale="log")
-    for axes in (above, *below):
-        axes.grid(alpha=0.3)
-    (below or [above])[-1].set(xlabel=unit)
+    for place, name in zip(below, lower, strict=True):
+        place.set(ylabel=name.replace("_per_", "/"), yscale="log")
+    for place in (above, *below):
+        place.grid(alpha=0.3)
+    axes[-1, 0].set(xlabel=unit)
     figure.savefig(path, dpi=110)
 
 
-def _plot(
-    axes: Any,
-    history: Sequence[Entry],
-    unit: str,
-    colors: Mapping[str, str],
-    *,
-    marker: str | None = None,
-    label: bool = True,
-) -> None:
-    for name, color in colors.items():
-        known = [e for e in history if not math.isnan(e.get(name, math.nan))]
-        if known:
-            axes.plot(
-                [entry[unit] for entry in known],
-                [entry[name] for entry in known],
-                color=color,
-                marker=marker,
-                markersize=3,
-                label=name.replace("_", " ") if label else None,
-            )
+def _column(history: Sequence[Entry], name: str) -> Float[np.ndarray, "entry"]:
+    """One figure of each entry, NaN where it has none."""
+    return np.array([entry.get(name, np.nan) for entry in history], dtype=float)

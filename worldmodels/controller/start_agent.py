@@ -55,7 +55,7 @@ def _check_requested(agent: Agent, place: Path, requested: Mapping[str, Any]) ->
     for name, value in requested.items():
         if found[name] != value:
             option = _OPTIONS.get(name, name)
-            without = option if name in _OPTIONS else "--paper"
+            without = _OPTIONS.get(name, "--paper")
             raise UserError(
                 f"expected {option} {found[name]}, as in {place}, whose C the search continues, "
                 f"got {value}: leave out {without}, or leave out --init-from"

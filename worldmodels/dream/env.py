@@ -27,14 +27,9 @@ RENDER_MODES = ["rgb_array"]
 class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     """Many dreams of one run as a Gymnasium vector environment; see `make_dream`.
 
-    Autoreset is Gymnasium's next-step one: in the step after its end a dream starts anew, its
-    action ignored, its reward 0.
+    Autoreset is Gymnasium's next-step mode: in the step after its end a dream starts anew, its
+    action is ignored and its reward is 0.
     """
-
-    metadata: dict[str, Any] = {  # noqa: RUF012  Gymnasium's own way
-        "render_modes": RENDER_MODES,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
 
     def __init__(
         self,
@@ -45,10 +40,16 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     ) -> None:
         if num_envs < 1:
             raise UserError(f"expected 1 dream or more, got {num_envs}")
+        if render_mode not in (None, *RENDER_MODES):
+            raise UserError(f'expected render_mode None or "rgb_array", got "{render_mode}"')
         self.num_envs = num_envs
-        self.render_mode = _checked_mode(render_mode)
+        self.render_mode = render_mode
         self.dreams = Dreams(run, num_envs, settings)
-        self.metadata = {**self.metadata, "render_fps": self.dreams.frames_per_second}
+        self.metadata = {
+            "render_modes": RENDER_MODES,
+            "autoreset_mode": AutoresetMode.NEXT_STEP,
+            "render_fps": self.dreams.frames_per_second,
+        }
         self.single_observation_space = self.dreams.observation_space
         self.single_action_space = self.dreams.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -57,12 +58,9 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self._generators: list[np.random.Generator] | None = None  # one per dream, or one for all
 
     def reset(
-        self,
-        *,
-        seed: int | list[int | None] | None = None,
-        options: dict[str, Any] | None = None,
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """All dreams at new start states; the same seed gives the same dreams.
+        """Start all dreams at new states; the same seed gives the same dreams.
 
         Args:
             seed: of one generator for all dreams, which are then stepped together; or a list of
@@ -77,33 +75,35 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
             raise UserError("dreams start anew by themselves: expected a reset without reset_mask")
-        if seed is None or isinstance(seed, int | np.integer):
-            super().reset(seed=None if seed is None else int(seed))
-            self._generators = self._generators if seed is None else None
-        else:
-            self._generators = self._generators_of(seed)
-        self._begin(np.arange(self.num_envs))
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
+            self._generators = None
+        elif seed is not None:
+            if len(seed) != self.num_envs:
+                raise UserError(f"expected {self.num_envs} seeds, one per dream, got {len(seed)}")
+            self._generators = [seeding.np_random(each)[0] for each in seed]
         self._over = np.zeros(self.num_envs, dtype=bool)
+        self._begin(np.arange(self.num_envs))
         return self.dreams.observe(), {}
 
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One agent step in every dream; those that were over start anew instead.
+        """Take one agent step in every dream; those that were over start anew instead.
 
         Raises: gymnasium.error.ClosedEnvironmentError after `close`.
         """
         _check_open(self, self.closed)
         if self._over is None:
             raise ResetNeeded("expected a reset before the first step")
-        native = _checked_actions(self.action_space, actions)
+        going = np.flatnonzero(~self._over)
+        # All at once, so that wrong actions are refused before any dream has moved.
+        encoded = self.dreams.encode(going, _checked_actions(self.action_space, actions))
         rewards = np.zeros(self.num_envs)
         ended, cut = np.zeros((2, self.num_envs), dtype=bool)
-        going, over = np.flatnonzero(~self._over), np.flatnonzero(self._over)
-        if len(going):
-            rewards[going], ended[going], cut[going] = self._step(going, native[going])
-        if len(over):
-            self._begin(over)
+        for rows, generator in self._by_generator(going):
+            rewards[rows], ended[rows], cut[rows] = self.dreams.step(rows, encoded, generator)
+        self._begin(np.flatnonzero(self._over))
         self._over = ended | cut
         return self.dreams.observe(), rewards, ended, cut, {}
 
@@ -112,34 +112,24 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         _check_open(self, self.closed)
         return None if self.render_mode is None else tuple(self.dreams.frames())
 
-    def _generators_of(self, seeds: list[int | None]) -> list[np.random.Generator]:
-        if len(seeds) != self.num_envs:
-            raise UserError(f"expected {self.num_envs} seeds, one per dream, got {len(seeds)}")
-        return [seeding.np_random(seed)[0] for seed in seeds]
+    def _begin(self, chosen: np.ndarray) -> None:
+        for rows, generator in self._by_generator(chosen):
+            self.dreams.begin(rows, generator)
 
-    def _begin(self, rows: np.ndarray) -> None:
-        if self._generators is None:
-            self.dreams.begin(rows, self.np_random)
-            return
-        for row in rows:
-            self.dreams.begin(np.array([row]), self._generators[row])
-
-    def _step(self, rows: np.ndarray, native: np.ndarray) -> tuple[np.ndarray, ...]:
-        if self._generators is None:
-            return self.dreams.step(rows, native, self.np_random)
-        self.dreams.encode(rows, native)  # refuse wrong actions before any dream has moved
-        each = [
-            self.dreams.step(np.array([row]), native[[index]], self._generators[row])
-            for index, row in enumerate(rows)
-        ]
-        return tuple(np.concatenate(parts) for parts in zip(*each, strict=True))
+    def _by_generator(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.random.Generator]]:
+        """The chosen dreams, those together that share a generator."""
+        if self._generators is not None:
+            return [(np.array([row]), self._generators[row]) for row in rows]
+        return [(rows, self.np_random)] if len(rows) else []
 
 
 class DreamEnv(gym.Env[np.ndarray, Any]):
     """One dream of a run: `gymnasium.make("worldmodels/Dream-v0", run="runs/demo")`.
 
+    It is a `DreamVectorEnv` of one that does not start anew by itself.
+
     Args:
-        settings: as of `make_dream`.
+        settings: those of `DreamSettings`.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012  Gymnasium's own way
@@ -147,58 +137,56 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     def __init__(
         self, run: str | Path | Run, render_mode: str | None = None, **settings: Any
     ) -> None:
-        self.render_mode = _checked_mode(render_mode)
-        self.dreams = Dreams(run, 1, DreamSettings(**settings))
-        self.metadata = {**self.metadata, "render_fps": self.dreams.frames_per_second}
+        self._vector = DreamVectorEnv(run, 1, DreamSettings(**settings), render_mode)
+        self.render_mode = render_mode
+        self.dreams = self._vector.dreams
+        self.metadata = self._vector.metadata
         self.observation_space = self.dreams.observation_space
         self.action_space = self.dreams.action_space
-        self._row = np.zeros(1, dtype=np.int64)
         self._over = True
-        self._closed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The dream at a new start state; the same seed gives the same dream.
+        """Start the dream at a new state; the same seed gives the same dream.
 
         It opens a closed dream again, which the checks of Stable-Baselines3 rely on.
         """
-        self._closed = False
         super().reset(seed=seed)
-        self.dreams.begin(self._row, self.np_random)
+        self._vector.closed = False
+        self._vector.np_random = self.np_random
         self._over = False
-        return self.dreams.observe()[0], {}
+        return self._vector.reset()[0][0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One agent step."""
-        _check_open(self, self._closed)
+        """Take one agent step."""
+        _check_open(self, self._vector.closed)
         if self._over:
             raise ResetNeeded("expected a reset before the first step and after a dream's end")
-        native = _checked_actions(self.action_space, action)[None]
-        rewards, ended, cut = self.dreams.step(self._row, native, self.np_random)
+        native = _checked_actions(self.action_space, action)
+        observations, rewards, ended, cut, _ = self._vector.step(native[None])
         self._over = bool(ended[0] or cut[0])
-        return self.dreams.observe()[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
+        return observations[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
 
     def render(self) -> np.ndarray | None:
         """The decoded frame, with `render_mode="rgb_array"`."""
-        _check_open(self, self._closed)
-        return None if self.render_mode is None else self.dreams.frames()[0]
+        _check_open(self, self._vector.closed)
+        frames = self._vector.render()
+        return None if frames is None else frames[0]
 
     def close(self) -> None:
-        """Nothing but a further `close`, or a `reset`, is allowed after it."""
-        self._closed = True
+        """Allow nothing but a further `close`, or a `reset`, from now on."""
+        self._vector.close()
 
 
-# Long list of parameters: public; each is an option of the environment, given by name.
 def make_dream(
     run: str | Path | Run,
     num_envs: int = 64,
     temperature: float = 1.0,
-    start: str = "real",
-    horizon: int = 250,
-    render_frames: bool = False,
+    *,
     render_mode: str | None = None,
     device: str = "cpu",
+    **settings: Any,
 ) -> DreamVectorEnv:
     """Dreams of a run, `num_envs` at once, as a Gymnasium vector environment.
 
@@ -215,25 +203,14 @@ def make_dream(
 
     Args:
         run: the folder of a run with V and M.
-        temperature: uncertainty of the dream, 1 as M learned it.
-        start: "real", any agent step of the newest training episodes, with M's state after the
-            episode before it; or "reset", the first frame of one of them.
-        horizon: agent steps until a dream is cut off.
-        render_frames: observe decoded frames, uint8 (64, 64, 3), instead.
+        temperature, device, settings: see `DreamSettings`.
         render_mode: "rgb_array" lets `render` give decoded frames.
-        device: where V and M dream: cpu, cuda, mps or auto.
 
     Raises: UserError for a run without V, M or episodes, or settings that make no sense; in a
         step, for actions of another shape, or that are none.
     """
-    settings = DreamSettings(
-        temperature=temperature,
-        start=start,
-        horizon=horizon,
-        render_frames=render_frames,
-        device=device,
-    )
-    return DreamVectorEnv(run, num_envs, settings, render_mode)
+    chosen = DreamSettings(temperature=temperature, device=device, **settings)
+    return DreamVectorEnv(run, num_envs, chosen, render_mode)
 
 
 def _check_open(env: object, closed: bool) -> None:
@@ -241,12 +218,6 @@ def _check_open(env: object, closed: bool) -> None:
         raise ClosedEnvironmentError(
             f"expected an open environment, got a {type(env).__name__} after close()"
         )
-
-
-def _checked_mode(mode: str | None) -> str | None:
-    if mode is not None and mode not in RENDER_MODES:
-        raise UserError(f'expected render_mode None or "rgb_array", got "{mode}"')
-    return mode
 
 
 def _checked_actions(space: spaces.Space[Any], actions: Any) -> np.ndarray:

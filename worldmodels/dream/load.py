@@ -1,5 +1,7 @@
 """A run's V and M, and the real states its dreams begin at."""
 
+import itertools
+import math
 from pathlib import Path
 
 from worldmodels.data.episode import Episode
@@ -64,18 +66,19 @@ def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
     """The training episodes that `encode_recent` takes, the newest one first."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
-    longest, repeat = 0, run.action_repeat
-    for count, episode in enumerate(newest):
-        longest = max(longest, -(-episode.num_steps // repeat))
-        if count and (count + 1) * longest > MAX_STEPS_FOR_STARTS:
-            return newest[:count]
-    return newest
+    longest = itertools.accumulate(_agent_steps(run, newest), max)
+    padded = [count * steps for count, steps in enumerate(longest, start=1)]
+    return newest[: max(1, sum(steps <= MAX_STEPS_FOR_STARTS for steps in padded))]
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
     """What the start states of `encode_recent` take while M's states at them are gathered."""
-    repeat = run.action_repeat
-    lengths = [-(-episode.num_steps // repeat) for episode in recent_episodes(run)]
+    lengths = _agent_steps(run, recent_episodes(run))
     padded = len(lengths) * max(lengths)
     states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden
     return 4 * padded * (states + vision.posterior_size + vision.num_features)
+
+
+def _agent_steps(run: Run, episodes: list[Episode]) -> list[int]:
+    repeat = run.action_repeat
+    return [math.ceil(episode.num_steps / repeat) for episode in episodes]

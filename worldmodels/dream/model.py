@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodels.dream.support import Support
@@ -32,6 +32,16 @@ class DreamState(NamedTuple):
     def rows(self, index: Tensor) -> "DreamState":
         """The chosen dreams; an index may come several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
+
+    def put(self, index: Int[Tensor, "chosen"], new: "DreamState") -> "DreamState":
+        """The same dreams, but for the chosen ones, which stand where `new` says."""
+
+        def replaced(old: Tensor, part: Tensor) -> Tensor:
+            return old.index_copy(0, index, part)
+
+        memory = LSTMState(*map(replaced, self.memory, new.memory))
+        latent, weight = replaced(self.latent, new.latent), replaced(self.weight, new.weight)
+        return DreamState(latent, memory, weight)
 
     def to(self, device: torch.device | str) -> "DreamState":
         """The same on another device."""
@@ -104,10 +114,8 @@ class DreamModel:
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
         latent = prediction.sample(self.temperature, generator, num_candidates)
-        outcome = prediction.outcome
-        weight = state.weight * (1.0 - outcome.end_probability)
+        weight = state.weight * (1.0 - prediction.outcome.end_probability)
         if self.support is not None:
             latent, out_of_support = self.support.clamp(latent, prediction)
-            if out_of_support is not None:
-                weight = weight.masked_fill(out_of_support, 0.0)
-        return DreamState(latent, memory, weight), outcome.reward
+            weight = weight.masked_fill(out_of_support, 0.0)
+        return DreamState(latent, memory, weight), prediction.outcome.reward

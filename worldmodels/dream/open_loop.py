@@ -65,21 +65,16 @@ def open_loop(
     repeated = torch.arange(len(rows)).repeat_interleave(num_samples)
     first, *futures = replay(dream, episodes, rows[repeated], steps[repeated], horizon)
     still = _decoded(vision, first[::num_samples])
-    curves = OpenLoop([], [], [])
-    for agent_step, latents in enumerate(futures, start=1):
-        at = list(zip(rows.tolist(), (steps + agent_step).tolist(), strict=True))
-        target = to_unit(torch.from_numpy(np.stack([frames[r][t] for r, t in at])))
-        posteriors = torch.stack([episodes.posteriors[r, t] for r, t in at])
-        mean = _decoded(vision, latents).unflatten(0, (-1, num_samples)).mean(1)
-        curves.predicted.append(_error(mean, target))
-        curves.persistence.append(_error(still, target))
-        curves.reconstruction.append(_error(_decoded(vision, vision.mode(posteriors)), target))
-    return curves
+    errors = []
+    for at, latents in enumerate(futures, start=1):
+        places = zip(rows.tolist(), (steps + at).tolist(), strict=True)
+        real = to_unit(torch.from_numpy(np.stack([frames[row][step] for row, step in places])))
+        predicted = _decoded(vision, latents).unflatten(0, (-1, num_samples)).mean(1)
+        reconstruction = _decoded(vision, vision.mode(episodes.posteriors[rows, steps + at]))
+        guesses = (predicted, still, reconstruction)
+        errors.append([float(squared_error(guess, real).mean()) for guess in guesses])
+    return OpenLoop(*np.transpose(errors).tolist())
 
 
 def _decoded(vision: Vision, latents: Tensor) -> Tensor:
     return to_unit(torch.from_numpy(decode_frames(vision, latents)))
-
-
-def _error(guess: Tensor, target: Tensor) -> float:
-    return float(squared_error(guess, target).mean())

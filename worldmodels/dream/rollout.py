@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.dream.starts import actions_after, states_at
+from worldmodels.dream.starts import states_at
 from worldmodels.training.fit import step_generator
 
 
@@ -20,17 +20,18 @@ def dreamed_returns(
     horizon: int,
     generator: torch.Generator,
     num_candidates: int = 1,
-) -> Float[Tensor, "batch"]:
-    """Sum of the rewards expected over `horizon`, of each dream from its start.
+) -> Float[Tensor, "agent_step batch"]:
+    """Returns of each dream since its start, after every agent step.
 
-    `num_candidates`: see `DreamModel.step`.
+    A reward counts as often as the dream gets there. `num_candidates`: see `DreamModel.step`.
     """
-    state, total = starts, torch.zeros_like(starts.weight)
+    state, total, returns = starts, torch.zeros_like(starts.weight), []
     for _ in range(horizon):
         weight = state.weight
         state, reward = dream.step(state, act(dream.features(state)), generator, num_candidates)
         total = total + weight * reward
-    return total
+        returns.append(total)
+    return torch.stack(returns)
 
 
 @torch.no_grad()
@@ -64,5 +65,5 @@ def replay(
     Returns: (1 + horizon, starts, ...) on the CPU; the first ones are the real states' own.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
-    actions = actions_after(episodes, rows, steps, horizon)
+    actions = episodes.actions[rows[:, None], steps[:, None] + torch.arange(horizon)]
     return torch.cat([states.latent[None], roll_out(dream, states, actions, seed)])

@@ -64,14 +64,10 @@ def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dre
     device = device_of(memory)
     latents = vision.mode(sequences.posteriors[:, :-1])
     before, actions = latents.to(device), sequences.actions.to(device)
-    hs, cs = [], []
-    state = memory.initial(len(sequences))
-    for step in range(sequences.mask.shape[1]):
-        hs.append(state.h)
-        cs.append(state.c)
-        state = memory.advance(state, before[:, step], actions[:, step])
-    real = sequences.mask
-    past = LSTMState(torch.stack(hs, 1).cpu()[real], torch.stack(cs, 1).cpu()[real])
+    real, states = sequences.mask, [memory.initial(len(sequences))]
+    for step in range(real.shape[1] - 1):
+        states.append(memory.advance(states[-1], before[:, step], actions[:, step]))
+    past = LSTMState(*(torch.stack(parts, 1).cpu()[real] for parts in zip(*states, strict=True)))
     return DreamState(latents[real], past, torch.ones(len(past.h)))
 
 
@@ -104,8 +100,13 @@ def spread_starts(
             f"expected an episode of more than {horizon} agent steps, the longest has "
             f"{int(lengths.max())}"
         )
-    chosen = room[torch.linspace(0, len(room) - 1, min(count, len(room))).long()]
+    chosen = evenly_spread(room, count)
     return rows[chosen], steps[chosen]
+
+
+def evenly_spread(places: Int[Tensor, "place"], count: int) -> Int[Tensor, "chosen"]:
+    """So many of the places, at equal distances; all of them where there are fewer."""
+    return places[torch.linspace(0, len(places) - 1, min(count, len(places))).long()]
 
 
 def states_at(
@@ -119,14 +120,3 @@ def states_at(
     lengths = episodes.mask.sum(1)
     places = (lengths.cumsum(0) - lengths)[rows] + steps
     return real_states(vision, memory, episodes).rows(places)
-
-
-def actions_after(
-    episodes: SequenceBatch,
-    rows: Int[Tensor, "start"],
-    steps: Int[Tensor, "start"],
-    horizon: int,
-) -> Tensor:
-    """Actions an episode really took from each start on, (starts, horizon, A)."""
-    after = steps[:, None] + torch.arange(horizon)
-    return episodes.actions[rows[:, None], after]

@@ -66,28 +66,25 @@ class Support:
             most = float(known.quantile(cls.QUANTILE))
         return cls(low, high, most, noise)
 
-    def clamp(
-        self, latent: Tensor, prediction: Prediction
-    ) -> tuple[Tensor, Bool[Tensor, "batch"] | None]:
-        """Latents within range, and which dreams are out of support; None where none can be."""
-        out_of_support = None
+    def clamp(self, latent: Tensor, prediction: Prediction) -> tuple[Tensor, Bool[Tensor, "batch"]]:
+        """Latents within range, and which dreams are out of support."""
+        out_of_support = torch.zeros(len(latent), dtype=torch.bool, device=latent.device)
         if self.low is not None and self.high is not None:
-            clamped = latent.clamp(self.low, self.high)
+            dreamed, latent = latent, latent.clamp(self.low, self.high)
             room = self.MARGIN * (self.high - self.low)
             if self.noise is not None:
                 room = torch.maximum(room, self.NOISE * self.noise)
-            out_of_support = ((latent - clamped).abs() > room).any(-1)
-            latent = clamped
+            out_of_support = ((dreamed - latent).abs() > room).any(-1)
         if self.most_disagreement is not None:
             disagreement = prediction.disagreement()
             if disagreement is not None:
-                disagrees = disagreement > self.most_disagreement
-                out_of_support = disagrees if out_of_support is None else out_of_support | disagrees
+                out_of_support = out_of_support | (disagreement > self.most_disagreement)
         return latent, out_of_support
 
     def to(self, device: torch.device | str) -> "Support":
         """The same on another device."""
-        low, high, noise = (
-            None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
-        )
-        return Support(low, high, self.most_disagreement, noise)
+        parts = {"low": self.low, "high": self.high, "noise": self.noise}
+        moved: dict[str, Any] = {
+            name: part.to(device) for name, part in parts.items() if part is not None
+        }
+        return replace(self, **moved)

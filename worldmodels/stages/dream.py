@@ -1,11 +1,13 @@
 """A dream on film: an agent's, a policy's, or under actions from a file."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from agents.seeds import SEED_RANGES
@@ -13,7 +15,7 @@ from envs.actions import encode_actions
 from envs.config import EnvConfig
 from envs.tasks import task_for
 from worldmodels.controller.agent import load_agent
-from worldmodels.controller.dream_video import Actor, agent_actor, check_video, write_dream_video
+from worldmodels.controller.dream_video import ActedDream, Actor, check_video, write_dream_video
 from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import POLICIES, make_policy
 from worldmodels.dream.load import load_world_model
@@ -21,6 +23,7 @@ from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
+from worldmodels.vision import Vision
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DreamVideoConfig:
     """What to film.
 
     Attributes:
-        agent steps: at most; the dream ends earlier where M says so.
+        horizon: agent steps at most; the dream ends earlier where M says so.
         episode: of the validation split, whose first frame the dream begins at.
         temperature: of the dream.
         agent: an agent's file or run, which dreams with the V and M it was made with; None takes
@@ -67,28 +70,22 @@ def record_dream(
     check_video(out)
     if config.agent is None:
         _ = run.settings  # where there is no run at all, that is what to say
+    horizon = config.horizon
     if config.policy is None and config.actions is None:
-        agent = load_agent(config.agent or run.folder)
-        env, repeat = agent.spec.env, agent.action_repeat
-        dream = DreamModel(agent.vision, agent.memory, config.temperature)
-        act = agent_actor(agent, dream)
+        dream = ActedDream.of_agent(load_agent(config.agent or run.folder), config.temperature)
     else:
-        env, repeat = run.settings.env, run.action_repeat
-        dream = DreamModel(*load_world_model(run), config.temperature)
-        act = _policy_actor(env, dream, config) if config.policy else _from_file(dream, config)
-    return write_dream_video(
-        out,
-        dream,
-        act,
-        env,
-        repeat,
-        horizon=config.horizon,
-        episode=config.episode,
-        report=report,
-    )
+        env, model = run.settings.env, DreamModel(*load_world_model(run), config.temperature)
+        if config.actions is None:
+            act = _policy_actor(env, model.vision, config)
+        else:
+            actions = _read_actions(config.actions, model.memory.num_actions)
+            horizon = min(horizon, len(actions))
+            act = functools.partial(_recorded, actions)
+        dream = ActedDream(model, act, env, run.action_repeat)
+    return write_dream_video(out, dream, horizon=horizon, episode=config.episode, report=report)
 
 
-def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -> Actor:
+def _policy_actor(env: EnvConfig, vision: Vision, config: DreamVideoConfig) -> Actor:
     task, name = task_for(env), config.policy
     known = [
         *(other for other in POLICIES if other not in ("agent", ELITES_NAME)),
@@ -96,21 +93,17 @@ def _policy_actor(env: EnvConfig, dream: DreamModel, config: DreamVideoConfig) -
     ]
     if name not in known:
         raise UserError(f'expected a policy among {", ".join(known)}, got "{name}"')
-    space = task.action_map.space
     policy = make_policy(name, env, Path(), action_repeat=1)
     policy.reset(1, config.episode)
 
     def act(state: DreamState, agent_step: int) -> Tensor:
-        native = policy.act(dream.vision.decode(state.latent).numpy())
-        return torch.from_numpy(encode_actions(space, native))
+        native = policy.act(vision.decode(state.latent).numpy())
+        return torch.from_numpy(encode_actions(task.action_map.space, native))
 
     return act
 
 
-def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
-    path = config.actions
-    assert path is not None, "asked for by the caller"
-    size = dream.memory.num_actions
+def _read_actions(path: Path, size: int) -> Float32[Tensor, "agent_step action"]:
     try:
         actions = np.lib.format.read_array(path.open("rb"), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -121,10 +114,8 @@ def _from_file(dream: DreamModel, config: DreamVideoConfig) -> Actor:
             f"{path}: expected finite actions of shape (agent steps, {size}), got {actions.dtype} "
             f"of shape {actions.shape}"
         )
+    return torch.from_numpy(actions.astype(np.float32))
 
-    def act(state: DreamState, agent_step: int) -> Tensor | None:
-        if agent_step >= len(actions):
-            return None
-        return torch.from_numpy(actions[agent_step : agent_step + 1].astype(np.float32))
 
-    return act
+def _recorded(actions: Tensor, state: DreamState, agent_step: int) -> Tensor:
+    return actions[[agent_step]]

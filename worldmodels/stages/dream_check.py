@@ -21,9 +21,10 @@ from worldmodels.controller.agent_file import agent_file
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent
 from worldmodels.dream.model import DreamModel, check_temperature
-from worldmodels.dream.starts import real_states
+from worldmodels.dream.rollout import dreamed_returns
+from worldmodels.dream.starts import evenly_spread, real_states
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.plotting import save_scatter
 from worldmodels.progress import Report
@@ -63,32 +64,21 @@ class DreamCheckConfig:
     def __post_init__(self) -> None:
         if self.agents < 2:
             raise UserError(f"expected 2 agents or more, got {self.agents}")
-        for name in ("episodes", "starts", "samples"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.episodes > len(SEED_RANGES["validation"]):
-            most = len(SEED_RANGES["validation"])
+        check_at_least_one(self, "episodes", "starts", "samples")
+        most = len(SEED_RANGES["validation"])
+        if self.episodes > most:
             raise UserError(f"expected at most {most:,} episodes, got {self.episodes:,}")
         check_temperature(self.temperature)
 
 
-@dataclass(frozen=True)
-class Returns:
-    """Sums of rewards since the same start states, after each agent step."""
-
-    real: Float[Tensor, "start agent_step"]
-    dreamed: Float[Tensor, "start agent_step"]
-    unconstrained: Float[Tensor, "start agent_step"]
+# Sums of rewards since the same start states, after each agent step: "real", "dreamed" and
+# "unconstrained" ones.
+Returns = dict[str, Float[Tensor, "start agent_step"]]
 
 
 @locks_run
 def dream_check(
-    run: Run,
-    config: DreamCheckConfig,
-    *,
-    workers: Workers,
-    report: Report,
-    device: str = "cpu",
+    run: Run, config: DreamCheckConfig, *, workers: Workers, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """Compare the dreamed and the real return of the same agents from the same states.
 
@@ -145,18 +135,12 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
     """The real and the dreamed returns after the longest horizon."""
-    save_scatter(
-        path,
-        {
-            f"agent {number} (scores {score:.0f})": (
-                returns.real[:, -1].numpy(),
-                returns.dreamed[:, -1].numpy(),
-            )
-            for number, (returns, score) in enumerate(zip(each, scores, strict=True))
-        },
-        x_label=f"real return of {env_steps} steps",
-        y_label="dreamed return",
-    )
+    groups = {}
+    for number, (returns, score) in enumerate(zip(each, scores, strict=True)):
+        points = returns["real"][:, -1].numpy(), returns["dreamed"][:, -1].numpy()
+        groups[f"agent {number} (scores {score:.0f})"] = points
+    x_label = f"real return of {env_steps} steps"
+    save_scatter(path, groups, x_label=x_label, y_label="dreamed return")
 
 
 def _agent_steps(action_repeat: int) -> list[int]:
@@ -182,34 +166,26 @@ def _returns(
             f"all of an agent's episodes are cut off within {horizon * agent.action_repeat} steps: "
             "ask for more with --episodes"
         )
-    chosen = room[torch.linspace(0, len(room) - 1, min(config.starts, len(room))).long()]
-    rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon))
-    rewards = torch.stack([rewards[rows[chosen], steps[chosen] + i] for i in range(horizon)])
-    starts = real_states(agent.vision, agent.memory, sequences).rows(
-        chosen.repeat_interleave(config.samples)
-    )
+    chosen = evenly_spread(room, config.starts)
+    rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)
     device = device_of(agent.memory)
+    repeated = chosen.repeat_interleave(config.samples)
+    starts = real_states(agent.vision, agent.memory, sequences).rows(repeated).to(device)
     parameters = torch.from_numpy(candidate).float()[None].to(device)
     act = functools.partial(choose_actions, agent.controller, agent.spec.action_map, parameters)
-    dreamed = []
-    for limits in (support, None):
+    found = {"real": rewards[rows[chosen], steps[chosen]].cumsum(1)}
+    for kind, limits in (("dreamed", support), ("unconstrained", None)):
         dream = DreamModel(agent.vision, agent.memory, config.temperature, limits)
-        state, generator, totals = starts.to(device), step_generator(0, 0, device), []
-        total = torch.zeros_like(state.weight)
-        for _ in range(horizon):
-            weight = state.weight
-            state, reward = dream.step(state, act(dream.features(state)), generator)
-            total = total + weight * reward
-            totals.append(total.view(len(chosen), config.samples).mean(1))
-        dreamed.append(torch.stack(totals, 1).cpu())
-    return Returns(rewards.cumsum(0).T, *dreamed)
+        returns = dreamed_returns(dream, starts, act, horizon, step_generator(0, 0, device))
+        found[kind] = returns.unflatten(1, (-1, config.samples)).mean(2).T.cpu()
+    return found
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
     """Figures of one horizon over the start states of all agents, and over the agents' means."""
 
     def after_horizon(kind: str) -> list[np.ndarray]:
-        return [getattr(returns, kind)[:, agent_steps - 1].double().numpy() for returns in each]
+        return [returns[kind][:, agent_steps - 1].double().numpy() for returns in each]
 
     real = after_horizon("real")
     all_real = np.concatenate(real)
@@ -233,9 +209,8 @@ def rank_correlation(
     """Spearman's, of the chosen agents' mean returns; None for fewer than two."""
     if len(chosen) < 2:
         return None
-    return correlation(
-        rankdata([dreamed[i].mean() for i in chosen]), rankdata([real[i].mean() for i in chosen])
-    )
+    ranks = [rankdata([returns[i].mean() for i in chosen]) for returns in (dreamed, real)]
+    return correlation(*ranks)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.evaluation import Scores, evaluate
+from agents.evaluation import evaluate
 from agents.policy import Policy
 from agents.protocol import EvaluationProtocol
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.config import EnvConfig
-from envs.tasks import CAR_RACING_IDS, Task, task_for
+from envs.tasks import CAR_RACING_IDS, task_for
 from worldmodels.controller.agent import AgentFactory, load_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.policies import make_policy
@@ -76,12 +76,7 @@ def evaluate_run(
 
 
 def evaluate_agent(
-    place: Path,
-    config: EvaluateConfig,
-    *,
-    workers: Workers,
-    report: Report,
-    run: Run | None = None,
+    place: Path, config: EvaluateConfig, *, workers: Workers, report: Report, run: Run | None = None
 ) -> dict[str, Any]:
     """Score an agent, and the baselines if the config has them.
 
@@ -96,6 +91,7 @@ def evaluate_agent(
     agent = load_agent(place)  # refuse before anything is played
     file, env = agent_file(place), agent.spec.env
     protocol = _protocol(place, env, config)
+    choices = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
     rows, played = [], False
     for policy, factory in _factories(file, env, config.baselines).items():
         digest = file_digest(file) if policy == "agent" else "baseline"
@@ -105,7 +101,15 @@ def evaluate_agent(
         if row is None:
             with report.progress(f"evaluate {policy}", total=config.episodes) as meter:
                 scores = evaluate(protocol, factory, workers, on_episodes=meter.to)
-            row = {"policy": policy, "agent_digest": digest, **_figures(scores)}
+            interval = scores.confidence_interval
+            row = {
+                "policy": policy,
+                "agent_digest": digest,
+                "mean": scores.mean,
+                "std": scores.std,
+                "interval": interval and list(interval),
+                **scores.to_dict(),
+            }
             if run and kept:
                 work = f"evaluation/{name}/{digest[:16]}"
                 record_env_steps(run, work, {"reported": scores.env_steps})
@@ -116,7 +120,7 @@ def evaluate_agent(
         _draw(run.folder / "evaluation" / f"{config.name}.png", rows, config)
     return {
         "env_id": protocol.env_id,
-        **_choices_of(env),
+        **{name: value for name, value in choices.items() if value},
         "split": config.split,
         "perturbation": config.perturbation,
         "episodes": config.episodes,
@@ -130,17 +134,17 @@ def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> Evaluation
     env_id = task.reference_env_id if config.stock else task.env_id
     if config.perturbation is not None and env_id not in CAR_RACING_IDS:
         raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
+    played = replace(env, env_id=env_id)
     return EvaluationProtocol.of(
-        replace(env, env_id=env_id),
-        config.split,
-        config.episodes,
-        perturbation=config.perturbation,
+        played, config.split, config.episodes, perturbation=config.perturbation
     )
 
 
 def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
-    """What makes each policy in the workers, the agent first."""
-    names = baseline_names(task_for(env)) if baselines else []
+    """What makes each policy in the workers: the agent first, then the baselines of the task."""
+    task = task_for(env)
+    moving = [] if task.action_map.discrete else ["brownian"]
+    names = ["random", *moving, *task.constant_actions] if baselines else []
     made = {name: functools.partial(make_policy, name, env, file) for name in names}
     return {"agent": AgentFactory(file), **made}
 
@@ -156,31 +160,9 @@ def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> Non
     )
 
 
-def _choices_of(env: EnvConfig) -> dict[str, Any]:
-    """The settings of the env other than its id, if there are any."""
-    summary = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
-    return {name: value for name, value in summary.items() if value}
-
-
-def baseline_names(task: Task) -> list[str]:
-    """The baseline policies for this task."""
-    moving = [] if task.action_map.discrete else ["brownian"]
-    return ["random", *moving, *task.constant_actions]
-
-
 def _read(place: Path, digest: str) -> dict[str, Any] | None:
     try:
         row = read_json(place)
     except UserError:  # damaged: it is measured and written anew
         return None
     return row if isinstance(row, dict) and row.get("agent_digest") == digest else None
-
-
-def _figures(scores: Scores) -> dict[str, Any]:
-    interval = scores.confidence_interval
-    return {
-        "mean": scores.mean,
-        "std": scores.std,
-        "interval": None if interval is None else list(interval),
-        **scores.to_dict(),
-    }

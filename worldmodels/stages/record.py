@@ -14,7 +14,7 @@ from agents.video import caption, side_by_side, write_video
 from envs.make import make_env
 from envs.tasks import task_for
 from worldmodels.controller.agent import Agent, load_agent
-from worldmodels.controller.dream_video import agent_actor, check_video, write_dream_video
+from worldmodels.controller.dream_video import ActedDream, check_video, write_dream_video
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.progress import Report
@@ -66,13 +66,9 @@ def record(
     player = load_agent(agent or run.folder)
     steps = config.max_steps or 1000
     if config.dream:
-        dream = DreamModel(player.vision, player.memory, config.temperature)
         return write_dream_video(
             out,
-            dream,
-            agent_actor(player, dream),
-            player.spec.env,
-            player.action_repeat,
+            ActedDream.of_agent(player, config.temperature),
             horizon=max(1, steps // player.action_repeat),
             episode=config.episode,
             report=report,

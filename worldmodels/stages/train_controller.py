@@ -11,32 +11,27 @@ import numpy as np
 import torch
 
 from agents.controller import ControllerConfig
+from agents.evaluation import Scores
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
+from worldmodels.controller.actor_critic import DreamTask
 from worldmodels.controller.agent import Agent, save_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.best_agent import Selection, evaluator, keep_best
 from worldmodels.controller.cmaes import CMAESSearch
-from worldmodels.controller.fitness import (
-    CMAESConfig,
-    DreamFitness,
-    Fitness,
-    PartFitness,
-    RealFitness,
-    RealScores,
-)
-from worldmodels.controller.gradient import DreamSource, GradientConfig, GradientSearch
+from worldmodels.controller.fitness import CMAESConfig, DreamFitness, Fitness, RealFitness
+from worldmodels.controller.gradient import GradientConfig, GradientSearch
 from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.pathwise import PathwiseConfig, is_differentiable
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.controller.real_episodes import real_scores
 from worldmodels.controller.search_context import SearchContext
 from worldmodels.controller.start_agent import start_agent
-from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError, reading
+from worldmodels.errors import UserError, check_at_least_one, reading
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.env_steps import record_env_steps
@@ -66,17 +61,20 @@ class ControllerStageConfig:
         search: "cmaes" or "gradient", which needs the dream.
         dream: search in M's dream instead of the real game.
         temperature: of the dream.
-        far_from_reward_fraction: of the dreams, that begin far from any reward: there controllers
-            fare alike, but there they learn to come back. None takes moments as often as they came.
-        inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
+        far_from_reward_fraction: of the dreams, those that begin far from any reward. There all
+            controllers fare alike, but C can learn to come back. None draws all states alike.
+        inputs: of C: "zh", latent features and M's hidden state, or "z", the features alone.
+        hidden: tanh units of C; 0 is the paper's linear C.
         action_map: one of the task's; None takes its default.
-        sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
+        sample_latent: C sees a sample of V's posterior, as in the paper, instead of its mean.
         eval_episodes: episodes of each evaluation during a search.
         selection_episodes: episodes by which the run's best agent is selected.
-        start: digest of the agent file that the search began with; None began with the run's.
-        evolution: the settings of CMA-ES, which goes on from the C of the round before.
-        pathwise, proximal: the settings of the gradient, where the dream has a slope and where it
-            has none; it begins with a new C in every round.
+        start: digest of the agent file that the search began with; None is for the run's own V and
+            M.
+        cmaes: settings of CMA-ES, which goes on from the C of the round before.
+        pathwise, ppo: settings of the search by gradients, which begins with a new C in every
+            round. Pathwise gradients are for latents and continuous actions, PPO is for codes or
+            discrete actions.
     """
 
     search: str = "cmaes"
@@ -100,22 +98,15 @@ class ControllerStageConfig:
         if self.search == "gradient" and not self.dream:
             raise UserError("the real game has no gradient: add --dream to --search gradient")
         check_inputs(self.inputs)
-        if (
-            self.far_from_reward_fraction is not None
-            and not 0 <= self.far_from_reward_fraction <= 1
-        ):
-            raise UserError(
-                f"far_from_reward_fraction must be within 0..1, got {self.far_from_reward_fraction}"
-            )
+        fraction = self.far_from_reward_fraction
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise UserError(f"far_from_reward_fraction must be within 0..1, got {fraction}")
         if self.hidden < 0:
             raise UserError(f"hidden must be 0 or more, got {self.hidden}")
-        for name in ("eval_episodes", "selection_episodes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least_one(self, "eval_episodes", "selection_episodes")
 
 
-# Long: the steps of the search, one after the other; the parameters are those of a training
-# stage, the workers, and where the search begins.
+# Long list of parameters: those of a training stage, the workers, and where the search begins.
 @locks_run
 def train_controller(
     run: Run,
@@ -130,22 +121,21 @@ def train_controller(
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
-    What evolution leaves is a mean of the search distribution, never the best sample; what
-    gradients leave is the running average of C that scored best on the monitoring episodes. That
-    agent is scored on the selection episodes, and where it is better than all agents that this run
-    had before, it becomes the run's best agent.
+    CMA-ES leaves a mean of the search distribution, never the best sample. The search by gradients
+    leaves the moving average of C with the best score on the monitoring episodes. The agent is then
+    scored on the selection episodes. It becomes the run's best agent if it scores more than every
+    agent that the run had before.
 
     Args:
         start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
             None takes the run's V and M.
         requested: see `start_agent`.
     """
-    settings = run.settings
     run.store.refresh()
-    agent, start = _first_agent(run, config, round_, start_from, requested)
+    agent, start = _first_agent(run, config, round_, start_from, requested or {})
     if start_from is not None:
         config = replace(config, start=file_digest(agent_file(start_from)))
-    work = run.begin("controller", config, settings.seed, round_, report.log)
+    work = run.begin("controller", config, run.settings.seed, round_, report.log)
     evaluate_file = evaluator(workers)
     if run.has("controller"):
         # A kill may have come before the newest agent was compared, and now it will be replaced.
@@ -153,28 +143,17 @@ def train_controller(
     if work is None:
         report.log(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
-    seed = settings.seed + 1_000 * round_ + 2
     _estimate(run, agent, config, report)
     started = time.monotonic()
-    world_model_file = work.partial / WORLD_MODEL_FILE
-    real = RealScores(agent, workers, world_model_file)
+    score = functools.partial(real_scores, work.partial / WORLD_MODEL_FILE, workers)
     monitoring = EvaluationProtocol.of(agent.spec.env, "monitoring", config.eval_episodes)
-    monitor = functools.partial(real, protocol=monitoring)
-    context = SearchContext(work, seed, round_, monitor, report)
-    dream = _dream_source(run, agent, config, device, report) if config.dream else None
-    if config.search == "gradient":
-        assert dream is not None, "the config allows gradients in the dream only"
-        parameters, result = _search_by_gradient(agent, start, config, dream, context)
-    elif dream is not None:
-        fitness = DreamFitness(config.cmaes, agent, dream.model, dream.starts, seed)
-        parameters, result = _search_by_cmaes(agent, start, config.cmaes, fitness, context)
-    else:
-        played = RealFitness(config.cmaes, agent, workers, seed, world_model_file)
-        parameters, result = _search_by_cmaes(agent, start, config.cmaes, played, context)
-        result["env_steps"]["searched"] = int(result["history"][-1]["steps"])
+    seed = run.settings.seed + 1_000 * round_ + 2
+    context = SearchContext(work, seed, round_, functools.partial(score, monitoring), report)
+    parameters, figures = _search(run, agent, start, config, context, workers, device)
     agent.parameters = torch.from_numpy(parameters).float()[None]
-    result = _score(run, config, agent, real, result, work)
-    world_model_file.unlink()
+    protocol = EvaluationProtocol.of(agent.spec.env, "selection", config.selection_episodes)
+    scores = score(protocol, agent.parameters[0].numpy())
+    result = _write(run, config, agent, protocol, scores, figures, work)
     work.commit(result, time.monotonic() - started)
     best = keep_best(run, evaluate_file)
     report.log(
@@ -186,78 +165,85 @@ def train_controller(
 
 def _estimate(run: Run, agent: Agent, config: ControllerStageConfig, report: Report) -> None:
     """Log what the search will take."""
+    memory_bytes = None
+    if config.dream:  # the search itself adds little beside the start states
+        memory_bytes = PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
     report.estimate(
         f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
         f"{'the dream' if config.dream else run.settings.env}",
         disk_bytes=20e6,
-        # The search itself adds little beside the start states.
-        memory_bytes=PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
-        if config.dream
-        else None,
+        memory_bytes=memory_bytes,
         folder=run.folder,
     )
 
 
-def _dream_source(
-    run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
-) -> DreamSource:
-    sequences = encode_recent(run, agent.vision, report)
-    starts = StartStates.of_episodes(
-        agent.vision,
-        agent.memory,
-        sequences,
-        far_from_reward_fraction=config.far_from_reward_fraction,
-    )
-    scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
-    return DreamSource(_dream_of(agent, config, sequences, device), starts, scale)
-
-
-def _search_by_gradient(
+def _search(
+    run: Run,
     agent: Agent,
     start: np.ndarray | None,
     config: ControllerStageConfig,
-    dream: DreamSource,
     context: SearchContext,
+    workers: Workers,
+    device: str,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Pathwise where dreams let gradients through to C's outputs, otherwise by PPO."""
-    differentiable = is_differentiable(dream.model, agent.spec.action_map)
-    settings = config.pathwise if differentiable else config.ppo
-    return GradientSearch(agent, start, settings, dream, context).run()
+    """C's parameters (D,) and the figures of the search; CMA-ES without a start begins at zeros."""
+    world_model_file = context.work.partial / WORLD_MODEL_FILE
+    save_agent(world_model_file, agent, {})
+    cmaes, size = config.cmaes, agent.controller.num_parameters
+    fitness: Fitness
+    if config.dream:
+        dream, starts, reward_scale = _dream(run, agent, config, device, context.report)
+        if config.search == "gradient":
+            first = None if start is None else torch.from_numpy(start).float()[None]
+            action_map = agent.spec.action_map
+            task = DreamTask(agent.controller, action_map, dream, reward_scale, first)
+            settings = config.pathwise if is_differentiable(dream, action_map) else config.ppo
+            return GradientSearch(settings, task, starts, context).run()
+        fitness = DreamFitness(cmaes, agent, dream, starts, context.seed)
+    else:
+        fitness = RealFitness(cmaes, agent, workers, context.seed, world_model_file)
+    num_fixed = size - agent.controller.num_last_parameters if cmaes.last_layer else 0
+    begin = np.zeros(size) if start is None else start
+    search = CMAESSearch(begin, cmaes, fitness, context, start is not None, num_fixed)
+    parameters, figures = search.run()
+    if not config.dream:
+        figures["env_steps"]["searched"] = int(figures["history"][-1]["steps"])
+    return parameters, figures
 
 
-def _search_by_cmaes(
-    agent: Agent,
-    start: np.ndarray | None,
-    config: CMAESConfig,
-    fitness: Fitness,
-    context: SearchContext,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """All of C's parameters, or those of its last layer alone; from zero where there is no C."""
-    size = agent.controller.num_parameters
-    searched = agent.controller.num_last_parameters if config.last_layer else size
-    fixed, first = np.split(np.zeros(size) if start is None else start, [size - searched])
-    part = PartFitness(fitness, fixed)
-    of_part = replace(context, real_score=lambda last: context.real_score(part.whole(last)))
-    found, result = CMAESSearch(first, config, part, of_part, start is not None).run()
-    return part.whole(found), result
+def _dream(
+    run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
+) -> tuple[DreamModel, StartStates, float]:
+    """The dream of the agent's V and M, which move to the device; its starts; the reward scale."""
+    vision, memory = agent.vision, agent.memory
+    sequences = encode_recent(run, vision, report)
+    starts = StartStates.of_episodes(
+        vision, memory, sequences, far_from_reward_fraction=config.far_from_reward_fraction
+    )
+    reward_scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
+    support = Support.fit(vision, memory, sequences).to(device)
+    for weight in (*vision.parameters(), *memory.parameters()):
+        weight.requires_grad_(False)  # a third of the time of a gradient through a dream
+    dream = DreamModel(vision.to(device), memory.to(device), config.temperature, support)
+    return dream, starts, reward_scale
 
 
-def _score(
+def _write(
     run: Run,
     config: ControllerStageConfig,
     agent: Agent,
-    real: RealScores,
-    result: dict[str, Any],
+    protocol: EvaluationProtocol,
+    scores: Scores,
+    figures: dict[str, Any],
     work: StageFolder,
 ) -> dict[str, Any]:
-    """Score the agent on the selection episodes and write it; the figures of the stage."""
-    protocol = EvaluationProtocol.of(agent.spec.env, "selection", config.selection_episodes)
-    scores = real(agent.parameters[0].numpy(), protocol)
-    selection = Selection.of(protocol, scores)
+    """Write the agent and its scores on the selection episodes; the figures of the stage."""
+    selection = Selection(protocol, scores.mean, scores.std)
     file = work.partial / WEIGHTS["controller"]
     save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
-    steps = {**result["env_steps"], "selected": scores.env_steps}
+    steps = {**figures["env_steps"], "selected": scores.env_steps}
     record_env_steps(run, f"controller/{file_digest(file)[:16]}", steps)
+    (work.partial / WORLD_MODEL_FILE).unlink()
     return {
         "search": config.search,
         "dream": config.dream,
@@ -265,7 +251,7 @@ def _score(
         "real_score": selection.mean,
         "real_std": selection.std,
         "selection_episodes": protocol.episodes,
-        **result,
+        **figures,
         "env_steps": steps,
     }
 
@@ -275,17 +261,15 @@ def _first_agent(
     config: ControllerStageConfig,
     round_: int,
     start_from: Path | None,
-    requested: Mapping[str, Any] | None,
+    requested: Mapping[str, Any],
 ) -> tuple[Agent, np.ndarray | None]:
     """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
     if start_from is not None:
-        agent = start_agent(run, start_from, requested or {})
+        agent = start_agent(run, start_from, requested)
         return agent, agent.parameters[0].double().numpy()
-    vision, memory = load_world_model(run)
     agent = new_agent(
         run,
-        vision,
-        memory,
+        *load_world_model(run),
         inputs=config.inputs,
         hidden=config.hidden,
         action_map=config.action_map,
@@ -306,13 +290,3 @@ def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> 
             if earlier.metadata["controller"] == asdict(controller):
                 return earlier.tensors["controller.parameters"][0].double().numpy()
     return None
-
-
-def _dream_of(
-    agent: Agent, config: ControllerStageConfig, sequences: SequenceBatch, device: str
-) -> DreamModel:
-    vision, memory = agent.vision, agent.memory
-    support = Support.fit(vision, memory, sequences).to(device)
-    for weight in (*vision.parameters(), *memory.parameters()):
-        weight.requires_grad_(False)  # a third of the time of a gradient through a dream
-    return DreamModel(vision.to(device), memory.to(device), config.temperature, support)

@@ -12,6 +12,7 @@ from tests.fixtures.tiny_models import world
 from worldmodels.controller.actor_critic import (
     ActorCritic,
     ActorCriticConfig,
+    DreamTask,
     continuation_probs,
     init_parameters,
     lambda_returns,
@@ -36,7 +37,7 @@ def learner(
     dream = DreamModel(*world(kind), temperature)
     sizes = sees or controller(dream, MAPS["continuous"], hidden=4)
     config = ActorCriticConfig(critic_width=8, **settings)
-    return ActorCritic(config, sizes, MAPS["continuous"], dream, 2.0, start)
+    return ActorCritic(config, DreamTask(sizes, MAPS["continuous"], dream, 2.0, start))
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -99,15 +100,15 @@ def test_dreams_go_on_with_the_chance_among_those_that_got_there() -> None:
 @KINDS
 def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind: str) -> None:
     made = learner(kind, temperature=0.0)
-    dreams = made.dreams(starts(made.dream, 6), 3, 0.5, draw(0))
-    state = starts(made.dream, 6)
+    dreams = made.dreams(starts(made.task.dream, 6), 3, 0.5, draw(0))
+    state = starts(made.task.dream, 6)
     for step in range(3):
-        torch.testing.assert_close(dreams.features[step], made.dream.features(state))
+        torch.testing.assert_close(dreams.features[step], made.task.dream.features(state))
         torch.testing.assert_close(dreams.weight[step], state.weight)
         action = apply_action_map(MAPS["continuous"], dreams.outputs[step])
-        state, reward = made.dream.step(state, action)
+        state, reward = made.task.dream.step(state, action)
         torch.testing.assert_close(dreams.rewards[step], reward / 2.0)
-    torch.testing.assert_close(dreams.features[3], made.dream.features(state))
+    torch.testing.assert_close(dreams.features[3], made.task.dream.features(state))
     torch.testing.assert_close(dreams.weight[3], state.weight)
     assert (dreams.weight[3] < dreams.weight[2]).all()
 
@@ -115,7 +116,7 @@ def test_dreams_hold_what_was_seen_done_and_paid_in_that_order(kind: str) -> Non
 def test_outputs_in_a_dream_are_those_of_c_and_a_noise_of_the_width_asked_for() -> None:
     made = learner()
     with torch.no_grad():
-        dreams = made.dreams(starts(made.dream, 500), 4, 0.3, draw(0))
+        dreams = made.dreams(starts(made.task.dream, 500), 4, 0.3, draw(0))
         noise = dreams.outputs - torch.stack([made.outputs(seen) for seen in dreams.features[:-1]])
     assert noise.std() == pytest.approx(0.3, rel=0.05)
     assert noise.mean() == pytest.approx(0.0, abs=0.02)
@@ -179,8 +180,9 @@ def test_the_slope_is_clipped_in_length_and_keeps_its_direction(
     made = learner(max_gradient_norm=longest)
     policy_loss = torch.zeros_like(made.actor)
     policy_loss[0, :2] = torch.tensor([3.0, -4.0])
-    loss, norm = made.policy_loss((policy_loss * made.actor).sum())
-    assert norm.item() == pytest.approx(5.0)
+    zero = torch.zeros(())
+    loss, metrics = made.total_loss((policy_loss * made.actor).sum(), zero, zero)
+    assert metrics["gradient_norm"].item() == pytest.approx(5.0)
     (gradient,) = torch.autograd.grad(loss, made.actor)
     torch.testing.assert_close(-gradient, clipped * policy_loss)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.cmaes import CMAES, evolve
 from agents.evaluation import Scores
 from tests.fixtures.fake_scores import scores
 from worldmodels.controller.cmaes import CMAESSearch
@@ -60,11 +61,12 @@ def search(
     start: np.ndarray | None = None,
     round_: int = 1,
     seed: int = 0,
+    num_fixed: int = 0,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     work = StageFolder(folder, folder.with_name("final"), {})
     context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
     first = np.zeros(3) if start is None else start
-    return CMAESSearch(first, config, fitness, context, start is not None).run()
+    return CMAESSearch(first, config, fitness, context, start is not None, num_fixed).run()
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:
@@ -177,6 +179,18 @@ def test_it_climbs_from_where_it_starts(tmp_path: Path) -> None:
     start = np.array([5.0, 6.0, 7.0])
     near, _ = search(tmp_path / "b", Bowl(), Evaluation(), config=tiny, start=start)
     assert 0 < np.abs(near - start).max() < 1e-4
+
+
+def test_a_search_of_the_last_parameters_is_one_of_all_that_leaves_the_others(
+    tmp_path: Path,
+) -> None:
+    start, fitness, evaluation = np.array([7.0, 0.0, 0.0]), Bowl(), Evaluation()
+    found, _ = search(tmp_path / "a", fitness, evaluation, start=start, num_fixed=1)
+    alone = CMAES(2, sigma0=0.3, population=6, seed=0)
+    evolve(alone, lambda last, generation: -np.square(last - AIM[1:]).sum(1), 7)
+    assert np.array_equal(found[:1], [7.0]) and fitness.steps == 7 * 60
+    np.testing.assert_allclose(found[1:], alone.mean, atol=1e-9)
+    assert all(seen.shape == (3,) and seen[0] == 7.0 for seen in evaluation.seen)
 
 
 def test_later_rounds_have_generations_of_their_own(tmp_path: Path) -> None:

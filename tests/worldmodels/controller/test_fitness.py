@@ -16,14 +16,9 @@ from envs.tasks import task_for
 from tests.fixtures.counting_env import BOX_ID, CountingEnv, episode_length
 from tests.fixtures.reward_world import starts
 from tests.fixtures.tiny_models import agent
-from worldmodels.controller.agent import Agent
-from worldmodels.controller.fitness import (
-    CMAESConfig,
-    DreamFitness,
-    PartFitness,
-    RealFitness,
-    RealScores,
-)
+from worldmodels.controller.agent import Agent, save_agent
+from worldmodels.controller.fitness import CMAESConfig, DreamFitness, RealFitness
+from worldmodels.controller.real_episodes import real_scores
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
@@ -64,7 +59,7 @@ def test_dreamed_fitness_is_the_mean_return_of_dreams_from_moments_drawn_anew(ki
             choose_actions, fitness.controller, fitness.spec.action_map, parameters
         )
         first = fitness.starts.sample(3, noise)
-        returns = dreamed_returns(fitness.dream, first, act, 4, noise)
+        returns = dreamed_returns(fitness.dream, first, act, 4, noise)[-1]
         fitness_of = fitness(candidates[:1], generation)
         assert fitness_of == pytest.approx(returns.mean().item(), rel=1e-5)
     assert fitness(candidates[:1], 0) != pytest.approx(fitness_of, rel=1e-3)
@@ -132,26 +127,18 @@ def test_an_episode_is_never_longer_than_the_env_s_own(tmp_path: Path, driver: A
     assert fitness.steps == 5 * CONFIG.episodes
 
 
-def test_fitness_of_a_part_is_that_of_the_whole(tmp_path: Path, driver: Agent) -> None:
-    whole = RealFitness(CONFIG, driver, Workers(1), 7, tmp_path / "body.safetensors")
-    part = PartFitness(whole, always(0.0, 0.0)[:-2])
-    assert np.array_equal(part.whole(OUTPUTS), [always(*each) for each in OUTPUTS])
-    assert np.array_equal(part.whole(OUTPUTS[0]), always(*OUTPUTS[0]))
-    values = part(OUTPUTS, 0)
-    assert len(set(values)) == len(OUTPUTS) and part.steps == whole.steps > 0
-    assert np.array_equal(values, whole(part.whole(OUTPUTS), 0))
-
-
 @pytest.mark.parametrize(
     ("purpose", "first"), [("selection", 1_500_000), ("monitoring", 1_600_000)]
 )
 def test_the_real_score_is_of_whole_episodes_of_the_protocol(
     tmp_path: Path, driver: Agent, purpose: Purpose, first: int
 ) -> None:
-    real = RealScores(driver, Workers(1), tmp_path / "body.safetensors")
+    file = tmp_path / "agent.safetensors"
+    save_agent(file, driver, {})
     tracks = range(first, first + 9)
     for outputs in OUTPUTS[:2]:
-        scores = real(always(*outputs), EvaluationProtocol(BOX_ID, purpose, 9))
+        protocol = EvaluationProtocol(BOX_ID, purpose, 9)
+        scores = real_scores(file, Workers(1), protocol, always(*outputs))
         expected = [rewards(outputs, episode_length(track)) for track in tracks]
         assert scores.returns == pytest.approx(expected, abs=0.01)
         assert scores.env_steps == sum(episode_length(track) for track in tracks)

@@ -11,15 +11,13 @@ import pytest
 import torch
 
 from agents.evaluation import Scores
-from envs.views import View
 from tests.fixtures.fake_scores import scores
 from tests.fixtures.reward_world import MAPS, controller, reward_of, reward_world, starts
-from worldmodels.controller.agent import Agent, AgentSpec
-from worldmodels.controller.gradient import DreamSource, GradientConfig, GradientSearch
+from worldmodels.controller.actor_critic import DreamTask
+from worldmodels.controller.gradient import GradientConfig, GradientSearch
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
 from worldmodels.controller.search_context import SearchContext
-from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
@@ -32,14 +30,6 @@ LEARNERS: dict[str, PathwiseConfig | PPOConfig] = {
     "ppo": PPOConfig(horizon=3, critic_width=8, ema_rate=0.2, num_updates=3),
 }
 PEDAL = MAPS["continuous"]
-
-
-def agent_of(dream: DreamModel) -> Agent:
-    sizes = controller(dream, PEDAL)
-    parameters = torch.zeros(1, sizes.num_parameters)
-    return Agent(
-        dream.vision, dream.memory, sizes, parameters, AgentSpec("Tiny-v0", View(), PEDAL, 2)
-    )
 
 
 class Evaluation:
@@ -67,10 +57,12 @@ def search(
     round_: int = 1,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     dream = reward_world("vae")
-    source = DreamSource(dream, StartStates(starts(dream, 40), torch.ones(40)), 0.5)
+    first = None if start is None else torch.from_numpy(start).float()[None]
+    task = DreamTask(controller(dream, PEDAL), PEDAL, dream, 0.5, first)
+    states = StartStates(starts(dream, 40), torch.ones(40))
     work = StageFolder(folder, folder.with_name("final"), {})
     context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
-    return GradientSearch(agent_of(dream), start, config, source, context).run()
+    return GradientSearch(config, task, states, context).run()
 
 
 def few_steps(name: str) -> GradientConfig:

@@ -17,7 +17,7 @@ from tests.fixtures.reward_world import (
     starts,
 )
 from tests.fixtures.tiny_models import mdnrnn, vae, world
-from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
+from worldmodels.controller.actor_critic import DreamTask, continuation_probs, lambda_returns
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, is_differentiable
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.dream.rollout import dreamed_returns
@@ -37,7 +37,8 @@ def learner(
 ) -> PathwiseActorCritic:
     torch.manual_seed(seed)
     config = PathwiseConfig(**{"horizon": 5, "critic_width": 16, **settings})
-    return PathwiseActorCritic(config, controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
+    task = DreamTask(controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
+    return PathwiseActorCritic(config, task)
 
 
 def last(critic: nn.Sequential) -> nn.Linear:
@@ -94,7 +95,7 @@ def test_the_gradient_is_the_slope_of_the_dreamed_objective() -> None:
 
 
 def gradients(made: PathwiseActorCritic, seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    loss, metrics = made.loss(starts(made.dream, 8), draw(seed))
+    loss, metrics = made.loss(starts(made.task.dream, 8), draw(seed))
     loss.backward()
     of_critic = [weight.grad for weight in made.critic.parameters()]
     critic = torch.cat([gradient.flatten() for gradient in of_critic if gradient is not None])
@@ -135,7 +136,7 @@ def test_the_return_told_is_in_the_env_s_units_and_ends_with_the_dream() -> None
     def act(features: Tensor) -> Tensor:
         return apply_action_map(PEDAL, made.outputs(features))
 
-    returns = dreamed_returns(dream, starts(dream, 8), act, 5, draw(0))
+    returns = dreamed_returns(dream, starts(dream, 8), act, 5, draw(0))[-1]
     assert metrics["dreamed_return"].item() == pytest.approx(returns.mean().item(), rel=1e-3)
 
 
@@ -154,16 +155,16 @@ def test_what_is_kept_and_what_returns_end_in_follow_slowly() -> None:
 def test_it_learns_to_do_what_the_dream_pays(hidden: int) -> None:
     dream = reward_world("vae")
     made = learner(dream, hidden, ema_rate=0.1)
-    before = reward_of(dream, made.controller, PEDAL, made.ema_params)
-    drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
-    best_of_random = max(reward_of(dream, made.controller, PEDAL, each) for each in drawn)
+    before = reward_of(dream, made.task.controller, PEDAL, made.ema_params)
+    drawn = torch.randn(5, 1, made.task.controller.num_parameters, generator=draw(0))
+    best_of_random = max(reward_of(dream, made.task.controller, PEDAL, each) for each in drawn)
     optimizer = torch.optim.Adam(made.parameters(), lr=1e-2)
     for step in range(50):
         loss, _ = made.loss(starts(dream, 48, seed=step), step_generator(0, step))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    learned = reward_of(dream, made.controller, PEDAL, made.ema_params)
+    learned = reward_of(dream, made.task.controller, PEDAL, made.ema_params)
     assert before == pytest.approx(IDLE, abs=0.03)
     # No action that is always the same is paid more than half: C looks.
     assert best_of_random + 0.1 < learned < BEST
@@ -176,5 +177,6 @@ def test_codes_and_discrete_actions_have_no_slope(kind: str, actions: str) -> No
     action_map = MAPS[actions]
     assert not is_differentiable(dream, action_map)
     assert is_differentiable(DreamModel(*world("vae")), PEDAL)
+    task = DreamTask(controller(dream, action_map), action_map, dream, 1.0)
     with pytest.raises(UserError, match="over codes, or of discrete actions, have no slope"):
-        PathwiseActorCritic(PathwiseConfig(), controller(dream, action_map), action_map, dream, 1.0)
+        PathwiseActorCritic(PathwiseConfig(), task)

@@ -1,5 +1,6 @@
 """Proximal updates: what they learn from, when they dream anew, and that they resume exactly."""
 
+import functools
 import math
 import os
 import signal
@@ -14,7 +15,7 @@ from torch.distributions import Normal
 
 from tests.fixtures.reward_world import BEST, MAPS, controller, reward_of, reward_world, starts
 from tests.fixtures.tiny_models import world
-from worldmodels.controller.actor_critic import continuation_probs, lambda_returns
+from worldmodels.controller.actor_critic import DreamTask, continuation_probs, lambda_returns
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig, standardized
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import UserError
@@ -37,15 +38,8 @@ def learner(
     torch.manual_seed(seed)
     config = PPOConfig(**{"horizon": 4, "critic_width": 16, "num_updates": 5, **settings})
     action_map = MAPS[actions]
-    return PPOActorCritic(
-        config,
-        controller(dream, action_map),
-        action_map,
-        dream,
-        2.0,
-        num_dreams=num_dreams,
-        num_steps=num_steps,
-    )
+    task = DreamTask(controller(dream, action_map), action_map, dream, 2.0)
+    return PPOActorCritic(config, task, FitConfig(num_steps, num_dreams))
 
 
 def steps_of(
@@ -54,7 +48,7 @@ def steps_of(
     """After each of so many updates: what they told."""
     optimizer = torch.optim.Adam(made.parameters(), lr=rate)
     for step in range(count):
-        first = starts(made.dream, num_dreams, seed=step)
+        first = starts(made.task.dream, num_dreams, seed=step)
         loss, metrics = made.loss(first, step_generator(0, step))
         optimizer.zero_grad()
         loss.backward()
@@ -76,12 +70,13 @@ def test_it_learns_to_do_what_the_dream_pays(kind: str, actions: str) -> None:
         num_updates=12,
         ema_rate=0.05,
     )
-    drawn = torch.randn(5, 1, made.controller.num_parameters, generator=draw(0))
-    at_first = reward_of(dream, made.controller, made.action_map, made.ema_params)
-    best_of_random = max(reward_of(dream, made.controller, made.action_map, each) for each in drawn)
+    earns = functools.partial(reward_of, dream, made.task.controller, made.task.action_map)
+    drawn = torch.randn(5, 1, made.task.controller.num_parameters, generator=draw(0))
+    at_first = earns(made.ema_params)
+    best_of_random = max(earns(each) for each in drawn)
     for _ in steps_of(made, 240, num_dreams=64, rate=2e-2):
         pass
-    learned = reward_of(dream, made.controller, made.action_map, made.ema_params)
+    learned = earns(made.ema_params)
     assert max(at_first, best_of_random) + 0.1 < learned < BEST
 
 
@@ -150,7 +145,7 @@ def climbed(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What C climbs where all rows are alike, and the gradient of the row's log-likelihood."""
     made = learner(DreamModel(*world("fsq")), max_gradient_norm=1e9)
-    made.loss(starts(made.dream, 6), draw(0))
+    made.loss(starts(made.task.dream, 6), draw(0))
     for rows in (made.features, made.sampled_outputs):
         rows[:] = rows[0].clone()
     likely = Normal(made.outputs(made.features[:1]), made.noise_at(0)).log_prob(
@@ -160,7 +155,7 @@ def climbed(
     made.advantages.fill_(advantage)
     made.weight.fill_(weight)
     (gradient,) = torch.autograd.grad(likely.sum(), made.actor)
-    loss, metrics = made.loss(starts(made.dream, 6), draw(0))
+    loss, metrics = made.loss(starts(made.task.dream, 6), draw(0))
     loss.backward()
     assert made.actor.grad is not None
     return -made.actor.grad, gradient, metrics
@@ -219,7 +214,7 @@ FIT = FitConfig(num_steps=13, batch_size=6, learning_rate=1e-2, validate_every=1
 
 def fit_learner(made: PPOActorCritic, folder: Path, stop_at: int | None = None) -> FitResult:
     def batch_at(step: int, generator: torch.Generator) -> DreamState:
-        return starts(made.dream, 6, seed=int(generator.initial_seed() % 1000))
+        return starts(made.task.dream, 6, seed=int(generator.initial_seed() % 1000))
 
     def press(step: int, metrics: Metrics) -> None:
         if step == stop_at:

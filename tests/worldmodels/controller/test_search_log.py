@@ -9,7 +9,9 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from worldmodels.controller.search_log import SearchLog, Stopwatch, draw_history, search_log
+from tests.fixtures.fake_scores import scores
+from worldmodels.controller.search_context import SearchContext
+from worldmodels.controller.search_log import SearchLog, Stopwatch, draw_history
 from worldmodels.progress import Report
 from worldmodels.runs.stage_folder import StageFolder
 
@@ -28,7 +30,7 @@ def test_time_spent_looking_is_no_time_of_the_search(clock: list[float]) -> None
     assert watch.seconds == 5.0
     with watch.paused():
         clock[0] += 70.0
-        assert watch.seconds == 5.0
+    assert watch.seconds == 5.0
     clock[0] += 2.0
     assert watch.seconds == 7.0
     with watch.paused():
@@ -154,7 +156,8 @@ def test_of_many_short_steps_only_some_are_told(tmp_path: Path) -> None:
 
 def test_a_log_leaves_events_and_a_curve_in_the_stage_s_folder(tmp_path: Path) -> None:
     work = StageFolder(tmp_path / "partial", tmp_path / "final", {})
-    with search_log(work, Report(quiet=True), "generation", total=5) as log:
+    context = SearchContext(work, 0, 1, lambda parameters: scores(0.0), Report(quiet=True))
+    with context.log("generation", total=5) as log:
         for entry in cmaes(evaluations=(5,)):
             log.progress(int(entry["generation"]), {"mean": entry["mean"]})
         log.draw(cmaes(evaluations=(5,)))

@@ -78,7 +78,7 @@ def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path:
     unused[:, 2] = torch.tensor([0.0, 4.9, -5.1])
     prediction = memory.predict(torch.zeros(3, 5), unused)
     out_of_support = support.clamp(unused, prediction)[1]
-    assert out_of_support is not None and out_of_support.tolist() == [False, False, True]
+    assert out_of_support.tolist() == [False, False, True]
 
 
 def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path: Path) -> None:
