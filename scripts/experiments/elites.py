@@ -5,22 +5,21 @@ targets are then searched; and codebooks with and without the quantizer library'
 docs/elites.md. A quarter of an hour on one core.
 """
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
-from scripts.experiments.experiment import Context, Experiment, Result, Results
+from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
+from scripts.experiments.figures import plot_runs, saved_figure
 from scripts.experiments.markdown import markdown_table, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
@@ -32,23 +31,34 @@ from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 SEEDS = (0, 1, 2)
 JOINTS, BASE, FEWER = 1_000, 200_000, 20_000
 SEARCHES = {
-    "line": ArmConfig(joints=JOINTS, operator="line", evaluations=BASE),
-    "vae": ArmConfig(joints=JOINTS, operator="vae", evaluations=FEWER),
-    "vqvae": ArmConfig(joints=JOINTS, operator="vqvae", evaluations=FEWER),
-    "vae, bandit": ArmConfig(joints=JOINTS, operator="vae", bandit=True, evaluations=FEWER),
-    "vqvae, bandit": ArmConfig(joints=JOINTS, operator="vqvae", bandit=True, evaluations=FEWER),
+    name: ArmConfig(joints=JOINTS, operator=operator, bandit=bandit, evaluations=evaluations)
+    for name, operator, bandit, evaluations in (
+        ("line", "line", False, BASE),
+        ("vae", "vae", False, FEWER),
+        ("vqvae", "vqvae", False, FEWER),
+        ("vae, bandit", "vae", True, FEWER),
+        ("vqvae, bandit", "vqvae", True, FEWER),
+    )
 }
 SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
 # As in an earlier replication that saw its code vectors align: few codes of few numbers.
 CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
 CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in REMEDIES}}
 CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
+# By their names: the operator of an archive, in what targets are searched, and a color.
+TARGETS = {
+    "direct": ("vae", "direct", "C0"),
+    "codes of the VAE": ("vae", "codes", "C1"),
+    "codes of the VQ-VAE": ("vqvae", "codes", "C2"),
+}
+
+Groups = Mapping[str, list[Result]]
 
 
-def search(config: ArmConfig) -> Result:
+def search(config: ArmConfig, seed: int) -> Result:
     """One search's figures and curve."""
     with tempfile.TemporaryDirectory() as folder:
-        result = search_arm(Path(folder) / "search", config, Report())
+        result = search_arm(Path(folder) / "search", replace(config, seed=seed), Report())
     names = ("evaluations", "coverage", "norm_qd_score", "mean_fitness")
     result["history"] = [
         {name: round(entry[name], 4) for name in names} for entry in result["history"][::4]
@@ -93,42 +103,33 @@ def codebook(remedies: tuple[str, ...], seed: int) -> Result:
     }
 
 
-def _file(name: str, seed: int) -> str:
-    return f"{name.replace(', ', '-')}-{seed}"
-
-
-def _table() -> dict[str, Callable[[], Result]]:
-    table: dict[str, Callable[[], Result]] = {}
-    for seed in SEEDS:
-        for name, config in SEARCHES.items():
-            table[_file(name, seed)] = partial(search, replace(config, seed=seed))
-        for operator in ("vae", "vqvae"):
-            table[_file(f"solve-{operator}", seed)] = partial(solve, operator, seed)
-        for name, remedies in CODEBOOKS.items():
-            table[_file(f"codebook-{name}", seed)] = partial(codebook, remedies, seed)
-    return table
-
-
-TABLE = _table()
+# What is done, by name, for each of the seeds.
+KINDS: dict[str, Callable[[int], Result]] = {
+    **{name: partial(search, config) for name, config in SEARCHES.items()},
+    **{f"solve-{operator}": partial(solve, operator) for operator in ("vae", "vqvae")},
+    **{f"codebook-{name}": partial(codebook, remedies) for name, remedies in CODEBOOKS.items()},
+}
+TABLE = {f"{kind.replace(', ', '-')}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}
 
 
 @dataclass(frozen=True)
-class Elites(Experiment[Callable[[], Result]]):
+class Elites(Experiment[tuple[str, int]]):
     """Searches, targets and codebooks over three seeds."""
 
     name = "elites"
-    folder = "results/elites"
     table = TABLE
 
-    def run(self, name: str, spec: Callable[[], Result], context: Context) -> Result:
+    def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
         """One search, or one archive and its targets, or one codebook."""
-        return spec()
+        kind, seed = spec
+        return KINDS[kind](seed)
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page and its figures."""
-        draw_searches(docs / "elites_arm.png", results)
-        draw_solved(docs / "elites_targets.png", results)
-        draw_codebooks(docs / "elites_codebooks.png", results)
+        groups = grouped(results, self.table)
+        draw_searches(docs / "elites_arm.png", groups)
+        draw_solved(docs / "elites_targets.png", groups)
+        draw_codebooks(docs / "elites_codebooks.png", groups)
         write_page(
             docs / "elites.md",
             joints=JOINTS,
@@ -137,121 +138,104 @@ class Elites(Experiment[Callable[[], Result]]):
             fewer=FEWER,
             codebook_size=CODEBOOK.codebook_size,
             code_size=CODEBOOK.code_size,
-            searches_table=_searches_table(results),
-            targets_table=_targets_table(results),
-            codebooks_table=_codebooks_table(results),
+            searches_table=_searches_table(groups),
+            targets_table=_targets_table(groups),
+            codebooks_table=_codebooks_table(groups),
         )
 
 
-def draw_searches(path: Path, results: Results) -> None:
+def draw_searches(path: Path, groups: Groups) -> None:
     """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for color, name in enumerate(SEARCHES):
-        for seed, result in enumerate(seeds_of(results, name)):
-            evaluations = [entry["evaluations"] for entry in result["history"]]
-            for axis, field in zip(axes, ("coverage", "mean_fitness"), strict=True):
-                values = [entry[field] for entry in result["history"]]
-                label = name if seed == 0 and field == "coverage" else None
-                axis.plot(evaluations, values, color=f"C{color}", lw=1, label=label)
-    for axis, label in zip(axes, ("coverage", "mean fitness, minus radians"), strict=True):
-        axis.set(xscale="log", xlabel="evaluations", ylabel=label)
-        axis.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(SEARCHES))
-    figure.savefig(path, dpi=110)
+    with saved_figure(path, 11, 4, ncols=len(SEARCHES)) as figure:
+        by_coverage, by_fitness = figure.subplots(1, 2)
+        for axes, figure_name, y_label in (
+            (by_coverage, "coverage", "coverage"),
+            (by_fitness, "mean_fitness", "mean fitness, minus radians"),
+        ):
+            for number, name in enumerate(SEARCHES):
+                histories = [result["history"] for result in groups.get(name, [])]
+                curves = [
+                    tuple([row[each] for row in rows] for each in ("evaluations", figure_name))
+                    for rows in histories
+                ]
+                label = name if axes is by_coverage else None
+                plot_runs(axes, curves, label, color=f"C{number}", lw=1)
+            axes.set(xscale="log", xlabel="evaluations", ylabel=y_label)
+            axes.grid(alpha=0.3)
 
 
-def draw_solved(path: Path, results: Results) -> None:
+def draw_solved(path: Path, groups: Groups) -> None:
     """Median distance to the targets against evaluations."""
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes = figure.subplots()
-    for operator, space, color, label in (
-        ("vae", "direct", "C0", "direct"),
-        ("vae", "codes", "C1", "codes of the VAE"),
-        ("vqvae", "codes", "C2", "codes of the VQ-VAE"),
-    ):
-        for seed, result in enumerate(seeds_of(results, f"solve-{operator}")):
-            curve = result["history"][space]
-            evaluations = 10 * np.arange(1, len(curve) + 1)
-            axes.plot(evaluations, curve, color=color, lw=1, label=None if seed else label)
-    axes.axhline(CLOSE, color="gray", ls=":", lw=1)
-    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
+    with saved_figure(path, 6.5, 4) as figure:
+        axes = figure.subplots()
+        for label, (operator, space, color) in TARGETS.items():
+            found = [result["history"][space] for result in groups.get(f"solve-{operator}", [])]
+            curves = [(10 * np.arange(1, len(curve) + 1), curve) for curve in found]
+            plot_runs(axes, curves, label, color=color, lw=1)
+        axes.axhline(CLOSE, color="gray", ls=":", lw=1)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
+        axes.grid(alpha=0.3)
+        axes.legend()
 
 
-def draw_codebooks(path: Path, results: Results) -> None:
+def draw_codebooks(path: Path, groups: Groups) -> None:
     """How often code vectors lie at which cosine, beside directions drawn at random."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(CODEBOOKS), sharey=True)
-    bins = np.linspace(-1, 1, 21)
-    for axis, name in zip(axes, CODEBOOKS, strict=True):
-        cosines = [value for result in codebooks_of(results, name) for value in result["cosines"]]
-        if cosines:
-            axis.hist(cosines, bins=bins, density=True)
-        axis.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
-        axis.set(title=name if name != "none" else "no remedy", xlabel="cosine")
-    figure.savefig(path, dpi=110)
+    with saved_figure(path, 11, 3.2) as figure:
+        for axes, name in zip(
+            figure.subplots(1, len(CODEBOOKS), sharey=True), CODEBOOKS, strict=True
+        ):
+            found = groups.get(f"codebook-{name}", [])
+            if found:
+                cosines = np.concatenate([result["cosines"] for result in found])
+                axes.hist(cosines, bins=np.linspace(-1, 1, 21), density=True)
+            axes.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
+            axes.set(title=name if name != "none" else "no remedy", xlabel="cosine")
 
 
-def seeds_of(results: Results, name: str) -> list[Result]:
-    """The results of a search's seeds."""
-    names = [_file(name, seed) for seed in SEEDS]
-    return [results[each] for each in names if each in results]
+def per_seed(results: Iterable[Mapping[str, Any]], *columns: str) -> list[str]:
+    """A cell per format string: what it gives for every seed."""
+    return [", ".join(column.format_map(result) for result in results) for column in columns]
 
 
-def codebooks_of(results: Results, name: str) -> list[Result]:
-    """The results of a codebook's seeds."""
-    return seeds_of(results, f"codebook-{name}")
-
-
-def each(results: list[Result], field: str, digits: int) -> str:
-    """The field's value of every seed."""
-    return ", ".join(f"{result[field]:.{digits}f}" for result in results)
-
-
-def _searches_table(results: Results) -> str:
+def _searches_table(groups: Groups) -> str:
     heads = ["operator", "evaluations", "coverage", "mean fitness", "training, s", "in all, s"]
-    rows = []
-    for name in SEARCHES:
-        found = seeds_of(results, name)
-        if found:
-            digits = {"coverage": 3, "mean_fitness": 3, "training_seconds": 0, "seconds": 0}
-            figures = [each(found, field, shown) for field, shown in digits.items()]
-            rows.append([name, f"{found[0]['evaluations']:,}", *figures])
+    columns = ["{coverage:.3f}", "{mean_fitness:.3f}", "{training_seconds:.0f}", "{seconds:.0f}"]
+    rows = [
+        [name, f"{groups[name][0]['evaluations']:,}", *per_seed(groups[name], *columns)]
+        for name in SEARCHES
+        if name in groups
+    ]
     return markdown_table(heads, rows)
 
 
-def _targets_table(results: Results) -> str:
+def _targets_table(groups: Groups) -> str:
     heads = ["searched in", "reached after 500", "1,000", "5,000"]
     heads += ["median distance after 1,000", "joint variance after 1,000"]
+    columns = ["{after500[reached]}", "{after1000[reached]}", "{after5000[reached]}"]
+    columns += ["{after1000[median_distance]:.4f}", "{after1000[joint_variance]:.3f}"]
     rows = []
-    for label, operator, space in (
-        ("solutions", "vae", "direct"),
-        ("codes of the VAE", "vae", "codes"),
-        ("codes of the VQ-VAE", "vqvae", "codes"),
-    ):
-        found = seeds_of(results, f"solve-{operator}")
-        if found:
-            after = {
-                mark: [result[space][mark] for result in found] for mark in ("500", "1000", "5000")
-            }
-            row = [label, *(each(figures, "reached", 0) for figures in after.values())]
-            row += [each(after["1000"], "median_distance", 4)]
-            rows.append([*row, each(after["1000"], "joint_variance", 3)])
+    for label, (operator, space, _) in TARGETS.items():
+        if f"solve-{operator}" in groups:
+            found = [
+                {f"after{mark}": figures for mark, figures in result[space].items()}
+                for result in groups[f"solve-{operator}"]
+            ]
+            rows.append(["solutions" if space == "direct" else label, *per_seed(found, *columns)])
     return markdown_table(heads, rows)
 
 
-def _codebooks_table(results: Results) -> str:
-    heads = ["remedies", "mean absolute cosine", "fraction on the first axis", "vectors used"]
-    heads += ["squared error of elites", "coverage", "mean fitness"]
-    fields = ["mean_absolute_cosine", "first_axis_fraction", "used", "error"]
-    fields += ["coverage", "mean_fitness"]
-    rows = []
-    for name in CODEBOOKS:
-        found = codebooks_of(results, name)
-        if found:
-            shown = [each(found, field, 0 if field == "used" else 2) for field in fields]
-            rows.append([name, *shown])
-    return markdown_table(heads, rows)
+def _codebooks_table(groups: Groups) -> str:
+    columns = {
+        "mean absolute cosine": "{mean_absolute_cosine:.2f}",
+        "fraction on the first axis": "{first_axis_fraction:.2f}",
+        "vectors used": "{used}",
+        "squared error of elites": "{error:.2f}",
+        "coverage": "{coverage:.2f}",
+        "mean fitness": "{mean_fitness:.2f}",
+    }
+    rows = [
+        [name, *per_seed(groups[f"codebook-{name}"], *columns.values())]
+        for name in CODEBOOKS
+        if f"codebook-{name}" in groups
+    ]
+    return markdown_table(["remedies", *columns], rows)

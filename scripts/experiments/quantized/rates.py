@@ -8,8 +8,6 @@ sampled from the posterior q, log2 q(z) - log2 p(z), as the sample itself can ca
 Source: Hinton & van Camp 1993, https://doi.org/10.1145/168304.168306; arXiv 1901.04866.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

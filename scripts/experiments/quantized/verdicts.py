@@ -1,17 +1,9 @@
 """In which figures a kind of codes differs significantly from latents, and in which direction."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from scripts.experiments.estimates import Estimate, difference
-from scripts.experiments.quantized.metrics import METRICS, Metric
-
-BASE, CODES = "vae", ("fsq", "vq")
-
-RunsByKind = Mapping[str, list[dict[str, Any]]]
+from scripts.experiments.estimates import Estimate
+from scripts.experiments.quantized.metrics import METRICS, RunsByKind
 
 
 @dataclass(frozen=True)
@@ -32,7 +24,7 @@ def verdicts_on(results: RunsByKind, kind: str) -> Verdicts:
     """Every metric that has a direction and enough runs, by its verdict."""
     verdicts = Verdicts()
     for name, metric in METRICS.items():
-        found = difference_to_latents(metric, results, kind)
+        found = metric.difference(results, kind)
         if metric.higher_is_better is None or found is None:
             continue
         if not found.significant:
@@ -42,14 +34,3 @@ def verdicts_on(results: RunsByKind, kind: str) -> Verdicts:
         else:
             verdicts.worsened[name] = found
     return verdicts
-
-
-def difference_to_latents(metric: Metric, results: RunsByKind, kind: str) -> Estimate | None:
-    """A kind's mean minus that of latents; None for fewer than two runs, or one without it."""
-    sides = []
-    for runs in (results.get(kind, []), results.get(BASE, [])):
-        values = metric.values(runs)
-        if len(values) < max(2, len(runs)):
-            return None
-        sides.append(values)
-    return difference(*sides)

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.experiments import __main__ as command
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import markdown_table, results_table, write_page
 from worldmodels.errors import UserError
 from worldmodels.runs.json_files import read_json
 
@@ -24,7 +24,6 @@ class Sums(Experiment[int]):
     """
 
     name = "sums"
-    folder = "results/sums"
     table = TABLE
     added: int = 5
 
@@ -93,11 +92,17 @@ def test_every_experiment_draws_its_page_from_committed_results(tmp_path: Path) 
         assert {path.stem for path in (docs / kind.folder).glob("*.json")} & set(kind.table)
 
 
-def test_a_section_without_a_table_is_left_out(tmp_path: Path) -> None:
+def test_a_section_without_a_table_and_an_empty_paragraph_are_left_out(tmp_path: Path) -> None:
     with mock.patch("scripts.experiments.markdown.TEMPLATES", tmp_path):
-        (tmp_path / "page.md").write_text("# A\n\n## B\n\n{b_table}\n\n## C {n}\n\n{c_table}\n")
+        template = "# A\n\nNo {a}.\n\n## B\n\n{b_table}\n\n## C {n}\n\n{c_table}\n"
+        (tmp_path / "page.md").write_text(template)
         out = tmp_path / "out"
         out.mkdir()
-        write_page(out / "page.md", b_table="", c_table=markdown_table(["x"], [["1"]]), n=3)
+        write_page(out / "page.md", a="", b_table="", c_table=markdown_table(["x"], [["1"]]), n=3)
         assert (out / "page.md").read_text() == "# A\n\n## C 3\n\n| x |\n|---|\n| 1 |\n"
     assert markdown_table(["x"], []) == ""
+
+
+def test_a_cell_is_empty_where_a_result_lacks_the_figure() -> None:
+    table = results_table({"a": "{a:.1f}", "b": "{b[c]}"}, [{"a": 1, "b": {"c": 2}}, {"a": 3}])
+    assert table == "| a | b |\n|---|---|\n| 1.0 | 2 |\n| 3.0 |  |"

@@ -19,10 +19,10 @@ from scripts.experiments.quantized.code_gallery import (
     framed,
 )
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
-from scripts.experiments.quantized.metrics import METRICS
-from scripts.experiments.quantized.page import draw_page, summary
+from scripts.experiments.quantized.metrics import METRICS, RunsByKind
+from scripts.experiments.quantized.page import draw_page
 from scripts.experiments.quantized.rates import rates
-from scripts.experiments.quantized.verdicts import RunsByKind, verdicts_on
+from scripts.experiments.quantized.verdicts import verdicts_on
 from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
@@ -115,7 +115,7 @@ def results() -> RunsByKind:
     }
 
 
-def test_verdicts_follow_the_intervals(results: RunsByKind) -> None:
+def test_verdicts_follow_the_intervals(results: RunsByKind, tmp_path: Path) -> None:
     verdicts = verdicts_on(results, "fsq")
     assert set(verdicts.improved) == {"score", "color", "bars", "blob"}
     assert not verdicts.worsened
@@ -123,18 +123,19 @@ def test_verdicts_follow_the_intervals(results: RunsByKind) -> None:
     assert "minutes" not in verdicts.inconclusive  # has no better direction
     assert verdicts.count == len(verdicts.inconclusive) + 4
     assert verdicts.improved["score"].value == pytest.approx(100.0)
-    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
-    assert "learned codebook" not in summary(results)
+    text = drawn(tmp_path, results)
+    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in text
+    assert "learned codebook" not in text and "Too few runs" not in text
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
     assert set(verdicts_on(results, "fsq").worsened) == {"error"}
 
 
-def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind) -> None:
+def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path: Path) -> None:
     results = {**results, "vq": [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]}
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
-    text = summary(results)
+    text = drawn(tmp_path, results)
     assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits per" in text
     assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
     inconclusive = (
