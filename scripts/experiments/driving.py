@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from worldmodels.training.fit import fit
 from worldmodels.vision import Vision, VQVAEConfig, restore_vision
 
 REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
-SHOWN_CURVES = ("predicted", "persistence")
 VISIONS = {
     "VAE": DEMO.vae,
     "FSQ": DEMO.vqvae,
@@ -72,15 +71,6 @@ def encoded_drives(
     lengths = [rollout.num_steps for rollout in rollouts]
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     return encode_rollouts(vision, rollouts, lengths, repeat), frames
-
-
-def dream_columns(steps: Iterable[int]) -> dict[str, str]:
-    """Columns of a table: errors so many env steps after dreams began, and of the last frame."""
-    columns = {}
-    for step in steps:
-        errors = (f"{{open_loop[{name}][{step // REPEAT - 1}]:.0f}}" for name in SHOWN_CURVES)
-        columns[f"dream / last frame at {step}"] = " / ".join(errors)
-    return columns
 
 
 def trained_memory(

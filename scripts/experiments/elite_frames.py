@@ -17,15 +17,9 @@ import torch
 from agents.collecting import play_episodes
 from agents.rollout import Rollout
 from agents.seeds import seeds
-from scripts.experiments.driving import (
-    REPEAT,
-    Encoded,
-    dream_columns,
-    trained_memory,
-    trained_vision,
-)
+from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import results_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.controller.policies import check_agents, player
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
@@ -49,25 +43,8 @@ SHOWN_STEPS = (20, 52, 80, 208)
 # Of all presets; halved here, so that all elites get their turn. M's batches are doubled for it.
 USUAL_STEPS = 1000
 FIRST_TRACK = 100_000  # of the training tracks; no run of a small seed collects there
-COLUMNS = {
-    "V": "{label}",
-    "trained on frames of": "{source}",
-    "error": "{error:.1f}",
-    "foreground": "{foreground_error:.1f}",
-    "rare": "{rare_error:.1f}",
-    "reward R2": "{reward_r2:.2f}",
-    **dream_columns(SHOWN_STEPS),
-}
-METRICS = (
-    "error",
-    "foreground_error",
-    "rare_error",
-    "psnr",
-    "codes_used",
-    "perplexity",
-    "mean_frame_error",
-    "reward_r2",
-)
+ERRORS = ("error", "foreground_error", "rare_error")
+METRICS = (*ERRORS, "psnr", "codes_used", "perplexity", "mean_frame_error", "reward_r2")
 
 
 @dataclass(frozen=True)
@@ -171,7 +148,7 @@ class EliteFrames(Experiment[tuple[str, str]]):
             for row in results.values()
             if row["kind"] == kind
         ]
-        write_page(docs / "elites_frames.md", table=results_table(COLUMNS, rows), **rows[0])
+        write_page(docs / "elites_frames.md", table=rows, **rows[0])
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:

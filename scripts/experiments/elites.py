@@ -6,7 +6,7 @@ docs/elites.md. A quarter of an hour on one core.
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from agents.elites import disc_centroids
 from envs.arm import PlanarArm
 from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
 from scripts.experiments.figures import plot_runs, saved_figure
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import per_seed, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.map_elites.search import RepresentationSearch
@@ -45,11 +45,11 @@ SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
 CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
 CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in REMEDIES}}
 CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
-# By their names: the operator of an archive, in what targets are searched, and a color.
+# The operator of an archive and in what targets are searched.
 TARGETS = {
-    "direct": ("vae", "direct", "C0"),
-    "codes of the VAE": ("vae", "codes", "C1"),
-    "codes of the VQ-VAE": ("vqvae", "codes", "C2"),
+    "solutions": ("vae", "direct"),
+    "codes of the VAE": ("vae", "codes"),
+    "codes of the VQ-VAE": ("vqvae", "codes"),
 }
 
 Groups = Mapping[str, list[Result]]
@@ -138,10 +138,28 @@ class Elites(Experiment[tuple[str, int]]):
             fewer=FEWER,
             codebook_size=CODEBOOK.codebook_size,
             code_size=CODEBOOK.code_size,
-            searches_table=_searches_table(groups),
-            targets_table=_targets_table(groups),
-            codebooks_table=_codebooks_table(groups),
+            searches_table=[
+                {"name": name, **per_seed(groups[name])} for name in SEARCHES if name in groups
+            ],
+            targets_table=[
+                {"label": label, **_after(groups[f"solve-{operator}"], space)}
+                for label, (operator, space) in TARGETS.items()
+                if f"solve-{operator}" in groups
+            ],
+            codebooks_table=[
+                {"name": name, **per_seed(groups[f"codebook-{name}"])}
+                for name in CODEBOOKS
+                if f"codebook-{name}" in groups
+            ],
         )
+
+
+def _after(found: list[Result], space: str) -> dict[str, Any]:
+    """What targets searched in a space came to, by the number of evaluations."""
+    return {
+        f"after{mark}": per_seed([result[space][mark] for result in found])
+        for mark in ("500", "1000", "5000")
+    }
 
 
 def draw_searches(path: Path, groups: Groups) -> None:
@@ -168,10 +186,11 @@ def draw_solved(path: Path, groups: Groups) -> None:
     """Median distance to the targets against evaluations."""
     with saved_figure(path, 6.5, 4) as figure:
         axes = figure.subplots()
-        for label, (operator, space, color) in TARGETS.items():
+        for number, (label, (operator, space)) in enumerate(TARGETS.items()):
             found = [result["history"][space] for result in groups.get(f"solve-{operator}", [])]
             curves = [(10 * np.arange(1, len(curve) + 1), curve) for curve in found]
-            plot_runs(axes, curves, label, color=color, lw=1)
+            label = "direct" if space == "direct" else label
+            plot_runs(axes, curves, label, color=f"C{number}", lw=1)
         axes.axhline(CLOSE, color="gray", ls=":", lw=1)
         axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
         axes.grid(alpha=0.3)
@@ -190,52 +209,3 @@ def draw_codebooks(path: Path, groups: Groups) -> None:
                 axes.hist(cosines, bins=np.linspace(-1, 1, 21), density=True)
             axes.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
             axes.set(title=name if name != "none" else "no remedy", xlabel="cosine")
-
-
-def per_seed(results: Iterable[Mapping[str, Any]], *columns: str) -> list[str]:
-    """A cell per format string: what it gives for every seed."""
-    return [", ".join(column.format_map(result) for result in results) for column in columns]
-
-
-def _searches_table(groups: Groups) -> str:
-    heads = ["operator", "evaluations", "coverage", "mean fitness", "training, s", "in all, s"]
-    columns = ["{coverage:.3f}", "{mean_fitness:.3f}", "{training_seconds:.0f}", "{seconds:.0f}"]
-    rows = [
-        [name, f"{groups[name][0]['evaluations']:,}", *per_seed(groups[name], *columns)]
-        for name in SEARCHES
-        if name in groups
-    ]
-    return markdown_table(heads, rows)
-
-
-def _targets_table(groups: Groups) -> str:
-    heads = ["searched in", "reached after 500", "1,000", "5,000"]
-    heads += ["median distance after 1,000", "joint variance after 1,000"]
-    columns = ["{after500[reached]}", "{after1000[reached]}", "{after5000[reached]}"]
-    columns += ["{after1000[median_distance]:.4f}", "{after1000[joint_variance]:.3f}"]
-    rows = []
-    for label, (operator, space, _) in TARGETS.items():
-        if f"solve-{operator}" in groups:
-            found = [
-                {f"after{mark}": figures for mark, figures in result[space].items()}
-                for result in groups[f"solve-{operator}"]
-            ]
-            rows.append(["solutions" if space == "direct" else label, *per_seed(found, *columns)])
-    return markdown_table(heads, rows)
-
-
-def _codebooks_table(groups: Groups) -> str:
-    columns = {
-        "mean absolute cosine": "{mean_absolute_cosine:.2f}",
-        "fraction on the first axis": "{first_axis_fraction:.2f}",
-        "vectors used": "{used}",
-        "squared error of elites": "{error:.2f}",
-        "coverage": "{coverage:.2f}",
-        "mean fitness": "{mean_fitness:.2f}",
-    }
-    rows = [
-        [name, *per_seed(groups[f"codebook-{name}"], *columns.values())]
-        for name in CODEBOOKS
-        if f"codebook-{name}" in groups
-    ]
-    return markdown_table(["remedies", *columns], rows)

@@ -14,15 +14,9 @@ import numpy as np
 from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from envs.tasks import DEFAULT_ENV_ID
-from scripts.experiments.driving import (
-    REPEAT,
-    Encoded,
-    dream_columns,
-    trained_memory,
-    trained_vision,
-)
+from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import results_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import OpenLoop
 from worldmodels.dream.pictures import most_active_episode
@@ -44,17 +38,6 @@ LEAN = DEMO.memory
 FIVE = replace(LEAN, model=replace(LEAN.model, num_mixtures=5))
 PAPER = replace(FIVE, model=replace(FIVE.model, num_hidden=256, predict_change=False))
 INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
-COLUMNS = {
-    "M": "{label}",
-    "parameters": "{parameters:,}",
-    "nats": "{nll:.1f}",
-    "bits": "{bits_per_frame:.1f}",
-    "no recurrence": "{memoryless_nll:.1f}",
-    "persistence": "{persistence_nll:.1f}",
-    "reward R2": "{reward_r2:.2f}",
-    **dream_columns((20, 52)),
-    "steps below persistence": "{open_loop[steps_below_persistence]}",
-}
 
 
 @dataclass(frozen=True)
@@ -153,4 +136,4 @@ class MemoryKinds(Experiment[Kind]):
         }
         if curves:
             draw_open_loop(docs / "open_loop.png", curves, REPEAT)
-        write_page(docs / "memory.md", table=results_table(COLUMNS, results.values()))
+        write_page(docs / "memory.md", table=list(results.values()))

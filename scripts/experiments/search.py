@@ -23,23 +23,17 @@ from agents.evaluation import evaluate
 from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from scripts.experiments.estimates import difference, mean_over
-from scripts.experiments.experiment import (
-    Context,
-    Experiment,
-    Result,
-    Results,
-    grouped,
-    read_results,
-)
+from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
 from scripts.experiments.figures import plot_runs, saved_figure
 from scripts.experiments.forked_run import fork_run
-from scripts.experiments.markdown import results_table, write_page
+from scripts.experiments.markdown import write_page
 from scripts.experiments.quantized.ablation import evaluations_in
 from worldmodels.controller.agent import AgentFactory, load_agent, save_agent
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import memory_metadata
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
+from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import WEIGHTS, Run
 from worldmodels.runs.run_settings import RunSettings
@@ -89,16 +83,6 @@ SEARCHES = {
     "dream-full": Search("CMA-ES in the dream, full", _DREAM(diagonal=False), 5),
     "real-full": Search("CMA-ES in the real env, full", _REAL(diagonal=False), 1),
 }
-COLUMNS = {
-    "search": "{label}",
-    "parameters": "{parameters:,}",
-    "seeds": "{seeds}",
-    "return": "{scored}",
-    "minutes": "{minutes:.1f}",
-    "dreamed agent steps": "{dreamed}",
-    "real env steps, searched": "{searched}",
-    "real env steps, monitored": "{monitored:.2f} M",
-}
 TABLE = {
     f"{name}-{seed}": (name, seed) for name, each in SEARCHES.items() for seed in range(each.seeds)
 }
@@ -145,7 +129,7 @@ class Searches(Experiment[tuple[str, int]]):
         """The page and its figure."""
         by_search = grouped(results, self.table)
         draw_curves(docs / "search.png", by_search)
-        shipped = read_results(docs / "results", [AGENT]).get(AGENT)
+        shipped = read_json(docs / f"results/{AGENT}.json")
         last = {"env_steps": 0, "searched": 0} if shipped is None else shipped["rounds"][-1]
         write_page(
             docs / "search.md",
@@ -153,7 +137,7 @@ class Searches(Experiment[tuple[str, int]]):
             evaluations=EVALUATIONS,
             eval_episodes=EVAL_EPISODES,
             reported_episodes=REPORTED_EPISODES,
-            searches_table=results_table(COLUMNS, map(_summary, by_search.values())),
+            searches_table=[_summary(found) for found in by_search.values()],
             data_steps=last["env_steps"] - last["searched"],
             compared_seeds=COMPARED_SEEDS,
             differences=_differences(by_search),

@@ -24,9 +24,10 @@ from envs.config import EnvConfig
 from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.driving import REPEAT
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import results_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.controller.policies import make_policy
 from worldmodels.plotting import save_grid
+from worldmodels.presets import DEMO, override
 from worldmodels.training.fit import FitConfig, fit
 from worldmodels.vision import (
     VQVAE,
@@ -45,24 +46,7 @@ BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns
 FSQ = VQVAEConfig(quantizer="fsq")
 RARE_VQ = VQVAEConfig(decoder_channels=64, background_weight=0.3, rare_weight=4.0)
-RARE_VAE = VAEConfig(
-    network="lean",
-    kl_weight=0.1,
-    free_nats=0.25,
-    decoder_channels=64,
-    background_weight=0.3,
-    rare_weight=4.0,
-)
-COLUMNS = {
-    "V": "{label}",
-    "error": "{error:.1f}",
-    "foreground": "{foreground_error:.1f}",
-    "rare": "{rare_error:.1f}",
-    "PSNR": "{psnr:.1f}",
-    "bits": "{bits_per_frame:.0f}",
-    "used": "{codes_used:.0%} / {last[codes_used]:.0%}",
-    "perplexity": "{perplexity:.0f} / {last[perplexity]:.0f}",
-}
+RARE_VAE = override(DEMO.vae.model, rare_weight=4.0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ class VisionKinds(Experiment[Kind]):
         }
         save_grid(docs / "vision.png", strips, label_width=260)
         rows = [{**row, "last": (row["usage_per_epoch"] or [{}])[-1]} for row in results.values()]
-        write_page(docs / "vision.md", table=results_table(COLUMNS, rows), **rows[0])
+        write_page(docs / "vision.md", table=rows, **rows[0])
 
 
 def exploring_frames(num_episodes: int, workers: Workers) -> Frames:

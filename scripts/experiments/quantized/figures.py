@@ -7,7 +7,7 @@ import numpy as np
 
 from scripts.experiments.figures import plot_runs, saved_figure
 from scripts.experiments.quantized.kinds import KINDS
-from scripts.experiments.quantized.metrics import METRICS, PERTURBED_SCORES, RunsByKind
+from scripts.experiments.quantized.metrics import METRICS, PERTURBED, RunsByKind
 
 LEGEND = {"ncols": 3, "fontsize": "small"}
 THOUSANDS = (25, 50, 100, 200, 400)  # agent steps at the ticks
@@ -59,16 +59,16 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
 
 def save_perturbed(path: Path, results: RunsByKind) -> None:
     """Scores as trained and perturbed: means over seeds, and a point per seed."""
-    width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED_SCORES))
+    width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED))
     with saved_figure(path, 7, 4.3, **LEGEND) as figure:
         axes = figure.subplots()
         for number, (kind, runs) in enumerate(results.items()):
-            of_seeds = [METRICS[name].values(runs) for name in PERTURBED_SCORES]
+            of_seeds = [METRICS[name].values(runs) for name in PERTURBED]
             places = ticks + number * width
             axes.bar(places, [*map(np.mean, of_seeds)], width, label=KINDS[kind].label)
             for place, values in zip(places, of_seeds, strict=True):
                 axes.plot([place] * len(values), values, "k.", markersize=5)
-        axes.set_xticks(ticks + 0.4 - width / 2, list(PERTURBED_SCORES.values()))
+        axes.set_xticks(ticks + 0.4 - width / 2, list(PERTURBED.values()))
         axes.set(ylabel="score, 100 test tracks, fast env")
         axes.grid(alpha=0.3, axis="y")
 

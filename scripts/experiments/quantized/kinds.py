@@ -37,21 +37,18 @@ class Inputs:
     """What an ablation lets C see.
 
     Attributes:
-        published: mean and standard deviation of the score, in arXiv 1803.10122, table 1 and its
-            appendix.
         trained: whether M keeps its recurrent weights.
     """
 
     label: str
     inputs: str
-    published: str = ""
     trained: bool = True
 
 
 INPUTS = {
-    "z": Inputs("z only", "z", "632 ± 251"),
+    "z": Inputs("z only", "z"),
     "untrained": Inputs("z and h of an untrained M", "zh", trained=False),
-    "zh": Inputs("z and h", "zh", "906 ± 21"),
+    "zh": Inputs("z and h", "zh"),
 }
 # Kinds and seeds, in the order in which they are done: a seed of all kinds before the next.
 RUNS = {f"{kind}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}

@@ -16,7 +16,7 @@ from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 BASE, CODES = "vae", ("fsq", "vq")
 LAST_ROUNDS = 4
 # Metrics that are scores, by what was perturbed.
-PERTURBED_SCORES = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
+PERTURBED = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 HIGHER, LOWER = True, False
 

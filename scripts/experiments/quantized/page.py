@@ -1,5 +1,6 @@
 """docs/results.md: what was measured, in words that follow the intervals."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,14 @@ from typing import Any
 from scripts.experiments.elite_frames import EliteFrames
 from scripts.experiments.estimates import Estimate
 from scripts.experiments.experiment import Results, grouped, read_results
-from scripts.experiments.markdown import markdown_table, results_table, write_page
+from scripts.experiments.markdown import markdown_table, write_page
 from scripts.experiments.quantized.figures import FIGURES
-from scripts.experiments.quantized.kinds import ABLATED_KINDS, ABLATIONS, INPUTS, KINDS, RUNS
+from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import (
     BASE,
     CODES,
     METRICS,
-    PERTURBED_SCORES,
+    PERTURBED,
     Metric,
     RunsByKind,
 )
@@ -25,27 +26,6 @@ from worldmodels.runs.pretrained import pretrained_agents
 
 FOLDER, ABLATION_FOLDER, PAGE = "results/quantized", "results/ablation", "results.md"
 CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"}
-# arXiv 2003.08165, table 2, over 100 episodes: as trained, and perturbed without training again.
-PUBLISHED = {
-    "World Models (Ha & Schmidhuber)": ("901", "655", "166", "446"),
-    "AttentionAgent (Tang, Nguyen & Ha)": ("914", "866", "900", "898"),
-}
-AGENTS = {
-    "agent": "`{name}`",
-    "from scratch by": "`{command}`",
-    "minutes": "{minutes:.1f}",
-    "env steps": "{steps}",
-    "mean ± std": "**{scores[mean]:.1f} ± {scores[std]:.1f}**",
-    "95 % of the mean": "{scores[interval][0]:.1f} to {scores[interval][1]:.1f}",
-}
-FRAMES = {
-    "V": "{kind}",
-    "frames of": "{source}",
-    "error": "{error:.1f}",
-    "on road and car": "{foreground_error:.1f}",
-    "after 52 steps: dream, last frame": "{open_loop[predicted][12]:.0f}, "
-    "{open_loop[persistence][12]:.0f}",
-}
 
 
 def draw_page(docs: Path) -> None:
@@ -59,20 +39,24 @@ def draw_page(docs: Path) -> None:
     write_page(
         docs / PAGE,
         **summary(by_kind),
-        agents_table=results_table(
-            AGENTS,
-            ({**agent, "name": name, "steps": _steps(agent)} for name, agent in agents.items()),
-        ),
+        agents_table=[
+            {**agent, "name": name, "steps": _steps(agent)} for name, agent in agents.items()
+        ],
         counts=", ".join(f"{len(runs)} of {kind.upper()}" for kind, runs in by_kind.items()),
         pathwise=_search(STUDY.dream_search.pathwise),
         ppo=_search(STUDY.dream_search.ppo),
         uncounted_rounds=_uncounted_rounds(results),
         kinds_table=_kinds(by_kind),
-        perturbed_table=_perturbed(by_kind),
+        perturbed_table=[
+            {"label": KINDS[kind].label, **{name: METRICS[name].mean(runs) for name in PERTURBED}}
+            for kind, runs in by_kind.items()
+        ],
         ablation_steps=f"{max(searched, default=0) / 1e6:.1f}",
-        ablations_table=_ablations(ablations),
+        ablations_table=defaultdict(
+            str, {name: "{score:.0f} ± {std:.0f}".format(**row) for name, row in ablations.items()}
+        ),
         num_frames=", ".join({f"{row['frames']:,}" for row in sources}),
-        frames_table=results_table(FRAMES, sources),
+        frames_table=list(sources),
         answers_table=_answers(by_kind),
         figures_table=_figures(docs, by_kind, results),
     )
@@ -173,30 +157,6 @@ def _uncounted_rounds(results: Results) -> int | str:
 
 def _search(config: GradientConfig) -> str:
     return f"{config.fit.num_steps:,} steps of {config.fit.batch_size} dreams"
-
-
-def _perturbed(results: RunsByKind) -> str:
-    """Scores under perturbations, beside published ones."""
-    ours = [
-        [KINDS[kind].label, *(METRICS[name].mean(runs) for name in PERTURBED_SCORES)]
-        for kind, runs in results.items()
-    ]
-    published = [[label, *scores] for label, scores in PUBLISHED.items() if results]
-    return markdown_table(["", *PERTURBED_SCORES.values()], ours + published)
-
-
-def _ablations(ablations: Results) -> str:
-    """Scores by what C sees."""
-    scores = {
-        (result["ablation"], result["kind"]): f"{result['score']:.0f} ± {result['std']:.0f}"
-        for result in ablations.values()
-    }
-    rows = [
-        [inputs.label, *(scores.get((name, kind), "") for kind in ABLATED_KINDS), inputs.published]
-        for name, inputs in INPUTS.items()
-    ]
-    heads = ["", *(KINDS[kind].label for kind in ABLATED_KINDS), "Ha & Schmidhuber"]
-    return markdown_table(heads, rows if ablations else [])
 
 
 def _answers(results: RunsByKind) -> dict[str, str]:
