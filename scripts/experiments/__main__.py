@@ -13,35 +13,28 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 # Before a library that reads it is loaded: small nets gain nothing from a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from agents.workers import Workers
-from scripts.experiments.elite_frames import EliteFrames
-from scripts.experiments.elites import Elites
+from scripts.experiments import elite_frames, elites, memory, pictures, search, vision
 from scripts.experiments.experiment import Context, Experiment
-from scripts.experiments.memory import MemoryKinds
-from scripts.experiments.pictures import Pictures
-from scripts.experiments.quantized.ablation import Ablations
-from scripts.experiments.quantized.study import Quantized
-from scripts.experiments.search import Searches
-from scripts.experiments.vision import VisionKinds
+from scripts.experiments.quantized import ablation, study
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device, num_cores
 from worldmodels.progress import Report
 
-KINDS: tuple[type[Experiment[Any]], ...] = (
-    Quantized,
-    Ablations,
-    Searches,
-    VisionKinds,
-    MemoryKinds,
-    Elites,
-    EliteFrames,
-    Pictures,
+KINDS: tuple[type[Experiment], ...] = (
+    study.Quantized,
+    ablation.Ablations,
+    search.Searches,
+    vision.VisionKinds,
+    memory.MemoryKinds,
+    elites.Elites,
+    elite_frames.EliteFrames,
+    pictures.Pictures,
 )
 EXPERIMENTS = {kind.name: kind for kind in KINDS}
 

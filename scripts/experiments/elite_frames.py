@@ -48,7 +48,7 @@ METRICS = (*ERRORS, "psnr", "codes_used", "perplexity", "mean_frame_error", "rew
 
 
 @dataclass(frozen=True)
-class EliteFrames(Experiment[tuple[str, str]]):
+class EliteFrames(Experiment):
     """Sources of frames over two kinds of V.
 
     Attributes:

@@ -30,15 +30,13 @@ from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 
 SEEDS = (0, 1, 2)
 JOINTS, BASE, FEWER = 1_000, 200_000, 20_000
+_ARM = partial(ArmConfig, joints=JOINTS, evaluations=FEWER)
 SEARCHES = {
-    name: ArmConfig(joints=JOINTS, operator=operator, bandit=bandit, evaluations=evaluations)
-    for name, operator, bandit, evaluations in (
-        ("line", "line", False, BASE),
-        ("vae", "vae", False, FEWER),
-        ("vqvae", "vqvae", False, FEWER),
-        ("vae, bandit", "vae", True, FEWER),
-        ("vqvae, bandit", "vqvae", True, FEWER),
-    )
+    "line": _ARM(operator="line", evaluations=BASE),
+    "vae": _ARM(operator="vae"),
+    "vqvae": _ARM(operator="vqvae"),
+    "vae, bandit": _ARM(operator="vae", bandit=True),
+    "vqvae, bandit": _ARM(operator="vqvae", bandit=True),
 }
 SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
 # As in an earlier replication that saw its code vectors align: few codes of few numbers.
@@ -113,7 +111,7 @@ TABLE = {f"{kind.replace(', ', '-')}-{seed}": (kind, seed) for seed in SEEDS for
 
 
 @dataclass(frozen=True)
-class Elites(Experiment[tuple[str, int]]):
+class Elites(Experiment):
     """Searches, targets and codebooks over three seeds."""
 
     name = "elites"
@@ -136,17 +134,16 @@ class Elites(Experiment[tuple[str, int]]):
             solve_joints=SOLVE_JOINTS,
             close=CLOSE,
             fewer=FEWER,
-            codebook_size=CODEBOOK.codebook_size,
-            code_size=CODEBOOK.code_size,
-            searches_table=[
+            codebook=CODEBOOK,
+            searches=[
                 {"name": name, **per_seed(groups[name])} for name in SEARCHES if name in groups
             ],
-            targets_table=[
+            targets=[
                 {"label": label, **_after(groups[f"solve-{operator}"], space)}
                 for label, (operator, space) in TARGETS.items()
                 if f"solve-{operator}" in groups
             ],
-            codebooks_table=[
+            codebooks=[
                 {"name": name, **per_seed(groups[f"codebook-{name}"])}
                 for name in CODEBOOKS
                 if f"codebook-{name}" in groups

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,7 +19,6 @@ from worldmodels.runs.provenance import versions
 
 Result = dict[str, Any]
 Results = Mapping[str, Result]
-Spec = TypeVar("Spec")
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,13 @@ class Context:
     device: str = "cpu"
 
 
-class Experiment(ABC, Generic[Spec]):
+class Experiment(ABC):
     """A table of runs; a dataclass whose fields are the settings that all its runs share.
 
     Attributes:
         name: as the command takes it.
         folder: of the result files, within the docs; by default that of the name.
-        table: what each run is, a `Spec`, by name, in the order in which they are done.
+        table: what each run is, its `spec`, by name, in the order in which they are done.
     """
 
     name: ClassVar[str]
@@ -56,7 +55,7 @@ class Experiment(ABC, Generic[Spec]):
             cls.folder = f"results/{cls.name.replace('-', '_')}"
 
     @abstractmethod
-    def run(self, name: str, spec: Spec, context: Context) -> Result:
+    def run(self, name: str, spec: Any, context: Context) -> Result:
         """One run; what is written to its result file."""
 
     @abstractmethod
@@ -83,6 +82,8 @@ class Experiment(ABC, Generic[Spec]):
 
     def do(self, names: Iterable[str], context: Context) -> None:
         """Do the runs and write their results; then draw all results that there are."""
+        folder = context.docs / self.folder
+        folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             context.report.log(f"{self.name}: {name}")
             started = time.monotonic()
@@ -94,7 +95,7 @@ class Experiment(ABC, Generic[Spec]):
                 "threads": torch.get_num_threads(),
                 **self.run(name, self.table[name], context),
             }
-            write_json(context.docs / self.folder / f"{name}.json", result)
+            write_json(folder / f"{name}.json", result)
             context.report.log(f"{name}: {(time.monotonic() - started) / 60:.1f} minutes")
         results = self.results(context.docs)
         if results:

@@ -1,7 +1,7 @@
 """Pages in Markdown: a template per page, in `pages/`, and values that fill it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +20,32 @@ def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
     return {name: PerSeed(result[name] for result in results) for name in results[0]}
 
 
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table without a line break at its end; empty without rows."""
-    lines = ["| " + " | ".join(row) + " |" for row in (heads, *rows)]
-    lines.insert(1, "|" + "---|" * len(heads))
-    return "\n".join(lines) if len(lines) > 2 else ""
-
-
 def write_page(path: Path, **values: Any) -> None:
     """Fill the template of the page's name with values.
 
     A line that names figures of a list of results, as in `| {table[label]} |`, is repeated for each
-    of them; a cell is empty where a result lacks its figure. A section with an empty value whose
-    name ends in `_table` is left out, and so is a paragraph with a value that is an empty string.
+    of them; a cell is empty where a result lacks its figure. A paragraph with a value that is an
+    empty string is left out, and so is a whole section with any other empty value.
     """
-
-    def filled(names: Iterable[str]) -> bool:
-        return all(values[name] not in ("", [], {}) for name in names)
-
     template = (TEMPLATES / path.name).read_text(encoding="utf-8")
-    sections = re.split(r"\n(?=## )", template)
-    shown = [each for each in sections if filled(re.findall(r"\{(\w+_table)", each))]
-    paragraphs = "\n".join(shown).split("\n\n")
-    shown = [each for each in paragraphs if filled(re.findall(r"\{(\w+)", each))]
+    empty = {name for name, value in values.items() if value in (None, [], {})}
+    sections = [each for each in re.split(r"\n(?=## )", template) if not empty & _names(each)]
+    empty = {name for name, value in values.items() if value == ""}
+    paragraphs = "\n".join(sections).split("\n\n")
+    shown = [each for each in paragraphs if not empty & _names(each)]
     lines = []
     for line in "\n\n".join(shown).splitlines():
-        lists = [name for name in re.findall(r"\{(\w+)\[", line) if type(values[name]) is list]
-        if lists:
-            lines += [_row(line, lists[0], result) for result in values[lists[0]]]
+        tables = [name for name in _names(line) if isinstance(values[name], list)]
+        if tables:
+            lines += [_row(line, tables[0], result) for result in values[tables[0]]]
         else:
             lines.append(line.format(**values))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _names(text: str) -> set[str]:
+    """The values that a part of a template names."""
+    return set(re.findall(r"\{(\w+)", text))
 
 
 def _row(line: str, name: str, result: Mapping[str, Any]) -> str:

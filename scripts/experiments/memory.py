@@ -7,6 +7,7 @@ Draws docs/memory.md, the open-loop curves and pictures of dreams. About 20 minu
 """
 
 from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,7 @@ from worldmodels.stages.evaluate_memory import (
 LEAN = DEMO.memory
 FIVE = replace(LEAN, model=replace(LEAN.model, num_mixtures=5))
 PAPER = replace(FIVE, model=replace(FIVE.model, num_hidden=256, predict_change=False))
+CURVES = [field.name for field in fields(OpenLoop)]
 INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
 
 
@@ -63,7 +65,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class MemoryKinds(Experiment[Kind]):
+class MemoryKinds(Experiment):
     """Kinds of M over three V.
 
     Attributes:
@@ -128,9 +130,7 @@ class MemoryKinds(Experiment[Kind]):
     def draw(self, results: Results, docs: Path) -> None:
         """The page, and open-loop errors of the kinds whose dreams are drawn."""
         curves = {
-            KINDS[name].drawn: OpenLoop(
-                **{field.name: row["open_loop"][field.name] for field in fields(OpenLoop)}
-            )
+            KINDS[name].drawn: OpenLoop(*itemgetter(*CURVES)(row["open_loop"]))
             for name, row in results.items()
             if KINDS[name].drawn
         }

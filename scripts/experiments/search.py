@@ -89,7 +89,7 @@ TABLE = {
 
 
 @dataclass(frozen=True)
-class Searches(Experiment[tuple[str, int]]):
+class Searches(Experiment):
     """Searches for C over seeds."""
 
     name = "search"
@@ -137,7 +137,7 @@ class Searches(Experiment[tuple[str, int]]):
             evaluations=EVALUATIONS,
             eval_episodes=EVAL_EPISODES,
             reported_episodes=REPORTED_EPISODES,
-            searches_table=[_summary(found) for found in by_search.values()],
+            searches=[_summary(found) for found in by_search.values()],
             data_steps=last["env_steps"] - last["searched"],
             compared_seeds=COMPARED_SEEDS,
             differences=_differences(by_search),

@@ -80,7 +80,7 @@ Frames = UInt8[Tensor, "frame height width 3"]
 
 
 @dataclass(frozen=True)
-class VisionKinds(Experiment[Kind]):
+class VisionKinds(Experiment):
     """Kinds of V.
 
     Attributes:
@@ -103,7 +103,6 @@ class VisionKinds(Experiment[Kind]):
         with torch.no_grad():
             decoded = vision.decode(vision.mode(vision.encode(shown))).numpy()
         folder = context.docs / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
         # Side by side, so that the picture of all kinds can be drawn again.
         for strip, pictures in (("frames", shown.numpy()), (name, decoded)):
             iio.imwrite(folder / f"{strip}.png", np.concatenate(pictures, axis=1))

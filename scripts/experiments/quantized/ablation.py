@@ -32,7 +32,7 @@ SEARCH = ControllerStageConfig(
 
 
 @dataclass(frozen=True)
-class Ablations(Experiment[tuple[str, str]]):
+class Ablations(Experiment):
     """Kinds of inputs over kinds of V.
 
     Attributes:
@@ -63,16 +63,16 @@ def ablation_measures(
     run: Run, name: str, search: ControllerStageConfig, context: Context
 ) -> Result:
     """A search from zero on the run's V and M, in a folder of the run named for C's inputs."""
-    inputs = INPUTS[name]
+    label, inputs = INPUTS[name]
     fork = fork_run(run, run.folder / "ablation" / name)
-    if not inputs.trained:
+    if name == "untrained":
         reset_recurrent_weights(fork, run.settings.seed)
-    search = replace(search, inputs=inputs.inputs)
+    search = replace(search, inputs=inputs)
     result = train_controller(
         fork, search, workers=context.workers, report=context.report, device=context.device
     )
     return {
-        "label": inputs.label,
+        "label": label,
         "parameters": result["parameters"],
         "score": result["real_score"],
         "std": result["real_std"],
@@ -94,11 +94,8 @@ def reset_recurrent_weights(run: Run, seed: int) -> None:
     """Give the run's M random recurrent weights in place of the trained ones; idempotent."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
-    memory = restore_memory(checkpoint, path)
-    assert not isinstance(memory, MemoryEnsemble), "the study's M is no ensemble"
     with global_seed(seed):
-        fresh = make_memory(memory.config)
-    assert not isinstance(fresh, MemoryEnsemble)
-    memory.lstm.load_state_dict(fresh.lstm.state_dict())
-    weights = with_prefix("memory", memory.state_dict())
-    save_checkpoint(path, {**checkpoint.tensors, **weights}, checkpoint.metadata)
+        fresh = make_memory(restore_memory(checkpoint, path).config)
+    assert not isinstance(fresh, MemoryEnsemble), "the study's M is no ensemble"
+    recurrent = with_prefix("memory.lstm", fresh.lstm.state_dict())
+    save_checkpoint(path, {**checkpoint.tensors, **recurrent}, checkpoint.metadata)

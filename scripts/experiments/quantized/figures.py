@@ -1,6 +1,5 @@
 """The study's figures, drawn from its result files alone."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +72,4 @@ def save_perturbed(path: Path, results: RunsByKind) -> None:
         axes.grid(alpha=0.3, axis="y")
 
 
-FIGURES: dict[str, tuple[Callable[[Path, RunsByKind], None], str]] = {
-    "learning.png": (save_learning, "How each run learned"),
-    "dreams.png": (save_dreams, "How soon dreams diverge from what happens"),
-    "perturbed.png": (save_perturbed, "Scores as trained, and perturbed without training again"),
-}
+FIGURES = {"learning": save_learning, "dreams": save_dreams, "perturbed": save_perturbed}

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from worldmodels.presets import Preset, override
 
 SEEDS = (1, 2, 3)
-ABLATED_KINDS, ABLATED_SEED = ("vae", "fsq"), 1
 
 
 @dataclass(frozen=True)
@@ -32,29 +31,13 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What an ablation lets C see.
-
-    Attributes:
-        trained: whether M keeps its recurrent weights.
-    """
-
-    label: str
-    inputs: str
-    trained: bool = True
-
-
+# What an ablation lets C see, by a label and its inputs; "untrained" has random recurrent weights.
 INPUTS = {
-    "z": Inputs("z only", "z"),
-    "untrained": Inputs("z and h of an untrained M", "zh", trained=False),
-    "zh": Inputs("z and h", "zh"),
+    "z": ("z only", "z"),
+    "untrained": ("z and h of an untrained M", "zh"),
+    "zh": ("z and h", "zh"),
 }
 # Kinds and seeds, in the order in which they are done: a seed of all kinds before the next.
 RUNS = {f"{kind}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}
 # Runs and inputs.
-ABLATIONS = {
-    f"{kind}-{ABLATED_SEED}-{inputs}": (f"{kind}-{ABLATED_SEED}", inputs)
-    for kind in ABLATED_KINDS
-    for inputs in INPUTS
-}
+ABLATIONS = {f"{run}-{inputs}": (run, inputs) for run in ("vae-1", "fsq-1") for inputs in INPUTS}

@@ -48,6 +48,19 @@ class Metric:
         values = self.values(results)
         return mean_over(values).text(self.digits) if values else ""
 
+    def cell(self, results: list[Result]) -> str:
+        """The mean, and over how many runs it is if not over all."""
+        count, mean = len(self.values(results)), self.mean(results)
+        return f"{mean} ({count} of {len(results)} runs)" if 0 < count < len(results) else mean
+
+    def difference_cell(self, results: RunsByKind, kind: str) -> str:
+        """The difference to latents, bold where significant; empty where there is none."""
+        found = self.difference(results, kind)
+        if found is None:
+            return ""
+        bold = "**" * found.significant
+        return f"{bold}{found.text(self.digits)}{bold}"
+
     def difference(self, results: RunsByKind, kind: str) -> Estimate | None:
         """A kind's mean minus that of latents; None for fewer than two runs, or one without it."""
         runs = [results.get(kind, []), results.get(BASE, [])]

@@ -1,14 +1,14 @@
 """docs/results.md: what was measured, in words that follow the intervals."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.experiments.elite_frames import EliteFrames
 from scripts.experiments.estimates import Estimate
 from scripts.experiments.experiment import Results, grouped, read_results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import write_page
 from scripts.experiments.quantized.figures import FIGURES
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import (
@@ -20,7 +20,6 @@ from scripts.experiments.quantized.metrics import (
     RunsByKind,
 )
 from scripts.experiments.quantized.verdicts import verdicts_on
-from worldmodels.controller.gradient import GradientConfig
 from worldmodels.presets import STUDY
 from worldmodels.runs.pretrained import pretrained_agents
 
@@ -39,41 +38,43 @@ def draw_page(docs: Path) -> None:
     write_page(
         docs / PAGE,
         **summary(by_kind),
-        agents_table=[
-            {**agent, "name": name, "steps": _steps(agent)} for name, agent in agents.items()
-        ],
+        agents=[{**agent, "name": name, "steps": _steps(agent)} for name, agent in agents.items()],
         counts=", ".join(f"{len(runs)} of {kind.upper()}" for kind, runs in by_kind.items()),
-        pathwise=_search(STUDY.dream_search.pathwise),
-        ppo=_search(STUDY.dream_search.ppo),
+        pathwise=STUDY.dream_search.pathwise.fit,
+        ppo=STUDY.dream_search.ppo.fit,
         uncounted_rounds=_uncounted_rounds(results),
-        kinds_table=_kinds(by_kind),
-        perturbed_table=[
+        kinds=[
+            {
+                "label": metric.label,
+                **{kind: metric.cell(runs) for kind, runs in by_kind.items()},
+                **{f"{kind}_minus_vae": metric.difference_cell(by_kind, kind) for kind in CODES},
+            }
+            for metric in METRICS.values()
+            if by_kind
+        ],
+        perturbed=[
             {"label": KINDS[kind].label, **{name: METRICS[name].mean(runs) for name in PERTURBED}}
             for kind, runs in by_kind.items()
         ],
         ablation_steps=f"{max(searched, default=0) / 1e6:.1f}",
-        ablations_table=defaultdict(
+        ablations=defaultdict(
             str, {name: "{score:.0f} ± {std:.0f}".format(**row) for name, row in ablations.items()}
         ),
         num_frames=", ".join({f"{row['frames']:,}" for row in sources}),
-        frames_table=list(sources),
-        answers_table=_answers(by_kind),
-        figures_table=_figures(docs, by_kind, results),
+        frames=list(sources),
+        answers=_answers(by_kind),
+        folder=FOLDER if by_kind else None,
+        galleries="\n\n".join(
+            _gallery(name) for name in results if (docs / FOLDER / f"codes-{name}.png").exists()
+        ),
     )
+    for name, draw in FIGURES.items() if by_kind else ():
+        draw(docs / FOLDER / f"{name}.png", by_kind)
 
 
-def _figures(docs: Path, by_kind: RunsByKind, names: Iterable[str]) -> str:
-    """The figures, drawn, and the galleries of codes that runs left; each with its caption."""
-    captions = {}
-    for file, (draw, caption) in FIGURES.items() if by_kind else ():
-        draw(docs / FOLDER / file, by_kind)
-        captions[file] = caption
-    for name in names:
-        if (docs / FOLDER / f"codes-{name}.png").exists():
-            caption = f"{name}: frames that share a code in the framed cell, a row per code"
-            captions[f"codes-{name}.png"] = caption
-    shown = (f"![{text}]({FOLDER}/{file})\n\n*{text}*" for file, text in captions.items())
-    return "\n\n".join(shown)
+def _gallery(name: str) -> str:
+    caption = f"{name}: frames that share a code in the framed cell, a row per code"
+    return f"![{caption}]({FOLDER}/codes-{name}.png)\n\n*{caption}*"
 
 
 def summary(results: RunsByKind) -> dict[str, Any]:
@@ -117,46 +118,11 @@ def _steps(agent: Mapping[str, Any]) -> str:
     return f"{text} and at most {1_000 * episodes:,}" if episodes else text
 
 
-def _kinds(results: RunsByKind) -> str:
-    """Every metric of every kind, and the differences."""
-    codes = [kind for kind in CODES if kind in results]
-    heads = ["", *(KINDS[kind].label for kind in results)]
-    heads += [f"{kind.upper()} minus VAE" for kind in codes]
-    rows = [
-        [
-            metric.label,
-            *(_over_seeds(metric, runs) for runs in results.values()),
-            *(_difference(metric, results, kind) for kind in codes),
-        ]
-        for metric in METRICS.values()
-    ]
-    return markdown_table(heads, rows if results else [])
-
-
-def _over_seeds(metric: Metric, runs: list[dict[str, Any]]) -> str:
-    """The mean over the runs that have the figure, and how many these are if not all."""
-    count, text = len(metric.values(runs)), metric.mean(runs)
-    return f"{text} ({count} of {len(runs)} runs)" if 0 < count < len(runs) else text
-
-
-def _difference(metric: Metric, results: RunsByKind, kind: str) -> str:
-    """A kind's difference to latents, bold where significant."""
-    found = metric.difference(results, kind)
-    if found is None:
-        return ""
-    bold = "**" * found.significant
-    return f"{bold}{found.text(metric.digits)}{bold}"
-
-
 def _uncounted_rounds(results: Results) -> int | str:
     """Rounds of runs that did not yet count their steps by purpose; empty without such runs."""
     rounds = [result["rounds"] for result in results.values()]
     counted = all("env_steps_by_purpose" in row for rows in rounds for row in rows)
     return "" if counted else STUDY.rounds
-
-
-def _search(config: GradientConfig) -> str:
-    return f"{config.fit.num_steps:,} steps of {config.fit.batch_size} dreams"
 
 
 def _answers(results: RunsByKind) -> dict[str, str]:

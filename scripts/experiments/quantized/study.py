@@ -43,7 +43,7 @@ def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run
 
 
 @dataclass(frozen=True)
-class Quantized(Experiment[tuple[str, int]]):
+class Quantized(Experiment):
     """Kinds of V over seeds.
 
     Attributes:
@@ -69,7 +69,6 @@ class Quantized(Experiment[tuple[str, int]]):
         """The run, and what is measured of it."""
         run = finished_run(name, context.runs, self.preset, context)
         gallery = context.docs / self.folder / f"codes-{name}.png"
-        gallery.parent.mkdir(parents=True, exist_ok=True)
         return {
             "kind": spec[0],
             "seed": spec[1],

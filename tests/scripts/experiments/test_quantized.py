@@ -184,7 +184,7 @@ def test_page_has_a_row_per_metric_and_quotes_result_files(
     assert "| z only | 512 ± 99 |  | 632 ± 251 |" in text
     assert "about 2.5 million env steps" in text
     assert "![How each run learned](results/quantized/learning.png)" in text
-    assert "| score | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
+    assert "| score | 702 ± 2 |  | 802 ± 2 | **100 ± 2** |  |" in text
     assert "Which frames V and M learn from" not in text  # has no results
 
 
@@ -199,7 +199,10 @@ def test_missing_figures_are_left_out(results: RunsByKind, tmp_path: Path) -> No
     assert len(METRICS["agent_steps_to_threshold"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
     text = drawn(tmp_path, results)
-    assert "| agent steps until a score of 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
+    assert (
+        "| agent steps until a score of 500 | 20000 ± 0 |  | 20000 ± 0 (2 of 3 runs) |  |  |"
+        in text
+    )
     assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq").inconclusive
 
 
