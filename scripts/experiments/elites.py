@@ -6,7 +6,7 @@ docs/elites.md. A quarter of an hour on one core.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
 from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
-from scripts.experiments.figures import plot_runs, saved_figure
+from scripts.experiments.figures import columns, plot_runs, saved_axes
 from scripts.experiments.markdown import per_seed, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
@@ -135,20 +135,20 @@ class Elites(Experiment):
             close=CLOSE,
             fewer=FEWER,
             codebook=CODEBOOK,
-            searches=[
-                {"name": name, **per_seed(groups[name])} for name in SEARCHES if name in groups
-            ],
+            searches=_rows(groups, "", SEARCHES),
             targets=[
                 {"label": label, **_after(groups[f"solve-{operator}"], space)}
                 for label, (operator, space) in TARGETS.items()
                 if f"solve-{operator}" in groups
             ],
-            codebooks=[
-                {"name": name, **per_seed(groups[f"codebook-{name}"])}
-                for name in CODEBOOKS
-                if f"codebook-{name}" in groups
-            ],
+            codebooks=_rows(groups, "codebook-", CODEBOOKS),
         )
+
+
+def _rows(groups: Groups, prefix: str, names: Iterable[str]) -> list[Result]:
+    """A row per search or codebook that has results: the figures of all its seeds."""
+    found = {name: groups[prefix + name] for name in names if prefix + name in groups}
+    return [{"name": name, **per_seed(results)} for name, results in found.items()]
 
 
 def _after(found: list[Result], space: str) -> dict[str, Any]:
@@ -161,28 +161,23 @@ def _after(found: list[Result], space: str) -> dict[str, Any]:
 
 def draw_searches(path: Path, groups: Groups) -> None:
     """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
-    with saved_figure(path, 11, 4, ncols=len(SEARCHES)) as figure:
-        by_coverage, by_fitness = figure.subplots(1, 2)
-        for axes, figure_name, y_label in (
-            (by_coverage, "coverage", "coverage"),
-            (by_fitness, "mean_fitness", "mean fitness, minus radians"),
-        ):
-            for number, name in enumerate(SEARCHES):
-                histories = [result["history"] for result in groups.get(name, [])]
-                curves = [
-                    tuple([row[each] for row in rows] for each in ("evaluations", figure_name))
-                    for rows in histories
-                ]
-                label = name if axes is by_coverage else None
+    with saved_axes(path, (11, 4), {"ncols": len(SEARCHES)}, ncols=2) as both:
+        by_coverage, by_fitness = both
+        for number, name in enumerate(SEARCHES):
+            for axes, y, label in (
+                (by_coverage, "coverage", name),
+                (by_fitness, "mean_fitness", None),
+            ):
+                found = groups.get(name, [])
+                curves = [columns(result["history"], "evaluations", y) for result in found]
                 plot_runs(axes, curves, label, color=f"C{number}", lw=1)
-            axes.set(xscale="log", xlabel="evaluations", ylabel=y_label)
-            axes.grid(alpha=0.3)
+        by_coverage.set(xscale="log", xlabel="evaluations", ylabel="coverage")
+        by_fitness.set(xscale="log", xlabel="evaluations", ylabel="mean fitness, minus radians")
 
 
 def draw_solved(path: Path, groups: Groups) -> None:
     """Median distance to the targets against evaluations."""
-    with saved_figure(path, 6.5, 4) as figure:
-        axes = figure.subplots()
+    with saved_axes(path, (6.5, 4)) as axes:
         for number, (label, (operator, space)) in enumerate(TARGETS.items()):
             found = [result["history"][space] for result in groups.get(f"solve-{operator}", [])]
             curves = [(10 * np.arange(1, len(curve) + 1), curve) for curve in found]
@@ -190,16 +185,13 @@ def draw_solved(path: Path, groups: Groups) -> None:
             plot_runs(axes, curves, label, color=f"C{number}", lw=1)
         axes.axhline(CLOSE, color="gray", ls=":", lw=1)
         axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
-        axes.grid(alpha=0.3)
         axes.legend()
 
 
 def draw_codebooks(path: Path, groups: Groups) -> None:
     """How often code vectors lie at which cosine, beside directions drawn at random."""
-    with saved_figure(path, 11, 3.2) as figure:
-        for axes, name in zip(
-            figure.subplots(1, len(CODEBOOKS), sharey=True), CODEBOOKS, strict=True
-        ):
+    with saved_axes(path, (11, 3.2), grid=None, ncols=len(CODEBOOKS), sharey=True) as row:
+        for axes, name in zip(row, CODEBOOKS, strict=True):
             found = groups.get(f"codebook-{name}", [])
             if found:
                 cosines = np.concatenate([result["cosines"] for result in found])

@@ -36,6 +36,11 @@ class Context:
     report: Report
     device: str = "cpu"
 
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What the stages of a run take by these names."""
+        return {"workers": self.workers, "report": self.report, "device": self.device}
+
 
 class Experiment(ABC):
     """A table of runs; a dataclass whose fields are the settings that all its runs share.
@@ -83,8 +88,8 @@ class Experiment(ABC):
     def do(self, names: Iterable[str], context: Context) -> None:
         """Do the runs and write their results; then draw all results that there are."""
         folder = context.docs / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
         for name in names:
+            folder.mkdir(parents=True, exist_ok=True)
             context.report.log(f"{self.name}: {name}")
             started = time.monotonic()
             result = {

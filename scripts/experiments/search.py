@@ -24,7 +24,7 @@ from agents.protocol import EvaluationProtocol
 from agents.workers import Workers
 from scripts.experiments.estimates import difference, mean_over
 from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
-from scripts.experiments.figures import plot_runs, saved_figure
+from scripts.experiments.figures import columns, plot_runs, saved_axes
 from scripts.experiments.forked_run import fork_run
 from scripts.experiments.markdown import write_page
 from scripts.experiments.quantized.ablation import evaluations_in
@@ -110,8 +110,7 @@ class Searches(Experiment):
             "label": search.label,
             "dream": search.config.dream,
             "seed": seed,
-            "vision": file_digest(fork.weights("vision")),
-            "memory": file_digest(fork.weights("memory")),
+            **{stage: file_digest(fork.weights(stage)) for stage in ("vision", "memory")},
             "parameters": result["parameters"],
             "score": scores.mean,
             "std": scores.std,
@@ -152,13 +151,10 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
         run.choose_kind(quantized=False)
         vision = with_prefix("vision", agent.vision.state_dict())
         memory = with_prefix("memory", agent.memory.state_dict())
-        write_stage(
-            run, "vision", save_checkpoint, vision, {"vision": vision_metadata(agent.vision)}
-        )
-        of_memory = {
-            "memory": memory_metadata(agent.memory),
-            "vision_digest": file_digest(run.weights("vision")),
-        }
+        of_vision = {"vision": vision_metadata(agent.vision)}
+        write_stage(run, "vision", save_checkpoint, vision, of_vision)
+        digest = file_digest(run.weights("vision"))
+        of_memory = {"memory": memory_metadata(agent.memory), "vision_digest": digest}
         write_stage(run, "memory", save_checkpoint, memory, of_memory)
         write_stage(run, "controller", save_agent, agent, agent.metadata)
     rounds = ((EXPLORING, "exploring"), (EXPLORING + DRIVEN, "agent"))
@@ -177,8 +173,8 @@ def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) 
 
 def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
     """Real score against time of search and against env steps, a line per search."""
-    with saved_figure(path, 11, 4.5, ncols=3) as figure:
-        by_time, by_steps = figure.subplots(1, 2, sharey=True)
+    with saved_axes(path, (11, 4.5), {"ncols": 3}, ncols=2, sharey=True) as both:
+        by_time, by_steps = both
         for number, (name, found) in enumerate(results.items()):
             style: dict[str, Any] = {"color": f"C{number}", "alpha": 0.8}
             curves = [_curve(result) for result in found]
@@ -188,17 +184,13 @@ def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
         y_label = f"mean return, {EVAL_EPISODES} monitoring episodes"
         by_time.set(xscale="log", xlabel="minutes of search, one core", ylabel=y_label)
         by_steps.set(xscale="log", xlabel="million env steps, searched and monitored")
-        by_time.grid(alpha=0.3)
-        by_steps.grid(alpha=0.3)
 
 
 def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Minutes, million steps of the real env, and score of each evaluation."""
-    names = ("seconds", "steps", "real_score")
-    rows = [[entry[name] for name in names] for entry in result["evaluations"]]
-    seconds, steps, scores = np.array(rows).T
+    seconds, steps, scores = columns(result["evaluations"], "seconds", "steps", "real_score")
     searched = 0 if result["dream"] else steps
-    monitored = result["env_steps"]["monitored"] * np.arange(1, len(rows) + 1) / len(rows)
+    monitored = result["env_steps"]["monitored"] * np.arange(1, len(steps) + 1) / len(steps)
     return seconds / 60, (searched + monitored) / 1e6, scores
 
 
@@ -211,13 +203,14 @@ def _summary(found: Sequence[Result]) -> Result:
         low, high = first["interval"]
         scored = f"{scores[0]:.0f} ± {(high - low) / 2:.0f} (one seed)"
     ends = [result["evaluations"][-1] for result in found]
-    steps = f"{np.mean([end['steps'] for end in ends]) / 1e6:.1f} M"
+    seconds, mean_steps = columns(ends, "seconds", "steps").mean(1)
+    steps = f"{mean_steps / 1e6:.1f} M"
     return {
         "label": first["label"],
         "parameters": first["parameters"],
         "seeds": len(found),
         "scored": scored,
-        "minutes": np.mean([end["seconds"] for end in ends]) / 60,
+        "minutes": seconds / 60,
         "dreamed": steps if first["dream"] else "0",
         "searched": "0" if first["dream"] else steps,
         "monitored": np.mean([result["env_steps"]["monitored"] for result in found]) / 1e6,

@@ -67,10 +67,7 @@ def ablation_measures(
     fork = fork_run(run, run.folder / "ablation" / name)
     if name == "untrained":
         reset_recurrent_weights(fork, run.settings.seed)
-    search = replace(search, inputs=inputs)
-    result = train_controller(
-        fork, search, workers=context.workers, report=context.report, device=context.device
-    )
+    result = train_controller(fork, replace(search, inputs=inputs), **context.resources)
     return {
         "label": label,
         "parameters": result["parameters"],

@@ -1,15 +1,33 @@
 """What a code stands for: frames that share one, and how much of their variance it explains."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from worldmodels.plotting import save_grid
 from worldmodels.vision import VQVAE
 from worldmodels.vision.batched import encode_frames
 
 FrameRow = UInt8[np.ndarray, "frame 64 64 3"]
 Codes = Int[np.ndarray, "frame cell"]
+
+
+def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
+    """How much of a frame's variance a single code explains; draws frames that share a code.
+
+    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
+        in another cell, means over cells.
+    """
+    codes = [frame_codes(vision, frames) for frames in drives]
+    grid = vision.config.grid
+    explained = explained_variance_by_code(list(zip(drives, codes, strict=True)), grid)
+    same_cell = np.diagonal(explained)
+    of_all = np.concatenate(drives), np.concatenate(codes)
+    save_grid(gallery, code_gallery(*of_all, grid=grid, rows=6, columns=10))
+    others = (explained.sum() - same_cell.sum()) / (explained.size - len(same_cell))
+    return {"same_cell": float(same_cell.mean()), "other_cells": float(others)}
 
 
 def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:

@@ -4,23 +4,22 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.experiments.figures import plot_runs, saved_figure
+from scripts.experiments.figures import columns, plot_runs, saved_axes
 from scripts.experiments.quantized.kinds import KINDS
 from scripts.experiments.quantized.metrics import METRICS, PERTURBED, RunsByKind
 
+SIZE = (7, 4.3)  # inches
 LEGEND = {"ncols": 3, "fontsize": "small"}
 THOUSANDS = (25, 50, 100, 200, 400)  # agent steps at the ticks
 
 
 def save_learning(path: Path, results: RunsByKind) -> None:
     """Score of each round's agent against agent steps in the real env, a line per run."""
-    with saved_figure(path, 7, 4.3, **LEGEND) as figure:
-        axes = figure.subplots()
+    with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
             curves = []
             for result in runs:
-                rounds = np.array([[row["env_steps"], row["score"]] for row in result["rounds"]])
-                env_steps, scores = rounds.T
+                env_steps, scores = columns(result["rounds"], "env_steps", "score")
                 curves.append((env_steps / result["open_loop"]["action_repeat"] / 1e3, scores))
             plot_runs(axes, curves, KINDS[kind].label, color=f"C{number}")
         axes.set_xscale("log")
@@ -30,7 +29,6 @@ def save_learning(path: Path, results: RunsByKind) -> None:
             xlabel="thousand real agent steps, collected and searched",
             ylabel="score of the round's agent, validation tracks",
         )
-        axes.grid(alpha=0.3)
 
 
 def save_dreams(path: Path, results: RunsByKind) -> None:
@@ -38,8 +36,7 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
 
     Beside it the error of V's reconstructions and of the last-frame baseline.
     """
-    with saved_figure(path, 7, 4.3, **LEGEND) as figure:
-        axes = figure.subplots()
+    with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
             for name, label, style in (
                 ("predicted", "dream", "-"),
@@ -53,14 +50,12 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
                 if name == "predicted":
                     axes.fill_between(steps, curves.min(0), curves.max(0), color=color, alpha=0.2)
         axes.set(xlabel="env steps since the dream began", ylabel="squared error per frame")
-        axes.grid(alpha=0.3)
 
 
 def save_perturbed(path: Path, results: RunsByKind) -> None:
     """Scores as trained and perturbed: means over seeds, and a point per seed."""
     width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED))
-    with saved_figure(path, 7, 4.3, **LEGEND) as figure:
-        axes = figure.subplots()
+    with saved_axes(path, SIZE, LEGEND, grid="y") as axes:
         for number, (kind, runs) in enumerate(results.items()):
             of_seeds = [METRICS[name].values(runs) for name in PERTURBED]
             places = ticks + number * width
@@ -69,7 +64,6 @@ def save_perturbed(path: Path, results: RunsByKind) -> None:
                 axes.plot([place] * len(values), values, "k.", markersize=5)
         axes.set_xticks(ticks + 0.4 - width / 2, list(PERTURBED.values()))
         axes.set(ylabel="score, 100 test tracks, fast env")
-        axes.grid(alpha=0.3, axis="y")
 
 
 FIGURES = {"learning": save_learning, "dreams": save_dreams, "perturbed": save_perturbed}

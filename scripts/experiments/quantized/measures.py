@@ -1,6 +1,5 @@
 """What is measured of a finished run: its agent, V, M and dreams."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import compress
 from pathlib import Path
@@ -13,18 +12,13 @@ from agents.seeds import seeds
 from envs.perturbations import PERTURBATIONS
 from scripts.experiments.driving import encoded_drives
 from scripts.experiments.experiment import Context, Result
-from scripts.experiments.quantized.code_gallery import (
-    code_gallery,
-    explained_variance_by_code,
-    frame_codes,
-)
+from scripts.experiments.quantized.code_gallery import code_measures
 from scripts.experiments.quantized.rates import rates
 from worldmodels.controller.agent import load_agent
 from worldmodels.dream.load import encode_recent
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
 from worldmodels.memory.metrics import score_memory
-from worldmodels.plotting import save_grid
 from worldmodels.progress import Report
 from worldmodels.runs.learning_curve import LearningCurve
 from worldmodels.runs.run import Run
@@ -85,11 +79,11 @@ def world_measures(
     dream = DreamModel(vision, memory)
     curves = open_loop(dream, driven, frames, horizon=HORIZON // repeat)
     scores = score_memory(vision, memory, train, driven)
-    bits = rates(vision, driven, persistence_nll=scores["persistence_nll"], nll=scores["nll"])
+    nlls = {name: scores[name] for name in ("nll", "persistence_nll")}
     measures = {
         "vision": score_alike(vision, torch.from_numpy(np.concatenate(frames))),
-        "memory": {name: scores[name] for name in ("nll", "persistence_nll", "reward_r2")},
-        "bits": asdict(bits),
+        "memory": {**nlls, "reward_r2": scores["reward_r2"]},
+        "bits": rates(vision, driven, **nlls),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
     if isinstance(vision, VQVAE):
@@ -97,25 +91,7 @@ def world_measures(
     return measures
 
 
-def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
-    """How much of a frame's variance a single code explains; draws frames that share a code.
-
-    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
-        in another cell, means over cells.
-    """
-    codes = [frame_codes(vision, frames) for frames in drives]
-    grid = vision.config.grid
-    explained = explained_variance_by_code(list(zip(drives, codes, strict=True)), grid)
-    same_cell = np.diagonal(explained)
-    of_all = np.concatenate(drives), np.concatenate(codes)
-    save_grid(gallery, code_gallery(*of_all, grid=grid, rows=6, columns=10))
-    others = (explained.sum() - same_cell.sum()) / (explained.size - len(same_cell))
-    return {"same_cell": float(same_cell.mean()), "other_cells": float(others)}
-
-
 def dream_measures(run: Run, config: DreamCheckConfig, context: Context) -> Result:
     """Returns in the dream beside those in the real env, of the agent and of noisier copies."""
-    checked = dream_check(
-        run, config, workers=context.workers, report=context.report, device=context.device
-    )
+    checked = dream_check(run, config, **context.resources)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,6 @@ PERTURBED = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 HIGHER, LOWER = True, False
 
-Figure = Callable[[Result], float | None]
 RunsByKind = Mapping[str, list[Result]]
 
 
@@ -29,19 +26,25 @@ class Metric:
     """One figure of a run's result file.
 
     Attributes:
-        of: the figure, None where the run has none.
+        of: the path of the figure within the file, or what computes it.
         higher_is_better: None where neither direction is better.
         digits: shown behind the point.
+        scale: that the figure is multiplied with.
     """
 
     label: str
-    of: Figure
+    of: str | Callable[[Result], float]
     higher_is_better: bool | None = None
     digits: int = 0
+    scale: float = 1.0
 
     def values(self, results: list[Result]) -> list[float]:
         """Of the runs that have one."""
-        return [float(value) for value in map(self.of, results) if value is not None]
+        if isinstance(self.of, str):
+            found = [_at(self.of, result) for result in results]
+        else:
+            found = [self.of(result) for result in results]
+        return [self.scale * value for value in found if value is not None]
 
     def mean(self, results: list[Result]) -> str:
         """The mean over the runs that have one, with its interval; empty where none has."""
@@ -69,23 +72,25 @@ class Metric:
             return None
         return difference(*values)
 
+    def answer(self, results: RunsByKind) -> str:
+        """A sentence: the means of each kind of codes and of latents; empty without any."""
+        texts = []
+        for kind in CODES:
+            mean, found = self.mean(results.get(kind, [])), self.difference(results, kind)
+            if found is not None:
+                verdict = "" if found.significant else ", no significant difference"
+                mean += f" against {self.mean(results[BASE])}{verdict}"
+            if mean:
+                texts.append(f"{kind.upper()} {mean}")
+        label = self.label[0].upper() + self.label[1:]
+        return f"{label}: {'; '.join(texts)}." if texts else ""
 
-def _at(*keys: str | int, scale: float = 1.0) -> Figure:
-    """The figure that lies under these keys."""
 
-    def figure(result: Result) -> float | None:
-        try:
-            value: Any = reduce(getitem, keys, result)  # type: ignore[arg-type]
-        except KeyError:
-            return None
-        return None if value is None else scale * value
-
-    return figure
-
-
-def _dream_error(step: int) -> Metric:
-    figure = _at("open_loop", "predicted", step // REPEAT - 1)
-    return Metric(f"error of dreams after {step} steps", figure, LOWER, 1)
+def _at(path: str, value: Any) -> Any:
+    """What lies at the path within a result; None where the result has no such thing."""
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else (value or {}).get(key)
+    return value
 
 
 def _bias(steps: int) -> Metric:
@@ -96,54 +101,57 @@ def _bias(steps: int) -> Metric:
     return Metric(f"dreamed minus real return, {steps} steps, %", percent, None, 1)
 
 
-def _rank(label: str, name: str) -> Metric:
-    return Metric(label, _at("dream", "horizons", str(SHORT), "dreamed", name), digits=2)
-
-
-def _explained(cell: str, name: str) -> Metric:
-    figure = _at("explained_variance_by_code", name, scale=100)
-    return Metric(f"variance of {cell} cell that a code explains, %", figure)
-
-
 def _round_std(result: Result) -> float:
     gradient = [row["score"] for row in result["rounds"] if row["search"] == "gradient"]
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
+_RANK = f"dream.horizons.{SHORT}.dreamed"
+_BY_CODE = "explained_variance_by_code"
 METRICS = {
-    "score": Metric("score", _at("scores", "none", "mean"), HIGHER),
+    "score": Metric("score", "scores.none.mean", HIGHER),
     "agent_steps_to_threshold": Metric(
-        f"agent steps until a score of {SCORE_THRESHOLD}", _at("agent_steps_to_threshold"), LOWER
+        f"agent steps until a score of {SCORE_THRESHOLD}", "agent_steps_to_threshold", LOWER
     ),
     "round_std": Metric(f"standard deviation of the last {LAST_ROUNDS} rounds", _round_std, LOWER),
-    "color": Metric("score under other colors", _at("scores", "color", "mean"), HIGHER),
-    "bars": Metric("score behind bars", _at("scores", "bars", "mean"), HIGHER),
-    "blob": Metric("score beside a blob", _at("scores", "blob", "mean"), HIGHER),
-    **{f"dream_error_{step}": _dream_error(step) for step in (20, 52, 100)},
+    "color": Metric("score under other colors", "scores.color.mean", HIGHER),
+    "bars": Metric("score behind bars", "scores.bars.mean", HIGHER),
+    "blob": Metric("score beside a blob", "scores.blob.mean", HIGHER),
+    **{
+        f"dream_error_{step}": Metric(
+            f"error of dreams after {step} steps",
+            f"open_loop.predicted.{step // REPEAT - 1}",
+            LOWER,
+            1,
+        )
+        for step in (20, 52, 100)
+    },
     "bias_short": _bias(SHORT),
     "bias_long": _bias(LONG),
-    "rank": _rank(
-        f"rank correlation of dreamed and real returns, {SHORT} steps", "rank_correlation"
+    "rank": Metric(
+        f"rank correlation of dreamed and real returns, {SHORT} steps",
+        f"{_RANK}.rank_correlation",
+        digits=2,
     ),
-    "good_rank": _rank("rank correlation among good agents", "good_rank_correlation"),
-    "error": Metric("V's error", _at("vision", "error"), LOWER, 1),
-    "foreground_error": Metric(
-        "V's error on road and car", _at("vision", "foreground_error"), LOWER, 1
+    "good_rank": Metric(
+        "rank correlation among good agents", f"{_RANK}.good_rank_correlation", digits=2
     ),
-    "bits_alone": Metric("bits per frame, alone", _at("bits", "alone"), None, 1),
-    "bits_persistence": Metric(
-        "bits per frame given the last one", _at("bits", "persistence"), None, 1
-    ),
-    "bits_memory": Metric("bits per frame given M's state", _at("bits", "memory"), LOWER, 1),
-    "reward_r2": Metric(
-        "R2 of M's rewards, the run's own driving", _at("rounds", -1, "reward_r2"), digits=2
-    ),
+    "error": Metric("V's error", "vision.error", LOWER, 1),
+    "foreground_error": Metric("V's error on road and car", "vision.foreground_error", LOWER, 1),
+    "bits_alone": Metric("bits per frame, alone", "bits.alone", None, 1),
+    "bits_persistence": Metric("bits per frame given the last one", "bits.persistence", None, 1),
+    "bits_memory": Metric("bits per frame given M's state", "bits.memory", LOWER, 1),
+    "reward_r2": Metric("R2 of M's rewards, the run's own driving", "rounds.-1.reward_r2", None, 2),
     "drives_reward_r2": Metric(
-        "R2 of M's rewards, the scripted driver's steady laps", _at("memory", "reward_r2"), digits=2
+        "R2 of M's rewards, the scripted driver's steady laps", "memory.reward_r2", None, 2
     ),
-    "same_cell": _explained("its own", "same_cell"),
-    "other_cells": _explained("another", "other_cells"),
-    "codes_used": Metric("codes used, %", _at("vision", "codes_used", scale=100)),
-    "perplexity": Metric("perplexity of the codes", _at("vision", "perplexity")),
-    "minutes": Metric("minutes, one core", _at("minutes")),
+    "same_cell": Metric(
+        "variance of its own cell that a code explains, %", f"{_BY_CODE}.same_cell", scale=100
+    ),
+    "other_cells": Metric(
+        "variance of another cell that a code explains, %", f"{_BY_CODE}.other_cells", scale=100
+    ),
+    "codes_used": Metric("codes used, %", "vision.codes_used", scale=100),
+    "perplexity": Metric("perplexity of the codes", "vision.perplexity"),
+    "minutes": Metric("minutes, one core", "minutes"),
 }

@@ -11,14 +11,7 @@ from scripts.experiments.experiment import Results, grouped, read_results
 from scripts.experiments.markdown import write_page
 from scripts.experiments.quantized.figures import FIGURES
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
-from scripts.experiments.quantized.metrics import (
-    BASE,
-    CODES,
-    METRICS,
-    PERTURBED,
-    Metric,
-    RunsByKind,
-)
+from scripts.experiments.quantized.metrics import BASE, CODES, METRICS, PERTURBED, RunsByKind
 from scripts.experiments.quantized.verdicts import verdicts_on
 from worldmodels.presets import STUDY
 from worldmodels.runs.pretrained import pretrained_agents
@@ -84,22 +77,21 @@ def summary(results: RunsByKind) -> dict[str, Any]:
     enough = several[:2] == [BASE, CODES[0]]
     counts = ", ".join(f"{count} of {KINDS[kind].label}" for kind, count in seeds.items())
     verdicts = {kind: verdicts_on(results, kind) for kind in several[1:] if enough}
-    inconclusive = [
-        metric.label
-        for name, metric in METRICS.items()
-        if all(name in each.inconclusive for each in verdicts.values())
-    ]
+    differences = [found for of_kind in verdicts.values() for found in of_kind.values()]
+    inconclusive = [set(of_kind["inconclusive"]) for of_kind in verdicts.values()]
+    shared = set.intersection(*inconclusive) if inconclusive else set()
+    labels = [metric.label for name, metric in METRICS.items() if name in shared]
     return {
         "too_few_runs": "" if enough else counts or "none",
         "differences": " ".join(
-            f"With codes of {CODEBOOKS[kind]}, better: {_listed(verdict.improved)}; "
-            f"worse: {_listed(verdict.worsened)}."
+            f"With codes of {CODEBOOKS[kind]}, better: {_listed(verdict['improved'])}; "
+            f"worse: {_listed(verdict['worsened'])}."
             for kind, verdict in verdicts.items()
         ),
         "with_either": " with either:" if len(verdicts) > 1 else ":",
-        "inconclusive": ", ".join(inconclusive) or "none",
+        "inconclusive": ", ".join(labels) or "none",
         "sides": ", ".join(f"{seeds[kind]} of {kind.upper()}" for kind in several),
-        "num_tested": sum(verdict.count for verdict in verdicts.values()),
+        "num_tested": sum(map(len, differences)),
     }
 
 
@@ -129,17 +121,4 @@ def _answers(results: RunsByKind) -> dict[str, str]:
     """A sentence per metric for the questions that the page asks; none without scores."""
     if METRICS["score"].difference(results, CODES[0]) is None:
         return {}
-    return {name: _answer(metric, results) for name, metric in METRICS.items()}
-
-
-def _answer(metric: Metric, results: RunsByKind) -> str:
-    texts = []
-    for kind in CODES:
-        mean, found = metric.mean(results.get(kind, [])), metric.difference(results, kind)
-        if found is not None:
-            verdict = "" if found.significant else ", no significant difference"
-            mean += f" against {metric.mean(results[BASE])}{verdict}"
-        if mean:
-            texts.append(f"{kind.upper()} {mean}")
-    label = metric.label[0].upper() + metric.label[1:]
-    return f"{label}: {'; '.join(texts)}." if texts else ""
+    return {name: metric.answer(results) for name, metric in METRICS.items()}

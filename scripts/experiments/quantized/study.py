@@ -30,15 +30,8 @@ def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run
     kind = KINDS[kind_name]
     preset = kind.settings(preset)
     run = Run(runs / name, RunSettings(DEFAULT_ENV_ID, preset.name, seed))
-    run_pipeline(
-        run,
-        preset,
-        quantized=kind.quantizer is not None,
-        rounds=preset.rounds,
-        workers=context.workers,
-        report=context.report,
-        device=context.device,
-    )
+    quantized = kind.quantizer is not None
+    run_pipeline(run, preset, quantized=quantized, rounds=preset.rounds, **context.resources)
     return run
 
 

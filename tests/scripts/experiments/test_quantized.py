@@ -66,8 +66,8 @@ def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence() -> None
     output = rates(
         vae(), episodes, persistence_nll=float(prior_nll) + math.log(2), nll=float(prior_nll)
     )
-    assert output.memory == pytest.approx(output.alone, rel=1e-4)
-    assert output.persistence == pytest.approx(output.memory + 1.0, rel=1e-4)
+    assert output["memory"] == pytest.approx(output["alone"], rel=1e-4)
+    assert output["persistence"] == pytest.approx(output["memory"] + 1.0, rel=1e-4)
 
 
 def test_bits_of_codes_are_nats_in_another_unit() -> None:
@@ -75,7 +75,7 @@ def test_bits_of_codes_are_nats_in_another_unit() -> None:
     episodes = episodes_of(torch.zeros(2, 4, vision.config.num_codes, dtype=torch.int64))
     output = rates(vision, episodes, persistence_nll=8 * math.log(2), nll=math.log(2))
     bits = vision.config.num_codes * math.log2(vision.config.num_values)
-    assert (output.alone, output.persistence, output.memory) == pytest.approx((bits, 8.0, 1.0))
+    assert output == pytest.approx({"alone": bits, "persistence": 8.0, "memory": 1.0})
 
 
 def run_result(kind: str, seed: int, score: float) -> Result:
@@ -117,18 +117,17 @@ def results() -> RunsByKind:
 
 def test_verdicts_follow_the_intervals(results: RunsByKind, tmp_path: Path) -> None:
     verdicts = verdicts_on(results, "fsq")
-    assert set(verdicts.improved) == {"score", "color", "bars", "blob"}
-    assert not verdicts.worsened
-    assert {"error", "dream_error_52", "agent_steps_to_threshold"} <= set(verdicts.inconclusive)
-    assert "minutes" not in verdicts.inconclusive  # has no better direction
-    assert verdicts.count == len(verdicts.inconclusive) + 4
-    assert verdicts.improved["score"].value == pytest.approx(100.0)
+    assert set(verdicts["improved"]) == {"score", "color", "bars", "blob"}
+    assert not verdicts["worsened"]
+    assert {"error", "dream_error_52", "agent_steps_to_threshold"} <= set(verdicts["inconclusive"])
+    assert "minutes" not in verdicts["inconclusive"]  # has no better direction
+    assert verdicts["improved"]["score"].value == pytest.approx(100.0)
     text = drawn(tmp_path, results)
     assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in text
     assert "learned codebook" not in text and "Too few runs" not in text
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
-    assert set(verdicts_on(results, "fsq").worsened) == {"error"}
+    assert set(verdicts_on(results, "fsq")["worsened"]) == {"error"}
 
 
 def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path:
 def test_a_difference_smaller_than_that_between_seeds_is_inconclusive(results: RunsByKind) -> None:
     for result, score in zip(results["fsq"], (300.0, 1200.0, 900.0), strict=True):
         result["scores"]["none"]["mean"] = score
-    assert "score" in verdicts_on(results, "fsq").inconclusive
+    assert "score" in verdicts_on(results, "fsq")["inconclusive"]
 
 
 def drawn(docs: Path, results: RunsByKind, others: dict[str, Result] | None = None) -> str:
@@ -203,7 +202,7 @@ def test_missing_figures_are_left_out(results: RunsByKind, tmp_path: Path) -> No
         "| agent steps until a score of 500 | 20000 ± 0 |  | 20000 ± 0 (2 of 3 runs) |  |  |"
         in text
     )
-    assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq").inconclusive
+    assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq")["inconclusive"]
 
 
 def test_kinds_differ_in_the_quantizer_alone() -> None:
