@@ -32,7 +32,7 @@ REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
 VISIONS = {
     "VAE": DEMO.vae,
     "FSQ": DEMO.vqvae,
-    "VQ": replace(DEMO.vqvae, model=replace(VQVAEConfig(), decoder_channels=64)),
+    "VQ": replace(DEMO.vqvae, model=VQVAEConfig(decoder_channels=64)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,8 @@ class Metric:
 
     def values(self, results: list[Result]) -> list[float]:
         """Of the runs that have one."""
-        if isinstance(self.of, str):
-            found = [_at(self.of, result) for result in results]
-        else:
-            found = [self.of(result) for result in results]
-        return [self.scale * value for value in found if value is not None]
+        figure = partial(_at, self.of) if isinstance(self.of, str) else self.of
+        return [self.scale * value for value in map(figure, results) if value is not None]
 
     def mean(self, results: list[Result]) -> str:
         """The mean over the runs that have one, with its interval; empty where none has."""
@@ -93,6 +91,11 @@ def _at(path: str, value: Any) -> Any:
     return value
 
 
+def _dream_error(step: int) -> Metric:
+    path = f"open_loop.predicted.{step // REPEAT - 1}"
+    return Metric(f"error of dreams after {step} steps", path, LOWER, 1)
+
+
 def _bias(steps: int) -> Metric:
     def percent(result: Result) -> float:
         figures = result["dream"]["horizons"][str(steps)]
@@ -117,15 +120,7 @@ METRICS = {
     "color": Metric("score under other colors", "scores.color.mean", HIGHER),
     "bars": Metric("score behind bars", "scores.bars.mean", HIGHER),
     "blob": Metric("score beside a blob", "scores.blob.mean", HIGHER),
-    **{
-        f"dream_error_{step}": Metric(
-            f"error of dreams after {step} steps",
-            f"open_loop.predicted.{step // REPEAT - 1}",
-            LOWER,
-            1,
-        )
-        for step in (20, 52, 100)
-    },
+    **{f"dream_error_{step}": _dream_error(step) for step in (20, 52, 100)},
     "bias_short": _bias(SHORT),
     "bias_long": _bias(LONG),
     "rank": Metric(
