@@ -1,15 +1,15 @@
 """What V and M learn from and are evaluated on where no agent drives: the scripted driver."""
 
-from __future__ import annotations
-
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from agents.rollout import Rollout
 from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from envs.tasks import DEFAULT_ENV_ID, task_for
@@ -32,7 +32,7 @@ REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
 VISIONS = {
     "VAE": DEMO.vae,
     "FSQ": DEMO.vqvae,
-    "VQ": replace(DEMO.vqvae, model=replace(VQVAEConfig(), decoder_channels=64)),
+    "VQ": replace(DEMO.vqvae, model=VQVAEConfig(decoder_channels=64)),
 }
 
 
@@ -54,16 +54,23 @@ class Encoded:
     drive_frames: list[np.ndarray]
 
     @classmethod
-    def by(cls, vision: Vision, data: Run, num_drives: int) -> Encoded:
+    def by(cls, vision: Vision, data: Run, num_drives: int) -> "Encoded":
         """The episodes of `data`, and drives on validation tracks."""
         rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
-        lengths = [rollout.num_steps for rollout in rollouts]
-        return cls(
-            encode_episodes(vision, data.store.split(False), REPEAT),
-            encode_episodes(vision, data.store.split(True), REPEAT),
-            encode_rollouts(vision, rollouts, lengths, REPEAT),
-            [AgentSteps.from_rollout(rollout, REPEAT).frames for rollout in rollouts],
+        train, validation = (
+            encode_episodes(vision, data.store.split(held_out), REPEAT)
+            for held_out in (False, True)
         )
+        return cls(train, validation, *encoded_drives(vision, rollouts, REPEAT))
+
+
+def encoded_drives(
+    vision: Vision, rollouts: Sequence[Rollout], repeat: int
+) -> tuple[SequenceBatch, list[np.ndarray]]:
+    """Episodes as V encodes them, and their frames, one per agent step and the last one."""
+    lengths = [rollout.num_steps for rollout in rollouts]
+    frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
+    return encode_rollouts(vision, rollouts, lengths, repeat), frames
 
 
 def trained_memory(
@@ -73,12 +80,14 @@ def trained_memory(
     torch.manual_seed(1)
     memory = new_memory(config, vision, encoded.train.num_actions)
     memory.calibrate(encoded.train)
-    batch_size, length = config.fit.batch_size, config.sequence_length
+    batches = SequenceBatches(
+        encoded.train, config.fit.batch_size, config.sequence_length, config.burn_in
+    )
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit(
             memory,
-            SequenceBatches(encoded.train, batch_size, length, config.burn_in),
+            batches,
             lambda: held_out_metrics(memory, encoded.validation),
             config.fit,
             seed=0,

@@ -7,8 +7,6 @@ scripted driver, on validation tracks, by which nothing is selected. Draws docs/
 About a quarter of an hour on one core.
 """
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +19,7 @@ from agents.rollout import Rollout
 from agents.seeds import seeds
 from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.controller.policies import check_agents, player
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
@@ -34,7 +32,6 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import RunSettings
 from worldmodels.vision.metrics import score_alike
 
-FOLDER = "results/elite_frames"
 LABELS = {"VAE": "VAE, lean", "FSQ": "FSQ"}
 TABLE = {
     f"{source}-{kind.lower()}": (source, kind)
@@ -46,11 +43,12 @@ SHOWN_STEPS = (20, 52, 80, 208)
 # Of all presets; halved here, so that all elites get their turn. M's batches are doubled for it.
 USUAL_STEPS = 1000
 FIRST_TRACK = 100_000  # of the training tracks; no run of a small seed collects there
-VISION_METRICS = ("error", "foreground_error", "rare_error", "psnr", "codes_used", "perplexity")
+ERRORS = ("error", "foreground_error", "rare_error")
+METRICS = (*ERRORS, "psnr", "codes_used", "perplexity", "mean_frame_error", "reward_r2")
 
 
 @dataclass(frozen=True)
-class EliteFrames(Experiment[tuple[str, str]]):
+class EliteFrames(Experiment):
     """Sources of frames over two kinds of V.
 
     Attributes:
@@ -62,7 +60,6 @@ class EliteFrames(Experiment[tuple[str, str]]):
     """
 
     name = "elite-frames"
-    folder = FOLDER
     table = TABLE
     elites_run: Path = Path("runs/cpu")
     frames: int = 24_000
@@ -73,10 +70,8 @@ class EliteFrames(Experiment[tuple[str, str]]):
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
         """One V and one M, and their figures on held-out driving."""
         source, kind = spec
-        data = Run(
-            context.runs / source / "data",
-            RunSettings(self.player_run.settings.env_id, DEMO.name, seed=0),
-        )
+        settings = RunSettings(Run(self.elites_run).settings.env_id, DEMO.name, seed=0)
+        data = Run(context.runs / source / "data", settings)
         collected = self.collect_frames(source, data, context)
         vision = trained_vision(data, kind, self.steps, context)
         encoded = Encoded.by(vision, data, self.drives)
@@ -86,17 +81,16 @@ class EliteFrames(Experiment[tuple[str, str]]):
         batch_size = config.fit.batch_size * max(1, USUAL_STEPS // self.max_steps)
         config = replace(config, fit=replace(config.fit, batch_size=batch_size))
         memory, _, _ = trained_memory(vision, encoded, config)
-        drives, horizon = encoded.drives, SHOWN_STEPS[-1] // REPEAT
-        dream = DreamModel(vision, memory)
-        curves = open_loop(dream, drives, encoded.drive_frames, horizon=horizon)
-        scores = score_memory(vision, memory, encoded.train, drives)
+        drives, frames = encoded.drives, encoded.drive_frames
+        curves = open_loop(
+            DreamModel(vision, memory), drives, frames, horizon=SHOWN_STEPS[-1] // REPEAT
+        )
+        metrics |= score_memory(vision, memory, encoded.train, drives)
         return {
             "source": source,
             "kind": kind,
             **collected,
-            **{each: round(metrics[each], 4) for each in VISION_METRICS if each in metrics},
-            "mean_frame_error": round(metrics["mean_frame_error"], 4),
-            "reward_r2": round(scores["reward_r2"], 4),
+            **{each: round(metrics[each], 4) for each in METRICS if each in metrics},
             "held_out_frames": len(driven),
             "steps_below_persistence": REPEAT * curves.steps_below_persistence,
             "open_loop": {
@@ -104,11 +98,6 @@ class EliteFrames(Experiment[tuple[str, str]]):
                 for part, errors in asdict(curves).items()
             },
         }
-
-    @property
-    def player_run(self) -> Run:
-        """The run whose elites, or whose env, are played."""
-        return Run(self.elites_run)
 
     def collect_frames(self, source: str, data: Run, context: Context) -> Result:
         """Episodes with just so many frames, one per agent step; what there is to report of them.
@@ -119,7 +108,7 @@ class EliteFrames(Experiment[tuple[str, str]]):
         collected: Result | None = read_json(facts_file)
         if collected is not None:
             return collected
-        run = self.player_run
+        run = Run(self.elites_run)
         check_agents(run, source)
         shutil.rmtree(data.folder, ignore_errors=True)
         data.create()
@@ -153,34 +142,19 @@ class EliteFrames(Experiment[tuple[str, str]]):
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page."""
-        heads = ["V", "trained on frames of", "error", "foreground", "rare", "reward R2"]
-        heads += [f"dream / last frame at {step}" for step in SHOWN_STEPS]
-        rows = [_row(row) for kind in LABELS for row in results.values() if row["kind"] == kind]
-        first = next(iter(results.values()))
-        write_page(docs / "elites_frames.md", table=markdown_table(heads, rows), **first)
+        rows = [
+            {**row, "label": label}
+            for kind, label in LABELS.items()
+            for row in results.values()
+            if row["kind"] == kind
+        ]
+        write_page(docs / "elites_frames.md", table=rows, **rows[0])
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:
     """The beginning of an episode."""
     if steps >= rollout.num_steps:
         return rollout
-    return replace(
-        rollout,
-        frames=rollout.frames[: steps + 1],
-        actions=rollout.actions[:steps],
-        rewards=rollout.rewards[:steps],
-        terminated=False,
-        truncated=True,
-    )
-
-
-def _row(row: Result) -> list[str]:
-    loop = row["open_loop"]
-    places = [step // REPEAT - 1 for step in SHOWN_STEPS]
-    return [
-        LABELS[row["kind"]],
-        row["source"],
-        *(f"{row[name]:.1f}" for name in ("error", "foreground_error", "rare_error")),
-        f"{row['reward_r2']:.2f}",
-        *(f"{loop['predicted'][place]:.0f} / {loop['persistence'][place]:.0f}" for place in places),
-    ]
+    parts = {name: getattr(rollout, name)[:steps] for name in ("actions", "rewards")}
+    frames = rollout.frames[: steps + 1]
+    return replace(rollout, frames=frames, **parts, terminated=False, truncated=True)

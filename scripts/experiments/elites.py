@@ -5,23 +5,22 @@ targets are then searched; and codebooks with and without the quantizer library'
 docs/elites.md. A quarter of an hour on one core.
 """
 
-from __future__ import annotations
-
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch.nn import functional as F
 
 from agents.elites import disc_centroids
 from envs.arm import PlanarArm
-from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.experiment import Context, Experiment, Result, Results, grouped
+from scripts.experiments.figures import columns, plot_runs, saved_axes
+from scripts.experiments.markdown import per_seed, write_page
 from worldmodels.map_elites.arm import ArmConfig
 from worldmodels.map_elites.autoencoders import REMEDIES, AutoencoderConfig, SolutionVQVAE
 from worldmodels.map_elites.search import RepresentationSearch
@@ -31,24 +30,33 @@ from worldmodels.stages.elites_solve import CLOSE, SolveConfig, solve_targets
 
 SEEDS = (0, 1, 2)
 JOINTS, BASE, FEWER = 1_000, 200_000, 20_000
+_ARM = partial(ArmConfig, joints=JOINTS, evaluations=FEWER)
 SEARCHES = {
-    "line": ArmConfig(joints=JOINTS, operator="line", evaluations=BASE),
-    "vae": ArmConfig(joints=JOINTS, operator="vae", evaluations=FEWER),
-    "vqvae": ArmConfig(joints=JOINTS, operator="vqvae", evaluations=FEWER),
-    "vae, bandit": ArmConfig(joints=JOINTS, operator="vae", bandit=True, evaluations=FEWER),
-    "vqvae, bandit": ArmConfig(joints=JOINTS, operator="vqvae", bandit=True, evaluations=FEWER),
+    "line": _ARM(operator="line", evaluations=BASE),
+    "vae": _ARM(operator="vae"),
+    "vqvae": _ARM(operator="vqvae"),
+    "vae, bandit": _ARM(operator="vae", bandit=True),
+    "vqvae, bandit": _ARM(operator="vqvae", bandit=True),
 }
 SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
 # As in an earlier replication that saw its code vectors align: few codes of few numbers.
 CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
 CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in REMEDIES}}
 CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
+# The operator of an archive and in what targets are searched.
+TARGETS = {
+    "solutions": ("vae", "direct"),
+    "codes of the VAE": ("vae", "codes"),
+    "codes of the VQ-VAE": ("vqvae", "codes"),
+}
+
+Groups = Mapping[str, list[Result]]
 
 
-def search(config: ArmConfig) -> Result:
+def search(config: ArmConfig, seed: int) -> Result:
     """One search's figures and curve."""
     with tempfile.TemporaryDirectory() as folder:
-        result = search_arm(Path(folder) / "search", config, Report())
+        result = search_arm(Path(folder) / "search", replace(config, seed=seed), Report())
     names = ("evaluations", "coverage", "norm_qd_score", "mean_fitness")
     result["history"] = [
         {name: round(entry[name], 4) for name in names} for entry in result["history"][::4]
@@ -93,165 +101,100 @@ def codebook(remedies: tuple[str, ...], seed: int) -> Result:
     }
 
 
-def _file(name: str, seed: int) -> str:
-    return f"{name.replace(', ', '-')}-{seed}"
-
-
-def _table() -> dict[str, Callable[[], Result]]:
-    table: dict[str, Callable[[], Result]] = {}
-    for seed in SEEDS:
-        for name, config in SEARCHES.items():
-            table[_file(name, seed)] = partial(search, replace(config, seed=seed))
-        for operator in ("vae", "vqvae"):
-            table[_file(f"solve-{operator}", seed)] = partial(solve, operator, seed)
-        for name, remedies in CODEBOOKS.items():
-            table[_file(f"codebook-{name}", seed)] = partial(codebook, remedies, seed)
-    return table
-
-
-TABLE = _table()
+# What is done, by name, for each of the seeds.
+KINDS: dict[str, Callable[[int], Result]] = {
+    **{name: partial(search, config) for name, config in SEARCHES.items()},
+    **{f"solve-{operator}": partial(solve, operator) for operator in ("vae", "vqvae")},
+    **{f"codebook-{name}": partial(codebook, remedies) for name, remedies in CODEBOOKS.items()},
+}
+TABLE = {f"{kind.replace(', ', '-')}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}
 
 
 @dataclass(frozen=True)
-class Elites(Experiment[Callable[[], Result]]):
+class Elites(Experiment):
     """Searches, targets and codebooks over three seeds."""
 
     name = "elites"
-    folder = "results/elites"
     table = TABLE
 
-    def run(self, name: str, spec: Callable[[], Result], context: Context) -> Result:
+    def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
         """One search, or one archive and its targets, or one codebook."""
-        return spec()
+        kind, seed = spec
+        return KINDS[kind](seed)
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page and its figures."""
-        draw_searches(docs / "elites_arm.png", results)
-        draw_solved(docs / "elites_targets.png", results)
-        draw_codebooks(docs / "elites_codebooks.png", results)
+        groups = grouped(results, self.table)
+        draw_searches(docs / "elites_arm.png", groups)
+        draw_solved(docs / "elites_targets.png", groups)
+        draw_codebooks(docs / "elites_codebooks.png", groups)
         write_page(
             docs / "elites.md",
             joints=JOINTS,
             solve_joints=SOLVE_JOINTS,
             close=CLOSE,
             fewer=FEWER,
-            codebook_size=CODEBOOK.codebook_size,
-            code_size=CODEBOOK.code_size,
-            searches_table=_searches_table(results),
-            targets_table=_targets_table(results),
-            codebooks_table=_codebooks_table(results),
+            codebook=CODEBOOK,
+            searches=_rows(groups, "", SEARCHES),
+            targets=[
+                {"label": label, **_after(groups[f"solve-{operator}"], space)}
+                for label, (operator, space) in TARGETS.items()
+                if f"solve-{operator}" in groups
+            ],
+            codebooks=_rows(groups, "codebook-", CODEBOOKS),
         )
 
 
-def draw_searches(path: Path, results: Results) -> None:
+def _rows(groups: Groups, prefix: str, names: Iterable[str]) -> list[Result]:
+    """A row per search or codebook that has results: the figures of all its seeds."""
+    found = {name: groups[prefix + name] for name in names if prefix + name in groups}
+    return [{"name": name, **per_seed(results)} for name, results in found.items()]
+
+
+def _after(found: list[Result], space: str) -> dict[str, Any]:
+    """What targets searched in a space came to, by the number of evaluations."""
+    return {
+        f"after{mark}": per_seed([result[space][mark] for result in found])
+        for mark in ("500", "1000", "5000")
+    }
+
+
+def draw_searches(path: Path, groups: Groups) -> None:
     """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for color, name in enumerate(SEARCHES):
-        for seed, result in enumerate(seeds_of(results, name)):
-            evaluations = [entry["evaluations"] for entry in result["history"]]
-            for axis, field in zip(axes, ("coverage", "mean_fitness"), strict=True):
-                values = [entry[field] for entry in result["history"]]
-                label = name if seed == 0 and field == "coverage" else None
-                axis.plot(evaluations, values, color=f"C{color}", lw=1, label=label)
-    for axis, label in zip(axes, ("coverage", "mean fitness, minus radians"), strict=True):
-        axis.set(xscale="log", xlabel="evaluations", ylabel=label)
-        axis.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=len(SEARCHES))
-    figure.savefig(path, dpi=110)
+    with saved_axes(path, (11, 4), {"ncols": len(SEARCHES)}, ncols=2) as both:
+        by_coverage, by_fitness = both
+        for number, name in enumerate(SEARCHES):
+            for axes, y, label in (
+                (by_coverage, "coverage", name),
+                (by_fitness, "mean_fitness", None),
+            ):
+                found = groups.get(name, [])
+                curves = [columns(result["history"], "evaluations", y) for result in found]
+                plot_runs(axes, curves, label, color=f"C{number}", lw=1)
+        by_coverage.set(xscale="log", xlabel="evaluations", ylabel="coverage")
+        by_fitness.set(xscale="log", xlabel="evaluations", ylabel="mean fitness, minus radians")
 
 
-def draw_solved(path: Path, results: Results) -> None:
+def draw_solved(path: Path, groups: Groups) -> None:
     """Median distance to the targets against evaluations."""
-    figure = Figure(figsize=(6.5, 4), layout="constrained")
-    axes = figure.subplots()
-    for operator, space, color, label in (
-        ("vae", "direct", "C0", "direct"),
-        ("vae", "codes", "C1", "codes of the VAE"),
-        ("vqvae", "codes", "C2", "codes of the VQ-VAE"),
-    ):
-        for seed, result in enumerate(seeds_of(results, f"solve-{operator}")):
-            curve = result["history"][space]
-            evaluations = 10 * np.arange(1, len(curve) + 1)
-            axes.plot(evaluations, curve, color=color, lw=1, label=None if seed else label)
-    axes.axhline(CLOSE, color="gray", ls=":", lw=1)
-    axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
+    with saved_axes(path, (6.5, 4)) as axes:
+        for number, (label, (operator, space)) in enumerate(TARGETS.items()):
+            found = [result["history"][space] for result in groups.get(f"solve-{operator}", [])]
+            curves = [(10 * np.arange(1, len(curve) + 1), curve) for curve in found]
+            label = "direct" if space == "direct" else label
+            plot_runs(axes, curves, label, color=f"C{number}", lw=1)
+        axes.axhline(CLOSE, color="gray", ls=":", lw=1)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations", ylabel="median distance")
+        axes.legend()
 
 
-def draw_codebooks(path: Path, results: Results) -> None:
+def draw_codebooks(path: Path, groups: Groups) -> None:
     """How often code vectors lie at which cosine, beside directions drawn at random."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    axes = figure.subplots(1, len(CODEBOOKS), sharey=True)
-    bins = np.linspace(-1, 1, 21)
-    for axis, name in zip(axes, CODEBOOKS, strict=True):
-        cosines = [value for result in codebooks_of(results, name) for value in result["cosines"]]
-        if cosines:
-            axis.hist(cosines, bins=bins, density=True)
-        axis.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
-        axis.set(title=name if name != "none" else "no remedy", xlabel="cosine")
-    figure.savefig(path, dpi=110)
-
-
-def seeds_of(results: Results, name: str) -> list[Result]:
-    """The results of a search's seeds."""
-    names = [_file(name, seed) for seed in SEEDS]
-    return [results[each] for each in names if each in results]
-
-
-def codebooks_of(results: Results, name: str) -> list[Result]:
-    """The results of a codebook's seeds."""
-    return seeds_of(results, f"codebook-{name}")
-
-
-def each(results: list[Result], field: str, digits: int) -> str:
-    """The field's value of every seed."""
-    return ", ".join(f"{result[field]:.{digits}f}" for result in results)
-
-
-def _searches_table(results: Results) -> str:
-    heads = ["operator", "evaluations", "coverage", "mean fitness", "training, s", "in all, s"]
-    rows = []
-    for name in SEARCHES:
-        found = seeds_of(results, name)
-        if found:
-            digits = {"coverage": 3, "mean_fitness": 3, "training_seconds": 0, "seconds": 0}
-            figures = [each(found, field, shown) for field, shown in digits.items()]
-            rows.append([name, f"{found[0]['evaluations']:,}", *figures])
-    return markdown_table(heads, rows)
-
-
-def _targets_table(results: Results) -> str:
-    heads = ["searched in", "reached after 500", "1,000", "5,000"]
-    heads += ["median distance after 1,000", "joint variance after 1,000"]
-    rows = []
-    for label, operator, space in (
-        ("solutions", "vae", "direct"),
-        ("codes of the VAE", "vae", "codes"),
-        ("codes of the VQ-VAE", "vqvae", "codes"),
-    ):
-        found = seeds_of(results, f"solve-{operator}")
-        if found:
-            after = {
-                mark: [result[space][mark] for result in found] for mark in ("500", "1000", "5000")
-            }
-            row = [label, *(each(figures, "reached", 0) for figures in after.values())]
-            row += [each(after["1000"], "median_distance", 4)]
-            rows.append([*row, each(after["1000"], "joint_variance", 3)])
-    return markdown_table(heads, rows)
-
-
-def _codebooks_table(results: Results) -> str:
-    heads = ["remedies", "mean absolute cosine", "fraction on the first axis", "vectors used"]
-    heads += ["squared error of elites", "coverage", "mean fitness"]
-    fields = ["mean_absolute_cosine", "first_axis_fraction", "used", "error"]
-    fields += ["coverage", "mean_fitness"]
-    rows = []
-    for name in CODEBOOKS:
-        found = codebooks_of(results, name)
-        if found:
-            shown = [each(found, field, 0 if field == "used" else 2) for field in fields]
-            rows.append([name, *shown])
-    return markdown_table(heads, rows)
+    with saved_axes(path, (11, 3.2), grid=None, ncols=len(CODEBOOKS), sharey=True) as row:
+        for axes, name in zip(row, CODEBOOKS, strict=True):
+            found = groups.get(f"codebook-{name}", [])
+            if found:
+                cosines = np.concatenate([result["cosines"] for result in found])
+                axes.hist(cosines, bins=np.linspace(-1, 1, 21), density=True)
+            axes.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
+            axes.set(title=name if name != "none" else "no remedy", xlabel="cosine")

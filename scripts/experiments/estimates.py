@@ -1,7 +1,5 @@
 """Means and differences over a few seeds, with 95 % intervals by Student's t."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +22,8 @@ class Estimate:
 
     def text(self, digits: int = 0) -> str:
         """The value and, where it is known, half the width of the interval."""
-        if math.isnan(self.half_width):
-            return f"{self.value:.{digits}f}"
-        return f"{self.value:.{digits}f} ± {self.half_width:.{digits}f}"
+        known = not math.isnan(self.half_width)
+        return f"{self.value:.{digits}f}" + known * f" ± {self.half_width:.{digits}f}"
 
 
 def mean_over(values: Sequence[float]) -> Estimate:
@@ -38,14 +35,12 @@ def mean_over(values: Sequence[float]) -> Estimate:
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """Mean of `ours` minus mean of `theirs`, of independent seeds.
+    """Mean of `ours` minus mean of `theirs`, of independent seeds, three at least.
 
     One variance for both, so that three seeds per side leave four degrees of freedom.
     """
-    value = float(np.mean(ours) - np.mean(theirs))
     degrees = len(ours) + len(theirs) - 2
-    if degrees < 1:
-        return Estimate(value, math.nan)
-    variance = sum(float(np.var(side) * len(side)) for side in (ours, theirs)) / degrees
-    width = stats.t.ppf(0.975, degrees) * math.sqrt(variance * (1 / len(ours) + 1 / len(theirs)))
-    return Estimate(value, float(width))
+    variance = (np.var(ours) * len(ours) + np.var(theirs) * len(theirs)) / degrees
+    error = math.sqrt(variance * (1 / len(ours) + 1 / len(theirs)))
+    half_width = float(stats.t.ppf(0.975, degrees) * error)
+    return Estimate(float(np.mean(ours) - np.mean(theirs)), half_width)

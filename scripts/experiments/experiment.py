@@ -1,15 +1,13 @@
 """The shape of an experiment: a table of runs, one result file per run, and figures of all."""
 
-from __future__ import annotations
-
+import fnmatch
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from fnmatch import fnmatchcase
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,9 +19,6 @@ from worldmodels.runs.provenance import versions
 
 Result = dict[str, Any]
 Results = Mapping[str, Result]
-Spec = TypeVar("Spec")
-# Settings of these types become options of the command.
-OPTION_TYPES: dict[Any, type[int | Path]] = {int: int, int | None: int, Path: Path}
 
 
 @dataclass(frozen=True)
@@ -41,22 +36,31 @@ class Context:
     report: Report
     device: str = "cpu"
 
+    @property
+    def resources(self) -> dict[str, Any]:
+        """What the stages of a run take by these names."""
+        return {"workers": self.workers, "report": self.report, "device": self.device}
 
-class Experiment(ABC, Generic[Spec]):
+
+class Experiment(ABC):
     """A table of runs; a dataclass whose fields are the settings that all its runs share.
 
     Attributes:
         name: as the command takes it.
-        folder: of the result files, within the docs.
-        table: what each run is, a `Spec`, by name, in the order in which they are done.
+        folder: of the result files, within the docs; by default that of the name.
+        table: what each run is, its `spec`, by name, in the order in which they are done.
     """
 
     name: ClassVar[str]
     folder: ClassVar[str]
     table: ClassVar[Mapping[str, Any]]
 
+    def __init_subclass__(cls) -> None:
+        if not hasattr(cls, "folder"):
+            cls.folder = f"results/{cls.name.replace('-', '_')}"
+
     @abstractmethod
-    def run(self, name: str, spec: Spec, context: Context) -> Result:
+    def run(self, name: str, spec: Any, context: Context) -> Result:
         """One run; what is written to its result file."""
 
     @abstractmethod
@@ -72,19 +76,20 @@ class Experiment(ABC, Generic[Spec]):
 
         Raises: UserError for a pattern that matches no run.
         """
+        wanted: set[str] = set()
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in self.table):
+            matching = fnmatch.filter(self.table, pattern)
+            if not matching:
                 raise UserError(f'expected one of {", ".join(self.table)}, got "{pattern}"')
-        done = self.results(docs)
-        return [
-            name
-            for name in self.table
-            if name not in done and any(fnmatchcase(name, pattern) for pattern in patterns)
-        ]
+            wanted.update(matching)
+        wanted -= self.results(docs).keys()
+        return [name for name in self.table if name in wanted]
 
     def do(self, names: Iterable[str], context: Context) -> None:
         """Do the runs and write their results; then draw all results that there are."""
+        folder = context.docs / self.folder
         for name in names:
+            folder.mkdir(parents=True, exist_ok=True)
             context.report.log(f"{self.name}: {name}")
             started = time.monotonic()
             result = {
@@ -95,7 +100,7 @@ class Experiment(ABC, Generic[Spec]):
                 "threads": torch.get_num_threads(),
                 **self.run(name, self.table[name], context),
             }
-            write_json(context.docs / self.folder / f"{name}.json", result)
+            write_json(folder / f"{name}.json", result)
             context.report.log(f"{name}: {(time.monotonic() - started) / 60:.1f} minutes")
         results = self.results(context.docs)
         if results:
@@ -103,25 +108,29 @@ class Experiment(ABC, Generic[Spec]):
 
     def command(self, name: str) -> str:
         """The command that makes this result, with every setting that is not the default."""
-        changed = [
-            f" --{option} {getattr(self, field)}"
-            for option, (field, _, default) in self.options().items()
-            if getattr(self, field) != default
-        ]
-        return f"python -m scripts.experiments {self.name} --only {name}{''.join(changed)}"
+        words = [f"python -m scripts.experiments {self.name} --only {name}"]
+        for setting in self.options():
+            value = getattr(self, setting.name)
+            if value != setting.default:
+                words.append(f"--{setting.name.replace('_', '-')} {value}")
+        return " ".join(words)
 
     @classmethod
-    def options(cls) -> dict[str, tuple[str, type[int | Path], Any]]:
-        """Field, type and default of each setting that the command takes, by the option's name."""
-        types = get_type_hints(cls)
-        return {
-            each.name.replace("_", "-"): (each.name, OPTION_TYPES[types[each.name]], each.default)
-            for each in fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
-            if types[each.name] in OPTION_TYPES
-        }
+    def options(cls) -> list[Field[Any]]:
+        """The settings that the command takes: whole numbers, which may be None, and paths."""
+        of_experiment = fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
+        return [each for each in of_experiment if isinstance(each.default, int | Path | None)]
 
 
 def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
     """The result files of these names that are in the folder."""
     found = {name: read_json(folder / f"{name}.json") for name in names}
     return {name: result for name, result in found.items() if result is not None}
+
+
+def grouped(results: Results, table: Mapping[str, tuple[str, Any]]) -> dict[str, list[Result]]:
+    """The results by the first part of their runs' specs, in the order of the table."""
+    groups: dict[str, list[Result]] = {kind: [] for kind, _ in table.values()}
+    for name, result in results.items():
+        groups[table[name][0]].append(result)
+    return {kind: found for kind, found in groups.items() if found}

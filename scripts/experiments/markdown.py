@@ -1,29 +1,60 @@
-"""Pages in Markdown: a template per page, in `pages/`, and tables that go into it."""
+"""Pages in Markdown: a template per page, in `pages/`, and values that fill it."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 TEMPLATES = Path(__file__).parent / "pages"
 
 
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table without a line break at its end; empty without rows."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    head = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return "\n".join([*head, *lines]) if lines else ""
+class PerSeed(list[Any]):
+    """A figure of several seeds, of which a template shows each."""
+
+    def __format__(self, spec: str) -> str:
+        return ", ".join(format(value, spec) for value in self)
+
+
+def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
+    """The figures of a search's seeds, by the names of the first one's."""
+    return {name: PerSeed(result[name] for result in results) for name in results[0]}
 
 
 def write_page(path: Path, **values: Any) -> None:
     """Fill the template of the page's name with values.
 
-    A section with an empty value whose name ends in `_table` is left out.
+    A line that names figures of a list of results, as in `| {table[label]} |`, is repeated for each
+    of them; a cell is empty where a result lacks its figure. A paragraph with a value that is an
+    empty string is left out, and so is a whole section with any other empty value.
     """
-    sections = re.split(r"\n(?=## )", (TEMPLATES / path.name).read_text(encoding="utf-8"))
-    shown = [
-        section.format(**values)
-        for section in sections
-        if all(values[name] for name in re.findall(r"\{(\w+_table)\}", section))
-    ]
-    path.write_text("\n".join(shown).rstrip() + "\n", encoding="utf-8")
+    template = (TEMPLATES / path.name).read_text(encoding="utf-8")
+    empty = {name for name, value in values.items() if value in (None, [], {})}
+    sections = [each for each in re.split(r"\n(?=## )", template) if not empty & _names(each)]
+    empty = {name for name, value in values.items() if value == ""}
+    paragraphs = "\n".join(sections).split("\n\n")
+    shown = [each for each in paragraphs if not empty & _names(each)]
+    lines = []
+    for line in "\n\n".join(shown).splitlines():
+        tables = [name for name in _names(line) if isinstance(values[name], list)]
+        if tables:
+            lines += [_row(line, tables[0], result) for result in values[tables[0]]]
+        else:
+            lines.append(line.format(**values))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _names(text: str) -> set[str]:
+    """The values that a part of a template names."""
+    return set(re.findall(r"\{(\w+)", text))
+
+
+def _row(line: str, name: str, result: Mapping[str, Any]) -> str:
+    """A table's line with each cell filled, or empty where the result lacks the figure."""
+
+    def fill(cell: re.Match[str]) -> str:
+        try:
+            return cell[0].format_map({name: result})
+        except KeyError:
+            return "  "
+
+    return re.sub(r"[^|]+", fill, line)

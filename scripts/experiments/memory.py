@@ -6,9 +6,8 @@ nothing is selected. (None of these models drives: a driver that reads the track
 Draws docs/memory.md, the open-loop curves and pictures of dreams. About 20 minutes on one core.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from agents.seeds import seeds
 from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import OpenLoop
 from worldmodels.dream.pictures import most_active_episode
@@ -39,9 +38,8 @@ from worldmodels.stages.evaluate_memory import (
 LEAN = DEMO.memory
 FIVE = replace(LEAN, model=replace(LEAN.model, num_mixtures=5))
 PAPER = replace(FIVE, model=replace(FIVE.model, num_hidden=256, predict_change=False))
+CURVES = [field.name for field in fields(OpenLoop)]
 INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
-SHOWN_STEPS = (20, 52)  # env steps since the dream began
-OPEN_LOOP = ("predicted", "persistence", "reconstruction")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class MemoryKinds(Experiment[Kind]):
+class MemoryKinds(Experiment):
     """Kinds of M over three V.
 
     Attributes:
@@ -78,7 +76,6 @@ class MemoryKinds(Experiment[Kind]):
     """
 
     name = "memory"
-    folder = "results/memory"
     table = KINDS
     episodes: int = 96
     noisy: int = 48
@@ -96,14 +93,13 @@ class MemoryKinds(Experiment[Kind]):
             config, vision, encoded.train, encoded.validation, seed=0, report=context.report
         )
         drives, frames = encoded.drives, encoded.drive_frames
-        dream, evaluation = DreamModel(vision, memory), EvaluateMemoryConfig()
+        dream = DreamModel(vision, memory)
         figures, _ = memory_figures(
-            dream, memoryless, encoded.train, drives, frames, evaluation, REPEAT
+            dream, memoryless, encoded.train, drives, frames, EvaluateMemoryConfig(), REPEAT
         )
         if spec.drawn:
             path = context.docs / f"dreams_{spec.drawn}.png"
-            row = most_active_episode(drives)
-            draw_dreams(path, dream, drives, frames, row, REPEAT)
+            draw_dreams(path, dream, drives, frames, most_active_episode(drives), REPEAT)
         return {
             "label": spec.label,
             "episodes": self.episodes + self.noisy,
@@ -134,29 +130,10 @@ class MemoryKinds(Experiment[Kind]):
     def draw(self, results: Results, docs: Path) -> None:
         """The page, and open-loop errors of the kinds whose dreams are drawn."""
         curves = {
-            KINDS[name].drawn: OpenLoop(**{part: row["open_loop"][part] for part in OPEN_LOOP})
+            KINDS[name].drawn: OpenLoop(*itemgetter(*CURVES)(row["open_loop"]))
             for name, row in results.items()
             if KINDS[name].drawn
         }
         if curves:
             draw_open_loop(docs / "open_loop.png", curves, REPEAT)
-        heads = ["M", "parameters", "nats", "bits", "no recurrence", "persistence", "reward R2"]
-        heads += [f"dream / last frame at {step}" for step in SHOWN_STEPS]
-        heads += ["steps below persistence"]
-        write_page(docs / "memory.md", table=markdown_table(heads, map(_row, results.values())))
-
-
-def _row(row: Result) -> list[str]:
-    loop = row["open_loop"]
-    places = [step // loop["action_repeat"] - 1 for step in SHOWN_STEPS]
-    return [
-        row["label"],
-        f"{row['parameters']:,}",
-        f"{row['nll']:.1f}",
-        f"{row['bits_per_frame']:.1f}",
-        f"{row['memoryless_nll']:.1f}",
-        f"{row['persistence_nll']:.1f}",
-        f"{row['reward_r2']:.2f}",
-        *(f"{loop['predicted'][place]:.0f} / {loop['persistence'][place]:.0f}" for place in places),
-        f"{loop['steps_below_persistence']}",
-    ]
+        write_page(docs / "memory.md", table=list(results.values()))

@@ -5,13 +5,11 @@ out. Draws docs/car_racing.png: Gymnasium's, ours and eight times the difference
 view and then for Gymnasium's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import gymnasium as gym
+import imageio.v3 as iio
 import numpy as np
 from gymnasium.envs.box2d.car_racing import CarRacing
 from jaxtyping import UInt8
@@ -32,7 +30,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
-class Pictures(Experiment[tuple[str, ...]]):
+class Pictures(Experiment):
     """One run over two views.
 
     Attributes:
@@ -58,8 +56,7 @@ class Pictures(Experiment[tuple[str, ...]]):
                 "worst_frame_later": round(max(later), 3),
                 "worst_frame_first_second": round(max(first_second), 3),
             }
-        path = context.docs / "car_racing.png"
-        cv2.imwrite(str(path), cv2.cvtColor(np.hstack(columns), cv2.COLOR_RGB2BGR))
+        iio.imwrite(context.docs / "car_racing.png", np.hstack(columns))
         return result
 
     def draw(self, results: Results, docs: Path) -> None:
@@ -72,20 +69,19 @@ def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[Pi
     first_second: list[float] = []
     later: list[float] = []
     rows = []
-    drives = seeds("driving", episodes)
-    for seed in drives:
+    for number, seed in enumerate(seeds("driving", episodes)):
         frame, _ = env.reset(seed=seed)
         driver = ScriptedDriver(env)
         for step in range(1000):
-            if env.t < 1 or step % 10 == 0 or (seed == drives[0] and step in SHOWN):
+            shown = number == 0 and step in SHOWN
+            if env.t < 1 or step % 10 == 0 or shown:
                 reference = reference_frame(env)
                 difference = np.abs(frame.astype(int) - reference)
                 playfield = difference[:84] if view == "stock" else difference
                 (first_second if env.t < 1 else later).append(float(playfield.mean()))
-                if seed == drives[0] and step in SHOWN:
+                if shown:
                     amplified = np.minimum(difference * AMPLIFIED, 255).astype(np.uint8)
-                    shown = [enlarged(picture) for picture in (reference, frame, amplified)]
-                    rows.append(np.hstack(shown))
+                    rows.append(np.hstack([*map(enlarged, (reference, frame, amplified))]))
             frame, _, terminated, _, _ = env.step(driver.act())
             if terminated:
                 break
@@ -101,4 +97,4 @@ def reference_frame(env: FastCarRacing) -> Picture:
 
 def enlarged(picture: Picture) -> Picture:
     """With visible pixels."""
-    return np.asarray(cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), np.uint8)
+    return picture.repeat(SIDE // len(picture), axis=0).repeat(SIDE // len(picture), axis=1)

@@ -5,14 +5,12 @@ scripted one, on validation tracks. The last kinds weigh the error on curbs more
 Draws docs/vision.md and docs/vision.png. About an hour on one core.
 """
 
-from __future__ import annotations
-
 import functools
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
+import imageio.v3 as iio
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -23,11 +21,13 @@ from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from agents.workers import Workers
 from envs.config import EnvConfig
-from envs.tasks import DEFAULT_ENV_ID, task_for
+from envs.tasks import DEFAULT_ENV_ID
+from scripts.experiments.driving import REPEAT
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import write_page
 from worldmodels.controller.policies import make_policy
 from worldmodels.plotting import save_grid
+from worldmodels.presets import DEMO, override
 from worldmodels.training.fit import FitConfig, fit
 from worldmodels.vision import (
     VQVAE,
@@ -46,14 +46,7 @@ BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns
 FSQ = VQVAEConfig(quantizer="fsq")
 RARE_VQ = VQVAEConfig(decoder_channels=64, background_weight=0.3, rare_weight=4.0)
-RARE_VAE = VAEConfig(
-    network="lean",
-    kl_weight=0.1,
-    free_nats=0.25,
-    decoder_channels=64,
-    background_weight=0.3,
-    rare_weight=4.0,
-)
+RARE_VAE = override(DEMO.vae.model, rare_weight=4.0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ Frames = UInt8[Tensor, "frame height width 3"]
 
 
 @dataclass(frozen=True)
-class VisionKinds(Experiment[Kind]):
+class VisionKinds(Experiment):
     """Kinds of V.
 
     Attributes:
@@ -97,7 +90,6 @@ class VisionKinds(Experiment[Kind]):
     """
 
     name = "vision"
-    folder = "results/vision"
     table = KINDS
     episodes: int = 96
     drives: int = 16
@@ -111,9 +103,9 @@ class VisionKinds(Experiment[Kind]):
         with torch.no_grad():
             decoded = vision.decode(vision.mode(vision.encode(shown))).numpy()
         folder = context.docs / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        save_strip(folder / "frames.png", shown.numpy())
-        save_strip(folder / f"{name}.png", decoded)
+        # Side by side, so that the picture of all kinds can be drawn again.
+        for strip, pictures in (("frames", shown.numpy()), (name, decoded)):
+            iio.imwrite(folder / f"{strip}.png", np.concatenate(pictures, axis=1))
         return {
             "label": spec.label,
             "episodes": self.episodes,
@@ -127,62 +119,39 @@ class VisionKinds(Experiment[Kind]):
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page, and the reconstructions of all kinds beside the frames."""
-        folder = docs / self.folder
-        strips = {"frame": load_strip(folder / "frames.png")}
-        strips |= {KINDS[name].label: load_strip(folder / f"{name}.png") for name in results}
+        names = {"frame": "frames", **{KINDS[name].label: name for name in results}}
+        strips = {
+            label: strip_frames(docs / self.folder / f"{name}.png") for label, name in names.items()
+        }
         save_grid(docs / "vision.png", strips, label_width=260)
-        heads = ["V", "error", "foreground", "rare", "PSNR", "bits", "used", "perplexity"]
-        first = next(iter(results.values()))
-        table = markdown_table(heads, map(_row, results.values()))
-        write_page(docs / "vision.md", table=table, **first)
-
-
-def _row(row: Result) -> list[str]:
-    codes = ["", "", ""]
-    if row["usage_per_epoch"]:
-        last = row["usage_per_epoch"][-1]
-        codes = [
-            f"{row['bits_per_frame']:.0f}",
-            f"{row['codes_used']:.0%} / {last['codes_used']:.0%}",
-            f"{row['perplexity']:.0f} / {last['perplexity']:.0f}",
-        ]
-    figures = [f"{row[name]:.1f}" for name in ("error", "foreground_error", "rare_error", "psnr")]
-    return [row["label"], *figures, *codes]
+        rows = [{**row, "last": (row["usage_per_epoch"] or [{}])[-1]} for row in results.values()]
+        write_page(docs / "vision.md", table=rows, **rows[0])
 
 
 def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
     """Training frames of the exploring policy, an agent step apart."""
     env = EnvConfig(DEFAULT_ENV_ID)
     policy = functools.partial(make_policy, "exploring", env, Path())
-    repeat = task_for(env).action_repeat
     episodes = play_episodes(env, policy, seeds("training", num_episodes), workers=workers)
-    return torch.from_numpy(np.concatenate([rollout.frames[::repeat] for rollout in episodes]))
+    return torch.from_numpy(np.concatenate([rollout.frames[::REPEAT] for rollout in episodes]))
 
 
 def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
     """Held-out frames of the scripted driver, an agent step apart, and those that are shown."""
-    repeat = task_for(DEFAULT_ENV_ID).action_repeat
     drives = [drive(seed) for seed in seeds("validation", num_drives)]
-    held_out = np.concatenate([rollout.frames[::repeat] for rollout in drives])
+    held_out = np.concatenate([rollout.frames[::REPEAT] for rollout in drives])
     # A frame's turn is how far the wheel is turned around it.
     steering = [np.abs(rollout.actions[:, 0]) for rollout in drives]
-    smooth = [np.convolve(np.append(s, 0), np.full(9, 1 / 9), "same")[::repeat] for s in steering]
+    smooth = [np.convolve(np.append(s, 0), np.full(9, 1 / 9), "same")[::REPEAT] for s in steering]
     sharpest = largest_apart(np.concatenate(smooth), SHOWN // 2)
     ordinary = np.linspace(40, len(held_out) - 40, SHOWN - len(sharpest)).astype(int)
     shown = held_out[np.concatenate([ordinary, sharpest])]
     return torch.from_numpy(held_out), torch.from_numpy(shown)
 
 
-def save_strip(path: Path, frames: UInt8[np.ndarray, "frame height width 3"]) -> None:
-    """Frames side by side, so that the picture of all kinds can be drawn again."""
-    if not cv2.imwrite(str(path), np.concatenate(frames, axis=1)[..., ::-1]):
-        raise OSError(f"could not write {path}: is the disk full?")
-
-
-def load_strip(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
-    """What `save_strip` wrote."""
-    strip = np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
-    return np.stack(np.split(strip, SHOWN, axis=1))
+def strip_frames(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
+    """The frames that lie side by side in a picture."""
+    return np.stack(np.split(iio.imread(path), SHOWN, axis=1))
 
 
 def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 60) -> np.ndarray:
@@ -217,21 +186,11 @@ def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[
             vision.train()
 
     num_steps = round(kind.times_epochs * epochs) * steps_per_epoch
+    # Nothing is selected by the held-out frames.
     config = FitConfig(
-        num_steps,
-        BATCH_SIZE,
-        learning_rate=1e-3,
-        final_learning_rate=1e-4,
-        validate_every=num_steps,  # nothing is selected by the held-out frames
+        num_steps, BATCH_SIZE, 1e-3, final_learning_rate=1e-4, validate_every=num_steps
     )
-    with tempfile.TemporaryDirectory() as folder:
-        fit(
-            vision,
-            batch_at,
-            lambda: {"loss": 0.0},
-            config,
-            seed=0,
-            folder=Path(folder),
-            on_step=on_step,
-        )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fit(vision, batch_at, lambda: {"loss": 0.0}, config, seed=0, folder=folder, on_step=on_step)
     return vision, usage

@@ -8,7 +8,6 @@ code_gallery.py  what a code stands for: frames that share one
 rates.py         bits per frame, of codes and of latents
 metrics.py       the figures that are compared, each with its name and its direction
 verdicts.py      in which figures codes and latents differ significantly
-peers.py         what others published
 page.py          docs/results.md
 figures.py       its figures
 """

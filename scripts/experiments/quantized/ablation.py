@@ -6,15 +6,13 @@ One search per kind of V and inputs, on V and M of that kind's first run in the 
 Source: arXiv 1803.10122, table 1: z alone, and z with h.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.forked_run import fork_run
-from scripts.experiments.quantized.kinds import ABLATIONS, INPUTS, RunSpec
-from scripts.experiments.quantized.page import ABLATION_FOLDER, draw_page
+from scripts.experiments.quantized.kinds import ABLATIONS, INPUTS, RUNS
+from scripts.experiments.quantized.page import draw_page
 from scripts.experiments.quantized.study import Quantized, finished_run
 from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.memory import make_memory, restore_memory
@@ -34,7 +32,7 @@ SEARCH = ControllerStageConfig(
 
 
 @dataclass(frozen=True)
-class Ablations(Experiment[tuple[RunSpec, str]]):
+class Ablations(Experiment):
     """Kinds of inputs over kinds of V.
 
     Attributes:
@@ -43,22 +41,17 @@ class Ablations(Experiment[tuple[RunSpec, str]]):
     """
 
     name = "ablation"
-    folder = ABLATION_FOLDER
     table = ABLATIONS
     preset: Preset = STUDY
     search: ControllerStageConfig = SEARCH
 
-    def run(self, name: str, spec: tuple[RunSpec, str], context: Context) -> Result:
+    def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
         """The search, in a folder of its own."""
-        of_run, inputs = spec
-        folder = context.runs.parent / Quantized.name / of_run.name
-        run = finished_run(of_run, folder, self.preset, context)
-        return {
-            "kind": of_run.kind,
-            "seed": of_run.seed,
-            "ablation": inputs,
-            **ablation_measures(run, inputs, self.search, context),
-        }
+        run_name, inputs = spec
+        kind, seed = RUNS[run_name]
+        run = finished_run(run_name, context.runs.parent / Quantized.name, self.preset, context)
+        measures = ablation_measures(run, inputs, self.search, context)
+        return {"kind": kind, "seed": seed, "ablation": inputs, **measures}
 
     def draw(self, results: Results, docs: Path) -> None:
         """The page of all runs and ablations."""
@@ -70,19 +63,13 @@ def ablation_measures(
     run: Run, name: str, search: ControllerStageConfig, context: Context
 ) -> Result:
     """A search from zero on the run's V and M, in a folder of the run named for C's inputs."""
-    inputs = INPUTS[name]
+    label, inputs = INPUTS[name]
     fork = fork_run(run, run.folder / "ablation" / name)
-    if not inputs.trained:
+    if name == "untrained":
         reset_recurrent_weights(fork, run.settings.seed)
-    result = train_controller(
-        fork,
-        replace(search, inputs=inputs.inputs),
-        workers=context.workers,
-        report=context.report,
-        device=context.device,
-    )
+    result = train_controller(fork, replace(search, inputs=inputs), **context.resources)
     return {
-        "label": inputs.label,
+        "label": label,
         "parameters": result["parameters"],
         "score": result["real_score"],
         "std": result["real_std"],
@@ -104,11 +91,8 @@ def reset_recurrent_weights(run: Run, seed: int) -> None:
     """Give the run's M random recurrent weights in place of the trained ones; idempotent."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
-    memory = restore_memory(checkpoint, path)
-    assert not isinstance(memory, MemoryEnsemble), "the study's M is no ensemble"
     with global_seed(seed):
-        fresh = make_memory(memory.config)
-    assert not isinstance(fresh, MemoryEnsemble)
-    memory.lstm.load_state_dict(fresh.lstm.state_dict())
-    weights = with_prefix("memory", memory.state_dict())
-    save_checkpoint(path, {**checkpoint.tensors, **weights}, checkpoint.metadata)
+        fresh = make_memory(restore_memory(checkpoint, path).config)
+    assert not isinstance(fresh, MemoryEnsemble), "the study's M is no ensemble"
+    recurrent = with_prefix("memory.lstm", fresh.lstm.state_dict())
+    save_checkpoint(path, {**checkpoint.tensors, **recurrent}, checkpoint.metadata)

@@ -1,17 +1,33 @@
 """What a code stands for: frames that share one, and how much of their variance it explains."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from worldmodels.plotting import save_grid
 from worldmodels.vision import VQVAE
 from worldmodels.vision.batched import encode_frames
 
 FrameRow = UInt8[np.ndarray, "frame 64 64 3"]
 Codes = Int[np.ndarray, "frame cell"]
+
+
+def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
+    """How much of a frame's variance a single code explains; draws frames that share a code.
+
+    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
+        in another cell, means over cells.
+    """
+    codes = [frame_codes(vision, frames) for frames in drives]
+    grid = vision.config.grid
+    explained = explained_variance_by_code(list(zip(drives, codes, strict=True)), grid)
+    same_cell = np.diagonal(explained)
+    of_all = np.concatenate(drives), np.concatenate(codes)
+    save_grid(gallery, code_gallery(*of_all, grid=grid, rows=6, columns=10))
+    others = (explained.sum() - same_cell.sum()) / (explained.size - len(same_cell))
+    return {"same_cell": float(same_cell.mean()), "other_cells": float(others)}
 
 
 def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
@@ -33,14 +49,12 @@ def explained_variance_by_code(
 
     Returns: a row for the cell that the code is taken from, a column for the one it explains.
     """
-    half = [
-        (
-            np.concatenate([_cells(frames, grid) for frames, _ in part]),
-            np.concatenate([codes for _, codes in part]),
-        )
-        for part in (drives[::2], drives[1::2])
-    ]
-    (fitted, fitted_codes), (held_out, held_out_codes) = half
+
+    def joined(half: Sequence[tuple[FrameRow, Codes]]) -> tuple[np.ndarray, np.ndarray]:
+        frames, codes = zip(*half, strict=True)
+        return np.concatenate([_cells(each, grid) for each in frames]), np.concatenate(codes)
+
+    (fitted, fitted_codes), (held_out, held_out_codes) = joined(drives[::2]), joined(drives[1::2])
     mean = fitted.mean(0)
     variance = np.square(held_out - mean).sum((0, 2))
     fractions = []
@@ -99,8 +113,6 @@ def framed(pictures: FrameRow, cell: int, grid: int) -> FrameRow:
     side = pictures.shape[1] // grid
     top, left = cell // grid * side, cell % grid * side
     marked = pictures.copy()
-    border = np.zeros(pictures.shape[1:3], bool)
-    border[top : top + side, left : left + side] = True
-    border[top + 1 : top + side - 1, left + 1 : left + side - 1] = False
-    marked[:, border] = (255, 255, 0)
+    of_cell = marked[:, top : top + side, left : left + side]
+    of_cell[:, [0, -1]] = of_cell[:, :, [0, -1]] = (255, 255, 0)
     return marked

@@ -1,14 +1,10 @@
 """The runs that are compared: kinds of V, seeds, and what C sees."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
-from worldmodels.presets import Preset
-from worldmodels.vision import VQVAEConfig
+from worldmodels.presets import Preset, override
 
 SEEDS = (1, 2, 3)
-ABLATED_KINDS, ABLATED_SEED = ("vae", "fsq"), 1
 
 
 @dataclass(frozen=True)
@@ -24,10 +20,7 @@ class Kind:
 
     def settings(self, preset: Preset) -> Preset:
         """A preset with this kind's quantizer; all else is the same for all kinds."""
-        model = preset.vqvae.model
-        if self.quantizer is None or not isinstance(model, VQVAEConfig):
-            return preset
-        model = replace(model, quantizer=self.quantizer)
+        model = override(preset.vqvae.model, quantizer=self.quantizer)
         return replace(preset, vqvae=replace(preset.vqvae, model=model))
 
 
@@ -38,41 +31,13 @@ KINDS = {
 }
 
 
-@dataclass(frozen=True)
-class RunSpec:
-    """A whole run of one kind of V."""
-
-    kind: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Of its folder and its result."""
-        return f"{self.kind}-{self.seed}"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What an ablation lets C see.
-
-    Attributes:
-        trained: whether M keeps its recurrent weights.
-    """
-
-    label: str
-    inputs: str
-    trained: bool = True
-
-
+# What an ablation lets C see, by a label and its inputs; "untrained" has random recurrent weights.
 INPUTS = {
-    "z": Inputs("z only", "z"),
-    "untrained": Inputs("z and h of an untrained M", "zh", trained=False),
-    "zh": Inputs("z and h", "zh"),
+    "z": ("z only", "z"),
+    "untrained": ("z and h of an untrained M", "zh"),
+    "zh": ("z and h", "zh"),
 }
-# By name, in the order in which they are done: a seed of all kinds before the next.
-RUNS = {spec.name: spec for spec in (RunSpec(kind, seed) for seed in SEEDS for kind in KINDS)}
-ABLATIONS = {
-    f"{kind}-{ABLATED_SEED}-{inputs}": (RunSpec(kind, ABLATED_SEED), inputs)
-    for kind in ABLATED_KINDS
-    for inputs in INPUTS
-}
+# Kinds and seeds, in the order in which they are done: a seed of all kinds before the next.
+RUNS = {f"{kind}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}
+# Runs and inputs.
+ABLATIONS = {f"{run}-{inputs}": (run, inputs) for run in ("vae-1", "fsq-1") for inputs in INPUTS}

@@ -1,33 +1,24 @@
 """What is measured of a finished run: its agent, V, M and dreams."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from agents.scripted_episodes import drive
 from agents.seeds import seeds
-from agents.workers import Workers
 from envs.perturbations import PERTURBATIONS
-from scripts.experiments.quantized.code_gallery import (
-    code_gallery,
-    explained_variance_by_code,
-    frame_codes,
-)
+from scripts.experiments.driving import encoded_drives
+from scripts.experiments.experiment import Context, Result
+from scripts.experiments.quantized.code_gallery import code_measures
 from scripts.experiments.quantized.rates import rates
 from worldmodels.controller.agent import load_agent
-from worldmodels.data.batches import AgentSteps
 from worldmodels.dream.load import encode_recent
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.open_loop import open_loop
-from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.memory.metrics import score_memory
-from worldmodels.plotting import save_grid
 from worldmodels.progress import Report
 from worldmodels.runs.learning_curve import LearningCurve
 from worldmodels.runs.run import Run
@@ -40,40 +31,37 @@ SCORE_THRESHOLD = 500  # agent steps until such a score are counted
 HORIZON = 100  # env steps of open-loop dreams
 # With its defaults, 80 and 120, and an action every fourth frame, half of the drives go off road.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
-GALLERY_ROWS, GALLERY_COLUMNS = 6, 10
 
 
-def agent_measures(run: Run, episodes: int, workers: Workers, report: Report) -> dict[str, Any]:
+def agent_measures(run: Run, episodes: int, context: Context) -> Result:
     """Scores over test tracks, as they are (`none`) and perturbed; in the fast env."""
     scores = {}
     for name in (None, *PERTURBATIONS):
         config = EvaluateConfig(episodes=episodes, split="test", perturbation=name)
-        row = evaluate_run(run, config, workers=workers, report=report)["rows"][0]
+        row = evaluate_run(run, config, workers=context.workers, report=context.report)["rows"][0]
         scores[name or "none"] = {key: row[key] for key in ("mean", "std", "interval")}
     return scores
 
 
-def curve_measures(run: Run) -> dict[str, Any]:
+def curve_measures(run: Run) -> Result:
     """The run's rounds, and the agent steps taken in the real env until a score of 500.
 
     `agent_steps_to_threshold` is None where no round's agent scored `SCORE_THRESHOLD`.
     """
     rows = LearningCurve(run).rows
-    repeat = run.action_repeat
-    reached = next(
-        (row["env_steps"] // repeat for row in rows if row["score"] >= SCORE_THRESHOLD), None
-    )
+    steps = [row["env_steps"] // run.action_repeat for row in rows]
+    good = [row["score"] >= SCORE_THRESHOLD for row in rows]
     return {
         "minutes": rows[-1]["seconds"] / 60,
-        "agent_steps_to_threshold": reached,
-        "agent_steps": rows[-1]["env_steps"] // repeat,
+        "agent_steps_to_threshold": next(compress(steps, good), None),
+        "agent_steps": steps[-1],
         "rounds": rows,
     }
 
 
 def world_measures(
     run: Run, drives: int, report: Report, gallery: Path, device: str = "cpu"
-) -> dict[str, Any]:
+) -> Result:
     """V and M of the best agent on episodes of the scripted driver, the same for all runs.
 
     Args:
@@ -86,17 +74,16 @@ def world_measures(
         for seed in seeds("driving", drives):
             rollouts.append(drive(seed, action_repeat=repeat, **DRIVER))
             meter.advance()
-    frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
-    driven = encode_rollouts(vision, rollouts, [each.num_steps for each in rollouts], repeat)
+    driven, frames = encoded_drives(vision, rollouts, repeat)
     train = encode_recent(run, vision, report, most=64)
     dream = DreamModel(vision, memory)
     curves = open_loop(dream, driven, frames, horizon=HORIZON // repeat)
     scores = score_memory(vision, memory, train, driven)
-    bits = rates(vision, driven, persistence_nll=scores["persistence_nll"], nll=scores["nll"])
+    nlls = {name: scores[name] for name in ("nll", "persistence_nll")}
     measures = {
         "vision": score_alike(vision, torch.from_numpy(np.concatenate(frames))),
-        "memory": {name: scores[name] for name in ("nll", "persistence_nll", "reward_r2")},
-        "bits": asdict(bits),
+        "memory": {**nlls, "reward_r2": scores["reward_r2"]},
+        "bits": rates(vision, driven, **nlls),
         "open_loop": {"action_repeat": repeat, **asdict(curves)},
     }
     if isinstance(vision, VQVAE):
@@ -104,31 +91,7 @@ def world_measures(
     return measures
 
 
-def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
-    """How much of a frame's variance a single code explains; draws frames that share a code.
-
-    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
-        in another cell, means over cells.
-    """
-    coded = [(frames, frame_codes(vision, frames)) for frames in drives]
-    grid = vision.config.grid
-    explained = explained_variance_by_code(coded, grid)
-    same_cell = np.diagonal(explained)
-    rows = code_gallery(
-        np.concatenate([frames for frames, _ in coded]),
-        np.concatenate([codes for _, codes in coded]),
-        grid=grid,
-        rows=GALLERY_ROWS,
-        columns=GALLERY_COLUMNS,
-    )
-    save_grid(gallery, rows)
-    others = (explained.sum() - same_cell.sum()) / (explained.size - len(same_cell))
-    return {"same_cell": float(same_cell.mean()), "other_cells": float(others)}
-
-
-def dream_measures(
-    run: Run, config: DreamCheckConfig, workers: Workers, report: Report, device: str = "cpu"
-) -> dict[str, Any]:
+def dream_measures(run: Run, config: DreamCheckConfig, context: Context) -> Result:
     """Returns in the dream beside those in the real env, of the agent and of noisier copies."""
-    checked = dream_check(run, config, workers=workers, report=report, device=device)
+    checked = dream_check(run, config, **context.resources)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

@@ -1,22 +1,25 @@
 """The figures by which kinds are compared: each with its name, its direction and its place."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from scripts.experiments.driving import REPEAT
+from scripts.experiments.estimates import Estimate, difference, mean_over
+from scripts.experiments.experiment import Result
 from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 
+BASE, CODES = "vae", ("fsq", "vq")
 LAST_ROUNDS = 4
 # Metrics that are scores, by what was perturbed.
-PERTURBED_SCORES = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
+PERTURBED = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 HIGHER, LOWER = True, False
 
-Figure = Callable[[dict[str, Any]], float | None]
+RunsByKind = Mapping[str, list[Result]]
 
 
 @dataclass(frozen=True)
@@ -24,107 +27,126 @@ class Metric:
     """One figure of a run's result file.
 
     Attributes:
-        of: the figure, None where the run has none.
+        of: the path of the figure within the file, or what computes it.
         higher_is_better: None where neither direction is better.
         digits: shown behind the point.
+        scale: that the figure is multiplied with.
     """
 
     label: str
-    of: Figure
+    of: str | Callable[[Result], float]
     higher_is_better: bool | None = None
     digits: int = 0
+    scale: float = 1.0
 
-    def values(self, results: list[dict[str, Any]]) -> list[float]:
+    def values(self, results: list[Result]) -> list[float]:
         """Of the runs that have one."""
-        found = (self.of(result) for result in results)
-        return [float(value) for value in found if value is not None]
+        figure = partial(_at, self.of) if isinstance(self.of, str) else self.of
+        return [self.scale * value for value in map(figure, results) if value is not None]
+
+    def mean(self, results: list[Result]) -> str:
+        """The mean over the runs that have one, with its interval; empty where none has."""
+        values = self.values(results)
+        return mean_over(values).text(self.digits) if values else ""
+
+    def cell(self, results: list[Result]) -> str:
+        """The mean, and over how many runs it is if not over all."""
+        count, mean = len(self.values(results)), self.mean(results)
+        return f"{mean} ({count} of {len(results)} runs)" if 0 < count < len(results) else mean
+
+    def difference_cell(self, results: RunsByKind, kind: str) -> str:
+        """The difference to latents, bold where significant; empty where there is none."""
+        found = self.difference(results, kind)
+        if found is None:
+            return ""
+        bold = "**" * found.significant
+        return f"{bold}{found.text(self.digits)}{bold}"
+
+    def difference(self, results: RunsByKind, kind: str) -> Estimate | None:
+        """A kind's mean minus that of latents; None for fewer than two runs, or one without it."""
+        runs = [results.get(kind, []), results.get(BASE, [])]
+        values = [self.values(side) for side in runs]
+        if [len(side) for side in values] != [max(2, len(side)) for side in runs]:
+            return None
+        return difference(*values)
+
+    def answer(self, results: RunsByKind) -> str:
+        """A sentence: the means of each kind of codes and of latents; empty without any."""
+        texts = []
+        for kind in CODES:
+            mean, found = self.mean(results.get(kind, [])), self.difference(results, kind)
+            if found is not None:
+                verdict = "" if found.significant else ", no significant difference"
+                mean += f" against {self.mean(results[BASE])}{verdict}"
+            if mean:
+                texts.append(f"{kind.upper()} {mean}")
+        label = self.label[0].upper() + self.label[1:]
+        return f"{label}: {'; '.join(texts)}." if texts else ""
 
 
-def _at(*keys: str, scale: float = 1.0) -> Figure:
-    """The figure that lies under these keys."""
-
-    def figure(result: dict[str, Any]) -> float | None:
-        value: Any = result
-        for key in keys:
-            value = value.get(key) if value is not None else None
-        return None if value is None else scale * float(value)
-
-    return figure
+def _at(path: str, value: Any) -> Any:
+    """What lies at the path within a result; None where the result has no such thing."""
+    for key in path.split("."):
+        value = value[int(key)] if isinstance(value, list) else (value or {}).get(key)
+    return value
 
 
-def _dream_error(step: int) -> Figure:
-    def error(result: dict[str, Any]) -> float:
-        curves = result["open_loop"]
-        return float(curves["predicted"][step // curves["action_repeat"] - 1])
-
-    return error
+def _dream_error(step: int) -> Metric:
+    path = f"open_loop.predicted.{step // REPEAT - 1}"
+    return Metric(f"error of dreams after {step} steps", path, LOWER, 1)
 
 
-def _bias(steps: int) -> Figure:
-    def percent(result: dict[str, Any]) -> float:
+def _bias(steps: int) -> Metric:
+    def percent(result: Result) -> float:
         figures = result["dream"]["horizons"][str(steps)]
         return float(100.0 * figures["dreamed"]["bias"] / figures["real_mean"])
 
-    return percent
+    return Metric(f"dreamed minus real return, {steps} steps, %", percent, None, 1)
 
 
-def _round_std(result: dict[str, Any]) -> float:
+def _round_std(result: Result) -> float:
     gradient = [row["score"] for row in result["rounds"] if row["search"] == "gradient"]
     return float(np.std(gradient[-LAST_ROUNDS:]))
 
 
-def _last_reward_r2(result: dict[str, Any]) -> float:
-    return float(result["rounds"][-1]["reward_r2"])
-
-
-def _explained(name: str) -> Figure:
-    return _at("explained_variance_by_code", name, scale=100)
-
-
+_RANK = f"dream.horizons.{SHORT}.dreamed"
+_BY_CODE = "explained_variance_by_code"
 METRICS = {
-    "score": Metric("score", _at("scores", "none", "mean"), HIGHER),
+    "score": Metric("score", "scores.none.mean", HIGHER),
     "agent_steps_to_threshold": Metric(
-        f"agent steps until a score of {SCORE_THRESHOLD}", _at("agent_steps_to_threshold"), LOWER
+        f"agent steps until a score of {SCORE_THRESHOLD}", "agent_steps_to_threshold", LOWER
     ),
     "round_std": Metric(f"standard deviation of the last {LAST_ROUNDS} rounds", _round_std, LOWER),
-    "color": Metric("score under other colors", _at("scores", "color", "mean"), HIGHER),
-    "bars": Metric("score behind bars", _at("scores", "bars", "mean"), HIGHER),
-    "blob": Metric("score beside a blob", _at("scores", "blob", "mean"), HIGHER),
-    "dream_error_20": Metric("error of dreams after 20 steps", _dream_error(20), LOWER, 1),
-    "dream_error_52": Metric("error of dreams after 52 steps", _dream_error(52), LOWER, 1),
-    "dream_error_100": Metric("error of dreams after 100 steps", _dream_error(100), LOWER, 1),
-    "bias_short": Metric(f"dreamed minus real return, {SHORT} steps, %", _bias(SHORT), None, 1),
-    "bias_long": Metric(f"dreamed minus real return, {LONG} steps, %", _bias(LONG), None, 1),
+    "color": Metric("score under other colors", "scores.color.mean", HIGHER),
+    "bars": Metric("score behind bars", "scores.bars.mean", HIGHER),
+    "blob": Metric("score beside a blob", "scores.blob.mean", HIGHER),
+    **{f"dream_error_{step}": _dream_error(step) for step in (20, 52, 100)},
+    "bias_short": _bias(SHORT),
+    "bias_long": _bias(LONG),
     "rank": Metric(
         f"rank correlation of dreamed and real returns, {SHORT} steps",
-        _at("dream", "horizons", str(SHORT), "dreamed", "rank_correlation"),
+        f"{_RANK}.rank_correlation",
         digits=2,
     ),
     "good_rank": Metric(
-        "rank correlation among good agents",
-        _at("dream", "horizons", str(SHORT), "dreamed", "good_rank_correlation"),
-        digits=2,
+        "rank correlation among good agents", f"{_RANK}.good_rank_correlation", digits=2
     ),
-    "error": Metric("V's error", _at("vision", "error"), LOWER, 1),
-    "foreground_error": Metric(
-        "V's error on road and car", _at("vision", "foreground_error"), LOWER, 1
-    ),
-    "bits_alone": Metric("bits per frame, alone", _at("bits", "alone"), None, 1),
-    "bits_persistence": Metric(
-        "bits per frame given the last one", _at("bits", "persistence"), None, 1
-    ),
-    "bits_memory": Metric("bits per frame given M's state", _at("bits", "memory"), LOWER, 1),
-    "reward_r2": Metric("R2 of M's rewards, the run's own driving", _last_reward_r2, digits=2),
+    "error": Metric("V's error", "vision.error", LOWER, 1),
+    "foreground_error": Metric("V's error on road and car", "vision.foreground_error", LOWER, 1),
+    "bits_alone": Metric("bits per frame, alone", "bits.alone", None, 1),
+    "bits_persistence": Metric("bits per frame given the last one", "bits.persistence", None, 1),
+    "bits_memory": Metric("bits per frame given M's state", "bits.memory", LOWER, 1),
+    "reward_r2": Metric("R2 of M's rewards, the run's own driving", "rounds.-1.reward_r2", None, 2),
     "drives_reward_r2": Metric(
-        "R2 of M's rewards, the scripted driver's steady laps", _at("memory", "reward_r2"), digits=2
+        "R2 of M's rewards, the scripted driver's steady laps", "memory.reward_r2", None, 2
     ),
     "same_cell": Metric(
-        "variance of its own cell that a code explains, %", _explained("same_cell")
+        "variance of its own cell that a code explains, %", f"{_BY_CODE}.same_cell", scale=100
     ),
     "other_cells": Metric(
-        "variance of another cell that a code explains, %", _explained("other_cells")
+        "variance of another cell that a code explains, %", f"{_BY_CODE}.other_cells", scale=100
     ),
-    "codes_used": Metric("codes used, %", _at("vision", "codes_used", scale=100)),
-    "perplexity": Metric("perplexity of the codes", _at("vision", "perplexity")),
-    "minutes": Metric("minutes, one core", _at("minutes")),
+    "codes_used": Metric("codes used, %", "vision.codes_used", scale=100),
+    "perplexity": Metric("perplexity of the codes", "vision.perplexity"),
+    "minutes": Metric("minutes, one core", "minutes"),
 }

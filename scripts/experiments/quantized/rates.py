@@ -8,32 +8,22 @@ sampled from the posterior q, log2 q(z) - log2 p(z), as the sample itself can ca
 Source: Hinton & van Camp 1993, https://doi.org/10.1145/168304.168306; arXiv 1901.04866.
 """
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass
 
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.vision import VQVAE, Vision
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Bits per frame.
+def rates(
+    vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nll: float
+) -> dict[str, float]:
+    """From nats per agent step of latents sampled from V's posterior, as in `score_memory`.
 
-    Attributes:
+    Returns:
         alone: without context: codes of equal length, or the KL divergence to V's prior.
         persistence: given the frame before, by the baseline in `memory.baselines`.
         memory: given all frames and actions before, by M.
     """
-
-    alone: float
-    persistence: float
-    memory: float
-
-
-def rates(vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nll: float) -> Rates:
-    """From nats per agent step of latents sampled from V's posterior, as in `score_memory`."""
     if isinstance(vision, VQVAE):
         alone = vision.config.num_codes * math.log(vision.config.num_values)
         latent_nats = 0.0
@@ -41,5 +31,5 @@ def rates(vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nl
         mu, logvar = episodes.posteriors[:, 1:][episodes.mask].double().chunk(2, dim=-1)
         alone = float(0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(-1).mean())
         latent_nats = float(0.5 * (logvar + math.log(2.0 * math.pi * math.e)).sum(-1).mean())
-    nats = (alone, persistence_nll - latent_nats, nll - latent_nats)
-    return Rates(*(value / math.log(2.0) for value in nats))
+    given = {"persistence": persistence_nll - latent_nats, "memory": nll - latent_nats}
+    return {name: nats / math.log(2.0) for name, nats in {"alone": alone, **given}.items()}

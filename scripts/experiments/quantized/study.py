@@ -3,22 +3,20 @@
 Draws docs/results.md. A run takes 19 to 44 minutes of one core, and one that was stopped resumes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.quantized.kinds import KINDS, RUNS, RunSpec
+from scripts.experiments.quantized.kinds import KINDS, RUNS
 from scripts.experiments.quantized.measures import (
     agent_measures,
     curve_measures,
     dream_measures,
     world_measures,
 )
-from scripts.experiments.quantized.page import FOLDER, draw_page
-from worldmodels.errors import UserError
+from scripts.experiments.quantized.page import draw_page
+from worldmodels.errors import UserError, check_at_least_one
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import STUDY, Preset
 from worldmodels.runs.run import Run
@@ -26,25 +24,19 @@ from worldmodels.runs.run_settings import RunSettings
 from worldmodels.stages.dream_check import DreamCheckConfig
 
 
-def finished_run(spec: RunSpec, folder: Path, preset: Preset, context: Context) -> Run:
-    """The run in this folder, all its rounds done."""
-    kind = KINDS[spec.kind]
+def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run:
+    """The run of this name in the folder `runs`, all its rounds done."""
+    kind_name, seed = RUNS[name]
+    kind = KINDS[kind_name]
     preset = kind.settings(preset)
-    run = Run(folder, RunSettings(DEFAULT_ENV_ID, preset.name, spec.seed))
-    run_pipeline(
-        run,
-        preset,
-        quantized=kind.quantizer is not None,
-        rounds=preset.rounds,
-        workers=context.workers,
-        report=context.report,
-        device=context.device,
-    )
+    run = Run(runs / name, RunSettings(DEFAULT_ENV_ID, preset.name, seed))
+    quantized = kind.quantizer is not None
+    run_pipeline(run, preset, quantized=quantized, rounds=preset.rounds, **context.resources)
     return run
 
 
 @dataclass(frozen=True)
-class Quantized(Experiment[RunSpec]):
+class Quantized(Experiment):
     """Kinds of V over seeds.
 
     Attributes:
@@ -55,7 +47,6 @@ class Quantized(Experiment[RunSpec]):
     """
 
     name = "quantized"
-    folder = FOLDER
     table = RUNS
     preset: Preset = STUDY
     episodes: int = 100
@@ -63,24 +54,21 @@ class Quantized(Experiment[RunSpec]):
     dream: DreamCheckConfig = field(default_factory=DreamCheckConfig)
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("drives", 2)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        check_at_least_one(self, "episodes")
+        if self.drives < 2:
+            raise UserError(f"drives must be at least 2, got {self.drives}")
 
-    def run(self, name: str, spec: RunSpec, context: Context) -> Result:
+    def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
         """The run, and what is measured of it."""
-        run = finished_run(spec, context.runs / name, self.preset, context)
+        run = finished_run(name, context.runs, self.preset, context)
         gallery = context.docs / self.folder / f"codes-{name}.png"
-        gallery.parent.mkdir(parents=True, exist_ok=True)
         return {
-            "kind": spec.kind,
-            "seed": spec.seed,
+            "kind": spec[0],
+            "seed": spec[1],
             **curve_measures(run),
-            "scores": agent_measures(run, self.episodes, context.workers, context.report),
+            "scores": agent_measures(run, self.episodes, context),
             **world_measures(run, self.drives, context.report, gallery, context.device),
-            "dream": dream_measures(
-                run, self.dream, context.workers, context.report, context.device
-            ),
+            "dream": dream_measures(run, self.dream, context),
         }
 
     def draw(self, results: Results, docs: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scripts.experiments import __main__ as command
 from scripts.experiments.experiment import Context, Experiment, Result, Results
-from scripts.experiments.markdown import markdown_table, write_page
+from scripts.experiments.markdown import per_seed, write_page
 from worldmodels.errors import UserError
 from worldmodels.runs.json_files import read_json
 
@@ -16,7 +16,7 @@ TABLE = {"a-1": 1, "a-2": 2, "b-1": 10}
 
 
 @dataclass(frozen=True)
-class Sums(Experiment[int]):
+class Sums(Experiment):
     """Adds a number.
 
     Attributes:
@@ -24,7 +24,6 @@ class Sums(Experiment[int]):
     """
 
     name = "sums"
-    folder = "results/sums"
     table = TABLE
     added: int = 5
 
@@ -93,11 +92,19 @@ def test_every_experiment_draws_its_page_from_committed_results(tmp_path: Path) 
         assert {path.stem for path in (docs / kind.folder).glob("*.json")} & set(kind.table)
 
 
-def test_a_section_without_a_table_is_left_out(tmp_path: Path) -> None:
+def test_what_is_empty_is_left_out_and_rows_are_repeated(tmp_path: Path) -> None:
     with mock.patch("scripts.experiments.markdown.TEMPLATES", tmp_path):
-        (tmp_path / "page.md").write_text("# A\n\n## B\n\n{b_table}\n\n## C {n}\n\n{c_table}\n")
+        row = "| {table[a]:.1f} | {table[b][c]} |\n"
+        template = f"# A\n\nNo {{a}}.\n\n## B\n\n{{none[a]}}\n\n## C {{n}}\n\n| a | b |\n{row}"
+        (tmp_path / "page.md").write_text(template)
         out = tmp_path / "out"
         out.mkdir()
-        write_page(out / "page.md", b_table="", c_table=markdown_table(["x"], [["1"]]), n=3)
-        assert (out / "page.md").read_text() == "# A\n\n## C 3\n\n| x |\n|---|\n| 1 |\n"
-    assert markdown_table(["x"], []) == ""
+        results = [{"a": 1, "b": {"c": 2}}, {"a": 3}]
+        write_page(out / "page.md", a="", none=[], table=results, n=3)
+    text = (out / "page.md").read_text()
+    assert text == "# A\n\n## C 3\n\n| a | b |\n| 1.0 | 2 |\n| 3.0 |  |\n"
+
+
+def test_a_figure_of_seeds_shows_each() -> None:
+    figures = per_seed([{"a": 1.04, "b": 1}, {"a": 2.0, "b": 2}])
+    assert "{a:.1f} and {b[1]}".format(**figures) == "1.0, 2.0 and 2"

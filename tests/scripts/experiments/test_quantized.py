@@ -19,10 +19,10 @@ from scripts.experiments.quantized.code_gallery import (
     framed,
 )
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
-from scripts.experiments.quantized.metrics import METRICS
-from scripts.experiments.quantized.page import draw_page, summary
+from scripts.experiments.quantized.metrics import METRICS, RunsByKind
+from scripts.experiments.quantized.page import draw_page
 from scripts.experiments.quantized.rates import rates
-from scripts.experiments.quantized.verdicts import RunsByKind, verdicts_on
+from scripts.experiments.quantized.verdicts import verdicts_on
 from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY
@@ -66,8 +66,8 @@ def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence() -> None
     output = rates(
         vae(), episodes, persistence_nll=float(prior_nll) + math.log(2), nll=float(prior_nll)
     )
-    assert output.memory == pytest.approx(output.alone, rel=1e-4)
-    assert output.persistence == pytest.approx(output.memory + 1.0, rel=1e-4)
+    assert output["memory"] == pytest.approx(output["alone"], rel=1e-4)
+    assert output["persistence"] == pytest.approx(output["memory"] + 1.0, rel=1e-4)
 
 
 def test_bits_of_codes_are_nats_in_another_unit() -> None:
@@ -75,7 +75,7 @@ def test_bits_of_codes_are_nats_in_another_unit() -> None:
     episodes = episodes_of(torch.zeros(2, 4, vision.config.num_codes, dtype=torch.int64))
     output = rates(vision, episodes, persistence_nll=8 * math.log(2), nll=math.log(2))
     bits = vision.config.num_codes * math.log2(vision.config.num_values)
-    assert (output.alone, output.persistence, output.memory) == pytest.approx((bits, 8.0, 1.0))
+    assert output == pytest.approx({"alone": bits, "persistence": 8.0, "memory": 1.0})
 
 
 def run_result(kind: str, seed: int, score: float) -> Result:
@@ -115,26 +115,26 @@ def results() -> RunsByKind:
     }
 
 
-def test_verdicts_follow_the_intervals(results: RunsByKind) -> None:
+def test_verdicts_follow_the_intervals(results: RunsByKind, tmp_path: Path) -> None:
     verdicts = verdicts_on(results, "fsq")
-    assert set(verdicts.improved) == {"score", "color", "bars", "blob"}
-    assert not verdicts.worsened
-    assert {"error", "dream_error_52", "agent_steps_to_threshold"} <= set(verdicts.inconclusive)
-    assert "minutes" not in verdicts.inconclusive  # has no better direction
-    assert verdicts.count == len(verdicts.inconclusive) + 4
-    assert verdicts.improved["score"].value == pytest.approx(100.0)
-    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in summary(results)
-    assert "learned codebook" not in summary(results)
+    assert set(verdicts["improved"]) == {"score", "color", "bars", "blob"}
+    assert not verdicts["worsened"]
+    assert {"error", "dream_error_52", "agent_steps_to_threshold"} <= set(verdicts["inconclusive"])
+    assert "minutes" not in verdicts["inconclusive"]  # has no better direction
+    assert verdicts["improved"]["score"].value == pytest.approx(100.0)
+    text = drawn(tmp_path, results)
+    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in text
+    assert "learned codebook" not in text and "Too few runs" not in text
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
-    assert set(verdicts_on(results, "fsq").worsened) == {"error"}
+    assert set(verdicts_on(results, "fsq")["worsened"]) == {"error"}
 
 
-def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind) -> None:
+def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path: Path) -> None:
     results = {**results, "vq": [run_result("vq", seed, 700.0 + seed) for seed in (1, 2, 3)]}
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
-    text = summary(results)
+    text = drawn(tmp_path, results)
     assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits per" in text
     assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
     inconclusive = (
@@ -148,7 +148,7 @@ def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind) -> None:
 def test_a_difference_smaller_than_that_between_seeds_is_inconclusive(results: RunsByKind) -> None:
     for result, score in zip(results["fsq"], (300.0, 1200.0, 900.0), strict=True):
         result["scores"]["none"]["mean"] = score
-    assert "score" in verdicts_on(results, "fsq").inconclusive
+    assert "score" in verdicts_on(results, "fsq")["inconclusive"]
 
 
 def drawn(docs: Path, results: RunsByKind, others: dict[str, Result] | None = None) -> str:
@@ -183,7 +183,7 @@ def test_page_has_a_row_per_metric_and_quotes_result_files(
     assert "| z only | 512 ± 99 |  | 632 ± 251 |" in text
     assert "about 2.5 million env steps" in text
     assert "![How each run learned](results/quantized/learning.png)" in text
-    assert "| score | 702 ± 2 | 802 ± 2 | **100 ± 2** |" in text
+    assert "| score | 702 ± 2 |  | 802 ± 2 | **100 ± 2** |  |" in text
     assert "Which frames V and M learn from" not in text  # has no results
 
 
@@ -198,8 +198,11 @@ def test_missing_figures_are_left_out(results: RunsByKind, tmp_path: Path) -> No
     assert len(METRICS["agent_steps_to_threshold"].values(results["fsq"])) == 2
     assert METRICS["codes_used"].values(results["vae"]) == []
     text = drawn(tmp_path, results)
-    assert "| agent steps until a score of 500 | 20000 ± 0 | 20000 ± 0 (2 of 3 runs) |  |" in text
-    assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq").inconclusive
+    assert (
+        "| agent steps until a score of 500 | 20000 ± 0 |  | 20000 ± 0 (2 of 3 runs) |  |  |"
+        in text
+    )
+    assert "agent_steps_to_threshold" not in verdicts_on(results, "fsq")["inconclusive"]
 
 
 def test_kinds_differ_in_the_quantizer_alone() -> None:

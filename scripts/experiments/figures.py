@@ -1,0 +1,47 @@
+"""Figures of several runs: a color per kind, a line per run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+@contextmanager
+def saved_axes(
+    path: Path,
+    size: tuple[float, float],
+    legend: Mapping[str, Any] | None = None,
+    grid: Literal["both", "y"] | None = "both",
+    **subplots: Any,
+) -> Iterator[Any]:
+    """Axes to draw in, as `Figure.subplots` gives them, whose figure is then saved.
+
+    Args:
+        legend: settings of the legend above the axes; None leaves it out.
+        grid: the axes across which its lines run; None leaves it out.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    yield figure.subplots(**subplots)
+    if grid is not None:
+        for axes in figure.axes:
+            axes.grid(alpha=0.3, axis=grid)
+    if legend is not None:
+        figure.legend(loc="outside upper center", **legend)
+    figure.savefig(path, dpi=110)
+
+
+def plot_runs(axes: Axes, curves: Iterable[Any], label: str | None, **style: Any) -> None:
+    """A line per run, each of (x, y), which share one style and one entry in the legend."""
+    for x, y in curves:
+        axes.plot(x, y, label=label, **style)
+        label = None
+
+
+def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Float[np.ndarray, "name row"]:
+    """Figures of these names, each of all rows."""
+    return np.array([[row[name] for name in names] for row in rows]).T
