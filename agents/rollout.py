@@ -17,7 +17,7 @@ from envs.measures import Measure
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Episode:
+class EpisodeInfo:
     """Where an episode was played, by what, and how it ended."""
 
     terminated: bool
@@ -29,7 +29,7 @@ class Episode:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Rollout(Episode):
+class Rollout(EpisodeInfo):
     """One episode of T environment steps: frames[t], actions[t] -> rewards[t], frames[t+1].
 
     Actions are encoded (Box values, or one-hot) and those that were executed. There are T+1
@@ -69,7 +69,7 @@ class Rollout(Episode):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeScore(Episode):
+class EpisodeScore(EpisodeInfo):
     """What is left of an episode whose frames nobody needs; `num_steps` counts env steps.
 
     `measures` are those that were asked for, each the mean over all env steps.

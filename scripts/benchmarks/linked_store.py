@@ -10,8 +10,7 @@ import numpy as np
 from agents.rollout import Rollout
 from agents.scripted_episodes import drive
 from envs.tasks import DEFAULT_ENV_ID
-from worldmodels.data.store import file_name
-from worldmodels.data.store import EpisodeStore
+from worldmodels.data.store import EpisodeStore, file_name
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import RunSettings
 

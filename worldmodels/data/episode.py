@@ -119,7 +119,12 @@ class Episode:
         data, actions, rewards = self._read()
         frames = np.empty((self.num_frames(), *self.frame_shape), np.uint8)
         decompress_frames(data, frames, len(frames))
-        return Rollout(frames, actions, rewards, **{name: self.meta[name] for name in OF_ROLLOUT})
+        return Rollout(
+            frames=frames,
+            actions=actions,
+            rewards=rewards,
+            **{name: self.meta[name] for name in OF_ROLLOUT},
+        )
 
     def _read(
         self,
