@@ -3,7 +3,8 @@
 experiment.py    a table of runs, one result file per run, and figures drawn from all of them
 __main__.py      the command
 estimates.py     means and differences over seeds, with intervals
-markdown.py      tables
+markdown.py      pages, each from its template in pages/
+figures.py       figures of several runs
 forked_run.py    a run of its own over the episodes and models of another
 driving.py       what V and M learn from and are evaluated on, where no agent drives
 

@@ -164,13 +164,12 @@ def draw_searches(path: Path, groups: Groups) -> None:
     with saved_axes(path, (11, 4), {"ncols": len(SEARCHES)}, ncols=2) as both:
         by_coverage, by_fitness = both
         for number, name in enumerate(SEARCHES):
-            for axes, y, label in (
-                (by_coverage, "coverage", name),
-                (by_fitness, "mean_fitness", None),
-            ):
-                found = groups.get(name, [])
-                curves = [columns(result["history"], "evaluations", y) for result in found]
-                plot_runs(axes, curves, label, color=f"C{number}", lw=1)
+            style: dict[str, Any] = {"color": f"C{number}", "lw": 1}
+            found = [result["history"] for result in groups.get(name, [])]
+            coverage = [columns(history, "evaluations", "coverage") for history in found]
+            fitness = [columns(history, "evaluations", "mean_fitness") for history in found]
+            plot_runs(by_coverage, coverage, name, **style)
+            plot_runs(by_fitness, fitness, None, **style)
         by_coverage.set(xscale="log", xlabel="evaluations", ylabel="coverage")
         by_fitness.set(xscale="log", xlabel="evaluations", ylabel="mean fitness, minus radians")
 

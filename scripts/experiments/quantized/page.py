@@ -16,7 +16,7 @@ from scripts.experiments.quantized.verdicts import verdicts_on
 from worldmodels.presets import STUDY
 from worldmodels.runs.pretrained import pretrained_agents
 
-FOLDER, ABLATION_FOLDER, PAGE = "results/quantized", "results/ablation", "results.md"
+FOLDER = "results/quantized"
 CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"}
 
 
@@ -24,12 +24,12 @@ def draw_page(docs: Path) -> None:
     """Draw the figures and write the page from the result files that there are."""
     results = read_results(docs / FOLDER, RUNS)
     by_kind: RunsByKind = grouped(results, RUNS)
-    ablations = read_results(docs / ABLATION_FOLDER, ABLATIONS)
+    ablations = read_results(docs / "results/ablation", ABLATIONS)
     searched = [result["evaluations"][-1]["steps"] for result in ablations.values()]
     sources = EliteFrames().results(docs).values()
     agents = read_results(docs / "results", pretrained_agents())
     write_page(
-        docs / PAGE,
+        docs / "results.md",
         **summary(by_kind),
         agents=[{**agent, "name": name, "steps": _steps(agent)} for name, agent in agents.items()],
         counts=", ".join(f"{len(runs)} of {kind.upper()}" for kind, runs in by_kind.items()),
