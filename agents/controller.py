@@ -72,15 +72,14 @@ def control(
             f"expected features of shape (P, B, {config.num_features}) for {config}, "
             f"got {tuple(features.shape)}"
         )
-    activation, start = features, 0
-    for layer, (inputs, outputs) in enumerate(config.layers):
+    sizes = [size for inputs, outputs in config.layers for size in (inputs * outputs, outputs)]
+    parts = iter(parameters.split(sizes, dim=1))
+    activation = features
+    for layer, shape in enumerate(config.layers):
         if layer > 0:
             activation = torch.tanh(activation)
-        end_of_weight = start + inputs * outputs
-        weight = parameters[:, start:end_of_weight].unflatten(1, (inputs, outputs))
-        bias = parameters[:, end_of_weight : end_of_weight + outputs].unsqueeze(1)
-        activation = torch.baddbmm(bias, activation, weight)
-        start = end_of_weight + outputs
+        weight = next(parts).unflatten(1, shape)
+        activation = torch.baddbmm(next(parts).unsqueeze(1), activation, weight)
     return activation
 
 

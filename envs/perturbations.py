@@ -146,14 +146,11 @@ class BarsPerturbation(_Overlay):
 
     COLOR = after_smoothscale((0, 0, 0))
     WIDTH = 3 / 40
-    RECTANGLES = (
-        WindowRectangle(0.0, 0.0, WIDTH, _PLAYFIELD_PART),
-        WindowRectangle(1.0 - WIDTH, 0.0, 1.0, _PLAYFIELD_PART),
-    )
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
         """Both bars."""
-        return self.RECTANGLES
+        left = WindowRectangle(0.0, 0.0, self.WIDTH, _PLAYFIELD_PART)
+        return left, WindowRectangle(1.0 - self.WIDTH, 0.0, 1.0, _PLAYFIELD_PART)
 
 
 class BlobPerturbation(_Overlay):
