@@ -83,8 +83,7 @@ class Support:
 
     def to(self, device: torch.device | str) -> "Support":
         """The same on another device."""
-        parts = {"low": self.low, "high": self.high, "noise": self.noise}
-        moved: dict[str, Any] = {
-            name: part.to(device) for name, part in parts.items() if part is not None
-        }
-        return replace(self, **moved)
+        low, high, noise = (
+            None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
+        )
+        return Support(low, high, self.most_disagreement, noise)
