@@ -84,7 +84,7 @@ class EpisodeScore(EpisodeInfo):
 class _Recording:
     """An episode while it is played. `frames` holds the latest only, unless all are kept.
 
-    `facts` are the fields of an `Episode`; `readings` has a row of measures a step.
+    `facts` are the fields of an `EpisodeInfo`; `readings` has a row of measures a step.
     """
 
     frames: list[np.ndarray]
