@@ -49,9 +49,25 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise UserError(f'{name} must be {quoted}, got "{value}"')
 
 
-def check_at_least_one(config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is below 1; None passes."""
+def check_at_least(least: int, config: object, *names: str) -> None:
+    """Raise UserError for a setting of these names that is below `least`; None passes."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, got {value}")
+
+
+def check_above_zero(config: object, *names: str) -> None:
+    """Raise UserError for a setting of these names that is not above 0; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{name} must be above 0, got {value}")
+
+
+def check_fraction(config: object, *names: str) -> None:
+    """Raise UserError for a setting of these names that is not within 0 and 1; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= 1:
+            raise UserError(f"{name} must be within 0 and 1, got {value}")

@@ -17,7 +17,13 @@ from torch import Generator, Tensor, nn
 from worldmodels.bbvi.families import OfFactors, VariationalFamily
 from worldmodels.bbvi.joint import FactoredJoint, LogJoint, evaluate_log_joint, log_weights
 from worldmodels.bbvi.score import fitted_baseline, score_surrogate, scores
-from worldmodels.errors import UserError, check_at_least_one, check_choice
+from worldmodels.errors import (
+    UserError,
+    check_above_zero,
+    check_at_least,
+    check_choice,
+    check_fraction,
+)
 
 METHODS = ("score", "rao-blackwell", "pathwise")
 CONTROLS = ("none", "fitted", "leave-one-out")
@@ -143,15 +149,11 @@ class BBVIConfig:
     average_last: float = 0.25
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "num_samples", "num_steps")
+        check_at_least(1, self, "num_samples", "num_steps")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
-        last = self.final_learning_rate
-        if last is not None and last < 0:
-            raise UserError(f"final_learning_rate must not be negative, got {last}")
-        if not 0.0 <= self.average_last <= 1.0:
-            raise UserError(f"average_last must lie in [0, 1], got {self.average_last}")
+        check_above_zero(self, "learning_rate")
+        check_at_least(0, self, "final_learning_rate")
+        check_fraction(self, "average_last")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step `step`, counted from 0."""

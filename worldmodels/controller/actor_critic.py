@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from agents.controller import ControllerConfig, apply_action_map, control
 from envs.actions import ActionMap
 from worldmodels.dream.model import DreamModel, DreamState
-from worldmodels.errors import UserError
+from worldmodels.errors import check_above_zero, check_at_least, check_fraction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,9 @@ class ActorCriticConfig:
     ema_rate: float = 0.02
 
     def __post_init__(self) -> None:
-        if self.horizon < 1:
-            raise UserError(f"expected 1 agent step or more, got {self.horizon}")
-        for name in ("discount", "lambda_", "ema_rate"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"expected {name} within 0..1, got {getattr(self, name)}")
-        if not self.noise > 0:
-            raise UserError(f"expected noise above 0, got {self.noise}")
+        check_at_least(1, self, "horizon")
+        check_fraction(self, "discount", "lambda_", "ema_rate")
+        check_above_zero(self, "noise")
 
 
 @dataclass(frozen=True)

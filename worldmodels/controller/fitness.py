@@ -16,7 +16,7 @@ from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_above_zero, check_at_least
 from worldmodels.training.fit import step_generator
 from worldmodels.training.seeding import generator_on
 
@@ -58,13 +58,9 @@ class CMAESConfig:
 
     def __post_init__(self) -> None:
         counts = ("generations", "later_generations", "episodes", "horizon", "validate_every")
-        check_at_least_one(self, *counts, "averaged_generations")
-        if self.population < 4:
-            raise UserError(f"population must be at least 4, got {self.population}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise UserError(f"minutes must be above 0, got {self.max_minutes}")
-        if not self.sigma0 > 0:
-            raise UserError(f"sigma must be above 0, got {self.sigma0}")
+        check_at_least(1, self, *counts, "averaged_generations")
+        check_at_least(4, self, "population")
+        check_above_zero(self, "max_minutes", "sigma0")
 
 
 @runtime_checkable

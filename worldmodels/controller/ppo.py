@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worldmodels.controller.actor_critic import ActorCritic, ActorCriticConfig, DreamTask
 from worldmodels.dream.model import DreamState
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_above_zero, check_at_least, check_fraction
 from worldmodels.training.fit import FitConfig
 
 
@@ -41,11 +41,9 @@ class PPOConfig(ActorCriticConfig):
                 f"expected final_action_std above 0 and at most {self.noise}, "
                 f"got {self.final_action_std}"
             )
-        if self.num_updates < 1:
-            raise UserError(f"expected 1 update or more, got {self.num_updates}")
-        for name in ("minibatch_fraction", "clip_range"):
-            if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"expected {name} within 0..1, got {getattr(self, name)}")
+        check_at_least(1, self, "num_updates")
+        check_above_zero(self, "minibatch_fraction", "clip_range")
+        check_fraction(self, "minibatch_fraction", "clip_range")
 
 
 class PPOActorCritic(ActorCritic):

@@ -18,7 +18,7 @@ from worldmodels.dream.load import encode_recent, load_world_model
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
 from worldmodels.dream.starts import real_states
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.hardware import choose_device
 from worldmodels.memory import Memory
 from worldmodels.progress import Report
@@ -49,10 +49,8 @@ class DreamSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise UserError(f'expected a start among {", ".join(STARTS)}, got "{self.start}"')
-        if self.horizon < 1:
-            raise UserError(f"expected a horizon of 1 agent step or more, got {self.horizon}")
+        check_choice("start", self.start, STARTS)
+        check_at_least(1, self, "horizon")
         check_temperature(self.temperature)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from agents.elites import ElitesConfig
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
-from worldmodels.errors import UserError, check_at_least_one, reading
+from worldmodels.errors import UserError, check_at_least, check_choice, reading
 from worldmodels.map_elites.autoencoders import (
     KINDS,
     AutoencoderConfig,
@@ -47,11 +47,9 @@ class ArmConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.operator not in OPERATORS:
-            raise UserError(f'operator must be among {", ".join(OPERATORS)}, got "{self.operator}"')
-        check_at_least_one(self, "joints", "num_cells", "batch_size", "evaluations")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+        check_choice("operator", self.operator, OPERATORS)
+        check_at_least(1, self, "joints", "num_cells", "batch_size", "evaluations")
+        check_at_least(0, self, "seed")
 
     @property
     def generations(self) -> int:

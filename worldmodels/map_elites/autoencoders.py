@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least, check_choice
 
 KINDS = ("vae", "vqvae")
 REMEDIES = ("revival", "orthogonal", "cosine", "rotation")
@@ -48,14 +48,12 @@ class AutoencoderConfig:
     remedies: tuple[str, ...] = ("revival",)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UserError(f'kind must be "vae" or "vqvae", got "{self.kind}"')
+        check_choice("kind", self.kind, KINDS)
         unknown = set(self.remedies) - set(REMEDIES)
         if unknown:
             raise UserError(f"remedies must be among {', '.join(REMEDIES)}, got {sorted(unknown)}")
-        check_at_least_one(self, "num_latents", "num_codes", "code_size")
-        if self.codebook_size < 2:
-            raise UserError(f"codebook_size must be at least 2, got {self.codebook_size}")
+        check_at_least(1, self, "num_latents", "num_codes", "code_size")
+        check_at_least(2, self, "codebook_size")
 
     @property
     def num_numbers(self) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.elites import Centroids, ElitesConfig, MapElites
 from agents.operators import Solutions
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.map_elites.autoencoders import (
     AutoencoderConfig,
     SolutionAutoencoder,
@@ -52,7 +52,7 @@ class RepresentationSearchConfig:
     epochs: int = 5
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "epochs")
+        check_at_least(1, self, "epochs")
         if self.model is None and any(mix.reconstruction for mix in self.elites.mixes):
             raise UserError("a mix with reconstruction needs a model: name one, or line mixes only")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodels.data.sequences import PART_STEPS, Sequences
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.memory.code_frequencies import digit_frequencies, persistence_log_odds
 from worldmodels.memory.code_head import CodeHead
 from worldmodels.memory.code_prediction import CodePrediction
@@ -39,7 +39,7 @@ class CodeRNNSettings(MemorySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "head_width")
+        check_at_least(1, self, "head_width")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class CodeRNNConfig(CodeRNNSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "num_codes", "num_actions")
+        check_at_least(1, self, "num_codes", "num_actions")
         if self.num_codes > MAX_CODES:
             raise UserError(f"num_codes must be at most {MAX_CODES}, got {self.num_codes}")
         check_digit_sizes(self.digit_sizes)

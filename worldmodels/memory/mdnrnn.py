@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodels.data.sequences import PART_STEPS, Sequences
-from worldmodels.errors import check_at_least_one
+from worldmodels.errors import check_at_least
 from worldmodels.memory.codes import log_sum_exp
 from worldmodels.memory.lstm import Hidden
 from worldmodels.memory.mixture_prediction import MixturePrediction
@@ -44,7 +44,7 @@ class MDNRNNConfig(MDNRNNSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "num_latents", "num_actions")
+        check_at_least(1, self, "num_latents", "num_actions")
 
 
 class MDNRNN(RecurrentMemory):

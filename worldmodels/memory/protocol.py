@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.errors import check_at_least_one
+from worldmodels.errors import check_at_least
 from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
 from worldmodels.training.model import LossAndMetrics, Model
 
@@ -28,7 +28,7 @@ class MemorySettings:
     end_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "num_hidden", "num_mixtures")
+        check_at_least(1, self, "num_hidden", "num_mixtures")
 
 
 @runtime_checkable

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.memory import AnyMemory, make_memory
 from worldmodels.memory.codernn import CodeRNNConfig, CodeRNNSettings
 from worldmodels.memory.mdnrnn import MDNRNNConfig, MDNRNNSettings
@@ -43,7 +43,7 @@ class MemoryStageConfig(TrainingStageConfig):
     burn_in: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "ensemble_size")
+        check_at_least(1, self, "ensemble_size")
         if not 0 <= self.burn_in < self.sequence_length:
             most = self.sequence_length - 1
             raise UserError(

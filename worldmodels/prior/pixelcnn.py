@@ -19,7 +19,7 @@ from jaxtyping import Float, Int, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.errors import UserError, check_at_least_one, reading
+from worldmodels.errors import UserError, check_at_least, reading
 from worldmodels.runs.checkpoint import Checkpoint, restore_module
 from worldmodels.vision.digits import check_digit_sizes
 
@@ -42,7 +42,7 @@ class PriorSettings:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "num_channels", "num_layers")
+        check_at_least(1, self, "num_channels", "num_layers")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout must be 0 or more and below 1, got {self.dropout}")
 
@@ -61,7 +61,7 @@ class PriorConfig(PriorSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least_one(self, "num_codes")
+        check_at_least(1, self, "num_codes")
         check_digit_sizes(self.digit_sizes)
         if self.grid**2 != self.num_codes:
             raise UserError(f"num_codes must be the square of a grid's side, got {self.num_codes}")

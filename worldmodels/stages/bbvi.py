@@ -24,7 +24,7 @@ from worldmodels.bbvi.examples.experiments import (
 )
 from worldmodels.bbvi.fit import BBVIConfig
 from worldmodels.data.durable import sync, sync_tree
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
 from worldmodels.progress import Report
 from worldmodels.runs.provenance import nonfinite_to_none
 from worldmodels.runs.run_lock import write_lock
@@ -63,8 +63,8 @@ class ExperimentsConfig:
             raise UserError(f"expected a seed of 0 or more and below 2**63, got {self.seed}")
         if self.num_steps is not None:
             BBVIConfig(num_steps=self.num_steps)  # the check is its own
-        if self.only not in (None, *NUM_FITS):
-            raise UserError(f'only must be one of {", ".join(NUM_FITS)}, got "{self.only}"')
+        if self.only is not None:
+            check_choice("only", self.only, NUM_FITS)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from envs.tasks import task_for
 from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import AGENT_NAME, POLICIES, check_agents, player
 from worldmodels.data.episode import PackedEpisode, pack_episode
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.prior.selection import CANDIDATES, EpisodeSelection, PackWithSurprise
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report, tensorboard
@@ -53,14 +53,13 @@ class CollectConfig:
     select_by_surprise: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "episodes", "max_episode_steps", "action_repeat")
+        check_at_least(1, self, "episodes", "max_episode_steps", "action_repeat")
         if self.episodes > NUM_SEEDS:
             raise UserError(
                 f"expected {NUM_SEEDS:,} episodes or fewer, as many as there are training "
                 f"seeds, got {self.episodes:,}"
             )
-        if self.policy not in POLICIES:
-            raise UserError(f'expected a policy among {", ".join(POLICIES)}, got "{self.policy}"')
+        check_choice("policy", self.policy, POLICIES)
 
 
 # Episodes by how and in which round they are played.

@@ -20,7 +20,7 @@ from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import POLICIES, make_policy
 from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.vision import Vision
@@ -52,8 +52,7 @@ class DreamVideoConfig:
         given = [name for name in ("agent", "policy", "actions") if getattr(self, name) is not None]
         if len(given) > 1:
             raise UserError(f"expected one of --agent, --policy and --actions, got {given}")
-        if self.horizon < 1:
-            raise UserError(f"expected 1 agent step or more, got {self.horizon}")
+        check_at_least(1, self, "horizon")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         check_temperature(self.temperature)

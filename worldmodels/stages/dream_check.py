@@ -24,7 +24,7 @@ from worldmodels.dream.model import DreamModel, check_temperature
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import evenly_spread, real_states
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.memory.encoding import encode_rollouts
 from worldmodels.plotting import save_scatter
 from worldmodels.progress import Report
@@ -62,9 +62,8 @@ class DreamCheckConfig:
     good: float | None = None
 
     def __post_init__(self) -> None:
-        if self.agents < 2:
-            raise UserError(f"expected 2 agents or more, got {self.agents}")
-        check_at_least_one(self, "episodes", "starts", "samples")
+        check_at_least(2, self, "agents")
+        check_at_least(1, self, "episodes", "starts", "samples")
         most = len(SEED_RANGES["validation"])
         if self.episodes > most:
             raise UserError(f"expected at most {most:,} episodes, got {self.episodes:,}")

@@ -22,7 +22,7 @@ from worldmodels.controller.elite_agents import save_elites
 from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.load import load_world_model
-from worldmodels.errors import UserError, reading
+from worldmodels.errors import UserError, check_above_zero, check_at_least, reading
 from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, log_events, write_curve
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -74,14 +74,9 @@ class DriveConfig:
     qd_score_offset: float = -130.0
 
     def __post_init__(self) -> None:
-        for name in ("evaluations", "episodes", "max_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.cells < 2:
-            raise UserError(f"cells must be at least 2, got {self.cells}")
-        for name in ("start_sigma", "iso_sigma", "line_sigma", "bound"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
+        check_at_least(1, self, "evaluations", "episodes", "max_steps", "batch_size")
+        check_at_least(2, self, "cells")
+        check_above_zero(self, "start_sigma", "iso_sigma", "line_sigma", "bound")
         check_inputs(self.inputs)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from envs.arm import PlanarArm
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.map_elites.arm import ARCHIVE, load_autoencoder, load_result
 from worldmodels.map_elites.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.progress import Report
@@ -31,10 +31,8 @@ class SolveConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.evaluations < 1:
-            raise UserError(f"evaluations must be at least 1, got {self.evaluations}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+        check_at_least(1, self, "evaluations")
+        check_at_least(0, self, "seed")
 
 
 def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from envs.tasks import CAR_RACING_IDS, task_for
 from worldmodels.controller.agent import AgentFactory, load_agent
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.policies import make_policy
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_choice
 from worldmodels.plotting import save_bars
 from worldmodels.progress import Report
 from worldmodels.runs.env_steps import record_env_steps
@@ -50,9 +50,7 @@ class EvaluateConfig:
         if self.perturbation is not None:
             from envs.perturbations import PERTURBATIONS  # Box2D, only where it is needed
 
-            if self.perturbation not in PERTURBATIONS:
-                known = ", ".join(PERTURBATIONS)
-                raise UserError(f'expected a perturbation among {known}, got "{self.perturbation}"')
+            check_choice("perturbation", self.perturbation, PERTURBATIONS)
 
     @property
     def name(self) -> str:

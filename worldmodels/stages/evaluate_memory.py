@@ -16,7 +16,7 @@ from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import DreamModel, check_temperature
 from worldmodels.dream.open_loop import OpenLoop, open_loop
 from worldmodels.dream.pictures import most_active_episode, save_dreams
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes, encode_split
 from worldmodels.memory.metrics import held_out_metrics, score_memory
@@ -51,7 +51,7 @@ class EvaluateMemoryConfig:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "steps", "starts", "samples")
+        check_at_least(1, self, "steps", "starts", "samples")
         check_temperature(self.temperature)
 
 

@@ -16,7 +16,7 @@ from envs.tasks import task_for
 from worldmodels.controller.agent import Agent, load_agent
 from worldmodels.controller.dream_video import ActedDream, check_video, write_dream_video
 from worldmodels.dream.model import DreamModel, DreamState, check_temperature
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.training.fit import step_generator
@@ -45,7 +45,7 @@ class RecordConfig:
     def __post_init__(self) -> None:
         if self.dream and self.side_by_side:
             raise UserError("expected one of --dream and --side-by-side, got both")
-        check_at_least_one(self, "max_steps")
+        check_at_least(1, self, "max_steps")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         if self.temperature != 1.0 and not (self.dream or self.side_by_side):

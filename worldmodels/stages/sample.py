@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.plotting import save_grid
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report
@@ -37,10 +37,8 @@ class SampleConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 4096:
             raise UserError(f"expected 1 to 4,096 frames, got {self.count}")
-        if not self.temperature >= 0 or math.isinf(self.temperature):
-            raise UserError(f"expected a temperature of 0 or more, got {self.temperature}")
-        if self.seed < 0:
-            raise UserError(f"expected a seed of 0 or more, got {self.seed}")
+        check_temperature(self.temperature)
+        check_at_least(0, self, "seed")
 
 
 def sample_frames(

@@ -17,7 +17,7 @@ from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import load_world_model
 from worldmodels.dream.model import DreamModel, check_temperature
 from worldmodels.dream.rollout import replay
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import UserError, check_at_least
 from worldmodels.memory import Memory
 from worldmodels.memory.encoding import encode_episodes
 from worldmodels.plotting import save_curves
@@ -51,7 +51,7 @@ class SurpriseConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "starts", "horizon")
+        check_at_least(1, self, "starts", "horizon")
         check_temperature(self.temperature)
 
 

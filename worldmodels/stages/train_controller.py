@@ -31,7 +31,7 @@ from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
 from worldmodels.dream.support import Support
-from worldmodels.errors import UserError, check_at_least_one, reading
+from worldmodels.errors import UserError, check_at_least, check_choice, check_fraction, reading
 from worldmodels.progress import PROCESS_BYTES, Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.env_steps import record_env_steps
@@ -93,17 +93,13 @@ class ControllerStageConfig:
     ppo: GradientConfig = PPO
 
     def __post_init__(self) -> None:
-        if self.search not in SEARCHES:
-            raise UserError(f'search must be among {", ".join(SEARCHES)}, got "{self.search}"')
+        check_choice("search", self.search, SEARCHES)
         if self.search == "gradient" and not self.dream:
             raise UserError("the real game has no gradient: add --dream to --search gradient")
         check_inputs(self.inputs)
-        fraction = self.far_from_reward_fraction
-        if fraction is not None and not 0 <= fraction <= 1:
-            raise UserError(f"far_from_reward_fraction must be within 0..1, got {fraction}")
-        if self.hidden < 0:
-            raise UserError(f"hidden must be 0 or more, got {self.hidden}")
-        check_at_least_one(self, "eval_episodes", "selection_episodes")
+        check_fraction(self, "far_from_reward_fraction")
+        check_at_least(0, self, "hidden")
+        check_at_least(1, self, "eval_episodes", "selection_episodes")
 
 
 # Long list of parameters: those of a training stage, the workers, and where the search begins.

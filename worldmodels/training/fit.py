@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from worldmodels.errors import UserError, check_at_least_one, reading
+from worldmodels.errors import UserError, check_above_zero, check_at_least, reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 from worldmodels.training.device import device_of
@@ -63,9 +63,8 @@ class FitConfig:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "num_steps", "batch_size", "validate_every")
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        check_at_least(1, self, "num_steps", "batch_size", "validate_every")
+        check_above_zero(self, "learning_rate")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step `step`, counted from 0."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from worldmodels.errors import check_at_least_one, check_choice
+from worldmodels.errors import check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import (
     Frames,
@@ -45,7 +45,7 @@ class VAEConfig(ErrorConfig):
 
     def __post_init__(self) -> None:
         check_choice("network", self.network, ("paper", "lean"))
-        check_at_least_one(self, "num_latents")
+        check_at_least(1, self, "num_latents")
 
 
 class VAE(nn.Module):

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch import FSQ, VectorQuantize
 
-from worldmodels.errors import UserError, check_choice
+from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
 from worldmodels.vision.networks import Frames, Images, LeanDecoder, LeanEncoder, to_frames, to_unit
@@ -55,8 +55,7 @@ class VQVAEConfig(ErrorConfig):
         check_choice("quantizer", self.quantizer, self.QUANTIZERS)
         if self.grid not in (4, 8):
             raise UserError(f"grid must be 4 or 8, got {self.grid}")
-        if self.codebook_size < 2:
-            raise UserError(f"codebook_size must be at least 2, got {self.codebook_size}")
+        check_at_least(2, self, "codebook_size")
         # Two levels need a symmetric lattice, which the library rounds in another way.
         if not self.levels or min(self.levels) < 3:
             raise UserError(f"levels must be 3 or more each, got {self.levels}")

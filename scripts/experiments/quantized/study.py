@@ -16,7 +16,7 @@ from scripts.experiments.quantized.measures import (
     world_measures,
 )
 from scripts.experiments.quantized.page import draw_page
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import check_at_least
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import STUDY, Preset
 from worldmodels.runs.run import Run
@@ -54,9 +54,8 @@ class Quantized(Experiment):
     dream: DreamCheckConfig = field(default_factory=DreamCheckConfig)
 
     def __post_init__(self) -> None:
-        check_at_least_one(self, "episodes")
-        if self.drives < 2:
-            raise UserError(f"drives must be at least 2, got {self.drives}")
+        check_at_least(1, self, "episodes")
+        check_at_least(2, self, "drives")
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
         """The run, and what is measured of it."""

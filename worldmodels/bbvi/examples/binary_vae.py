@@ -30,7 +30,7 @@ from worldmodels.bbvi.examples.models import log_normal
 from worldmodels.bbvi.families import OfFactors, Samples, VariationalFamily
 from worldmodels.bbvi.fit import Estimator, elbo_surrogate
 from worldmodels.bbvi.joint import LogJoint, log_weights
-from worldmodels.errors import UserError, check_at_least_one
+from worldmodels.errors import check_above_zero, check_at_least
 from worldmodels.training.seeding import global_seed
 
 NUM_CLUSTERS = 3
@@ -79,9 +79,8 @@ class BinaryVAEConfig:
 
     def __post_init__(self) -> None:
         sizes = ("num_latents", "num_hidden", "num_steps", "batch_size", "num_samples")
-        check_at_least_one(self, *sizes)
-        if self.learning_rate <= 0:
-            raise UserError(f"learning_rate must be above 0, got {self.learning_rate}")
+        check_at_least(1, self, *sizes)
+        check_above_zero(self, "learning_rate")
 
 
 class EncodedGaussian(VariationalFamily):

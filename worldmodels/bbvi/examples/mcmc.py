@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from worldmodels.bbvi.diagnostics import rank_normalized_r_hat
 from worldmodels.bbvi.joint import LogJoint, evaluate_log_joint
-from worldmodels.errors import UserError
+from worldmodels.errors import check_at_least
 
 Chains = Float[Tensor, "chain latent"]
 
@@ -35,8 +35,7 @@ class HMCConfig:
     def __post_init__(self) -> None:
         fewest = {"num_chains": 2, "num_warmup": 20, "num_draws": 4, "max_leapfrog": 1}
         for name, least in fewest.items():
-            if getattr(self, name) < least:
-                raise UserError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            check_at_least(least, self, name)
 
 
 @dataclass(frozen=True)
