@@ -84,11 +84,11 @@ class EpisodeScore(EpisodeInfo):
 class _Recording:
     """An episode while it is played. `frames` holds the latest only, unless all are kept.
 
-    `facts` are the fields of an `EpisodeInfo`; `readings` has a row of measures a step.
+    `fields` are those of an `EpisodeInfo`; `readings` has a row of measures a step.
     """
 
     frames: list[np.ndarray]
-    facts: dict[str, Any]
+    fields: dict[str, Any]
     actions: list[np.ndarray] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
     readings: list[list[float]] = field(default_factory=list)
@@ -120,7 +120,7 @@ def play(
             frames=np.stack(recording.frames),
             actions=np.stack(recording.actions),
             rewards=np.array(recording.rewards, dtype=np.float32),
-            **recording.facts,
+            **recording.fields,
         )
         for recording in _play_in_lockstep(make, policy, seeds, max_steps, batch_size, True, ())
     ]
@@ -142,7 +142,7 @@ def play_scores(
             episode_return=float(np.array(recording.rewards, np.float32).sum(dtype=np.float64)),
             num_steps=len(recording.rewards),
             measures=tuple(np.mean(recording.readings, axis=0).tolist()),
-            **recording.facts,
+            **recording.fields,
         )
         for recording in _play_in_lockstep(
             make, policy, seeds, max_steps, batch_size, False, measures
@@ -186,14 +186,14 @@ def _play_in_lockstep(
 
 
 def _begin(env: gym.Env[Any, Any], policy: Policy, seed: int) -> _Recording:
-    facts = {
+    fields = {
         "env_id": type(env.unwrapped).__name__ if env.spec is None else env.spec.id,
         "seed": seed,
         "policy": policy.name,
         "action_repeat": policy.action_repeat,
     }
     # Copied: an environment may draw every frame into the same buffer.
-    return _Recording([np.array(env.reset(seed=seed)[0])], facts)
+    return _Recording([np.array(env.reset(seed=seed)[0])], fields)
 
 
 def _step(
@@ -203,6 +203,6 @@ def _step(
     recording.frames.append(np.array(frame))
     recording.rewards.append(float(reward))
     out_of_steps = len(recording.rewards) == max_steps and not terminated
-    recording.facts["terminated"] = bool(terminated)
-    recording.facts["truncated"] = bool(truncated) or out_of_steps
-    recording.done = recording.facts["terminated"] or recording.facts["truncated"]
+    recording.fields["terminated"] = bool(terminated)
+    recording.fields["truncated"] = bool(truncated) or out_of_steps
+    recording.done = recording.fields["terminated"] or recording.fields["truncated"]
