@@ -107,5 +107,5 @@ class RecurrentMemory(nn.Module, ABC):
         # Only real agent steps: predictions from padding would be most of the work.
         prediction = self.predict(hidden[mask], latents[:, :-1][mask])
         nll = -prediction.log_prob(latents[:, 1:][mask]).mean()
-        facts = batch.rewards[mask], batch.terminated[mask]
-        return self.outcome.add_to(nll, prediction.outcome, *facts, self.config)
+        happened = batch.rewards[mask], batch.terminated[mask]
+        return self.outcome.add_to(nll, prediction.outcome, *happened, self.config)

@@ -60,13 +60,12 @@ def search(
     config: CMAESConfig = CONFIG,
     start: np.ndarray | None = None,
     round_: int = 1,
-    seed: int = 0,
-    num_fixed: int = 0,
+    **options: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     work = StageFolder(folder, folder.with_name("final"), {})
-    context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
+    context = SearchContext(work, options.pop("seed", 0), round_, evaluation, Report(quiet=True))
     first = np.zeros(3) if start is None else start
-    return CMAESSearch(first, config, fitness, context, start is not None, num_fixed).run()
+    return CMAESSearch(first, config, fitness, context, start is not None, **options).run()
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:

@@ -70,13 +70,13 @@ def test_it_learns_to_do_what_the_dream_pays(kind: str, actions: str) -> None:
         num_updates=12,
         ema_rate=0.05,
     )
-    earns = functools.partial(reward_of, dream, made.task.controller, made.task.action_map)
+    reward = functools.partial(reward_of, dream, made.task.controller, made.task.action_map)
     drawn = torch.randn(5, 1, made.task.controller.num_parameters, generator=draw(0))
-    at_first = earns(made.ema_params)
-    best_of_random = max(earns(each) for each in drawn)
+    at_first = reward(made.ema_params)
+    best_of_random = max(reward(each) for each in drawn)
     for _ in steps_of(made, 240, num_dreams=64, rate=2e-2):
         pass
-    learned = earns(made.ema_params)
+    learned = reward(made.ema_params)
     assert max(at_first, best_of_random) + 0.1 < learned < BEST
 
 
