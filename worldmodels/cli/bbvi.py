@@ -7,56 +7,51 @@ import typer
 
 from worldmodels.cli.command import command
 from worldmodels.cli.options import QuietOption, TrainStepsOption, app
+from worldmodels.cli.tables import print_table
+
+FITS = {
+    "experiment": ("experiment", "s"),
+    "q": ("family", "s"),
+    "estimator": ("estimator", "s"),
+    "optimizer": ("optimizer", "s"),
+    "KL (nats)": ("kl", "z.4f"),
+    "k-hat": ("pareto_k", "z.2f"),
+    "seconds": ("seconds", ".1f"),
+}
+VARIANCES = {
+    "gradient variance": ("name", "s"),
+    "start": ("start", ".3g"),
+    "reduction": ("start_reduction", ",.0f"),
+    "end": ("end", ".3g"),
+    "reduction at the end": ("end_reduction", ",.0f"),
+}
 
 
 def print_experiments(result: dict[str, Any]) -> None:
     """A row per fit; then gradient variances, and the binary VAE beside its baselines."""
-    typer.echo(
-        f"{'experiment':<15}{'q':<17}{'estimator':<31}{'optimizer':<11}"
-        f"{'KL (nats)':>10}{'k-hat':>7}{'seconds':>9}"
-    )
-    for row in result["fits"]:
-        typer.echo(
-            f"{row['experiment']:<15}{row['family']:<17}{row['estimator']:<31}"
-            f"{row['optimizer']:<11}{_number(row['kl'], 10, 4)}{_number(row['pareto_k'], 7, 2)}"
-            f"{row['seconds']:>9.1f}"
-        )
+    print_table(FITS, result["fits"])
     if "variance" in result:
         summary = result["variance"]
-        typer.echo(
-            f"\nvariance: no mean-field q has a KL below {summary['least_kl']:.4f}\n"
-            f"\n{'gradient variance':<32}{'start':>10}{'cut':>9}{'end':>12}{'cut':>9}"
+        typer.echo(f"\nvariance: no mean-field q has a KL below {summary['least_kl']:.4f}\n")
+        kinds = {"": summary["gradient_variance"], "_reduction": summary["cut"]}
+        columns = {f"{at}{kind}": kinds[kind][at] for at in ("start", "end") for kind in kinds}
+        print_table(
+            VARIANCES,
+            [
+                {"name": name, **{column: values[name] for column, values in columns.items()}}
+                for name in summary["gradient_variance"]["start"]
+            ],
         )
-        for name in summary["gradient_variance"]["start"]:
-            typer.echo(
-                f"{name:<32}"
-                + "   ".join(_variance(summary, where, name) for where in ("start", "end"))
-            )
     if "binary-vae" in result:
-        summary = result["binary-vae"]
         typer.echo(
-            f"\nbinary-vae, held out, nats per point: ELBO {summary['elbo']:.1f}; independent "
-            "pixels "
-            f"{summary['independent_pixels']:.1f}, told the Gaussian "
-            f"{summary['pixels_of_cluster']:.1f}"
-            f"\n{100 * summary['accuracy']:.1f} % of latents are nearest to their own Gaussian's; "
-            f"k-hat is above 0.7 at {100 * summary['fraction_above']:.0f} % of points"
+            "\nbinary-vae, held out, nats per point: ELBO {elbo:.1f}; independent pixels "
+            "{independent_pixels:.1f}, given the Gaussian {pixels_of_cluster:.1f}\n"
+            "{accuracy:.1%} of latents are nearest to their own Gaussian's; k-hat is above 0.7 at "
+            "{fraction_above:.0%} of points".format(**result["binary-vae"])
         )
     for line in result["warnings"]:
         typer.echo(f"\n{line}")
     typer.echo(f"\n{result['seconds']:.0f} s; {', '.join(result['pictures'])}")
-
-
-def _variance(summary: dict[str, Any], where: str, name: str) -> str:
-    variance, variance_reduction = (
-        summary["gradient_variance"][where][name],
-        summary["cut"][where][name],
-    )
-    return f"{variance:>10.3g}{f'{variance_reduction:,.0f}x':>9}"
-
-
-def _number(value: float | None, width: int, digits: int) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:>z{width}.{digits}f}"
 
 
 @command(app, show=print_experiments)

@@ -7,19 +7,20 @@ import typer
 
 from worldmodels.cli.command import command
 from worldmodels.cli.options import QuietOption, app
+from worldmodels.cli.tables import print_table
 
 COLUMNS = {
-    "run": (28, "s"),
-    "vision": (8, "s"),
-    "rounds": (8, "d"),
-    "env_steps": (12, ",d"),
-    "score": (9, ".1f"),
-    "std": (8, ".1f"),
-    "test_score": (12, ".1f"),
-    "vision_error": (14, ".1f"),
-    "memory_nll": (12, ".2f"),
-    "reward_r2": (11, ".2f"),
-    "protocol": (0, "s"),
+    "run": ("run", "s"),
+    "vision": ("vision", "s"),
+    "rounds": ("rounds", "d"),
+    "env steps": ("env_steps", ",d"),
+    "score": ("score", ".1f"),
+    "std": ("std", ".1f"),
+    "test score": ("test_score", ".1f"),
+    "vision error": ("vision_error", ".1f"),
+    "memory nll": ("memory_nll", ".2f"),
+    "reward r2": ("reward_r2", ".2f"),
+    "protocol": ("protocol", "s"),
 }
 
 
@@ -27,17 +28,10 @@ def print_runs(result: dict[str, Any]) -> None:
     """A row per run, then the files that were written."""
     from worldmodels.stages.compare import NOT_COMPARABLE
 
-    typer.echo("".join(f"{name:<{width}}" for name, (width, _) in COLUMNS.items()))
-    for row in result["runs"]:
-        typer.echo("".join(_cell(row[name], *form) for name, form in COLUMNS.items()).rstrip())
+    print_table(COLUMNS, result["runs"])
     if not result["comparable"]:
         typer.echo(f"{NOT_COMPARABLE}: see the last column")
     typer.echo(", ".join(result["files"]))
-
-
-def _cell(value: Any, width: int, kind: str) -> str:
-    text = "-" if value is None else format(value, kind)
-    return f"{text:<{width}}" if len(text) < width else f"{text} "
 
 
 @command(app, show=print_runs)

@@ -19,7 +19,7 @@ from worldmodels.cli.options import (
     WorkerOptions,
     app,
 )
-from worldmodels.cli.scores import print_scores
+from worldmodels.cli.tables import print_scores
 
 
 @command(app, show=print_scores)

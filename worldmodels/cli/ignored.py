@@ -14,8 +14,3 @@ def refuse_ignored(options: Mapping[str, object], reason: str) -> None:
     for name, value in options.items():
         if value is not None:
             raise UserError(f"{name} {reason}")
-
-
-def flag_given(value: bool | None, on: str, off: str) -> dict[str, object]:
-    """A pair of flags as `refuse_ignored` takes them, by the name of the one that was given."""
-    return {off if value is False else on: value}

@@ -13,8 +13,8 @@ from worldmodels.cli.options import (
     TrainStepsOption,
     app,
 )
-from worldmodels.cli.scores import print_scores
 from worldmodels.cli.settings import SetOption, with_settings
+from worldmodels.cli.tables import print_scores
 
 
 @command(app, show=print_scores)

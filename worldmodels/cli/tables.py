@@ -1,0 +1,38 @@
+"""Tables that commands print for people."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import typer
+
+
+def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line of headings, then a line per row; "-" stands for None.
+
+    Args:
+        columns: for each heading the key of its values, and their format: "s", ".1f", ",d".
+    """
+    lines = [list(columns)]
+    for row in rows:
+        values = [(row[key], form) for key, form in columns.values()]
+        lines.append(["-" if value is None else format(value, form) for value, form in values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = zip(line, widths, columns.values(), strict=True)
+        texts = [f"{text:{'<' if form == 's' else '>'}{width}}" for text, width, (_, form) in cells]
+        typer.echo("  ".join(texts).rstrip())
+
+
+def print_scores(result: dict[str, Any]) -> None:
+    """A row per policy: mean, standard deviation, 95 % confidence interval of the mean."""
+    columns = {"policy": ("policy", "s"), "mean": ("mean", ".1f"), "std": ("std", ".1f")}
+    rows = [
+        # A single episode has neither a spread nor an interval.
+        {
+            **row,
+            "interval": None if row["std"] is None else "{:.1f} to {:.1f}".format(*row["interval"]),
+        }
+        for row in result["rows"]
+    ]
+    typer.echo(f"{result['env_id']}, {result['episodes']} {result['split']} episodes")
+    print_table({**columns, "95 % interval": ("limits", "s")}, rows)
