@@ -1,5 +1,6 @@
 """How noisy each estimator's gradient is, at fixed parameters."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,12 +52,14 @@ def gradient_variance(
     num_samples: int,
     num_repeats: int,
     generator: torch.Generator,
+    estimators: Sequence[Estimator] | None = None,
 ) -> dict[str, GradientMoments]:
-    """Mean and variance of the ELBO gradient by every estimator that applies; parameters stay.
+    """Mean and variance of the ELBO gradient by every estimator; the parameters stay.
 
     Args:
         num_samples: of q, for one gradient.
         num_repeats: gradients per estimator, each from fresh samples; at least 2.
+        estimators: None takes all that apply.
 
     Returns: the name of an estimator ("rao-blackwell + leave-one-out") -> its moments.
     """
@@ -64,7 +67,7 @@ def gradient_variance(
         raise UserError(f"num_repeats must be at least 2, got {num_repeats}")
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
     table = {}
-    for estimator in applicable_estimators(model, family):
+    for estimator in estimators or applicable_estimators(model, family):
         gradients = []
         for _ in range(num_repeats):
             surrogate, _ = elbo_surrogate(model, family, estimator, num_samples, generator)
