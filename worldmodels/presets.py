@@ -152,10 +152,10 @@ DEMO = Preset(
         hidden=64,
         far_from_reward_fraction=0.2,
         pathwise=PATHWISE.with_steps(600),
-        cmaes=CMAESConfig(150, 120, diagonal=True, episodes=32, horizon=40),
+        cmaes=CMAESConfig(150, 120, covariance="diagonal", episodes=32, horizon=40),
     ),
     real_search=ControllerStageConfig(
-        cmaes=CMAESConfig(30, 30, population=32, diagonal=True, episodes=2)
+        cmaes=CMAESConfig(30, 30, population=32, covariance="diagonal", episodes=2)
     ),
     search_in_dream=True,
     evaluation_episodes=20,
@@ -235,14 +235,14 @@ TINY = override(
     dream_search=override(
         DEMO.dream_search,
         **_FEW_EPISODES,
-        cmaes=CMAESConfig(4, 2, population=8, diagonal=True, episodes=4, horizon=40),
+        cmaes=CMAESConfig(4, 2, population=8, covariance="diagonal", episodes=4, horizon=40),
         pathwise=replace(PATHWISE, fit=_FEW_STEPS, later=_FEW_STEPS),
         ppo=replace(PPO, fit=_FEW_STEPS, later=_FEW_STEPS),
     ),
     real_search=override(
         DEMO.real_search,
         **_FEW_EPISODES,
-        cmaes=CMAESConfig(2, 2, population=4, diagonal=True, episodes=2, horizon=30),
+        cmaes=CMAESConfig(2, 2, population=4, covariance="diagonal", episodes=2, horizon=30),
     ),
     finetune=override(
         FINETUNE,

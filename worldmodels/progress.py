@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -76,6 +76,11 @@ class Report:
         with rich.progress.Progress(*columns, console=self.console, disable=self.quiet) as bar:
             task = bar.add_task(label, total=total, completed=done, metrics="")
             yield Meter(bar, task, self)
+
+    def track(self, label: str, items: Sequence[Item]) -> Iterator[Item]:
+        """The items, with a progress bar."""
+        with self.progress(label, total=len(items)) as meter:
+            yield from meter.counted(items)
 
 
 class Meter:

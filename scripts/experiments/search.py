@@ -79,9 +79,9 @@ _REAL = partial(_evolved, False, 120, population=32, episodes=2, horizon=250)
 SEARCHES = {
     "gradient": Search("gradients, 64 tanh units", replace(_GRADIENT, hidden=64), 5),
     "gradient-linear": Search("gradients, linear C", _GRADIENT, 5),
-    "dream-diagonal": Search("CMA-ES in the dream, diagonal", _DREAM(diagonal=True), 5),
-    "dream-full": Search("CMA-ES in the dream, full", _DREAM(diagonal=False), 5),
-    "real-full": Search("CMA-ES in the real env, full", _REAL(diagonal=False), 1),
+    "dream-diagonal": Search("CMA-ES in the dream, diagonal", _DREAM(covariance="diagonal"), 5),
+    "dream-full": Search("CMA-ES in the dream, full", _DREAM(covariance="full"), 5),
+    "real-full": Search("CMA-ES in the real env, full", _REAL(covariance="full"), 1),
 }
 TABLE = {
     f"{name}-{seed}": (name, seed) for name, each in SEARCHES.items() for seed in range(each.seeds)

@@ -69,12 +69,7 @@ def dream(
     from worldmodels.stages.dream import DreamVideoConfig, record_dream
 
     config = DreamVideoConfig(
-        horizon=horizon,
-        temperature=temperature,
-        agent=actor.agent,
-        policy=actor.policy,
-        actions=actor.actions,
-        episode=episode,
+        horizon=horizon, temperature=temperature, episode=episode, **vars(actor)
     )
     with write_lock_if_inside(options.run, out):
         return record_dream(Run(options.run), out, config, report=Report(options.quiet))

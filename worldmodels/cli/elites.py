@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from worldmodels.cli.command import command
-from worldmodels.cli.options import QuietOption, WorkerOptions
+from worldmodels.cli.options import ControllerInputsOption, QuietOption, WorkerOptions
 
 elites_app = typer.Typer(
     help="MAP-Elites: diverse elites, and an autoencoder of what they have in common.",
@@ -73,10 +73,10 @@ class DriveOptions:
     episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None
     max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None
     cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
-    batch: Annotated[int | None, typer.Option(help="Controllers per generation.")] = None
-    controller_inputs: Annotated[str | None, typer.Option(help="Inputs of C: zh, or z alone.")] = (
-        None
-    )
+    batch_size: Annotated[
+        int | None, typer.Option("--batch", help="Controllers per generation.")
+    ] = None
+    inputs: ControllerInputsOption = None
 
 
 @command(elites_app)
@@ -91,15 +91,7 @@ def drive(
     from worldmodels.presets import override
     from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 
-    config = override(
-        DriveConfig(),
-        evaluations=search.evaluations,
-        episodes=search.episodes,
-        max_steps=search.max_steps,
-        cells=search.cells,
-        batch_size=search.batch,
-        inputs=search.controller_inputs,
-    )
+    config = override(DriveConfig(), **vars(search))
     with options.open() as session:
         return drive_elites(
             session.run, config, workers=session.workers, report=session.report, seed=seed

@@ -49,6 +49,9 @@ WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M compute.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars and no log lines.")]
 QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
+ControllerInputsOption = Annotated[
+    str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
+]
 TrainStepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 less certain.")]
 

@@ -47,7 +47,7 @@ class Session:
 class Requested:
     """Settings that the user gave a run; None where the default, or the run's own, will do."""
 
-    env: str | None = None
+    env_id: str | None = None
     env_kwargs: Mapping[str, Any] | None = None
     observation_key: str | None = None
     preset: str | None = None
@@ -58,17 +58,19 @@ class Requested:
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"expected a seed from 0 to 2**62, got {self.seed}")
         if not run.exists:
-            env_id = DEFAULT_ENV_ID if self.env is None else self.env
+            env_id = DEFAULT_ENV_ID if self.env_id is None else self.env_id
             env = EnvConfig(env_id, self.env_kwargs or {}, self.observation_key)
             name = preset_named(DEFAULT_PRESET if self.preset is None else self.preset).name
             check_env(env)
             run = Run(run.folder, new=RunSettings.of(env, name, self.seed or 0))
-        settings = run.settings
-        _check_same("env", self.env, settings.env_id, run)
-        _check_same("env arguments", self.env_kwargs, settings.env_kwargs, run)
-        _check_same("observation key", self.observation_key, settings.observation_key, run)
-        _check_same("preset", self.preset, settings.preset, run)
-        _check_same("seed", self.seed, settings.seed, run)
+        for field, requested in vars(self).items():
+            found = getattr(run.settings, field)
+            if requested is not None and requested != found:
+                what = {"env_id": "env", "env_kwargs": "env arguments"}.get(field, field)
+                raise UserError(
+                    f"{run} was made with {what.replace('_', ' ')} {found}, requested was "
+                    f"{requested}: name another folder with --run"
+                )
         return run
 
 
@@ -104,11 +106,3 @@ def open_session(
     preset = preset_named(run.settings.preset)
     with open_workers(quiet, num_workers) as (workers, report):
         yield Session(run, preset, workers, report)
-
-
-def _check_same(what: str, requested: object, found: object, run: Run) -> None:
-    if requested is not None and requested != found:
-        raise UserError(
-            f"{run} was made with {what} {found}, requested was {requested}: "
-            "name another folder with --run"
-        )

@@ -11,7 +11,7 @@ import typer
 
 from worldmodels.cli.command import command
 from worldmodels.cli.ignored import refuse_ignored
-from worldmodels.cli.options import SearchOptions, TrainStepsOption, app
+from worldmodels.cli.options import ControllerInputsOption, SearchOptions, TrainStepsOption, app
 from worldmodels.cli.settings import SetOption, with_settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class CMAESOptions:
         float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
     ] = None
     covariance: Annotated[
-        Literal["full", "diagonal"] | None, typer.Option(help="What CMA-ES adapts.")
+        Literal["full", "diagonal"] | None,
+        typer.Option(help="Covariance matrix that CMA-ES adapts."),
     ] = None
 
 
@@ -72,9 +73,7 @@ class ControllerOptions:
     hidden: Annotated[
         int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
     ] = None
-    controller_inputs: Annotated[str | None, typer.Option(help="Inputs of C: zh, or z alone.")] = (
-        None
-    )
+    inputs: ControllerInputsOption = None
     init_from: Annotated[
         Path | None, typer.Option(help="A run or agent file to search on from.")
     ] = None
@@ -119,21 +118,13 @@ def _config(
     from worldmodels.presets import PAPER, override
 
     config = (PAPER if controller.paper else preset).searching(dream=method.dream).controller
-    diagonal = None if cmaes.covariance is None else cmaes.covariance == "diagonal"
+    given = vars(cmaes) | {"later_generations": cmaes.generations, "horizon": method.horizon}
     return override(
         config,
         search=method.search,
         hidden=controller.hidden,
-        inputs=controller.controller_inputs,
-        cmaes=override(
-            config.cmaes,
-            generations=cmaes.generations,
-            later_generations=cmaes.generations,
-            max_minutes=cmaes.max_minutes,
-            population=cmaes.population,
-            diagonal=diagonal,
-            horizon=method.horizon,
-        ),
+        inputs=controller.inputs,
+        cmaes=override(config.cmaes, **given),
         pathwise=config.pathwise.with_lengths(method.train_steps, method.horizon),
         ppo=config.ppo.with_lengths(method.train_steps, method.horizon),
     )
@@ -167,10 +158,7 @@ def _requested(
 ) -> dict[str, Any]:
     """The settings of C that were given by name: an agent to begin with must have them."""
     names = {each.partition("=")[0] for each in settings}
-    if controller.hidden is not None:
-        names.add("hidden")
-    if controller.controller_inputs is not None:
-        names.add("inputs")
+    names |= {name for name in ("hidden", "inputs") if getattr(controller, name) is not None}
     of_controller = ("hidden", "inputs", "action_map", "sample_latent")
     chosen = (name for name in of_controller if controller.paper or name in names)
     return {name: getattr(config, name) for name in chosen}

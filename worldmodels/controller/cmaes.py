@@ -65,7 +65,7 @@ class CMAESSearch:
             len(first),
             sigma0=config.sigma0,
             population=config.population,
-            diagonal=config.diagonal,
+            diagonal=config.covariance == "diagonal",
             seed=context.seed,
             mean=first,
         )

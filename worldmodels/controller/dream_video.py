@@ -17,7 +17,7 @@ from envs.tasks import task_for
 from worldmodels.controller.agent import Agent
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import UserError
-from worldmodels.progress import Report
+from worldmodels.progress import Meter, Report
 from worldmodels.training.fit import step_generator
 
 # What acts: the dream's state and the agent step's number -> an encoded action (1, A).
@@ -58,16 +58,15 @@ def write_dream_video(
     """
     check_video(out)
     totals = {"frames": 0, "dreamed_return": 0.0}
+
+    def frames(meter: Meter) -> Iterator[np.ndarray]:
+        for frame, reward in meter.counted(dream_frames(dream, horizon, episode)):
+            totals["frames"] += 1
+            totals["dreamed_return"] += reward
+            yield frame
+
     with report.progress(f"dream {out.name}", total=horizon) as meter:
-
-        def counted() -> Iterator[np.ndarray]:
-            for frame, reward in dream_frames(dream, horizon, episode):
-                totals["frames"] += 1
-                totals["dreamed_return"] += reward
-                meter.advance()
-                yield frame
-
-        write_video(out, counted(), task_for(dream.env).steps_per_second / dream.action_repeat)
+        write_video(out, frames(meter), task_for(dream.env).steps_per_second / dream.action_repeat)
     report.log(f"dreamed {totals['frames']} agent steps to {out}")
     return {"video": str(out), **totals}
 

@@ -28,7 +28,7 @@ class CMAESConfig:
     Attributes:
         generations, later_generations: in the first round, and in rounds after it, which start
             from the C there is.
-        population, sigma0, diagonal: CMA-ES; `diagonal` adapts one variance a parameter.
+        population, sigma0, covariance: of CMA-ES; "diagonal" adapts one variance per parameter.
         episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
             candidates of a generation, other ones in every generation.
         horizon: length of a dream, and of a real episode if below the env's own limit.
@@ -47,7 +47,7 @@ class CMAESConfig:
     later_generations: int = 200
     population: int = 64
     sigma0: float = 0.1
-    diagonal: bool = False
+    covariance: Literal["full", "diagonal"] = "full"
     episodes: int = 16
     horizon: int = 1_000
     validate_every: int = 25

@@ -56,10 +56,7 @@ def encode_recent(
     """
     run.store.require(run.folder)
     chosen = recent_episodes(run, most)
-    with report.progress("encode starts", total=len(chosen)) as meter:
-        return encode_episodes(
-            vision, chosen, run.action_repeat, meter.advance, run.cached(Encodings)
-        )
+    return encode_episodes(vision, chosen, run.action_repeat, report, run.cached(Encodings))
 
 
 def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:

@@ -22,16 +22,8 @@ def log_events(events: Any, stats: EliteStats) -> None:
         events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
 
 
-def write_curve(path: Path, history: Sequence[Entry]) -> None:
-    """A row per entry, as CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def draw_elites(
-    path: Path,
+def write_figures(
+    folder: Path,
     archive: CVTArchive,
     history: Sequence[Entry],
     *,
@@ -40,7 +32,7 @@ def draw_elites(
     qd_score_offset: float,
     region: shapely.Polygon | None = None,
 ) -> None:
-    """The fitness of every cell; and coverage, QD score and mean fitness against evaluations.
+    """Write the curve as CSV, and draw it beside the fitness of every cell.
 
     Args:
         fitness, measures: what they are, for the labels; one measure or two.
@@ -49,6 +41,10 @@ def draw_elites(
     """
     from matplotlib.figure import Figure
 
+    with (folder / CURVE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
     curves = {
         "coverage": "coverage",
         "norm_qd_score": f"QD score per cell,\n{fitness} + {-qd_score_offset:.3g}",
@@ -69,4 +65,4 @@ def draw_elites(
         axes[name].set(ylabel=label)
         axes[name].grid(alpha=0.3)
     axes["mean_fitness"].set(xlabel="evaluations")
-    figure.savefig(path, dpi=110)
+    figure.savefig(folder / PICTURE, dpi=110)

@@ -8,8 +8,9 @@ not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,13 @@ from torch import Tensor
 
 from agents.elites import Centroids, ElitesConfig, MapElites
 from agents.operators import Solutions
-from worldmodels.errors import UserError, check_at_least
+from worldmodels.errors import UserError, check_at_least, reading
 from worldmodels.map_elites.autoencoders import (
     AutoencoderConfig,
     SolutionAutoencoder,
     make_autoencoder,
 )
-from worldmodels.runs.checkpoint import Checkpoint, with_prefix
+from worldmodels.runs.checkpoint import Checkpoint, load_checkpoint, with_prefix
 from worldmodels.training.fit import optimizer_tensors, restore_optimizer, step_generator
 from worldmodels.training.seeding import global_seed
 
@@ -60,6 +61,9 @@ class RepresentationSearchConfig:
 class RepresentationSearch:
     """A search and its model; `step` is one generation.
 
+    Args:
+        ranges: see `MapElites`.
+
     Attributes:
         training_seconds: that the model's training has taken in all.
     """
@@ -70,6 +74,7 @@ class RepresentationSearch:
         centroids: Centroids,
         config: RepresentationSearchConfig,
         seed: int = 0,
+        ranges: Sequence[tuple[float, float]] | None = None,
     ) -> None:
         self.config = config
         self.seed = seed
@@ -86,7 +91,12 @@ class RepresentationSearch:
             )
         reconstruct = None if self.model is None else self._reconstruct
         self.search = MapElites(
-            num_parameters, centroids, config.elites, seed=seed, reconstruct=reconstruct
+            num_parameters,
+            centroids,
+            config.elites,
+            seed=seed,
+            reconstruct=reconstruct,
+            ranges=ranges,
         )
 
     def step(self, evaluate: Callable[[Solutions], tuple[np.ndarray, np.ndarray]]) -> None:
@@ -114,6 +124,17 @@ class RepresentationSearch:
         if self.model is not None:
             self.model.load_state_dict(saved.part("model"))
             restore_optimizer(self._optimizer, saved.part("optimizer"))
+
+    def resume(self, path: Path) -> list[dict[str, Any]]:
+        """Take up the search saved at `path`, if there is one; returns its curve so far."""
+        if not path.exists():
+            return []
+        hint = f"delete {path.parent} to start again"
+        saved = load_checkpoint(path, hint=hint)
+        with reading(path, hint):
+            self.load_state_dict(saved)
+            history: list[dict[str, Any]] = saved.metadata["history"]
+        return history
 
     def _reconstruct(self, solutions: Solutions) -> Solutions:
         assert self.model is not None

@@ -9,7 +9,7 @@ K values and become int64 in a batch; latents stay float32.
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -107,7 +107,6 @@ class EncodedEpisodes:
         episodes: Iterable[np.ndarray],
         lengths: Sequence[int],
         folder: Path | None = None,
-        on_episode: Callable[[], None] = lambda: None,
     ) -> "EncodedEpisodes":
         """Take the records of episodes one by one.
 
@@ -122,7 +121,6 @@ class EncodedEpisodes:
         for records, length in zip(chain([first], rest), lengths, strict=True):
             assert len(records) == length + 1, "one record more than agent steps"
             store.append(records)
-            on_episode()
         return cls(store, first.dtype, torch.tensor(lengths))
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Stored episodes as V sees them: what M learns from and where dreams begin."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +89,14 @@ def encode_dataset(
     vision: Vision,
     episodes: Sequence[Episode],
     action_repeat: int,
-    on_episode: Callable[[], None] = lambda: None,
+    report: Report | None = None,
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
     """All episodes as V encodes them: in memory, or if they are many, in a file in `folder`.
 
     Args:
+        report: shows the progress; None shows nothing.
         folder: None keeps them in memory in any case.
         encodings: of earlier calls, where those of this V and these episodes need not be made
             anew. Those of a data set that goes into a file are not kept there as well.
@@ -103,28 +104,26 @@ def encode_dataset(
     encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
         folder = None
-    each = encodings.of(vision, episodes, action_repeat, keep=folder is None)
-    return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder, on_episode)
+    tracked = (report or Report(quiet=True)).track("encode", episodes)
+    each = encodings.of(vision, tracked, action_repeat, keep=folder is None)
+    return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder)
 
 
 def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
-    """A run's training or held-out episodes, with a progress bar."""
-    episodes = run.store.split(held_out)
-    name = "held-out" if held_out else "training"
-    repeat, known = run.action_repeat, run.cached(Encodings)
-    with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_dataset(vision, episodes, repeat, meter.advance, run.folder, known)
+    """A run's training or held-out episodes."""
+    episodes, known = run.store.split(held_out), run.cached(Encodings)
+    return encode_dataset(vision, episodes, run.action_repeat, report, run.folder, known)
 
 
 def encode_episodes(
     vision: Vision,
     episodes: Sequence[Episode],
     action_repeat: int,
-    on_episode: Callable[[], None] = lambda: None,
+    report: Report | None = None,
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
     """A few episodes as one padded batch of whole sequences of agent steps, on the CPU."""
-    return encode_dataset(vision, episodes, action_repeat, on_episode, None, encodings).whole()
+    return encode_dataset(vision, episodes, action_repeat, report, None, encodings).whole()
 
 
 def encode_rollouts(

@@ -76,10 +76,11 @@ def begin_work(
     work is removed.
 
     Args:
-        log: called with a line if a finished stage is damaged, which is then made again.
+        log: called with a line if the stage is done, or if it is damaged and made again.
     """
     restore(final)
     if _is_done(final, work, log):
+        log(f"{final.name}: done, {final}")
         return None
     place = link_target(final)
     partial = place.parent / f".{place.name}.partial"

@@ -40,11 +40,10 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
     episodes = contents.episodes
     damaged = {damage.path.name: damage.reason for damage in contents.damaged}
     if check:
-        with report.progress("check", total=len(episodes)) as meter:
-            for episode in meter.counted(episodes):
-                damage = episode.damage(decompress=True)
-                if damage is not None:
-                    damaged[damage.path.name] = damage.reason
+        for episode in report.track("check", episodes):
+            damage = episode.damage(decompress=True)
+            if damage is not None:
+                damaged[damage.path.name] = damage.reason
     summary: dict[str, Any] = {"folder": str(run.store.folder), "episodes": len(episodes)}
     if episodes:
         num_frames = sum(episode.num_frames() for episode in episodes)

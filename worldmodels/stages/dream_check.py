@@ -96,16 +96,14 @@ def dream_check(
     support = Support.fit(agent.vision, agent.memory, recent).to(device)
     file, tracks = agent_file(run.folder), seeds("validation", config.episodes)
     each, scores, env_steps = [], [], 0
-    with report.progress("dream check", total=len(candidates)) as meter:
-        for candidate in candidates:
-            factory = AgentFactory(file, candidate[None].astype(np.float32))
-            rollouts = list(play_episodes(agent.spec.env, factory, tracks, workers=workers))
-            scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
-            lengths = [rollout.num_steps for rollout in rollouts]
-            env_steps += sum(lengths)
-            sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
-            each.append(_returns(agent, candidate, sequences, support, config))
-            meter.advance()
+    for candidate in report.track("dream check", candidates):
+        factory = AgentFactory(file, candidate[None].astype(np.float32))
+        rollouts = list(play_episodes(agent.spec.env, factory, tracks, workers=workers))
+        scores.append(float(np.mean([rollout.rewards.sum() for rollout in rollouts])))
+        lengths = [rollout.num_steps for rollout in rollouts]
+        env_steps += sum(lengths)
+        sequences = encode_rollouts(agent.vision, rollouts, lengths, agent.action_repeat)
+        each.append(_returns(agent, candidate, sequences, support, config))
     threshold = max(scores) / 2 if config.good is None else config.good
     good = [number for number, score in enumerate(scores) if score >= threshold]
     horizons = {count * agent.action_repeat: count for count in _agent_steps(agent.action_repeat)}

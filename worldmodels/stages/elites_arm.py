@@ -10,14 +10,13 @@ import torch
 
 from agents.elites import EliteStats, disc_centroids
 from envs.arm import PlanarArm
-from worldmodels.errors import reading
 from worldmodels.map_elites.arm import ARCHIVE, ArmConfig, load_result
-from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, log_events, write_curve
+from worldmodels.map_elites.log import log_events, write_figures
 from worldmodels.map_elites.search import RepresentationSearch
 from worldmodels.progress import Report, tensorboard
-from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.runs.checkpoint import save_checkpoint
 from worldmodels.runs.provenance import plain
-from worldmodels.runs.stage_folder import StageFolder, begin_work
+from worldmodels.runs.stage_folder import begin_work
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 
 CHECKPOINT_SECONDS = 20.0
@@ -37,7 +36,6 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     search_config = config.representation_search
     work = begin_work(folder, {"stage": "elites arm", "config": plain(config)}, report.log)
     if work is None:
-        report.log(f"elites: done, {folder}")
         return load_result(folder)
     report.estimate(
         f"elites: {config.generations:,} generations of {config.batch_size} arms of "
@@ -46,14 +44,12 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
         folder=folder,
     )
     centroids = disc_centroids(config.num_cells)
-    representation_search = RepresentationSearch(
-        config.joints, centroids, search_config, config.seed
-    )
+    search = RepresentationSearch(config.joints, centroids, search_config, config.seed)
     arm = PlanarArm(config.joints)
-    history = _resume(work, representation_search)
+    history = search.resume(work.partial / ARCHIVE)
 
     def save() -> None:
-        tensors, metadata = representation_search.state_dict()
+        tensors, metadata = search.state_dict()
         tensors["centroids"] = torch.from_numpy(centroids)
         metadata |= {"config": asdict(config), "history": history}
         save_checkpoint(work.partial / ARCHIVE, tensors, metadata)
@@ -61,19 +57,17 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     first_seconds = history[-1]["seconds"] if history else 0.0
     with (
         tensorboard(work.partial / "events") as events,
-        report.progress(
-            "elites", config.generations, representation_search.search.generation
-        ) as meter,
+        report.progress("elites", config.generations, search.search.generation) as meter,
         deferred_interrupt() as interrupted,
     ):
         saved_at = time.monotonic()
-        while representation_search.search.generation < config.generations:
-            representation_search.step(arm.evaluate)
-            generation = representation_search.search.generation
+        while search.search.generation < config.generations:
+            search.step(arm.evaluate)
+            generation = search.search.generation
             if generation == config.generations or _is_point(generation, config.generations):
-                stats = representation_search.search.stats()
+                stats = search.search.stats()
                 seconds = first_seconds + time.monotonic() - started
-                history.append(_entry(stats, seconds, representation_search.training_seconds))
+                history.append(_entry(stats, seconds, search.training_seconds))
                 log_events(events, stats)
                 meter.show({"coverage": stats.coverage, "fitness": stats.mean_fitness})
             meter.to(generation)
@@ -83,10 +77,9 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
             if interrupted():
                 raise KeyboardInterrupt
     save()
-    write_curve(work.partial / CURVE, history)
-    draw_elites(
-        work.partial / PICTURE,
-        representation_search.search.archive,
+    write_figures(
+        work.partial,
+        search.search.archive,
         history,
         fitness="fitness",
         measures=("end of the arm, x", "y"),
@@ -111,16 +104,3 @@ def _entry(stats: EliteStats, seconds: float, training_seconds: float) -> dict[s
         "seconds": round(seconds, 2),
         "training_seconds": round(training_seconds, 2),
     }
-
-
-def _resume(work: StageFolder, representation_search: RepresentationSearch) -> list[dict[str, Any]]:
-    """Take up the search under way, if there is one; its curve so far."""
-    path = work.partial / ARCHIVE
-    if not path.exists():
-        return []
-    hint = f"delete {work.partial} to start again"
-    saved = load_checkpoint(path, hint=hint)
-    with reading(path, hint):
-        representation_search.load_state_dict(saved)
-        history: list[dict[str, Any]] = saved.metadata["history"]
-    return history

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from agents.cells import box_centroids
-from agents.elites import ElitesConfig, MapElites
+from agents.elites import ElitesConfig
 from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
@@ -22,21 +22,18 @@ from worldmodels.controller.elite_agents import save_elites
 from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.load import load_world_model
-from worldmodels.errors import UserError, check_above_zero, check_at_least, reading
-from worldmodels.map_elites.log import CURVE, PICTURE, draw_elites, log_events, write_curve
+from worldmodels.errors import UserError, check_above_zero, check_at_least
+from worldmodels.map_elites.log import log_events, write_figures
+from worldmodels.map_elites.search import RepresentationSearch, RepresentationSearchConfig
 from worldmodels.progress import Report, tensorboard
-from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint
+from worldmodels.runs.checkpoint import save_checkpoint
 from worldmodels.runs.env_steps import StepPurpose, record_env_steps
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import WEIGHTS, Run
 from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 
-ELITES, SEARCH, WORLD_MODEL_FILE = (
-    WEIGHTS["elites"],
-    "search.safetensors",
-    "world_model.safetensors",
-)
+SEARCH, WORLD_MODEL_FILE = "search.safetensors", "world_model.safetensors"
 CHECKPOINT_SECONDS = 20.0
 
 
@@ -117,40 +114,39 @@ def drive_elites(
     """
     seed = run.settings.seed if seed is None else seed
     if seed < 0:
-        raise UserError(f"expected a seed of 0 or more, got {seed}")
+        raise UserError(f"seed must be at least 0, got {seed}")
     run.store.refresh()
     vision, memory = load_world_model(run)
     agent = new_agent(run, vision, memory, inputs=config.inputs)
     round_ = (run.manifest("memory") or {}).get("round", 1)
     work = run.begin("elites", config, seed, round_, report.log)
     if work is None:
-        report.log(f"elites: done, {run.folder / 'elites'}")
         return run.result("elites") or {}
     started = time.monotonic()
-    measures = task_for(run.settings.env).measures
+    measures, num_parameters = task_for(run.settings.env).measures, agent.controller.num_parameters
     ranges = [(each.low, each.high) for each in measures]
     centroids = box_centroids(ranges, config.cells)
     report.estimate(
         f"elites: {config.generations * config.batch_size:,} controllers of "
-        f"{agent.controller.num_parameters} parameters, {config.episodes} episodes each of up to "
+        f"{num_parameters} parameters, {config.episodes} episodes each of up to "
         f"{config.max_steps} steps of {run.settings.env}, {len(centroids)} cells by "
         f"{' and '.join(each.name for each in measures)}",
-        disk_bytes=8 * len(centroids) * agent.controller.num_parameters + 20e6,
+        disk_bytes=8 * len(centroids) * num_parameters + 20e6,
         folder=run.folder,
     )
     play = RealEpisodes(agent, workers, work.partial / WORLD_MODEL_FILE, config.max_steps, measures)
     drawn = np.random.default_rng(seed).integers(SEED_RANGES["training"].stop, size=config.episodes)
-    num_parameters = agent.controller.num_parameters
-    search = MapElites(num_parameters, centroids, config.elites, seed=seed, ranges=ranges)
+    of_elites = RepresentationSearchConfig(elites=config.elites)
+    search = RepresentationSearch(num_parameters, centroids, of_elites, seed, ranges)
     history = _run(search, config, play, drawn.tolist(), work, report)
     metadata = {"made_by": work.work, "measures": [each.label for each in measures]}
-    save_elites(work.partial / ELITES, agent, search, centroids, metadata)
+    file = work.partial / WEIGHTS["elites"]
+    save_elites(file, agent, search.search, centroids, metadata)
     steps: dict[StepPurpose, int] = {"searched": int(history[-1]["steps"])}
-    record_env_steps(run, f"elites/{file_digest(work.partial / ELITES)[:16]}", steps)
-    write_curve(work.partial / CURVE, history)
-    draw_elites(
-        work.partial / PICTURE,
-        search.archive,
+    record_env_steps(run, f"elites/{file_digest(file)[:16]}", steps)
+    write_figures(
+        work.partial,
+        search.search.archive,
         history,
         fitness="return",
         measures=[each.label for each in measures],
@@ -158,10 +154,10 @@ def drive_elites(
     )
     (work.partial / WORLD_MODEL_FILE).unlink()
     result = {
-        "elites": len(search.archive),
+        "elites": len(search.search.archive),
         "num_cells": len(centroids),
         "measures": metadata["measures"],
-        "parameters": agent.controller.num_parameters,
+        "parameters": num_parameters,
         "qd_score_offset": config.qd_score_offset,
         "env_steps": steps,
         **history[-1],
@@ -174,7 +170,7 @@ def drive_elites(
 
 
 def _run(
-    search: MapElites,
+    search: RepresentationSearch,
     config: DriveConfig,
     play: RealEpisodes,
     tracks: list[int],
@@ -182,36 +178,39 @@ def _run(
     report: Report,
 ) -> list[dict[str, Any]]:
     """Search to the end, from where it was saved; the curve, an entry a generation."""
-    history = _resume(work, search)
+    path = work.partial / SEARCH
+    history = search.resume(path)
     last = history[-1] if history else {"seconds": 0.0, "steps": 0}
     started = saved_at = time.monotonic()
+
+    def state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors, metadata = search.state_dict()
+        return tensors, {**metadata, "history": list(history)}
+
     # Ctrl-C may come in the middle of a generation: what is saved then is the last whole one.
-    ended = _state(search, history)
+    ended = state()
+    total = config.generations * config.batch_size
     with (
         tensorboard(work.partial / "events") as events,
-        report.progress(
-            "elites", config.generations * config.batch_size, search.evaluations
-        ) as meter,
+        report.progress("elites", total, search.search.evaluations) as meter,
     ):
         try:
-            while search.generation < config.generations:
-                search.tell(*_scores(play(search.ask(), tracks)))
-                stats = search.stats()
-                entry = {
-                    **{name: value for name, value in asdict(stats).items() if name != "mix"},
-                    "steps": last["steps"] + play.steps,
-                    "seconds": round(last["seconds"] + time.monotonic() - started, 2),
-                }
-                history.append(entry)
-                ended = _state(search, history)
+            while search.search.generation < config.generations:
+                search.step(lambda solutions: _scores(play(solutions, tracks)))
+                stats = search.search.stats()
+                entry = asdict(stats)
+                del entry["mix"]
+                seconds = round(last["seconds"] + time.monotonic() - started, 2)
+                history.append({**entry, "steps": last["steps"] + play.steps, "seconds": seconds})
+                ended = state()
                 meter.to(stats.evaluations)
                 meter.show({"coverage": stats.coverage, "best": stats.best_fitness})
                 log_events(events, stats)
                 if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                    save_checkpoint(work.partial / SEARCH, *ended)
+                    save_checkpoint(path, *ended)
                     saved_at = time.monotonic()
         except KeyboardInterrupt:
-            save_checkpoint(work.partial / SEARCH, *ended)
+            save_checkpoint(path, *ended)
             raise
     return history
 
@@ -221,26 +220,3 @@ def _scores(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
     returns = np.array([[score.episode_return for score in row] for row in scores])
     measures = np.array([[score.measures for score in row] for row in scores])
     return returns.mean(axis=1), measures.mean(axis=1)
-
-
-def _state(
-    search: MapElites, history: list[dict[str, Any]]
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and facts to go on from; copies, so that they stay as they are now."""
-    state = search.state_dict()
-    metadata = {"search": state.pop("search"), "history": list(history)}
-    return {name: torch.from_numpy(value) for name, value in state.items()}, metadata
-
-
-def _resume(work: StageFolder, search: MapElites) -> list[dict[str, Any]]:
-    """Take up the search under way, if there is one; its curve so far."""
-    path = work.partial / SEARCH
-    if not path.exists():
-        return []
-    hint = f"delete {work.partial} to start again"
-    saved = load_checkpoint(path, hint=hint)
-    arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}
-    with reading(path, hint):
-        search.load_state_dict({**arrays, "search": saved.metadata["search"]})
-        history: list[dict[str, Any]] = saved.metadata["history"]
-    return history

@@ -1,6 +1,7 @@
 """Elites re-used: targets searched in the code space of their autoencoder, and without it."""
 
 import csv
+import itertools
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +57,13 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
         out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.log
     )
     if work is None:
-        report.log(f"solve: done, {out}")
         return load_result(out)
     arm = PlanarArm(arm_config.joints)
     attempts: dict[str, list[Attempt]] = {space.name: [] for space in spaces}
-    with report.progress("solve", len(spaces) * len(TARGETS)) as meter:
-        for index, target in enumerate(TARGETS):
-            for space in spaces:
-                seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
-                attempts[space.name].append(reach(target, space, arm, config.evaluations, seed))
-                meter.advance()
+    pairs = list(itertools.product(enumerate(TARGETS), spaces))
+    for (index, target), space in report.track("solve", pairs):
+        seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+        attempts[space.name].append(reach(target, space, arm, config.evaluations, seed))
     _write_attempts(work.partial / "solve.csv", attempts)
     draw_attempts(work.partial / "solve.png", attempts)
     result = {

@@ -216,8 +216,7 @@ def _encoded_held_out(
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
     """The first held-out episodes as V encodes them, and their frames."""
     episodes = run.store.split(held_out=True)[:MAX_EPISODES]
-    with report.progress("encode", total=len(episodes)) as meter:
-        encoded = encode_episodes(vision, episodes, run.action_repeat, meter.advance)
+    encoded = encode_episodes(vision, episodes, run.action_repeat, report)
     loaded = (episode.load() for episode in episodes)
     return encoded, [AgentSteps.from_rollout(r, run.action_repeat).frames for r in loaded]
 

@@ -70,8 +70,7 @@ def measure_surprise(
     _, memory = load_world_model(run, device)
     run.store.require(run.folder)
     episodes = run.store.split(held_out=True)[:MAX_EPISODES]
-    with report.progress("encode held-out", total=len(episodes)) as meter:
-        sequences = encode_episodes(surprise.vision, episodes, run.action_repeat, meter.advance)
+    sequences = encode_episodes(surprise.vision, episodes, run.action_repeat, report)
     rows, steps = choose_starts(sequences, config)
     after = steps[:, None] + torch.arange(1, config.horizon + 1)
     real = sequences.posteriors[rows[:, None], after]

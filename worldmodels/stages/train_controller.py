@@ -137,7 +137,6 @@ def train_controller(
         # A kill may have come before the newest agent was compared, and now it will be replaced.
         keep_best(run, evaluate_file)
     if work is None:
-        report.log(f"controller: done, {run.folder / 'controller'}")
         return run.result("controller") or {}
     _estimate(run, agent, config, report)
     started = time.monotonic()

@@ -44,7 +44,6 @@ def train_memory(
     checkpoint = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
     work = run.begin("memory", config, settings.seed, round_, report.log)
     if work is None:
-        report.log(f"memory: done, {run.folder / 'memory'}")
         return run.result("memory") or {}
     vision = restore_vision(checkpoint, vision_path, device)
     memory, is_new = _new_or_earlier(run, config, vision, round_, report)

@@ -1,7 +1,7 @@
 """Train the prior over the codes that V gives the stored frames."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -85,11 +85,10 @@ def train_prior(
     vision = load_vision_with_codes(run, device)
     work = run.begin("prior", config, settings.seed, round_, report.log)
     if work is None:
-        report.log(f"prior: done, {run.folder / 'prior'}")
         return run.result("prior") or {}
-    fit = config.fit
-    train = _codes(run, vision, False, MAX_TRAINING_FRAMES, report)
-    held_out = _codes(run, vision, True, MAX_HELD_OUT_FRAMES, report).long()
+    fit, repeat = config.fit, run.action_repeat
+    train = encode_codes(vision, run.store.split(False), repeat, MAX_TRAINING_FRAMES, report)
+    held_out = encode_codes(vision, run.store.split(True), repeat, MAX_HELD_OUT_FRAMES, report)
     torch.manual_seed(settings.seed)
     prior = new_prior(config.model, vision)
     prior.calibrate(train)
@@ -173,19 +172,12 @@ class _CodeBatches:
         return self.codes[picks].long()
 
 
-def _codes(run: Run, vision: VQVAE, held_out: bool, most: int, report: Report) -> Tensor:
-    episodes = run.store.split(held_out)
-    name = "held-out" if held_out else "training"
-    with report.progress(f"encode {name}", total=len(episodes)) as meter:
-        return encode_codes(vision, episodes, run.action_repeat, most, meter.advance)
-
-
 def encode_codes(
     vision: VQVAE,
     episodes: Sequence[Episode],
     stride: int,
     most: int,
-    on_episode: Callable[[], None] = lambda: None,
+    report: Report,
 ) -> Integer[Tensor, "frame code"]:
     """Codes of every stride-th frame, on the CPU; of evenly fewer where they would be too many.
 
@@ -194,11 +186,10 @@ def encode_codes(
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))
-    parts = []
-    for episode in episodes:
-        codes = encode_frames(vision, episode.load().frames[::stride]).numpy()
-        parts.append(codes.astype(vision.posterior_type))
-        on_episode()
+    parts = [
+        encode_frames(vision, episode.load().frames[::stride]).numpy().astype(vision.posterior_type)
+        for episode in report.track("encode", episodes)
+    ]
     return torch.from_numpy(np.concatenate(parts))
 
 

@@ -66,7 +66,6 @@ def train_vision(
     run.choose_kind(quantized=isinstance(config.model, VQVAEConfig))
     work = run.begin("vision", config, settings.seed, round_, report.log)
     if work is None:
-        report.log(f"vision: done, {run.folder / 'vision'}")
         return run.result("vision") or {}
     fit, seed = config.in_round(round_), settings.seed
     stride = config.frame_stride or run.action_repeat
