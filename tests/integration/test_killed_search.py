@@ -28,7 +28,7 @@ from worldmodels.stages.train_controller import ControllerStageConfig, train_con
 
 KILLS = int(os.environ.get("KILLS", "4"))
 SEARCH = CMAESConfig(
-    generations=8, population=4, episodes=2, horizon=20, validate_every=3, diagonal=True
+    generations=8, population=4, episodes=2, horizon=20, validate_every=3, covariance="diagonal"
 )
 CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, cmaes=SEARCH)
 

@@ -42,15 +42,13 @@ def evaluate_memory(
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
     """Held-out nats of M beside two baselines, and its dreams beside what happened."""
-    from worldmodels.hardware import choose_device
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
     config = EvaluateMemoryConfig(
         steps=horizon, starts=starts, samples=samples, temperature=temperature
     )
     with options.open() as session:
-        device = choose_device(options.device)
-        return evaluate_memory(session.run, config, report=session.report, device=device)
+        return session.measure(evaluate_memory, config)
 
 
 @command(app)
@@ -88,7 +86,6 @@ def dream_check(
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
     """Returns of agents in the dream beside their returns in the game, from the same states."""
-    from worldmodels.hardware import choose_device
     from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
     config = DreamCheckConfig(
@@ -100,10 +97,4 @@ def dream_check(
         good=good_return,
     )
     with options.open() as session:
-        return dream_check(
-            session.run,
-            config,
-            workers=session.workers,
-            report=session.report,
-            device=choose_device(options.device),
-        )
+        return session.measure(dream_check, config, workers=session.workers)

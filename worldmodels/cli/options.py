@@ -79,6 +79,9 @@ class DeviceOptions(RunOptions):
 
     device: DeviceOption = "auto"
 
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"device": self.device}
+
 
 @dataclass(frozen=True)
 class WorkerOptions(RunOptions):
@@ -87,7 +90,7 @@ class WorkerOptions(RunOptions):
     workers: WorkersOption = None
 
     def _settings(self) -> dict[str, Any]:
-        return {"num_workers": self.workers}
+        return super()._settings() | {"num_workers": self.workers}
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,8 @@ class NewRunOptions(WorkerOptions):
         arguments = env_arguments(self.env_arg)
         requested = Requested(self.env, arguments, self.observation_key, self.preset, self.seed)
         return super()._settings() | {"requested": requested}
+
+
+@dataclass(frozen=True)
+class PipelineOptions(DeviceOptions, NewRunOptions):
+    """A run that is made where there is none, and where its stages compute."""

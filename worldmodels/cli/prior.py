@@ -22,14 +22,12 @@ def sample(
     seed: Annotated[int, typer.Option(help="Of the frames that are drawn.")] = 0,
 ) -> dict[str, Any]:
     """Draw frames that never were into one picture."""
-    from worldmodels.hardware import choose_device
     from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
     config = SampleConfig(prior=prior, count=count, temperature=temperature, seed=seed)
     with options.open() as session, write_lock_if_inside(options.run, out):
-        device = choose_device(options.device)
-        return sample_frames(session.run, out, config, report=session.report, device=device)
+        return session.measure(sample_frames, config, out=out)
 
 
 @command(app)
@@ -40,10 +38,8 @@ def surprise(
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
     """How soon dreamed frames become unlike real ones: nats per frame under the prior."""
-    from worldmodels.hardware import choose_device
     from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 
     config = SurpriseConfig(starts=starts, horizon=horizon, temperature=temperature)
     with options.open() as session:
-        device = choose_device(options.device)
-        return measure_surprise(session.run, config, report=session.report, device=device)
+        return session.measure(measure_surprise, config)

@@ -25,22 +25,21 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """What a command works with."""
+    """What a command works with; the device is the one that there is for `--device`."""
 
     run: Run
     preset: Preset
     workers: Workers
     report: Report
+    device: str
 
-    def train(self, stage: Callable[..., Result], config: object, device: str) -> Result:
+    def train(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
         """The result of a training stage in the run's present round."""
-        return stage(
-            self.run,
-            config,
-            report=self.report,
-            device=choose_device(device),
-            round_=self.run.round,
-        )
+        return self.measure(stage, config, round_=self.run.round, **more)
+
+    def measure(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
+        """The result of a stage that computes on the device."""
+        return stage(self.run, config, report=self.report, device=self.device, **more)
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,7 @@ def open_session(
     *,
     quiet: bool = False,
     num_workers: int | None = None,
+    device: str = "cpu",
     requested: Requested | None = None,
 ) -> Iterator[Session]:
     """Open a run, or with `requested` make it where there is none; leaving ends the workers.
@@ -103,6 +103,6 @@ def open_session(
     run = Run(folder)
     if requested is not None:
         run = requested.made_or_opened(run)
-    preset = preset_named(run.settings.preset)
+    preset, device = preset_named(run.settings.preset), choose_device(device)
     with open_workers(quiet, num_workers) as (workers, report):
-        yield Session(run, preset, workers, report)
+        yield Session(run, preset, workers, report, device)

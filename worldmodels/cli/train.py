@@ -6,9 +6,9 @@ import typer
 
 from worldmodels.cli.command import command
 from worldmodels.cli.options import (
-    DeviceOption,
     DeviceOptions,
     NewRunOptions,
+    PipelineOptions,
     QuantizedOption,
     TrainStepsOption,
     app,
@@ -19,29 +19,25 @@ from worldmodels.cli.tables import print_scores
 
 @command(app, show=print_scores)
 def run(
-    options: NewRunOptions,
+    options: PipelineOptions,
     quantized: QuantizedOption = False,
     rounds: Annotated[int | None, typer.Option(help="Collect, V, M, C so many times.")] = None,
     dream: Annotated[
         bool | None,
         typer.Option("--dream/--real", help="Where alone C is searched; else as the preset says."),
     ] = None,
-    device: DeviceOption = "auto",
 ) -> dict[str, Any]:
     """Every stage in order, resuming where it stopped; then an evaluation."""
-    from worldmodels.hardware import choose_device
     from worldmodels.pipeline import run_pipeline
 
     with options.open() as session:
         preset = session.preset
-        return run_pipeline(
-            session.run,
+        return session.measure(
+            run_pipeline,
             preset if dream is None else preset.searching(dream=dream),
             quantized=quantized,
             rounds=preset.rounds if rounds is None else rounds,
             workers=session.workers,
-            report=session.report,
-            device=choose_device(device),
         )
 
 
@@ -100,7 +96,7 @@ def train_vision(
     with options.open() as session:
         chosen = estimator or (session.run.estimator if quantized else None)
         config = session.preset.vision(quantized, chosen).with_steps(train_steps)
-        return session.train(train_vision, with_settings(config, settings), options.device)
+        return session.train(train_vision, with_settings(config, settings))
 
 
 @command(app)
@@ -118,7 +114,7 @@ def train_memory(
         config = override(session.preset.memory, ensemble_size=ensemble_size).with_steps(
             train_steps
         )
-        return session.train(train_memory, with_settings(config, settings), options.device)
+        return session.train(train_memory, with_settings(config, settings))
 
 
 @command(app)
@@ -130,4 +126,4 @@ def train_prior(
 
     with options.open() as session:
         config = with_settings(PriorStageConfig().with_steps(train_steps), settings)
-        return session.train(train_prior, config, options.device)
+        return session.train(train_prior, config)

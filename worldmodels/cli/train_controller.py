@@ -91,7 +91,6 @@ def train_controller(
     settings: SetOption = None,
 ) -> dict[str, Any]:
     """Search C by CMA-ES, in the real game or with --dream inside M; or by gradients."""
-    from worldmodels.hardware import choose_device
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:
@@ -100,13 +99,10 @@ def train_controller(
         _refuse_ignored(config, session.run, method, cmaes, settings or ())
         if not config.dream and options.device not in ("auto", "cpu"):
             refuse_ignored({"--device": options.device}, DREAM_ONLY)
-        return train_controller(
-            session.run,
+        return session.train(
+            train_controller,
             config,
             workers=session.workers,
-            report=session.report,
-            device=choose_device(options.device),
-            round_=session.run.round,
             start_from=controller.init_from,
             requested=_requested(config, controller, settings or ()),
         )

@@ -78,10 +78,8 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
 
 def summary(attempts: list[Attempt]) -> dict[str, Any]:
     """Targets reached, median distance and the joints' mean variance, at each of the marks."""
-    evaluations = len(attempts[0].distances)
-    marks = [mark for mark in MARKS if mark < evaluations] + [evaluations]
     rows = {}
-    for mark in marks:
+    for mark in _marks(attempts[0]):
         distances = np.array([attempt.distances[mark - 1] for attempt in attempts])
         spreads = np.array([attempt.spreads[mark - 1] for attempt in attempts])
         rows[str(mark)] = {
@@ -124,15 +122,12 @@ def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])
         for name, found in attempts.items():
             for index, attempt in enumerate(found):
-                evaluations = len(attempt.distances)
-                for mark in [m for m in MARKS if m < evaluations] + [evaluations]:
-                    writer.writerow(
-                        [
-                            name,
-                            index,
-                            *TARGETS[index],
-                            mark,
-                            f"{attempt.distances[mark - 1]:.6f}",
-                            f"{attempt.spreads[mark - 1]:.6f}",
-                        ]
-                    )
+                for mark in _marks(attempt):
+                    best = attempt.distances[mark - 1], attempt.spreads[mark - 1]
+                    texts = [f"{number:.6f}" for number in best]
+                    writer.writerow([name, index, *TARGETS[index], mark, *texts])
+
+
+def _marks(attempt: Attempt) -> list[int]:
+    evaluations = len(attempt.distances)
+    return [mark for mark in MARKS if mark < evaluations] + [evaluations]

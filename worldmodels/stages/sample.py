@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from worldmodels.dream.model import check_temperature
 from worldmodels.errors import UserError, check_at_least
 from worldmodels.plotting import save_grid
 from worldmodels.prior.surprise import load_surprise
@@ -42,7 +43,7 @@ class SampleConfig:
 
 
 def sample_frames(
-    run: Run, out: Path, config: SampleConfig, *, report: Report, device: str = "cpu"
+    run: Run, config: SampleConfig, *, out: Path, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
     """Draw frames and write them as one picture.
 

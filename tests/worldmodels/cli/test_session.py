@@ -14,7 +14,7 @@ from worldmodels.runs.run_settings import RunSettings
     ("requested", "message"),
     [
         (
-            {"env": "CarRacing-v3"},
+            {"env_id": "CarRacing-v3"},
             "was made with env Tiny-v0, requested was CarRacing-v3: name another",
         ),
         ({"preset": "paper"}, "was made with preset demo, requested was paper"),
@@ -32,7 +32,7 @@ def test_a_run_is_not_opened_with_other_settings_than_its_own(
     ):
         pass
     with open_session(
-        tmp_path, quiet=True, num_workers=1, requested=Requested(env="Tiny-v0", seed=0)
+        tmp_path, quiet=True, num_workers=1, requested=Requested(env_id="Tiny-v0", seed=0)
     ) as session:
         assert session.run.settings.env_id == "Tiny-v0"
 
@@ -57,7 +57,7 @@ def test_opening_a_missing_run_does_not_create_it(tmp_path: Path) -> None:
 
 def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path: Path) -> None:
     requested: dict[str, Any] = {
-        "env": "tests.fixtures.odd_envs:Odd-v0",
+        "env_id": "tests.fixtures.odd_envs:Odd-v0",
         "env_kwargs": {"observation": "dicts"},
     }
     with (

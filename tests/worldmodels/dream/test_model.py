@@ -53,9 +53,7 @@ def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(
     kind: str, episodes: list[Episode]
 ) -> None:
     vision, memory = world(kind)
-    output = []
-    sequences = encode_episodes(vision, episodes, 2, lambda: output.append(1))
-    assert len(output) == 3
+    sequences = encode_episodes(vision, episodes, 2)
     states = real_states(vision, memory, sequences)
     lengths = [4, 2, 3]  # 7, 4 and 5 steps, two an agent step
     assert sequences.mask.sum(1).tolist() == lengths
