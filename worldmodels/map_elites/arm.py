@@ -4,7 +4,6 @@ import functools
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from agents.elites import ElitesConfig
 from agents.operators import ALL_MIXES, LINE_MIXES, Mix
@@ -17,7 +16,6 @@ from worldmodels.map_elites.autoencoders import (
 )
 from worldmodels.map_elites.search import RepresentationSearchConfig
 from worldmodels.runs.checkpoint import load_checkpoint, restore_module
-from worldmodels.runs.json_files import read_json
 
 OPERATORS = ("line", *KINDS)
 ARCHIVE = "elites.safetensors"
@@ -72,12 +70,6 @@ class ArmConfig:
             qd_score_offset=-math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
         )
         return RepresentationSearchConfig(elites, model)
-
-
-def load_result(folder: Path) -> dict[str, Any]:
-    """The figures of a finished search."""
-    result: dict[str, Any] = read_json(folder / "result.json")
-    return result
 
 
 def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:

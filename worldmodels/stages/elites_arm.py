@@ -8,15 +8,16 @@ from typing import Any
 import shapely
 import torch
 
-from agents.elites import EliteStats, disc_centroids
+from agents.elites import disc_centroids
 from envs.arm import PlanarArm
-from worldmodels.map_elites.arm import ARCHIVE, ArmConfig, load_result
+from worldmodels.map_elites.arm import ARCHIVE, ArmConfig
 from worldmodels.map_elites.log import log_events, write_figures
 from worldmodels.map_elites.search import RepresentationSearch
 from worldmodels.progress import Report, tensorboard
 from worldmodels.runs.checkpoint import save_checkpoint
+from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import plain
-from worldmodels.runs.stage_folder import begin_work
+from worldmodels.runs.stage_folder import RESULT, begin_work
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 
 CHECKPOINT_SECONDS = 20.0
@@ -36,7 +37,7 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     search_config = config.representation_search
     work = begin_work(folder, {"stage": "elites arm", "config": plain(config)}, report.log)
     if work is None:
-        return load_result(folder)
+        return read_json(folder / RESULT) or {}
     report.estimate(
         f"elites: {config.generations:,} generations of {config.batch_size} arms of "
         f"{config.joints} joints, {config.operator}{' with a bandit' if config.bandit else ''}",
@@ -55,6 +56,7 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
         save_checkpoint(work.partial / ARCHIVE, tensors, metadata)
 
     first_seconds = history[-1]["seconds"] if history else 0.0
+    every = 1 if config.generations <= FINE_GENERATIONS else 10
     with (
         tensorboard(work.partial / "events") as events,
         report.progress("elites", config.generations, search.search.generation) as meter,
@@ -64,10 +66,13 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
         while search.search.generation < config.generations:
             search.step(arm.evaluate)
             generation = search.search.generation
-            if generation == config.generations or _is_point(generation, config.generations):
+            if generation == config.generations or generation % every == 0:
                 stats = search.search.stats()
-                seconds = first_seconds + time.monotonic() - started
-                history.append(_entry(stats, seconds, search.training_seconds))
+                seconds = {
+                    "seconds": round(first_seconds + time.monotonic() - started, 2),
+                    "training_seconds": round(search.training_seconds, 2),
+                }
+                history.append({**asdict(stats), **seconds})
                 log_events(events, stats)
                 meter.show({"coverage": stats.coverage, "fitness": stats.mean_fitness})
             meter.to(generation)
@@ -77,30 +82,15 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
             if interrupted():
                 raise KeyboardInterrupt
     save()
+    offset = {"qd_score_offset": search_config.elites.qd_score_offset}
     write_figures(
         work.partial,
         search.search.archive,
         history,
         fitness="fitness",
         measures=("end of the arm, x", "y"),
-        qd_score_offset=search_config.elites.qd_score_offset,
+        **offset,
         region=shapely.Point(0.5, 0.5).buffer(0.5),
     )
-    result = {
-        **history[-1],
-        "qd_score_offset": search_config.elites.qd_score_offset,
-        "history": history,
-    }
+    result = {**history[-1], **offset, "history": history}
     return work.commit(result, time.monotonic() - started)
-
-
-def _is_point(generation: int, generations: int) -> bool:
-    return generation % (1 if generations <= FINE_GENERATIONS else 10) == 0
-
-
-def _entry(stats: EliteStats, seconds: float, training_seconds: float) -> dict[str, Any]:
-    return {
-        **asdict(stats),
-        "seconds": round(seconds, 2),
-        "training_seconds": round(training_seconds, 2),
-    }

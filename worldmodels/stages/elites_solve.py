@@ -11,11 +11,12 @@ import numpy as np
 
 from envs.arm import PlanarArm
 from worldmodels.errors import UserError, check_at_least
-from worldmodels.map_elites.arm import ARCHIVE, load_autoencoder, load_result
+from worldmodels.map_elites.arm import ARCHIVE, load_autoencoder
 from worldmodels.map_elites.targets import TARGETS, Attempt, code_space, direct_space, reach
 from worldmodels.progress import Report
+from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import file_digest, plain
-from worldmodels.runs.stage_folder import begin_work
+from worldmodels.runs.stage_folder import RESULT, begin_work
 
 CLOSE = 0.01  # of a target, in the space of measures, whose width is 1
 MARKS = (500, 1_000, 5_000)
@@ -57,7 +58,7 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
         out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.log
     )
     if work is None:
-        return load_result(out)
+        return read_json(out / RESULT) or {}
     arm = PlanarArm(arm_config.joints)
     attempts: dict[str, list[Attempt]] = {space.name: [] for space in spaces}
     pairs = list(itertools.product(enumerate(TARGETS), spaces))

@@ -101,9 +101,15 @@ def train_prior(
         memory_bytes=_memory_bytes(prior, train, held_out, fit.batch_size),
         folder=run.folder,
     )
+
+    def codes_at(step: int, generator: torch.Generator) -> Tensor:
+        """Codes of frames sampled uniformly, with replacement."""
+        picks = torch.randint(len(train), (fit.batch_size,), generator=generator)
+        return train[picks].long()
+
     result = TrainingStage(
         model=prior,
-        batch_at=_CodeBatches(train, fit.batch_size),
+        batch_at=codes_at,
         validate=lambda: _held_out_loss(prior, held_out),
         fit=fit,
         seed=settings.seed + 1_000 * round_ + 2,
@@ -158,18 +164,6 @@ def score_prior(
         "bits_per_frame": nats * held_out.shape[1] / math.log(2.0),
         "held_out_frames": len(held_out),
     }
-
-
-class _CodeBatches:
-    """Frames' codes drawn uniformly, with replacement."""
-
-    def __init__(self, codes: Tensor, batch_size: int) -> None:
-        self.codes, self.batch_size = codes, batch_size
-
-    def __call__(self, step: int, generator: torch.Generator) -> Tensor:
-        """The batch of step `step`; depends on nothing but the generator."""
-        picks = torch.randint(len(self.codes), (self.batch_size,), generator=generator)
-        return self.codes[picks].long()
 
 
 def encode_codes(

@@ -9,6 +9,7 @@ from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 from worldmodels.prior.pixelcnn import CodePrior, PriorConfig, PriorSettings
 from worldmodels.prior.surprise import Surprise
+from worldmodels.progress import Report
 from worldmodels.stages.surprise import (
     SurpriseConfig,
     choose_starts,
