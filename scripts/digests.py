@@ -10,7 +10,6 @@ so that a change which only renames things gives the same digests; neither do ti
 and versions. Digests agree only on the same machine with the same build of torch.
 """
 
-import argparse
 import hashlib
 import json
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from safetensors.numpy import load_file
 
 # For each command, the contents that it left: its case and number to digests.
@@ -105,24 +105,20 @@ UNREPEATABLE = re.compile(
 )
 
 
-def main() -> int:
-    """Make the digests of all cases, or of those named, and write or compare them."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="write the digests here, as JSON")
-    parser.add_argument("--against", type=Path, help="compare with digests written earlier")
-    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES))
-    parser.add_argument("--jobs", type=int, default=2, help="cases made at the same time")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as pool:
-        made = pool.map(lambda name: case_digests(name, Path(folder) / name), arguments.only)
+def main(
+    out: Path | None = None, against: Path | None = None, only: str | None = None, jobs: int = 2
+) -> None:
+    """Make the digests of all cases, or only of one, and write or compare them."""
+    cases = list(CASES) if only is None else [only]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        made = pool.map(lambda name: case_digests(name, Path(folder) / name), cases)
         digests = {name: each for case in made for name, each in case.items()}
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
-    if arguments.against is None:
-        return 0
-    before = json.loads(arguments.against.read_text())
-    chosen = {name: each for name, each in before.items() if name.split(":")[0] in arguments.only}
-    return report_differences(chosen, digests)
+    if out is not None:
+        out.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+    if against is not None:
+        before = json.loads(against.read_text())
+        chosen = {name: each for name, each in before.items() if name.split(":")[0] in cases}
+        sys.exit(report_differences(chosen, digests))
 
 
 def case_digests(name: str, folder: Path) -> Digests:
@@ -198,8 +194,8 @@ def report_differences(before: Digests, after: Digests) -> int:
             print(f"{name}: missing {sorted(old - new)}, new {sorted(new - old)}")
     total = sum(map(len, before.values()))
     print(f"{different} of {len(before)} commands differ; {total} digests compared")
-    return int(different > 0)
+    return different > 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    typer.run(main)

@@ -23,11 +23,10 @@ from benchmarks.own_process import in_own_process, peak_bytes
 from worldmodels.memory import encoding
 from worldmodels.presets import preset_named
 from worldmodels.progress import Report
-from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.run import Run
 from worldmodels.stages import train_memory as memory_stage
 from worldmodels.stages import train_vision as vision_stage
-from worldmodels.vision import restore_vision
+from worldmodels.vision import load_vision
 
 LIMIT = 2 * 2**30  # of a process that trains V or M, in bytes
 GROWTH = 1.1  # at most, from the smaller store to one of four times as many agent steps
@@ -80,8 +79,7 @@ class CopiedEncodings(encoding.Encodings):
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
     """Train the paper preset's M for a few steps by its stage, and weigh the process."""
     run = Run(folder)
-    path = run.weights("vision")
-    vision = restore_vision(load_checkpoint(path, hint=""), path)
+    vision = load_vision(run)
     different = {episode.digest: episode for episode in run.store}
     encodings, episodes = run.cached(CopiedEncodings), list(different.values())
     encoding.encode_dataset(vision, episodes, run.action_repeat, encodings=encodings)

@@ -22,11 +22,10 @@ from worldmodels.memory.encoding import encode_episodes, encode_rollouts
 from worldmodels.memory.metrics import held_out_metrics
 from worldmodels.memory.training import MemoryStageConfig, SequenceBatches, new_memory
 from worldmodels.presets import DEMO
-from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.run import Run
 from worldmodels.stages.train_vision import train_vision
 from worldmodels.training.fit import fit
-from worldmodels.vision import Vision, VQVAEConfig, restore_vision
+from worldmodels.vision import Vision, VQVAEConfig, load_vision
 
 REPEAT = task_for(DEFAULT_ENV_ID).action_repeat
 VISIONS = {
@@ -40,8 +39,7 @@ def trained_vision(data: Run, kind: str, steps: int | None, context: Context) ->
     """A V trained on the episodes of `data`, in a run beside it; one that is there is loaded."""
     run = fork_run(data, data.folder.parent / kind, stages=())
     train_vision(run, VISIONS[kind].with_steps(steps), report=context.report)
-    path = run.weights("vision")
-    return restore_vision(load_checkpoint(path, hint=f"delete {run.folder}"), path)
+    return load_vision(run)
 
 
 @dataclass(frozen=True)

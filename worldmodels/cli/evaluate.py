@@ -22,37 +22,38 @@ from worldmodels.cli.options import (
 from worldmodels.cli.tables import print_scores
 
 
-@command(app, show=print_scores)
-def evaluate(
-    options: WorkerOptions,
-    agent: AgentOption = None,
-    episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100,
-    split: Annotated[
-        Literal["validation", "test"], typer.Option(help="Which held-out tracks.")
-    ] = "validation",
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """Which episodes are played."""
+
+    episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100
+    split: Annotated[Literal["validation", "test"], typer.Option(help="Which held-out tracks.")] = (
+        "validation"
+    )
     stock: Annotated[
         bool, typer.Option("--stock", help="The env's own drawing, slow: for headline scores.")
-    ] = False,
+    ] = (False,)
     perturbation: Annotated[
         str | None, typer.Option(help="color, bars or blob: CarRacing unlike any training frame.")
-    ] = None,
+    ] = (None,)
     baselines: Annotated[
         bool | None,
         typer.Option(help="Untrained policies as well; default: unless --stock."),
-    ] = None,
+    ] = None
+
+
+@command(app, show=print_scores)
+def evaluate(
+    options: WorkerOptions, evaluation: EvaluationOptions, agent: AgentOption = None
 ) -> dict[str, Any]:
     """Score the agent over held-out episodes, beside untrained policies."""
     from worldmodels.cli.session import open_workers
     from worldmodels.runs.run import Run
     from worldmodels.stages.evaluate import EvaluateConfig, evaluate_agent, evaluate_run
 
-    config = EvaluateConfig(
-        episodes=episodes,
-        split=split,
-        stock=stock,
-        perturbation=perturbation,
-        baselines=not stock if baselines is None else baselines,
-    )
+    given = evaluation.baselines
+    baselines = {"baselines": not evaluation.stock if given is None else given}
+    config = EvaluateConfig(**vars(evaluation) | baselines)
     with open_workers(options.quiet, options.workers) as (workers, report):
         if agent is None:
             return evaluate_run(Run(options.run), config, workers=workers, report=report)

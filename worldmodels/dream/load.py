@@ -15,7 +15,7 @@ from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.stage_folder import read_file
-from worldmodels.vision import Vision, restore_vision
+from worldmodels.vision import Vision, load_vision
 
 MAX_EPISODES_FOR_STARTS = 256
 # Of all of them, padded to the longest. M's states of 256 units take 2 kB per agent step, and
@@ -33,17 +33,15 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     Raises: UserError where one is missing or unreadable, or M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
-    _ = run.settings  # a folder that holds no run is refused first
     device = choose_device(device)
+    vision = load_vision(run, device)
     vision_path, memory_path = run.weights("vision"), run.weights("memory")
-    vision_file = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
     memory_file = load_checkpoint(memory_path, hint=f'run "wm train-memory --run {run}" first')
     if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
             f"{memory_path} was trained on another V than {vision_path}, whose latents meant "
             f'something else: run "wm train-memory --run {run}" again'
         )
-    vision = restore_vision(vision_file, vision_path, device)
     return vision, restore_memory(memory_file, memory_path, device)
 
 

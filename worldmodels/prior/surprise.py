@@ -28,7 +28,7 @@ from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.stage_folder import read_file
 from worldmodels.training.device import device_of
-from worldmodels.vision import VQVAE, restore_vision
+from worldmodels.vision import VQVAE, load_vision
 from worldmodels.vision.batched import ENCODE_BATCH, decode_frames, encode_frames
 
 
@@ -82,10 +82,7 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
 
 def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
     """The run's V; raises UserError where there is none, or a continuous one."""
-    path = run.weights("vision")
-    _ = run.settings  # a folder that holds no run is refused first
-    hint = f'run "wm train-vision --run {run} --quantized" first'
-    vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
+    vision = load_vision(run, device, " --quantized")
     if not isinstance(vision, VQVAE):
         raise UserError(
             f"{run} holds a continuous V, a prior needs codes: train one with --quantized, "

@@ -13,10 +13,9 @@ from worldmodels.errors import UserError, check_at_least
 from worldmodels.plotting import save_grid
 from worldmodels.prior.surprise import load_surprise
 from worldmodels.progress import Report
-from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.run import Run
 from worldmodels.training.fit import step_generator
-from worldmodels.vision import VAE, restore_vision
+from worldmodels.vision import VAE, load_vision
 from worldmodels.vision.batched import decode_frames
 
 
@@ -72,10 +71,7 @@ def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray
 
 
 def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
-    path = run.weights("vision")
-    _ = run.settings  # a folder that holds no run is refused first
-    hint = f'run "wm train-vision --run {run}" first'
-    vision = restore_vision(load_checkpoint(path, hint=hint), path, device)
+    vision = load_vision(run, device)
     if not isinstance(vision, VAE):
         raise UserError(
             f"{run} holds codes, which have no distribution of their own: add --prior, "

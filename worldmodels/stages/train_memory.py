@@ -25,7 +25,7 @@ from worldmodels.runs.run_lock import locks_run
 from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import FitConfig
 from worldmodels.training.stage import TrainingStage
-from worldmodels.vision import Vision, restore_vision
+from worldmodels.vision import Vision, load_vision
 
 # Per number of V's posterior in a batch: as a record, and as a tensor.
 BATCH_BYTES = 8
@@ -40,12 +40,10 @@ def train_memory(
     settings = run.settings
     run.store.refresh()
     run.store.require(run.folder)
-    vision_path = run.weights("vision")
-    checkpoint = load_checkpoint(vision_path, hint=f'run "wm train-vision --run {run}" first')
+    vision = load_vision(run, device)
     work = run.begin("memory", config, settings.seed, round_, report.log)
     if work is None:
         return run.result("memory") or {}
-    vision = restore_vision(checkpoint, vision_path, device)
     memory, is_new = _new_or_earlier(run, config, vision, round_, report)
     fit = config.in_round(1 if is_new else round_)
     _plan(run, config, fit, vision, memory, device, report)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from worldmodels.errors import reading
-from worldmodels.runs.checkpoint import Checkpoint, restore_module
+from worldmodels.runs.checkpoint import Checkpoint, load_checkpoint, restore_module
+from worldmodels.runs.run import Run
 from worldmodels.vision.categorical import CategoricalVAE as CategoricalVAE
 from worldmodels.vision.categorical import CategoricalVAEConfig as CategoricalVAEConfig
 from worldmodels.vision.protocol import Vision as Vision
@@ -55,6 +56,14 @@ def restore_vision(
         config = kinds[metadata["kind"]](**settings)
     vision = restore_module(lambda: make_vision(config), checkpoint.part("vision"), path, hint)
     return vision.eval().to(device)
+
+
+def load_vision(run: Run, device: str | torch.device = "cpu", options: str = "") -> AnyVision:
+    """The V of a run; raises UserError, with the options that train one, where there is none."""
+    _ = run.settings  # a folder that holds no run is refused first
+    path = run.weights("vision")
+    hint = f'run "wm train-vision --run {run}{options}" first'
+    return restore_vision(load_checkpoint(path, hint=hint), path, device)
 
 
 def _as_tuples(value: Any) -> Any:
