@@ -91,8 +91,9 @@ def reset_recurrent_weights(run: Run, seed: int) -> None:
     """Give the run's M random recurrent weights in place of the trained ones; idempotent."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
+    config = restore_memory(checkpoint, path).config
     with global_seed(seed):
-        fresh = make_memory(restore_memory(checkpoint, path).config)
+        fresh = make_memory(config)
     assert not isinstance(fresh, MemoryEnsemble), "the study's M is no ensemble"
     recurrent = with_prefix("memory.lstm", fresh.lstm.state_dict())
     save_checkpoint(path, {**checkpoint.tensors, **recurrent}, checkpoint.metadata)
