@@ -184,7 +184,7 @@ def digest_of(parts: Iterable[str]) -> str:
     return bytes_digest("\n".join(sorted(parts)).encode())
 
 
-def report_differences(before: Digests, after: Digests) -> int:
+def report_differences(before: Digests, after: Digests) -> bool:
     """Print what differs, a line per command; the exit code."""
     different = 0
     for name in sorted({*before, *after}):

@@ -45,7 +45,9 @@ def run_pipeline(
     curve = LearningCurve(run)
     search = partial(train_controller, run, workers=workers, report=report, device=device)
     for round_ in range(1, rounds + 1):
-        if _finished(run, round_):
+        # Once a later round has begun, this one has nothing left to do.
+        searched = run.manifest("controller") or {"round": 0}
+        if max(run.round, searched["round"]) > round_:
             continue
         if rounds > 1:
             report.log(f"round {round_} of {rounds}")
@@ -71,9 +73,3 @@ def run_pipeline(
     result = evaluate_run(run, evaluation, workers=workers, report=report)
     curve.record_env_steps()
     return result
-
-
-def _finished(run: Run, round_: int) -> bool:
-    """Whether a later round has begun, so that this one has nothing left to do."""
-    manifest = run.manifest("controller")
-    return run.round > round_ or (manifest is not None and manifest["round"] > round_)

@@ -44,9 +44,7 @@ def evaluate_memory(
     """Held-out nats of M beside two baselines, and its dreams beside what happened."""
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
-    config = EvaluateMemoryConfig(
-        steps=horizon, starts=starts, samples=samples, temperature=temperature
-    )
+    config = EvaluateMemoryConfig(horizon, starts, samples, temperature)
     with options.open() as session:
         return session.measure(evaluate_memory, config)
 
@@ -73,28 +71,26 @@ def dream(
         return record_dream(Run(options.run), out, config, report=Report(options.quiet))
 
 
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Which agents are compared in the dream and in the game, and over how many episodes."""
+
+    agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 12
+    episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4
+    starts: StartsOption = 256
+    samples: SamplesOption = 8
+    good: Annotated[
+        float | None,
+        typer.Option("--good-return", help="Return of a good agent; default: half of the best's."),
+    ] = None
+    temperature: TemperatureOption = 1.0
+
+
 @command(app)
-def dream_check(
-    options: SearchOptions,
-    agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 12,
-    episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4,
-    starts: StartsOption = 256,
-    samples: SamplesOption = 8,
-    good_return: Annotated[
-        float | None, typer.Option(help="Return of a good agent; default: half of the best's.")
-    ] = None,
-    temperature: TemperatureOption = 1.0,
-) -> dict[str, Any]:
+def dream_check(options: SearchOptions, comparison: ComparisonOptions) -> dict[str, Any]:
     """Returns of agents in the dream beside their returns in the game, from the same states."""
     from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
-    config = DreamCheckConfig(
-        agents=agents,
-        episodes=episodes,
-        starts=starts,
-        samples=samples,
-        temperature=temperature,
-        good=good_return,
-    )
+    config = DreamCheckConfig(**vars(comparison))
     with options.open() as session:
         return session.measure(dream_check, config, workers=session.workers)

@@ -38,9 +38,7 @@ def arm(
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_arm import search_arm
 
-    config = ArmConfig(
-        joints=joints, operator=operator, bandit=bandit, evaluations=evaluations, seed=seed
-    )
+    config = ArmConfig(joints, operator, bandit, evaluations, seed=seed)
     folder = out or Path("runs") / f"arm-{joints}-{operator}{'-bandit' if bandit else ''}"
     with write_lock(folder):
         return search_arm(folder, config, Report(quiet))

@@ -32,10 +32,10 @@ class EvaluationOptions:
     )
     stock: Annotated[
         bool, typer.Option("--stock", help="The env's own drawing, slow: for headline scores.")
-    ] = (False,)
+    ] = False
     perturbation: Annotated[
         str | None, typer.Option(help="color, bars or blob: CarRacing unlike any training frame.")
-    ] = (None,)
+    ] = None
     baselines: Annotated[
         bool | None,
         typer.Option(help="Untrained policies as well; default: unless --stock."),
