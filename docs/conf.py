@@ -1,6 +1,14 @@
 """Sphinx: how the documentation site is built. `python -m sphinx -W docs docs/_build`."""
 
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+import click
+from sphinx.application import Sphinx
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+from worldmodels.cli import app as wm
 
 project = "worldmodels"
 author = "The worldmodels authors"
@@ -15,7 +23,12 @@ extensions = [
     "sphinx_copybutton",
     "myst_nb",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints", "results/**/*.md"]
+# The last ones are included into the pages of `experiments`, whose tables they are.
+exclude_patterns = [
+    "_build",
+    "**.ipynb_checkpoints",
+    *(f"{name}.md" for name in ("vision", "memory", "search", "elites", "elites_frames")),
+]
 
 # The notebooks show results of longer runs, which are committed with them. The test suite executes
 # them at a small size.
@@ -34,3 +47,18 @@ napoleon_custom_sections = [("Source", "returns_style"), ("Differs", "returns_st
 html_theme = "furo"
 html_title = "worldmodels"
 html_theme_options = {}
+
+
+def write_command_line(app: Sphinx) -> None:
+    """The page about the command line, from the options that the commands declare."""
+    command = get_command(wm)
+    context = click.Context(command, info_name="wm")
+    text = get_docs_for_click(obj=command, ctx=context, name="wm")
+    Path(app.srcdir, "command_line.md").write_text(
+        text.replace("# `wm`", "# The command line", 1), encoding="utf-8"
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("builder-inited", write_command_line)
