@@ -3,7 +3,7 @@
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-import click
+import typer
 from sphinx.application import Sphinx
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -52,7 +52,7 @@ html_theme_options = {}
 def write_command_line(app: Sphinx) -> None:
     """The page about the command line, from the options that the commands declare."""
     command = get_command(wm)
-    context = click.Context(command, info_name="wm")
+    context = typer.Context(command, info_name="wm")
     text = get_docs_for_click(obj=command, ctx=context, name="wm")
     Path(app.srcdir, "command_line.md").write_text(
         text.replace("# `wm`", "# The command line", 1), encoding="utf-8"

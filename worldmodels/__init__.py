@@ -33,6 +33,8 @@ from worldmodels.errors import UserError
 from worldmodels.hardware import check_imports as _check_imports
 from worldmodels.hardware import started_as_command as _started_as_command
 
+__version__ = "0.1.0"
+
 try:
     _check_imports()
 except UserError as error:

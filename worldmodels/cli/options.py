@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worldmodels.cli.session import Session
 
 app = typer.Typer(
-    help="World models: collect, train V, M and C, evaluate, record; in the game or in the dream.",
+    help="Train agents inside their own dream: collect, train V, M and C, evaluate, record.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,31 +26,37 @@ DEFAULT_RUN = Path("runs/default")
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 EnvOption = Annotated[
     str | None,
-    typer.Option(
-        "--env", help="Gymnasium id, or module:id with a module that registers it; of a new run."
-    ),
+    typer.Option("--env", help="Environment of a new run: a Gymnasium id, or module:id."),
 ]
 EnvArgOption = Annotated[
     list[str] | None,
-    typer.Option("--env-arg", help="name=value for the env's constructor, JSON; may be repeated."),
+    typer.Option(
+        "--env-arg", help="name=value for the environment's constructor; may be repeated."
+    ),
 ]
 ObservationKeyOption = Annotated[
     str | None,
-    typer.Option(help="Entry of a Dict observation that is the picture; render: draw the env."),
+    typer.Option(help="The picture among Dict observations; render: draw the environment."),
 ]
 AgentOption = Annotated[
     Path | None,
     typer.Option(
-        "--agent", help="A file, a run, or carracing, carracing-quantized; instead of --run's."
+        "--agent", help="A file, a run, carracing or carracing-quantized; default: the run's agent."
     ),
 ]
-PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper, gpu.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one per core.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M compute.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars and no log lines.")]
-QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Settings of a new run: demo, cpu, study, paper or gpu.")
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
+DeviceOption = Annotated[str, typer.Option(help="Device of V and M: auto, cpu, cuda or mps.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no log.")]
+QuantizedOption = Annotated[
+    bool, typer.Option("--quantized", help="V with codes instead of latents.")
+]
 TrainStepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 less certain.")]
+TemperatureOption = Annotated[
+    float, typer.Option(help="Temperature of the dream; above 1 it is less certain.")
+]
 
 
 @dataclass(frozen=True)

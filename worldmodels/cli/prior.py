@@ -14,14 +14,14 @@ from worldmodels.cli.options import DeviceOptions, TemperatureOption, app
 def sample(
     options: DeviceOptions,
     prior: Annotated[
-        bool, typer.Option("--prior", help="From the prior over codes; else z ~ N(0, 1).")
+        bool, typer.Option("--prior", help="From the prior over codes; default: z ~ N(0, 1).")
     ] = False,
     out: Annotated[Path, typer.Option(help="The picture, .png.")] = Path("samples.png"),
-    count: Annotated[int, typer.Option(help="Frames to draw.")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 draws the likeliest only.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the frames that are drawn.")] = 0,
+    count: Annotated[int, typer.Option(help="Frames to sample.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest codes.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> dict[str, Any]:
-    """Draw frames that never were into one picture."""
+    """Sample new frames from V, and save them as one picture."""
     from worldmodels.hardware import choose_device
     from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.sample import SampleConfig, sample_frames
@@ -39,7 +39,7 @@ def surprise(
     horizon: Annotated[int, typer.Option(help="Length of each dream, in agent steps.")] = 100,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """How soon dreamed frames become unlike real ones: nats per frame under the prior."""
+    """Measure the surprise of dreamed and of real frames, in nats per frame under the prior."""
     from worldmodels.hardware import choose_device
     from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 

@@ -42,12 +42,12 @@ class MethodOptions:
     """Where and how C is searched."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
-    search: Annotated[str | None, typer.Option(help="cmaes, or gradient: through the dream.")] = (
+    search: Annotated[str | None, typer.Option(help="cmaes, or gradient, which needs --dream.")] = (
         None
     )
     train_steps: TrainStepsOption = None
     horizon: Annotated[
-        int | None, typer.Option(help="Agent steps of a dream, and at most of an episode.")
+        int | None, typer.Option(help="Agent steps per dream, and at most per episode.")
     ] = None
 
 
@@ -58,10 +58,11 @@ class CMAESOptions:
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
     population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
     max_minutes: Annotated[
-        float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
+        float | None, typer.Option(help="Longest search by CMA-ES, without evaluations.")
     ] = None
     covariance: Annotated[
-        Literal["full", "diagonal"] | None, typer.Option(help="What CMA-ES adapts.")
+        Literal["full", "diagonal"] | None,
+        typer.Option(help="Covariance matrix that CMA-ES adapts."),
     ] = None
 
 
@@ -76,10 +77,11 @@ class ControllerOptions:
         None
     )
     init_from: Annotated[
-        Path | None, typer.Option(help="A run or agent file to search on from.")
+        Path | None, typer.Option(help="Run or agent file whose C the search starts from.")
     ] = None
     paper: Annotated[
-        bool, typer.Option("--paper", help="As in the paper: linear C, real game, 1,800 x 64 x 16.")
+        bool,
+        typer.Option("--paper", help="The paper's search: linear C, real game, 1,800 generations."),
     ] = False
 
 
@@ -91,7 +93,7 @@ def train_controller(
     controller: ControllerOptions,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Search C by CMA-ES, in the real game or with --dream inside M; or by gradients."""
+    """Search C by CMA-ES or by gradients, in the real game or with --dream in the dream."""
     from worldmodels.hardware import choose_device
     from worldmodels.stages.train_controller import train_controller
 
