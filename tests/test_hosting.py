@@ -1,4 +1,4 @@
-"""What hosting needs says the same everywhere: version, Python versions, the distribution's name."""
+"""What hosting needs agrees everywhere: the version, Python versions, the distribution's name."""
 
 import re
 from importlib.metadata import metadata, version
