@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run over codes."""
-    return tiny_run(tmp_path_factory.mktemp("runs") / "codes", "fsq").folder
+    run = tiny_run(tmp_path_factory.mktemp("runs") / "codes", "fsq")
+    run.write_json("run.json", asdict(replace(run.settings, quantized=True)))
+    return run.folder
 
 
 @pytest.mark.parametrize("stage", HEADLINES)
