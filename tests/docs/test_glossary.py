@@ -107,14 +107,14 @@ def test_what_commands_print_is_defined(run: Run) -> None:
     arguments = ("--run", run)
     check_defined("Data", wm_json("data", "info", *arguments))
     check_defined("Run", wm_json("info"))
-    facts = wm_json("info", *arguments)
-    for stage in HEADLINES.keys() & facts.keys():
-        stages = facts.pop(stage)
+    printed = wm_json("info", *arguments)
+    for stage in HEADLINES.keys() & printed.keys():
+        stages = printed.pop(stage)
         if isinstance(stages, dict):
             known = {"round", "seconds", "stale", "damaged"}
             headlines = {name: value for name, value in stages.items() if name not in known}
             check_defined(stage.capitalize(), headlines)
-    check_defined("Run", facts)
+    check_defined("Run", printed)
     check_defined("Run", wm_json("compare", run, "--out", run.folder.parent / "compared"))
     evaluated = wm_json("evaluate", *arguments, "--episodes", 1, "--workers", 1, "--no-baselines")
     check_defined("Evaluation", evaluated)
