@@ -17,7 +17,7 @@ from worldmodels.dream.load import load_world_model
 
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ENTRY = re.compile(r"^\.\. auto\w+:: (\S+)$", re.MULTILINE)
+ENTRY = re.compile(r"^\.\. (?:auto\w+|py:data):: (\S+)$", re.MULTILINE)
 PACKAGES = ("worldmodels", "worldmodels.bbvi", "worldmodels.memory", "worldmodels.vision")
 
 

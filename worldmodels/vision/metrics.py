@@ -22,7 +22,7 @@ SCORE_BATCH = 256
 
 
 def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Float[Tensor, "3 64 64"]:
-    """The mean of the frames, in 0..1: what a V that sees nothing would draw."""
+    """The mean of the frames, in 0..1: the best reconstruction that does not depend on the frame."""
     return frames.float().mean(0).permute(2, 0, 1) / 255.0
 
 
@@ -38,14 +38,16 @@ def score_vision(
     Args:
         colors: has the common colors; None takes those of V's config.
 
-    Returns:
-        error, mean_frame_error: squared error summed over a frame, full scale 1; the mean.
-        gain: their ratio.
-        psnr: of the mean error, in dB.
-        foreground_error, mean_frame_foreground_error: on whatever is not the commonest color
-            and on its surroundings alone (road, curbs and car).
-        rare_error, mean_frame_rare_error: on what has none of the common colors (curbs, car).
-        bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
+    The figures are:
+
+    - `error`, `mean_frame_error`: squared error summed over a frame, full scale 1; the mean.
+    - `gain`: their ratio.
+    - `psnr`: of the mean error, in dB.
+    - `foreground_error`, `mean_frame_foreground_error`: errors on whatever is not of the commonest
+      color, and on its surroundings (road, curbs and car).
+    - `rare_error`, `mean_frame_rare_error`: errors on what has none of the common colors (curbs
+      and car).
+    - `bits_per_frame`, `codes_used`, `perplexity`: of codes; see `code_usage`.
     """
     vision.eval()
     device, colors = device_of(vision), colors or vision.config
