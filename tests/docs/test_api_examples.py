@@ -56,9 +56,7 @@ def run_examples(page: Path) -> None:
         if not source.startswith(">>> "):
             exec(compile("\n" * line + source, str(page), "exec"), namespace)
             continue
-        example = doctest.DocTestParser().get_doctest(
-            source, namespace, page.name, str(page), line
-        )
+        example = doctest.DocTestParser().get_doctest(source, namespace, page.name, str(page), line)
         report: list[str] = []
         failed = doctest.DocTestRunner(verbose=False).run(
             example, out=report.append, clear_globs=False
@@ -88,7 +86,7 @@ def test_every_public_name_has_an_entry(package: str) -> None:
 
 def names_used(page: Path) -> set[str]:
     """Attributes of `worldmodels` that the examples of a page read."""
-    names = set()
+    names: set[str] = set()
     for source in BLOCK.findall(page.read_text(encoding="utf-8")):
         if source.startswith(">>> "):
             examples = doctest.DocTestParser().get_examples(source)

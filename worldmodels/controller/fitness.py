@@ -106,7 +106,7 @@ class DreamFitness:
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness of (population, D) candidates, from start states that are sampled anew each generation."""
+        """Fitness of (population, D) candidates, from new start states in each generation."""
         device = self.dream.device
         generator = step_generator(self.seed, generation)
         population = len(candidates)

@@ -61,7 +61,7 @@ def replay(
 ) -> Tensor:
     """Latents dreamed from real states, under the actions of the real episodes.
 
-    Returns: (1 + horizon, starts, ...) on the CPU; the first entry is the latents of the real states.
+    Returns: (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
     actions = actions_after(episodes, rows, steps, horizon)

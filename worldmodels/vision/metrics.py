@@ -22,7 +22,7 @@ SCORE_BATCH = 256
 
 
 def mean_frame(frames: UInt8[Tensor, "frames 64 64 3"]) -> Float[Tensor, "3 64 64"]:
-    """The mean of the frames, in 0..1: the best reconstruction that does not depend on the frame."""
+    """The mean of the frames, in 0..1: the best picture that does not depend on the frame."""
     return frames.float().mean(0).permute(2, 0, 1) / 255.0
 
 
@@ -33,10 +33,11 @@ def score_vision(
     baseline: Float[Tensor, "3 64 64"],
     colors: ErrorConfig | None = None,
 ) -> dict[str, Any]:
-    """Errors of the reconstructed frames, beside those of drawing `baseline` for each.
+    """Errors of the reconstructed frames, compared with the errors of `baseline`.
 
     Args:
-        colors: has the common colors; None takes those of V's config.
+        baseline: one picture for all frames, such as `mean_frame` of the training frames.
+        colors: the settings with the common colors; None takes those of V's config.
 
     The figures are:
 
@@ -82,9 +83,9 @@ def score_vision(
 def score_alike(vision: Vision, frames: UInt8[Tensor, "frames 64 64 3"]) -> dict[str, Any]:
     """Errors on frames by which several V are compared: the common colors are these frames' own.
 
-    Each V has those of its own training frames, and so a foreground of its own.
+    `score_vision` takes the common colors of each V's own training frames by default.
 
-    Returns: as `score_vision`, beside the mean of the very frames.
+    Returns: as `score_vision`, with the mean of these frames as the baseline.
     """
     colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
     return score_vision(vision, frames, mean_frame(frames), colors)
