@@ -63,7 +63,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class EpisodeScore:
-    """What is left of an episode whose frames nobody needs; `num_steps` counts env steps.
+    """The score of an episode without its frames; `num_steps` counts env steps.
 
     `measures` are those that were asked for, each the mean over all env steps.
     """

@@ -32,7 +32,7 @@ class Workers:
     Processes start when first needed, so that constructing one costs nothing.
 
     Args:
-        log: told a line where a process died and others took its place.
+        log: called with one line when a process died and another took its place.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
@@ -61,7 +61,7 @@ class Workers:
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the processes that run now."""
+        """The ids of the processes that run now."""
         return [] if self._pool is None else self._pool.process_ids
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -153,7 +153,10 @@ def make_envs(
     Results do not depend on `num_workers`, but workers refuse actions of another dtype than the
     space's. `reset(seed=s)` seeds environment i with s + i. `max_episode_steps` counts steps of
     the environment. `copy=False` returns observations that are valid until the next step.
-    Processes know an id that a module registers by the module's name in it, "module:Name-v0".
+    An id that a module registers must name the module, "module:Name-v0", so that worker processes
+    can import it.
+
+    Example::
 
         envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
         frames, infos = envs.reset(seed=0)
@@ -163,7 +166,7 @@ def make_envs(
 
     Raises:
         ValueError: no environments, or fewer than 0 or more than `num_envs` workers.
-        Those of `make_env`, and while stepping those of `ProcessVectorEnv`.
+        Exception: those of `make_env`, and while stepping those of `ProcessVectorEnv`.
     """
     if num_envs < 1:
         raise ValueError(f"expected 1 environment or more, got {num_envs}")

@@ -1,26 +1,26 @@
 """World models: agents that learn inside their own dream.
 
-Three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122):
+An agent has three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122)::
 
     V, vision       a frame becomes a small latent: continuous (VAE) or codes (VQ-VAE)
     M, memory       what comes next, given the past and an action: a dream that can be stepped
-    C, controller   a tiny map from [z, h] to an action, evolved in the game or in the dream
+    C, controller   a tiny map from [z, h] to an action, searched in the real env or in the dream
 
-Symbols, in equations only:
+These symbols are used in equations only::
 
     z       latent of a frame: Z numbers, or N codes with K values each
-    h       M's hidden state before an agent step; what C sees beside z
+    h       M's hidden state before an agent step, which C receives together with z
     mu, logvar   mean and log-variance of V's posterior over z
     log_pi  log-weights of a mixture's components
     tau     temperature of a dream
 
-Axes, where they are unpacked: B batch, T env steps, D agent steps, P candidates, S starts,
-Z latents, N codes, K values a code or components of a mixture, H hidden units, A numbers of an
-encoded action, F features, H x W x 3 frames.
+Sizes of axes: B batch, T env steps, D agent steps, P candidates, S start states, Z latents,
+N codes, K values per code or components of a mixture, H hidden units, A numbers of an encoded
+action, F features. Frames are H x W x 3.
 
-Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream.py`, `agent.py`,
-`stages/controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and `memory/code_head.py` for
-the discrete kind, and `dreams.py` for dreams as Gymnasium environments.
+Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`, `controller/agent.py`
+and `stages/train_controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and
+`memory/code_head.py` for codes, and `dream/env.py` for dreams as Gymnasium environments.
 """
 
 from __future__ import annotations

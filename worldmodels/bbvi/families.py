@@ -67,7 +67,7 @@ class MeanFieldGaussian(VariationalFamily):
         self.log_scale = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Normal:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as a torch distribution, with one batch entry per latent."""
         return distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False)
 
     def rsample(
@@ -107,7 +107,7 @@ class FullCovarianceGaussian(VariationalFamily):
         return self.log_diagonal.exp().diag().index_put((row, column), self.below_diagonal)
 
     def distribution(self) -> distributions.MultivariateNormal:
-        """The same q as torch knows it."""
+        """The same q as a torch distribution."""
         return distributions.MultivariateNormal(
             self.mean, scale_tril=self.scale_tril(), validate_args=False
         )
@@ -139,7 +139,7 @@ class MeanFieldBeta(VariationalFamily):
         self.log_beta = nn.Parameter(torch.full((num_latents,), math.log(2.0)))
 
     def distribution(self) -> distributions.Beta:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as a torch distribution, with one batch entry per latent."""
         return distributions.Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
     def rsample(
@@ -170,7 +170,7 @@ class MeanFieldBernoulli(VariationalFamily):
         self.logits = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Bernoulli:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as a torch distribution, with one batch entry per latent."""
         return distributions.Bernoulli(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
@@ -197,7 +197,7 @@ class MeanFieldCategorical(VariationalFamily):
         self.logits = nn.Parameter(torch.zeros(num_latents, num_values))
 
     def distribution(self) -> distributions.Categorical:
-        """The same q as torch knows it, one batch entry a latent."""
+        """The same q as a torch distribution, with one batch entry per latent."""
         return distributions.Categorical(logits=self.logits, validate_args=False)
 
     @torch.no_grad()

@@ -31,11 +31,11 @@ class ActorCriticConfig:
     Attributes:
         horizon: of a dream.
         discount: of a reward one agent step later.
-        lambda_: how much returns trust rewards and late values, against early values.
-        noise: standard deviation of what is added to C's outputs in the dream.
+        lambda_: of the lambda-returns; 1 uses rewards and the last value only, 0 the next value.
+        noise: standard deviation of the noise that is added to C's outputs in the dream.
         max_gradient_norm: C's gradient is scaled down to it.
-        critic_width: units of either hidden layer of the value.
-        ema_rate: how fast the C that is kept follows the one being searched.
+        critic_width: units of each hidden layer of the value network.
+        ema_rate: rate of the moving average of C's parameters, which is the result.
     """
 
     horizon: int = 15
@@ -63,7 +63,8 @@ class Dreams(NamedTuple):
         features: [z, h] before every agent step and after the last one.
         outputs: C's, noise included.
         rewards: in units of the learner's `reward_scale`.
-        alive: chance that the dream still goes on, before every agent step and after the last one.
+        weight: probability that the dream has not ended, before every agent step and after the
+            last one.
     """
 
     features: Float[Tensor, "moment batch feature"]
@@ -73,7 +74,7 @@ class Dreams(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """A controller and the value of being somewhere in the dream, learned from the same dreams.
+    """A controller and a value network, learned from the same dreams.
 
     Args:
         start: C's parameters (1, D) to begin at; None draws them, the last layer near zero.
@@ -160,7 +161,7 @@ class ActorCritic(nn.Module):
         """What to add to a loss so that C climbs `objective`, and the gradient's norm.
 
         C's gradient is clipped on its own, for the value's is many times as large: the first part
-        is linear in C's parameters, with the clipped gradient as its slope.
+        is linear in C's parameters, and its gradient is the clipped one.
         """
         (gradient,) = torch.autograd.grad(objective, self.actor)
         norm = gradient.norm()

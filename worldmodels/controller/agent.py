@@ -29,12 +29,14 @@ from worldmodels.vision.networks import FRAME_SIZE
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What ties a controller to its env: how it looks at frames and how its outputs act.
+    """What ties a controller to its env: the view, the action map and the action repeat.
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
+        view: turns the env's frames into those that V encodes.
+        action_map: turns the outputs of C into an encoded action.
         inputs: "zh", latent features and M's hidden state, or "z", the features alone.
-        action_repeat: env steps per agent step is held.
+        action_repeat: env steps per agent step.
         sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
     """
 
@@ -65,12 +67,17 @@ class AgentSpec:
 class Agent(RepeatingPolicy):
     """The policy that V, M and C make together.
 
-    `act` takes the env's own frames (or frames that already went through the body's view) and
+    `act` takes the env's own frames (or frames that already went through the agent's view) and
     returns native actions: (B, A) within the action space, or int64 (B,). It raises
     UserError for frames of another size than the env's.
 
     Args:
+        vision: V.
+        memory: M.
+        controller: the sizes of C.
         parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
+        spec: what ties the controller to its env.
+        metadata: where the agent comes from; JSON values.
     """
 
     def __init__(
@@ -91,7 +98,7 @@ class Agent(RepeatingPolicy):
         self.metadata = metadata or {}
 
     def begin(self, starting: EnvMask) -> None:
-        """Forget the past of the envs in `starting`."""
+        """Reset M's state for the envs in `starting`."""
         if starting.all():
             self._state = self.memory.initial(self.num_envs)
             self._latent: Tensor | None = None
@@ -104,7 +111,7 @@ class Agent(RepeatingPolicy):
         self._acted = self._acted & ~rows
 
     def check_sizes(self) -> None:
-        """Raise ValueError unless V, M, C and the body fit each other."""
+        """Raise ValueError unless the sizes of V, M, C and the spec fit each other."""
         seen_of_memory = self.memory.config.num_hidden if self.spec.inputs == "zh" else 0
         features = self.vision.num_features + seen_of_memory
         expected = {
@@ -120,7 +127,7 @@ class Agent(RepeatingPolicy):
 
     @torch.no_grad()
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Encoded actions of C for what V sees now and what M remembers."""
+        """Encoded actions of C for the latents of the frames and M's state."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
         latent = self._see(frames, due)
@@ -140,23 +147,23 @@ class Agent(RepeatingPolicy):
     def actions_for(
         self, features: Float[Tensor, "batch feature"]
     ) -> Float[Tensor, "batch action"]:
-        """C's encoded actions for features [z, h], of a dream or of the game."""
+        """C's encoded actions for features [z, h], of a dream or of the real env."""
         return choose_actions(self.controller, self.spec.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Take note of what was executed in place of the last agent step."""
+        """Record the actions that were executed in place of those of the last agent step."""
         rows = torch.from_numpy(due)[:, None]
         self._action = torch.where(rows, torch.from_numpy(actions), self._action)
 
     @property
     def latent(self) -> Tensor:
-        """The latent behind the last agent step, (B, ...)."""
+        """The latent from which the last action was computed, (B, ...)."""
         assert self._latent is not None, "no decision yet"
         return self._latent
 
     @property
     def memory_state(self) -> LSTMState:
-        """M's state behind the last agent step."""
+        """M's state from which the last action was computed."""
         return self._state
 
     @property
@@ -189,10 +196,11 @@ def save_agent(
     metadata: dict[str, Any],
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write V, M, C and the body to one file; `metadata` is where they come from.
+    """Write V, M, C and the spec to one file.
 
     Args:
-        beside: tensors about the agent, that it does not need to act.
+        metadata: where the agent comes from; JSON values.
+        extra_tensors: tensors about the agent that it does not need in order to act.
     """
     save_checkpoint(
         path,
@@ -222,14 +230,14 @@ def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_agent(path: str | Path) -> Agent:
-    """The best agent of a run's folder, the one of a file, or one that comes with the package.
+    """Load the best agent of a run, an agent's file, or an agent that comes with the package.
 
-    It acts on the CPU.
+    The agent acts on the CPU.
 
     Args:
-        path: a folder, a file, or a name such as "carracing": see `pretrained_agents`.
+        path: a run's folder, a file, or a name such as "carracing": see `pretrained_agents`.
 
-    Raises: UserError where there is none or it cannot be read.
+    Raises: UserError if there is no such agent or its file cannot be read.
     """
     place = Path(path)
     file = agent_file(place)
@@ -263,14 +271,15 @@ class AgentFactory:
     """Makes the agent of a file in whatever process calls it; pickles to a few bytes.
 
     Args:
-        parameters: controllers to put in its place, (num_envs, D); None keeps its own.
+        path: the agent's file.
+        parameters: controllers to use instead of the agent's own, (num_envs, D).
     """
 
     path: Path
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """The agent, its state and controllers its own; V and M are read once a process."""
+        """A new agent with a state of its own; V and M are read once per process."""
         agent = _cached_agent(self.path, self.path.stat().st_mtime_ns)
         parameters = agent.parameters
         if self.parameters is not None:

@@ -29,21 +29,21 @@ class CMAESConfig:
     """How CMA-ES searches; the defaults are the paper's (arXiv 1803.10122, A.4).
 
     Attributes:
-        generations, later_generations: in the first round, and in rounds after it, which start
-            from the C there is.
-        population, sigma0, diagonal: CMA-ES; `diagonal` adapts one variance a parameter.
-        episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
-            candidates of a generation, other ones in every generation.
+        generations, later_generations: in the first round and in later rounds, which start from
+            the present C.
+        population, sigma0, diagonal: of CMA-ES; `diagonal` adapts one variance per parameter.
+        episodes: real episodes, or dreams, per candidate. All candidates of a generation have the
+            same tracks or start states, and every generation has new ones.
         horizon: length of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two evaluations of the distribution's mean in the real
             env.
         last_layer: search the weights of C's last layer alone; those before it stay.
-        averaged_generations: what is evaluated and left is the average of the distribution's means
-            over the last so many generations; 1 is the mean itself.
-        select_best: leave, of the means evaluated, the one with the best real score; where the
-            search begins with an agent's C, that one is evaluated too. Otherwise the last mean.
-        max_minutes: of search, evaluations not counted, after which it ends early; None never does.
-            How far a search gets in so long depends on the machine.
+        averaged_generations: the result is the average of the distribution's means over this many
+            last generations; 1 is the last mean itself.
+        select_best: the result is the evaluated mean with the best real score, and a search that
+            begins with an agent's C evaluates that one too. Otherwise it is the last mean.
+        max_minutes: minutes of search, without evaluations, after which the search ends early;
+            None is no limit.
     """
 
     generations: int = 1_800
@@ -72,13 +72,13 @@ class CMAESConfig:
             raise UserError(f"sigma must be above 0, got {self.sigma0}")
 
     def generations_in(self, round_: int) -> int:
-        """Of that round, counted from 1."""
+        """Generations of that round, counted from 1."""
         return self.later_generations if round_ > 1 else self.generations
 
 
 @runtime_checkable
 class Fitness(Protocol):
-    """What candidates are worth."""
+    """The fitness of candidates."""
 
     @property
     def steps(self) -> int:
@@ -106,7 +106,7 @@ class DreamFitness:
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness of (population, D) candidates, from moments drawn anew each generation."""
+        """Fitness of (population, D) candidates, from new start states in each generation."""
         device = self.dream.device
         generator = step_generator(self.seed, generation)
         population = len(candidates)

@@ -21,17 +21,17 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PathwiseConfig(ActorCriticConfig):
-    """See there, and below.
+    """Settings of the pathwise gradient; see `ActorCriticConfig` for the rest.
 
     Attributes:
-        target_ema_rate: how fast the value that returns end in follows the one being learned.
+        target_ema_rate: rate of the moving average that is the target value.
     """
 
     target_ema_rate: float = 0.02
 
 
 class PathwiseActorCritic(ActorCritic):
-    """Climbs dreamed returns by their reparameterised gradient, which latents let through.
+    """Maximizes dreamed returns by their reparameterized gradient, over continuous latents.
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 

@@ -21,14 +21,14 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(ActorCriticConfig):
-    """See there, and below.
+    """Settings of PPO within the dream; see `ActorCriticConfig` for the rest.
 
     Attributes:
-        final_action_std: what `noise` has come down to in the last update.
-        updates: that every batch of dreams is used for.
-        share: of the batch's agent steps, that each of these updates takes.
-        clip_range: the clip range, epsilon in the source: an output's likelihood may become
-            1 + this times, or 1 - this times, what it was in the dream before it counts no further.
+        final_action_std: standard deviation of the noise in the last step; `noise` is the first.
+        num_updates: optimizer steps for every batch of dreams.
+        minibatch_fraction: part of the batch's agent steps that each of these steps uses.
+        clip_range: epsilon in the source. The ratio of an output's likelihoods, now and in the
+            dream, is clipped to between 1 - epsilon and 1 + epsilon.
     """
 
     noise: float = 0.5
@@ -54,14 +54,14 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPOActorCritic(ActorCritic):
-    """Makes outputs that did better than expected likelier; needs no slope of the dream.
+    """Makes outputs with a positive advantage likelier; needs no gradient of the dream.
 
     The outputs' distribution is a Gaussian around C's own. The dreams in use are part of the
     state, so that a search resumes in the middle of them.
 
     Args:
-        num_dreams: a batch has.
-        num_steps: of the whole search, over which the noise falls.
+        num_dreams: dreams per batch.
+        num_steps: optimizer steps of the whole search, over which the noise falls.
 
     Source: arXiv 1707.06347 (clipped objective), arXiv 1506.02438 (advantages).
     """

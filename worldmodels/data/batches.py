@@ -41,7 +41,7 @@ class AgentSteps:
         actions: float32 (D, A), the mean over the env steps of each agent step, which are
             all equal, because actions are held.
         rewards: float32 (D,), summed over the env steps of each agent step.
-        ended: bool (D,), true where the env terminated; running out of time is no end.
+        terminated: bool (D,), true where the env terminated; a truncation is no end.
     """
 
     frames: np.ndarray
@@ -69,8 +69,8 @@ class FrameBatches:
     """Uniform batches of frames from episodes on disk, in bounded memory.
 
     All frames stay in memory while they fit. Otherwise training goes through phases: a phase
-    holds as many whole episodes as fit in half of it and lasts for one look at each of their
-    frames, while the other half is filled with the next phase's in the background.
+    holds as many whole episodes as fit in half of it and lasts until each of their frames
+    was used once, while the other half is filled with the next phase's in the background.
 
     Args:
         stride: keep every stride-th frame; neighbours in time are nearly the same picture.

@@ -59,7 +59,7 @@ class SequenceBatch:
 
     Attributes:
         posteriors: V's encoding of frames 0..L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
-        actions, rewards, ended: of agent steps 0..L-1.
+        actions, rewards, terminated: of agent steps 0..L-1.
         mask: true where an agent step is real, not padding.
     """
 

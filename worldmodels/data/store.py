@@ -107,7 +107,7 @@ class EpisodeStore:
 
     @property
     def episodes(self) -> list[Episode]:
-        """All episodes; raises UserError with a line for each damaged or strange file."""
+        """All episodes; raises UserError with a line for each damaged or inconsistent file."""
         contents = self.contents
         lines = [str(damage) for damage in contents.damaged]
         lines += [f"{path} is {what}: move it away" for path, what in contents.inconsistent.items()]
@@ -116,7 +116,7 @@ class EpisodeStore:
         return contents.episodes
 
     def refresh(self) -> None:
-        """Look at the folder again; files that did not change are not opened again."""
+        """Read the folder again; unchanged files are not opened again."""
         self.__dict__.pop("contents", None)
 
     def add(self, index: int, rollout: Rollout, **meta: Any) -> None:
@@ -132,8 +132,8 @@ class EpisodeStore:
     def repair(self, log: Callable[[str], None]) -> None:
         """Set damaged files aside, remove what killed writers left, name foreign files.
 
-        Reads every file's checksums, about a millisecond an episode of 1,000 frames. Tells
-        `log` a line per file.
+        Reads every file's checksums, about a millisecond an episode of 1,000 frames. Calls
+        `log` with a line per file.
 
         Raises: UserError, before anything is renamed, as `contents` does.
         """
@@ -153,7 +153,7 @@ class EpisodeStore:
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
-        """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
+        """Indices of quarantined episodes that were not replaced, with their metadata."""
         present = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
         for path in self.contents.quarantined:

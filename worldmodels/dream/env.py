@@ -27,8 +27,8 @@ RENDER_MODES = ["rgb_array"]
 class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     """Many dreams of one run as a Gymnasium vector environment; see `make_dream`.
 
-    Autoreset is Gymnasium's next-step one: in the step after its end a dream starts anew, its
-    action ignored, its reward 0.
+    The autoreset mode is Gymnasium's next-step mode: the step after the end of a dream resets it.
+    That step ignores the dream's action, and its reward is 0.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  Gymnasium's own way
@@ -62,17 +62,16 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """All dreams at new start states; the same seed gives the same dreams.
+        """Begin all dreams at new start states; the same seed gives the same dreams.
 
         Args:
-            seed: of one generator for all dreams, which are then stepped together; or a list of
-                one per dream, None for any. With a list each dream has a generator of its own and
-                is the very dream of a `DreamEnv` with that seed, whatever the others do. Dreams
-                are then stepped one by one, so that a step takes longer. None goes on with the
-                generators there are.
+            seed: an integer seeds one generator for all dreams, which are then stepped together.
+                A list holds one seed per dream, where None is any seed; each dream then equals
+                that of a `DreamEnv` with its seed. Dreams with generators of their own are stepped
+                one by one, which is slower. None keeps the present generators.
 
-        Raises: UserError for a "reset_mask" among the options, or another number of seeds than of
-            dreams; gymnasium.error.ClosedEnvironmentError after `close`.
+        Raises: UserError for a "reset_mask" among the options and for a list of another length;
+            gymnasium.error.ClosedEnvironmentError after `close`.
         """
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
@@ -89,7 +88,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One agent step in every dream; those that were over start anew instead.
+        """One agent step in every dream; a dream that has ended is reset instead.
 
         Raises: gymnasium.error.ClosedEnvironmentError after `close`.
         """
@@ -139,7 +138,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     """One dream of a run: `gymnasium.make("worldmodels/Dream-v0", run="runs/demo")`.
 
     Args:
-        settings: as of `make_dream`.
+        settings: temperature, start, horizon, render_frames and device, as of `make_dream`.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012  Gymnasium's own way
@@ -159,9 +158,9 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The dream at a new start state; the same seed gives the same dream.
+        """Begin the dream at a new start state; the same seed gives the same dream.
 
-        It opens a closed dream again, which the checks of Stable-Baselines3 rely on.
+        This also opens a closed dream again, because the checks of Stable-Baselines3 rely on it.
         """
         self._closed = False
         super().reset(seed=seed)
@@ -185,7 +184,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         return None if self.render_mode is None else self.dreams.frames()[0]
 
     def close(self) -> None:
-        """Nothing but a further `close`, or a `reset`, is allowed after it."""
+        """Close the dream; after that, only `reset` and another `close` are allowed."""
         self._closed = True
 
 
@@ -202,29 +201,34 @@ def make_dream(
 ) -> DreamVectorEnv:
     """Dreams of a run, `num_envs` at once, as a Gymnasium vector environment.
 
-    Example:
+    Example::
+
         dreams = worldmodels.make_dream("runs/demo", num_envs=64, temperature=1.15)
         observations, _ = dreams.reset(seed=0)
-        observations, rewards, ended, cut, _ = dreams.step(dreams.action_space.sample())
+        actions = dreams.action_space.sample()
+        observations, rewards, terminated, truncated, _ = dreams.step(actions)
 
-    A step is an agent step: its reward is what M expects of all the env steps it stands for. An
-    observation is [z, h], float32 (F,), what C gets. An action is the env's own; beyond a Box's
-    bounds it is clipped to them. An episode terminates with the probability that M predicts, and
-    where it is out of `Support`; otherwise it is truncated at the horizon. One generator, seeded
-    by `reset(seed=int)`, is for all dreams; `reset(seed=[...])` gives each one of its own.
+    A step is an agent step. Its reward is the expected sum over the env steps of that agent step.
+    An observation is [z, h], float32 (F,), which is what C receives. Actions are those of the real
+    env; they are clipped to the bounds of a Box. An episode terminates with the probability that M
+    predicts, and where it is out of `Support`. Otherwise it is truncated at the horizon.
+
+    `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` gives each dream a
+    generator of its own.
 
     Args:
         run: the folder of a run with V and M.
-        temperature: uncertainty of the dream, 1 as M learned it.
-        start: "real", any agent step of the newest training episodes, with M's state after the
-            episode before it; or "reset", the first frame of one of them.
-        horizon: agent steps until a dream is cut off.
-        render_frames: observe decoded frames, uint8 (64, 64, 3), instead.
-        render_mode: "rgb_array" lets `render` give decoded frames.
-        device: where V and M dream: cpu, cuda, mps or auto.
+        num_envs: number of dreams.
+        temperature: scales the uncertainty of the dream; 1 is the distribution that M learned.
+        start: where dreams begin. "real" is any agent step of the newest training episodes, with
+            M's state at that step. "reset" is the first frame of one of these episodes.
+        horizon: agent steps after which a dream is truncated.
+        render_frames: observe decoded frames, uint8 (64, 64, 3), in place of [z, h].
+        render_mode: with "rgb_array", `render` returns decoded frames.
+        device: of V and M: cpu, cuda, mps or auto.
 
-    Raises: UserError for a run without V, M or episodes, or settings that make no sense; in a
-        step, for actions of another shape, or that are none.
+    Raises: UserError for a run without V, M or episodes, and for impossible settings. `step`
+        raises it for actions of another shape or type.
     """
     settings = DreamSettings(
         temperature=temperature,

@@ -21,7 +21,7 @@ def dreamed_returns(
     generator: torch.Generator,
     num_candidates: int = 1,
 ) -> Float[Tensor, "batch"]:
-    """Sum of the rewards expected over `horizon`, of each dream from its start.
+    """Sum of the expected rewards of each dream over `horizon` agent steps.
 
     `num_candidates`: see `DreamModel.step`.
     """
@@ -59,9 +59,9 @@ def replay(
     *,
     seed: int = 0,
 ) -> Tensor:
-    """Latents dreamed from real states on under the actions that the episodes really took.
+    """Latents dreamed from real states, under the actions of the real episodes.
 
-    Returns: (1 + horizon, starts, ...) on the CPU; the first ones are the real states' own.
+    Returns: (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
     actions = actions_after(episodes, rows, steps, horizon)

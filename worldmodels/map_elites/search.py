@@ -34,7 +34,7 @@ Evaluate = Callable[[Solutions], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class RepresentationSearchConfig:
-    """What is searched with, and how the model is trained.
+    """Settings of the search and of its model's training.
 
     Attributes:
         model: the autoencoder; None searches without one.
@@ -71,7 +71,7 @@ class RepresentationSearch:
     """A search and its model; `step` is one generation.
 
     Attributes:
-        training_seconds: that the model's training has taken in all.
+        training_seconds: time of the model's training so far.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class RepresentationSearch:
         )
 
     def step(self, evaluate: Evaluate) -> None:
-        """Train the model on the elites, make children, and take in what they are worth."""
+        """Train the model on the elites, make children, and evaluate them."""
         if self.model is not None and self.search.started:
             self._train(torch.from_numpy(self.search.elites))
         self.search.tell(*evaluate(self.search.ask()))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and JSON-able facts, that `load_state_dict` goes on from."""
+        """Tensors and JSON values from which `load_state_dict` continues."""
         state = self.search.state_dict()
         metadata = {"search": state.pop("search"), "training_seconds": self.training_seconds}
         tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -119,7 +119,7 @@ class RepresentationSearch:
         return tensors, metadata
 
     def load_state_dict(self, saved: Checkpoint) -> None:
-        """Take up a search that was saved; it ends as if it had never stopped."""
+        """Continue a saved search; the result equals that of a search without a break."""
         arrays = {
             name: saved.tensors[name].numpy() for name in ("solutions", "fitness", "measures")
         }

@@ -54,7 +54,7 @@ class EnsemblePrediction:
     ) -> Tensor:
         """A next latent, row by row from a member drawn at random.
 
-        At temperature 0 too: which member is right is not what temperature is about.
+        The member is drawn at random at temperature 0, too.
         """
         drawn = [member.sample(temperature, generator, num_candidates) for member in self.members]
         uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, num_candidates)
@@ -63,19 +63,19 @@ class EnsemblePrediction:
         return torch.stack(drawn).gather(0, index)[0]
 
     def disagreement(self) -> Float[Tensor, "*batch"]:
-        """How far the members' expected next latents lie apart.
+        """How far apart the members' expected next latents are.
 
-        The root of the members' variance, summed over the latents or over what codes are on
-        average (see `CodePrediction.mean`); 0 where all agree.
+        The root of the members' variance, summed over the latents, or over the mean codes
+        (see `CodePrediction.mean`); 0 where all members agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
 
 
 class MemoryEnsemble(nn.Module):
-    """Members of one kind and size, trained on the same batches from other first weights.
+    """Models of one kind and size, trained on the same batches from different initial weights.
 
-    Its state is the members' states side by side; what C gets of it is the first member's h.
+    The state holds the states of all members side by side; C receives the first member's h.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:
@@ -87,7 +87,7 @@ class MemoryEnsemble(nn.Module):
         self.ensemble_size = len(members)
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Calibrate every member; see there."""
+        """Calibrate every member."""
         for member in self._each:
             member.calibrate(sequences)
 
@@ -96,7 +96,7 @@ class MemoryEnsemble(nn.Module):
         return _join([member.initial(batch) for member in self._each])
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
-        """What C gets: the first member's h."""
+        """The features that C receives: the first member's h."""
         return state.h[..., : self.config.num_hidden]
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:

@@ -15,12 +15,12 @@ from worldmodels.training.model import Model
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """What can be chosen of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
+    """Settings of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
 
     Attributes:
         num_hidden: LSTM units.
         num_mixtures: Gaussians per latent dimension, or components that are whole frames of codes.
-        reward_weight, end_weight: of their losses beside the latents' negative log-likelihood.
+        reward_weight, end_weight: weights of these losses; the latents' has weight 1.
     """
 
     num_hidden: int = 256
@@ -62,13 +62,15 @@ class Prediction(Protocol):
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Tensor:
-        """A next latent.
+        """Sample the next latent.
 
-        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        Args:
+            num_candidates: the batch consists of this many blocks of equal size, and row i of
+                every block gets the same noise (common random numbers).
         """
 
     def disagreement(self) -> Float[Tensor, "*batch"] | None:
-        """How far the models of an ensemble lie apart; None of a single model."""
+        """How far apart the predictions of an ensemble's models are; None for a single model."""
 
 
 @runtime_checkable
@@ -76,9 +78,9 @@ class Memory(Model, Protocol):
     """M: stepped with `step` or `advance`, or applied to whole episodes with `sequence`.
 
     Attributes:
-        kind: what files call it.
-        num_actions: A.
-        ensemble_size: models whose mixture it is.
+        kind: its name in files.
+        num_actions: length A of an encoded action.
+        ensemble_size: number of models whose mixture it is.
     """
 
     kind: str
@@ -90,13 +92,13 @@ class Memory(Model, Protocol):
         """Its settings; of an ensemble, those of each model."""
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Begin at simple statistics of the training data."""
+        """Set the initial weights from simple statistics of the training data."""
 
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
-        """What C gets of a state: h, `config.num_hidden` numbers."""
+        """The features of a state that C receives: h, `config.num_hidden` numbers."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
         """The next state alone: all that an agent in the real env needs of M."""
@@ -120,4 +122,4 @@ class Memory(Model, Protocol):
     def loss(
         self, batch: SequenceBatch, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over agent steps, and metrics."""
+        """The loss, a mean over agent steps, and metrics."""

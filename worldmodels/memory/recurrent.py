@@ -24,7 +24,7 @@ class RecurrentMemory(nn.Module, ABC):
 
     Args:
         num_inputs: numbers of a latent and an action as the LSTM gets them.
-        num_actions: A.
+        num_actions: length A of an encoded action.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class RecurrentMemory(nn.Module, ABC):
         """Latents and actions as the LSTM gets them."""
 
     def features(self, state: LSTMState) -> Float[Tensor, "*batch hidden"]:
-        """What C gets of a state: h."""
+        """The features of a state that C receives: h."""
         return state.h
 
     def initial(self, batch: int) -> LSTMState:

@@ -75,7 +75,7 @@ def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
 def locks_run(
     stage: Callable[Concatenate[Run, Parameters], Result],
 ) -> Callable[Concatenate[Run, Parameters], Result]:
-    """A stage that holds its run's lock while it works; the run is its first argument."""
+    """Decorate a stage so that it holds its run's lock; the run is its first argument."""
 
     @functools.wraps(stage)
     def locked(run: Run, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:

@@ -35,7 +35,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, env: EnvConfig, preset: str, seed: int) -> RunSettings:
-        """Those of a new run in `env`."""
+        """The settings of a new run in `env`."""
         return cls(
             env.env_id,
             preset,

@@ -148,7 +148,7 @@ def import_data(
     replace those.
 
     Args:
-        check_preset: raises UserError for the name of a preset that does not exist
+        check_preset: raises UserError for the name of a preset that does not exist.
 
     Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
         actions that are not its env's, or without an env.

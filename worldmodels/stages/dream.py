@@ -25,10 +25,10 @@ from worldmodels.runs.run import Run
 
 @dataclass(frozen=True)
 class DreamVideoConfig:
-    """What to film.
+    """What to record.
 
     Attributes:
-        agent steps: at most; the dream ends earlier where M says so.
+        horizon: agent steps at most; the dream ends earlier where M predicts an end.
         episode: of the validation split, whose first frame the dream begins at.
         temperature: of the dream.
         agent: an agent's file or run, which dreams with the V and M it was made with; None takes

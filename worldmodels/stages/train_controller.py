@@ -66,17 +66,17 @@ class ControllerStageConfig:
         search: "cmaes" or "gradient", which needs the dream.
         dream: search in M's dream instead of the real game.
         temperature: of the dream.
-        far_from_reward_fraction: of the dreams, that begin far from any reward: there controllers
-            fare alike, but there they learn to come back. None takes moments as often as they came.
-        inputs, hidden: C sees "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
+        far_from_reward_fraction: part of the dreams that begin far from any reward, where C learns
+            to come back. None weighs all start states alike.
+        inputs, hidden: C receives "zh" or "z"; hidden tanh units, 0 for the paper's linear C.
         action_map: one of the task's; None takes its default.
-        sample_latent: C sees a draw from V's posterior, as in the paper, instead of its mean.
+        sample_latent: C receives a sample of V's posterior, as in the paper, instead of its mean.
         eval_episodes: episodes of each evaluation during a search.
         selection_episodes: episodes by which the run's best agent is selected.
-        start: digest of the agent file that the search began with; None began with the run's.
-        evolution: the settings of CMA-ES, which goes on from the C of the round before.
-        pathwise, proximal: the settings of the gradient, where the dream has a slope and where it
-            has none; it begins with a new C in every round.
+        start: digest of the agent file that the search began with; None is the run's own.
+        cmaes: the settings of CMA-ES, which continues from the C of the round before.
+        pathwise, ppo: the settings of the gradient, for a dream that is differentiable and for
+            one that is not; it begins with a new C in every round.
     """
 
     search: str = "cmaes"
@@ -130,10 +130,10 @@ def train_controller(
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
-    What evolution leaves is a mean of the search distribution, never the best sample; what
-    gradients leave is the running average of C that scored best on the monitoring episodes. That
-    agent is scored on the selection episodes, and where it is better than all agents that this run
-    had before, it becomes the run's best agent.
+    The result of CMA-ES is a mean of the search distribution, never the best sample. The result of
+    gradients is the running average of C that scored best on the monitoring episodes. This agent is
+    scored on the selection episodes. If it is better than all earlier agents of the run, it becomes
+    the run's best agent.
 
     Args:
         start_from: an agent file, or a run's folder, whose V, M and C the search begins with;

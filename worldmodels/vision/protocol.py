@@ -15,7 +15,7 @@ class Vision(Model, Protocol):
     """Frames uint8 (B, 64, 64, 3) -> posterior -> latent -> features float (B, F), and frames.
 
     Attributes:
-        kind: what files call it.
+        kind: its name in files.
         discrete: whether latents are codes, which let no gradient through.
     """
 
@@ -28,21 +28,21 @@ class Vision(Model, Protocol):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features that C and M get."""
+        """F, the number of features that C and M receive."""
 
     @property
     def posterior_size(self) -> int:
-        """Numbers of a frame's posterior."""
+        """Number of values of a frame's posterior."""
 
     @property
     def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
+        """The type in which a number of the posterior is stored."""
 
     def init_from_data(self, frames: Tensor) -> None:
-        """Fit the first weights to frames."""
+        """Fit the initial weights to frames."""
 
     def calibrate(self, frames: Tensor) -> None:
-        """Bring statistics that lag behind the weights up to date."""
+        """Update the statistics that lag behind the weights, such as running averages."""
 
     def encode(self, frames: Tensor) -> Tensor:
         """The posterior of each frame."""
@@ -54,7 +54,7 @@ class Vision(Model, Protocol):
         """The likeliest latent of each posterior."""
 
     def features(self, latent: Tensor) -> Tensor:
-        """What C and M get of latents."""
+        """The features that C and M receive."""
 
     def feature_bounds(self) -> tuple[Tensor, Tensor] | None:
         """Lower and upper bounds of all features, each (F,); None where latents have no bounds."""
@@ -65,4 +65,4 @@ class Vision(Model, Protocol):
     def loss(
         self, frames: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over frames, and metrics."""
+        """The loss, a mean over frames, and metrics."""

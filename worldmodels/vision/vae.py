@@ -76,17 +76,17 @@ class VAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features that C and M get."""
+        """F, the number of features that C and M receive."""
         return self.config.num_latents
 
     @property
     def posterior_size(self) -> int:
-        """Numbers of a frame's posterior, 2 Z."""
+        """Number of values of a frame's posterior, 2 Z."""
         return 2 * self.config.num_latents
 
     @property
     def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored."""
+        """The type in which a number of the posterior is stored."""
         return np.dtype(np.float32)
 
     @torch.no_grad()
@@ -111,7 +111,7 @@ class VAE(nn.Module):
         self.decoder.init_from_data(images, self.from_latent(latent))
 
     def calibrate(self, frames: UInt8[Tensor, "batch 64 64 3"]) -> None:
-        """Nothing lags behind the weights."""
+        """Do nothing: a VAE keeps no statistics."""
 
     def _spread_latents(self, images: Float[Tensor, "batch 3 64 64"]) -> None:
         hidden = self.encoder(images)
@@ -137,7 +137,7 @@ class VAE(nn.Module):
         return posterior.chunk(2, dim=-1)[0]
 
     def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """What C and M get of a latent: the latent itself."""
+        """The features that C and M receive: the latent itself."""
         return latent
 
     def feature_bounds(self) -> None:

@@ -156,17 +156,17 @@ class VQVAE(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """F, the number of features that C and M get."""
+        """F, the number of features that C and M receive."""
         return self.config.num_codes * self.config.vector_size
 
     @property
     def posterior_size(self) -> int:
-        """Numbers of a frame's posterior: N."""
+        """Number of values of a frame's posterior, N."""
         return self.config.num_codes
 
     @property
     def posterior_type(self) -> np.dtype:
-        """How one of these numbers is stored: the smallest integer type that holds K values."""
+        """The type in which a code is stored: the smallest integer type that holds K values."""
         return smallest_type(self.config.num_values)
 
     @property
@@ -219,7 +219,7 @@ class VQVAE(nn.Module):
         return posterior
 
     def features(self, latent: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
-        """What C and M get of the codes: their vectors, side by side."""
+        """The features that C and M receive: the vectors of the codes, side by side."""
         return self.code_vectors[latent].flatten(-2)
 
     def feature_bounds(self) -> tuple[Float[Tensor, "feature"], Float[Tensor, "feature"]]:
