@@ -1,4 +1,4 @@
-"""The API reference: its examples run, and every public name has an entry."""
+"""Examples of the documentation run, and every public name has an entry in the API reference."""
 
 import ast
 import doctest
@@ -15,9 +15,15 @@ from worldmodels.controller.agent import save_agent
 from worldmodels.controller.new_agent import new_agent
 from worldmodels.dream.load import load_world_model
 
-PAGES = sorted((Path(__file__).parents[2] / "docs" / "api").glob("*.md"))
+ROOT = Path(__file__).parents[2]
+API = sorted((ROOT / "docs" / "api").glob("*.md"))
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ENTRY = re.compile(r"^\.\. (?:auto\w+|py:data):: (\S+)$", re.MULTILINE)
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "_build" not in page.parts and BLOCK.search(page.read_text(encoding="utf-8"))
+]
 PACKAGES = ("worldmodels", "worldmodels.bbvi", "worldmodels.memory", "worldmodels.vision")
 
 
@@ -33,7 +39,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.folder
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(
     page: Path, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,12 +80,12 @@ def test_an_example_that_prints_something_else_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", worldmodels.__all__)
 def test_every_name_of_the_package_is_used_in_an_example(name: str) -> None:
-    assert name in {name for page in PAGES for name in names_used(page)}
+    assert name in {name for page in API for name in names_used(page)}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_has_an_entry(package: str) -> None:
-    entries = {entry for page in PAGES for entry in ENTRY.findall(page.read_text(encoding="utf-8"))}
+    entries = {entry for page in API for entry in ENTRY.findall(page.read_text(encoding="utf-8"))}
     public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
     assert public - entries == set()
 
