@@ -9,9 +9,9 @@ from jaxtyping import Float64
 class SlidingWindowBandit:
     """Upper confidence bounds over the last `window` plays.
 
-    A choice is worth its mean reward in the window plus `exploration * sqrt(2 ln n / n_k)`, n plays
-    in the window, n_k of them its own; one that has none is played first. Rewards lie in [0, 1], so
-    that both terms are of one scale.
+    The value of a choice is its mean reward in the window plus
+    `exploration * sqrt(2 ln n / n_k)`, with n plays in the window and n_k of them its own. A choice
+    without plays comes first. Rewards lie in [0, 1], so that both terms are of one scale.
 
     Source: arXiv 2003.04389, algorithm 2, after arXiv 0805.3415. Differs: their code counts elites
     as they are, up to a hundred a play, beside which the second term is nothing.
@@ -54,7 +54,7 @@ class SlidingWindowBandit:
         return int(np.argmax(self.values())) if self.num_arms > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:
-        """One play. Raises ValueError for an unknown choice or a reward outside [0, 1]."""
+        """Record one play. Raises ValueError for an unknown choice or a reward outside [0, 1]."""
         if not 0 <= choice < self.num_arms:
             raise ValueError(f"expected a choice of 0 to {self.num_arms - 1}, got {choice}")
         if not 0 <= reward <= 1:

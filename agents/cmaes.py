@@ -79,7 +79,7 @@ class CMAES:
 
     @property
     def generation(self) -> int:
-        """How many generations have been told."""
+        """Number of generations whose fitness was given."""
         return len(self._fitness_history)
 
     @property
@@ -176,9 +176,9 @@ def evolve(
     generations: int,
     on_generation: Callable[[GenerationStats], bool | None] = lambda stats: None,
 ) -> None:
-    """Runs until `generations` were told in all, those before a restart included.
+    """Run until `generations` generations are done, those before a restart included.
 
-    Or until `on_generation`, told of each, says that it is enough.
+    The search ends earlier if `on_generation`, which is called after each of them, returns True.
 
     `fitness(candidates, generation)` gives (population,) values to maximise, from the real game
     or from a dream; `generation` counts from 0.

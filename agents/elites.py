@@ -28,16 +28,16 @@ class ElitesConfig:
     """How MAP-Elites searches.
 
     Attributes:
-        batch_size: children a generation.
-        initial_coverage: of all cells, that random solutions fill before children are made.
-        start_sigma: spread of those solutions around 0.
-        bounds: of every number of a solution; what leaves them is clipped.
-        mixes: operators' shares; of several a bandit takes the one that adds most elites.
-        bandit_window: generations that it remembers.
-        exploration: its weight of what it does not know; UCB1's own is 1, whose term, 0.7 after
-            200 generations with nine mixes, would hide shares of added elites of 0.2 to 0.6.
-        qd_score_offset: subtracted from every fitness in the QD score; the least fitness there is,
-            so that no cell counts below 0.
+        batch_size: children per generation.
+        initial_coverage: part of all cells that random solutions fill before children are made.
+        start_sigma: standard deviation of these solutions around 0.
+        bounds: of every number of a solution; numbers beyond are clipped.
+        mixes: shares of the operators; a bandit chooses among several by the elites they add.
+        bandit_window: last generations that the bandit uses.
+        exploration: weight of the bandit's uncertainty. UCB1 has 1; after 200 generations with
+            nine mixes its term of 0.7 would hide shares of added elites of 0.2 to 0.6.
+        qd_score_offset: subtracted from every fitness in the QD score; the least possible
+            fitness, so that no cell counts below 0.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -65,11 +65,12 @@ class ElitesConfig:
 
 @dataclass(frozen=True)
 class EliteStats:
-    """Where a search stands.
+    """Figures of a search after a generation.
 
     Attributes:
         coverage: share of cells that hold an elite.
-        norm_qd_score: sum over elites of fitness + offset, divided by the number of cells.
+        norm_qd_score: sum over elites of fitness - `qd_score_offset`, divided by the number of
+            cells.
         mean_fitness: over elites.
         added: solutions of the last generation that became elites.
         mix: index of the mix that made them; None for random ones.
@@ -86,9 +87,10 @@ class EliteStats:
 
 
 class MapElites:
-    """The search: `ask()` for solutions, `tell(fitness, measures)` what they are worth.
+    """The search: `ask()` returns solutions, `tell(fitness, measures)` takes their results.
 
     Args:
+        num_parameters: numbers of a solution.
         centroids: of the cells, in the space of measures.
         ranges: of that space, for pictures; None takes those of the centroids.
         reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
@@ -130,7 +132,7 @@ class MapElites:
 
     @property
     def elites(self) -> Solutions:
-        """All elites, (n, D), those of the cells that were filled first coming first."""
+        """All elites, (n, D), in the order in which their cells were filled."""
         return self.archive.data("solution")
 
     @property
@@ -167,7 +169,7 @@ class MapElites:
         return self._pending[0].copy()
 
     def tell(self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]) -> None:
-        """Takes the fitness (batch_size,), higher being better, and measures of what was asked for.
+        """Take the fitness (batch_size,), where higher is better, and the measures.
 
         Raises ValueError where a value is not finite, RuntimeError where nothing was asked for.
         """
@@ -187,7 +189,7 @@ class MapElites:
         self.generation += 1
 
     def stats(self) -> EliteStats:
-        """Where the search stands, after the generation last told."""
+        """Figures of the search after the last generation."""
         added, mix = self._last_generation
         # Not the archive's own running sums: after a resume they would round otherwise.
         fitness = self.archive.data("objective")
@@ -215,7 +217,7 @@ class MapElites:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up a saved search; elites come back in the order in which they were saved."""
+        """Continue a saved search; elites come back in the order in which they were saved."""
         self.archive.clear()
         # One by one: a batch would come in the order of its cells, and parents be drawn otherwise.
         for elite in zip(state["solutions"], state["fitness"], state["measures"], strict=True):

@@ -67,7 +67,7 @@ class Scores:
 
     @property
     def env_steps(self) -> int:
-        """Steps of the env in all episodes together."""
+        """Env steps of all episodes together."""
         return sum(self.lengths)
 
     @property
@@ -80,12 +80,12 @@ class Scores:
         return self.mean - half_width, self.mean + half_width
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The scores as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """What `to_dict` wrote, also after JSON made lists of its tuples."""
+        """The inverse of `to_dict`; lists in place of tuples are accepted."""
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list | tuple) else value
             for name, value in values.items()

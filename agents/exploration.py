@@ -91,7 +91,7 @@ class NoisyPolicy(RepeatingPolicy):
 
     Box: Ornstein-Uhlenbeck noise of standard deviation strength x half the range, clipped to
     the bounds. Discrete: a share `strength` of the time a random action, in runs. The inner
-    policy is told what was executed, so that its recurrent state follows the real episode.
+    policy receives the executed actions, so that its recurrent state follows the real episode.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class RepeatingPolicy(ABC):
         self.begin(np.ones(num_envs, dtype=bool))
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
-        """Native actions; raises ValueError where `frames` and `reset` disagree on num_envs."""
+        """Native actions; raises ValueError unless there is one frame per environment."""
         if len(frames) != self.num_envs:
             raise ValueError(
                 f"policy {self.name!r} was reset for {self.num_envs} environments, "
@@ -96,12 +96,12 @@ class RepeatingPolicy(ABC):
         """
 
     def begin(self, starting: EnvMask) -> None:  # noqa: B027 (a hook: most policies keep no state)
-        """Forget what is kept about the environments in `starting`."""
+        """Reset the state of the environments in `starting`."""
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:  # noqa: B027 (a hook)
-        """What was executed instead of this policy's last agent step, told by a wrapper of it.
+        """Receive the actions that a wrapper executed in place of this policy's own.
 
-        A policy that feeds its own action to a recurrent state must use this one.
+        A policy that feeds its own action to a recurrent state must use these instead.
         """
 
 

@@ -18,7 +18,7 @@ class EvaluationProtocol:
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
-        purpose: of the score, which is also the split that its seeds come from.
+        purpose: of the score; it is also the split that the seeds come from.
         episodes: number of episodes, 1 or more.
         start: position of the first seed within the split.
         perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
@@ -60,7 +60,7 @@ class EvaluationProtocol:
         return seeds(self.purpose, self.episodes, self.start)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The protocol as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod

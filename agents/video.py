@@ -22,7 +22,7 @@ _TEXT_COLOR = (235, 235, 235)
 
 
 def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes `.mp4` (H.264 that browsers play) or `.gif`; RGB frames of one shape.
+    """Writes ``.mp4`` (H.264 that browsers play) or ``.gif``; RGB frames of one shape.
 
     Written to a temporary name beside `path` and renamed when complete, so that `path` is never
     half a video. Frames of an mp4 are taken one at a time; a gif holds all in memory.

@@ -37,7 +37,7 @@ class Workers:
     and cannot drop what is queued.
 
     Args:
-        log: told a line where a process died and others took its place.
+        log: called with one line when a process died and another took its place.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:

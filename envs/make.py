@@ -157,7 +157,7 @@ def make_envs(
 
     Raises:
         ValueError: no environments, or fewer than 0 or more than `num_envs` workers.
-        Those of `make_env`, and while stepping those of `ProcessVectorEnv`.
+        Exception: those of `make_env`, and while stepping those of `ProcessVectorEnv`.
     """
     if num_envs < 1 or not 0 <= num_workers <= num_envs:
         raise ValueError(

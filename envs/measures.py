@@ -20,12 +20,12 @@ Reading = Callable[[gym.Env[Any, Any], NDArray[np.float32]], float]
 class Measure:
     """One number about how an episode is played: the mean of a reading over its env steps.
 
-    What a measure reads may be hidden from agents; it sorts them, and nothing learns from it.
+    A measure may read what is hidden from agents; it sorts agents, and nothing learns from it.
 
     Attributes:
         unit: of the number, "" where it has none.
-        low, high: between which episodes differ; those beyond count as at the border.
-        read: takes the number after a step. Workers are handed it: it must pickle.
+        low, high: range of the number; values beyond count as the nearest border.
+        read: reads the number after a step. It is sent to workers, so it must pickle.
     """
 
     name: str
@@ -80,7 +80,7 @@ MAX_MEASURES = 2  # cells multiply with each, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
-    """What is known of any environment's episodes: which actions were taken, and how strongly.
+    """Measures for any environment: which actions were taken, and how strongly.
 
     Box: the mean magnitudes of the first two dimensions. Discrete: the shares of the first two
     actions, or of the first where there are two, as the other's share is the rest.

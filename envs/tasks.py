@@ -27,7 +27,7 @@ class ExplorationStyle:
 
     Raw outputs wander as `mean + spread * noise`, noise being correlated in time with unit
     variance, and go through the task's *default* action map; so both numbers are in units of
-    its raw outputs, before tanh. Data of several styles show a memory more than driving.
+    its raw outputs, before tanh. Several styles give a memory more varied data than one.
     """
 
     name: str
@@ -37,13 +37,13 @@ class ExplorationStyle:
 
 @dataclass(frozen=True)
 class Task:
-    """An environment id and everything the rest of the project must know about it.
+    """An environment id and everything about it that other packages need.
 
     `reference_env_id` is the reference environment that headline scores are measured in (`env_id`
     itself where there is none). `constant_actions` are encoded actions of trivial baselines.
     `action_repeat` counts env steps per agent step and is what works well, not a property of
     the environment. `action_maps` are ways from raw controller outputs to encoded actions.
-    `measures` tell agents apart by how they act.
+    `measures` describe how agents act.
     """
 
     env_id: str

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 class View:
     """Keep `rows` (first, past-last; None keeps all), then area-resize to `size` x `size` pixels.
 
-    `source` is the height and width of the env's frames; None takes frames of any. Rows cut from
-    frames of another size would show something else, so that such frames are refused.
+    `source` is the height and width of the env's frames; None takes frames of any. Frames of
+    another size are refused.
 
     Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code cuts
     CarRacing's indicators off first, rows 0:84 of 96, so its pixels are not square.
@@ -80,7 +80,7 @@ class View:
     def from_dict(cls, fields: Mapping[str, Any]) -> View:
         """The view that `dataclasses.asdict` (or JSON, where tuples became lists) wrote.
 
-        What was written before views had a source takes frames of any size, but for the paper's.
+        A view without a source takes frames of any size, except for the paper's view.
         """
         rows = None if fields["rows"] is None else tuple(fields["rows"])
         before = PAPER_VIEW.source if rows == PAPER_VIEW.rows else None

@@ -7,6 +7,7 @@ scripts/setup.sh dev
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
+.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going docs docs/_build
 # One process per core with one thread each: small nets gain nothing from a second thread. A file's
 # tests stay together, because they share what is made once per file.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

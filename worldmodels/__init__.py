@@ -1,15 +1,15 @@
 """World models: agents that learn inside their own dream.
 
-Three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122):
+An agent has three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122)::
 
     V, vision       a frame becomes a small latent: continuous (VAE) or codes (VQ-VAE)
     M, memory       what comes next, given the past and an action: a dream that can be stepped
-    C, controller   a tiny map from [z, h] to an action, evolved in the game or in the dream
+    C, controller   a tiny map from [z, h] to an action, searched in the real env or in the dream
 
-Symbols, in equations only:
+These symbols are used in equations only::
 
     z       latent of a frame: Z numbers, or N codes with K values each
-    h       M's hidden state before an agent step; what C sees beside z
+    h       M's hidden state before an agent step, which C receives together with z
     mu, logvar   mean and log-variance of V's posterior over z
     log_pi  log-weights of a mixture's components
     tau     temperature of a dream
@@ -33,6 +33,8 @@ import gymnasium as _gym
 from worldmodels.errors import UserError
 from worldmodels.hardware import check_imports as _check_imports
 from worldmodels.hardware import started_as_command as _started_as_command
+
+__version__ = "0.1.0"
 
 try:
     _check_imports()

@@ -17,9 +17,9 @@ MALFORMED_FILE_ERRORS = (
 
 
 class UserError(Exception):
-    """Something the user asked for or left on disk cannot be used.
+    """An error that the user can correct, such as a missing file or an impossible setting.
 
-    The message is one line: what was expected, what came, and what to do. `wm` prints it
+    The message is one line: what was expected, what was found, and what to do. `wm` prints it
     without a traceback and ends with exit code 2.
     """
 

@@ -21,9 +21,9 @@ class Preset:
 
     Attributes:
         rounds: of collecting, V, M and C.
-        vision_rounds: the first of them, in which V learns; after that latents keep their meaning
-            under M. None lets it learn in all.
-        later_episodes: episodes each round after the first one adds.
+        vision_rounds: V is trained in this many first rounds, after which its latents keep their
+            meaning. None trains it in every round.
+        later_episodes: episodes that each later round adds.
         vae, vqvae: V's stage, continuous and quantized.
         dream_search, real_search: C's stage, in the dream and in the real game.
         finetune: C's stage after the last round, from the best agent of all; None leaves it out.

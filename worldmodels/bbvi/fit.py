@@ -39,7 +39,7 @@ class Estimator:
     """How a gradient of the ELBO is estimated; every one of them is unbiased.
 
     Attributes:
-        method: "score" asks nothing of the model but its value. "rao-blackwell" is the same with,
+        method: "score" needs only the value of the model. "rao-blackwell" is the same with,
             for each factor of q, only the terms that involve it: needs a `FactoredJoint`.
             "pathwise" differentiates through the samples: needs a model that is differentiable
             in z and a family with `rsample`.
@@ -81,7 +81,7 @@ def elbo_surrogate(
 
     The mean of the second is the estimate of the ELBO itself, in nats; it has no graph.
 
-    Raises: UserError where the estimator asks more than model or family have.
+    Raises: UserError if the estimator needs more than model or family offer.
     """
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
@@ -134,7 +134,7 @@ class BBVIConfig:
         num_samples: of q, per step.
         num_steps: optimizer steps.
         optimizer: "adam", or "adagrad" as in the paper.
-        learning_rate: in the first step. AdaGrad wants about ten times what Adam does.
+        learning_rate: in the first step. AdaGrad needs about ten times that of Adam.
         final_learning_rate: reached by a cosine at the last step; None keeps it constant.
         average_last: share of the last steps over which the parameters are averaged into the
             result (Polyak-Ruppert), 0 for none.
@@ -189,10 +189,10 @@ def fit_bbvi(
     Args:
         model: z (sample, latent) -> log p(x, z) (sample,), or a `FactoredJoint`.
         generator: all randomness comes from it; on the family's device.
-        on_step: told the step, from 1, and the ELBO estimate of its samples in nats.
+        on_step: called with the step, from 1, and the ELBO estimate of its samples in nats.
 
-    Raises: UserError where the estimator asks more than model or family have;
-    `NonFiniteGradient` where a gradient is, and the parameters stay as before that step.
+    Raises: UserError if the estimator needs more than model or family offer. `NonFiniteGradient`
+        if a gradient is not finite; the parameters stay as before that step.
     """
     started = time.monotonic()
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
@@ -238,7 +238,7 @@ class ElboEstimate:
 def estimate_elbo(
     model: LogJoint, family: VariationalFamily, num_samples: int, generator: Generator
 ) -> ElboEstimate:
-    """How good q is now: at most log p(x), and short of it by KL(q, posterior).
+    """The ELBO of q: it is below log p(x) by KL(q, posterior).
 
     Raises: UserError with fewer than 2 samples, which have no spread.
     """

@@ -28,14 +28,14 @@ class GradientMoments:
 
     @property
     def standard_error(self) -> Float[Tensor, "parameter"]:
-        """Of the mean."""
+        """Standard error of the mean."""
         return (self.variance / self.num_repeats).sqrt()
 
 
 def applicable_estimators(model: LogJoint, family: VariationalFamily) -> tuple[Estimator, ...]:
-    """The estimators that model and family have what it takes for.
+    """The estimators that can be used with this model and family.
 
-    Whether a model is differentiable in z cannot be seen from outside: it is taken to be.
+    The model is assumed to be differentiable in z.
     """
     return tuple(
         estimator

@@ -56,18 +56,18 @@ def print_experiments(result: dict[str, Any]) -> None:
 
 @command(app, show=print_experiments)
 def bbvi(
-    out: Annotated[
-        Path, typer.Option(help="Folder of result.json and pictures; earlier ones are replaced.")
-    ] = Path("runs/bbvi"),
-    seed: Annotated[int, typer.Option(help="Of all fits.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for result.json and pictures.")] = Path(
+        "runs/bbvi"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of all fits.")] = 0,
     train_steps: TrainStepsOption = None,
     only: Annotated[
         Literal["beta-bernoulli", "gaussian", "logistic", "variance", "binary-vae"] | None,
-        typer.Option(help="One experiment instead of all."),
+        typer.Option(help="Only this experiment."),
     ] = None,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Black-box variational inference: fits beside exact posteriors, gradient noise, a VAE."""
+    """Run the experiments of black-box variational inference."""
     from worldmodels.progress import Report
     from worldmodels.stages.bbvi import ExperimentsConfig, run_experiments
 

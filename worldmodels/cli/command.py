@@ -24,7 +24,7 @@ JsonOption = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print the result as JSON, and everything else to stderr.",
+        help="Print the result as JSON on stdout, all else on stderr.",
         callback=keep_stdout_for_json,
     ),
 ]

@@ -37,12 +37,12 @@ def print_runs(result: dict[str, Any]) -> None:
 @command(app, show=print_runs)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of the runs.", metavar="RUN ...")],
-    out: Annotated[Path, typer.Option(help="Folder of comparison.csv and comparison.png.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for comparison.csv and .png.")] = Path(
         "comparison"
     ),
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Runs side by side: a table of scores and models, and learning curves."""
+    """Compare runs in a table of scores and models, and in learning curves."""
     from worldmodels.progress import Report
     from worldmodels.stages.compare import compare_runs
 

@@ -15,10 +15,12 @@ from worldmodels.cli.options import (
 )
 
 data_app = typer.Typer(
-    help="A run's episodes: figures, and to and from Minari datasets.", no_args_is_help=True
+    help="Inspect a run's episodes; export and import Minari datasets.", no_args_is_help=True
 )
 
-DatasetOption = Annotated[str, typer.Option(help="Name of the Minari dataset, racing/random-v0.")]
+DatasetOption = Annotated[
+    str, typer.Option(help="Name of the Minari dataset, such as racing/random-v0.")
+]
 RootOption = Annotated[
     Path | None, typer.Option(help="Folder of Minari datasets; default: Minari's own.")
 ]
@@ -27,9 +29,11 @@ RootOption = Annotated[
 @command(data_app)
 def info(
     options: RunOptions,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every byte of it.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte of every episode.")
+    ] = False,
 ) -> dict[str, Any]:
-    """Episodes, steps, returns, bytes per frame; damaged and foreign files."""
+    """Show episodes, steps, returns, bytes per frame, and damaged files."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
@@ -54,13 +58,13 @@ def import_(
     root: RootOption = None,
     env: Annotated[
         str | None,
-        typer.Option(help="Gymnasium id, where the dataset names none, or another one."),
+        typer.Option(help="Gymnasium id; default: the one that the dataset names."),
     ] = None,
     env_arg: EnvArgOption = None,
     observation_key: ObservationKeyOption = None,
     preset: PresetOption = None,
 ) -> dict[str, Any]:
-    """Make a run of a Minari dataset: pixels, and Box or Discrete actions."""
+    """Make a run from a Minari dataset with pictures."""
     from envs.config import EnvConfig
     from worldmodels.errors import UserError
     from worldmodels.presets import preset_named

@@ -16,8 +16,8 @@ from worldmodels.cli.options import (
     app,
 )
 
-StartsOption = Annotated[int, typer.Option(help="Real states that dreams begin at.")]
-SamplesOption = Annotated[int, typer.Option(help="Dreams from each start state.")]
+StartsOption = Annotated[int, typer.Option(help="Number of real states that dreams start at.")]
+SamplesOption = Annotated[int, typer.Option(help="Dreams per start state.")]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class ActorOptions:
 
     agent: AgentOption = None
     policy: Annotated[
-        str | None, typer.Option(help="Acts instead: exploring, random, brownian, ...")
+        str | None, typer.Option(help="Policy that acts in place of the agent: random, ...")
     ] = None
     actions: Annotated[
-        Path | None, typer.Option(help="Taken instead: a .npy of shape (agent steps, A).")
+        Path | None, typer.Option(help="File of actions instead: .npy, (agent steps, A).")
     ] = None
 
 
@@ -54,11 +54,11 @@ def dream(
     options: RunOptions,
     actor: ActorOptions,
     out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("dream.mp4"),
-    horizon: Annotated[int, typer.Option(help="Agent steps to record, at most.")] = 250,
+    horizon: Annotated[int, typer.Option(help="Longest video, in agent steps.")] = 250,
     temperature: TemperatureOption = 1.0,
-    episode: Annotated[int, typer.Option(help="Validation episode it begins in.")] = 0,
+    episode: Annotated[int, typer.Option(help="Validation episode that the dream starts in.")] = 0,
 ) -> dict[str, Any]:
-    """Record a dream, under the actions of an agent, a policy or a file."""
+    """Record a video of a dream, with actions of the agent, of a policy or from a file."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.runs.run_lock import write_lock_if_inside

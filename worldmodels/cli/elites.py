@@ -10,29 +10,31 @@ from worldmodels.cli.command import command
 from worldmodels.cli.options import ControllerInputsOption, QuietOption, WorkerOptions
 
 elites_app = typer.Typer(
-    help="MAP-Elites: diverse elites, and an autoencoder of what they have in common.",
+    help="MAP-Elites with an autoencoder of its elites.",
     no_args_is_help=True,
 )
 
 
 @command(elites_app)
 def arm(
-    joints: Annotated[int, typer.Option(help="Of the arm; the paper has 20, 200, 1000.")] = 20,
+    joints: Annotated[
+        int, typer.Option(help="Joints of the arm; the paper has 20, 200 and 1,000.")
+    ] = 20,
     operator: Annotated[
         Literal["line", "vae", "vqvae"],
-        typer.Option(help="Lines between elites; or also crossover by a model trained on them."),
+        typer.Option(help="Lines between elites; or also crossover by this autoencoder."),
     ] = "line",
     bandit: Annotated[
-        bool, typer.Option("--bandit", help="Mix operators by how many elites they lately added.")
+        bool, typer.Option("--bandit", help="Choose operators by how many elites they added.")
     ] = False,
-    evaluations: Annotated[int, typer.Option(help="Arms to try in all.")] = 1_000_000,
+    evaluations: Annotated[int, typer.Option(help="Evaluations in all.")] = 1_000_000,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: runs/arm-JOINTS-OPERATOR.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Fill an archive of arms whose ends are in all places, with joints as alike as can be."""
+    """Search poses of a planar arm: one for every place that its end can reach."""
     from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
@@ -46,13 +48,15 @@ def arm(
 
 @command(elites_app)
 def solve(
-    archive: Annotated[Path, typer.Option(help="Folder that wm elites arm left.")],
-    evaluations: Annotated[int, typer.Option(help="Per target, in each space.")] = 5_000,
+    archive: Annotated[Path, typer.Option(help="Folder that wm elites arm has written.")],
+    evaluations: Annotated[
+        int, typer.Option(help="Evaluations per target, in each space.")
+    ] = 5_000,
     out: Annotated[Path | None, typer.Option(help="Folder; default: ARCHIVE-solve.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the searches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Search targets by CMA-ES in the code space of an archive's model, and directly."""
+    """Search targets by CMA-ES, in the code space of an archive's autoencoder and directly."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
@@ -67,9 +71,9 @@ def solve(
 class DriveOptions:
     """The search by MAP-Elites."""
 
-    evaluations: Annotated[int | None, typer.Option(help="Controllers tried in all.")] = None
-    episodes: Annotated[int | None, typer.Option(help="Tracks each is tried on.")] = None
-    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None
+    evaluations: Annotated[int | None, typer.Option(help="Evaluations in all.")] = None
+    episodes: Annotated[int | None, typer.Option(help="Episodes per controller.")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None
     cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
     batch_size: Annotated[
         int | None, typer.Option("--batch", help="Controllers per generation.")
@@ -82,10 +86,10 @@ def drive(
     options: WorkerOptions,
     search: DriveOptions,
     seed: Annotated[
-        int | None, typer.Option(help="Of the search and its tracks; default: the run's.")
+        int | None, typer.Option(help="Seed of the search; default: the run's.")
     ] = None,
 ) -> dict[str, Any]:
-    """Search C's by MAP-Elites in the real game: the best of every speed and steering."""
+    """Search controllers by MAP-Elites: the best for every speed and steering."""
     from worldmodels.presets import override
     from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 

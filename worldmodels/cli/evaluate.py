@@ -46,7 +46,7 @@ class EvaluationOptions:
 def evaluate(
     options: WorkerOptions, evaluation: EvaluationOptions, agent: AgentOption = None
 ) -> dict[str, Any]:
-    """Score the agent over held-out episodes, beside untrained policies."""
+    """Evaluate the agent over held-out episodes, beside untrained policies."""
     from worldmodels.cli.session import open_workers
     from worldmodels.runs.run import Run
     from worldmodels.stages.evaluate import EvaluateConfig, evaluate_agent, evaluate_run
@@ -66,9 +66,9 @@ class SceneOptions:
 
     dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False
     side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="Real | V's reconstruction | M's dream.")
+        bool, typer.Option("--side-by-side", help="Game, reconstruction and dream side by side.")
     ] = False
-    max_steps: Annotated[int | None, typer.Option(help="Env steps to record, at most.")] = None
+    max_steps: Annotated[int | None, typer.Option(help="Longest video, in env steps.")] = None
     episode: Annotated[int, typer.Option(help="Which validation episode.")] = 0
     temperature: TemperatureOption = 1.0
 
@@ -94,13 +94,13 @@ def record(
 @app.command()
 def play(
     run: Annotated[Path, typer.Option(help="Folder of the run.")] = RunOptions.run,
-    dream: Annotated[bool, typer.Option("--dream", help="Inside the run's dream.")] = False,
+    dream: Annotated[bool, typer.Option("--dream", help="Play in the run's dream.")] = False,
     env: EnvOption = None,
     env_arg: EnvArgOption = None,
     observation_key: ObservationKeyOption = None,
-    seed: Annotated[int, typer.Option(help="Of the episode, among the training seeds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the episode.")] = 0,
 ) -> None:
-    """Play yourself: arrow keys, in the game or in a run's dream; Escape ends it."""
+    """Play with the arrow keys, in the game or in a run's dream; Escape ends it."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.play import chosen_env, play_dream, play_game
 
@@ -122,7 +122,7 @@ def play(
 def info(
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the run.")] = None,
 ) -> dict[str, Any]:
-    """The machine and the install; of a run: what is there, settings, what is stale, scores."""
+    """Show the installation; with --run, what a run holds, its scores, and what is stale."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.info import install_info, run_info
 

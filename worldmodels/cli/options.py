@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worldmodels.cli.session import Session
 
 app = typer.Typer(
-    help="World models: collect, train V, M and C, evaluate, record; in the game or in the dream.",
+    help="Train agents inside their own dream: collect, train V, M and C, evaluate, record.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,22 +26,22 @@ DEFAULT_RUN = Path("runs/default")
 RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.")]
 EnvOption = Annotated[
     str | None,
-    typer.Option(
-        "--env", help="Gymnasium id, or module:id with a module that registers it; of a new run."
-    ),
+    typer.Option("--env", help="Environment of a new run: a Gymnasium id, or module:id."),
 ]
 EnvArgOption = Annotated[
     list[str] | None,
-    typer.Option("--env-arg", help="name=value for the env's constructor, JSON; may be repeated."),
+    typer.Option(
+        "--env-arg", help="name=value for the environment's constructor; may be repeated."
+    ),
 ]
 ObservationKeyOption = Annotated[
     str | None,
-    typer.Option(help="Entry of a Dict observation that is the picture; render: draw the env."),
+    typer.Option(help="The picture among Dict observations; render: draw the environment."),
 ]
 AgentOption = Annotated[
     Path | None,
     typer.Option(
-        "--agent", help="A file, a run, or carracing, carracing-quantized; instead of --run's."
+        "--agent", help="A file, a run, carracing or carracing-quantized; default: the run's agent."
     ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper, gpu.")]
@@ -53,7 +53,9 @@ ControllerInputsOption = Annotated[
     str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
 ]
 TrainStepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 less certain.")]
+TemperatureOption = Annotated[
+    float, typer.Option(help="Temperature of the dream; above 1 it is less certain.")
+]
 
 
 @dataclass(frozen=True)

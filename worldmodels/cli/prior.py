@@ -14,12 +14,12 @@ from worldmodels.cli.options import DeviceOptions, TemperatureOption, app
 def sample(
     options: DeviceOptions,
     prior: Annotated[
-        bool, typer.Option("--prior", help="From the prior over codes; else z ~ N(0, 1).")
+        bool, typer.Option("--prior", help="From the prior over codes; default: z ~ N(0, 1).")
     ] = False,
     out: Annotated[Path, typer.Option(help="The picture, .png.")] = Path("samples.png"),
-    count: Annotated[int, typer.Option(help="Frames to draw.")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 draws the likeliest only.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the frames that are drawn.")] = 0,
+    count: Annotated[int, typer.Option(help="Frames to sample.")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest codes.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> dict[str, Any]:
     """Draw frames that never were into one picture."""
     from worldmodels.runs.run_lock import write_lock_if_inside

@@ -14,7 +14,7 @@ from worldmodels.errors import UserError
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="name=value, any other setting of the stage; may be repeated."),
+    typer.Option("--set", help="name=value for any other setting of the stage; may be repeated."),
 ]
 
 

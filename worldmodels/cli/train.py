@@ -21,10 +21,10 @@ from worldmodels.cli.tables import print_scores
 def run(
     options: PipelineOptions,
     quantized: QuantizedOption = False,
-    rounds: Annotated[int | None, typer.Option(help="Collect, V, M, C so many times.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of collecting, V, M and C.")] = None,
     dream: Annotated[
         bool | None,
-        typer.Option("--dream/--real", help="Where alone C is searched; else as the preset says."),
+        typer.Option("--dream/--real", help="Search C there only; default: the preset's way."),
     ] = None,
 ) -> dict[str, Any]:
     """Every stage in order, resuming where it stopped; then an evaluation."""
@@ -45,17 +45,15 @@ def run(
 def collect(
     options: NewRunOptions,
     episodes: Annotated[
-        int | None, typer.Option(help="How many the run shall hold in all.")
+        int | None, typer.Option(help="Episodes that the run will hold in all.")
     ] = None,
     policy: Annotated[
-        str | None, typer.Option(help="exploring, random, brownian, agent, elites.")
+        str | None, typer.Option(help="exploring, random, brownian, agent or elites.")
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Env steps per episode, at most.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None,
     select_by_surprise: Annotated[
         bool,
-        typer.Option(
-            "--select-by-surprise", help="Keep the episodes least likely under V's prior."
-        ),
+        typer.Option("--select-by-surprise", help="Keep the most surprising of three episodes."),
     ] = False,
 ) -> dict[str, Any]:
     """Play a policy and store its episodes."""
@@ -85,12 +83,12 @@ def train_vision(
     quantized: QuantizedOption = False,
     estimator: Annotated[
         Literal["score", "straight-through"] | None,
-        typer.Option(help="With --quantized: categorical latents, their gradient by this."),
+        typer.Option(help="With --quantized: categorical codes, with this gradient estimator."),
     ] = None,
     train_steps: TrainStepsOption = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Train V: frames to latents (VAE), or to codes with --quantized (VQ-VAE)."""
+    """Train V, which encodes frames: as latents, or with --quantized as codes."""
     from worldmodels.stages.train_vision import train_vision
 
     with options.open() as session:
@@ -103,10 +101,12 @@ def train_vision(
 def train_memory(
     options: DeviceOptions,
     train_steps: TrainStepsOption = None,
-    ensemble_size: Annotated[int | None, typer.Option(help="Models whose mixture M is.")] = None,
+    ensemble_size: Annotated[
+        int | None, typer.Option(help="Models in the ensemble that M is.")
+    ] = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Train M: what comes next, over the latents of the run's V."""
+    """Train M, which predicts the next latent, the reward and the end of the episode."""
     from worldmodels.presets import override
     from worldmodels.stages.train_memory import train_memory
 
@@ -121,7 +121,7 @@ def train_memory(
 def train_prior(
     options: DeviceOptions, train_steps: TrainStepsOption = None, settings: SetOption = None
 ) -> dict[str, Any]:
-    """Train the prior over codes, of a run made with --quantized: which frames are likely."""
+    """Train the prior over the codes of V, in a run made with --quantized."""
     from worldmodels.stages.train_prior import PriorStageConfig, train_prior
 
     with options.open() as session:

@@ -42,12 +42,12 @@ class MethodOptions:
     """Where and how C is searched."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
-    search: Annotated[str | None, typer.Option(help="cmaes, or gradient: through the dream.")] = (
+    search: Annotated[str | None, typer.Option(help="cmaes, or gradient, which needs --dream.")] = (
         None
     )
     train_steps: TrainStepsOption = None
     horizon: Annotated[
-        int | None, typer.Option(help="Agent steps of a dream, and at most of an episode.")
+        int | None, typer.Option(help="Agent steps per dream, and at most per episode.")
     ] = None
 
 
@@ -58,7 +58,7 @@ class CMAESOptions:
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
     population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
     max_minutes: Annotated[
-        float | None, typer.Option(help="End CMA-ES after so long, evaluations not counted.")
+        float | None, typer.Option(help="Longest search by CMA-ES, without evaluations.")
     ] = None
     covariance: Annotated[
         Literal["full", "diagonal"] | None,
@@ -75,10 +75,11 @@ class ControllerOptions:
     ] = None
     inputs: ControllerInputsOption = None
     init_from: Annotated[
-        Path | None, typer.Option(help="A run or agent file to search on from.")
+        Path | None, typer.Option(help="Run or agent file whose C the search starts from.")
     ] = None
     paper: Annotated[
-        bool, typer.Option("--paper", help="As in the paper: linear C, real game, 1,800 x 64 x 16.")
+        bool,
+        typer.Option("--paper", help="The paper's search: linear C, real game, 1,800 generations."),
     ] = False
 
 

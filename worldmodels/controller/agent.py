@@ -30,10 +30,12 @@ from worldmodels.vision.networks import FRAME_SIZE
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What ties a controller to its env: how it looks at frames and how its outputs act.
+    """What ties a controller to its env: the view, the action map and the action repeat.
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
+        view: turns the env's frames into those that V encodes.
+        action_map: turns the outputs of C into an encoded action.
         inputs: "zh", latent features and M's hidden state, or "z", the features alone.
         action_repeat: env steps for which each action is held.
         sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
@@ -69,6 +71,9 @@ class Agent(RepeatingPolicy):
     UserError for frames of another size than the env's.
 
     Args:
+        vision: V.
+        memory: M.
+        controller: the sizes of C.
         parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
 
     Attributes:
@@ -110,7 +115,7 @@ class Agent(RepeatingPolicy):
         self._acted = self._acted & ~rows
 
     def check_sizes(self) -> None:
-        """Raise ValueError unless V, M, C and the body fit each other."""
+        """Raise ValueError unless the sizes of V, M, C and the spec fit each other."""
         seen_of_memory = self.memory.config.num_hidden if self.spec.inputs == "zh" else 0
         features = self.vision.num_features + seen_of_memory
         expected = {
@@ -145,11 +150,11 @@ class Agent(RepeatingPolicy):
     def actions_for(
         self, features: Float[Tensor, "batch feature"]
     ) -> Float[Tensor, "batch action"]:
-        """C's encoded actions for features [z, h], of a dream or of the game."""
+        """C's encoded actions for features [z, h], of a dream or of the real env."""
         return choose_actions(self.controller, self.spec.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Take note of what was executed in place of the last agent step."""
+        """Record the actions that were executed in place of those of the last agent step."""
         rows = torch.from_numpy(due)[:, None]
         self.last_action = torch.where(rows, torch.from_numpy(actions), self.last_action)
 
@@ -211,14 +216,14 @@ def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_agent(path: str | Path) -> Agent:
-    """The best agent of a run's folder, the one of a file, or one that comes with the package.
+    """Load the best agent of a run, an agent's file, or an agent that comes with the package.
 
-    It acts on the CPU.
+    The agent acts on the CPU.
 
     Args:
-        path: a folder, a file, or a name such as "carracing": see `pretrained_agents`.
+        path: a run's folder, a file, or a name such as "carracing": see `pretrained_agents`.
 
-    Raises: UserError where there is none or it cannot be read.
+    Raises: UserError if there is no such agent or its file cannot be read.
     """
     place = Path(path)
     file = agent_file(place)
@@ -248,7 +253,8 @@ class AgentFactory:
     """Makes the agent of a file in whatever process calls it; pickles to a few bytes.
 
     Args:
-        parameters: controllers to put in its place, (num_envs, D); None keeps its own.
+        path: the agent's file.
+        parameters: controllers to use instead of the agent's own, (num_envs, D).
     """
 
     path: Path

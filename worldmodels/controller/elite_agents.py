@@ -21,9 +21,9 @@ ELITES_NAME = "elites"  # as their episodes name them
 def save_elites(
     path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
 ) -> None:
-    """Write V, M, the body and the C's of all elites, (n, D), in the order of their cells.
+    """Write V, M, the spec and the C's of all elites, (n, D), in the order of their cells.
 
-    Beside them `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
+    The file also holds `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
     `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
     driven by an elite of its own.
     """

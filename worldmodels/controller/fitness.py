@@ -35,12 +35,12 @@ class CMAESConfig:
         validate_every: generations between two evaluations of the distribution's mean in the real
             env.
         last_layer: search the weights of C's last layer alone; those before it stay.
-        averaged_generations: what is evaluated and left is the average of the distribution's means
-            over the last so many generations; 1 is the mean itself.
-        select_best: leave, of the means evaluated, the one with the best real score; where the
-            search begins with an agent's C, that one is evaluated too. Otherwise the last mean.
-        max_minutes: of search, evaluations not counted, after which it ends early; None never does.
-            How far a search gets in so long depends on the machine.
+        averaged_generations: the result is the average of the distribution's means over this many
+            last generations; 1 is the last mean itself.
+        select_best: the result is the evaluated mean with the best real score, and a search that
+            begins with an agent's C evaluates that one too. Otherwise it is the last mean.
+        max_minutes: minutes of search, without evaluations, after which the search ends early;
+            None is no limit.
     """
 
     generations: int = 1_800
@@ -90,7 +90,7 @@ class DreamFitness:
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness of (population, D) candidates, from moments drawn anew each generation."""
+        """Fitness of (population, D) candidates, from new start states in each generation."""
         device = self.dream.device
         generator = step_generator(self.seed, generation)
         parameters = torch.from_numpy(candidates).float().to(device)

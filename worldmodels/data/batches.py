@@ -67,8 +67,8 @@ class FrameBatches:
     """Uniform batches of frames from episodes on disk, in bounded memory.
 
     All frames stay in memory while they fit. Otherwise training goes through phases: a phase
-    holds as many whole episodes as fit in half of it and lasts for one look at each of their
-    frames, while the other half is filled with the next phase's in the background.
+    holds as many whole episodes as fit in half of it and lasts until each of their frames
+    was used once, while the other half is filled with the next phase's in the background.
 
     Args:
         episodes: with frames of one size, as a store gives them.

@@ -153,7 +153,7 @@ class PackedEpisode:
 
 
 def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
-    """The file of an episode. `meta` joins what the rollout says of itself.
+    """The bytes of an episode's file. `meta` is added to the metadata of the rollout.
 
     Raises: UserError if the episode is too long to be read again.
     """

@@ -117,7 +117,7 @@ class EpisodeStore:
 
     @property
     def episodes(self) -> list[Episode]:
-        """All episodes; raises UserError with a line for each damaged or strange file."""
+        """All episodes; raises UserError with a line for each damaged or inconsistent file."""
         contents = self.contents
         lines = [str(damage) for damage in contents.damaged]
         lines += [f"{path} is {what}: move it away" for path, what in contents.inconsistent.items()]
@@ -126,7 +126,7 @@ class EpisodeStore:
         return contents.episodes
 
     def refresh(self) -> None:
-        """Look at the folder again; files that did not change are not opened again."""
+        """Read the folder again; unchanged files are not opened again."""
         self.__dict__.pop("contents", None)
 
     def add(self, index: int, rollout: Rollout, **meta: Any) -> None:
@@ -163,7 +163,7 @@ class EpisodeStore:
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
-        """Indices set aside, now or earlier, that no episode replaced; what their files tell."""
+        """Indices of quarantined episodes that were not replaced, with their metadata."""
         present = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
         for path in self.contents.quarantined:

@@ -63,14 +63,13 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         """Start all dreams at new states; the same seed gives the same dreams.
 
         Args:
-            seed: of one generator for all dreams, which are then stepped together; or a list of
-                one per dream, None for any. With a list each dream has a generator of its own and
-                is the very dream of a `DreamEnv` with that seed, whatever the others do. Dreams
-                are then stepped one by one, so that a step takes longer. None goes on with the
-                generators there are.
+            seed: an integer seeds one generator for all dreams, which are then stepped together.
+                A list holds one seed per dream, where None is any seed; each dream then equals
+                that of a `DreamEnv` with its seed. Dreams with generators of their own are stepped
+                one by one, which is slower. None keeps the present generators.
 
-        Raises: UserError for a "reset_mask" among the options, or another number of seeds than of
-            dreams; gymnasium.error.ClosedEnvironmentError after `close`.
+        Raises: UserError for a "reset_mask" among the options and for a list of another length;
+            gymnasium.error.ClosedEnvironmentError after `close`.
         """
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
@@ -150,7 +149,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the dream at a new state; the same seed gives the same dream.
 
-        It opens a closed dream again, which the checks of Stable-Baselines3 rely on.
+        This also opens a closed dream again, because the checks of Stable-Baselines3 rely on it.
         """
         super().reset(seed=seed)
         self._vector.closed = False
@@ -190,24 +189,28 @@ def make_dream(
 ) -> DreamVectorEnv:
     """Dreams of a run, `num_envs` at once, as a Gymnasium vector environment.
 
-    Example:
+    Example::
+
         dreams = worldmodels.make_dream("runs/demo", num_envs=64, temperature=1.15)
         observations, _ = dreams.reset(seed=0)
-        observations, rewards, ended, cut, _ = dreams.step(dreams.action_space.sample())
+        actions = dreams.action_space.sample()
+        observations, rewards, terminated, truncated, _ = dreams.step(actions)
 
-    A step is an agent step: its reward is what M expects of all the env steps it stands for. An
-    observation is [z, h], float32 (F,), what C gets. An action is the env's own; beyond a Box's
-    bounds it is clipped to them. An episode terminates with the probability that M predicts, and
-    where it is out of `Support`; otherwise it is truncated at the horizon. One generator, seeded
-    by `reset(seed=int)`, is for all dreams; `reset(seed=[...])` gives each one of its own.
+    A step is an agent step. Its reward is the expected sum over the env steps of that agent step.
+    An observation is [z, h], float32 (F,), which is what C receives. Actions are those of the real
+    env; they are clipped to the bounds of a Box. An episode terminates with the probability that M
+    predicts, and where it is out of `Support`. Otherwise it is truncated at the horizon.
+
+    `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` gives each dream a
+    generator of its own.
 
     Args:
         run: the folder of a run with V and M.
         temperature, device, settings: see `DreamSettings`.
         render_mode: "rgb_array" lets `render` give decoded frames.
 
-    Raises: UserError for a run without V, M or episodes, or settings that make no sense; in a
-        step, for actions of another shape, or that are none.
+    Raises: UserError for a run without V, M or episodes, and for impossible settings. `step`
+        raises it for actions of another shape or type.
     """
     chosen = DreamSettings(temperature=temperature, device=device, **settings)
     return DreamVectorEnv(run, num_envs, chosen, render_mode)

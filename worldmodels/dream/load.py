@@ -25,12 +25,13 @@ COPIES_OF_STATES = 5  # h and c at once: in a list each, one of them stacked, bo
 
 
 def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
-    """V and M of a run.
+    """Load V and M of a run.
 
     Args:
+        run: the run or its folder.
         device: "auto", "cpu", "cuda" or "mps".
 
-    Raises: UserError where one is missing or unreadable, or M was trained on another V.
+    Raises: UserError if one of them is missing or unreadable, or if M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
     device = choose_device(device)

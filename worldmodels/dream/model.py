@@ -19,10 +19,10 @@ from worldmodels.vision import Vision
 
 
 class DreamState(NamedTuple):
-    """Where B dreams stand.
+    """The state of B dreams before an agent step.
 
-    That is the present latent, M's state before its agent step, and the probability that the
-    episode still goes on.
+    `latent` is the present latent, `memory` is M's state, and `weight` is the probability that
+    the episode has not ended yet.
     """
 
     latent: Tensor
@@ -30,7 +30,7 @@ class DreamState(NamedTuple):
     weight: Float[Tensor, "batch"]
 
     def rows(self, index: Tensor) -> "DreamState":
-        """The chosen dreams; an index may come several times."""
+        """The dreams with these indices; an index may occur several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
 
     def put(self, index: Int[Tensor, "chosen"], new: "DreamState") -> "DreamState":
@@ -44,7 +44,7 @@ class DreamState(NamedTuple):
         return DreamState(latent, memory, weight)
 
     def to(self, device: torch.device | str) -> "DreamState":
-        """The same on another device."""
+        """The same state on another device."""
         memory = LSTMState(self.memory.h.to(device), self.memory.c.to(device))
         return DreamState(self.latent.to(device), memory, self.weight.to(device))
 
@@ -56,9 +56,10 @@ def check_temperature(temperature: float) -> None:
 
 
 class DreamModel:
-    """V and M together as an environment of the agent's own making.
+    """V and M together as an environment; a step is a function of its arguments.
 
-    Example:
+    Example::
+
         vision, memory = worldmodels.load_world_model("runs/demo")
         dream = worldmodels.DreamModel(vision, memory, temperature=1.15)
         latent = vision.mode(vision.encode(frames))  # uint8 (B, 64, 64, 3)
@@ -66,9 +67,11 @@ class DreamModel:
         state, reward = dream.step(state, actions)  # actions (B, A), encoded
 
     Args:
-        temperature: uncertainty of the dream; above 1 it is harder to exploit
+        vision: V.
+        memory: M, on the same device.
+        temperature: scales the uncertainty of the dream; above 1 the dream is harder to exploit
             (arXiv 1803.10122, 4.2).
-        support: where dreams may go; None lets them go anywhere.
+        support: ends dreams that leave it; None lets them go anywhere.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class DreamModel:
 
     @property
     def device(self) -> torch.device:
-        """Where V and M are, and where dreams have to be."""
+        """The device of V and M, on which dreams must be, too."""
         return device_of(self.memory)
 
     @property
@@ -95,7 +98,7 @@ class DreamModel:
         return self.vision.num_features + self.memory.config.num_hidden
 
     def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
-        """[z, h], what C gets."""
+        """[z, h], which is what C receives."""
         return torch.cat(
             [self.vision.features(state.latent), self.memory.features(state.memory)], dim=-1
         )
@@ -107,10 +110,15 @@ class DreamModel:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> tuple[DreamState, Float[Tensor, "batch"]]:
-        """One agent step in every dream: the next state, and the reward expected now.
+        """One agent step in every dream: the next state and the expected reward.
 
-        The reward is in the env's units and not weighted by `weight`. `num_candidates`: the batch
-        is so many blocks of dreams that meet the same noise, row by row.
+        The reward is in the env's units and is not multiplied by `weight`.
+
+        Args:
+            action: encoded actions.
+            generator: of the noise; None is torch's global one.
+            num_candidates: the batch consists of this many blocks of equal size, and row i of
+                every block gets the same noise (common random numbers).
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
         latent = prediction.sample(self.temperature, generator, num_candidates)

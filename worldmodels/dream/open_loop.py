@@ -50,7 +50,7 @@ def open_loop(
     num_starts: int = 64,
     num_samples: int = 16,
 ) -> OpenLoop:
-    """How soon dreams under the actions of real episodes leave what really happened.
+    """Error of dreams under the actions of real episodes, by agent steps since they began.
 
     Args:
         frames: of each episode, one per agent step and the last one.

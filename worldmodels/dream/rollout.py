@@ -60,9 +60,9 @@ def replay(
     *,
     seed: int = 0,
 ) -> Tensor:
-    """Latents dreamed from real states on under the actions that the episodes really took.
+    """Latents dreamed from real states, under the actions of the real episodes.
 
-    Returns: (1 + horizon, starts, ...) on the CPU; the first ones are the real states' own.
+    Returns: (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
     actions = episodes.actions[rows[:, None], steps[:, None] + torch.arange(horizon)]

@@ -16,7 +16,7 @@ NEAR_STEPS = 8
 
 
 class StartStates:
-    """Real states, some of them sampled more often than others; all of it on the CPU.
+    """Real states from which start states are sampled, with weights; on the CPU.
 
     Args:
         weights: of the states, none negative and not all zero.
@@ -48,7 +48,7 @@ class StartStates:
         return cls(real_states(vision, memory, sequences), weights)
 
     def sample(self, count: int, generator: torch.Generator) -> DreamState:
-        """So many states, with replacement."""
+        """Sample `count` states with replacement."""
         total = self._cumulative[-1]
         uniform = torch.rand(count, generator=generator, dtype=total.dtype)
         index = torch.searchsorted(self._cumulative, uniform * total)

@@ -19,13 +19,13 @@ class Support:
 
     Dreamed latents are clamped to `low` and `high`: beyond what V ever encoded, a latent has no
     meaning to V or M. A dream is out of support, and ends, where a latent would lie further outside
-    than `MARGIN` of the range and than `NOISE` times V's own noise, or where the members of an
-    ensemble disagree more than they do on all but one in a thousand real agent steps. Codes cannot
-    leave their range, so that dreams of a single M over codes are always in support.
+    than `MARGIN` of the range and than `NOISE` times the standard deviation of V's posterior. A
+    dream of an ensemble also ends where its models disagree more than on 99.9 % of the real agent
+    steps. Codes cannot leave their range, so dreams of a single M over codes are always in support.
 
-    There is no reward after an end. Where the game would have gone on to give some, the return of
-    such a dream is too low, and where rewards would have been negative, too high; `wm dream-check`
-    measures how much, beside dreams that may go anywhere.
+    There is no reward after an end. The return of such a dream is too low where the real episode
+    would have brought more reward, and too high where it would have brought negative reward.
+    `wm dream-check` measures this bias, and compares it with that of unconstrained dreams.
 
     Attributes:
         low, high: of each latent over real frames; None for codes.

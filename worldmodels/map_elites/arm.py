@@ -30,8 +30,8 @@ class ArmConfig:
 
     Attributes:
         operator: "line", or the kind of autoencoder whose reconstruction is a crossover.
-        bandit: mixes of operators are chosen by how many elites they lately added.
-        cells: of equal size, in the disc that the arm can reach.
+        bandit: choose the mix of operators by the number of elites that it added lately.
+        num_cells: cells of equal size, in the disc that the arm can reach.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -51,7 +51,7 @@ class ArmConfig:
 
     @property
     def generations(self) -> int:
-        """As many whole ones as have `evaluations` at least."""
+        """The fewest whole generations with at least `evaluations` evaluations."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property

@@ -38,7 +38,7 @@ WEIGHT_DECAY = 0.1
 
 @dataclass(frozen=True)
 class RepresentationSearchConfig:
-    """What is searched with, and how the model is trained.
+    """Settings of the search and of its model's training.
 
     Attributes:
         model: the autoencoder; None searches without one.
@@ -65,7 +65,7 @@ class RepresentationSearch:
         ranges: see `MapElites`.
 
     Attributes:
-        training_seconds: that the model's training has taken in all.
+        training_seconds: time of the model's training so far.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RepresentationSearch:
         self.search.tell(*evaluate(self.search.ask()))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and JSON-able facts, that `load_state_dict` goes on from."""
+        """Tensors and JSON values from which `load_state_dict` continues."""
         state = self.search.state_dict()
         metadata = {"search": state.pop("search"), "training_seconds": self.training_seconds}
         tensors = {name: torch.from_numpy(value) for name, value in state.items()}

@@ -35,7 +35,7 @@ SIGMA0, START_SPREAD = 0.1, 0.3
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Where CMA-ES looks: `express` makes solutions (B, J) of points (B, D) within `bounds`."""
+    """A space for CMA-ES: `express` turns points (B, D) within `bounds` into solutions (B, J)."""
 
     name: str
     num_parameters: int

@@ -36,10 +36,10 @@ _EARLY_NAMES = {
 def make_memory(
     config: MemoryConfig, ensemble_size: int = 1, code_vectors: torch.Tensor | None = None
 ) -> AnyMemory:
-    """An M with random weights; an ensemble where `ensemble_size` is above 1.
+    """Make an M with random weights, or an ensemble if `ensemble_size` is above 1.
 
     Args:
-        code_vectors: what V's codes stand for, (K, vector size); of M over codes only.
+        code_vectors: the vectors of V's codes, (K, vector size); for M over codes only.
     """
 
     def make() -> MDNRNN | CodeRNN:
@@ -49,7 +49,7 @@ def make_memory(
 
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
-    """What `restore_memory` needs beside the weights, as JSON gives it back."""
+    """What `restore_memory` needs in addition to the weights, as JSON values."""
     size = memory.ensemble_size
     metadata = {"kind": memory.kind, "ensemble_size": size, "config": asdict(memory.config)}
     result: dict[str, Any] = json.loads(json.dumps(metadata))

@@ -92,7 +92,7 @@ class CodePrediction:
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
     def disagreement(self) -> None:
-        """None: a single model has nothing to disagree with."""
+        """None, because a single model has no disagreement."""
 
     @torch.no_grad()
     def sample(

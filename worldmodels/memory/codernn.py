@@ -27,7 +27,7 @@ MAX_CODES = 64**2  # a code for every pixel
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRNNSettings(MemorySettings):
-    """What can be chosen of M over codes.
+    """Settings of M over codes that do not depend on V.
 
     Attributes:
         head_width: units of the hidden layer that the mixture is computed from.
@@ -50,7 +50,7 @@ class CodeRNNConfig(CodeRNNSettings):
         num_codes: N, codes per frame.
         digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
         vector_size: length of the vector that a code stands for.
-        num_actions: A.
+        num_actions: length A of an encoded action.
     """
 
     num_codes: int

@@ -50,7 +50,7 @@ class EnsemblePrediction:
     ) -> Tensor:
         """A next latent, row by row from a member drawn at random.
 
-        At temperature 0 too: which member is right is not what temperature is about.
+        The member is drawn at random at temperature 0, too.
         """
         drawn = [member.sample(temperature, generator, num_candidates) for member in self.members]
         uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, num_candidates)
@@ -59,19 +59,19 @@ class EnsemblePrediction:
         return torch.stack(drawn).gather(0, index)[0]
 
     def disagreement(self) -> Float[Tensor, "*batch"]:
-        """How far the members' expected next latents lie apart.
+        """How far apart the members' expected next latents are.
 
-        The root of the members' variance, summed over the latents or over what codes are on
-        average (see `CodePrediction.mean`); 0 where all agree.
+        The root of the members' variance, summed over the latents, or over the mean codes
+        (see `CodePrediction.mean`); 0 where all members agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
 
 
 class MemoryEnsemble(nn.Module):
-    """Members of one kind and size, trained on the same batches from other first weights.
+    """Models of one kind and size, trained on the same batches from different initial weights.
 
-    Its state is the members' states side by side; what C gets of it is the first member's h.
+    The state holds the states of all members side by side; C receives the first member's h.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:

@@ -10,7 +10,7 @@ Hidden = Float[Tensor, "*batch hidden"]
 
 
 class LSTMState(NamedTuple):
-    """What the LSTM carries from agent step to agent step: `h`, which C sees, and the cell `c`."""
+    """The LSTM's state between agent steps: `h`, which C receives, and the cell `c`."""
 
     h: Float[Tensor, "batch hidden"]
     c: Float[Tensor, "batch hidden"]

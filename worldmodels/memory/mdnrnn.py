@@ -21,7 +21,7 @@ LOG_SIGMA_RANGE = (-7.0, 4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class MDNRNNSettings(MemorySettings):
-    """What can be chosen of the MDN-RNN.
+    """Settings of the MDN-RNN that do not depend on V.
 
     Attributes:
         predict_change: the Gaussians' means are offsets from the present latent; the paper
@@ -36,7 +36,7 @@ class MDNRNNConfig(MDNRNNSettings):
     """Settings of the MDN-RNN.
 
     Attributes:
-        num_latents, num_actions: Z and A.
+        num_latents, num_actions: Z, and the length A of an encoded action.
     """
 
     num_latents: int

@@ -68,4 +68,4 @@ class MixturePrediction:
         return sample
 
     def disagreement(self) -> None:
-        """None: a single model has nothing to disagree with."""
+        """None, because a single model has no disagreement."""

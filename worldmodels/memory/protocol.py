@@ -14,12 +14,12 @@ from worldmodels.training.model import LossAndMetrics, Model
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """What can be chosen of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
+    """Settings of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
 
     Attributes:
         num_hidden: LSTM units.
         num_mixtures: Gaussians per latent dimension, or components that are whole frames of codes.
-        reward_weight, end_weight: of their losses beside the latents' negative log-likelihood.
+        reward_weight, end_weight: weights of these losses; the latents' has weight 1.
     """
 
     num_hidden: int = 256
@@ -58,13 +58,15 @@ class Prediction(Protocol):
     def sample(
         self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
-        """A next latent.
+        """Sample the next latent.
 
-        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        Args:
+            num_candidates: the batch consists of this many blocks of equal size, and row i of
+                every block gets the same noise (common random numbers).
         """
 
     def disagreement(self) -> Float[Tensor, "*batch"] | None:
-        """How far the models of an ensemble lie apart; None of a single model."""
+        """How far apart the predictions of an ensemble's models are; None for a single model."""
 
 
 @runtime_checkable
@@ -72,9 +74,9 @@ class Memory(Model, Protocol):
     """M: stepped with `step` or `advance`, or applied to whole episodes with `sequence`.
 
     Attributes:
-        kind: what files call it.
-        num_actions: A.
-        ensemble_size: models whose mixture it is.
+        kind: its name in files.
+        num_actions: length A of an encoded action.
+        ensemble_size: number of models whose mixture it is.
     """
 
     kind: str
@@ -86,7 +88,7 @@ class Memory(Model, Protocol):
         """Its settings; of an ensemble, those of each model."""
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Begin at simple statistics of the training data."""
+        """Set the initial weights from simple statistics of the training data."""
 
     def initial(self, batch: int) -> LSTMState:
         """State before an episode's first frame."""

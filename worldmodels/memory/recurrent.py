@@ -25,7 +25,7 @@ class RecurrentMemory(nn.Module, ABC):
 
     Args:
         num_inputs: numbers of a latent and an action as the LSTM gets them.
-        num_actions: A.
+        num_actions: length A of an encoded action.
     """
 
     kind: str

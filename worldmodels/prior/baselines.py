@@ -10,7 +10,7 @@ from worldmodels.prior.pixelcnn import position_frequencies
 def unigram_cross_entropy(
     train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
-    """Of held-out codes under the training frequencies of all positions together."""
+    """Cross-entropy of held-out codes under the training frequencies of all positions."""
     frequency = position_frequencies(train.reshape(-1, 1), num_values)[0]
     return -float(frequency.log()[held_out].mean())
 
@@ -18,15 +18,15 @@ def unigram_cross_entropy(
 def position_cross_entropy(
     train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
-    """Of held-out codes under each position's own training frequencies."""
+    """Cross-entropy of held-out codes under each position's own training frequencies."""
     log_frequency = position_frequencies(train, num_values).log()
     return -float(log_frequency.gather(1, held_out.T).mean())
 
 
 def position_entropy(codes: Int[Tensor, "frame code"], num_values: int) -> float:
-    """The codes' own entropy, position by position: the least any such baseline could reach.
+    """The codes' own entropy, position by position: the least that such a baseline can reach.
 
-    Of held-out codes it uses frequencies that a model does not have: the harder baseline.
+    On held-out codes it uses frequencies that no model has, so it is a harder baseline.
     """
     frequency = position_frequencies(codes, num_values, smoothing=0.0)
     return -float(torch.special.xlogy(frequency, frequency).sum(1).mean())

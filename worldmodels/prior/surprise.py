@@ -33,7 +33,7 @@ from worldmodels.vision.batched import ENCODE_BATCH, decode_frames, encode_frame
 
 
 class Surprise:
-    """V with codes and the prior over them, as a measure of frames."""
+    """The surprise of frames, by a V with codes and the prior over them."""
 
     def __init__(self, vision: VQVAE, prior: CodePrior) -> None:
         self.vision = vision.eval()
@@ -64,9 +64,9 @@ class Surprise:
 
 
 def load_surprise(run: Run, device: str = "cpu") -> Surprise:
-    """V and prior of a run.
+    """Load V and prior of a run.
 
-    Raises: UserError where the run's V is continuous, has no prior, or was trained on since.
+    Raises: UserError if the run's V is continuous, has no prior, or was trained after its prior.
     """
     vision_path, prior_path = run.weights("vision"), run.weights("prior")
     vision = load_vision_with_codes(run, device)

@@ -44,7 +44,7 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint beside its place and rename it there, so that no half file is ever seen.
+    """Write a checkpoint, whole or not at all.
 
     Raises: OSError if the folder cannot be written or the disk is full.
     """

@@ -38,7 +38,7 @@ def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> N
 
 
 def env_steps(run: Run) -> dict[StepPurpose, int]:
-    """Steps of the run so far, by purpose; `collected` is read from the episodes there are."""
+    """Env steps of the run so far, by purpose; `collected` is counted from the episodes."""
     counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
     ledger = read_object(run.folder / LEDGER, HINT) or {}

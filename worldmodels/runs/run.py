@@ -68,10 +68,11 @@ Cached = TypeVar("Cached")
 
 
 class Run:
-    """One folder of work; nothing is created before `create`.
+    """The folder of a run; nothing is written before `create`.
 
     Args:
-        new: settings to make the run with, where there is none in the folder yet.
+        folder: of the run.
+        new: settings of a new run, used if the folder holds no run yet.
     """
 
     def __init__(self, folder: str | Path, new: RunSettings | None = None) -> None:
@@ -89,7 +90,7 @@ class Run:
 
     @property
     def settings(self) -> RunSettings:
-        """What the run was made with; raises UserError where there is none or it is damaged."""
+        """The settings of the run; raises UserError if there is no run or they are damaged."""
         hint = (
             "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
             f'to "wm collect --run {self.folder}"'
@@ -107,7 +108,7 @@ class Run:
             ) from error
 
     def create(self) -> None:
-        """Write the settings of a new run; a run that is there stays as it is."""
+        """Write the settings of a new run; an existing run stays as it is."""
         if self.exists:
             return
         settings = self.settings
@@ -125,13 +126,13 @@ class Run:
             )
 
     def choose_kind(self, quantized: bool) -> None:
-        """Note which kind of V the run is for; raises UserError where it holds the other."""
+        """Record the kind of V of this run; raises UserError if the run holds the other kind."""
         self.check_kind(quantized)
         if self.settings.quantized != quantized:
             self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
 
     def cached(self, make: Callable[[], Cached]) -> Cached:
-        """What `make` makes: one for all stages of this run, while this process lasts."""
+        """The object that `make` returns, made once for all stages of this run in this process."""
         if make not in self._cache:
             self._cache[make] = make()
         value: Cached = self._cache[make]
@@ -147,11 +148,11 @@ class Run:
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
-        """Whether a stage left its file."""
+        """Whether the file of a stage exists."""
         return has_file(self.weights(stage))
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """What a finished stage was made from and with; None if it never finished.
+        """The settings, inputs and outputs of a finished stage; None if it never finished.
 
         Raises: UserError if it is damaged.
         """
@@ -168,7 +169,7 @@ class Run:
         return manifest
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """The figures of a finished stage, None if it never finished.
+        """The figures of a finished stage; None if it never finished.
 
         Raises: UserError if they are not those that the stage wrote.
         """
@@ -191,7 +192,7 @@ class Run:
 
     @property
     def round(self) -> int:
-        """The newest round any episode was collected in; 1 before any."""
+        """The newest round in which an episode was collected; 1 before the first episode."""
         # Of the whole ones: collecting must get as far as setting damaged ones aside.
         return max((episode.round for episode in self.store.contents.episodes), default=1)
 
@@ -238,7 +239,7 @@ class Run:
         round_: int,
         log: Callable[[str], object] = warnings.warn,
     ) -> StageFolder | None:
-        """Open `stage` for work, or None if it is done with just this config and input.
+        """Open the folder of a stage for work; None if it is done with this config and input.
 
         A partial folder of the same work is kept, so that training goes on from its checkpoint;
         one of other work is removed.
@@ -254,7 +255,7 @@ class Run:
         write_json(self.folder / name, content, checksum=isinstance(content, dict))
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the run, None where there is none; UserError where it is damaged."""
+        """A JSON file of the run; None if there is none. Raises UserError if it is damaged."""
         return read_json(self.folder / name)
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:

@@ -77,7 +77,7 @@ def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> 
 
     Ended before all is drawn, it leaves no new folder and the earlier result as it was.
 
-    Returns: `fits`, a row each as `Fit`; what the experiments told beside; `warnings`.
+    Returns: `fits`, a row each as `Fit`; further figures of the experiments; `warnings`.
     Raises: UserError, before any fit, where nothing can be written to `folder`.
     """
     _check_writable(folder)

@@ -37,7 +37,7 @@ class CollectConfig:
     """What to collect.
 
     Attributes:
-        episodes: how many the run shall hold in all; what is there already counts.
+        episodes: number of episodes in the run afterwards, earlier ones included.
         max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
         policy: "exploring" (correlated noise in the task's styles), "random", "brownian",
             "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).

@@ -28,7 +28,7 @@ from worldmodels.vision import Vision
 
 @dataclass(frozen=True)
 class DreamVideoConfig:
-    """What to film.
+    """What to record.
 
     Attributes:
         horizon: agent steps at most; the dream ends earlier where M says so.

@@ -78,7 +78,7 @@ class DriveConfig:
 
     @property
     def generations(self) -> int:
-        """As many whole ones as have `evaluations` at least."""
+        """The fewest whole generations with at least `evaluations` evaluations."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property

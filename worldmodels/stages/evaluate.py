@@ -31,7 +31,7 @@ class EvaluateConfig:
     """How an agent is scored: over the first `episodes` of a split.
 
     Attributes:
-        stock: in the reference env, which is slow, as headline scores are.
+        stock: evaluate in the slower reference env, as for reported scores.
         perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
         baselines: score the baseline policies, which are not trained, as well.
     """
@@ -54,7 +54,7 @@ class EvaluateConfig:
 
     @property
     def name(self) -> str:
-        """Of the files that the scores are kept in."""
+        """Name of the files in which the scores are kept."""
         parts = [self.split, "stock" if self.stock else "fast", self.perturbation, self.episodes]
         return "-".join(str(part) for part in parts if part is not None)
 

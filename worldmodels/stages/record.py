@@ -26,12 +26,12 @@ RESYNC = 15  # agent steps after which a dream beside reality is set to reality 
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """What to film.
+    """What to record.
 
     Attributes:
-        dream: film the agent in its dream, begun at a real first frame.
+        dream: record the agent in its dream, which begins at a real first frame.
         side_by_side: real | V's reconstruction | M's dream of the same moment.
-        max_steps: env steps at most; None films the whole episode.
+        max_steps: env steps at most; None records the whole episode.
         episode: which one of the validation split.
         temperature: of the dream, with `dream` or `side_by_side`.
     """
@@ -56,7 +56,7 @@ class RecordConfig:
 def record(
     run: Run, out: Path, config: RecordConfig, *, report: Report, agent: Path | None = None
 ) -> dict[str, Any]:
-    """Write a video; an episode of the validation split, the same one every time.
+    """Write a video of an episode of the validation split; the same video every time.
 
     Args:
         agent: an agent's file, or a run's folder; None takes the run's own.

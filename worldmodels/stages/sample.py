@@ -21,12 +21,12 @@ from worldmodels.vision.batched import decode_frames
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What to draw.
+    """What to sample.
 
     Attributes:
-        prior: from the prior over codes; otherwise z ~ N(0, temperature^2), of a continuous V.
-        count: frames.
-        temperature: 0 takes what is likeliest, 1 is the distribution itself.
+        prior: sample the prior over codes; otherwise z ~ N(0, temperature^2) of a continuous V.
+        count: number of frames.
+        temperature: 0 takes the likeliest values, 1 is the distribution itself.
     """
 
     prior: bool = False
@@ -44,7 +44,7 @@ class SampleConfig:
 def sample_frames(
     run: Run, config: SampleConfig, *, out: Path, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Draw frames and write them as one picture.
+    """Sample frames and write them as one picture.
 
     Raises: UserError for `prior` on a continuous V, and for codes without it.
     """

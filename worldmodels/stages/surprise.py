@@ -37,7 +37,7 @@ REFERENCE_FRAMES = 512
 
 @dataclass(frozen=True)
 class SurpriseConfig:
-    """How to measure it.
+    """How surprise is measured.
 
     Attributes:
         starts: real states, drawn from the held-out episodes.
@@ -59,9 +59,9 @@ class SurpriseConfig:
 def measure_surprise(
     run: Run, config: SurpriseConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Dreamed against real surprise at each agent step; writes the curve, its JSON and picture.
+    """Surprise of dreamed and of real frames at each agent step; writes JSON and a picture.
 
-    Beside them are two lines of reference: frames sampled from the prior itself, and codes sampled
+    The figures include two references: frames sampled from the prior itself, and codes sampled
     for each position on its own, which is the surprise of frames without any structure.
 
     Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.

@@ -25,19 +25,22 @@ def mean_frame(frames: Frames) -> Image:
 def score_vision(
     vision: Vision, frames: Frames, baseline: Image, colors: ErrorConfig | None = None
 ) -> dict[str, Any]:
-    """Errors of the reconstructed frames, beside those of drawing `baseline` for each.
+    """Errors of the reconstructed frames, compared with the errors of `baseline`.
 
     Args:
-        colors: has the common colors; None takes those of V's config.
+        baseline: one picture for all frames, such as `mean_frame` of the training frames.
+        colors: the settings with the common colors; None takes those of V's config.
 
-    Returns:
-        error, mean_frame_error: squared error summed over a frame, full scale 1; the mean.
-        gain: their ratio.
-        psnr: of the mean error, in dB.
-        foreground_error, mean_frame_foreground_error: on whatever is not the commonest color
-            and on its surroundings alone (road, curbs and car).
-        rare_error, mean_frame_rare_error: on what has none of the common colors (curbs, car).
-        bits_per_frame, codes_used, perplexity: of codes; see `code_usage`.
+    The figures are:
+
+    - `error`, `mean_frame_error`: squared error summed over a frame, full scale 1; the mean.
+    - `gain`: their ratio.
+    - `psnr`: of the mean error, in dB.
+    - `foreground_error`, `mean_frame_foreground_error`: errors on whatever is not of the commonest
+      color, and on its surroundings (road, curbs and car).
+    - `rare_error`, `mean_frame_rare_error`: errors on what has none of the common colors (curbs
+      and car).
+    - `bits_per_frame`, `codes_used`, `perplexity`: of codes; see `code_usage`.
     """
     vision.eval()
     device, colors = device_of(vision), colors or vision.config
@@ -72,9 +75,9 @@ def score_vision(
 def score_alike(vision: Vision, frames: Frames) -> dict[str, Any]:
     """Errors on frames by which several V are compared: the common colors are these frames' own.
 
-    Each V has those of its own training frames, and so a foreground of its own.
+    `score_vision` takes the common colors of each V's own training frames by default.
 
-    Returns: as `score_vision`, beside the mean of the very frames.
+    Returns: as `score_vision`, with the mean of these frames as the baseline.
     """
     colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
     return score_vision(vision, frames, mean_frame(frames), colors)

@@ -23,12 +23,12 @@ MOST_COMMON_COLORS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorConfig:
-    """Where V's error counts.
+    """Weights of V's squared error.
 
     Attributes:
         background_weight: weight of the error on the commonest color; 1 weighs all alike.
-        rare_weight: weight of the error on what has none of the common colors, such as curbs.
-        common_colors: the colors meant, 0..255, as found in the data; the commonest first.
+        rare_weight: weight of the error on pixels of none of the common colors, such as curbs.
+        common_colors: the common colors, 0..255, as found in the data; the commonest first.
     """
 
     background_weight: float = 1.0

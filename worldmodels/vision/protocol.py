@@ -14,7 +14,7 @@ class Vision(Model, Protocol):
     """Frames uint8 (B, 64, 64, 3) -> posterior -> latent -> features float (B, F), and frames.
 
     Attributes:
-        kind: what files call it.
+        kind: its name in files.
         discrete: whether latents are codes, which let no gradient through.
         num_features: F, the number of features that C and M get.
         posterior_size: numbers of a frame's posterior.
@@ -32,10 +32,10 @@ class Vision(Model, Protocol):
         """Its settings."""
 
     def init_from_data(self, frames: Tensor) -> None:
-        """Fit the first weights to frames."""
+        """Fit the initial weights to frames."""
 
     def calibrate(self, frames: Tensor) -> None:
-        """Bring statistics that lag behind the weights up to date."""
+        """Update the statistics that lag behind the weights, such as running averages."""
 
     def encode(self, frames: Tensor) -> Tensor:
         """The posterior of each frame."""
@@ -47,7 +47,7 @@ class Vision(Model, Protocol):
         """The likeliest latent of each posterior."""
 
     def features(self, latent: Tensor) -> Tensor:
-        """What C and M get of latents."""
+        """The features that C and M receive."""
 
     def feature_bounds(self) -> tuple[Tensor, Tensor] | None:
         """Lower and upper bounds of all features, each (F,); None where latents have no bounds."""

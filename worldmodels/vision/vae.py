@@ -123,7 +123,7 @@ class VAE(nn.Module):
         return posterior.chunk(2, dim=-1)[0]
 
     def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """What C and M get of a latent: the latent itself."""
+        """The features that C and M receive: the latent itself."""
         return latent
 
     def feature_bounds(self) -> None:

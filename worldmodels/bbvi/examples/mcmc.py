@@ -17,7 +17,7 @@ Chains = Float[Tensor, "chain latent"]
 
 @dataclass(frozen=True)
 class HMCConfig:
-    """How long, with how many chains.
+    """Number of chains and their lengths.
 
     Attributes:
         num_warmup: transitions that find step size and covariance, and are thrown away.
@@ -40,7 +40,7 @@ class HMCConfig:
 
 @dataclass(frozen=True)
 class HMCResult:
-    """Draws of the posterior, and whether to believe them.
+    """Draws of the posterior, and whether the chains agree.
 
     Attributes:
         r_hat: of each latent; below 1.01 the chains agree.
