@@ -18,9 +18,7 @@ data_app = typer.Typer(
     help="Inspect a run's episodes; export and import Minari datasets.", no_args_is_help=True
 )
 
-DatasetOption = Annotated[
-    str, typer.Option(help="Name of the Minari dataset, such as racing/random-v0.")
-]
+DatasetOption = Annotated[str, typer.Option(help="Name of the dataset, such as racing/random-v0.")]
 RootOption = Annotated[
     Path | None, typer.Option(help="Folder of Minari datasets; default: Minari's own.")
 ]
@@ -30,7 +28,7 @@ RootOption = Annotated[
 def info(
     options: RunOptions,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every byte of every episode.")
+        bool, typer.Option("--verify", help="Read all bytes of all episodes.")
     ] = False,
 ) -> dict[str, Any]:
     """Show episodes, steps, returns, bytes per frame, and damaged files."""

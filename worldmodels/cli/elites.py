@@ -17,15 +17,13 @@ elites_app = typer.Typer(
 
 @command(elites_app)
 def arm(
-    joints: Annotated[
-        int, typer.Option(help="Joints of the arm; the paper has 20, 200 and 1,000.")
-    ] = 20,
+    joints: Annotated[int, typer.Option(help="Joints of the arm; the paper: 20, 200, 1,000.")] = 20,
     operator: Annotated[
         Literal["line", "vae", "vqvae"],
         typer.Option(help="Lines between elites; or also crossover by this autoencoder."),
     ] = "line",
     bandit: Annotated[
-        bool, typer.Option("--bandit", help="Choose operators by how many elites they added.")
+        bool, typer.Option("--bandit", help="Choose operators by the elites they added.")
     ] = False,
     evaluations: Annotated[int, typer.Option(help="Evaluations in all.")] = 1_000_000,
     out: Annotated[
@@ -49,9 +47,7 @@ def arm(
 @command(elites_app)
 def solve(
     archive: Annotated[Path, typer.Option(help="Folder that wm elites arm has written.")],
-    evaluations: Annotated[
-        int, typer.Option(help="Evaluations per target, in each space.")
-    ] = 5_000,
+    evaluations: Annotated[int, typer.Option(help="Evaluations per target and space.")] = 5_000,
     out: Annotated[Path | None, typer.Option(help="Folder; default: ARCHIVE-solve.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,

@@ -30,9 +30,7 @@ EnvOption = Annotated[
 ]
 EnvArgOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--env-arg", help="name=value for the environment's constructor; may be repeated."
-    ),
+    typer.Option("--env-arg", help="name=value for the env's constructor; may be repeated."),
 ]
 ObservationKeyOption = Annotated[
     str | None,
@@ -53,9 +51,7 @@ ControllerInputsOption = Annotated[
     str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
 ]
 TrainStepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-TemperatureOption = Annotated[
-    float, typer.Option(help="Temperature of the dream; above 1 it is less certain.")
-]
+TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 it is less certain.")]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class CMAESOptions:
     ] = None
     covariance: Annotated[
         Literal["full", "diagonal"] | None,
-        typer.Option(help="Covariance matrix that CMA-ES adapts."),
+        typer.Option(help="Covariance that CMA-ES adapts."),
     ] = None
 
 
@@ -79,7 +79,7 @@ class ControllerOptions:
     ] = None
     paper: Annotated[
         bool,
-        typer.Option("--paper", help="The paper's search: linear C, real game, 1,800 generations."),
+        typer.Option("--paper", help="The paper's search: linear C, the real game."),
     ] = False
 
 
