@@ -2,9 +2,15 @@
 
 import re
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import Any
 
+import typer
 from sphinx.application import Sphinx
+from typer.cli import get_docs_for_click
+from typer.main import get_command
+
+from worldmodels.cli import app as wm
 
 project = "worldmodels"
 author = "The worldmodels authors"
@@ -102,8 +108,18 @@ def shorten_signature(
     return short, returned
 
 
+def write_command_line(app: Sphinx) -> None:
+    """The page about the command line, from the options that the commands declare."""
+    command = get_command(wm)
+    context = typer.Context(command, info_name="wm")
+    text = get_docs_for_click(obj=command, ctx=context, name="wm")
+    page = text.replace("# `wm`", "# The command line", 1)
+    Path(app.srcdir, "command_line.md").write_text(page, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     """Napoleon has the priority 500."""
+    app.connect("builder-inited", write_command_line)
     app.connect("autodoc-process-docstring", emphasize_labels, priority=400)
     app.connect("autodoc-process-docstring", restore_properties, priority=600)
     app.connect("autodoc-process-signature", shorten_signature)

@@ -147,7 +147,7 @@ def make_envs(
     Results do not depend on `num_workers`, but workers refuse actions of another dtype than the
     space's. `reset(seed=s)` seeds environment i with s + i. `copy=False` returns
     observations that are valid until the next step. `settings` are those of `make_env`.
-    Processes know an id that a module registers by the module's name in it, "module:Name-v0".
+    Processes know an id that a module registers by the module's name in it, "module:Name-v0"::
 
         envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
         frames, infos = envs.reset(seed=0)

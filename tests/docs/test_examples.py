@@ -86,7 +86,14 @@ def test_every_name_of_the_package_is_used_in_an_example(name: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_has_an_entry(package: str) -> None:
     entries = {entry for page in API for entry in ENTRY.findall(page.read_text(encoding="utf-8"))}
-    public = {f"{package}.{name}" for name in importlib.import_module(package).__all__}
+    module = importlib.import_module(package)
+    public = {
+        f"{package}.{name}"
+        for name in getattr(module, "__all__", vars(module))
+        if not name.startswith("_")
+        and getattr(getattr(module, name), "__doc__", None)
+        and str(getattr(getattr(module, name), "__module__", "")).startswith(package)
+    }
     assert public - entries == set()
 
 

@@ -79,7 +79,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("stage", HEADLINES)
 def test_headlines_are_defined(stage: str) -> None:
-    check_defined(stage.capitalize(), dict.fromkeys(HEADLINES[stage]))
+    check_defined(stage.capitalize(), dict.fromkeys(HEADLINES[stage].split()))
 
 
 def test_results_of_stages_are_defined(run: Run) -> None:

@@ -41,7 +41,7 @@ def evaluate_memory(
     samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Held-out nats of M beside two baselines, and its dreams beside what happened."""
+    """Evaluate M on held-out episodes, beside baselines, and its dreams beside what happened."""
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
     config = EvaluateMemoryConfig(horizon, starts, samples, temperature)
@@ -75,7 +75,7 @@ def dream(
 class ComparisonOptions:
     """Which agents are compared in the dream and in the game, and over how many episodes."""
 
-    agents: Annotated[int, typer.Option(help="The run's own, and noisier copies of it.")] = 12
+    agents: Annotated[int, typer.Option(help="Agents: the run's own, and noisy copies of it.")] = 12
     episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4
     starts: StartsOption = 256
     samples: SamplesOption = 8
@@ -88,7 +88,7 @@ class ComparisonOptions:
 
 @command(app)
 def dream_check(options: SearchOptions, comparison: ComparisonOptions) -> dict[str, Any]:
-    """Returns of agents in the dream beside their returns in the game, from the same states."""
+    """Compare returns of agents in the dream with their returns in the game."""
     from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
     config = DreamCheckConfig(**vars(comparison))

@@ -27,18 +27,18 @@ class EvaluationOptions:
     """Which episodes are played."""
 
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100
-    split: Annotated[Literal["validation", "test"], typer.Option(help="Which held-out tracks.")] = (
-        "validation"
-    )
+    split: Annotated[
+        Literal["validation", "test"], typer.Option(help="Which held-out episodes.")
+    ] = "validation"
     stock: Annotated[
-        bool, typer.Option("--stock", help="The env's own drawing, slow: for headline scores.")
+        bool, typer.Option("--stock", help="In the reference environment, for headline scores.")
     ] = False
     perturbation: Annotated[
-        str | None, typer.Option(help="color, bars or blob: CarRacing unlike any training frame.")
+        str | None, typer.Option(help="color, bars or blob: CarRacing with altered pictures.")
     ] = None
     baselines: Annotated[
         bool | None,
-        typer.Option(help="Untrained policies as well; default: unless --stock."),
+        typer.Option(help="Evaluate untrained policies too; default: without --stock."),
     ] = None
 
 

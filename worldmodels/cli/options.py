@@ -42,11 +42,11 @@ AgentOption = Annotated[
         "--agent", help="A file, a run, carracing or carracing-quantized; default: the run's agent."
     ),
 ]
-PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper, gpu.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Processes; default: one per core.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps: where V and M compute.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress bars and no log lines.")]
-QuantizedOption = Annotated[bool, typer.Option("--quantized", help="V with codes (VQ-VAE).")]
+PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper or gpu.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
+DeviceOption = Annotated[str, typer.Option(help="Device of V and M: auto, cpu, cuda or mps.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no log.")]
+QuantizedOption = Annotated[bool, typer.Option("--quantized", help="Codes instead of latents.")]
 ControllerInputsOption = Annotated[
     str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
 ]

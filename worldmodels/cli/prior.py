@@ -21,7 +21,7 @@ def sample(
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest codes.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> dict[str, Any]:
-    """Draw frames that never were into one picture."""
+    """Sample new frames from V, and save them as one picture."""
     from worldmodels.runs.run_lock import write_lock_if_inside
     from worldmodels.stages.sample import SampleConfig, sample_frames
 
@@ -37,7 +37,7 @@ def surprise(
     horizon: Annotated[int, typer.Option(help="Length of each dream, in agent steps.")] = 100,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """How soon dreamed frames become unlike real ones: nats per frame under the prior."""
+    """Measure the surprise of dreamed and of real frames, in nats per frame under the prior."""
     from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 
     config = SurpriseConfig(starts=starts, horizon=horizon, temperature=temperature)

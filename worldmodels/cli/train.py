@@ -27,7 +27,7 @@ def run(
         typer.Option("--dream/--real", help="Search C there only; default: the preset's way."),
     ] = None,
 ) -> dict[str, Any]:
-    """Every stage in order, resuming where it stopped; then an evaluation."""
+    """Run every stage for several rounds, then evaluate the agent; resume where it stopped."""
     from worldmodels.pipeline import run_pipeline
 
     with options.open() as session:

@@ -91,7 +91,7 @@ def train_controller(
     controller: ControllerOptions,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Search C by CMA-ES, in the real game or with --dream inside M; or by gradients."""
+    """Search C by CMA-ES or by gradients, in the real game or with --dream in the dream."""
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:

@@ -38,7 +38,7 @@ class PathwiseActorCritic(ActorCritic):
 
     def __init__(self, config: PathwiseConfig, task: DreamTask) -> None:
         if not is_differentiable(task.dream, task.action_map):
-            raise UserError("dreams over codes, or of discrete actions, have no slope to follow")
+            raise UserError("dreams over codes, or of discrete actions, are not differentiable")
         super().__init__(config, task)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
 

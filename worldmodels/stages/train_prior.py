@@ -89,6 +89,7 @@ def train_prior(
     fit, repeat = config.fit, run.action_repeat
     train = encode_codes(vision, run.store.split(False), repeat, MAX_TRAINING_FRAMES, report)
     held_out = encode_codes(vision, run.store.split(True), repeat, MAX_HELD_OUT_FRAMES, report)
+    held_out = held_out.long()
     torch.manual_seed(settings.seed)
     prior = new_prior(config.model, vision)
     prior.calibrate(train)
