@@ -60,7 +60,10 @@ class Workers:
         self.close(immediately=kind is not None)
 
     def close(self, immediately: bool = False) -> None:
-        """End the processes: after what they are doing, or at once. What is queued is dropped."""
+        """End the processes, after what they are doing or at once; nothing can be mapped after.
+
+        What is queued is dropped.
+        """
         with self._lock:  # none is being started, and none will be
             self._closed = True
         if immediately:

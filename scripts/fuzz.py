@@ -16,6 +16,7 @@ Exit code 1 and one line per failure otherwise. A failure is repeated with --see
 """
 
 import contextlib
+import io
 import resource
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ from fuzzing.forgeries import FORGERIES
 from fuzzing.mutations import damage
 from typer.testing import CliRunner
 
-from worldmodels.cli import app
+from worldmodels.cli import app, run_command
 from worldmodels.controller.agent import load_agent
 from worldmodels.data.store import EpisodeStore
 from worldmodels.dream.load import load_world_model
@@ -129,11 +131,21 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 def command_outcome(run: Run, kind: str) -> str | None:
     """What a command says of the run: None, or how it failed."""
-    command = "data info --verify" if kind == "episode" else "info"
-    done = CliRunner().invoke(app, f"{command} --run {run}")
-    if done.exit_code in (0, 2) or isinstance(done.exception, UserError):
-        return None
-    return f"FAILED: wm {command} ended with {done.exit_code}: {done.exception!r}"
+    command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
+    error = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["wm", *command, "--run", str(run)]),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
+            run_command()
+        except SystemExit as end:
+            lines = error.getvalue().splitlines()
+            if not end.code or (end.code == 2 and len(lines) == 1 and lines[0].startswith("wm: ")):
+                return None
+            return f"FAILED: wm {command} ended with {end.code}: {error.getvalue()}"
+    return f"FAILED: wm {command} did not end"
 
 
 def files_of(run: Run, kind: str) -> list[Path]:

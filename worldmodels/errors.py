@@ -45,8 +45,7 @@ def one_line(error: BaseException) -> str:
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Raise UserError for a setting that is none of its choices."""
     if value not in choices:
-        quoted = " or ".join(f'"{choice}"' for choice in choices)
-        raise UserError(f'{name} must be {quoted}, got "{value}"')
+        raise UserError(f'{name} must be one of {", ".join(choices)}, got "{value}"')
 
 
 def check_at_least(least: int, config: object, *names: str) -> None:

@@ -78,7 +78,7 @@ class Report:
             yield Meter(bar, task, self)
 
     def track(self, label: str, items: Sequence[Item]) -> Iterator[Item]:
-        """The items, with a progress bar."""
+        """The items, with a progress bar; for a `for` loop alone, which closes it on an error."""
         with self.progress(label, total=len(items)) as meter:
             yield from meter.counted(items)
 

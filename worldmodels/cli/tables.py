@@ -26,13 +26,8 @@ def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[s
 def print_scores(result: dict[str, Any]) -> None:
     """A row per policy: mean, standard deviation, 95 % confidence interval of the mean."""
     columns = {"policy": ("policy", "s"), "mean": ("mean", ".1f"), "std": ("std", ".1f")}
-    rows = [
-        # A single episode has neither a spread nor an interval.
-        {
-            **row,
-            "interval": None if row["std"] is None else "{:.1f} to {:.1f}".format(*row["interval"]),
-        }
-        for row in result["rows"]
-    ]
+    rows = [dict(row) for row in result["rows"]]
+    for row in rows:  # a single episode has neither a spread nor an interval
+        row["limits"] = row["interval"] and "{:.1f} to {:.1f}".format(*row["interval"])
     typer.echo(f"{result['env_id']}, {result['episodes']} {result['split']} episodes")
     print_table({**columns, "95 % interval": ("limits", "s")}, rows)

@@ -16,7 +16,7 @@ from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.dream.starts import StartStates
-from worldmodels.errors import UserError, check_above_zero, check_at_least
+from worldmodels.errors import UserError, check_above_zero, check_at_least, check_choice
 from worldmodels.training.fit import step_generator
 from worldmodels.training.seeding import generator_on
 
@@ -57,6 +57,7 @@ class CMAESConfig:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
+        check_choice("covariance", self.covariance, ("full", "diagonal"))
         counts = ("generations", "later_generations", "episodes", "horizon", "validate_every")
         check_at_least(1, self, *counts, "averaged_generations")
         check_at_least(4, self, "population")

@@ -139,7 +139,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         self._vector = DreamVectorEnv(run, 1, DreamSettings(**settings), render_mode)
         self.render_mode = render_mode
         self.dreams = self._vector.dreams
-        self.metadata = self._vector.metadata
+        self.metadata = {**self.metadata, "render_fps": self.dreams.frames_per_second}
         self.observation_space = self.dreams.observation_space
         self.action_space = self.dreams.action_space
         self._over = True

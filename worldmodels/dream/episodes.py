@@ -76,9 +76,8 @@ class DreamWorld:
         low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
         one = torch.ones(self.memory.config.num_hidden)
-        return spaces.Box(
-            torch.cat([low.cpu(), -one]).numpy(), torch.cat([high.cpu(), one]).numpy()
-        )
+        lowest, highest = torch.cat([low.cpu(), -one]), torch.cat([high.cpu(), one])
+        return spaces.Box(lowest.numpy(), highest.numpy())
 
 
 @functools.lru_cache(maxsize=1)
@@ -128,11 +127,8 @@ class Dreams:
         self.model = DreamModel(world.vision, world.memory, settings.temperature, world.support)
         self.frames_per_second = task.steps_per_second / run.action_repeat
         self.action_space = task.action_map.space
-        self.observation_space = (
-            spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
-            if settings.render_frames
-            else world.feature_space
-        )
+        frames = spaces.Box(0, 255, FRAME_SHAPE, np.uint8)
+        self.observation_space = frames if settings.render_frames else world.feature_space
         self._device = self.model.device
         self._action_map = task.action_map
         everywhere = torch.arange(len(world.states.weight))

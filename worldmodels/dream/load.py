@@ -1,7 +1,6 @@
 """A run's V and M, and the real states its dreams begin at."""
 
 import itertools
-import math
 from pathlib import Path
 
 from worldmodels.data.episode import Episode
@@ -9,7 +8,7 @@ from worldmodels.data.sequences import SequenceBatch
 from worldmodels.errors import UserError
 from worldmodels.hardware import choose_device
 from worldmodels.memory import Memory, restore_memory
-from worldmodels.memory.encoding import Encodings, encode_episodes
+from worldmodels.memory.encoding import Encodings, agent_steps_of, encode_episodes
 from worldmodels.progress import Report
 from worldmodels.runs.checkpoint import load_checkpoint
 from worldmodels.runs.provenance import file_digest
@@ -62,19 +61,14 @@ def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
     """The training episodes that `encode_recent` takes, the newest one first."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
-    longest = itertools.accumulate(_agent_steps(run, newest), max)
+    longest = itertools.accumulate(agent_steps_of(newest, run.action_repeat), max)
     padded = [count * steps for count, steps in enumerate(longest, start=1)]
     return newest[: max(1, sum(steps <= MAX_STEPS_FOR_STARTS for steps in padded))]
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
     """What the start states of `encode_recent` take while M's states at them are gathered."""
-    lengths = _agent_steps(run, recent_episodes(run))
+    lengths = agent_steps_of(recent_episodes(run), run.action_repeat)
     padded = len(lengths) * max(lengths)
     states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden
     return 4 * padded * (states + vision.posterior_size + vision.num_features)
-
-
-def _agent_steps(run: Run, episodes: list[Episode]) -> list[int]:
-    repeat = run.action_repeat
-    return [math.ceil(episode.num_steps / repeat) for episode in episodes]

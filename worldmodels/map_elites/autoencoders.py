@@ -165,9 +165,11 @@ class SolutionVQVAE(SolutionAutoencoder):
         return result
 
     def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
-        # Only a loss moves the codebook.
-        vectors, codes, _ = self.quantizer(self._vectors(solutions), freeze_codebook=True)
-        return vectors, codes
+        training = self.quantizer.training
+        self.quantizer.eval()  # only a loss moves the codebook
+        quantized, codes, _ = self.quantizer(self._vectors(solutions))
+        self.quantizer.train(training)
+        return quantized, codes
 
     def _vectors(self, solutions: Tensor) -> Tensor:
         result: Tensor = self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))

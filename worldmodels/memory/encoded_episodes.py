@@ -71,13 +71,17 @@ class RecordsInFile:
     def append(self, records: np.ndarray) -> None:
         """Add the records of the next episode."""
         self._file.seek(self._offsets[-1])
-        records.tofile(self._file)
+        content = np.ascontiguousarray(records).view(np.uint8).data
+        while content:  # `tofile` would hide why a disk refuses
+            content = content[self._file.write(content) :]
         self._offsets.append(self._offsets[-1] + records.nbytes)
 
     def read(self, episode: int, start: int, count: int) -> np.ndarray:
         """So many records of an episode, from its record `start` on."""
         self._file.seek(self._offsets[episode] + start * self._type.itemsize)
-        return np.fromfile(self._file, self._type, count)
+        records = np.fromfile(self._file, self._type, count)
+        assert len(records) == count, "the file holds every record that was appended"
+        return records
 
 
 Records = RecordsInMemory | RecordsInFile

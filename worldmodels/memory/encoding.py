@@ -82,7 +82,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
     """What the records of these episodes take."""
     kind = record_type(vision.posterior_type, vision.posterior_size, episodes[0].action_size)
-    return kind.itemsize * sum(length + 1 for length in _lengths(episodes, action_repeat))
+    return kind.itemsize * sum(length + 1 for length in agent_steps_of(episodes, action_repeat))
 
 
 def encode_dataset(
@@ -104,9 +104,11 @@ def encode_dataset(
     encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
         folder = None
-    tracked = (report or Report(quiet=True)).track("encode", episodes)
-    each = encodings.of(vision, tracked, action_repeat, keep=folder is None)
-    return EncodedEpisodes.gather(each, _lengths(episodes, action_repeat), folder)
+    lengths = agent_steps_of(episodes, action_repeat)
+    with (report or Report(quiet=True)).progress("encode", total=len(episodes)) as meter:
+        counted = meter.counted(episodes)
+        each = encodings.of(vision, counted, action_repeat, keep=folder is None)
+        return EncodedEpisodes.gather(each, lengths, folder)
 
 
 def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
@@ -131,14 +133,10 @@ def encode_rollouts(
 ) -> SequenceBatch:
     """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
-    lengths = [num_agent_steps(steps, action_repeat) for steps in num_steps]
+    lengths = [-(-steps // action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
-def _lengths(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    return [num_agent_steps(episode.num_steps, action_repeat) for episode in episodes]
-
-
-def num_agent_steps(num_steps: int, action_repeat: int) -> int:
-    """Agent steps of an episode of so many env steps; the last one may be shorter."""
-    return -(-num_steps // action_repeat)
+def agent_steps_of(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
+    """Agent steps of each episode; the last one may stand for fewer env steps."""
+    return [-(-episode.num_steps // action_repeat) for episode in episodes]

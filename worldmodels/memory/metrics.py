@@ -74,6 +74,7 @@ def score_memory(
     }
 
 
+@torch.no_grad()
 def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
     """Nats per agent step of M's whole prediction; of an ensemble, of its mixture."""
     total, count = 0.0, 0

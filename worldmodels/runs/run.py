@@ -19,7 +19,6 @@ A stage's folder appears whole, by a rename, or not at all. Nothing here but `cr
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -232,12 +231,7 @@ class Run:
         return [name for name, digest in manifest["inputs"].items() if now.get(name) != digest]
 
     def begin(
-        self,
-        stage: str,
-        config: Any,
-        seed: int,
-        round_: int,
-        log: Callable[[str], object] = warnings.warn,
+        self, stage: str, config: Any, seed: int, round_: int, log: Callable[[str], object] = print
     ) -> StageFolder | None:
         """Open the folder of a stage for work; None if it is done with this config and input.
 
@@ -245,7 +239,7 @@ class Run:
         one of other work is removed.
 
         Args:
-            log: called with a line if the finished stage is damaged, which is then made again.
+            log: called with a line if the stage is done, or if it is damaged and made again.
         """
         work = {"stage": stage, "round": round_, "config": plain(config), "seed": seed}
         return begin_work(self.folder / stage, {**work, "inputs": self.inputs(stage)}, log)

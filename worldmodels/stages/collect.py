@@ -134,7 +134,9 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
     ):
         for (config, round_), wanted in sorted(parts.items(), key=lambda item: item[0][1]):
             first = 1 + max((i for i, other in rounds.items() if other < round_), default=-1)
-            indices, kept = _whole_chunks(wanted, first), set(wanted)
+            # A chunk with a wanted episode is played from its start.
+            chunks, kept = {(index - first) // CHUNK for index in wanted}, set(wanted)
+            indices = [i for i in range(max(wanted) + 1) if (i - first) // CHUNK in chunks]
             played = _played(run, config, round_, indices, workers)
             for index, candidates in zip(indices, played, strict=True):
                 surprise = config.select_by_surprise
@@ -225,9 +227,3 @@ def _played(
     played = play.episodes(seeds, workers)
     for _ in indices:
         yield list(itertools.islice(played, candidates))
-
-
-def _whole_chunks(wanted: list[int], first: int) -> list[int]:
-    """Indices of every chunk with a wanted episode: a chunk is played from its start."""
-    chunks = {(index - first) // CHUNK for index in wanted}
-    return [i for i in range(max(wanted) + 1) if (i - first) // CHUNK in chunks]

@@ -45,6 +45,7 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
             if damage is not None:
                 damaged[damage.path.name] = damage.reason
     summary: dict[str, Any] = {"folder": str(run.store.folder), "episodes": len(episodes)}
+    summary |= {"held_out": 0, "rounds": 0, "env_steps": 0}
     if episodes:
         num_frames = sum(episode.num_frames() for episode in episodes)
         raw = sum(episode.num_frames() * math.prod(episode.frame_shape) for episode in episodes)

@@ -70,7 +70,12 @@ def evaluate_memory(
     run.store.require(run.folder)
     repeat = run.action_repeat
     held_out, frames = _encoded_held_out(run, vision, report)
-    _check_length(held_out, config, repeat)
+    longest = repeat * int(held_out.mask.sum(1).max())
+    if longest <= config.steps:
+        raise UserError(
+            f"the longest held-out episode has about {longest} steps, expected more than "
+            f"{config.steps}: ask for fewer with --horizon"
+        )
     train = encode_split(run, vision, False, report)
     seed = run.settings.seed
     memoryless = train_memoryless(
@@ -219,14 +224,3 @@ def _encoded_held_out(
     encoded = encode_episodes(vision, episodes, run.action_repeat, report)
     loaded = (episode.load() for episode in episodes)
     return encoded, [AgentSteps.from_rollout(r, run.action_repeat).frames for r in loaded]
-
-
-def _check_length(
-    episodes: SequenceBatch, config: EvaluateMemoryConfig, action_repeat: int
-) -> None:
-    longest = action_repeat * int(episodes.mask.sum(1).max())
-    if longest <= config.steps:
-        raise UserError(
-            f"the longest held-out episode has about {longest} steps, expected more than "
-            f"{config.steps}: ask for fewer with --horizon"
-        )

@@ -11,9 +11,9 @@ from worldmodels.memory import AnyMemory, Memory, memory_metadata
 from worldmodels.memory.encoded_episodes import EncodedEpisodes
 from worldmodels.memory.encoding import (
     MAX_BYTES_IN_MEMORY,
+    agent_steps_of,
     encode_split,
     encoded_bytes,
-    num_agent_steps,
 )
 from worldmodels.memory.metrics import held_out_metrics, score_memory
 from worldmodels.memory.part_size import part_bytes
@@ -85,7 +85,7 @@ def _plan(
     train, held_out = (run.store.split(part) for part in (False, True))
     sizes = [encoded_bytes(vision, part, repeat) for part in (train, held_out)]
     on_disk = sum(size for size in sizes if size > MAX_BYTES_IN_MEMORY)
-    lengths = [num_agent_steps(episode.num_steps, repeat) for episode in train]
+    lengths = agent_steps_of(train, repeat)
     length = min(config.sequence_length, max(lengths))
     steps = fit.batch_size * length
     of_batch = steps * BATCH_BYTES * vision.posterior_size + part_bytes(memory, steps, length)

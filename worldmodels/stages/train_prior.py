@@ -181,10 +181,10 @@ def encode_codes(
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))
-    parts = [
-        encode_frames(vision, episode.load().frames[::stride]).numpy().astype(vision.posterior_type)
-        for episode in report.track("encode", episodes)
-    ]
+    parts = []
+    for episode in report.track("encode", episodes):
+        codes = encode_frames(vision, episode.load().frames[::stride]).numpy()
+        parts.append(codes.astype(vision.posterior_type))
     return torch.from_numpy(np.concatenate(parts))
 
 
