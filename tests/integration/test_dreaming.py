@@ -111,7 +111,7 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made: Path, tmp_path
         (("--actions", "none.npy"), "none.npy is no readable .npy of actions"),
         (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
         (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
-        (("--horizon", 0), "expected 1 agent step or more, got 0"),
+        (("--horizon", 0), "horizon must be at least 1, got 0"),
         (("--out", "dream.txt"), "expected a video name ending in .mp4 or .gif, got dream.txt"),
         (("--agent", "nobody"), "nobody"),
     ],
@@ -187,7 +187,7 @@ def test_an_m_of_another_size_starts_a_later_round_anew(run: Path) -> None:
 
 def test_a_dream_check_needs_agents_to_compare(made: Path) -> None:
     refused(
-        "dream-check", "--run", made, "--agents", 1, expected="expected 2 agents or more, got 1"
+        "dream-check", "--run", made, "--agents", 1, expected="agents must be at least 2, got 1"
     )
 
 

@@ -123,7 +123,7 @@ def test_what_is_refused(tmp_path: Path, archive: Path) -> None:
     out = ("--out", tmp_path / "new")
     refused("arm", "--joints", 0, *out, expected="joints must be at least 1, got 0")
     refused("arm", "--evaluations", 0, *out, expected="evaluations must be at least 1, got 0")
-    refused("arm", "--seed", -1, *out, expected="expected a seed of 0 or more, got -1")
+    refused("arm", "--seed", -1, *out, expected="seed must be at least 0, got -1")
     refused("arm", "--operator", "pca", *out, expected="pca")
     refused("solve", "--archive", tmp_path / "none", expected='run "wm elites arm')
     few = ("--evaluations", 5, *out)

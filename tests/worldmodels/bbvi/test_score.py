@@ -146,11 +146,11 @@ def test_too_few_samples_and_unknown_controls_are_refused() -> None:
         score_surrogate(one, one)
     with pytest.raises(UserError, match='"fitted" needs at least 3 samples, got 2'):
         fitted_baseline(torch.zeros(2, 2, 4), two)
-    with pytest.raises(UserError, match='must be "none" or "leave-one-out", got "fitted"'):
+    with pytest.raises(UserError, match='must be one of none, leave-one-out, got "fitted"'):
         score_surrogate(two, two, "fitted")
-    with pytest.raises(UserError, match=r'method must be "score" or .*, got "reinforce"'):
+    with pytest.raises(UserError, match=r'method must be one of score, .*, got "reinforce"'):
         Estimator("reinforce")
-    with pytest.raises(UserError, match=r'control must be "none" or .*, got "loo"'):
+    with pytest.raises(UserError, match=r'control must be one of none, .*, got "loo"'):
         Estimator("score", "loo")
     with pytest.raises(UserError, match="pathwise method takes no control variate"):
         Estimator("pathwise")

@@ -118,7 +118,7 @@ def test_every_remedy_trains(remedy: str) -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(UserError, match='kind must be "vae" or "vqvae", got "pca"'):
+    with pytest.raises(UserError, match='kind must be one of vae, vqvae, got "pca"'):
         AutoencoderConfig(kind="pca")
     with pytest.raises(UserError, match=r"remedies must be among .* got \['prayer'\]"):
         AutoencoderConfig(remedies=("prayer",))

@@ -149,9 +149,11 @@ def test_a_round_trip_through_a_file_keeps_codes_and_kind(tmp_path: Path) -> Non
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(UserError, match='estimator must be "score" or "straight-through", got "x"'):
+    with pytest.raises(
+        UserError, match='estimator must be one of score, straight-through, got "x"'
+    ):
         CategoricalVAEConfig(estimator="x")
     with pytest.raises(UserError, match="num_samples must be at least 2 for score, got 1"):
         CategoricalVAEConfig(num_samples=1)
-    with pytest.raises(UserError, match='quantizer must be "categorical", got "vq"'):
+    with pytest.raises(UserError, match='quantizer must be one of categorical, got "vq"'):
         CategoricalVAEConfig(quantizer="vq")

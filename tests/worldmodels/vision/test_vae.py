@@ -190,7 +190,7 @@ def test_the_weight_enters_the_loss_and_not_the_error_it_reports() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(UserError, match='network must be "paper" or "lean", got "fat"'):
+    with pytest.raises(UserError, match='network must be one of paper, lean, got "fat"'):
         VAEConfig(network="fat")
     with pytest.raises(UserError, match="num_latents must be at least 1, got 0"):
         VAEConfig(num_latents=0)

@@ -208,7 +208,7 @@ def test_sizes_follow_from_the_settings() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(UserError, match='quantizer must be "vq" or "fsq", got "pq"'):
+    with pytest.raises(UserError, match='quantizer must be one of vq, fsq, got "pq"'):
         VQVAEConfig("pq")
     with pytest.raises(UserError, match="grid must be 4 or 8, got 5"):
         VQVAEConfig(grid=5)
