@@ -25,13 +25,18 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """What a command works with; the device is the one that there is for `--device`."""
+    """What a command works with."""
 
     run: Run
     preset: Preset
     workers: Workers
     report: Report
-    device: str
+    requested_device: str
+
+    @property
+    def device(self) -> str:
+        """Where models compute; raises UserError for a device that this machine lacks."""
+        return choose_device(self.requested_device)
 
     def train(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
         """The result of a training stage in the run's present round."""
@@ -103,6 +108,6 @@ def open_session(
     run = Run(folder)
     if requested is not None:
         run = requested.made_or_opened(run)
-    preset, device = preset_named(run.settings.preset), choose_device(device)
+    preset = preset_named(run.settings.preset)
     with open_workers(quiet, num_workers) as (workers, report):
         yield Session(run, preset, workers, report, device)
