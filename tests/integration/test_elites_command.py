@@ -97,7 +97,7 @@ def test_an_archive_its_curve_and_its_picture(archive: Path) -> None:
     assert (archive / "elites.png").stat().st_size > 10_000
     done = wm("elites", "arm", "--joints", 12, "--operator", "vqvae", "--evaluations", 1_500,
               "--out", archive)  # fmt: skip
-    assert done.code == 0 and "elites: done" in done.error
+    assert done.code == 0 and f"{archive.name}: done" in done.error
 
 
 def test_targets_are_searched_in_both_spaces(archive: Path) -> None:

@@ -67,8 +67,9 @@ class LearningCurve:
 
     def record_env_steps(self) -> None:
         """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
-        if self.rows:
-            self.rows[-1].update(self._env_steps())
+        counts = self._env_steps()
+        if self.rows and self.rows[-1] | counts != self.rows[-1]:
+            self.rows[-1].update(counts)
             self.run.write_json(ROUNDS, self.rows)
 
     def _env_steps(self) -> dict[str, Any]:

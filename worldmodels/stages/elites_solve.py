@@ -124,9 +124,10 @@ def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
         for name, found in attempts.items():
             for index, attempt in enumerate(found):
                 for mark in _marks(attempt):
-                    best = attempt.distances[mark - 1], attempt.spreads[mark - 1]
-                    texts = [f"{number:.6f}" for number in best]
-                    writer.writerow([name, index, *TARGETS[index], mark, *texts])
+                    best = (
+                        f"{each[mark - 1]:.6f}" for each in (attempt.distances, attempt.spreads)
+                    )
+                    writer.writerow([name, index, *TARGETS[index], mark, *best])
 
 
 def _marks(attempt: Attempt) -> list[int]:

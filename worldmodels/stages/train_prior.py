@@ -1,5 +1,6 @@
 """Train the prior over the codes that V gives the stored frames."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -102,15 +103,9 @@ def train_prior(
         memory_bytes=_memory_bytes(prior, train, held_out, fit.batch_size),
         folder=run.folder,
     )
-
-    def codes_at(step: int, generator: torch.Generator) -> Tensor:
-        """Codes of frames sampled uniformly, with replacement."""
-        picks = torch.randint(len(train), (fit.batch_size,), generator=generator)
-        return train[picks].long()
-
     result = TrainingStage(
         model=prior,
-        batch_at=codes_at,
+        batch_at=functools.partial(_codes_at, train, fit.batch_size),
         validate=lambda: _held_out_loss(prior, held_out),
         fit=fit,
         seed=settings.seed + 1_000 * round_ + 2,
@@ -165,6 +160,12 @@ def score_prior(
         "bits_per_frame": nats * held_out.shape[1] / math.log(2.0),
         "held_out_frames": len(held_out),
     }
+
+
+def _codes_at(codes: Tensor, batch_size: int, step: int, generator: torch.Generator) -> Tensor:
+    """Codes of frames sampled uniformly, with replacement; of any step."""
+    picks = torch.randint(len(codes), (batch_size,), generator=generator)
+    return codes[picks].long()
 
 
 def encode_codes(

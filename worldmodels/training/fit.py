@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from worldmodels.errors import UserError, check_above_zero, check_at_least, reading
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
@@ -86,15 +86,15 @@ class FitResult:
     seconds: float
 
 
-def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> Generator:
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """The generator that step `step` of a training with `seed` draws from."""
     state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
-    return Generator(device).manual_seed(state % 2**63)
+    return torch.Generator(device).manual_seed(state % 2**63)
 
 
 def fit(
     model: Model,
-    batch_at: Callable[[int, Generator], Batch],
+    batch_at: Callable[[int, torch.Generator], Batch],
     validate: Callable[[], Metrics],
     config: FitConfig,
     *,
@@ -154,7 +154,7 @@ def _train_step(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     config: FitConfig,
-    generator: Generator,
+    generator: torch.Generator,
     step: int,
 ) -> Metrics:
     model.train()

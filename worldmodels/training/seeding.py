@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Generator
 
 
 @contextmanager
@@ -29,9 +28,9 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
             module.set_rng_state(before, place)
 
 
-def generator_on(device: torch.device | str, generator: Generator) -> Generator:
+def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
     """The CPU generator itself where `device` is the CPU; otherwise one there, which it seeds."""
     if torch.device(device).type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator)
-    return Generator(device).manual_seed(int(seed))
+    return torch.Generator(device).manual_seed(int(seed))

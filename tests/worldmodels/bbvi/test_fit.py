@@ -211,7 +211,7 @@ def test_impossible_settings_are_refused() -> None:
     cases: list[tuple[dict[str, Any], str]] = [
         ({"num_steps": 0}, "num_steps must be at least 1, got 0"),
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
-        ({"optimizer": "sgd"}, 'optimizer must be "adam" or "adagrad", got "sgd"'),
+        ({"optimizer": "sgd"}, 'optimizer must be one of adam, adagrad, got "sgd"'),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"final_learning_rate": -1.0}, "final_learning_rate must not be negative, got -1.0"),
         ({"average_last": 1.5}, r"average_last must lie in \[0, 1\], got 1.5"),

@@ -190,12 +190,12 @@ def test_the_slope_is_clipped_in_length_and_keeps_its_direction(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"horizon": 0}, "expected 1 agent step or more, got 0"),
-        ({"discount": 1.5}, r"expected discount within 0\.\.1, got 1\.5"),
-        ({"lambda_": -0.1}, r"expected lambda_ within 0\.\.1, got -0\.1"),
-        ({"ema_rate": 2.0}, r"expected ema_rate within 0\.\.1, got 2\.0"),
-        ({"noise": 0.0}, r"expected noise above 0, got 0\.0"),
-        ({"noise": float("nan")}, "expected noise above 0, got nan"),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
+        ({"discount": 1.5}, r"discount must be within 0 and 1, got 1\.5"),
+        ({"lambda_": -0.1}, r"lambda_ must be within 0 and 1, got -0\.1"),
+        ({"ema_rate": 2.0}, r"ema_rate must be within 0 and 1, got 2\.0"),
+        ({"noise": 0.0}, r"noise must be above 0, got 0\.0"),
+        ({"noise": float("nan")}, "noise must be above 0, got nan"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -251,10 +251,10 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(
             {"final_action_std": 0.0},
             r"expected final_action_std above 0 and at most 0\.5, got 0\.0",
         ),
-        ({"num_updates": 0}, "expected 1 update or more, got 0"),
-        ({"minibatch_fraction": 0.0}, r"expected minibatch_fraction within 0\.\.1, got 0\.0"),
-        ({"clip_range": 1.1}, r"expected clip_range within 0\.\.1, got 1\.1"),
-        ({"discount": 2.0}, r"expected discount within 0\.\.1, got 2\.0"),
+        ({"num_updates": 0}, "num_updates must be at least 1, got 0"),
+        ({"minibatch_fraction": 0.0}, r"minibatch_fraction must be above 0, got 0\.0"),
+        ({"clip_range": 1.1}, r"clip_range must be within 0 and 1, got 1\.1"),
+        ({"discount": 2.0}, r"discount must be within 0 and 1, got 2\.0"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -121,8 +121,8 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run: Run) -> None
     ("settings", "output"),
     [
         ({"num_envs": 0}, "expected 1 dream or more, got 0"),
-        ({"start": "middle"}, 'expected a start among real, reset, got "middle"'),
-        ({"horizon": 0}, "expected a horizon of 1 agent step or more, got 0"),
+        ({"start": "middle"}, 'start must be one of real, reset, got "middle"'),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
         ({"temperature": -0.1}, "expected a temperature of 0 or more, got -0.1"),
         ({"temperature": float("nan")}, "expected a temperature of 0 or more, got nan"),
         ({"render_mode": "human"}, 'expected render_mode None or "rgb_array", got "human"'),

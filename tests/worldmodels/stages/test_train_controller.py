@@ -349,10 +349,10 @@ def test_c_sees_and_has_what_was_asked_for(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"search": "chance"}, 'search must be among cmaes, gradient, got "chance"'),
+        ({"search": "chance"}, 'search must be one of cmaes, gradient, got "chance"'),
         ({"search": "gradient"}, "the real game has no gradient: add --dream to --search gradient"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
-        ({"hidden": -1}, "hidden must be 0 or more, got -1"),
+        ({"hidden": -1}, "hidden must be at least 0, got -1"),
         ({"eval_episodes": 0}, "eval_episodes must be at least 1, got 0"),
         ({"selection_episodes": 0}, "selection_episodes must be at least 1, got 0"),
     ],
@@ -371,7 +371,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], message: str)
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
         ({"validate_every": 0}, "validate_every must be at least 1, got 0"),
         ({"population": 3}, "population must be at least 4, got 3"),
-        ({"sigma0": 0.0}, r"sigma must be above 0, got 0\.0"),
+        ({"sigma0": 0.0}, r"sigma0 must be above 0, got 0\.0"),
     ],
 )
 def test_an_impossible_evolution_is_refused(settings: dict[str, Any], message: str) -> None:
