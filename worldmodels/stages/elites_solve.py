@@ -122,12 +122,10 @@ def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
         writer = csv.writer(file)
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])
         for name, found in attempts.items():
-            for index, attempt in enumerate(found):
-                for mark in _marks(attempt):
-                    best = (
-                        f"{each[mark - 1]:.6f}" for each in (attempt.distances, attempt.spreads)
-                    )
-                    writer.writerow([name, index, *TARGETS[index], mark, *best])
+            for index, best in enumerate(found):
+                for mark in _marks(best):
+                    texts = (f"{each[mark - 1]:.6f}" for each in (best.distances, best.spreads))
+                    writer.writerow([name, index, *TARGETS[index], mark, *texts])
 
 
 def _marks(attempt: Attempt) -> list[int]:
