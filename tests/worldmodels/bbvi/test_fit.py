@@ -213,8 +213,8 @@ def test_impossible_settings_are_refused() -> None:
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"optimizer": "sgd"}, 'optimizer must be one of adam, adagrad, got "sgd"'),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"final_learning_rate": -1.0}, "final_learning_rate must not be negative, got -1.0"),
-        ({"average_last": 1.5}, r"average_last must lie in \[0, 1\], got 1.5"),
+        ({"final_learning_rate": -1.0}, "final_learning_rate must be at least 0, got -1.0"),
+        ({"average_last": 1.5}, r"average_last must be within 0 and 1, got 1.5"),
     ]
     for settings, message in cases:
         with pytest.raises(UserError, match=message):
