@@ -79,14 +79,14 @@ class Dreams(NamedTuple):
             last one.
     """
 
-    features: Float[Tensor, "moment batch feature"]
-    outputs: Float[Tensor, "decision batch output"]
-    rewards: Float[Tensor, "decision batch"]
-    weight: Float[Tensor, "moment batch"]
+    features: Float[Tensor, "state batch feature"]
+    outputs: Float[Tensor, "agent_step batch output"]
+    rewards: Float[Tensor, "agent_step batch"]
+    weight: Float[Tensor, "state batch"]
 
     def lambda_returns(
-        self, values: Float[Tensor, "decision batch"], config: ActorCriticConfig
-    ) -> Float[Tensor, "decision batch"]:
+        self, values: Float[Tensor, "agent_step batch"], config: ActorCriticConfig
+    ) -> Float[Tensor, "agent_step batch"]:
         """Returns from every agent step on, given the values of the states after it."""
         continues = config.discount * continuation_probs(self.weight)
         return lambda_returns(self.rewards, values, continues, config.lambda_)
@@ -193,11 +193,11 @@ def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"
 
 
 def lambda_returns(
-    rewards: Float[Tensor, "decision batch"],
-    values: Float[Tensor, "decision batch"],
-    continues: Float[Tensor, "decision batch"],
+    rewards: Float[Tensor, "agent_step batch"],
+    values: Float[Tensor, "agent_step batch"],
+    continues: Float[Tensor, "agent_step batch"],
     lambda_: float,
-) -> Float[Tensor, "decision batch"]:
+) -> Float[Tensor, "agent_step batch"]:
     """Discounted returns from every agent step on, a mixture over where values take over.
 
     Args:
@@ -213,6 +213,6 @@ def lambda_returns(
     return torch.stack(returns[::-1])
 
 
-def continuation_probs(weight: Float[Tensor, "moment batch"]) -> Float[Tensor, "decision batch"]:
+def continuation_probs(weight: Float[Tensor, "state batch"]) -> Float[Tensor, "agent_step batch"]:
     """The probability that a dream goes on after each agent step, where it got as far."""
     return weight[1:] / weight[:-1].clamp(min=1e-6)

@@ -88,7 +88,7 @@ def dream_frames(
         ]
         state, expected = model.step(state, action, generator)
         reward = float(expected)
-        yield caption(side_by_side([frame], ["M dreams"]), lines), reward
+        yield caption(side_by_side([frame], ["dream"]), lines), reward
         episode_return += reward
         if float(state.weight) < 0.5:
             break

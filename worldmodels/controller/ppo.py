@@ -145,8 +145,8 @@ class PPOActorCritic(ActorCritic):
 
 
 def standardized(
-    numbers: Float[Tensor, "decision batch"], weight: Float[Tensor, "decision batch"]
-) -> Float[Tensor, "decision batch"]:
+    numbers: Float[Tensor, "agent_step batch"], weight: Float[Tensor, "agent_step batch"]
+) -> Float[Tensor, "agent_step batch"]:
     """The numbers with a weighted mean of 0 and a weighted standard deviation of 1.
 
     Agent steps after a dream's end have no weight in the objective, so they must not move the

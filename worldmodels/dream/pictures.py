@@ -38,11 +38,11 @@ def save_dreams(
     shown = [step for step in agent_steps if start + step <= length]
     at = torch.zeros(num_dreams, dtype=torch.int64), torch.full((num_dreams,), start)
     latents = replay(dream, episode, *at, max(1, shown[-1]), seed=start)[shown]
-    names = ["M dreams"] if num_dreams == 1 else [f"dream {n}" for n in range(1, num_dreams + 1)]
+    names = ["dream"] if num_dreams == 1 else [f"dream {n}" for n in range(1, num_dreams + 1)]
     places = [start + step for step in shown]
     rows = {
         "real": frames[places],
-        "V sees": decode_frames(vision, vision.mode(episode.posteriors[0, places])),
+        "reconstruction": decode_frames(vision, vision.mode(episode.posteriors[0, places])),
         **{name: decode_frames(vision, latents[:, number]) for number, name in enumerate(names)},
     }
     save_grid(path, rows, [f"agent step {step}" for step in shown])

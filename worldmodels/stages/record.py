@@ -95,9 +95,9 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
             lines = [f"step {step}   reward {reward:+.1f}   score {episode_return:.1f}"]
             if config.side_by_side:
                 follower.take_step(step)
-                lines.append(f"the dream saw reality {follower.age} decisions ago")
+                lines.append(f"{follower.age} agent steps since the dream was set to a real state")
                 pictures = [picture, follower.reconstruction, follower.dreamed]
-                picture = side_by_side(pictures, ["real", "V sees", "M dreams"])
+                picture = side_by_side(pictures, ["real", "reconstruction", "dream"])
             yield caption(picture, lines)
             frame, rewards, terminated, truncated, _ = env.step(action)
             reward = float(rewards)

@@ -116,7 +116,7 @@ def test_memory_follows_the_action_that_a_noisy_policy_executed(kind: str) -> No
     assert not torch.allclose(whole.memory_state.h, followed, atol=1e-3)
 
 
-def test_a_sampled_latent_is_drawn_anew_at_each_decision_and_repeats_with_the_seed() -> None:
+def test_a_sampled_latent_is_drawn_anew_at_each_agent_step_and_repeats_with_the_seed() -> None:
     whole = agent(sample_latent=True, action_repeat=1, inputs="z")
     still = films(2, 1).repeat(5, 0)
     still[:, 1] = still[:, 0]

@@ -161,7 +161,7 @@ def test_it_climbs_the_dream(tmp_path: Path) -> None:
     assert last["dreamed_return"] / 3 == pytest.approx(last["real_score"], abs=0.1)
 
 
-def test_steps_and_decisions_are_as_asked_for() -> None:
+def test_steps_and_agent_steps_are_as_asked_for() -> None:
     config = few_steps("pathwise")
     assert config.with_lengths(None, None) == config
     changed = config.with_lengths(50, 7)

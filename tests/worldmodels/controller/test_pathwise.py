@@ -117,7 +117,7 @@ def test_c_has_the_clipped_slope_and_the_value_its_own_error() -> None:
     assert all(weight.grad is None for weight in made.target.parameters())
 
 
-def test_the_value_learned_is_of_what_is_seen_before_a_decision() -> None:
+def test_the_value_learned_is_of_what_is_seen_before_an_agent_step() -> None:
     dream = DreamModel(*world("vae"), temperature=0.0)
     made = awake(learner(dream, noise=1e-6, horizon=1, discount=0.5))
     _, metrics = made.loss(starts(dream, 8), draw(0))

@@ -189,7 +189,7 @@ def test_the_clip_range_reaches_as_far_below_1_as_above(
     torch.testing.assert_close(policy_loss, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_decisions_after_an_end_do_not_move_the_advantages_of_the_others() -> None:
+def test_agent_steps_after_an_end_do_not_move_the_advantages_of_the_others() -> None:
     numbers, weight = torch.randn(4, 6, generator=draw(0)), torch.ones(4, 6)
     weight[2:, :3] = 0.0  # half of the dreams end after two agent steps
     counted = weight > 0

@@ -81,7 +81,7 @@ def test_the_noise_of_a_latent_that_vision_leaves_unused_ends_no_dream(tmp_path:
     assert out_of_support.tolist() == [False, False, True]
 
 
-def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path: Path) -> None:
+def test_dreams_end_where_members_disagree_more_than_on_real_agent_steps(tmp_path: Path) -> None:
     dreams = worldmodels.make_dream(tiny_run(tmp_path, ensemble_size=3), 500, temperature=0.0)
     assert dreams.single_observation_space.shape == (3 + 5,)  # of one member, as C sees it
     observations, _ = dreams.reset(seed=0)
@@ -102,7 +102,7 @@ def test_dreams_end_where_members_disagree_more_than_on_real_decisions(tmp_path:
     assert 0 < np.mean(ends) < 1
 
 
-def test_real_starts_are_all_decisions_with_memory_run_up(run: Run) -> None:
+def test_real_starts_are_all_agent_steps_with_memory_run_up(run: Run) -> None:
     rows = real_features(run)
     assert len(rows) == NUM_STATES
     observations, _ = worldmodels.make_dream(run, 300).reset(seed=0)

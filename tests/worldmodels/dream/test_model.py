@@ -49,7 +49,7 @@ def test_encoding_in_batches_is_encoding_all_at_once(
 
 
 @KINDS
-def test_moments_are_the_real_decisions_with_the_state_stepped_by_hand(
+def test_moments_are_the_real_agent_steps_with_the_state_stepped_by_hand(
     kind: str, episodes: list[Episode]
 ) -> None:
     vision, memory = world(kind)
@@ -104,7 +104,7 @@ def test_a_step_is_a_function_of_its_arguments_and_its_generator(
 
 
 @KINDS
-def test_features_are_z_and_the_state_before_the_decision(
+def test_features_are_z_and_the_state_before_the_agent_step(
     kind: str, episodes: list[Episode]
 ) -> None:
     vision, memory = world(kind)

@@ -142,14 +142,14 @@ def test_an_m_that_knows_the_future_dreams_at_vs_own_error() -> None:
     assert curves.persistence == pytest.approx(curves.reconstruction)
 
 
-def test_below_frozen_counts_from_the_first_decision_on() -> None:
+def test_below_frozen_counts_from_the_first_agent_step_on() -> None:
     assert OpenLoop([1, 2, 9, 1], [3, 3, 3, 3], [0] * 4).steps_below_persistence == 2
     assert OpenLoop([9, 1], [3, 3], [0, 0]).steps_below_persistence == 0
     assert OpenLoop([1, 1], [3, 3], [0, 0]).steps_below_persistence == 2
 
 
 @KINDS
-def test_singles_are_the_real_decisions_without_their_past(kind: str) -> None:
+def test_singles_are_the_real_agent_steps_without_their_past(kind: str) -> None:
     vision, _ = models(kind)
     _, sequences = episodes(vision)
     single_steps = sequences.single_steps()
@@ -163,7 +163,7 @@ def test_singles_are_the_real_decisions_without_their_past(kind: str) -> None:
 
 
 @KINDS
-def test_held_out_metrics_weigh_every_decision_alike(
+def test_held_out_metrics_weigh_every_agent_step_alike(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vision, memory = models(kind)

@@ -180,7 +180,7 @@ def test_in_a_dream_it_is_the_present_prediction_that_is_asked(kind: str) -> Non
     assert 10 < (state.weight == 0).sum() < 30
 
 
-def test_the_range_is_that_of_real_decisions(episodes: list[Episode]) -> None:
+def test_the_range_is_that_of_real_agent_steps(episodes: list[Episode]) -> None:
     vision, memory = world("vae")
     sequences = encode_episodes(vision, episodes, 2)
     support = Support.fit(vision, memory, sequences)

@@ -36,7 +36,7 @@ def store_of_counted_episodes(
 
 @pytest.mark.parametrize("repeat", [1, 4])
 @pytest.mark.parametrize("max_steps", [None, 6])
-def test_decisions_line_up_from_env_to_batch(
+def test_agent_steps_line_up_from_env_to_batch(
     tmp_path: Path, repeat: int, max_steps: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds = [0, 1, 3, 6]  # 5, 6, 8 and 11 steps: 4 divides one of them

@@ -76,7 +76,7 @@ def test_predicted_changes_are_offsets_from_the_latent() -> None:
     torch.testing.assert_close(change.predict(hidden, latent).mu, moved)
 
 
-def test_the_loss_is_the_mean_over_real_decisions() -> None:
+def test_the_loss_is_the_mean_over_real_agent_steps() -> None:
     memory = mdnrnn(reward_weight=0.5, end_weight=2.0)
     batch = random_batch()
     memory.outcome.calibrate(batch.rewards[batch.mask])
