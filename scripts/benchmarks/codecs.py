@@ -14,7 +14,7 @@ import numpy as np
 import zstandard
 
 from benchmarks.turns import print_table, take_turns
-from worldmodels.data.codec import LEVEL, compress_frames, decompress_frames
+from worldmodels.data.frame_codec import LEVEL, compress_frames, decompress_frames
 
 CHOSEN = f"zstd {LEVEL}, columns"
 

@@ -40,7 +40,7 @@ from worldmodels.vision import (
 )
 from worldmodels.vision.batched import encode_frames
 from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
-from worldmodels.vision.objective import common_colors
+from worldmodels.vision.pixel_error import common_colors
 
 BATCH_SIZE = 64
 SHOWN = 10  # frames in the picture, half of them the sharpest turns

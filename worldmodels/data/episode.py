@@ -18,8 +18,8 @@ from jaxtyping import Float32, UInt8
 
 from agents.rollout import Rollout
 from worldmodels.data.archive import npy_bytes, read_array, read_member
-from worldmodels.data.codec import compress_frames, decompress_frames, size_of_frames
 from worldmodels.data.damage import DAMAGE, Damage, damage_of
+from worldmodels.data.frame_codec import compress_frames, decompress_frames, size_of_frames
 from worldmodels.errors import UserError
 
 FORMAT = 2

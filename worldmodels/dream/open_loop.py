@@ -15,7 +15,7 @@ from worldmodels.dream.starts import spread_starts
 from worldmodels.vision import Vision
 from worldmodels.vision.batched import decode_frames
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.objective import squared_error
+from worldmodels.vision.pixel_error import squared_error
 
 
 @dataclass(frozen=True)

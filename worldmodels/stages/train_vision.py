@@ -30,8 +30,8 @@ from worldmodels.vision import (
 )
 from worldmodels.vision.batched import encode_frames
 from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
-from worldmodels.vision.objective import common_colors
 from worldmodels.vision.pictures import NUM_FRAMES, NUM_PATHS, interpolations, reconstructions
+from worldmodels.vision.pixel_error import common_colors
 
 MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000

@@ -20,7 +20,7 @@ from worldmodels.bbvi.score import score_surrogate
 from worldmodels.errors import UserError, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import Frames, to_unit
-from worldmodels.vision.objective import training_error
+from worldmodels.vision.pixel_error import training_error
 from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
 
 ESTIMATORS = ("score", "straight-through")

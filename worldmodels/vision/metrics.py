@@ -10,7 +10,13 @@ from torch import Tensor
 from worldmodels.training.device import device_of
 from worldmodels.vision import VQVAE, Vision
 from worldmodels.vision.networks import Frames, to_unit
-from worldmodels.vision.objective import ErrorConfig, common_colors, foreground, rare, squared_error
+from worldmodels.vision.pixel_error import (
+    ErrorConfig,
+    common_colors,
+    foreground,
+    rare,
+    squared_error,
+)
 
 SCORE_BATCH = 256
 Image = Float[Tensor, "3 64 64"]

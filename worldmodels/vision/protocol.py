@@ -6,7 +6,7 @@ import numpy as np
 from torch import Generator, Tensor
 
 from worldmodels.training.model import LossAndMetrics, Model
-from worldmodels.vision.objective import ErrorConfig
+from worldmodels.vision.pixel_error import ErrorConfig
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.objective import ErrorConfig, training_error
+from worldmodels.vision.pixel_error import ErrorConfig, training_error
 
 Posterior = Float[Tensor, "*batch two_z"]
 

@@ -19,7 +19,7 @@ from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
 from worldmodels.vision.networks import Frames, Images, LeanDecoder, LeanEncoder, to_frames, to_unit
-from worldmodels.vision.objective import ErrorConfig, training_error
+from worldmodels.vision.pixel_error import ErrorConfig, training_error
 
 Codes = Int[Tensor, "*batch code"]
 Grid = Float[Tensor, "batch vector row column"]

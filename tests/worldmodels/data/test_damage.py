@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.fixtures.tiny_models import frames, rollout
-from worldmodels.data.codec import compress_frames
+from worldmodels.data.frame_codec import compress_frames
 from worldmodels.data.store import EpisodeStore
 from worldmodels.errors import UserError
 

@@ -12,7 +12,7 @@ from worldmodels.errors import UserError
 from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_prefix
 from worldmodels.vision import VAE, VAEConfig, restore_vision, vision_metadata
 from worldmodels.vision.networks import to_frames, to_unit
-from worldmodels.vision.objective import (
+from worldmodels.vision.pixel_error import (
     ErrorConfig,
     common_colors,
     error_weight,

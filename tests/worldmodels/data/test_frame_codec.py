@@ -5,7 +5,7 @@ import zstandard
 from envs.make import make_env
 from envs.tasks import DEFAULT_ENV_ID
 from tests.fixtures.tiny_models import frames
-from worldmodels.data.codec import LEVEL, compress_frames, decompress_frames
+from worldmodels.data.frame_codec import LEVEL, compress_frames, decompress_frames
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 3), (5, 3, 7, 3), (4, 9, 2, 1)])
