@@ -1,6 +1,7 @@
-"""What acts, and how it is searched. Knows arrays and environments, not V or M.
+"""Policies, rollouts, evaluation, and the search for controllers.
 
-Reading order: `policy` (what acts), `rollout` (an episode), `collecting` (many of them, over
-`workers`), `controller` and `cmaes` (C and its search), `evaluation` (a score); then
-`elites` with `operators`, `bandit` and `cells` (MAP-Elites).
+This package works on arrays and environments, and uses neither V nor M. Read `policy` (policies),
+`rollout` (one episode), `collecting` (many episodes, over `workers`), `controller` and `cmaes` (C
+and its search), and `evaluation` (scores). Then read `elites` with `operators`, `bandit` and
+`cells` (MAP-Elites).
 """

@@ -1,4 +1,4 @@
-"""A bandit that forgets: which of several choices pays most, lately."""
+"""A sliding-window bandit, which selects the choice with the highest recent reward."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ class SlidingWindowBandit:
     """Upper confidence bounds over the last `window` plays.
 
     The value of a choice is its mean reward in the window plus
-    `exploration * sqrt(2 ln n / n_k)`, with n plays in the window and n_k of them its own. A choice
-    without plays comes first. Rewards lie in [0, 1], so that both terms are of one scale.
+    `exploration * sqrt(2 ln n / n_k)`, with n plays in the window, of which n_k took this choice. A
+    choice without plays is selected first. Rewards lie in [0, 1], so that both terms have the same
+    scale.
 
-    Source: arXiv 2003.04389, algorithm 2, after arXiv 0805.3415. Differs: their code counts elites
-    as they are, up to a hundred a play, beside which the second term is nothing.
+    Source: arXiv 2003.04389, algorithm 2, after arXiv 0805.3415. Differs: the authors' code takes
+    the number of elites as reward, up to a hundred per play, so that the second term is negligible.
     """
 
     def __init__(self, num_arms: int, *, window: int = 1_000, exploration: float = 0.1) -> None:
@@ -36,11 +37,11 @@ class SlidingWindowBandit:
         return list(zip(self._arms.tolist(), self._rewards.tolist(), strict=True))
 
     def counts(self) -> Float64[np.ndarray, " choice"]:
-        """How often each choice was played in the window."""
+        """Return how often each choice was played in the window."""
         return np.bincount(self._arms, minlength=self.num_arms).astype(np.float64)
 
     def values(self) -> Float64[np.ndarray, " choice"]:
-        """Upper confidence bound of each choice; infinite for one not played in the window."""
+        """Return each choice's upper confidence bound, infinite without plays in the window."""
         counts = self.counts()
         sums = np.bincount(self._arms, weights=self._rewards, minlength=self.num_arms)
         pulls_per_arm = np.maximum(counts, 1)
@@ -50,7 +51,7 @@ class SlidingWindowBandit:
         )
 
     def select(self) -> int:
-        """The choice with the highest bound, the first of equals."""
+        """Return the choice with the highest bound; the first one if several are equal."""
         return int(np.argmax(self.values())) if self.num_arms > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:

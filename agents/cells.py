@@ -1,4 +1,4 @@
-"""Cells of a box of measures: a regular grid, so that a picture's axes can be read."""
+"""A regular grid of cells in a box of measures, so that a picture's axes can be read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from agents.elites import Centroids
 
 
 def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroids:
-    """The centres of `cells` equal cells along each measure, (cells ** M, M), first one slowest.
+    """Return the centres of `cells` equal cells along each of M measures, (cells ** M, M).
 
-    A point belongs to the nearest centre: within the box that is its cell whatever the measures'
-    units, as each coordinate chooses for itself; a point beyond belongs to the cell at the border.
+    The index of the first measure varies slowest. A point belongs to the nearest centre. Inside the
+    box, this is the cell that contains the point, in any units of the measures, because each
+    coordinate is compared by itself. A point outside the box belongs to a cell at the border.
 
     Raises ValueError where there are no measures, a range is empty, or cells are fewer than 1.
     """

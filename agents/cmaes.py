@@ -1,9 +1,9 @@
-"""CMA-ES as ask and tell: it maximises, and continues exactly where it was saved.
+"""CMA-ES with an ask-and-tell interface: it maximises, and a saved search resumes exactly.
 
-pycma keeps its state in objects that only an executable pickle could hold. What is saved
-instead is the seed and every fitness told: replaying them asks for the very same candidates.
-Replay costs CMA-ES's own time again, 35 ms per generation at 867 parameters (2.4 ms diagonal),
-against seconds that the episodes of a generation take.
+pycma keeps its state in objects that only an executable pickle could hold. A saved search therefore
+holds the seed and all fitness values, and replaying them gives the same candidates. Replay costs
+only CMA-ES's own time: 35 ms per generation at 867 parameters (2.4 ms diagonal), while the episodes
+of a generation take seconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Fitness = Float64[np.ndarray, " candidate"]
 class CMAES:
     """Covariance matrix adaptation over flat parameter vectors.
 
-    `diagonal` learns a variance per parameter instead of all covariances: of 867 parameters the
-    full matrix needs about 22,000 generations to be learned, the diagonal about 58.
+    `diagonal` learns a variance per parameter instead of all covariances. With 867 parameters, the
+    full matrix takes about 22,000 generations to learn, and the diagonal about 58.
 
     Source: arXiv 1803.10122, A.4: sigma0 0.1, population 64.
     """
@@ -67,7 +67,8 @@ class CMAES:
         options: dict[str, Any] = {
             "popsize": population,
             "CMA_diagonal": diagonal,
-            # Our own generator, and a seed of nan: pycma would otherwise seed numpy's global one.
+            # pycma gets a generator and a seed of nan; otherwise it would seed numpy's global
+            # generator.
             "randn": lambda *shape: generator.standard_normal(shape),
             "seed": np.nan,
             "verbose": -9,
@@ -84,14 +85,14 @@ class CMAES:
 
     @property
     def mean(self) -> Float64[np.ndarray, " parameter"]:
-        """The distribution's mean: what to report, never the best sample seen."""
+        """The distribution's mean, which is the result to report, and not the best sample."""
         return np.array(self._search.mean)
 
     def recent_mean(self, generations: int) -> Float64[np.ndarray, " parameter"]:
-        """The average of the means after each of the last `generations` told, or of all there are.
+        """Average the means after each of the last `generations` generations, or of all if fewer.
 
-        Where fitness is noisy the mean strays around an optimum; its average lies closer.
-        Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, for gradients.
+        With noisy fitness, the mean fluctuates around an optimum, and its average lies closer to
+        it. Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, for gradients.
         """
         recent = self._means[-generations:]
         return np.mean(recent, axis=0) if recent else self.mean
@@ -102,17 +103,17 @@ class CMAES:
         return float(self._search.sigma)
 
     def ask(self) -> Candidates:
-        """This generation's candidates, (population, num_parameters); the same until `tell`."""
+        """Return this generation's candidates, (population, num_parameters), fixed until `tell`."""
         if self._candidates is None:
             with warnings.catch_warnings(action="ignore"):
                 self._candidates = self._search.ask()
         return np.array(self._candidates)
 
     def tell(self, fitness: ArrayLike) -> None:
-        """Takes the fitness (population,) of the candidates asked for; higher is better.
+        """Receives the fitness (population,) of the candidates from `ask`; higher is better.
 
-        Raises ValueError where it has another shape or is not finite, RuntimeError where none
-        were asked for.
+        Raises ValueError where the fitness has another shape or is not finite, and RuntimeError
+        where `ask` was not called.
         """
         values = np.array(fitness, dtype=np.float64)
         if values.shape != (self.population,):
@@ -132,7 +133,7 @@ class CMAES:
         self._means.append(self.mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `from_state_dict` needs: JSON-able `settings` and float64 arrays."""
+        """Return what `from_state_dict` needs: JSON-able `settings` and float64 arrays."""
         return {
             "settings": dict(self._settings),
             "start": self._start.copy(),
@@ -142,9 +143,10 @@ class CMAES:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> CMAES:
-        """The saved search, by replay of what it was told.
+        """Restore a saved search by replaying its fitness values.
 
-        Raises ValueError where the replay ends elsewhere: another pycma or numpy wrote it.
+        Raises ValueError where the replay ends at another mean, because another pycma or numpy
+        wrote the state.
         """
         start = np.asarray(state["start"], dtype=np.float64)
         search = cls(len(start), mean=start, **state["settings"])
@@ -153,15 +155,15 @@ class CMAES:
             search.tell(fitness)
         if not np.array_equal(search.mean, state["mean"]):
             raise ValueError(
-                f"replaying {search.generation} generations gave another search than was saved: "
-                "resume with the versions of cma and numpy, and on the machine, that wrote it"
+                f"replaying {search.generation} generations gave another search than saved: "
+                "resume on the machine, and with the versions of cma and numpy, that wrote it"
             )
         return search
 
 
 @dataclass(frozen=True)
 class GenerationStats:
-    """Fitness over one generation's candidates, and the step size after it was told."""
+    """Fitness statistics of one generation's candidates, and the step size after the generation."""
 
     generation: int
     best: float
@@ -176,11 +178,11 @@ def evolve(
     generations: int,
     on_generation: Callable[[GenerationStats], bool | None] = lambda stats: None,
 ) -> None:
-    """Run until `generations` generations are done, those before a restart included.
+    """Run until `generations` generations are done, including those of a resumed search.
 
-    The search ends earlier if `on_generation`, which is called after each of them, returns True.
+    The search ends earlier if `on_generation`, which is called after each generation, returns True.
 
-    `fitness(candidates, generation)` gives (population,) values to maximise, from the real game
+    `fitness(candidates, generation)` returns (population,) values to maximise, from the real game
     or from a dream; `generation` counts from 0.
     """
     while search.generation < generations:

@@ -1,4 +1,4 @@
-"""Many episodes over workers, streamed in the order of their seeds."""
+"""Play many episodes over workers, and yield them in the order of their seeds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 @runtime_checkable
 class EpisodePolicyFactory(Protocol):
-    """A policy factory that must know which episodes its policy will play, by their seeds."""
+    """A policy factory that needs the seeds of the episodes that its policy will play."""
 
     def for_episodes(self, seeds: Sequence[int]) -> Policy:
-        """A policy of `CHUNK` rows, row i for the episode of `seeds[i]`; further rows idle."""
+        """Return a policy of `CHUNK` rows; row i plays `seeds[i]`, further rows are not used."""
 
 
 PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
@@ -29,14 +29,16 @@ PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
 
 @dataclass(frozen=True)
 class PlayChunk(Generic[Result]):
-    """What a worker is sent: plays one chunk of seeds with a policy of its own.
+    """A call for a worker, which plays one chunk of seeds with a policy of its own.
 
-    All of it must pickle.
+    All fields must be picklable.
 
     Attributes:
-        policy_factory: called once per chunk: a top-level function, or functools.partial of one
-            over plain data and bytes; one that has `for_episodes` is given the chunk's seeds.
-        max_steps: env steps that end an episode before the environment's own limit does.
+        policy_factory: called once per chunk. It is a top-level function, or a functools.partial of
+            one over plain data and bytes. If it has `for_episodes`, this is called with the chunk's
+            seeds.
+        max_steps: env steps after which an episode is truncated; None leaves the environment's own
+            limit.
         play: `agents.rollout.play`, `play_scores`, or a function with the same parameters.
         perturbation: one of `envs.perturbations.PERTURBATIONS`.
     """
@@ -48,7 +50,7 @@ class PlayChunk(Generic[Result]):
     perturbation: str | None = None
 
     def __call__(self, seeds: Sequence[int]) -> list[Result]:
-        """What is left of the episodes of up to `CHUNK` seeds, in their order."""
+        """Play the episodes of up to `CHUNK` seeds, and return their results in order."""
         make = functools.partial(make_env, self.env, perturbation=self.perturbation)
         factory = self.policy_factory
         if isinstance(factory, EpisodePolicyFactory):
@@ -58,7 +60,7 @@ class PlayChunk(Generic[Result]):
         return self.play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
 
     def episodes(self, seeds: Sequence[int], workers: Workers) -> Iterator[Result]:
-        """One result per seed, in the order of `seeds`; at most two chunks a worker in memory."""
+        """Yield one result per seed, in order; memory holds at most two chunks per worker."""
         for results in workers.map(self, chunks(seeds)):
             yield from results
 
@@ -71,20 +73,20 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
 ) -> Iterator[Rollout]:
-    """One episode per seed, in the order of `seeds`; see `PlayChunk`."""
+    """Yield one episode per seed, in the order of `seeds`; see `PlayChunk`."""
     return PlayChunk(env, policy_factory, max_steps, play).episodes(seeds, workers)
 
 
 @dataclass(frozen=True)
 class TransformedPlay(Generic[Result]):
-    """Plays episodes as `agents.rollout.play`, and returns what `transform` makes of each.
+    """Plays episodes like `agents.rollout.play`, and returns `transform` of each rollout.
 
-    In a worker, what takes time then takes it in all of them at once, and a rollout's frames,
-    12 MB for 1,000 steps, need not travel.
+    In workers, the transforms are thus executed in parallel, and a rollout's frames, 12 MB for
+    1,000 steps, are not sent between processes.
     """
 
     transform: Callable[[Rollout], Result]
 
     def __call__(self, *arguments: Any, **settings: Any) -> list[Result]:
-        """The parameters are those of `play`."""
+        """Play with the parameters of `play`, and transform each rollout."""
         return [self.transform(rollout) for rollout in play(*arguments, **settings)]

@@ -1,4 +1,4 @@
-"""C: a tiny controller, a whole population of them as one batched tensor product."""
+"""The controller C; a population of controllers is evaluated as one batched tensor product."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from envs.actions import ActionMap
 class ControllerConfig:
     """Sizes of a controller: linear, or with one layer of `hidden` tanh units.
 
-    Source: arXiv 1803.10122, 2.3: a = W [z, h] + b, so no hidden units. Differs: hidden units
-    are there for search by gradients, which can afford more parameters.
+    Source: arXiv 1803.10122, 2.3: a = W [z, h] + b, so no hidden units. Differs: hidden units are
+    optional, for search by gradients, which can train more parameters.
     """
 
     num_features: int
@@ -40,12 +40,12 @@ class ControllerConfig:
 
     @property
     def num_parameters(self) -> int:
-        """Weights and biases; 867 for the paper's 288 features and 3 outputs."""
+        """Number of weights and biases; 867 for the paper's 288 features and 3 outputs."""
         return sum((inputs + 1) * outputs for inputs, outputs in self.layers)
 
     @property
     def num_last_parameters(self) -> int:
-        """Weights and biases of the last layer, which come last."""
+        """Number of weights and biases of the last layer, which are the last parameters."""
         inputs, outputs = self.layers[-1]
         return (inputs + 1) * outputs
 
@@ -55,10 +55,10 @@ def control(
     parameters: Float[Tensor, "candidate parameter"],
     features: Float[Tensor, "candidate batch feature"],
 ) -> Float[Tensor, "candidate batch output"]:
-    """Raw outputs of every candidate for its own batch of features; one agent is P = 1.
+    """Return raw outputs of every candidate for its own batch of features; one agent is P = 1.
 
-    A layer's parameters are its weights, (inputs, outputs) row by row, then its biases. Tanh
-    of the outputs belongs to the action map.
+    A layer's parameters are its weights, (inputs, outputs) row by row, then its biases. The action
+    map applies tanh to the outputs.
 
     Raises ValueError where the parameters' or features' sizes are not the config's.
     """
@@ -86,9 +86,10 @@ def control(
 def apply_action_map(
     action_map: ActionMap, outputs: Float[Tensor, "*batch output"]
 ) -> Float[Tensor, "*batch action"]:
-    """Encoded actions: the same numbers as `action_map(outputs)` in NumPy.
+    """Return encoded actions, the same numbers as `action_map(outputs)` in NumPy.
 
-    A continuous map is differentiable; a discrete one is not, being one-hot of the largest.
+    A continuous map is differentiable. A discrete map is not, because it returns the one-hot vector
+    of the largest output.
 
     Raises ValueError where the outputs' last axis is not the map's `num_outputs`.
     """
@@ -113,16 +114,16 @@ def choose_actions(
     parameters: Float[Tensor, "candidate parameter"],
     features: Float[Tensor, "batch feature"],
 ) -> Float[Tensor, "batch action"]:
-    """Encoded actions of every candidate for its block of the batch, the blocks equally long.
+    """Return encoded actions of every candidate for its block of the batch, all of equal length.
 
     Args:
-        features: z and then h; a controller of fewer features sees the first of them.
+        features: z followed by h; a controller with fewer features uses only the first ones.
     """
     seen = features[:, : config.num_features].unflatten(0, (len(parameters), -1))
     return apply_action_map(action_map, control(config, parameters, seen)).flatten(0, 1)
 
 
-@functools.lru_cache(maxsize=32)  # a dream asks at every step, and each copy to a GPU waits
+@functools.lru_cache(maxsize=32)  # a dream calls this at every step, and each copy to a GPU blocks
 def _as_tensors(
     action_map: ActionMap, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:

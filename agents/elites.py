@@ -1,8 +1,8 @@
-"""MAP-Elites as ask and tell: the best solution of every cell, found by varying those there are.
+"""MAP-Elites with an ask-and-tell interface: it finds the best solution of every cell.
 
-Archives come from pyribs. Everything random in a generation is drawn from `(seed, generation)`, so
-that a search goes on exactly where it was saved: what is saved is the archive itself and the
-bandit's window, nothing else has a past.
+New solutions are variations of existing ones. Archives come from pyribs. Everything random in a
+generation is drawn from `(seed, generation)`, so that a saved search continues exactly. The saved
+state is the archive, the bandit's window and the counts of generations and evaluations.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ SAMPLES_PER_CELL = 20
 
 @dataclass(frozen=True)
 class ElitesConfig:
-    """How MAP-Elites searches.
+    """Settings of MAP-Elites.
 
     Attributes:
         batch_size: children per generation.
-        initial_coverage: part of all cells that random solutions fill before children are made.
-        start_sigma: standard deviation of these solutions around 0.
-        bounds: of every number of a solution; numbers beyond are clipped.
-        mixes: shares of the operators; a bandit chooses among several by the elites they add.
-        bandit_window: last generations that the bandit uses.
-        exploration: weight of the bandit's uncertainty. UCB1 has 1; after 200 generations with
-            nine mixes its term of 0.7 would hide shares of added elites of 0.2 to 0.6.
-        qd_score_offset: subtracted from every fitness in the QD score; the least possible
+        initial_coverage: fraction of all cells that random solutions fill before children are made.
+        start_sigma: standard deviation of the random solutions around 0.
+        bounds: bounds of every number of a solution; numbers outside are clipped.
+        mixes: mixes of operators; a bandit selects among several mixes by the elites that they add.
+        bandit_window: number of last generations that the bandit uses.
+        exploration: weight of the bandit's uncertainty term. UCB1 uses 1. After 200 generations
+            with nine mixes, its term of 0.7 would dominate the fractions of added elites, 0.2 to
+            0.6.
+        qd_score_offset: subtracted from every fitness in the QD score. It is the least possible
             fitness, so that no cell counts below 0.
 
     Source: arXiv 2003.04389, section 4.
@@ -56,7 +57,7 @@ class ElitesConfig:
         if self.batch_size < 1:
             raise ValueError(f"expected a batch size of 1 or more, got {self.batch_size}")
         if not 0 < self.initial_coverage <= 1:
-            raise ValueError(f"expected a start share within (0, 1], got {self.initial_coverage}")
+            raise ValueError(f"expected initial_coverage in (0, 1], got {self.initial_coverage}")
         if not self.mixes:
             raise ValueError("expected 1 mix of operators or more, got none")
         if not self.bounds[0] < self.bounds[1]:
@@ -65,15 +66,15 @@ class ElitesConfig:
 
 @dataclass(frozen=True)
 class EliteStats:
-    """Figures of a search after a generation.
+    """Statistics of a search after a generation.
 
     Attributes:
-        coverage: share of cells that hold an elite.
+        coverage: fraction of cells that hold an elite.
         norm_qd_score: sum over elites of fitness - `qd_score_offset`, divided by the number of
             cells.
-        mean_fitness: over elites.
+        mean_fitness: mean fitness of all elites.
         added: solutions of the last generation that became elites.
-        mix: index of the mix that made them; None for random ones.
+        mix: index of the mix that made these solutions; None for random solutions.
     """
 
     generation: int
@@ -90,9 +91,9 @@ class MapElites:
     """The search: `ask()` returns solutions, `tell(fitness, measures)` takes their results.
 
     Args:
-        num_parameters: numbers of a solution.
-        centroids: of the cells, in the space of measures.
-        ranges: of that space, for pictures; None takes those of the centroids.
+        num_parameters: how many numbers a solution has.
+        centroids: centroids of the cells, in the space of measures.
+        ranges: range of each measure, for pictures; None takes the ranges of the centroids.
         reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
 
     Source: arXiv 1504.04909; cells as in arXiv 1610.05729, operators as in arXiv 2003.04389.
@@ -112,7 +113,7 @@ class MapElites:
         self.config = config
         self.seed = seed
         self.reconstruct = reconstruct
-        # Archive and operators draw from this one, which every generation begins anew.
+        # Archive and operators draw from this generator, which every generation seeds anew.
         self._generator = np.random.default_rng(seed)
         self.archive = CVTArchive(
             solution_dim=num_parameters,
@@ -137,7 +138,7 @@ class MapElites:
 
     @property
     def evaluations(self) -> int:
-        """How many solutions have been told."""
+        """How many solutions have been evaluated."""
         return self.generation * self.config.batch_size
 
     @property
@@ -146,7 +147,7 @@ class MapElites:
         return len(self.archive) >= max(self.config.initial_coverage * self.archive.cells, 1)
 
     def ask(self) -> Solutions:
-        """This generation's solutions, (batch_size, D); the same until `tell`."""
+        """Return this generation's solutions, (batch_size, D), fixed until `tell`."""
         if self._pending is None:
             config = self.config
             generator = self._generator
@@ -169,9 +170,9 @@ class MapElites:
         return self._pending[0].copy()
 
     def tell(self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]) -> None:
-        """Take the fitness (batch_size,), where higher is better, and the measures.
+        """Receive the fitness (batch_size,), where higher is better, and the measures.
 
-        Raises ValueError where a value is not finite, RuntimeError where nothing was asked for.
+        Raises ValueError where a value is not finite, and RuntimeError where `ask` was not called.
         """
         if self._pending is None:
             raise RuntimeError("no solutions to tell about: call ask() before each tell()")
@@ -189,9 +190,9 @@ class MapElites:
         self.generation += 1
 
     def stats(self) -> EliteStats:
-        """Figures of the search after the last generation."""
+        """Return statistics of the search after the last generation."""
         added, mix = self._last_generation
-        # Not the archive's own running sums: after a resume they would round otherwise.
+        # The archive's own running sums are not used: after a resume, they are rounded differently.
         fitness = self.archive.data("objective")
         return EliteStats(
             generation=self.generation,
@@ -205,7 +206,7 @@ class MapElites:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that `load_state_dict` needs: arrays, and the JSON-able `search`."""
+        """Return what `load_state_dict` needs: arrays, and the JSON-able `search`."""
         data = self.archive.data(["solution", "objective", "measures"], return_type="tuple")
         return {
             **dict(zip(("solutions", "fitness", "measures"), data, strict=True)),
@@ -217,9 +218,9 @@ class MapElites:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue a saved search; elites come back in the order in which they were saved."""
+        """Restore a saved search; elites are added in the order in which they were saved."""
         self.archive.clear()
-        # One by one: a batch would come in the order of its cells, and parents be drawn otherwise.
+        # Elites are added one by one: a batch would be ordered by cell, and other parents be drawn.
         for elite in zip(state["solutions"], state["fitness"], state["measures"], strict=True):
             self.archive.add_single(*elite)
         for choice, reward in state["search"]["plays"]:
@@ -229,12 +230,13 @@ class MapElites:
 
 
 def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
-    """Cells of equal size in the disc around (0.5, 0.5) that an arm of length 1 can reach.
+    """Return centroids of equal cells in the disc that an arm of length 1 can reach.
 
-    A centroidal Voronoi tessellation by k-means: each centroid is the middle of its cell.
+    The disc is centred at (0.5, 0.5). The cells are a centroidal Voronoi tessellation by k-means:
+    each centroid is the middle of its cell.
 
-    Source: arXiv 1610.05729, algorithm 1. Differs: points of the disc alone, so that every cell
-    can be filled and a coverage of 1 means all of them.
+    Source: arXiv 1610.05729, algorithm 1. Differs: all sampled points lie in the disc, so that
+    every cell can be filled and a coverage of 1 means that all are.
     """
     generator = np.random.default_rng(seed)
     count = SAMPLES_PER_CELL * num_cells

@@ -1,4 +1,4 @@
-"""Held-out episodes -> mean, spread and confidence interval."""
+"""Evaluation of a policy on held-out episodes: mean, standard deviation, confidence interval."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from agents.workers import Workers
 
 
 def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
-    """Sample standard deviation (n - 1), as every reported spread over episodes is; None for one.
+    """Return the sample standard deviation (n - 1), or None for a single value.
 
-    JSON has null for it, as it has no nan.
+    Every reported standard deviation over episodes is computed like this. JSON stores None as null,
+    as it has no nan.
     """
     numbers = np.asarray(values, dtype=np.float64)
     return float(numbers.std(ddof=1)) if len(numbers) > 1 else None
@@ -80,7 +81,7 @@ class Scores:
         return self.mean - half_width, self.mean + half_width
 
     def to_dict(self) -> dict[str, Any]:
-        """The scores as a dictionary of JSON values."""
+        """Return the scores as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Policies that wander: noise correlated in time, alone or on top of another policy."""
+"""Exploration policies: noise that is correlated in time, alone or added to another policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +18,13 @@ from agents.policy import (
 from envs.actions import ActionMap
 from envs.tasks import Task
 
-# In env steps, so that an action repeat changes neither. 30 is 0.6 s of CarRacing: long
-# enough for a turn of the wheel to show in the frames, short enough for many of them.
+# Both are in env steps, so that they do not depend on the action repeat. 30 is 0.6 s of CarRacing:
+# long enough for a turn of the wheel to show in the frames, short enough for many turns per
+# episode.
 CORRELATION_STEPS = 30
 STYLE_STEPS = 200
-# Of half an action's range; a strength is drawn for every episode, so that a memory sees the
-# agent's own driving as well as the recovery from its mistakes.
+# Unit: half an action's range. A strength is drawn for every episode, so that M is trained on the
+# agent's own driving as well as on recovery from its mistakes.
 NOISE_STRENGTHS = (0.1, 0.3, 0.6)
 
 
@@ -37,11 +38,11 @@ class CorrelatedNoise:
         self._noise_scale = np.sqrt(1 - self._autocorrelation**2)
 
     def restart(self, i: int, generator: np.random.Generator) -> None:
-        """Draws row i from the stationary distribution, so that no episode starts quietly."""
+        """Draws row i from the stationary distribution, so that noise has full strength at once."""
         self.values[i] = generator.standard_normal(self.values.shape[1])
 
     def step(self, i: int, generator: np.random.Generator) -> Float64[np.ndarray, " size"]:
-        """Row i one agent step later."""
+        """Advance row i by one agent step, and return it."""
         noise = generator.standard_normal(self.values.shape[1])
         self.values[i] = self._autocorrelation * self.values[i] + self._noise_scale * noise
         result: np.ndarray = self.values[i]
@@ -49,10 +50,10 @@ class CorrelatedNoise:
 
 
 class ExploringPolicy(RepeatingPolicy):
-    """First data: raw controller outputs wander in one of the task's styles after the other.
+    """Policy for the first data: raw controller outputs are correlated noise in the task's styles.
 
     A style is drawn when an episode begins and again every `STYLE_STEPS` env steps on average.
-    Outputs go through the task's default action map, so a Discrete action comes in runs.
+    Outputs go through the task's default action map, so a Discrete action is repeated in runs.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class ExploringPolicy(RepeatingPolicy):
             self._style[i] = self.generators[i].integers(len(self._styles))
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """The style's mean and noise, through the action map."""
+        """Return the style's mean plus noise, through the action map."""
         outputs = np.zeros_like(self._noise.values)
         for i in indices_of(due):
             generator = self.generators[i]
@@ -90,7 +91,7 @@ class NoisyPolicy(RepeatingPolicy):
     """Another policy with correlated noise on its actions, of a strength drawn per episode.
 
     Box: Ornstein-Uhlenbeck noise of standard deviation strength x half the range, clipped to
-    the bounds. Discrete: a share `strength` of the time a random action, in runs. The inner
+    the bounds. Discrete: random actions for a fraction `strength` of the time, in runs. The inner
     policy receives the executed actions, so that its recurrent state follows the real episode.
     """
 
@@ -116,7 +117,7 @@ class NoisyPolicy(RepeatingPolicy):
         super().reset(num_envs, seed)
 
     def begin(self, starting: EnvMask) -> None:
-        """Draws a strength, and starts the inner policy afresh too."""
+        """Draws a strength, and resets the inner policy too."""
         agent_steps = CORRELATION_STEPS / self.action_repeat
         if starting.all():
             self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, agent_steps)
@@ -130,12 +131,12 @@ class NoisyPolicy(RepeatingPolicy):
         self._policy.begin(starting)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """The inner policy's actions, disturbed; tells it what became of them."""
+        """Return the inner policy's actions with noise, and pass them to its `executed`."""
         actions = self._policy.select_actions(frames, due).copy()
         for i in indices_of(due):
             if self._bounds.discrete:
-                # Leaving a run and entering one are one draw: the share of random actions is
-                # then exactly `strength`, whatever the length of the runs.
+                # One draw decides both the end of a run and the start of the next: the fraction of
+                # random actions is then exactly `strength`, for any length of runs.
                 if self.generators[i].random() < self.action_repeat / CORRELATION_STEPS:
                     self._redraw_run(i)
                 if self._acts_randomly[i]:
@@ -148,7 +149,7 @@ class NoisyPolicy(RepeatingPolicy):
         return actions
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Passed on: there may be a policy within the policy within."""
+        """Pass the actions on to the inner policy, which may contain another policy."""
         self._policy.executed(actions, due)
 
     def _redraw_run(self, i: int) -> None:

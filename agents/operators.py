@@ -1,4 +1,4 @@
-"""How MAP-Elites makes children of elites: noise, lines between them, and a model's crossover."""
+"""Operators that make children of elites: noise, steps along lines, and a model's crossover."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reconstruct = Callable[[Solutions], Solutions]
 
 @dataclass(frozen=True)
 class Mix:
-    """Which share of a generation's children each operator makes; isotropic noise makes the rest.
+    """Fraction of a generation's children that each operator makes; noise alone makes the rest.
 
     Attributes:
         reconstruction: child = (x + decode(encode(x))) / 2.
@@ -30,15 +30,15 @@ class Mix:
             raise ValueError(f"expected shares of 0 or more that add up to at most 1, got {self}")
 
     def counts(self, batch_size: int) -> tuple[int, int, int]:
-        """Children by reconstruction, along lines and by noise alone, `batch_size` in all."""
+        """Return the numbers of children by reconstruction, along lines and by noise alone."""
         reconstructed = round(self.reconstruction * batch_size)
         along = min(round(self.line * batch_size), batch_size - reconstructed)
         return reconstructed, along, batch_size - reconstructed - along
 
 
 LINE_MIXES = tuple(Mix(line=quarters / 4) for quarters in range(5))
-# Source: arXiv 2003.04389, section 3.3: reconstruction with noise, and line with noise, nine in
-# all; noise alone is in both.
+# Source: arXiv 2003.04389, section 3.3: reconstruction with noise, and line with noise, are nine
+# mixes in all; noise alone is in both.
 ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=quarters / 4) for quarters in range(1, 5)))
 
 
@@ -46,7 +46,7 @@ ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=quarters / 4) for quarters in ran
 class OperatorConfig:
     """Step sizes of the operators, in units of the solutions.
 
-    Source: arXiv 2003.04389, section 4: 0.003 and 0.1, of a range of 2.
+    Source: arXiv 2003.04389, section 4: 0.003 and 0.1 of a range of 2.
     """
 
     iso_sigma: float = 0.006
@@ -65,12 +65,12 @@ def breed(
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
 ) -> Float32[np.ndarray, "child parameter"]:
-    """`batch_size` children of elites, (batch_size, D); not limited to any bounds.
+    """Return `batch_size` children of elites, (batch_size, D), not clipped to any bounds.
 
     Args:
-        draw: so many elites, each drawn at random among all.
+        draw: returns the given number of elites, each drawn at random among all.
 
-    Raises ValueError where the mix has reconstruction and there is nothing to reconstruct with.
+    Raises ValueError where the mix has reconstruction and `reconstruct` is None.
     """
     reconstructed, along, by_noise = mix.counts(batch_size)
     children = []

@@ -1,4 +1,4 @@
-"""What acts: the protocol, the base class that holds an action, and the simplest policies."""
+"""Policies: the protocol, the base class that repeats an action, and the simplest policies."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,27 +21,28 @@ class Policy(Protocol):
 
     `act` is called every environment step and returns native actions: (B, A) of a Box's own type,
     int64 (B,) for a Discrete space. It holds an action for `action_repeat` steps. Where
-    `reset_mask` is true an environment starts afresh: its agent step clock, its recurrent state
-    and its noise. Exploration noise lives in here, so that what is recorded was executed.
+    `reset_mask` is true, an environment starts a new episode: its agent step clock, its recurrent
+    state and its noise are reset. Policies add their exploration noise themselves, so that recorded
+    actions are the executed ones.
     """
 
     name: str
     action_repeat: int
 
     def reset(self, num_envs: int, seed: int = 0) -> None:
-        """Starts `num_envs` environments afresh, and all randomness from `seed`."""
+        """Resets the state of `num_envs` environments, and seeds all randomness with `seed`."""
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
-        """Native actions for uint8 frames (B, H, W, 3), as described above."""
+        """Return native actions for uint8 frames (B, H, W, 3), as described above."""
         ...
 
 
 class RepeatingPolicy(ABC):
-    """Asks `select_actions` for an action, then holds it for `action_repeat` environment steps.
+    """Calls `select_actions`, then repeats the actions for `action_repeat` environment steps.
 
-    A subclass decides in encoded actions, float32 (B, A): Box values, or a one-hot Discrete
-    action. Each environment has a generator of its own, `self.generators[i]`; whoever draws
-    only from it makes environment i independent of how many stand beside it.
+    A subclass returns encoded actions, float32 (B, A): Box values, or a one-hot Discrete action.
+    Each environment has its own generator, `self.generators[i]`. A subclass that draws only from it
+    makes environment i independent of the number of environments.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class RepeatingPolicy(ABC):
         self._noise_stream = noise_stream
 
     def reset(self, num_envs: int, seed: int = 0) -> None:
-        """Starts `num_envs` environments afresh, with new generators."""
+        """Resets the state of `num_envs` environments, with new generators."""
         self.num_envs = num_envs
-        # A spawn key, not SeedSequence([seed, i]): numpy pads entropy with zeros, so that
-        # [seed, 0] is the very stream Gymnasium gives to env.reset(seed=seed).
+        # A spawn key is used instead of SeedSequence([seed, i]): numpy pads entropy with zeros, so
+        # that [seed, 0] is the same stream as Gymnasium's for env.reset(seed=seed).
         self.generators = [
             np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self._noise_stream, i)))
             for i in range(num_envs)
@@ -72,7 +73,7 @@ class RepeatingPolicy(ABC):
         self.begin(np.ones(num_envs, dtype=bool))
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
-        """Native actions; raises ValueError unless there is one frame per environment."""
+        """Return native actions; raises ValueError unless there is one frame per environment."""
         if len(frames) != self.num_envs:
             raise ValueError(
                 f"policy {self.name!r} was reset for {self.num_envs} environments, "
@@ -90,9 +91,10 @@ class RepeatingPolicy(ABC):
 
     @abstractmethod
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Encoded actions (B, A). Only rows of `due` are used, and only their state may change.
+        """Return encoded actions (B, A), of which only the rows of `due` are used.
 
-        All B rows come in, so that a batched network always sees one batch size.
+        Only the state of these rows may change. `frames` has all B rows, so that a batched network
+        always has one batch size.
         """
 
     def begin(self, starting: EnvMask) -> None:  # noqa: B027 (a hook: most policies keep no state)
@@ -110,7 +112,7 @@ class RandomPolicy(RepeatingPolicy):
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
         super().__init__(action_space, "random", action_repeat)
-        self._bounds = ActionMap.for_space(action_space)  # refuses what has no uniform draw
+        self._bounds = ActionMap.for_space(action_space)  # raises for unbounded spaces
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
         """Draws from each environment's own generator."""
@@ -121,7 +123,7 @@ class RandomPolicy(RepeatingPolicy):
 
 
 class BrownianPolicy(RepeatingPolicy):
-    """A random walk through a Box: a += sqrt(1/50) N(0, 1) an env step, clipped to its bounds.
+    """A random walk through a Box: a += sqrt(1/50) N(0, 1) per env step, clipped to its bounds.
 
     Raises UnsupportedActionSpace for a Discrete space.
 
@@ -140,14 +142,14 @@ class BrownianPolicy(RepeatingPolicy):
         self._step = np.sqrt(action_repeat / 50)
 
     def begin(self, starting: EnvMask) -> None:
-        """Starts the walk anywhere in the Box."""
+        """Starts the walk at a uniformly drawn position in the Box."""
         if starting.all():
             self._position = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
         for i in indices_of(starting):
             self._position[i] = uniform_action(self._bounds, self.generators[i])
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """One step of the walk."""
+        """Makes one step of the walk."""
         for i in indices_of(due):
             noise = self.generators[i].standard_normal(self._bounds.size)
             new_position = self._position[i] + self._step * noise
@@ -156,7 +158,7 @@ class BrownianPolicy(RepeatingPolicy):
 
 
 class ConstantPolicy(RepeatingPolicy):
-    """Always the same encoded action: standing still, full gas; a floor for every score."""
+    """A constant encoded action, for example standing still; a baseline for every score."""
 
     def __init__(
         self,
@@ -175,14 +177,14 @@ class ConstantPolicy(RepeatingPolicy):
             )
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """The one action, for every environment."""
+        """Return the constant action for every environment."""
         return np.tile(self._action, (self.num_envs, 1))
 
 
 def uniform_action(
     bounds: ActionMap, generator: np.random.Generator
 ) -> Float32[np.ndarray, " action"]:
-    """One encoded action, uniform over the space that `bounds` was made for."""
+    """Draw one encoded action, uniform over the space that `bounds` was made for."""
     if bounds.discrete:
         return one_hot(generator.integers(bounds.size), bounds.size)
     if bounds.integer:
@@ -192,5 +194,5 @@ def uniform_action(
 
 
 def indices_of(mask: EnvMask) -> list[int]:
-    """The environments a mask names, in order."""
+    """Return the indices of the environments in a mask, in order."""
     return list(np.flatnonzero(mask).tolist())

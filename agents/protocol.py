@@ -1,4 +1,4 @@
-"""Which episodes a score is made of: scores are comparable only where this is the same."""
+"""Evaluation protocols: scores are comparable only where their protocols are the same."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class EvaluationProtocol:
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
-        purpose: of the score; it is also the split that the seeds come from.
+        purpose: purpose of the score, which is also the split that the seeds come from.
         episodes: number of episodes, 1 or more.
         start: position of the first seed within the split.
         perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
 
-    Raises ValueError where there are no such episodes.
+    Raises ValueError for an unknown purpose, fewer than 1 episode, or too few seeds in the split.
     """
 
     env_id: str
@@ -38,7 +38,7 @@ class EvaluationProtocol:
     def of(
         cls, env: EnvConfig, purpose: Purpose, episodes: int, perturbation: str | None = None
     ) -> EvaluationProtocol:
-        """The protocol of a score in `env`."""
+        """Return the protocol of a score in `env`."""
         return cls(env.env_id, purpose, episodes, 0, perturbation, env.kwargs, env.observation_key)
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class EvaluationProtocol:
         return seeds(self.purpose, self.episodes, self.start)
 
     def to_dict(self) -> dict[str, Any]:
-        """The protocol as a dictionary of JSON values."""
+        """Return the protocol as a dictionary of JSON values."""
         return asdict(self)
 
     @classmethod

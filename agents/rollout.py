@@ -1,4 +1,4 @@
-"""One episode as arrays, and playing a policy in several environments in lockstep."""
+"""Episodes as arrays, and functions that play a policy in several environments in lockstep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from envs.measures import Measure
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EpisodeInfo:
-    """Where an episode was played, by what, and how it ended."""
+    """Metadata of an episode: its environment, its policy, and how it ended."""
 
     terminated: bool
     truncated: bool
@@ -32,8 +32,8 @@ class EpisodeInfo:
 class Rollout(EpisodeInfo):
     """One episode of T environment steps: frames[t], actions[t] -> rewards[t], frames[t+1].
 
-    Actions are encoded (Box values, or one-hot) and those that were executed. There are T+1
-    frames: the last one is the episode's own, never the first of the next.
+    Actions are the executed ones, encoded as Box values or one-hot. There are T+1 frames: the last
+    frame belongs to this episode, never to the next one.
 
     Raises ValueError where shapes or types differ from these.
     """
@@ -70,9 +70,9 @@ class Rollout(EpisodeInfo):
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeScore(EpisodeInfo):
-    """What is left of an episode whose frames nobody needs; `num_steps` counts env steps.
+    """The score of an episode, without its frames; `num_steps` counts env steps.
 
-    `measures` are those that were asked for, each the mean over all env steps.
+    `measures` are the requested measures, each the mean over all env steps.
     """
 
     episode_return: float
@@ -82,9 +82,9 @@ class EpisodeScore(EpisodeInfo):
 
 @dataclass
 class _Recording:
-    """An episode while it is played. `frames` holds the latest only, unless all are kept.
+    """An episode while it is played. `frames` holds only the latest frame, unless all are kept.
 
-    `fields` are those of an `EpisodeInfo`; `readings` has a row of measures a step.
+    `fields` are those of an `EpisodeInfo`; `readings` has a row of measures per step.
     """
 
     frames: list[np.ndarray]
@@ -105,15 +105,15 @@ def play(
 ) -> list[Rollout]:
     """Plays one episode per seed, all in this process, with one batched policy.
 
-    The policy sees `batch_size` rows at every step (None: one per seed), because batched
-    networks differ in the last bit with the batch size: a row without an episode is black, and
-    an ended episode keeps its last frame; nothing of either is recorded. The policy's own
-    randomness is seeded with the first seed.
+    The policy gets `batch_size` rows at every step (None: one per seed), because the results of
+    batched networks differ in the last bit with the batch size. A row without an episode is black,
+    and an ended episode keeps its last frame; neither is recorded. The policy's own randomness is
+    seeded with the first seed.
 
     `max_steps` env steps truncate an episode.
 
     Raises ValueError where there are no seeds, or more than `batch_size`, or max_steps is below
-    1. Whatever happens, the environments are closed.
+    1. The environments are always closed, also after an error.
     """
     return [
         Rollout(
@@ -135,10 +135,10 @@ def play_scores(
     batch_size: int | None = None,
     measures: Sequence[Measure] = (),
 ) -> list[EpisodeScore]:
-    """As `play`, but keeps no frames: only what each episode is worth, and its `measures`."""
+    """Plays like `play`, but keeps no frames: returns each episode's score and `measures`."""
     return [
         EpisodeScore(
-            # Rounded as a Rollout stores them, so that both kinds of result agree.
+            # Rewards are rounded as in a Rollout, so that both kinds of result agree.
             episode_return=float(np.array(recording.rewards, np.float32).sum(dtype=np.float64)),
             num_steps=len(recording.rewards),
             measures=tuple(np.mean(recording.readings, axis=0).tolist()),
@@ -172,7 +172,7 @@ def _play_in_lockstep(
         while not all(recording.done for recording in recordings):
             for i, recording in enumerate(recordings):
                 batch[i] = recording.frames[-1]
-            native = policy.act(batch.copy())  # a copy: what a policy keeps must not change
+            native = policy.act(batch.copy())  # a copy, as a policy may keep the array
             encoded = encode_actions(envs[0].action_space, native)
             for i, (env, recording) in enumerate(zip(envs, recordings, strict=True)):
                 if recording.done:
@@ -192,7 +192,7 @@ def _begin(env: gym.Env[Any, Any], policy: Policy, seed: int) -> _Recording:
         "policy": policy.name,
         "action_repeat": policy.action_repeat,
     }
-    # Copied: an environment may draw every frame into the same buffer.
+    # The frame is copied, because an environment may draw every frame into the same buffer.
     return _Recording([np.array(env.reset(seed=seed)[0])], fields)
 
 

@@ -1,4 +1,4 @@
-"""A lap of the scripted driver, as an episode: frames to judge models by, never to train agents."""
+"""Episodes of the scripted driver: frames to evaluate models on, never to train agents on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from envs.make import make_env
 from envs.scripted_driver import ScriptedDriver
 from envs.tasks import DEFAULT_ENV_ID, task_for
 
-NOISE_PARTS = (1.0, 0.5, 0.2)  # of the noise, that steering, gas and brake get
+NOISE_PARTS = (1.0, 0.5, 0.2)  # factors of the noise on steering, gas and brake
 
 
 class _NoisyDriver(RepeatingPolicy):
-    """The scripted driver of one environment, with noise on what it does."""
+    """The scripted driver of one environment, with noise on its actions."""
 
     def __init__(self, driver: ScriptedDriver, action_repeat: int, noise: float, seed: int) -> None:
         super().__init__(driver.env.action_space, "scripted driver", action_repeat)
@@ -27,7 +27,7 @@ class _NoisyDriver(RepeatingPolicy):
         self._correlated_noise = np.zeros(3)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """The driver's action, disturbed."""
+        """Return the driver's action with noise."""
         drawn = self._generator.standard_normal(3) * NOISE_PARTS
         self._correlated_noise = 0.8 * self._correlated_noise + 0.6 * drawn
         action = self._driver.act() + self._noise * self._correlated_noise
@@ -35,13 +35,13 @@ class _NoisyDriver(RepeatingPolicy):
 
 
 def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: Any) -> Rollout:
-    """One episode on the track of `seed`.
+    """Drive one episode on the track of `seed`.
 
     Args:
-        action_repeat: frames an action is held, in a car whose driver decides no oftener.
-        noise: standard deviation of what is added to steering, half of it to gas and a fifth to
-            the brake; correlated in time.
-        settings: the driver's.
+        action_repeat: frames for which an action is held; the driver selects no action in between.
+        noise: standard deviation of the noise on steering; gas gets half of it and the brake a
+            fifth. The noise is correlated in time.
+        settings: settings of the `ScriptedDriver`.
     """
     env = make_env(DEFAULT_ENV_ID)
     policy = _NoisyDriver(ScriptedDriver(env, **settings), action_repeat, noise, seed)

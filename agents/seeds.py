@@ -1,4 +1,4 @@
-"""Which episode seeds are for which purpose; no two purposes share one."""
+"""Ranges of episode seeds for each purpose; no two purposes share a seed."""
 
 from typing import Literal, get_args
 
@@ -8,11 +8,11 @@ Split = Literal["training", "validation", "selection", "monitoring", "driving", 
 # agent that is reported, and seeds from 2,900,000 on are never used.
 SEED_RANGES: dict[Split, range] = {
     "training": range(0, 1_000_000),
-    # Scores that are reported while things are still being changed.
+    # Scores that are reported during development.
     "validation": range(1_000_000, 1_500_000),
     # Scores that select an agent.
     "selection": range(1_500_000, 1_600_000),
-    # Evaluations during a search, which also select the agent that it returns.
+    # Evaluations during a search, which also select the agent that the search returns.
     "monitoring": range(1_600_000, 1_700_000),
     # Drives of the scripted driver, on which the experiments evaluate V and M.
     "driving": range(1_700_000, 1_800_000),
@@ -21,7 +21,7 @@ SEED_RANGES: dict[Split, range] = {
 
 
 def seeds(split: Split, count: int, start: int = 0) -> list[int]:
-    """`count` consecutive seeds of a split, from the `start`-th on.
+    """Return `count` consecutive seeds of a split, from the `start`-th on.
 
     Raises ValueError for an unknown split, or where the seeds would leave the split's range.
     """

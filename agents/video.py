@@ -1,4 +1,4 @@
-"""Episodes -> mp4 or gif, with captions, side by side."""
+"""Write episodes as mp4 or gif videos, with captions and side by side."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _TEXT_COLOR = (235, 235, 235)
 
 
 def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes ``.mp4`` (H.264 that browsers play) or ``.gif``; RGB frames of one shape.
+    """Writes RGB frames of one shape as ``.mp4`` (H.264 that browsers play) or ``.gif``.
 
-    Written to a temporary name beside `path` and renamed when complete, so that `path` is never
-    half a video. Frames of an mp4 are taken one at a time; a gif holds all in memory.
+    The video is written to a temporary file in the folder of `path` and renamed when complete, so
+    that `path` never holds an incomplete video. Frames of an mp4 are written one at a time; a gif
+    holds all frames in memory.
 
     Raises ValueError for another suffix, or for no frames.
     """
@@ -49,14 +50,14 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
                 loop=0,
             )
         with unfinished.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut may leave the name without the video
+            os.fsync(file.fileno())  # otherwise a power cut may leave the name without the video
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
 def caption(frame: Frame, lines: Sequence[str]) -> Frame:
-    """The frame under a black strip with one line of text each; wider text is cut off."""
+    """Return the frame below a black strip with the lines of text; text that is too wide is cut."""
     strip = np.zeros((_LINE_HEIGHT * len(lines) + 4, frame.shape[1], 3), dtype=np.uint8)
     for row, line in enumerate(lines):
         origin = (4, _LINE_HEIGHT * (row + 1) - 4)
@@ -67,15 +68,15 @@ def caption(frame: Frame, lines: Sequence[str]) -> Frame:
 
 
 def side_by_side(frames: Sequence[Frame], labels: Sequence[str], height: int = 256) -> Frame:
-    """Frames scaled to one height, left to right, each under its label.
+    """Place frames from left to right, scaled to one height, each below its label.
 
-    Frames that are enlarged keep their pixels visible: what the agent sees is 64 x 64.
+    Enlarged frames keep their pixels visible, because the agent's frames are 64 x 64.
 
     Raises ValueError where there are not as many labels as frames.
     """
     if len(frames) != len(labels) or not frames:
         raise ValueError(
-            f"expected one label a frame, got {len(frames)} frames and {len(labels)} labels"
+            f"expected one label per frame, got {len(frames)} frames and {len(labels)} labels"
         )
     panels = []
     for frame, label in zip(frames, labels, strict=True):

@@ -1,7 +1,7 @@
-"""The same work over several processes, with the same result whatever their number.
+"""Work over several processes, with the same result for any number of processes.
 
-Work is cut into chunks of one fixed size; workers only choose who runs a chunk. Hand them
-functions and factories that pickle to small bytes, never torch modules: those slow the
+Work is cut into chunks of one fixed size, and the number of workers decides only which process runs
+a chunk. Pass functions and factories that pickle to few bytes, never torch modules, which slow the
 parent's later training 2-3x.
 """
 
@@ -19,25 +19,25 @@ from typing import TypeVar
 from envs.processes import WorkerDiedError, WorkerProcess, end_processes, interrupts_held
 
 MAX_DEATHS = 3
-CHUNK = 8  # episodes: enough rows for one batched network call, few enough to share out
+CHUNK = 8  # episodes: enough rows for one batched network call, few enough for several workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Workers:
-    """Runs functions in `num_workers` processes, or in this one for 0 or 1.
+    """Runs functions in `num_workers` processes, or in this process for 0 or 1.
 
-    A context manager: leaving it ends the processes, at once if by an exception (Ctrl-C too).
-    Processes start when first needed, so that constructing one costs nothing.
+    As a context manager, it ends the processes on exit, immediately after an exception (also
+    Ctrl-C). Processes start when first needed, so that the constructor costs nothing.
 
-    A thread here waits for each process, over a pipe of its own. The standard library's
-    ProcessPoolExecutor has one pipe for the results of all: where a process is killed in the middle
-    of a large result, it waits for the rest for ever. It also needs semaphores in shared memory,
-    and cannot drop what is queued.
+    Each process has its own pipe, and a thread of this process waits for it. The standard library's
+    ProcessPoolExecutor has one pipe for all results: if a process is killed in the middle of a
+    large result, the executor waits for the rest forever. It also needs semaphores in shared
+    memory, and cannot drop queued calls.
 
     Args:
-        log: called with one line when a process died and another took its place.
+        log: called with one line when a process died and a new one replaced it.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
@@ -46,11 +46,11 @@ class Workers:
         self.num_workers = num_workers
         self._log = log
         self._threads = ThreadPoolExecutor(max(num_workers, 1))
-        self._of_this_thread = threading.local()  # its process
+        self._of_this_thread = threading.local()  # the thread's process
         self._lock = threading.Lock()
         self._closed = False
         self._processes: list[WorkerProcess] = []
-        # Before multiprocessing waits for all processes, where nobody has closed this.
+        # Without `close`, this ends the processes at exit, before multiprocessing waits for them.
         util.Finalize(self, end_processes, (self._processes, True), exitpriority=10)
 
     def __enter__(self) -> Workers:
@@ -60,11 +60,11 @@ class Workers:
         self.close(immediately=kind is not None)
 
     def close(self, immediately: bool = False) -> None:
-        """End the processes, after what they are doing or at once; nothing can be mapped after.
+        """End the processes, after their current calls or immediately; `map` then no longer works.
 
-        What is queued is dropped.
+        Queued calls are dropped.
         """
-        with self._lock:  # none is being started, and none will be
+        with self._lock:  # no process is being started, and none will be
             self._closed = True
         if immediately:
             end_processes(self._processes, immediately=True)
@@ -73,23 +73,21 @@ class Workers:
 
     @property
     def process_ids(self) -> list[int]:
-        """Of the processes that run now."""
+        """Ids of the processes that run now."""
         with self._lock:
             processes = [worker.process for worker in self._processes]
             return [each.pid for each in processes if each.pid and each.is_alive()]
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Results in the order of `items`, each as soon as it and those before it are there.
+        """Yield results in the order of `items`, each when it and all earlier ones are ready.
 
-        Takes an item only when a worker will soon want it, two a worker ahead, so that neither
-        items nor results pile up.
+        At most two items per worker are taken ahead, so that neither items nor results accumulate.
 
-        Where a process dies (killed, out of memory), another takes its place and what was under
-        way in it is done again; functions whose results depend on their item alone give the same
-        ones.
+        If a process dies (killed, out of memory), a new one replaces it and repeats its current
+        call. The results are the same for functions whose results depend only on their item.
 
-        Raises WorkerDiedError where that happens `MAX_DEATHS` times without a result in between;
-        an exception in `function` is raised here as it is.
+        Raises WorkerDiedError if processes die `MAX_DEATHS` times without a result in between. An
+        exception in `function` is raised here unchanged.
         """
         if self.num_workers <= 1:
             for item in items:
@@ -110,7 +108,7 @@ class Workers:
                     deaths += 1
                     if deaths == MAX_DEATHS:
                         raise WorkerDiedError(f"{deaths} times in a row: {error}") from error
-                    self._log("a worker process died: what was under way is done again by others")
+                    self._log("a worker process died: its work is repeated in a new process")
                     again = self._threads.submit(self._call, function, item)
                     pending.appendleft((item, again))
                 else:
@@ -121,14 +119,14 @@ class Workers:
                 future.cancel()
 
     def _call(self, function: Callable[[Item], Result], item: Item) -> Result:
-        """The result of `function(item)` from this thread's process, or a new one."""
+        """Return `function(item)` from this thread's process, or from a new one."""
         worker: WorkerProcess | None = getattr(self._of_this_thread, "worker", None)
         with self._lock:
             if self._closed:
                 raise WorkerDiedError("the worker processes were ended")
             is_new = worker is None or not worker.process.is_alive()
             if worker is None or is_new:
-                # Not daemons: an environment may have processes of its own.
+                # They are not daemons, because an environment may have processes of its own.
                 with interrupts_held():
                     worker = WorkerProcess("a worker process", _Caller, daemon=False)
                 self._of_this_thread.worker = worker
@@ -141,28 +139,28 @@ class Workers:
 
 
 class _Caller:
-    """The object of a process that calls whatever functions it is sent."""
+    """The object in a worker process, which calls the functions that it receives."""
 
     def __init__(self) -> None:
         import torch
 
-        torch.set_num_threads(1)  # OMP_NUM_THREADS does not serve where a script had loaded torch
+        torch.set_num_threads(1)  # OMP_NUM_THREADS has no effect if torch was loaded before
 
     def call(self, function: Callable[[Item], Result], item: Item) -> Result:
-        """The result of `function(item)`."""
+        """Return the result of `function(item)`."""
         return function(item)
 
     def close(self) -> None:
-        """Nothing is left to end."""
+        """Do nothing, as there is nothing to close."""
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
-    """`items` in order, `size` at a time; the last chunk may be shorter."""
+    """Split `items` in order into chunks of `size`; the last chunk may be shorter."""
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _call_with_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
-    """As in a worker: sums over several threads differ in the last bit."""
+    """Call with one thread, as in a worker: sums over several threads differ in the last bit."""
     import torch
 
     num_threads = torch.get_num_threads()

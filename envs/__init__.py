@@ -1,16 +1,16 @@
-"""What is acted in: Gymnasium environments as small pictures, and what is known about each.
+"""Gymnasium environments with small pictures as observations, and the settings of each.
 
-Importing this package registers `worldmodels/CarRacing-v3`. Reading order: `config`,
-`registration`, `actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks`,
-`make`; then `car_racing` with its `renderer`; then, for many environments at once, `vector`,
-`vector_share` and `processes`.
+Importing this package registers `worldmodels/CarRacing-v3`. Read `config`, `registration`,
+`actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks` and `make` first; then
+`car_racing` with its `renderer`; then `vector`, `vector_share` and `processes`, which step many
+environments at once.
 """
 
 import os
 
 import gymnasium as gym
 
-# pygame greets on stdout whenever it is imported, once in every worker process.
+# pygame prints a greeting on stdout whenever it is imported, once in every worker process.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 gym.register(

@@ -1,8 +1,8 @@
-"""Actions as one float vector, whatever the space; and how a controller's outputs become one.
+"""Encoding of actions as float vectors, and maps from a controller's outputs to such vectors.
 
-An *encoded* action is float32 of length A: a Box action as it is, rounded where the Box holds
-integers, a Discrete one as one-hot. `plain_actions` turns other spaces into these two. Memories
-and stores see encoded actions only; environments see native ones only.
+An *encoded* action is a float32 vector of length A. A Box action is encoded as it is, rounded where
+the Box holds integers; a Discrete action is one-hot. `plain_actions` converts other spaces to these
+two. Memories and stores use only encoded actions; environments use only native ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Float32
 from numpy.typing import NDArray
 
-MAX_RANGE = 2**24  # between bounds: float32 does not hold every whole number beyond
+MAX_RANGE = 2**24  # between bounds; float32 does not represent every larger integer
 
 
 class UnsupportedActionSpace(gym.error.Error, ValueError):
@@ -25,7 +25,7 @@ class UnsupportedActionSpace(gym.error.Error, ValueError):
 
 
 def action_size(space: spaces.Space[Any]) -> int:
-    """Length A of an encoded action.
+    """Return the length A of an encoded action.
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
@@ -43,7 +43,7 @@ def action_size(space: spaces.Space[Any]) -> int:
 def encode_actions(
     space: spaces.Space[Any], actions: NDArray[Any]
 ) -> Float32[np.ndarray, "batch action"]:
-    """Native actions, (B, A) for a Box or (B,) for a Discrete space, as float32 (B, A).
+    """Encode native actions, (B, A) for a Box or (B,) for a Discrete space, as float32 (B, A).
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
@@ -60,14 +60,14 @@ def encode_actions(
             )
         return one_hot(index.astype(np.int64), size)
     _check_encoded(native, size)
-    assert isinstance(space, spaces.Box)  # action_size admits nothing else
+    assert isinstance(space, spaces.Box)  # action_size raises for other spaces
     if is_integer(space):  # as `PlainActions` executes it
         native = np.clip(np.rint(native), space.low, space.high)
     return native.astype(np.float32)
 
 
 def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[Any]:
-    """Encoded actions (B, A) as native ones: (B, A) within a Box and of its type, or int64 (B,).
+    """Decode actions (B, A) to native ones: (B, A) within a Box and of its type, or int64 (B,).
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
@@ -79,14 +79,14 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
     if isinstance(space, spaces.Discrete):
         result: NDArray[Any] = vectors.argmax(axis=1).astype(np.int64) + int(space.start)
         return result
-    assert isinstance(space, spaces.Box)  # action_size admits nothing else
+    assert isinstance(space, spaces.Box)  # action_size raises for other spaces
     if is_integer(space):
         vectors = np.rint(vectors)
     return np.clip(vectors, space.low, space.high).astype(space.dtype)
 
 
 def one_hot(index: Any, size: int) -> Float32[np.ndarray, "*batch {size}"]:
-    """Float32 vectors with a 1 at each index; not by np.eye, which grows with the size squared."""
+    """Return float32 vectors with a 1 at each index, without np.eye, whose size is quadratic."""
     index = np.asarray(index)
     vectors = np.zeros((*index.shape, size), np.float32)
     np.put_along_axis(vectors, index[..., None], 1.0, axis=-1)
@@ -105,12 +105,12 @@ def _check_encoded(vectors: NDArray[Any], size: int) -> None:
 
 @dataclass(frozen=True)
 class ActionMap:
-    """How a controller's raw outputs become an encoded action; nothing but numbers.
+    """Map from a controller's raw outputs to an encoded action; all its fields are plain values.
 
     Continuous: `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j],
-    high[j])`. Discrete: one-hot of the largest output; `start` is the first native action. Being
-    numbers, it goes into JSON with `dataclasses.asdict`, comes back with `from_dict`, and can be
-    restated in any array library.
+    high[j])`. Discrete: one-hot of the largest output; `start` is the first native action.
+    `dataclasses.asdict` converts the map for JSON, `from_dict` restores it, and any array library
+    can implement it.
     """
 
     num_outputs: int
@@ -143,7 +143,7 @@ class ActionMap:
 
     @property
     def space(self) -> spaces.Box | spaces.Discrete:
-        """The action space it acts in."""
+        """The action space that the map is for."""
         if self.discrete:
             return spaces.Discrete(self.size, start=self.start)
         low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
@@ -152,7 +152,7 @@ class ActionMap:
         return spaces.Box(low, high, dtype=np.float32)
 
     def __call__(self, outputs: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
-        """Raw outputs (..., num_outputs) to encoded actions (..., A).
+        """Map raw outputs (..., num_outputs) to encoded actions (..., A).
 
         Raises:
             ValueError: the last axis is not `num_outputs` long.
@@ -169,7 +169,7 @@ class ActionMap:
         return self.within(scale * selected + offset)
 
     def within(self, actions: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
-        """Encoded actions as they can be executed: clipped to the bounds, rounded if integer."""
+        """Return executable encoded actions: clipped to the bounds, and rounded if integer."""
         actions = np.rint(actions) if self.integer else actions
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
         result: np.ndarray = np.clip(actions, low, high).astype(np.float32)
@@ -177,7 +177,7 @@ class ActionMap:
 
     @classmethod
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
-        """The map for any space: tanh stretched over a Box's bounds, or the largest output.
+        """Return a map for any space: tanh scaled to a Box's bounds, or the largest output.
 
         Raises:
             UnsupportedActionSpace: neither a 1-D Box with finite bounds nor Discrete.
@@ -186,7 +186,7 @@ class ActionMap:
         if isinstance(space, spaces.Discrete):
             zeros, ones = (0.0,) * size, (1.0,) * size
             return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones, int(space.start))
-        assert isinstance(space, spaces.Box)  # action_size admits nothing else
+        assert isinstance(space, spaces.Box)  # action_size raises for other spaces
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         with np.errstate(invalid="ignore"):
             is_bounded = np.isfinite(low) & np.isfinite(high) & (high - low <= MAX_RANGE)
@@ -209,7 +209,7 @@ class ActionMap:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionMap:
-        """The map that `dataclasses.asdict` (or JSON, where tuples became lists) wrote."""
+        """Restore a map from `dataclasses.asdict`, or from JSON, where tuples became lists."""
         tuples = ("source", "scale", "offset", "low", "high")
         values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in fields.items()}
         return cls(**values)

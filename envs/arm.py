@@ -1,4 +1,4 @@
-"""The planar arm: a chain of joints in the plane, whose end is wanted in many places."""
+"""The planar arm: a chain of joints in the plane, whose end should reach many places."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ Solutions = Float32[np.ndarray, "solution joint"]
 Fitness = Float64[np.ndarray, " solution"]
 Measures = Float64[np.ndarray, "solution 2"]
 
-CHUNK = 2_000_000  # numbers held at once: cosines of more no longer fit a core's cache
+CHUNK = 2_000_000  # numbers held at once: cosines of more do not fit a core's cache
 
 
 @dataclass(frozen=True)
 class PlanarArm:
-    """Links of equal length, 1 in all; a solution turns each joint by x * pi / 2, x in [-1, 1].
+    """An arm of equal links, 1 long in all; a solution turns joints by x * pi / 2, x in [-1, 1].
 
-    Fitness is what MAP-Elites calls the quality of a solution: here how alike its angles are,
-    minus their standard deviation in radians; measures say where its end is.
+    Fitness is MAP-Elites' term for the quality of a solution. It is minus the standard deviation of
+    the angles in radians, so that equal angles are best. The measures are the position of the arm's
+    end.
 
     Source: arXiv 2003.04389, section 4: angles, fitness and measures.
     """
@@ -31,7 +32,7 @@ class PlanarArm:
             raise ValueError(f"expected 1 joint or more, got {self.num_joints}")
 
     def evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
-        """Fitness (B,), at most 0, and measures (B, 2) within [0, 1] of solutions (B, J).
+        """Return fitness (B,), at most 0, and measures (B, 2) within [0, 1] of solutions (B, J).
 
         Raises ValueError where solutions have another number of joints.
         """
@@ -48,7 +49,7 @@ class PlanarArm:
         return np.concatenate(fitness), np.concatenate(measures)
 
     def _evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
-        # One row a joint: adding rows runs over all solutions at once.
+        # Each joint is one row, so that adding rows processes all solutions at once.
         angles = np.multiply(solutions.T, np.float32(np.pi / 2), order="C")
         spread = angles.std(axis=0)
         np.cumsum(angles, axis=0, out=angles)

@@ -1,7 +1,7 @@
-"""Where CarRacing's camera stands, and which colors arrive in the small picture.
+"""CarRacing's camera, and the colors that arrive in the small picture.
 
-The stock window is 1000x800 pixels: the camera turns with the car, whose origin stays in the
-middle of a row three quarters down; the lowest eighth shows indicators. World coordinates
+The stock window is 1000x800 pixels. The camera turns with the car, whose origin stays in the middle
+of the row three quarters down. The lowest eighth of the window shows indicators. World coordinates
 are in Box2D units, x to the right, y up.
 """
 
@@ -25,19 +25,19 @@ CAR_X, CAR_Y = WINDOW_W / 2, WINDOW_H * 3 / 4  # window pixels, from the left an
 
 @dataclass(frozen=True)
 class Camera:
-    """The window's playfield, 1000x700, seen as `columns` x `rows` pixels."""
+    """A camera that shows the window's 1000x700 playfield as `columns` x `rows` pixels."""
 
     columns: int
     rows: int
 
     @property
     def x_scale(self) -> float:
-        """Pixels of the picture per window pixel, across."""
+        """Pixels of the picture per window pixel, horizontally."""
         return self.columns / WINDOW_W
 
     @property
     def y_scale(self) -> float:
-        """Pixels of the picture per window pixel, down."""
+        """Pixels of the picture per window pixel, vertically."""
         return self.rows / PLAYFIELD_HEIGHT
 
     def to_texture(
@@ -49,11 +49,11 @@ class Camera:
         density: float,
         origin: float,
     ) -> Float64[np.ndarray, "2 3"]:
-        """The affine map from pixels (column, row) to texels (x, y), both counted from centres.
+        """Return the affine map from pixels (column, row) to texels (x, y), counted from centres.
 
-        The car is at `position`, heading `angle` radians, and `zoom` window pixels show a
-        unit. A texture has `density` texels a unit; its texel borders (`origin`, `origin`)
-        meet at the world's origin.
+        The car is at `position`, heading `angle` radians, and `zoom` window pixels show one unit. A
+        texture has `density` texels per unit; its texel borders (`origin`, `origin`) meet at the
+        world's origin.
         """
         right, down = density / (zoom * self.x_scale), density / (zoom * self.y_scale)
         cos, sin = math.cos(angle), math.sin(angle)
@@ -68,7 +68,7 @@ STOCK_CAMERA = Camera(columns=96, rows=84)
 
 
 def camera_zoom(seconds: float) -> float:
-    """Window pixels a unit: the first second of an episode zooms in, from 0.6 to 16.2.
+    """Return window pixels per unit; the first second of an episode zooms in, from 0.6 to 16.2.
 
     Source: gymnasium's CarRacing._render.
     """
@@ -76,6 +76,6 @@ def camera_zoom(seconds: float) -> float:
 
 
 def after_smoothscale(color: Sequence[int] | NDArray[Any]) -> Color:
-    """The color that reaches the stock frame: smoothscale's rounding loses two levels."""
+    """Return the color in the stock frame, where smoothscale's rounding loses two levels."""
     red, green, blue = (max(int(level) - 2, 0) for level in color)
     return red, green, blue

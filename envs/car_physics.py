@@ -1,7 +1,7 @@
-"""Gymnasium's car, faster: the same numbers, bit for bit, in plain floats.
+"""A faster version of Gymnasium's car in plain floats, with the same results bit for bit.
 
-Its own works on numpy scalars and asks Box2D for vectors one number at a time. Frames a second
-of the whole environment: 11,000 with its own, 15,000 with this one.
+Gymnasium's car uses numpy scalars and reads vectors from Box2D one number at a time. The whole
+environment makes 11,000 frames per second with Gymnasium's car, and 15,000 with this one.
 """
 
 from __future__ import annotations
@@ -20,24 +20,25 @@ from gymnasium.envs.box2d.car_dynamics import (
 )
 
 _GRASS_LIMIT = FRICTION_LIMIT * 0.6
-_GRIP = 205000 * SIZE * SIZE  # force a unit/s that the tyre slips
-_BRAKE = 15  # radians/s that a full brake takes off in one step
-_LOCKED = 0.9  # a brake that stops the wheel at once
-_GAS_STEP = 0.1  # by which a step can add gas
+_GRIP = 205000 * SIZE * SIZE  # force per unit/s of the tyre's slip
+_BRAKE = 15  # radians/s by which a full brake slows a wheel in one step
+_LOCKED = 0.9  # brake value from which the wheel stops at once
+_GAS_STEP = 0.1  # most gas that a step can add
 _MAX_SKID_POINTS = 30  # points of a skid mark
 
-# Of the source that is followed here, Car.step and Car.gas: alike in Gymnasium 1.2.3 to 1.4.0.
+# Fingerprint of the source that is reproduced here, Car.step and Car.gas, which is the same in
+# Gymnasium 1.2.3 to 1.4.0.
 _FINGERPRINT = "ac9ec1285c743b35"
 
 
 def patch_fast_physics(car: Car) -> None:
-    """Let `car` step by this module, or leave it as it is where Gymnasium's source is another."""
+    """Make `car` use this module's physics, or leave it as it is if Gymnasium's source differs."""
     if _IS_KNOWN:
         car.__class__ = _FastCar
 
 
 class _FastCar(Car):
-    """Source: gymnasium.envs.box2d.car_dynamics.Car, operation for operation in its order."""
+    """Source: gymnasium.envs.box2d.car_dynamics.Car, with the same operations in the same order."""
 
     def gas(self, gas: float) -> None:
         """Move the rear wheels' gas towards `gas`, 0 to 1: up slowly, down at once."""
@@ -48,7 +49,7 @@ class _FastCar(Car):
     def step(self, dt: float) -> None:
         """Steer, drive, brake and push by the tyres' friction for `dt` seconds."""
         for wheel in self.wheels:
-            state = wheel.__dict__  # past Box2D's own __getattr__ and __setattr__
+            state = wheel.__dict__  # bypasses Box2D's own __getattr__ and __setattr__
             joint = state["joint"]
             lag = float(state["steer"]) - joint.angle
             joint.motorSpeed = math.copysign(min(50.0 * abs(lag), 3.0), lag) if lag else 0.0
@@ -84,7 +85,7 @@ class _FastCar(Car):
             wheel.ApplyForceToCenter((pull * cos - push * sin, pull * sin + push * cos), True)
 
     def _leave_skid_mark(self, wheel: Any, skids: bool, on_grass: bool) -> None:
-        """Marks are drawn in videos only."""
+        """Record the wheel's skid mark; marks are drawn in videos only."""
         mark = wheel.skid_particle
         if not skids:
             wheel.skid_start = wheel.skid_particle = None

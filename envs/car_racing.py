@@ -1,4 +1,4 @@
-"""CarRacing-v3 drawn fast: the same physics, tracks, rewards and ends, bit for bit."""
+"""CarRacing-v3 with fast drawing, and the same physics, tracks, rewards and ends, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from envs.renderer import VIEWS, Renderer
 
 
 class TileContactListener(FrictionDetector):
-    """Gymnasium's contact listener, which also notes the tiles whose color a wheel wore off."""
+    """Gymnasium's contact listener, which also records tiles at a wheel's first contact."""
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
-        """Listen for `env`; `new_tiles` collects tile indices until the next frame is drawn."""
+        """Listen to `env`; `new_tiles` collects tile indices until the next frame is drawn."""
         super().__init__(env, lap_complete_percent)  # type: ignore[no-untyped-call]
         self.new_tiles: list[int] = []
         self._visited: set[int] = set()
@@ -34,12 +34,12 @@ class TileContactListener(FrictionDetector):
 
 
 class FastCarRacing(CarRacing):
-    """Gymnasium's CarRacing whose observations are drawn directly, dozens of times as fast.
+    """Gymnasium's CarRacing with observations that are drawn directly, dozens of times as fast.
 
-    Observations, uint8: `view="paper"` (64, 64, 3), the stock frame's rows 0:84 of 96,
-    area-resized; `view="stock"` (96, 96, 3), indicators included. Either is within 0.5/255 of
-    Gymnasium's in mean absolute difference over an episode. Everything else, `render()`
-    included, is Gymnasium's.
+    Observations are uint8. `view="paper"` gives (64, 64, 3): rows 0:84 of the stock frame's 96,
+    area-resized. `view="stock"` gives (96, 96, 3), including indicators. Both are within 0.5/255 of
+    Gymnasium's in mean absolute difference over an episode. Everything else, including `render()`,
+    is Gymnasium's.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class FastCarRacing(CarRacing):
         continuous: bool = True,
         view: str = "paper",
     ) -> None:
-        """As Gymnasium's, and `view`: what is observed, "paper" or "stock".
+        """Take Gymnasium's arguments, and `view`, the kind of observations: "paper" or "stock".
 
         Raises:
             gymnasium.error.UnsupportedMode: an unknown view.
@@ -70,7 +70,7 @@ class FastCarRacing(CarRacing):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """As Gymnasium's, which ends with a step without an action."""
+        """Reset like Gymnasium's CarRacing, which ends a reset with a step without an action."""
         self._is_resetting = True
         try:
             result: tuple[Any, dict[str, Any]] = super().reset(seed=seed, options=options)
@@ -79,7 +79,7 @@ class FastCarRacing(CarRacing):
             self._is_resetting = False
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As Gymnasium's, which drives on with any number; here a wrong action is refused.
+        """Step like Gymnasium's CarRacing, but raise for invalid actions, which it executes.
 
         Raises:
             gymnasium.error.ResetNeeded: before the first reset(), or after close().
@@ -87,22 +87,22 @@ class FastCarRacing(CarRacing):
                 -1 to 1, gas and brake in 0 to 1; discrete: not 0 to 4.
         """
         if self._listener is None:
-            raise error.ResetNeeded("expected reset() before step(), got a car on no track")
+            raise error.ResetNeeded("expected reset() before step(), got no track")
         if self._is_resetting:
-            assert self.car is not None  # just made
+            assert self.car is not None  # reset() has just made it
             patch_fast_physics(self.car)
         elif self.continuous:
             action = _checked_action(action)
-        elif action is None:  # Gymnasium refuses all else
+        elif action is None:  # Gymnasium raises for all other invalid actions
             raise error.InvalidAction(f"expected an action in {self.action_space}, got None")
         result: tuple[Any, Any, bool, bool, dict[str, Any]] = super().step(action)
         return result
 
     def _create_track(self) -> bool:
-        """Also paint the track, and listen for touched tiles.
+        """Create the track, paint it, and listen for touched tiles.
 
-        reset() calls this, again until it succeeds, after its own listener went in and before
-        the first physics step, so that no contact is missed.
+        reset() calls this until it succeeds, after setting its own listener and before the first
+        physics step, so that no contact is missed.
         """
         if not super()._create_track():  # type: ignore[no-untyped-call]
             return False
@@ -120,13 +120,14 @@ class FastCarRacing(CarRacing):
         return frame
 
     def close(self) -> None:
-        """As Gymnasium's; also lets go of the painted track.
+        """Close like Gymnasium's CarRacing, and release the painted track.
 
-        Env, world and listener refer to each other: until Python's collector comes by, every
-        closed environment would keep 5 MB, 12 in the stock view. And what stays in a Box2D world is
-        never freed, 300 bodies or 0.3 MB each time, so that an hour of playing took 8 GB.
+        Env, world and listener refer to each other: until Python's garbage collector runs, every
+        closed environment would keep 5 MB, or 12 MB in the stock view. Bodies that stay in a Box2D
+        world are never freed: with 300 bodies, or 0.3 MB, per environment, an hour of playing took
+        8 GB.
         """
-        if self.car is not None and self.car.hull is not None:  # not cut off within a reset
+        if self.car is not None and self.car.hull is not None:  # no reset was interrupted
             self._destroy()  # type: ignore[no-untyped-call]
         super().close()  # type: ignore[no-untyped-call]
         self._renderer = Renderer(self.view)
@@ -134,11 +135,11 @@ class FastCarRacing(CarRacing):
 
 
 def _checked_action(action: Any) -> np.ndarray:
-    """The action as an array, refused unless it lies in the action space."""
+    """Return the action as an array; raise unless it lies in the action space."""
     array = np.asarray(action)
     if array.shape == (3,) and array.dtype.kind in "fiu":
         steer, gas, brake = array.tolist()
-        # Comparisons with NaN are false. Four times as fast as the space's own `contains`.
+        # Comparisons with NaN are false. This is four times as fast as the space's `contains`.
         if -1 <= steer <= 1 and 0 <= gas <= 1 and 0 <= brake <= 1:
             return array
     raise error.InvalidAction(

@@ -1,8 +1,8 @@
-"""The car as the camera sees it: a few small pictures, each drawn once and kept.
+"""Small pictures (sprites) of the car in the camera's view, each drawn once and cached.
 
-The camera turns with the hull and the joints hold to 1e-4 units, so at one zoom the hull always
-looks the same, and a wheel differs by its steering angle and by how far it has rolled. Drawing
-from kept pictures takes a sixth of the time of drawing polygons (54 us).
+The camera turns with the hull, and the joints hold to 1e-4 units. At one zoom the hull therefore
+always looks the same, and a wheel differs only by its steering angle and its rolling angle. Drawing
+cached pictures takes a sixth of the time of drawing polygons (54 us).
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from numpy.typing import NDArray
 from envs.camera import CAR_X, CAR_Y, STOCK_CAMERA, Camera, Color, after_smoothscale, camera_zoom
 from envs.polygons import fill_polygons
 
-# Between two kept pictures a wheel's end moves by 0.35 window pixels, its mark by at most 1.1, of
-# the 8 to 10 in a pixel of the stock frame. Steps half as wide change no figure by 0.01 levels.
-# From afar they are wider, by the cube of the zoom, so that first seconds repeat themselves soon.
-_STEERING_STEPS = 25  # a radian
-_ROLLING_STEPS = 48  # a turn
-# Drawn in this part of the stock picture: it borders on whole pixels of 64x64, too.
+# Between two cached pictures, a wheel's end moves by 0.35 window pixels and its mark by at most
+# 1.1; a pixel of the stock frame has 8 to 10. Steps half as wide change no measured error by 0.01
+# levels. At a lower zoom, steps are wider by the cube of the zoom, so that the first second's
+# pictures are soon reused.
+_STEERING_STEPS = 25  # per radian
+_ROLLING_STEPS = 48  # per turn
+# The car is drawn in this part of the stock picture, which has whole-pixel borders in 64x64 too.
 _BLOCK = slice(63, 84), slice(42, 54)
 _HALF_WIDTH, _HALF_LENGTH = 1.7, 3.1  # units around the hull's origin that the car can cover
 _HULL_COLOR = after_smoothscale((204, 0, 0))
 _MARK_COLOR = after_smoothscale(car_dynamics.WHEEL_WHITE)
-_DETAIL = 10  # about a window pixel: what a pixel of the stock frame is drawn with, each way
+_DETAIL = 10  # subpixels per side of a stock frame's pixel: about a window pixel each
 # Corners as x + iy, in the car's own units.
 _HULLS = [np.array(getattr(car_dynamics, f"HULL_POLY{part}")) @ (1, 1j) for part in (1, 2, 3, 4)]
 _WHEEL = np.array([(-1, 1), (1, 1), (1, -1), (-1, -1)]) @ (car_dynamics.WHEEL_W, 1j * WHEEL_R)
-_ZOOMS = [camera_zoom(moment / FPS) for moment in range(FPS + 1)]  # of the first second
-_STEPS = [  # a radian and a turn, at each of these zooms
+_ZOOMS = [camera_zoom(moment / FPS) for moment in range(FPS + 1)]  # per frame of the first second
+_STEPS = [  # per radian and per turn, at each of these zooms
     (max(_STEERING_STEPS * fraction, 1.0), max(round(_ROLLING_STEPS * fraction), 1))
     for fraction in ((zoom / _ZOOMS[-1]) ** 3 for zoom in _ZOOMS)
 ]
 
-# Red, green and blue times the share of a pixel that is covered, and less that share. Added up
-# over the car's parts, one of them with a 1 more, the last is what still shines through.
+# The channels are red, green and blue times the covered fraction of a pixel, and minus that
+# fraction. The hull's last channel has 1 added, so that the sum over the car's parts is the
+# fraction of the background that stays visible.
 Sprite = Float32[np.ndarray, "rows columns 4"]
 
 
 @lru_cache
 def car_sprites(camera: Camera) -> CarSprites:
-    """The sprites of `camera`, the same for all environments of this process."""
+    """Return the sprites of `camera`, which all environments of this process share."""
     return CarSprites(camera)
 
 
@@ -56,11 +58,12 @@ class CarSprites:
     """Draws the car for one camera, from pictures made when first needed."""
 
     def __init__(self, camera: Camera) -> None:
-        """Sprites as `camera` sees them."""
+        """Prepare the sprites of `camera`."""
         self.camera = camera
         self._patch = _patch(camera)
         self._hull = lru_cache(maxsize=256)(self._draw_hull)
-        # 21 angles x 48 for either front wheel, 48 for either rear one: 2,112 after the zoom.
+        # Each front wheel has 21 angles x 48 rolling steps, each rear wheel 48: 2,112 after the
+        # zoom.
         self._wheel = lru_cache(maxsize=1 << 15)(self._draw_wheel)
 
     def draw(
@@ -70,11 +73,11 @@ class CarSprites:
         seconds: float,
     ) -> None:
         """Draw `car` into a frame, in place, `seconds` after the episode began."""
-        moment = min(round(seconds * FPS), FPS)  # from the first second on, all look the same
+        moment = min(round(seconds * FPS), FPS)  # constant after the first second
         steps_per_radian, steps_per_turn = _STEPS[moment]
         per_radian = steps_per_turn / math.tau
         angle = round(car.wheels[0].joint.angle * steps_per_radian)
-        # They overlap nowhere: what the hull hides of a wheel is not in the wheel's sprite.
+        # Sprites do not overlap: a wheel's sprite lacks the part that the hull hides.
         sprite = self._hull(moment).copy()
         for number, wheel in enumerate(car.wheels):  # front left and right, rear left and right
             rolled = round(wheel.phase * per_radian) % steps_per_turn
@@ -92,7 +95,7 @@ class CarSprites:
         return sprite
 
     def _draw_wheel(self, moment: int, wheel: int, angle: int, rolled: int) -> Sprite:
-        """A wheel and the white mark on its tread, less what the hull hides.
+        """Draw a wheel and the white mark on its tread, without the part that the hull hides.
 
         Source: gymnasium's Car.draw.
         """
@@ -102,7 +105,8 @@ class CarSprites:
         centre = complex(*car_dynamics.WHEELPOS[wheel])
         canvas.fill([_points(centre + turned * _WHEEL, moment)], car_dynamics.WHEEL_COLOR)
         ends = rolled * math.tau / steps_per_turn, rolled * math.tau / steps_per_turn + 1.2
-        # The mark's ends stop at the rim when they go underneath; once both are, it is hidden.
+        # An end of the mark that is below the wheel is drawn at the rim; with both below, it is
+        # hidden.
         top, bottom = (
             math.copysign(1.0, math.cos(end)) if math.sin(end) > 0 else math.cos(end)
             for end in ends
@@ -115,24 +119,24 @@ class CarSprites:
 
 
 class _Canvas:
-    """Where which color is, drawn as finely as the stock window."""
+    """A canvas of color indices, with the resolution of the stock window."""
 
     def __init__(self) -> None:
         rows, columns = _BLOCK
         self._size = columns.stop - columns.start, rows.stop - rows.start
         self._colors: list[Color] = []
-        # From 1 on: one byte a pixel takes a third of drawing four floats.
+        # Indices of colors start at 1. One byte per pixel takes a third of the time of four floats.
         self._indices = np.zeros((self._size[1] * _DETAIL, self._size[0] * _DETAIL), np.uint8)
 
     def fill(self, polygons: list[NDArray[np.float64]], color: Color | None) -> None:
-        """In a color, or for None without any again."""
+        """Fill polygons with a color, or clear them for None."""
         if color is not None and color not in self._colors:
             self._colors.append(color)
         index = 0 if color is None else 1 + self._colors.index(color)
         fill_polygons(self._indices, polygons, index)
 
     def sprite(self, camera: Camera) -> Sprite:
-        """What `camera` sees, which gets the stock camera's picture area-resized."""
+        """Return the sprite for `camera`: the stock camera's picture, area-resized."""
         block = _block(camera)
         rows, columns = (side.stop - side.start for side in block)
         sprite = np.zeros((rows, columns, 4), np.float32)
@@ -154,7 +158,7 @@ def _hull_points(moment: int) -> list[NDArray[np.float64]]:
 
 
 def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.float64]:
-    """A polygon, x + iy in the car's own units, in pixels of a canvas."""
+    """Convert a polygon, x + iy in the car's own units, to pixels of a canvas."""
     ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
     window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * _ZOOMS[moment])
     rows, columns = _BLOCK
@@ -163,7 +167,7 @@ def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.float64]
 
 
 def _block(camera: Camera) -> tuple[slice, slice]:
-    """Rows and columns of the camera's picture that are `_BLOCK` in the stock camera's."""
+    """Return the rows and columns of the camera's picture that correspond to `_BLOCK`."""
     rows, columns = _BLOCK
     down, across = camera.rows / STOCK_CAMERA.rows, camera.columns / STOCK_CAMERA.columns
     return (
@@ -173,7 +177,7 @@ def _block(camera: Camera) -> tuple[slice, slice]:
 
 
 def _patch(camera: Camera) -> tuple[slice, slice]:
-    """Rows and columns of the camera's picture that the car can cover, inside the block."""
+    """Return rows and columns of the camera's picture that the car can cover, inside the block."""
     column, row = CAR_X * camera.x_scale, CAR_Y * camera.y_scale
     across = _HALF_WIDTH * _ZOOMS[-1] * camera.x_scale
     along = _HALF_LENGTH * _ZOOMS[-1] * camera.y_scale

@@ -1,7 +1,8 @@
-"""What every environment must keep to: five results per step, finite rewards, ends that are bool.
+"""Checks of every environment: five results per step, finite rewards, and bool ends.
 
-What an environment does wrong is one line that names it, its episode and its step. An exception
-that is its own is the cause of that line, whose traceback `WM_TRACEBACK=1` prints.
+An error in an environment becomes one line that names the environment, its episode and its step. If
+the environment raised an exception, this is the cause of the error, and `WM_TRACEBACK=1` prints its
+traceback.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from envs.errors import EnvError, describe_error
 MAX_REWARD = 1e18  # models square rewards in float32, which holds 3e38
 
 
-# SystemExit as well, or an environment that ends the process would pass for success.
+# SystemExit is included, as an environment that ends the process would look like success.
 FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose rewards are finite floats and whose ends are bools, or an EnvError.
+    """An environment with finite float rewards and bool ends; anything else raises an EnvError.
 
     Rewards, terminated and truncated may come as arrays of one element.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
-        """`name` is what messages call the environment."""
+        """`name` is the environment's name in messages."""
         super().__init__(env)
         self.name = name
         self._seed: int | None = None
@@ -44,7 +45,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """As the environment's own; an episode whose seed is not given keeps none."""
+        """Reset the environment; without a seed, messages name no seed of the episode."""
         self._seed, self._step = seed, 0
         with self._raises_env_errors("reset()"):
             result = self.env.reset(seed=seed, options=options)
@@ -56,7 +57,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return result
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """As the environment's own, checked."""
+        """Step the environment, and check the results."""
         self._step += 1
         with self._raises_env_errors("step()"):
             result = self.env.step(action)
@@ -71,12 +72,12 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, self._flag("truncated", truncated), info
 
     def render(self) -> Any:
-        """As the environment's own."""
+        """Render the environment."""
         with self._raises_env_errors("render()"):
             return self.env.render()
 
     def close(self) -> None:
-        """As the environment's own."""
+        """Close the environment."""
         with self._raises_env_errors("close()"):
             super().close()
 
@@ -85,13 +86,13 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         try:
             yield
         except (gym.error.ResetNeeded, gym.error.InvalidAction):
-            raise  # a mistake of whoever steps
+            raise  # a mistake of the caller
         except FAILURES as error:
             raise EnvError(f"{self.location}: {call} raised {describe_error(error)}") from error
 
     def _finite(self, reward: Any) -> float:
         number = reward if type(reward) is float else _one_number(reward, "biuf")
-        if number is None or not abs(number) <= MAX_REWARD:  # NaN is not
+        if number is None or not abs(number) <= MAX_REWARD:  # true for NaN
             raise EnvError(
                 f"{self.location}: expected a reward that is one finite number of at most "
                 f"{MAX_REWARD:g}, got {_describe(reward)}"
@@ -106,7 +107,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _one_number(value: Any, kinds: str) -> float | None:
-    """The number in a scalar or an array of one element; None for anything else."""
+    """Return the number in a scalar or an array of one element; None for anything else."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):
@@ -117,7 +118,7 @@ def _one_number(value: Any, kinds: str) -> float | None:
 
 
 def _describe(value: Any) -> str:
-    """What came, short enough for a line."""
+    """Describe a value in at most 60 characters."""
     if isinstance(value, tuple):
         return f"{len(value)} items"
     text = " ".join(repr(value).split())

@@ -1,4 +1,4 @@
-"""Which environment: its id, what its constructor is given, and what of it is shown."""
+"""The choice of an environment: its id, its constructor's arguments, and what its frames are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from envs.errors import EnvError
 
 RENDER = "render"
-# These have options of their own, or none.
+# These arguments have options of their own, or none.
 _RESERVED = ("id", "render_mode", "max_episode_steps", "disable_env_checker")
 
 
@@ -23,10 +23,10 @@ class EnvConfig:
             lie in the current folder.
         kwargs: arguments of the environment's constructor; JSON values.
         observation_key: the entry of a Dict observation that is the picture; "render" draws the
-            environment through `render()` whatever it observes. None finds the picture.
+            environment through `render()` for any observation. None finds the picture.
 
-    Raises EnvError for fields of another type, an argument that is given in another way, or one
-    that JSON does not have.
+    Raises EnvError for fields of another type, an argument that cannot be set here, or a value that
+    JSON does not have.
     """
 
     env_id: str
@@ -65,5 +65,5 @@ class EnvConfig:
 
     @classmethod
     def of(cls, env: str | EnvConfig) -> EnvConfig:
-        """The choice itself, or that of an id alone."""
+        """Return `env` itself, or the config of an id alone."""
         return cls(env) if isinstance(env, str) else env

@@ -1,10 +1,10 @@
-"""What is raised where an environment cannot be made, or does what no environment may."""
+"""Errors of environments that cannot be made or that break the rules of environments."""
 
 import traceback
 
 import gymnasium as gym
 
-MAX_ERROR_LENGTH = 300  # characters of what somebody else's exception says
+MAX_ERROR_LENGTH = 300  # characters of the text of an exception from foreign code
 
 
 class EnvError(gym.error.Error):
@@ -15,10 +15,10 @@ class EnvError(gym.error.Error):
 
 
 def describe_error(error: BaseException) -> str:
-    """Kind, text and place of an exception that somebody else's code raised, in one line."""
+    """Describe type, text and place of an exception from foreign code in one line."""
     try:
         text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
-    except Exception:  # its text is somebody else's code, too
+    except Exception:  # foreign code makes its text, too
         text = ""
     if len(text) > MAX_ERROR_LENGTH:
         text = f"{text[:MAX_ERROR_LENGTH]}..."

@@ -1,4 +1,4 @@
-"""The frames of any environment: its observations where they are pictures, else what it draws."""
+"""Frames of any environment: its observations if they are pictures, else its rendered pictures."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from envs.pictures import (
 )
 from envs.views import View
 
-# Makes the environment again, to be drawn.
+# Makes the environment again, so that it can be drawn.
 Drawable = Callable[[], CheckedEnv]
 
 
 class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
     """Observes an environment as RGB frames through a view, uint8 (size, size, 3).
 
-    What the first reset returns decides whether observations are the frames, or whether the
-    environment is drawn, and in which format the frames come; all later ones are checked against
-    that. `render()` gives the large picture, RGB as well: the environment's own, or where it
-    draws none, the latest observation.
+    The first observation decides whether observations are the frames or the environment is drawn,
+    and which format the frames have. All later frames are checked against this format. `render()`
+    returns the large RGB picture: the environment's own or, if it draws none, the latest
+    observation.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         Args:
             config: with the key of the picture, if one was chosen.
             drawable: makes the same environment with `render_mode="rgb_array"`; None where `env`
-                was made so.
+                was made with it.
         """
         super().__init__(env)
         self._config, self._view, self._drawable = config, view, drawable
         self.observation_space = spaces.Box(0, 255, (view.size, view.size, 3), np.uint8)
         self._key: str | None = None  # of a Dict observation
         self._drawn = False
-        self._formats: dict[str, PictureFormat | None] = {}  # by where pictures come from
+        self._formats: dict[str, PictureFormat | None] = {}  # by the source of the pictures
         self._latest: NDArray[np.uint8] | None = None
 
     @property
@@ -65,10 +65,10 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """The first frame of an episode.
+        """Start an episode and return its first frame.
 
         Raises:
-            EnvError: neither an observation that is a picture, nor a drawn one.
+            EnvError: the environment neither observes nor draws a picture.
         """
         observation, info = self.env.reset(seed=seed, options=options)
         if self._latest is None:
@@ -81,12 +81,12 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._frame(observation), info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """As the environment's, with a frame as observation."""
+        """Step the environment, with a frame as observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._frame(observation), float(reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8]:
-        """The large picture, uint8 (H, W, 3)."""
+        """Return the large picture, uint8 (H, W, 3)."""
         if self._drawn or self._drawable is not None or not can_draw(self.env):
             assert self._latest is not None, "there is a frame from the first reset on"
             return self._latest
@@ -131,7 +131,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._view(self._latest)
 
     def _rgb(self, picture: Any, source: str) -> NDArray[np.uint8]:
-        """A picture as RGB; the first of a source fixes the format of those that follow."""
+        """Return a picture as RGB; a source's first picture fixes the format of later ones."""
         array = as_array(picture)
         format_ = self._formats.get(source) or PictureFormat.of(array)
         self._formats[source] = format_
@@ -147,7 +147,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def seems_drawn(config: EnvConfig, space: Any) -> bool:
-    """Whether the frames will have to be drawn, as far as the observation space goes."""
+    """Whether the frames must be drawn, according to the observation space alone."""
     if config.observation_key is not None:
         return config.observation_key == RENDER
     entries = space.values() if isinstance(space, spaces.Dict) else [space]
@@ -155,7 +155,7 @@ def seems_drawn(config: EnvConfig, space: Any) -> bool:
 
 
 def declared_space(env: gym.Env[Any, Any]) -> Any:
-    """The observation space, None where the environment has none: what comes counts more."""
+    """Return the observation space, or None if there is none, as observations count more."""
     try:
         return env.observation_space
     except AttributeError:
@@ -163,10 +163,10 @@ def declared_space(env: gym.Env[Any, Any]) -> Any:
 
 
 def _of(space: Any, name: Any) -> Any:
-    """The space of an entry, None where the space has no such entry."""
+    """Return the space of an entry, or None if the space does not have this entry."""
     return space.spaces.get(name) if isinstance(space, spaces.Dict) else None
 
 
 def can_draw(env: gym.Env[Any, Any]) -> bool:
-    """Whether the environment says that it draws pictures."""
+    """Whether the environment declares that it can draw pictures."""
     return "rgb_array" in (env.metadata.get("render_modes") or ())

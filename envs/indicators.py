@@ -15,27 +15,27 @@ from numpy.typing import NDArray
 from envs.camera import PLAYFIELD_HEIGHT, after_smoothscale
 
 _ROWS, _COLUMNS = 12, 96
-_BAR_WIDTH, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels: bars stand on a grid of these
-_TEXT_COLUMNS = 12  # of the frame, 125 of the window: the score's own
+_BAR_WIDTH, _LINE = WINDOW_W // 40, WINDOW_H // 40  # window pixels of the bars' grid
+_TEXT_COLUMNS = 12  # columns of the frame for the score; 125 of the window
 _TEXT_CENTRE = (60, 50)  # window pixels in the strip
 _FONT_SIZE = 42
 
-# Source: gymnasium's CarRacing._render_indicators. Speed and four wheels stand, one place wide;
-# steering and turning lie, two lines high, and grow to either side. Its polygons include their
-# last pixels.
+# Source: gymnasium's CarRacing._render_indicators. The bars of speed and of the four wheels are
+# vertical and one grid place wide. Those of steering and turning are horizontal, two lines high,
+# and grow to either side. Gymnasium's polygons include their last pixels.
 _WHITE, _BLUE, _VIOLET = (255, 255, 255), (0, 0, 255), (51, 0, 255)
 _VERTICAL_STARTS = np.array([5, 7, 8, 9, 10]) * _BAR_WIDTH
 _VERTICAL_PAINTS = (_WHITE, _BLUE, _BLUE, _VIOLET, _VIOLET)
 _HORIZONTAL_STARTS = np.array([20, 30]) * _BAR_WIDTH
 _HORIZONTAL_PAINTS = ((0, 255, 0), (255, 0, 0))
-_BAR_BOTTOM = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a standing bar, rows below the playfield
-_SCALES = np.array([-0.02, -0.01, -0.01, -0.01, -0.01]) * _LINE  # upwards
+_BAR_BOTTOM = WINDOW_H - _LINE - PLAYFIELD_HEIGHT  # of a vertical bar, rows below the playfield
+_SCALES = np.array([-0.02, -0.01, -0.01, -0.01, -0.01]) * _LINE  # negative: bars grow upwards
 _HORIZONTAL_SCALES = np.array([-10.0, -0.8]) * _BAR_WIDTH
-_MIN_VALUE = 1e-4  # what is below is not drawn
+_MIN_VALUE = 1e-4  # smaller values are not drawn
 
 
 def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None:
-    """Draw the strip for `env` as it stands now, in place."""
+    """Draw the strip for the current state of `env`, in place."""
     car: Any = env.car
     wheels = car.wheels
     values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
@@ -45,14 +45,14 @@ def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None
     vertical = rows.T @ _VERTICAL_COLORS
     horizontal = (_HORIZONTAL_ROWS * columns[:, None]).transpose(1, 2, 0) @ _HORIZONTAL_COLORS
     strip[:] = np.minimum(vertical.reshape(_ROWS, _COLUMNS, 3) + horizontal + 0.5, 255)
-    # After the bars, as a negative score could reach them.
+    # The score is drawn after the bars, as a negative score could reach them.
     strip[:, :_TEXT_COLUMNS] = _score(f"{env.reward:04.0f}")
 
 
 def _bars(
     starts: NDArray[Any] | int, values: NDArray[Any], scales: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
-    """How much of each pixel lies in a bar, which shows a value by its length."""
+    """Return the fraction of each pixel inside a bar, whose length shows a value."""
     ends = (starts + values * scales).astype(int)
     covered = _coverage(np.minimum(starts, ends), np.maximum(starts, ends) + 1, edges)
     covered[np.abs(values) <= _MIN_VALUE] = 0
@@ -62,7 +62,7 @@ def _bars(
 def _coverage(
     starts: NDArray[Any], ends: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
-    """How much of each pixel lies between start and end, 0 to 1; all in window pixels."""
+    """Return the fraction of each pixel between start and end, which are in window pixels."""
     inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
     result: np.ndarray = (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
     return result
@@ -81,7 +81,7 @@ _HORIZONTAL_ROWS = _coverage(_TOP, _TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 
 @lru_cache(maxsize=2048)
 def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
-    """The score, white on black: 60 us to draw, and an episode shows few different ones."""
+    """Draw the score, white on black; drawing takes 60 us, and few scores of an episode differ."""
     pygame.font.init()
     image = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE).render(
         text, True, _WHITE, (0, 0, 0)
@@ -90,4 +90,4 @@ def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
     window.blit(image, image.get_rect(center=_TEXT_CENTRE))
     pixels = pygame.surfarray.array3d(window).transpose(1, 0, 2)
     small = cv2.resize(pixels, (_TEXT_COLUMNS, _ROWS), interpolation=cv2.INTER_AREA)
-    return np.maximum(small, 2) - 2  # what smoothscale's rounding loses
+    return np.maximum(small, 2) - 2  # smoothscale's rounding loses two levels

@@ -1,4 +1,4 @@
-"""Ids to environments of small frames: one, or a vector of them."""
+"""Make environments of small frames from ids: a single one, or a vector of them."""
 
 from __future__ import annotations
 
@@ -30,23 +30,22 @@ def make_env(
     max_episode_steps: int | None = None,
     perturbation: str | None = None,
 ) -> gym.Env[Any, Any]:
-    """One environment whose observations are the task's frames, uint8 (size, size, 3).
+    """Make one environment whose observations are the task's frames, uint8 (size, size, 3).
 
     Observations that are pictures are used as they are; anything else is drawn through
     `render()`; see `FrameEnv`. Actions are those of a Box with one axis or of a Discrete space,
     see `plain_action_space`; rewards and ends are checked, see `CheckedEnv`. With
     `render_mode="rgb_array"`, `render()` gives the large picture.
     `max_episode_steps` counts steps of the environment; None keeps the registered limit.
-    `perturbation` is one of `envs.perturbations.PERTURBATIONS`, which change what CarRacing looks
-    like.
+    `perturbation` is one of `envs.perturbations.PERTURBATIONS`, which change CarRacing's
+    appearance.
 
     Raises:
         ValueError: no such perturbation.
         TypeError: a perturbation of something else than CarRacing.
         gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: a kind of action that no policy has.
-        gymnasium.error.UnsupportedMode: a window was asked for while the observations have to be
-            drawn.
+        UnsupportedActionSpace: no policy supports this kind of action.
+        gymnasium.error.UnsupportedMode: a window was requested while the frames have to be drawn.
         EnvError: see `create_env`; from the first reset on, also as `FrameEnv` and `CheckedEnv`.
     """
     config = EnvConfig.of(env)
@@ -55,7 +54,7 @@ def make_env(
     def create(mode: str | None) -> gym.Env[Any, Any]:
         made = create_env(config, render_mode=mode, max_episode_steps=max_episode_steps)
         if perturbation is not None:
-            from envs.perturbations import perturb  # Box2D, only where it is needed
+            from envs.perturbations import perturb  # imports Box2D, so only if needed
 
             with _closed_on_errors(made):
                 made = perturb(made, perturbation)
@@ -63,7 +62,7 @@ def make_env(
 
     view = known_view(config)
     if config.env_id == DEFAULT_ENV_ID and config.observation_key is None:
-        # Ours keeps all promises by itself, and steps so fast that checks would show.
+        # Our CarRacing needs no checks, and is so fast that checks would slow it noticeably.
         fast = create(render_mode)
         if fast.observation_space.shape != (view.size, view.size, 3):
             with _closed_on_errors(fast):
@@ -78,7 +77,7 @@ def _with_frames(
     create: Callable[[str | None], gym.Env[Any, Any]],
     render_mode: str | None,
 ) -> FrameEnv:
-    """The environment behind all checks, able to draw where its frames or `render()` need that."""
+    """Make the environment with all checks, able to draw if its frames or `render()` need it."""
 
     def checked(mode: str | None) -> CheckedEnv:
         made = create(mode)
@@ -113,13 +112,13 @@ def _closed_on_errors(env: gym.Env[Any, Any]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        with contextlib.suppress(Exception):  # what was refused says more
+        with contextlib.suppress(Exception):  # the first error is more useful
             env.close()
         raise
 
 
 def check_env(env: str | EnvConfig) -> None:
-    """Make the environment and reset it, so that what cannot serve is refused early.
+    """Make the environment and reset it, so that an unusable environment fails early.
 
     Raises: as `make_env` and `task_for`; EnvError also as the first reset of a `FrameEnv`.
     """
@@ -140,14 +139,14 @@ def make_envs(
     copy: bool = True,
     **settings: Any,
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """Environments of `make_env` stepped together, by as many processes or, for 0, in this one.
+    """Make environments of `make_env` that `num_workers` processes (0: this one) step together.
 
-    Shapes: observations uint8 (num_envs, size, size, 3), actions those of `env_id` behind a
-    first axis (num_envs,), rewards float64, terminated and truncated bool (num_envs,).
-    Results do not depend on `num_workers`, but workers refuse actions of another dtype than the
-    space's. `reset(seed=s)` seeds environment i with s + i. `copy=False` returns
-    observations that are valid until the next step. `settings` are those of `make_env`.
-    Processes know an id that a module registers by the module's name in it, "module:Name-v0"::
+    Shapes: observations uint8 (num_envs, size, size, 3), actions those of `env_id` with a first
+    axis (num_envs,), rewards float64, terminated and truncated bool (num_envs,). Results do not
+    depend on `num_workers`, but workers refuse actions of another dtype than the space's.
+    `reset(seed=s)` seeds environment i with s + i. `copy=False` returns observations that are valid
+    until the next step. `settings` are those of `make_env`. If a module registers the id, put the
+    module's name before it, "module:Name-v0", so that processes can import the module::
 
         envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
         frames, infos = envs.reset(seed=0)
@@ -171,7 +170,7 @@ def make_envs(
 
 
 def view_of(env: str | EnvConfig) -> View:
-    """The task's view, with the size of the frames that the env itself gives or draws.
+    """Return the task's view, with the size of the frames that the env itself gives or draws.
 
     Raises: as `check_env`.
     """
@@ -185,7 +184,7 @@ def view_of(env: str | EnvConfig) -> View:
 
 
 def _draw_without_display() -> None:
-    """Keep SDL from looking for a screen on a server; a display, or a choice made, stays."""
+    """Keep SDL from searching for a display on a server; an existing display or setting stays."""
     has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if sys.platform.startswith("linux") and not has_display:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

@@ -1,4 +1,4 @@
-"""What tells one way of acting from another: numbers read at every step of an episode."""
+"""Measures that distinguish ways of acting: numbers read at every step of an episode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from envs.actions import ActionMap
 
-# Of the environment after a step, and the encoded action (A,) that the step executed.
+# A reading gets the environment after a step, and the encoded action (A,) of that step.
 Reading = Callable[[gym.Env[Any, Any], NDArray[np.float32]], float]
 
 
@@ -20,11 +20,12 @@ Reading = Callable[[gym.Env[Any, Any], NDArray[np.float32]], float]
 class Measure:
     """One number about how an episode is played: the mean of a reading over its env steps.
 
-    A measure may read what is hidden from agents; it sorts agents, and nothing learns from it.
+    A measure may read state that is hidden from agents: it only sorts agents, and nothing is
+    trained on it.
 
     Attributes:
-        unit: of the number, "" where it has none.
-        low, high: range of the number; values beyond count as the nearest border.
+        unit: unit of the number, "" where it has none.
+        low, high: range of the number; values outside count as the nearest border.
         read: reads the number after a step. It is sent to workers, so it must pickle.
     """
 
@@ -49,41 +50,41 @@ class Measure:
 
 @dataclass(frozen=True)
 class Magnitude:
-    """The absolute value of one number of the encoded action; of a one-hot action, its share."""
+    """The absolute value of one number of the encoded action; for one-hot actions, a frequency."""
 
     index: int
 
     def __call__(self, env: gym.Env[Any, Any], action: NDArray[np.float32]) -> float:
-        """Reads the action alone."""
+        """Read the number from the action alone."""
         return abs(float(action[self.index]))
 
 
 def hull_speed(env: gym.Env[Any, Any], action: NDArray[np.float32]) -> float:
-    """Speed of CarRacing's hull over the ground, in world units (Box2D's metres) a second.
+    """Return the speed of CarRacing's hull, in world units (Box2D's metres) per second.
 
-    Read from the environment, and not put into `info`, which stays Gymnasium's.
+    The speed is read from the environment and not put into `info`, which stays Gymnasium's.
     """
     car = env.unwrapped.car  # type: ignore[attr-defined]
     return float(car.hull.linearVelocity.length)
 
 
-# Together they tell standing from racing and straight from weaving, hence apart what a camera
-# behind the car sees: grass and curbs, bends taken wide or not at all, the road from its edge.
-# Both cost nothing and are known at every step. Full gas from a standstill makes 47 over 300
-# steps; the driver that reads the track makes 58 and turns the wheel by 0.03.
+# Together they distinguish standing from racing and straight driving from weaving, and thus what
+# the camera shows: grass and curbs, bends taken wide or not at all, the road from its edge. Both
+# cost nothing and exist at every step. Over 300 steps, full gas from a standstill has a speed of
+# 47; the scripted driver has 58 and a steering of 0.03.
 CAR_MEASURES = (
     Measure("speed", "units/s", 0.0, 60.0, hull_speed),
     Measure("steering", "", 0.0, 1.0, Magnitude(0)),
 )
 
-MAX_MEASURES = 2  # cells multiply with each, and a picture shows two
+MAX_MEASURES = 2  # each one multiplies the cells, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
-    """Measures for any environment: which actions were taken, and how strongly.
+    """Return measures for any environment: which actions were taken, and how strongly.
 
-    Box: the mean magnitudes of the first two dimensions. Discrete: the shares of the first two
-    actions, or of the first where there are two, as the other's share is the rest.
+    Box: the mean magnitudes of the first two dimensions. Discrete: the frequencies of the first two
+    actions, or only of the first action if there are two, as the other frequency is the rest.
     """
     if action_map.discrete:
         count = max(min(MAX_MEASURES, action_map.size - 1), 1)

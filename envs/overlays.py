@@ -30,12 +30,12 @@ def blend(
     *,
     view: View | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A copy with the rectangles in `color`; a pixel covered in part takes that part of it.
+    """Return a copy with the rectangles in `color`; a partly covered pixel is mixed accordingly.
 
     The picture shows the whole window or, given a `view`, the stock frame through that view.
-    `color` is the one that arrives in pictures, see `envs.camera.after_smoothscale`.
+    `color` is the color that arrives in pictures, see `envs.camera.after_smoothscale`.
     """
-    blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, and 32 into C order
+    blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, but 32 in C order
     height, width, _ = picture.shape
     for patch in _patches(rectangles, color, height, width, view):
         pixels = blended[patch.rows, patch.columns]
@@ -44,7 +44,7 @@ def blend(
 
 
 class _Patch(NamedTuple):
-    """Pixels that a rectangle touches, and what becomes of them: pixels * keep + add."""
+    """Pixels that a rectangle touches, and their new values, pixels * keep + add."""
 
     rows: slice
     columns: slice
@@ -52,7 +52,7 @@ class _Patch(NamedTuple):
     add: Float32[np.ndarray, "rows columns 3"]
 
 
-# The first second's 50 zooms come again in every episode; in two sizes if one also renders.
+# Every episode has the same 50 zooms in its first second, in two sizes if it is also rendered.
 @lru_cache(maxsize=256)
 def _patches(
     rectangles: tuple[WindowRectangle, ...],
@@ -66,15 +66,16 @@ def _patches(
         if view is None:
             cover = _cover(rectangle, height, width)
         else:
-            # By way of the stock frame, where an edge's place within a pixel is lost: straight
-            # to the small pixels, bars would be 0.5 levels off in the mean.
+            # The cover is computed in the stock frame, where an edge's position within a pixel is
+            # lost. Computed directly in the small picture, bars would be 0.5 levels off on average.
             first, last = view.rows or (0, STATE_H)
             frame = _cover(rectangle, STATE_H, STATE_W)[first:last]
             cover = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         rows, columns = _span(cover.sum(axis=1)), _span(cover.sum(axis=0))
-        # Written out for all channels: 2.2 us a bar, 3.8 when numpy has to broadcast.
+        # The cover is repeated for all channels: 2.2 us per bar, instead of 3.8 if numpy
+        # broadcasts.
         cover = np.repeat(cover[rows, columns, None], 3, axis=2)
-        add = cover * np.array(color) + 0.5  # the half rounds: writing to uint8 cuts off
+        add = cover * np.array(color) + 0.5  # the half makes the cast to uint8 round
         patches.append(_Patch(rows, columns, 1 - cover, add.astype(np.float32)))
     return patches
 
@@ -82,7 +83,7 @@ def _patches(
 def _cover(
     rectangle: WindowRectangle, height: int, width: int
 ) -> Float32[np.ndarray, "{height} {width}"]:
-    """How much of each pixel a rectangle covers, in a picture of the whole window."""
+    """Return the fraction of each pixel under a rectangle, in a picture of the whole window."""
     left, top, right, bottom = rectangle
     down = _overlap(top * height, bottom * height, height)
     across = _overlap(left * width, right * width, width)
@@ -90,13 +91,13 @@ def _cover(
 
 
 def _overlap(first: float, last: float, length: int) -> Float64[np.ndarray, "{length}"]:
-    """How much of each of `length` pixels in a line lies between `first` and `last`, in pixels."""
+    """Return the fraction of each of `length` pixels in a line between `first` and `last`."""
     pixels = np.arange(length)
     result: np.ndarray = np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
     return result
 
 
 def _span(cover: Float32[np.ndarray, "length"]) -> slice:
-    """From the first number that is not zero to the last."""
+    """Return the slice from the first nonzero number to the last."""
     where = np.flatnonzero(cover)
     return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0)

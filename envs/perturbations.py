@@ -1,11 +1,11 @@
-"""CarRacing as an agent has not seen it: other colors, bars at the border, a red blob.
+"""Perturbations of CarRacing's pictures: other colors, bars at the border, a red blob.
 
-Only the pictures change; physics, tracks, rewards and ends stay. For Gymnasium's
-`CarRacing-v3` and `worldmodels/CarRacing-v3` alike.
+Only the pictures change; physics, tracks, rewards and ends stay the same. Perturbations apply to
+Gymnasium's `CarRacing-v3` and to `worldmodels/CarRacing-v3`.
 
 Source: Tang, Nguyen & Ha, arXiv 2003.08165, and the environments published with it.
-Differs: theirs build on CarRacing-v0, whose camera turns with the car's velocity; v3's turns
-with its hull, so that the blob stands still in the picture even when the car slides.
+Differs: the originals build on CarRacing-v0, whose camera turns with the car's velocity. The camera
+of v3 turns with the hull, so that the blob stands still in the picture even when the car slides.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from envs.overlays import WindowRectangle, blend
 from envs.renderer import VIEWS
 from envs.views import View
 
-_PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # of the window's height, above the indicators
+_PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # part of the window's height above indicators
 
 
 class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A wrapper that sits around CarRacing before anything cuts or resizes its frames.
+    """A wrapper that is applied to CarRacing before its frames are cut or resized.
 
     Raises:
         TypeError: not CarRacing, or its observations have been changed.
@@ -59,15 +59,15 @@ class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
 class ColorPerturbation(_Perturbation):
     """Every reset makes lane and grass lighter or darker, each by its own random amount.
 
-    Both amounts are uniform in [-0.2, 0.2] of full scale and added to red, green and blue
-    alike; `info["color_shift"]` of reset is (lane, grass). They come from a generator of
-    their own, made from reset's seed; a reset without a seed goes on with it. Tracks stay
-    those of the seed.
+    Both amounts are uniform in [-0.2, 0.2] of full scale and added equally to red, green and blue;
+    `info["color_shift"]` of reset is (lane, grass). They come from a separate generator, made from
+    reset's seed; a reset without a seed continues with this generator. Tracks depend only on the
+    seed, as without the perturbation.
 
     Source: the environments of arXiv 2003.08165. There too, the lighter squares of the grass
-    and the curbs keep their colors, lane tiles stay by 0, 1 or 2 hundredths lighter than the
-    lane's color, and a touched tile takes that color. Differs: theirs draw from numpy's
-    global generator.
+    and the curbs keep their colors, lane tiles stay 0, 1 or 2 hundredths lighter than the lane's
+    color, and a touched tile takes that color. Differs: the originals draw from numpy's global
+    generator.
 
     Raises:
         TypeError: not CarRacing, or its observations have been changed.
@@ -93,7 +93,7 @@ class ColorPerturbation(_Perturbation):
     ) -> tuple[Any, dict[str, Any]]:
         """Draw new colors, then reset; info also has "color_shift": (lane, grass)."""
         if seed is not None:
-            # The key keeps this generator apart from the environment's own of the same seed.
+            # The spawn key makes this generator differ from the environment's own of the same seed.
             sequence = np.random.SeedSequence(seed, spawn_key=tuple(b"color"))
             self._rng = np.random.default_rng(sequence)
         lane, grass = self._rng.uniform(-self.LARGEST_SHIFT, self.LARGEST_SHIFT, size=2).tolist()
@@ -104,7 +104,7 @@ class ColorPerturbation(_Perturbation):
 
 
 def _shifted(color: Color, shift: float) -> np.ndarray:
-    """`color` with `shift` of full scale added, integers as CarRacing has them."""
+    """Return `color` with `shift` of full scale added, as integers like CarRacing's colors."""
     return np.rint(np.array(color) + 255 * shift).astype(int)
 
 
@@ -117,15 +117,15 @@ class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
     COLOR: Color
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """What is to be drawn now."""
+        """Return the rectangles to draw now."""
         raise NotImplementedError
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
-        """The environment's, drawn on."""
+        """Return the observation with the rectangles drawn on it."""
         return self._drawn_on(observation, self._view)
 
     def render(self) -> Any:
-        """As the environment's."""
+        """Return the environment's picture with the rectangles drawn on it."""
         picture = self.env.render()
         if self.render_mode == "human" or not isinstance(picture, np.ndarray):
             return picture
@@ -148,13 +148,13 @@ class BarsPerturbation(_Overlay):
     WIDTH = 3 / 40
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """Both bars."""
+        """Return both bars."""
         left = WindowRectangle(0.0, 0.0, self.WIDTH, _PLAYFIELD_PART)
         return left, WindowRectangle(1.0 - self.WIDTH, 0.0, 1.0, _PLAYFIELD_PART)
 
 
 class BlobPerturbation(_Overlay):
-    """A red square ahead of the car and to its right, that goes and turns with it.
+    """A red square ahead of the car and to its right, which moves and turns with the car.
 
     Source: the environments of arXiv 2003.08165: 8 x 8 world units, its near left corner 20
     to the right and 10 ahead of the hull's rear right corner, (1, -2.4).
@@ -168,7 +168,7 @@ class BlobPerturbation(_Overlay):
     SIDE = 8.0
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """The square, as large as the camera's zoom shows it."""
+        """Return the square, as large as the camera's zoom shows it."""
         zoom = camera_zoom(self._car_racing.t)
         left, near = self.NEAR_LEFT
         square = WindowRectangle(
@@ -188,9 +188,9 @@ PERTURBATIONS: Mapping[str, type[_Perturbation]] = {
 
 
 def perturb(env: gym.Env[Any, Any], name: str) -> gym.Env[Any, Any]:
-    """`env` with the perturbation of that name, one of `PERTURBATIONS`.
+    """Wrap `env` in the perturbation of that name, one of `PERTURBATIONS`.
 
-    Perturbations can be nested, but sit inside of whatever cuts, resizes or stacks frames.
+    Perturbations can be nested, but must be inside wrappers that cut, resize or stack frames.
 
     Raises:
         ValueError: no such name, or colors for an environment that draws its own.

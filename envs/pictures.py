@@ -1,4 +1,4 @@
-"""Whatever an environment shows as an RGB frame: what counts as a picture, and how it is read."""
+"""Conversion of an environment's pictures to RGB frames, and what counts as a picture."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ EXPECTED = (
 
 
 class NotAPictureError(ValueError):
-    """An array that is not of a picture's format, or not of the format of those before it."""
+    """An array does not have a picture's format, or not the format of earlier pictures."""
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How the pictures of one source are laid out; fixed by the first of them.
+    """The layout of one source's pictures, which the first picture fixes.
 
     Attributes:
-        shape: of the array, with its channels if it has any.
-        floats: values in [0, 1] in place of uint8.
+        shape: shape of the array, with its channels if it has any.
+        floats: whether values are floats in [0, 1] instead of uint8.
         channel_axis: 0 or 2; None for gray pictures without channels.
     """
 
@@ -39,23 +39,23 @@ class PictureFormat:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> PictureFormat | None:
-        """The format of an array; None where it is no picture. Values are not looked at."""
+        """Return the format of an array, or None if it is no picture. Values are not checked."""
         shape, floats = array.shape, array.dtype.kind == "f"
         if array.dtype != np.uint8 and not floats:
             return None
         if len(shape) == 2 and min(shape) >= MIN_SIDE:
             return cls(shape, floats, None)
         if len(shape) == 3:
-            for axis in (2, 0):  # channels come last where both could be
+            for axis in (2, 0):  # the last axis first, if both could be channels
                 sides = shape[:2] if axis == 2 else shape[1:]
                 if shape[axis] in _CHANNELS and min(sides) >= MIN_SIDE:
                     return cls(shape, floats, axis)
         return None
 
     def rgb(self, array: NDArray[Any]) -> UInt8[np.ndarray, "height width 3"]:
-        """A picture of this format as uint8 RGB; alpha is dropped, gray is repeated.
+        """Convert a picture of this format to uint8 RGB; alpha is dropped, gray is repeated.
 
-        uint8 RGB comes back as it is, not copied.
+        uint8 RGB is returned unchanged, without a copy.
 
         Raises:
             NotAPictureError: another shape or type, or floats outside [0, 1].
@@ -67,7 +67,7 @@ class PictureFormat:
                 f"before, got {describe_value(array)}"
             )
         if self.floats:
-            if not (array.min() >= 0 and array.max() <= 1):  # NaN is neither
+            if not (array.min() >= 0 and array.max() <= 1):  # true for NaN
                 raise NotAPictureError(
                     f"expected floats in [0, 1], got {array.min():.4g} to {array.max():.4g}"
                 )
@@ -82,7 +82,7 @@ class PictureFormat:
 
 
 def declares_picture(space: Any) -> bool:
-    """Whether a space says that its values are a picture, floats being bounded by 0 and 1."""
+    """Whether a space declares its values as a picture; floats must be bounded by 0 and 1."""
     if not isinstance(space, spaces.Box) or space.dtype is None:
         return False
     found = PictureFormat.of(np.broadcast_to(np.zeros((), space.dtype), space.shape))
@@ -92,7 +92,7 @@ def declares_picture(space: Any) -> bool:
 
 
 def is_picture(value: Any, space: Any) -> bool:
-    """Whether what came is a picture: floats only where the space bounds them by 0 and 1."""
+    """Whether a value is a picture; floats are one only if the space bounds them by 0 and 1."""
     found = PictureFormat.of(as_array(value))
     if found is None or not found.floats:
         return found is not None
@@ -100,17 +100,17 @@ def is_picture(value: Any, space: Any) -> bool:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """The array that a value is, or an empty one where it is none; a list of one frame is it."""
+    """Return a value as an array, empty if that fails; a list of one frame counts as the frame."""
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor elsewhere
+    except (TypeError, ValueError, RuntimeError):  # a ragged list, or a tensor on another device
         return np.empty(0)
 
 
 def describe_value(value: Any) -> str:
-    """What came, in a few words."""
+    """Describe a value in a few words."""
     if value is None or (isinstance(value, np.ndarray) and value.dtype == object):
         return "None" if value is None or value.ndim == 0 else "an array of objects"
     if isinstance(value, dict):

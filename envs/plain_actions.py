@@ -1,4 +1,4 @@
-"""Any action space as one that policies know: a Discrete, or a Box with one axis."""
+"""Conversion of any action space to one that policies support: Discrete, or a Box with one axis."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gymnasium import spaces
 
 from envs.actions import UnsupportedActionSpace, is_integer
 
-MAX_COMBINATIONS = 64  # one controller output each
+MAX_COMBINATIONS = 64  # each is one controller output
 
 
 def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete:
-    """The space that policies act in, in place of an environment's own.
+    """Return the space that policies use in place of an environment's own.
 
     Discrete stays as it is. Box gets one axis, and float32 in place of another float type.
-    MultiBinary and MultiDiscrete become the Discrete of their combinations, the last number
-    running fastest.
+    MultiBinary and MultiDiscrete become the Discrete of their combinations, where the last number
+    varies fastest.
 
     Raises:
         UnsupportedActionSpace: another kind of space, or too many combinations.
@@ -28,7 +28,7 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     if isinstance(space, spaces.Box):
         if np.prod(space.shape) == 0:
             raise UnsupportedActionSpace(
-                f"expected a Box of one number or more as action space, got {space}: give it one"
+                f"expected a Box of one number or more as action space, got {space}: extend it"
             )
         dtype = np.dtype(space.dtype if is_integer(space) else np.float32)
         if len(space.shape) == 1 and space.dtype == dtype:
@@ -50,7 +50,7 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
 
 
 def native_action_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:
-    """The environment's own action space; raises UnsupportedActionSpace where it has none."""
+    """Return the environment's action space; raises UnsupportedActionSpace where it has none."""
     try:
         return env.action_space
     except AttributeError as error:
@@ -60,10 +60,10 @@ def native_action_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:
 
 
 class PlainActions(gym.ActionWrapper[Any, Any, Any]):
-    """Takes actions of the plain space, and hands the environment its own kind of action.
+    """Takes actions of the plain space, and passes native actions to the environment.
 
-    A Box action is rounded where the Box holds integers, clipped to its bounds, and has its shape
-    and type.
+    A Box action is rounded where the Box holds integers, clipped to the bounds, and converted to
+    the Box's shape and type.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -73,7 +73,7 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
         self.action_space = plain_action_space(self._native)
 
     def action(self, action: Any) -> Any:
-        """The environment's own action for a plain one."""
+        """Return the environment's own action for a plain one."""
         native = self._native
         if isinstance(native, spaces.Box):
             numbers = np.asarray(action).reshape(native.shape)
@@ -82,12 +82,12 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
             return np.asarray(np.clip(numbers, native.low, native.high), native.dtype)
         if isinstance(native, spaces.Discrete):
             return action
-        assert isinstance(native, spaces.MultiBinary | spaces.MultiDiscrete)  # no other is plain
+        assert isinstance(native, spaces.MultiBinary | spaces.MultiDiscrete)  # no others are plain
         numbers = np.array(np.unravel_index(int(action), _choices(native))).reshape(native.shape)
         return (numbers + getattr(native, "start", 0)).astype(native.dtype)
 
 
 def _choices(space: spaces.MultiBinary | spaces.MultiDiscrete) -> tuple[int, ...]:
-    """How many choices each number of the action has, flattened."""
+    """Return how many choices each number of the flattened action has."""
     choices = space.nvec if isinstance(space, spaces.MultiDiscrete) else np.full(space.shape, 2)
     return tuple(choices.reshape(-1).tolist())

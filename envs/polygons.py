@@ -1,4 +1,4 @@
-"""Convex polygons drawn between pixels, hard-edged."""
+"""Convex polygons with subpixel corners and hard edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worker processes that each keep an object, and call its methods when asked."""
+"""Worker processes that each keep an object, and call its methods on request."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from typing import Any
 
-# Spawned, not forked: a fork of a process with torch's threads can deadlock.
+# Processes are spawned, not forked: a fork of a process with torch's threads can deadlock.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
 _CLOSE_SECONDS = 5.0
 _SPIN_SECONDS = 200e-6
 
-# A call of the kept object itself, or its answer None. Empty, not a pickle like other messages:
-# a step of 16 environments in two processes takes 50 us less, of 1200.
+# This message calls the kept object itself, or is the answer None. It is empty, not a pickle like
+# other messages, which saves 50 of the 1200 us of a step of 16 environments in two processes.
 _EMPTY_MESSAGE = b""
 
 # A method's name, its arguments, its keyword arguments.
@@ -35,28 +35,28 @@ class WorkerDiedError(RuntimeError):
 class WorkerProcess:
     """A process that keeps the object which `make(*arguments)` returns, and calls its methods.
 
-    The object can be called without arguments, and has a `close` that is called at its end. The
-    first answer is None, once the object is made. The process ends when `connection` is closed,
-    and when this process ends, killed or not. An interrupt is for this process alone (on
-    Windows, once the other has started).
+    The object can be called without arguments, and has a `close` that is called when the process
+    ends. The first answer is None, once the object is made. The process ends when `connection` is
+    closed, and when this process ends, even if it is killed. Only this process receives interrupts
+    (on Windows, once the other has started).
 
     Args:
-        name: what messages call the process.
-        daemon: it can have no processes of its own, and ends with this process at the latest.
+        name: name of the process in messages.
+        daemon: a daemon can have no processes of its own, and ends with this process at the latest.
     """
 
     def __init__(
         self, name: str, make: Callable[..., Any], *arguments: Any, daemon: bool = True
     ) -> None:
         self.connection, theirs = SPAWN.Pipe()
-        with theirs:  # closed here: with a copy of ours, its death would not end our reading
+        with theirs:  # while this copy is open, the worker's death ends no read here
             self.process = SPAWN.Process(
                 target=_work, name=name, args=(theirs, make, arguments), daemon=daemon
             )
             self.process.start()
 
     def send(self, call: Call | None) -> None:
-        """Ask for a call, of the object itself for None. Raises WorkerDiedError."""
+        """Request a call; None calls the object itself. Raises WorkerDiedError."""
         message = _EMPTY_MESSAGE if call is None else pickle.dumps(call)
         try:
             self.connection.send_bytes(message)
@@ -64,7 +64,7 @@ class WorkerProcess:
             raise self._died_error() from None
 
     def receive(self) -> Any:
-        """What the earliest call without an answer returned.
+        """Return the result of the earliest call that is not answered yet.
 
         Raises:
             WorkerDiedError: the process ended without an answer.
@@ -72,7 +72,7 @@ class WorkerProcess:
                 RuntimeError; with the traceback as a note.
         """
         try:
-            # Sleeps in the kernel until there is an answer, or no process to give one.
+            # This sleeps in the kernel until the process has answered or ended.
             answer = self.connection.recv_bytes()
         except (EOFError, OSError):
             raise self._died_error() from None
@@ -94,9 +94,9 @@ class WorkerProcess:
 def start_processes(
     workers: list[WorkerProcess], make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Add a process with `make(*each)` for each of `arguments`; return when all have called it.
+    """Add a process with `make(*each)` for each of `arguments`; return when all objects exist.
 
-    Whatever is raised, `workers` has all that were started.
+    Even if an error is raised, `workers` has all processes that were started.
     """
     with interrupts_held(), _one_thread_each():
         for number, each in enumerate(arguments, start=1):
@@ -107,10 +107,10 @@ def start_processes(
 
 
 def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -> None:
-    """Return when the processes have ended: by themselves within seconds, else by force.
+    """End the processes: by themselves within seconds, otherwise by force.
 
     Args:
-        immediately: do not ask them to end, nor wait for it. Their connections stay open.
+        immediately: use force without waiting. The connections of the processes stay open.
     """
     deadline = time.monotonic() + (0.0 if immediately else _CLOSE_SECONDS)
     if not immediately:
@@ -118,7 +118,7 @@ def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -
             worker.connection.close()
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
-    # Not SIGTERM: SDL, where it is loaded, may swallow that, and libraries handle it.
+    # This is not SIGTERM, which SDL may swallow where it is loaded, and which libraries handle.
     for worker in workers:
         worker.process.kill()
     for worker in workers:
@@ -126,8 +126,8 @@ def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -
 
 
 def _prepare_worker() -> None:
-    """Make this process per worker: one thread, no screen, no Ctrl-C, no life after its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends us
+    """Set up a worker process: one thread, no display, no Ctrl-C, and an end with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SDL_VIDEODRIVER"] = "dummy"
     os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"  # else `kill` does not end a process that draws
@@ -138,7 +138,7 @@ def _prepare_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, and they would work, or wait, forever."""
+    """End with the parent: a killed parent cannot end its workers, which would run forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # only ever called in a worker
     parent.join()
@@ -146,7 +146,7 @@ def _end_with_parent() -> None:
 
 
 def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """A worker process from its start until the parent closes its end of the connection."""
+    """Run a worker process until the parent closes its end of the connection."""
     _prepare_worker()
     with contextlib.suppress(EOFError, OSError):
         try:
@@ -162,7 +162,7 @@ def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any
 
 
 def _answer(kept: Any, message: bytes) -> bytes:
-    """What the call that a message asks for returns or raises."""
+    """Return the pickled result or exception of the call in a message."""
     try:
         if message == _EMPTY_MESSAGE:
             result = kept()
@@ -175,10 +175,10 @@ def _answer(kept: Any, message: bytes) -> bytes:
 
 
 def _spin_wait(connection: Connection) -> None:
-    """Wait awake for a moment, which is as long as a caller that is quick takes to ask again.
+    """Poll without sleeping for as long as a quick caller takes until its next call.
 
-    Waking a sleeping process costs the caller 30 to 50 us and the process 60 to 90: two workers
-    step 64 environments 1.88 times as fast as one with this, 1.75 times without.
+    Waking a sleeping process costs the caller 30 to 50 us and the process 60 to 90 us. Two workers
+    step 64 environments 1.88 times as fast as one worker with this polling, and 1.75 times without.
     """
     until = time.perf_counter() + _SPIN_SECONDS
     while not connection.poll() and time.perf_counter() < until:
@@ -186,12 +186,12 @@ def _spin_wait(connection: Connection) -> None:
 
 
 def _pickled_error(error: Exception) -> bytes:
-    """The pickle of (`error`, None), an answer that raises it in the parent."""
+    """Pickle (`error`, None), an answer that raises the error in the parent."""
     note = f"raised in a worker process:\n{traceback.format_exc()}"
     error.add_note(note)
     try:
         answer = pickle.dumps((error, None))
-        pickle.loads(answer)  # an __init__ of its own can be lost on the way
+        pickle.loads(answer)  # an exception with its own __init__ may fail here
     except Exception:
         plain = RuntimeError(f"{type(error).__qualname__}: {error}")
         plain.add_note(note)
@@ -201,7 +201,7 @@ def _pickled_error(error: Exception) -> bytes:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started meanwhile load their libraries for one thread."""
+    """Let processes that are started meanwhile load their libraries for one thread."""
     name = "OMP_NUM_THREADS"  # read when a library is loaded, before any code of ours runs
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -215,13 +215,13 @@ def _one_thread_each() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits; processes started meanwhile never see one, not even while they import."""
+    """Delay Ctrl-C; processes started meanwhile never receive it, not even while they import."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # starts with the first process, and unblocks interrupts
+    resource_tracker.ensure_running()  # would start with the first process, and unblock interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Ids to environments as Gymnasium makes them; whatever goes wrong is one line."""
+"""Make environments from ids with Gymnasium; every failure becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import gymnasium as gym
 from envs.config import EnvConfig
 from envs.errors import EnvError, describe_error
 
-# How the ids of packages begin that Gymnasium does not find by itself; the extra "games".
+# Prefixes of ids whose packages Gymnasium does not find by itself; the extra "games" installs them.
 _MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 
 
@@ -26,12 +26,12 @@ class RenderModeError(EnvError):
 def create_env(
     env: str | EnvConfig, *, render_mode: str | None = None, max_episode_steps: int | None = None
 ) -> gym.Env[Any, Any]:
-    """The environment as Gymnasium makes it, without its checks: ours are stricter.
+    """Make the environment with Gymnasium, without its checks, because ours are stricter.
 
-    `render_mode` None is not passed on, so that constructors without such an argument serve.
+    `render_mode` None is not passed on, so that constructors without this argument work.
 
     Raises:
-        EnvError: the module cannot be imported, or the constructor raised something.
+        EnvError: the module cannot be imported, or the constructor raised an exception.
         RenderModeError: `render_mode` was given, and the constructor takes none.
         gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
     """
@@ -51,8 +51,8 @@ def create_env(
         except (Exception, SystemExit) as error:
             if isinstance(error, TypeError) and "argument 'render_mode'" in str(error):
                 raise RenderModeError(
-                    f"{config} cannot be drawn, its constructor takes no render_mode: let it take "
-                    "one, or observe pictures"
+                    f"{config} cannot be drawn, as its constructor takes no render_mode: add "
+                    "this argument, or observe pictures"
                 ) from error
             helps = f": correct --env-arg ({', '.join(config.kwargs)})" if config.kwargs else ""
             raise EnvError(
@@ -62,7 +62,10 @@ def create_env(
 
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """The command `wm` lacks it; last, so that no file in it stands in front of a package."""
+    """Make the current folder importable, which it is not in the command `wm`.
+
+    It comes last, so that no file in it hides a package.
+    """
     folder = os.getcwd()
     is_missing = folder not in sys.path and "" not in sys.path
     if is_missing:
@@ -75,7 +78,7 @@ def _current_folder_importable() -> Iterator[None]:
 
 
 def _import_module(config: EnvConfig) -> None:
-    """Import what registers the id, where the id or its beginning names it."""
+    """Import the module that registers the id, if the id or its prefix names the module."""
     module, colon, env_id = config.env_id.rpartition(":")
     if colon and not all(part.isidentifier() for part in module.split(".")):
         raise EnvError(

@@ -1,6 +1,7 @@
-"""CarRacing's pictures, drawn fast: a warp of the painted track, the car, the indicators.
+"""Fast drawing of CarRacing's pictures: a warp of the painted track, the car, the indicators.
 
-Gymnasium draws a 1000x800 window each step only to shrink it to 96x96: 98 % of its time.
+Gymnasium draws a 1000x800 window at each step and shrinks it to 96x96, which takes 98 % of its
+time.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from envs.views import PAPER_VIEW, View
 class DrawnView:
     """How a view of CarRacing is drawn.
 
-    `shape` is that of its frames; the camera's rows come first, indicators fill the rest.
-    `density` is in texels a unit: a frame shows a unit as 1 x 1.5 pixels, or 1.6 x 1.9.
-    `of_stock` is how to get the same from Gymnasium's frame, None if it is that frame.
+    `shape` is the shape of its frames: the camera's rows come first, and indicators fill the rest.
+    `density` is in texels per unit; a frame shows a unit as 1 x 1.5 pixels (paper) or 1.6 x 1.9
+    (stock). `of_stock` is the view that makes the same from Gymnasium's frame, or None if it is
+    that frame.
     """
 
     shape: tuple[int, int, int]
@@ -37,8 +39,9 @@ class DrawnView:
     of_stock: View | None
 
 
-# Coarser textures are blurred, finer ones undersampled. In the paper's view 1.2 and 1.7 raise the
-# squared error from 2.8 to 3.6 and 3.1. In the stock one 1.7 has 4.0, 2.1 has 2.1, 2.3 has 1.75.
+# Coarser textures are blurred, and finer ones undersampled. In the paper's view, densities of 1.2
+# and 1.7 raise the squared error from 2.8 to 3.6 and 3.1. In the stock view, a density of 1.7 has
+# an error of 4.0, 2.1 has 2.1, and 2.3 has 1.75.
 VIEWS = {
     "paper": DrawnView((64, 64, 3), Camera(columns=64, rows=64), 1.4, PAPER_VIEW),
     "stock": DrawnView((96, 96, 3), STOCK_CAMERA, 2.2, None),
@@ -49,7 +52,7 @@ class Renderer:
     """Draws one environment's frames in one view."""
 
     def __init__(self, view: str) -> None:
-        """No track yet: `paint` first."""
+        """Prepare a renderer without a track; call `paint` before `draw`."""
         drawn = VIEWS[view]
         self._camera, self._shape = drawn.camera, drawn.shape
         self._track = TrackPicture(drawn.density)
@@ -57,7 +60,8 @@ class Renderer:
 
     def paint(self, env: CarRacing) -> None:
         """Paint the track that `env` has just created."""
-        # In road_poly a curb's color is a plain tuple, a tile's the array that contacts change.
+        # In road_poly, a curb's color is a plain tuple; a tile's color is an array that contacts
+        # change.
         tiles: list[tuple[NDArray[np.float64], Color]] = []
         curbs: list[tuple[NDArray[np.float64], Color]] = []
         for corners, color in env.road_poly:
@@ -72,10 +76,10 @@ class Renderer:
         )
 
     def draw(self, env: CarRacing, new_tiles: Iterable[int]) -> UInt8[np.ndarray, "height width 3"]:
-        """The frame of `env` as it stands now, of the view's shape.
+        """Draw the current frame of `env`, in the view's shape.
 
         Args:
-            new_tiles: those touched since the last frame; they take the plain road's color.
+            new_tiles: tiles touched since the last frame; they take the plain road's color.
         """
         for index in new_tiles:
             self._track.mark_visited(index)

@@ -1,7 +1,7 @@
-"""A driver that reads the track: for tests, benchmarks and held-out driving frames only.
+"""A driver that reads the track, for tests, benchmarks and held-out driving frames only.
 
-Nothing is ever trained on what it sees or does: an agent learns from frames, actions,
-rewards and ends, and a driver that knows the track would hand it more than that.
+Nothing is ever trained on its frames or actions. An agent learns only from frames, actions, rewards
+and ends, and data of a driver that reads the track would contain more information.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ _LOOK_AHEAD = 5.0  # units, at a standstill
 
 
 class ScriptedDriver:
-    """Pure pursuit of a point ahead on the centre line, at a speed its curvature allows.
+    """Pure pursuit of a point ahead on the centre line, at a speed that the curvature allows.
 
-    Built for one environment; `act()` reads the car and gives the next action, float32 (3,).
-    Distances are in world units (a tile is 3.5 long, the road 13.3 wide), speeds in units/s.
+    A driver is made for one environment; `act()` reads the car's state and returns the next action,
+    float32 (3,). Distances are in world units (a tile is 3.5 long, the road 13.3 wide), speeds in
+    units/s.
     """
 
     def __init__(
         self, env: gym.Env[Any, Any], *, top_speed: float = 80.0, cornering: float = 120.0
     ) -> None:
-        """Drive `env`, at most `top_speed` fast and `cornering` units/s^2 sideways.
+        """Drive `env` at most at `top_speed`, and with `cornering` units/s^2 sideways.
 
         Raises:
             TypeError: `env` is not CarRacing with continuous actions.
@@ -40,7 +41,7 @@ class ScriptedDriver:
         self._track: Any = None
 
     def act(self) -> Float32[np.ndarray, "3"]:
-        """The action (steer, gas, brake) for the car where it stands now."""
+        """Return the action (steer, gas, brake) for the car's current state."""
         if self.env.track is not self._track:
             self._read_track()
         assert self.env.car is not None  # reset() made it, along with the track
@@ -55,12 +56,13 @@ class ScriptedDriver:
         right = np.array(hull.GetWorldVector((1.0, 0.0)))
         steer = np.clip(2.0 * np.arctan2(target @ right, target @ forward), -1.0, 1.0)
 
-        # The curve that is `distance` away may be entered at the speed braking still reaches.
+        # From the allowed speed, braking still reaches the speed of a curve that is `distance`
+        # away.
         ahead = (here + np.arange(16)) % len(self._centres)
         distance = 3.5 * np.arange(16)
         allowed = np.sqrt(self.cornering / (self._curvature[ahead] + 1e-3) + 60.0 * distance)
         wanted = min(self.top_speed, float(allowed.min()))
-        # Rear-wheel drive: gas while the wheels are turned far spins the car.
+        # The car has rear-wheel drive, so gas while the wheels are turned far makes it spin.
         gas = np.clip(0.1 * (wanted - speed), 0.0, 1.0) * (1.0 - 0.7 * abs(steer))
         brake = np.clip(0.05 * (speed - wanted), 0.0, 0.5)
         return np.array([steer, gas, brake], dtype=np.float32)
@@ -70,5 +72,5 @@ class ScriptedDriver:
         self._centres = np.array([(x, y) for _, _, x, y in self._track])
         heading = np.unwrap([beta for _, beta, _, _ in self._track])
         turn = np.abs(np.diff(heading, append=heading[-1:]))
-        # Three tiles together: one tile's bend alone says little about the curve it is in.
+        # Curvature is the mean of three tiles, as a single tile's bend says little about the curve.
         self._curvature = np.convolve(turn, np.full(3, 1 / 3), mode="same") / 3.5

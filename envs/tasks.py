@@ -1,7 +1,7 @@
-"""What is known about each environment; the one place with special cases.
+"""Settings of each environment; the only module with special cases.
 
-Any Gymnasium id works without an entry here. What a new environment may need (its view, its
-action maps, what to explore with) is one more `Task` below.
+Any Gymnasium id works without an entry here. An environment that needs its own view, action maps or
+exploration gets one more `Task` below.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from envs.views import PAPER_VIEW, View
 
 @dataclass(frozen=True)
 class ExplorationStyle:
-    """One way of acting without a controller, held for an episode.
+    """One way of acting without a controller.
 
-    Raw outputs wander as `mean + spread * noise`, noise being correlated in time with unit
-    variance, and go through the task's *default* action map; so both numbers are in units of
-    its raw outputs, before tanh. Several styles give a memory more varied data than one.
+    Raw outputs are `mean + spread * noise`, where the noise is correlated in time and has unit
+    variance. They go through the task's *default* action map, so `mean` and `spread` are in units
+    of its raw outputs, before tanh. Several styles give M more varied data than one style.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Task:
 
     `reference_env_id` is the reference environment that headline scores are measured in (`env_id`
     itself where there is none). `constant_actions` are encoded actions of trivial baselines.
-    `action_repeat` counts env steps per agent step and is what works well, not a property of
-    the environment. `action_maps` are ways from raw controller outputs to encoded actions.
-    `measures` describe how agents act.
+    `action_repeat` counts env steps per agent step and is a value that works well, not a property
+    of the environment. `action_maps` map raw controller outputs to encoded actions. `measures`
+    describe how agents act.
     """
 
     env_id: str
@@ -83,12 +83,13 @@ _CAR_PAPER = ActionMap(
     low=(-1.0, 0.0, 0.0),
     high=(1.0, 1.0, 1.0),
 )
-# One pedal axis, gas above zero and brake below: never both at once, one output fewer to search.
+# One pedal axis is gas above zero and brake below: both are never used at once, and the search has
+# one output fewer.
 _CAR_PEDAL = replace(
     _CAR_PAPER, num_outputs=2, source=(0, 1, 1), scale=(1.0, 1.0, -1.0), offset=(0.0, 0.0, 0.0)
 )
-# (steer, pedal) before tanh. Without braking and standing among the first data, a memory
-# dreams of reward at rest, and the controller learns to stand still.
+# Means are (steer, pedal) before tanh. Without braking and standing in the first data, M predicts
+# reward at rest, and the controller learns to stand still.
 _CAR_STYLES = (
     ExplorationStyle("driving", (0.0, 0.3), 1.0),
     ExplorationStyle("coasting", (0.0, 0.0), 0.3),
@@ -120,12 +121,12 @@ _CAR_RACING = Task(
     },
 )
 
-# More of them say little as baselines, and each is played for every score.
+# More constant actions are of little use as baselines, and each is played for every score.
 MAX_CONSTANT_ACTIONS = 18
 
 
 def task_for(env: str | EnvConfig) -> Task:
-    """The task of any environment.
+    """Return the task of any environment.
 
     Raises:
         gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
@@ -159,13 +160,13 @@ def task_for(env: str | EnvConfig) -> Task:
 
 
 def known_view(config: EnvConfig) -> View:
-    """The view of a task, for which no environment has to be made."""
+    """Return the view of a task, without making the environment."""
     shows_road = config.env_id in CAR_RACING_IDS and config.observation_key is None
     return PAPER_VIEW if shows_road else View()
 
 
 def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
-    """Digits choose a discrete action; of a Box, the arrows move the first two dimensions."""
+    """Return the keys: digits for discrete actions, arrows for a Box's first two dimensions."""
     one_hots = _one_hots(action_map.size, 10)
     if action_map.discrete:
         return {str(index): action for index, action in enumerate(one_hots)}
@@ -177,5 +178,5 @@ def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
 
 
 def _one_hots(size: int, most: int) -> list[tuple[float, ...]]:
-    """One-hot vectors of length `size`, for up to `most` first indices."""
+    """Return one-hot vectors of length `size`, for at most the first `most` indices."""
     return [tuple(row) for row in one_hot(np.arange(min(size, most)), size).tolist()]

@@ -1,7 +1,7 @@
-"""One track painted once into a texture; a frame is one affine warp of it.
+"""A track that is painted once into a texture; a frame is one affine warp of the texture.
 
-Texels have four bytes, the last unused: OpenCV warps four channels in 9 us where three take 21.
-Texture rows run along +y.
+Texels have four bytes, of which the last is unused: OpenCV warps four channels in 9 us, but three
+channels in 21 us. Texture rows run along +y.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 from envs.camera import Camera, Color
 from envs.polygons import fill_polygons
 
-_LEVELS = 6  # each half the one before: the first second zooms in from 1/27
-_MARGIN = 4  # black texels or more around the playfield
+_LEVELS = 6  # each is half the one before; the first second zooms in from 1/27
+_MARGIN = 4  # least width of the black border, in texels
 
-# Polygons are filled hard-edged this much finer, then averaged: cv2's own soft edges leave a
-# dark dot at every corner, a dashed line along the road.
+# Polygons are filled with hard edges at this many times the resolution, then averaged: cv2's own
+# soft edges leave a dark dot at every corner, which makes a dashed line along the road.
 _SUPERSAMPLING = 4
-_EDGE_WIDTH = 0.06  # texels that a filled polygon is too wide on either side
-_INNER_EDGE_WIDTH = 1.0  # so that painting one tile leaves the road's soft edge alone
+_EDGE_WIDTH = 0.06  # texels by which a filled polygon is too wide on either side
+_INNER_EDGE_WIDTH = 1.0  # painting a tile must not change the road's soft edge
 
 
 class TrackPicture:
     """One track as a pyramid of textures, and frames cut from it.
 
-    The arrays are kept between tracks: `paint` fills them anew.
+    The arrays are reused for every track: `paint` overwrites them.
     """
 
     def __init__(self, density: float) -> None:
-        """No track yet: `paint` first. The finest texture has `density` texels a unit."""
+        """Prepare textures without a track; the finest has `density` texels per unit."""
         self.density = density
         size = _texture_size(density)
         self._textures = [
@@ -45,7 +45,7 @@ class TrackPicture:
         ]
         self._tiles = np.zeros((0, 4, 2))
         self._road_color: Color = (0, 0, 0)
-        self._level = _LEVELS - 1  # of the last crop
+        self._level = _LEVELS - 1  # level of the last crop
 
     def paint(
         self,
@@ -65,8 +65,8 @@ class TrackPicture:
         for tile, (_, color) in zip(self._tiles, tiles, strict=True):
             if color != road_color:
                 fill_polygons(finest, [tile], color)
-        # One track in 150 has a curb of no width, where a bend runs out: a hairline in the stock
-        # picture, a tenth of a pixel wide.
+        # One track in 150 has a curb of no width, at the end of a bend. In the stock picture it is
+        # a hairline, a tenth of a pixel wide.
         curbs = [(at, color) for at, color in curbs if (at[0] != at[1]).any()]
         edges = _inset(_texels([at for at, _ in curbs], self.density), _EDGE_WIDTH)
         for curb, (_, color) in zip(edges, curbs, strict=True):
@@ -77,19 +77,19 @@ class TrackPicture:
 
     def mark_visited(self, index: int) -> None:
         """Tile `index` was touched: it takes the plain road's color."""
-        # The camera only ever comes closer: levels coarser than the last crop's are done with.
+        # The camera only zooms in, so levels coarser than the last crop's are not used again.
         for level, texture in enumerate(self._textures[: self._level + 1]):
             fill_polygons(texture, [self._tiles[index] / 2**level], self._road_color)
 
     def crop(
         self, camera: Camera, position: tuple[float, float], angle: float, zoom: float
     ) -> UInt8[np.ndarray, "{camera.rows} {camera.columns} 4"]:
-        """The playfield as the camera sees it, behind a car at `position` heading `angle`.
+        """Return the camera's picture of the playfield, for a car at `position` heading `angle`.
 
-        `zoom` is in window pixels a unit, `angle` in radians. Between two paints, zooms do
-        not fall.
+        `zoom` is in window pixels per unit, `angle` in radians. Between two calls of `paint`, the
+        zoom must not decrease.
         """
-        # Two texels or fewer a row, so that linear interpolation misses none.
+        # A row has two texels or fewer, so that linear interpolation skips none.
         texels_per_row = self.density / (zoom * camera.y_scale)
         self._level = min(max(int(math.log2(texels_per_row)), 0), _LEVELS - 1)
         shrink = 2**self._level
@@ -107,11 +107,11 @@ class TrackPicture:
         )
 
 
-@lru_cache(maxsize=2)  # two views, or two colors, beside each other
+@lru_cache(maxsize=2)  # for two views or two colors at the same time
 def _grass(
     density: float, background_color: Color, grass_color: Color
 ) -> UInt8[np.ndarray, "texels texels 4"]:
-    """The playfield without a road; black outside."""
+    """Return a texture of the playfield without a road, black outside."""
     size = _texture_size(density)
     texture = np.zeros((size, size, 4), dtype=np.uint8)
     square = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
@@ -135,17 +135,17 @@ def _fill(
     covered = np.zeros((height * _SUPERSAMPLING, width * _SUPERSAMPLING), dtype=np.uint8)
     fill_polygons(covered, (polygons - (left, top)) * _SUPERSAMPLING, 255)
     covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
-    # Whole texels at once, as words: a tenth of the time of masking three channels.
+    # Whole texels are copied as words, in a tenth of the time of masking three channels.
     texel = np.array([*color, 0], np.uint8)
     np.copyto(box.view(np.uint32), texel.view(np.uint32), where=covered[..., None] == 255)
-    rows, columns = np.nonzero(covered - np.uint8(1) < 254)  # partly: 0 wraps around to 255
+    rows, columns = np.nonzero(covered - np.uint8(1) < 254)  # partly covered; 0 wraps around to 255
     behind = box[rows, columns]
     fraction = covered[rows, columns, None] / np.float32(255)
     box[rows, columns] = np.rint(behind + (texel.astype(np.float32) - behind) * fraction)
 
 
 def _texture_size(density: float) -> int:
-    """Texels a side, so that each level is half the one before."""
+    """Return the texels per side, so that each level is half the one before."""
     coarsest = 2 ** (_LEVELS - 1)
     return int(math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest)
 
@@ -153,7 +153,7 @@ def _texture_size(density: float) -> int:
 def _texels(
     world: Sequence[NDArray[np.float64]], density: float
 ) -> Float64[np.ndarray, "polygon 4 2"]:
-    """World polygons in texels from the texture's corner."""
+    """Convert world polygons to texels from the texture's corner."""
     points = np.array(world, dtype=np.float64).reshape(-1, 4, 2)
     return points * density + _texture_size(density) / 2
 
@@ -161,7 +161,7 @@ def _texels(
 def _inset(
     tiles: Float64[np.ndarray, "tile 4 2"], texels: float
 ) -> Float64[np.ndarray, "tile 4 2"]:
-    """The tiles, so many texels narrower on either side."""
+    """Return the tiles, narrower by `texels` on either side."""
     left, right = tiles[:, [0, 3]], tiles[:, [1, 2]]
     across = (right - left) / np.linalg.norm(right - left, axis=2, keepdims=True)
     left, right = left + texels * across, right - texels * across

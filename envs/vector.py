@@ -1,7 +1,7 @@
-"""Environments in lockstep over several processes, with the same result whatever their number.
+"""Environments in lockstep over several processes, with the same result for any number of them.
 
-Every process runs Gymnasium's `SyncVectorEnv` of its share of the environments, and writes into
-arrays that all share; only infos, and what is rarely asked for, are pickled.
+Every process runs Gymnasium's `SyncVectorEnv` of its part of the environments, and writes into
+arrays that all processes share; only infos and rare calls are pickled.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from envs.vector_share import IndexedInfo, SharedArrays, WorkerVectorEnv
 class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     """`num_envs` environments, stepped together by `num_workers` processes.
 
-    Gives what `gymnasium.vector.SyncVectorEnv` gives, infos too, in each of its autoreset
-    modes: an ended environment is reset by the next step (`NEXT_STEP`), by the step that ended
-    it (`SAME_STEP`), or by the client, with `reset(options={"reset_mask": ended})` (`DISABLED`).
+    It returns the same as `gymnasium.vector.SyncVectorEnv`, including infos, in each of its
+    autoreset modes: an ended environment is reset by the next step (`NEXT_STEP`), by the step that
+    ended it (`SAME_STEP`), or by the client, with `reset(options={"reset_mask": ended})`
+    (`DISABLED`).
 
     It is stricter: it refuses actions of another dtype than the space's, and a step before reset.
 
     Shapes: observations and actions (num_envs, ...) in the environments' own types, rewards
     float64 (num_envs,), terminated and truncated bool (num_envs,).
 
-    An exception in an environment is raised here in its own type, the worker's traceback a note
-    on it. After it, as after an interrupt or a worker's death, the vector environment is closed.
+    An exception in an environment is raised here in its own type, with the worker's traceback as a
+    note. The vector environment is closed after an exception, an interrupt or a worker's death.
     Processes are spawned, so that a script needs its `if __name__ == "__main__":`.
 
     Raises (every method):
@@ -53,15 +54,15 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
     ) -> None:
-        """Start the workers, with equally many environments each, or one more or less.
+        """Start the workers, whose numbers of environments differ by at most one.
 
         Args:
-            env_fns: one factory an environment; the first is called in this process too, to
-                know the spaces.
-            num_workers: processes, at most one an environment.
+            env_fns: one factory per environment; the first is called in this process too, to get
+                the spaces.
+            num_workers: number of processes, at most one per environment.
             autoreset_mode: what resets an environment after its episode's end.
-            copy: False gives the shared memory itself as observations, valid until the next
-                `step` or `reset`.
+            copy: False returns the shared memory itself as observations, which are valid until the
+                next `step` or `reset`.
 
         Raises:
             ValueError: no environments, or fewer than 1 or more than `num_envs` workers.
@@ -86,7 +87,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         shared = SharedArrays(self.action_space, self.observation_space, self.num_envs)
         self._arrays = shared.views()
         single_spaces = (self.single_action_space, self.single_observation_space)
-        factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # lambdas, too
+        factories = [CloudpickleWrapper(env_fn) for env_fn in env_fns]  # pickles lambdas, too
         arguments = [
             (factories[rows], self.autoreset_mode, single_spaces, shared, rows)
             for rows in self._worker_slices
@@ -97,11 +98,12 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Observations and infos where all environments, or those in a mask, begin an episode.
+        """Reset all environments, or those in a mask, and return observations and infos.
 
         Args:
             seed: environment i gets `seed + i`, or item i of a list.
-            options: for the environments, without its "reset_mask", bool (num_envs,).
+            options: passed to the environments, except for "reset_mask", the mask, bool
+                (num_envs,).
 
         Raises:
             ValueError: not `num_envs` seeds; not `num_envs` items in the mask, or none True.
@@ -130,7 +132,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Observations, rewards, terminated, truncated and infos, a step on everywhere.
+        """Step all environments, and return the five results of a step.
 
         Raises:
             gymnasium.error.InvalidAction: the actions' shape or dtype is not the space's.
@@ -159,17 +161,17 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return self._observations(), rewards, terminated, truncated, self._merged(infos)
 
     def render(self) -> tuple[Any, ...]:
-        """One picture an environment, or what else its `render()` returns."""
+        """Return one picture per environment, or whatever else its `render()` returns."""
         return self.call("render")
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """What each environment's method `name` returns, or its attribute of that name."""
+        """Return what each environment's method `name` returns, or its attribute of that name."""
         each: Call = ("call", (name, *args), kwargs)
         answers = self._call(dict.fromkeys(range(len(self._worker_slices)), each))
         return tuple(result for results in answers.values() for result in results)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
-        """Each environment's attribute `name`."""
+        """Return each environment's attribute `name`."""
         return self.call(name)
 
     @property
@@ -183,7 +185,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return self.get_attr("np_random")
 
     def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
-        """Set attribute `name` to one value for all, or a list or tuple of one each.
+        """Set attribute `name` to one value for all, or to a list or tuple of one value each.
 
         Raises:
             ValueError: not `num_envs` values.
@@ -196,11 +198,11 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         )
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the workers: after what they are doing, or by force if that takes seconds."""
+        """End the workers, after their current calls or by force if these take seconds."""
         self._end_workers()
 
     def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
-        """Spaces, metadata and render mode are those of one environment."""
+        """Take spaces, metadata and render mode from one environment."""
         with env_fn() as env:
             self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
             self.render_mode = env.render_mode
@@ -239,7 +241,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return observations.copy() if self.copy else observations
 
     def _merged(self, answers: dict[int, list[IndexedInfo] | None]) -> dict[str, Any]:
-        """One dict, merged by Gymnasium, in its order, of what it would merge in one process."""
+        """Merge infos into one dict as Gymnasium does, in the order of a single process."""
         infos: dict[str, Any] = {}
         for worker, pairs in answers.items():
             for index, info in pairs or ():
@@ -247,7 +249,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return infos
 
     def _call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
-        """What each worker returns for its call; None asks for a step. All work at once."""
+        """Return each worker's result of its call; None is a step. All workers work at once."""
         self._check_open()
         with self._closed_by_exceptions():
             for index, each in calls.items():
@@ -259,8 +261,8 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         try:
             yield
         except BaseException:
-            # An answer that comes now would be taken for the next question's; and what a worker
-            # is doing may take long, which nobody waits for after Ctrl-C.
+            # A late answer would be taken for the answer to the next call. Moreover, a worker's
+            # current call may take long, and Ctrl-C must not wait for it.
             end_processes(self._workers, immediately=True)
             self.close()
             raise

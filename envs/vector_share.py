@@ -1,4 +1,4 @@
-"""One worker's share of a vector environment, and the arrays that all workers share."""
+"""One worker's part of a vector environment, and the arrays that all workers share."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from numpy.typing import NDArray
 
 from envs.processes import SPAWN
 
-# What a step gives, in its order; infos, the last, are not arrays.
+# The results of a step, in order; the last result, infos, is not an array.
 _RESULTS = ("observations", "rewards", "terminated", "truncated")
-# An environment's number within its share, and its info.
+# An environment's number within its worker, and its info.
 IndexedInfo = tuple[int, dict[str, Any]]
 
 
 class SharedMemoryError(RuntimeError):
-    """The system has no memory that processes can share: it is full, or nobody may write to it."""
+    """The system has no memory that processes can share: it is full or not writable."""
 
 
 class SharedArrays:
     """Actions, observations, rewards and ends of a batch, in memory that processes share.
 
-    The memory has no name (on POSIX systems, that of an unlinked file): it goes with the last
-    process that uses it, even where all are killed. It is handed to a process as an argument at
+    The memory has no name (on POSIX systems, it is an unlinked file), so it is freed with the last
+    process that uses it, even if all processes are killed. A process receives it as an argument at
     its start.
     """
 
     def __init__(
         self, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
     ) -> None:
-        """Zeros, for batched spaces whose samples are arrays.
+        """Allocate zeros, for batched spaces whose samples are arrays.
 
         Raises:
-            SharedMemoryError: there is no room for them.
+            SharedMemoryError: there is not enough shared memory.
         """
         results = {"rewards": np.float64, "terminated": np.bool_, "truncated": np.bool_}
         self._layout = np.dtype(
@@ -59,13 +59,13 @@ class SharedArrays:
             ) from error
 
     def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
-        """The arrays by name, or some rows of each: views of the memory."""
+        """Return the arrays by name, or some rows of each, as views of the memory."""
         record = np.frombuffer(self._memory, self._layout)
         return {name: record[name][0, rows] for name in self._layout.names or ()}
 
 
 class WorkerVectorEnv(SyncVectorEnv):
-    """Gymnasium's own vector of the environments in `rows`, whose arrays are shared ones."""
+    """Gymnasium's vector of the environments in `rows`, with results in shared arrays."""
 
     def __init__(
         self,
@@ -90,12 +90,12 @@ class WorkerVectorEnv(SyncVectorEnv):
     def reset_shared(
         self, seed: Sequence[int | None], options: dict[str, Any] | None
     ) -> list[IndexedInfo] | None:
-        """`reset`, but the observations go to shared memory, and infos are not merged."""
+        """Reset, but write observations to shared memory and do not merge infos."""
         self._shared["observations"][...], infos = self.reset(seed=list(seed), options=options)
         return infos.get("unmerged")
 
     def __call__(self) -> list[IndexedInfo] | None:
-        """`step` with the shared actions, all of whose arrays go to shared memory."""
+        """Step with the shared actions, and write all resulting arrays to shared memory."""
         # A copy: an environment may keep its action, and the next one would overwrite it.
         *results, infos = self.step(self._shared["actions"].copy())
         for name, result in zip(_RESULTS, results, strict=True):
@@ -105,9 +105,9 @@ class WorkerVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        """Gymnasium's hook to merge infos; only collects them, in order.
+        """Collect infos in order; Gymnasium's own hook merges them.
 
-        A merged array has the type of the batch's first value, which may be in another share.
+        A merged array has the type of the batch's first value, which may belong to another worker.
         """
         if env_info:
             vector_infos.setdefault("unmerged", []).append((env_num, env_info))

@@ -1,4 +1,4 @@
-"""What of a frame the agent sees: some rows of it, shrunk to a small square."""
+"""Views: the part of a frame that agents get, which is some rows, shrunk to a small square."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 class View:
     """Keep `rows` (first, past-last; None keeps all), then area-resize to `size` x `size` pixels.
 
-    `source` is the height and width of the env's frames; None takes frames of any. Frames of
-    another size are refused.
+    `source` is the height and width of the env's frames; None accepts frames of any size. Frames of
+    another size raise an error.
 
-    Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code cuts
-    CarRacing's indicators off first, rows 0:84 of 96, so its pixels are not square.
+    Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code first cuts
+    CarRacing's indicators off and keeps rows 0:84 of 96, so its pixels are not square.
     """
 
     rows: tuple[int, int] | None = None
@@ -41,10 +41,10 @@ class View:
     def __call__(
         self, frames: NDArray[Any]
     ) -> UInt8[np.ndarray, "*batch {self.size} {self.size} 3"]:
-        """Frames (..., H, W, 3) as this view shows them, uint8 (..., size, size, 3).
+        """Convert frames (..., H, W, 3) to this view, uint8 (..., size, size, 3).
 
-        Frames that already are size x size were drawn for this view: the same array comes
-        back, no rows cut.
+        Frames of size x size were already drawn for this view: the same array is returned, and no
+        rows are cut.
 
         Raises:
             ValueError: not uint8, not (..., H, W, 3), neither of the source's size nor of the
@@ -78,7 +78,7 @@ class View:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> View:
-        """The view that `dataclasses.asdict` (or JSON, where tuples became lists) wrote.
+        """Restore a view from `dataclasses.asdict`, or from JSON, where tuples became lists.
 
         A view without a source takes frames of any size, except for the paper's view.
         """
@@ -88,7 +88,7 @@ class View:
         return cls(rows, fields["size"], None if source is None else tuple(source))
 
 
-# The paper's view of CarRacing: without the indicators.
+# The paper's view of CarRacing, without the indicators.
 PAPER_VIEW = View(rows=(0, 84), size=64, source=(96, 96))
 
 

@@ -1,4 +1,4 @@
-"""Speeds, each beside its named peer's in the same run. README quotes nothing else.
+"""Measure speeds, each together with that of a named peer in the same run.
 
     python scripts/benchmark.py env
     python scripts/benchmark.py data
@@ -7,7 +7,7 @@
     python scripts/benchmark.py controller
     python scripts/benchmark.py arm
 
-A result is a table on the screen and, with `--json FILE`, the same numbers in a file. Each module
+The result is a table on the screen and, with `--json FILE`, the same numbers in a file. Each module
 has `OPTIONS`, flags with their defaults and meanings; `PACKAGES`, whose versions its numbers depend
 on; and `run`, which measures, prints the table and returns its numbers.
 """
@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-# Before a library that reads it is loaded: what is compared here is speed on one core each
+# This comes before the import of libraries that read it. Speeds are compared on one core each
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

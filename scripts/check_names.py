@@ -1,9 +1,9 @@
-"""Lists names that are retired: words of our own in place of which the field has its own.
+"""List uses of retired names: private words for which the field has a standard term.
 
-    python scripts/check_names.py    a line per use, and exit code 1 where there is any
+    python scripts/check_names.py    prints a line per use; exit code 1 if there are any
 
-All Python files are parsed. Looked at are identifiers, and string literals that are a name, such as
-JSON keys, metrics and flags. Names of tests are sentences and are left alone.
+The script checks identifiers in all Python files, and string literals that are a name, such as JSON
+keys, metrics and flags. Names of tests are sentences and are not checked.
 """
 
 import ast
@@ -50,7 +50,7 @@ RETIRED = {
     "--prefer-surprising --minutes": "--select-by-surprise, --max-minutes",
 }
 
-# Uses that stay, and why: of a whole file, or of a name in a file.
+# Uses that are allowed, and why: of any name in a file, or of one name in a file.
 ALLOWED = {
     "scripts/check_names.py": "lists them",
     "tests/scripts/test_check_names.py": "writes some, to have them found",
@@ -67,7 +67,7 @@ _NAME = re.compile(r"--[a-z-]+|[A-Za-z_]\w*")
 
 
 def names_in(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and text of every identifier, and of every string that is a name or a flag."""
+    """Yield line and text of every identifier, and of every string that is a name or a flag."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
         if token.type == tokenize.NAME:
             yield token.start[0], token.string
@@ -78,7 +78,7 @@ def names_in(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def retired_names(root: Path) -> list[str]:
-    """Every use of a retired name under `root`, as "file:line name (instead)"."""
+    """Return every use of a retired name under `root`, as "file:line name (instead)"."""
     return [
         f"{file}:{line} {name} ({_WORDS[name]})"
         for package in PACKAGES

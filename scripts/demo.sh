@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From a fresh clone to an agent that was trained in its own dream, and a video of it driving.
+# Trains an agent in its own dream, from a fresh clone, and records a video of it driving.
 #
 #   scripts/demo.sh [RUN] [options of "wm run"]      RUN is a folder, runs/demo if not given
 #
-# Call it again and it goes on where it stopped; once all is there, it only says where.
+# Called again, it continues where it stopped. Once all files exist, it only prints their paths.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

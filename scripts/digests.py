@@ -1,13 +1,14 @@
-"""Digests of everything that tiny runs leave behind, to show that a change alters no result.
+"""Compute digests of everything that tiny runs write, to show that a change alters no result.
 
     python scripts/digests.py --out before.json      before the change
     python scripts/digests.py --against before.json  after it: exit code 1 if anything differs
 
 Every kind of V, M, C and search is trained for a few steps through the command line, and so are the
-three experiments. After each command the files that it changed are digested by content: the bytes
-of every tensor and array, and the numbers of every JSON file, in sorted order. Names do not count,
-so that a change which only renames things gives the same digests; neither do times, settings, paths
-and versions. Digests agree only on the same machine with the same build of torch.
+three experiments. After each command, the script computes digests of the files that it changed: of
+the bytes of every tensor and array, and of the numbers of every JSON file, in sorted order. Names
+do not count, so that a change which only renames things gives the same digests. Times, settings,
+paths and versions do not count either. Digests agree only on the same machine with the same build
+of torch.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ import numpy as np
 import typer
 from safetensors.numpy import load_file
 
-# For each command, the contents that it left: its case and number to digests.
+# From each command, as its case and number, to the digests of the files that it changed.
 Digests = dict[str, list[str]]
 
 COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
@@ -97,8 +98,8 @@ CASES: dict[str, tuple[str, ...]] = {
     "bbvi": ("bbvi --train-steps 20 --out {run}",),
 }
 
-SUFFIXES = (".safetensors", ".npz", ".npy", ".json")  # pictures carry words, which may change
-# Numbers under such names differ from one execution to the next.
+SUFFIXES = (".safetensors", ".npz", ".npy", ".json")  # pictures contain text, which may change
+# Numbers under these names differ from one execution to the next.
 UNREPEATABLE = re.compile(
     r"second|minute|time|_s$|per_s|rate$|version|process|path|bytes|digest|checksum|hash|inputs|"
     r"outputs|torch|python|config"
@@ -108,7 +109,7 @@ UNREPEATABLE = re.compile(
 def main(
     out: Path | None = None, against: Path | None = None, only: str | None = None, jobs: int = 2
 ) -> None:
-    """Make the digests of all cases, or only of one, and write or compare them."""
+    """Compute the digests of all cases, or only of one, and write or compare them."""
     cases = list(CASES) if only is None else [only]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         made = pool.map(lambda name: case_digests(name, Path(folder) / name), cases)
@@ -122,7 +123,7 @@ def main(
 
 
 def case_digests(name: str, folder: Path) -> Digests:
-    """Execute the commands of one case; for each, digests of the files that it changed."""
+    """Execute the commands of one case, and return digests of the files that each one changed."""
     digests: Digests = {}
     seen: set[str] = set()
     folder.mkdir()
@@ -133,7 +134,7 @@ def case_digests(name: str, folder: Path) -> Digests:
         if done.returncode != 0:
             raise SystemExit(f"{name}: wm {shlex.join(words)}\n{done.stderr}")
         now = {
-            f"{path.suffix} {content_digest(path)}"  # files may be renamed, too
+            f"{path.suffix} {content_digest(path)}"  # without the name, as files may be renamed
             for path in folder.rglob("*")
             if path.suffix in SUFFIXES and path.is_file() and not path.name.startswith(".")
         }
@@ -145,7 +146,7 @@ def case_digests(name: str, folder: Path) -> Digests:
 
 
 def content_digest(path: Path) -> str:
-    """The digest of a file's tensors, arrays or numbers."""
+    """Return the digest of a file's tensors, arrays or numbers."""
     match path.suffix:
         case ".safetensors":
             return digest_of(map(array_digest, load_file(path).values()))
@@ -159,7 +160,7 @@ def content_digest(path: Path) -> str:
 
 
 def numbers_of(value: Any) -> Iterator[str]:
-    """All numbers within a JSON value that every execution repeats."""
+    """Yield all numbers in a JSON value that are the same in every execution."""
     if isinstance(value, dict):
         value = [each for name, each in value.items() if not UNREPEATABLE.search(name)]
     if isinstance(value, list):
@@ -170,22 +171,22 @@ def numbers_of(value: Any) -> Iterator[str]:
 
 
 def array_digest(array: np.ndarray) -> str:
-    """The digest of an array's shape, type and bytes."""
+    """Return the digest of an array's shape, type and bytes."""
     return bytes_digest(f"{array.shape} {array.dtype}".encode() + array.tobytes())
 
 
 def bytes_digest(content: bytes) -> str:
-    """The first 16 hexadecimal digits of the SHA-256."""
+    """Return the first 16 hexadecimal digits of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """The digest of words, in whichever order."""
+    """Return the digest of strings in any order."""
     return bytes_digest("\n".join(sorted(parts)).encode())
 
 
 def report_differences(before: Digests, after: Digests) -> bool:
-    """Print what differs, a line per command; the exit code."""
+    """Print what differs, a line per command, and return the exit code."""
     different = 0
     for name in sorted({*before, *after}):
         old, new = set(before.get(name, [])), set(after.get(name, []))

@@ -1,18 +1,19 @@
-"""Damaged and hostile files: reading them gives one line, or the content they had.
+"""Fuzz the readers of files: damaged and hostile files give a one-line error or their content.
 
     python scripts/fuzz.py                       1,000 mutations of a tiny run's files
     python scripts/fuzz.py --mutations 50 --seed 7
 
 Each mutation spoils one file of a run: an episode, a checkpoint, a manifest or run.json. *Damage*
-changes bytes, as disks do. A *forgery* changes what the file says and makes its checksums right
-again, as nobody does by accident. After each, the readers of that file must
+changes bytes, as faulty disks do. A *forgery* changes the file's content and corrects its
+checksums, which does not happen by accident. After each mutation, the readers of that file must
 
 - raise UserError with a message of one line, or
-- accept the file, if it is damaged only with just the content it had;
-- never raise anything else, and never take more than 1 GiB, which the operating system enforces
-  (Linux alone).
+- accept the file; a damaged file must then give exactly its original content;
+- never raise anything else or use more than 1 GiB, which the operating system enforces
+  (only on Linux).
 
-Exit code 1 and one line per failure otherwise. A failure is repeated with --seed and --only.
+Otherwise the script prints one line per failure and ends with exit code 1. A failure is repeated
+with --seed and --only.
 """
 
 import contextlib
@@ -56,14 +57,14 @@ COMMANDS = {
 
 
 def main(mutations: int = 1_000, seed: int = 0, only: int | None = None) -> None:
-    """Try so many mutations, or the one of a number."""
+    """Try mutations 0 to `mutations` - 1, or only mutation `only`."""
     numbers = range(mutations) if only is None else [only]
     torch.set_num_threads(1)
     outcomes: Counter[str] = Counter()
     grown, started = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         runs = [make_run(Path(folder) / kind, kind) for kind in COMMANDS]
-        for run in runs:  # whatever is loaded once is loaded now
+        for run in runs:  # loads everything that is loaded only once
             for kind, read in READERS.items():
                 for path in files_of(run, kind):
                     read(run, path)
@@ -81,7 +82,7 @@ def main(mutations: int = 1_000, seed: int = 0, only: int | None = None) -> None
 
 
 def make_run(folder: Path, kind: str) -> Run:
-    """A run with all stages that V of this kind can have, each the product of a few steps."""
+    """Make a run with all stages that a V of this kind can have, each trained for a few steps."""
     for command in COMMANDS[kind]:
         done = CliRunner().invoke(app, f"{command} --run {folder} --quiet")
         if done.exit_code:
@@ -90,7 +91,7 @@ def make_run(folder: Path, kind: str) -> Run:
 
 
 def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
-    """Spoil one file, read it, put it back; what came of it, and bytes of memory it took."""
+    """Spoil one file, read it and restore it; return the outcome and the bytes of memory used."""
     random = np.random.default_rng([seed, number])
     kind = list(READERS)[number // 2 % len(READERS)]
     files = files_of(run, kind)
@@ -114,7 +115,7 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
 
 
 def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
-    """What reading the spoilt file comes to."""
+    """Read the spoilt file, and return the outcome."""
     try:
         found = read()
     except UserError as error:
@@ -130,7 +131,7 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 
 def command_outcome(run: Run, kind: str) -> str | None:
-    """What a command says of the run: None, or how it failed."""
+    """Run a command on the run; return None, or how the command failed."""
     command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
     error = io.StringIO()
     with (
@@ -149,7 +150,7 @@ def command_outcome(run: Run, kind: str) -> str | None:
 
 
 def files_of(run: Run, kind: str) -> list[Path]:
-    """Files of a run that such readers read."""
+    """Return the files of a run that the readers of this kind read."""
     if kind == "episode":
         return [episode.path for episode in run.store]
     if kind == "checkpoint":
@@ -159,7 +160,7 @@ def files_of(run: Run, kind: str) -> list[Path]:
 
 
 def read_episode(run: Run, path: Path) -> Any:
-    """Everything of an episode."""
+    """Read everything of an episode."""
     store = EpisodeStore(path.parent)
     (episode,) = [each for each in store.episodes if each.path == path]
     rollout = episode.load()
@@ -169,7 +170,7 @@ def read_episode(run: Run, path: Path) -> Any:
 
 
 def read_checkpoint(run: Run, path: Path) -> Any:
-    """A model's file, and what is built of it."""
+    """Read a model's file, and build the model from it."""
     if path == run.folder / BEST or path == run.weights("controller"):
         agent = load_agent(path)
         agent.reset(1, 0)
@@ -184,7 +185,7 @@ def read_checkpoint(run: Run, path: Path) -> Any:
 
 
 def read_facts(run: Run, path: Path) -> Any:
-    """All that a run says of itself, and whether its stages are done."""
+    """Read all metadata of a run, and whether its stages are stale."""
     stages = [(run.manifest(name), run.stale(name)) for name in STAGES]
     return run_info(run), run.settings, run.estimator, stages
 
@@ -193,7 +194,7 @@ READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality of nested facts and arrays, NaN equal to itself."""
+    """Whether nested values and arrays are equal, where NaN equals itself."""
     try:
         np.testing.assert_equal(one, other)
     except AssertionError:
@@ -202,14 +203,14 @@ def same(one: Any, other: Any) -> bool:
 
 
 def memory_status(name: str) -> int:
-    """A count of bytes that Linux keeps of this process."""
+    """Return one of the byte counts that Linux reports for this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
 
 
 @contextlib.contextmanager
 def memory_limit(num_bytes: int) -> Iterator[None]:
-    """Let this process take so much more memory and no more."""
+    """Limit the further memory of this process to `num_bytes`."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit = memory_status("VmSize") + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the package into it; does nothing when that is up to date.
+# Makes .venv and installs the package into it; does nothing when .venv is up to date.
 #
-#   scripts/setup.sh        what running needs
-#   scripts/setup.sh dev    and what checks and tests need
-#   scripts/setup.sh games  and Atari and MiniGrid, whose tests are skipped without them
-#   scripts/setup.sh bench  and the peers that scripts/benchmark.py compares with
+#   scripts/setup.sh        installs what running needs
+#   scripts/setup.sh dev    also installs what checks and tests need
+#   scripts/setup.sh games  also installs Atari and MiniGrid, whose tests are skipped without them
+#   scripts/setup.sh bench  also installs the peers that scripts/benchmark.py compares with
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,7 +16,7 @@ esac
 
 if [ ! -x .venv/bin/python ]; then
     found=""
-    # Named versions first: every dependency has a wheel for them.
+    # Named versions come first, because every dependency has a wheel for them.
     for candidate in python3.11 python3.12 python3.13 python3 python; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             found="$candidate"
@@ -30,7 +30,7 @@ if [ ! -x .venv/bin/python ]; then
     "$found" -m venv .venv
 fi
 
-# A stamp says what was installed from which files; the others include what running needs.
+# A stamp identifies the files that were installed from. Every extra includes what running needs.
 wanted="$(pwd) $(cat pyproject.toml scripts/constraints.txt | cksum)"
 stamps=".venv/.installed-${extra:-run}"
 [ -n "$extra" ] || stamps="$stamps .venv/.installed-dev .venv/.installed-games .venv/.installed-bench"
@@ -40,7 +40,7 @@ for stamp in $stamps; do
     fi
 done
 
-# Editable in both cases: a copy would go stale at the next pull, and the stamp not notice.
+# The install is always editable: a copy would go stale at the next pull, with the same stamp.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint scripts/constraints.txt --editable ".${extra:+[$extra]}"
 echo "$wanted" > ".venv/.installed-${extra:-run}"

@@ -1,11 +1,11 @@
-"""Put a run's best agent into the package, beside what it took and what it scores.
+"""Put a run's best agent into the package, together with its training cost and its scores.
 
     wm run --preset cpu --seed 22 --run runs/cpu
     python scripts/ship_agent.py --run runs/cpu --name carracing
 
-Scores it over 100 test tracks in the stock env, unless that is done, and writes
-agents/pretrained/NAME.safetensors, docs/results/NAME.json and docs/results/NAME.png: weights with
-their provenance, the figures, the run's learning curve.
+The script evaluates the agent over 100 test tracks in the stock env, unless that is done. It writes
+agents/pretrained/NAME.safetensors (the weights with their provenance), docs/results/NAME.json (the
+cost and the scores) and docs/results/NAME.png (the run's learning curve).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ HEADLINE = EvaluateConfig(episodes=100, split="test", stock=True)
 
 def main(
     run: Annotated[Path, typer.Option(help="a finished run")],
-    name: Annotated[str, typer.Option(help="carracing, carracing-quantized")],
-    docs: Annotated[Path, typer.Option(help="where figures go")] = Path("docs"),
-    workers: Annotated[int, typer.Option(help="the run had, and the scoring")] = 2,
+    name: Annotated[str, typer.Option(help="carracing or carracing-quantized")],
+    docs: Annotated[Path, typer.Option(help="folder of the documentation")] = Path("docs"),
+    workers: Annotated[int, typer.Option(help="workers of the run and the evaluation")] = 2,
 ) -> None:
-    """Put a run's best agent into the package, beside what it took and what it scores."""
+    """Put a run's best agent into the package, together with its training cost and its scores."""
     finished = Run(run)
     summary = run_facts(finished, workers)
     agent = load_agent(finished.folder)
@@ -51,7 +51,7 @@ def main(
 
 
 def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
-    """What the run was, how it went and what its best agent scores."""
+    """Return the run's settings, its learning curve and its best agent's scores."""
     settings = run.settings
     kind = " --quantized" if settings.quantized else ""
     with Workers(num_workers) as workers:

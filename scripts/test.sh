@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass. Arguments go to pytest: scripts/test.sh -m slow tests/envs
+# Runs all checks of a change. Arguments go to pytest: scripts/test.sh -m slow tests/envs
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

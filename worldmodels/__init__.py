@@ -2,9 +2,9 @@
 
 An agent has three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122)::
 
-    V, vision       a frame becomes a small latent: continuous (VAE) or codes (VQ-VAE)
-    M, memory       what comes next, given the past and an action: a dream that can be stepped
-    C, controller   a tiny map from [z, h] to an action, searched in the real env or in the dream
+    V, vision       encodes a frame as a small latent: continuous (VAE) or codes (VQ-VAE)
+    M, memory       predicts what comes next, given the past and an action, and samples dreams
+    C, controller   maps [z, h] to an action, and is searched in the real env or in the dream
 
 These symbols are used in equations only::
 
@@ -14,12 +14,12 @@ These symbols are used in equations only::
     log_pi  log-weights of a mixture's components
     tau     temperature of a dream
 
-Axes, where they are unpacked: B batch, T env steps, D agent steps, P candidates, S starts,
-Z latents, N codes, K values per code or components of a mixture, H hidden units, A numbers of an
-encoded action, F features, H x W x 3 frames.
+Where shapes are unpacked, these letters name the axes: B batch, T env steps, D agent steps,
+P candidates, S starts, Z latents, N codes, K values per code or components of a mixture, H hidden
+units, A numbers of an encoded action, F features, H x W x 3 frames.
 
-Read in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`, `controller/agent.py`,
-`stages/train_controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and
+Read the files in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`,
+`controller/agent.py`, `stages/train_controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and
 `memory/code_head.py` for the discrete kind, and `dream/env.py` for dreams as Gymnasium
 environments.
 """
@@ -39,7 +39,7 @@ __version__ = "0.1.0"
 try:
     _check_imports()
 except UserError as error:
-    if not _started_as_command():  # which checks once more, to print one line
+    if not _started_as_command():  # the command checks again and prints one line
         raise ImportError(str(error)) from None
 else:
     import envs as _envs  # noqa: F401  registers worldmodels/CarRacing-v3
@@ -77,7 +77,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes a second, and `wm --help` shall not."""
+    """Import a name on its first use, because torch takes a second and `wm --help` must not."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

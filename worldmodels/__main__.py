@@ -1,4 +1,4 @@
-"""`python -m worldmodels` is `wm`."""
+"""Run `wm` as `python -m worldmodels`."""
 
 from worldmodels.cli import main
 

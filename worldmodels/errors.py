@@ -1,10 +1,10 @@
-"""The one exception that means: the user can mend this; and what turns others into it."""
+"""The exception for errors that the user can correct, and functions that raise it."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What metadata of another version, or of a damaged or hostile file, were seen to raise.
+# Errors that reading metadata of another version, or of a damaged or hostile file, can raise.
 MALFORMED_FILE_ERRORS = (
     KeyError,
     TypeError,
@@ -19,16 +19,16 @@ MALFORMED_FILE_ERRORS = (
 class UserError(Exception):
     """An error that the user can correct, such as a missing file or an impossible setting.
 
-    The message is one line: what was expected, what was found, and what to do. `wm` prints it
-    without a traceback and ends with exit code 2.
+    The message is one line. It says what was expected, what was found, and what to do. `wm` prints
+    the message without a traceback and ends with exit code 2.
     """
 
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turn what the block raises because of the file's content into one line.
+    """Turn errors that the content of the file `path` causes in the block into a UserError.
 
-    Only for reading and building: an error of any computation would be called the file's.
+    The block must only read and build, because any other error would be blamed on the file.
     """
     try:
         yield
@@ -38,12 +38,12 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text, on one line and not too long."""
+    """An exception's text on one line of at most 160 characters."""
     return " ".join(str(error).split())[:160]
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise UserError for a setting that is none of its choices."""
+    """Raise UserError if the value of a setting is not one of its choices."""
     if value not in choices:
         raise UserError(f'{name} must be one of {", ".join(choices)}, got "{value}"')
 

@@ -1,4 +1,4 @@
-"""What this machine offers: devices, cores, and the three packages that belong together.
+"""Devices and cores of this machine, and a check that Python imports the right packages.
 
 torch is imported where it is needed, because `import worldmodels` imports this module.
 """
@@ -37,7 +37,7 @@ def num_cores() -> int:
 
 
 def shadowed_imports() -> dict[str, str]:
-    """Sibling packages that Python finds elsewhere than beside this one, and where."""
+    """Sibling packages that Python finds outside the folder of this project, and where."""
     home = Path(__file__).resolve().parent.parent
     locations = {name: _location(name) for name in SIBLINGS}
     return {
@@ -48,24 +48,24 @@ def shadowed_imports() -> dict[str, str]:
 
 
 def check_imports() -> None:
-    """Raise UserError where another `agents` or `envs` stands in front of ours."""
+    """Raise UserError if Python finds another package `agents` or `envs` before this project's."""
     for name, location in shadowed_imports().items():
         raise UserError(
-            f'"import {name}" finds {location}, not the package beside worldmodels: '
+            f'"import {name}" finds {location}, not the package next to worldmodels: '
             f"leave that folder, rename it, or install worldmodels into an environment of its own"
         )
 
 
 def started_as_command() -> bool:
     """Whether this process is `wm` or `python -m worldmodels`, which print errors themselves."""
-    # "-m" stands there while Python looks for the module.
+    # `sys.argv[0]` is "-m" while Python searches for the module.
     return bool(sys.argv) and Path(sys.argv[0]).name in ("wm", "wm.exe", "-m")
 
 
 def _location(name: str) -> Path | None:
-    """The folder of a package, or the file of a module, that is imported or would be."""
+    """The folder of a package, or the file of a module, that an import gives."""
     module = sys.modules.get(name)
-    if module is not None:  # whatever it is, `import` gives that
+    if module is not None:  # an import gives the module that is loaded already
         locations = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]
     else:
         spec = find_spec(name)

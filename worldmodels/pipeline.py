@@ -1,4 +1,4 @@
-"""Every stage in order, for as many rounds as asked, resuming where it stopped."""
+"""Run every stage in order for several rounds, and resume where an earlier call stopped."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,11 +31,12 @@ def run_pipeline(
     report: Report,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Collect, V, M and C for each round, fine-tuning, an evaluation on validation episodes.
+    """Run all rounds, fine-tune the best agent, and evaluate it on validation episodes.
 
-    The first round collects with exploration noise alone; each later one with the agent of the
-    round before and noise, and trains V, M and C on from there on all data. After the last one
-    `preset.finetune` searches on from the best agent there is. What was finished is passed over.
+    A round collects episodes, trains V and M, and searches C. The first round collects with
+    exploration noise alone. Each later round collects with the agent of the round before and
+    noise, and continues the training on all episodes. After the last round `preset.finetune`
+    continues the search from the best agent of the run. Finished stages are skipped.
 
     Source: arXiv 1803.10122, 5, the iterative procedure.
     """
@@ -64,7 +65,7 @@ def run_pipeline(
     if preset.finetune is not None:
         manifest = run.manifest("controller")
         if manifest is not None and manifest["round"] > rounds:
-            keep_best(run, evaluator(workers))  # a kill may have come before
+            keep_best(run, evaluator(workers))  # an earlier call may have been killed before this
         else:
             report.log("fine-tuning in the real env, from the best agent of all rounds")
             search(preset.finetune, round_=rounds + 1, start_from=agent_file(run.folder))

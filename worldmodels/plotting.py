@@ -1,4 +1,4 @@
-"""Pictures of what was learned: grids of frames and curves."""
+"""Save pictures of results: grids of frames, curves, bars and scatter plots."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 LABEL_WIDTH = 150
 SCALE = 2
-MAX_CURVES_IN_AXES = 4  # curves whose names still leave them room in the axes
+MAX_CURVES_IN_AXES = 4  # the legend of more curves is placed outside the axes
 
 
 def save_grid(
@@ -20,9 +20,9 @@ def save_grid(
     columns: Sequence[str] | None = None,
     label_width: int = LABEL_WIDTH,
 ) -> None:
-    """Rows of frames, each row under its name on the left, enlarged with visible pixels.
+    """Save rows of frames, each with its name on the left, enlarged with visible pixels.
 
-    `label_width`, in pixels, is the room the names have.
+    `label_width` is the width of the column of names in pixels.
     """
     lines = []
     for name, frames in rows.items():
@@ -50,7 +50,7 @@ def save_curves(
     y_label: str,
     bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
-    """Lines of (x, y), and shaded bands of (x, low, high), in one plot."""
+    """Save lines of (x, y), and shaded bands of (x, low, high), in one plot."""
     with _plot(path, x_label, y_label) as axes:
         for name, band in (bands or {}).items():
             x, low, high = np.array(band).T
@@ -65,7 +65,7 @@ def save_curves(
 
 
 def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_label: str) -> None:
-    """A bar each of (value, low, high), the interval as a whisker."""
+    """Save a bar for each (value, low, high), with the interval as a whisker."""
     values, low, high = np.array(list(bars.values())).T
     whiskers = np.nan_to_num(np.stack([values - low, high - values]))
     with _plot(path, "", y_label, grid="y") as axes:
@@ -75,7 +75,7 @@ def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_l
 def save_scatter(
     path: Path, groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, x_label: str, y_label: str
 ) -> None:
-    """Points (x, y) in groups, and the line on which both are the same."""
+    """Save a scatter plot of points (x, y) in groups, with the line x = y."""
     with _plot(path, x_label, y_label, height=5) as axes:
         for name, (x, y) in groups.items():
             axes.scatter(x, y, s=8, label=name)
@@ -87,7 +87,7 @@ def save_scatter(
 def _plot(
     path: Path, x_label: str, y_label: str, *, height: int = 4, grid: Literal["both", "y"] = "both"
 ) -> Iterator[Any]:
-    """Axes to draw into, `height` inches high; they are written to `path` at the end."""
+    """Yield axes to draw into, `height` inches high, and write them to `path` at the end."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, height), layout="constrained")

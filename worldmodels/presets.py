@@ -1,4 +1,4 @@
-"""The settings of whole runs: demo, cpu, study, paper, gpu; plain replacements of defaults."""
+"""Settings of whole runs: the presets demo, cpu, study, paper and gpu."""
 
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -20,13 +20,13 @@ class Preset:
     """Settings of every stage.
 
     Attributes:
-        rounds: of collecting, V, M and C.
-        vision_rounds: V is trained in this many first rounds, after which its latents keep their
-            meaning. None trains it in every round.
+        rounds: number of rounds; each collects, trains V and M, and searches C.
+        vision_rounds: number of first rounds in which V is trained. Its latents keep their meaning
+            afterwards. None trains V in every round.
         later_episodes: episodes that each later round adds.
         vae, vqvae: V's stage, continuous and quantized.
         dream_search, real_search: C's stage, in the dream and in the real game.
-        finetune: C's stage after the last round, from the best agent of all; None leaves it out.
+        finetune: C's stage after the last round, from the best agent of the run; None skips it.
         evaluation_episodes: validation episodes at the end of a run.
     """
 
@@ -46,19 +46,19 @@ class Preset:
 
     @property
     def controller(self) -> ControllerStageConfig:
-        """C's stage, where this preset searches it."""
+        """C's stage in the dream or in the real game, whichever this preset selects."""
         return self.dream_search if self.search_in_dream else self.real_search
 
     def searching(self, *, dream: bool) -> "Preset":
-        """The same with C searched in the dream alone, or in the real game alone."""
+        """Return the same preset with C searched only in the dream, or only in the real game."""
         return replace(self, search_in_dream=dream, finetune=None)
 
     def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
-        """V's stage of the kind asked for.
+        """Return V's stage of the requested kind.
 
         Args:
             estimator: how an encoder with categorical latents gets its gradient; None takes the
-                preset's own quantizer. A run that has such a V keeps to it: see `Run.estimator`.
+                preset's own quantizer. A run keeps the estimator of its V, see `Run.estimator`.
 
         Raises: UserError for an estimator of a continuous V.
         """
@@ -72,9 +72,9 @@ class Preset:
 
 
 def override(config: Config, **settings: Any) -> Config:
-    """`config` with the given settings; those that are None keep theirs.
+    """Return `config` with the given settings; a setting that is None keeps its value.
 
-    Settings within settings are named with two underscores: `memory__fit__num_steps`.
+    The name of a nested setting has two underscores: `memory__fit__num_steps`.
     """
     for name, value in settings.items():
         outer, _, inner = name.partition("__")
@@ -85,8 +85,9 @@ def override(config: Config, **settings: Any) -> Config:
     return config
 
 
-# The paper's own settings (arXiv 1803.10122, A.1-A.4); codes where it has none as in
-# arXiv 1711.00937. 10,000 rollouts of 100 frames per batch for 10 epochs are a million batches.
+# The paper's own settings (arXiv 1803.10122, A.1-A.4). The paper has no codes, so the settings of
+# codes are those of arXiv 1711.00937. The frames of 10,000 rollouts, in batches of 100 and for 10
+# epochs, are a million batches.
 _PAPER_VISION_FIT = FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000)
 _PAPER_MEMORY_FIT = FitConfig(4_000, 100, max_gradient_norm=1.0, validate_every=100)
 _PAPER_VAE = VisionStageConfig(
@@ -121,7 +122,7 @@ _LEAN_VAE = VisionStageConfig(
     later=replace(_VISION_FIT, num_steps=400),
 )
 _FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, background_weight=0.3)
-# Whole episodes, few at a time: windows of 64 agent steps left 1.6 nats and half the reward's R2.
+# Batches of few, whole episodes: windows of 64 agent steps lost 1.6 nats and half the reward R2.
 _MEMORY_FIT = FitConfig(
     1_200,
     8,
@@ -161,8 +162,9 @@ DEMO = Preset(
     evaluation_episodes=20,
 )
 
-# Gradients in the dream leave single tiles out, and a lap without them is driven on for nothing
-# until time is up. In the real game that counts; see docs/experiments.md.
+# An agent that gradients in the dream have trained misses single tiles. Its lap is then incomplete,
+# and it drives on without reward until the time limit. The search in the real game takes this into
+# account; see docs/experiments/attempts.md.
 FINETUNE = ControllerStageConfig(
     eval_episodes=100,
     selection_episodes=100,
@@ -170,7 +172,7 @@ FINETUNE = ControllerStageConfig(
         generations=105,
         later_generations=105,
         population=32,
-        sigma0=0.06,  # with 0.02 the game's own noise is louder than what a candidate changes
+        sigma0=0.06,  # with 0.02 the game's noise exceeds the effect of a candidate
         episodes=2,
         validate_every=15,
         averaged_generations=15,
@@ -192,7 +194,7 @@ CPU = override(
     finetune=FINETUNE,
 )
 
-# A third of CPU, for many runs side by side: `python -m scripts.experiments quantized`.
+# A third of the rounds of CPU, to compare many runs: `python -m scripts.experiments quantized`.
 STUDY = override(
     CPU,
     name="study",
@@ -217,7 +219,7 @@ GPU = override(
 
 _FEW_STEPS = FitConfig(24, 16, learning_rate=1e-3, validate_every=12)
 _FEW_EPISODES = {"eval_episodes": 2, "selection_episodes": 2}
-# Seconds, not minutes: it learns something at every stage and nothing well. For tests.
+# For tests: it takes seconds, and every stage learns something, but nothing well.
 TINY = override(
     DEMO,
     name="tiny",
@@ -228,7 +230,7 @@ TINY = override(
     vae__later__num_steps=50,
     vqvae__fit__num_steps=400,
     vqvae__later__num_steps=50,
-    # A thousand agent steps: 256 units learn them by heart before any reward.
+    # The data are a thousand agent steps; 256 units memorize them before they learn any reward.
     memory__model__head_width=64,
     memory__fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),
     memory__later=replace(_MEMORY_FIT, num_steps=40, validate_every=40),
@@ -258,7 +260,7 @@ _PRESETS = {preset.name: preset for preset in (DEMO, CPU, STUDY, PAPER, GPU, TIN
 
 
 def preset_named(name: str) -> Preset:
-    """A preset by name; raises UserError for one that does not exist."""
+    """Return the preset of this name; raise UserError if there is none."""
     if name not in _PRESETS:
         raise UserError(f'expected a preset among {", ".join(_PRESETS)}, got "{name}"')
     return _PRESETS[name]

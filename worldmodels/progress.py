@@ -1,4 +1,4 @@
-"""What a stage tells while it works: progress with its ETA, lines, and TensorBoard events."""
+"""Report progress with the remaining time, log lines, and TensorBoard events of a stage."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from worldmodels.errors import UserError
 
 Item = TypeVar("Item")
 
-# A process that has loaded all stages and encoded a few frames (measured: 676 MB).
+# RAM of a process that has loaded all stages and encoded a few frames (measured: 676 MB).
 PROCESS_BYTES = 690_000_000
 
-# Long enough to measure a speed after the first, slower steps; short beside any long stage.
+# Long enough to measure a speed after the first, slower steps, and short compared with a stage.
 ESTIMATE_AFTER_SECONDS = 3.0
-# Workers take seconds to start and hand over many episodes at once: count a share of the whole,
-# or, where that takes long, whole bursts.
+# Workers take seconds to start and return many episodes at once. The speed is therefore measured
+# over a fraction of all steps, or, where that takes long, over whole bursts of steps.
 ESTIMATE_AFTER_FRACTION = 0.1
 ESTIMATE_AT_LATEST = 30.0
 
@@ -37,19 +37,19 @@ class Report:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def log(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def estimate(
         self, what: str, *, disk_bytes: float, folder: Path, memory_bytes: float | None = None
     ) -> None:
-        """Print what is about to happen and what it takes on disk and in memory.
+        """Print what is about to happen and how much disk and memory it needs.
 
         Args:
-            memory_bytes: at its peak, of the whole process, on the CPU's side; None where
+            memory_bytes: peak RAM of the whole process, without the memory of a GPU; None if
                 there is no estimate.
 
-        Raises: UserError where the disk has no room for it.
+        Raises: UserError if the disk has less free space than `disk_bytes`.
         """
         existing_folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing_folder).free
@@ -64,7 +64,7 @@ class Report:
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
-        """A progress bar with elapsed and remaining time, and the metrics last told."""
+        """A progress bar with elapsed and remaining time, and the latest metrics."""
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=24),
@@ -78,13 +78,13 @@ class Report:
             yield Meter(bar, task, self)
 
     def track(self, label: str, items: Sequence[Item]) -> Iterator[Item]:
-        """The items, with a progress bar; for a `for` loop alone, which closes it on an error."""
+        """Yield the items with a progress bar; only a `for` loop closes the bar on an error."""
         with self.progress(label, total=len(items)) as meter:
             yield from meter.counted(items)
 
 
 class Meter:
-    """One running progress bar; soon after its start it says how long the whole will take."""
+    """A progress bar that logs the estimated remaining time soon after its start."""
 
     def __init__(
         self, bar: rich.progress.Progress, task: rich.progress.TaskID, report: Report
@@ -100,21 +100,21 @@ class Meter:
 
     @property
     def done(self) -> int:
-        """Steps so far."""
+        """Number of finished steps."""
         return int(self._bar.tasks[self._task].completed)
 
     def advance(self, steps: int = 1) -> None:
-        """So many steps were done."""
+        """Add `steps` to the number of finished steps."""
         self.to(self.done + steps)
 
     def counted(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; each is a step, done when the next one is asked for."""
+        """Yield the items; each is a step that is finished when the next item is requested."""
         for item in items:
             yield item
             self.advance()
 
     def to(self, done: int) -> None:
-        """So many steps are done in all."""
+        """Set the number of finished steps."""
         self._bar.update(self._task, completed=done)
         now = time.monotonic()
         elapsed = now - self._started
@@ -132,7 +132,7 @@ class Meter:
             self._report.log(f"{task.description}: about {left} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
-        """Numbers beside the bar; a name told again replaces its number."""
+        """Show metrics next to the bar; a new value of a name replaces the earlier one."""
         self._shown.update(metrics)
         text = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
         self._bar.update(self._task, metrics=text)
@@ -140,7 +140,7 @@ class Meter:
 
 def tensorboard(folder: Path) -> AbstractContextManager[Any]:
     """A TensorBoard writer of scalars in `folder`, closed at the end of its block."""
-    # Imported here: it takes longer than everything else in this module.
+    # The import stays here because it takes longer than all others of this module together.
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(str(folder))

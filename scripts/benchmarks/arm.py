@@ -1,7 +1,7 @@
-"""MAP-Elites on the planar arm: evaluations per second, and whole generations beside plain pyribs.
+"""MAP-Elites on the planar arm: evaluations per second, and generations against plain pyribs.
 
-Both searches have the same cells, batch and step sizes, and the line operator. Contenders take
-turns; a figure is the median over the turns. One thread.
+Both searches have the same cells, batch size and step sizes, and the line operator. Contenders take
+turns; each number is the median over the turns. Everything runs in one thread.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from agents.elites import ElitesConfig, MapElites, disc_centroids
 from benchmarks.turns import Work, compare
 from envs.arm import PlanarArm
 
-EVALUATIONS = {20: 200_000, 200: 20_000, 1_000: 4_000}  # in each turn, for so many joints
+EVALUATIONS = {20: 200_000, 200: 20_000, 1_000: 4_000}  # joints -> evaluations per turn
 CELLS, BATCH = 1_950, 100
 WARM_UP = 300  # generations, after which most cells are filled
 
-OPTIONS = {"--turns": (7, "of every contender"), "--generations": (200, "in each turn")}
+OPTIONS = {"--turns": (7, "turns per contender"), "--generations": (200, "generations per turn")}
 PACKAGES = ("ribs", "numpy")
 
 
 def evaluations(joints: int) -> tuple[Work, Work]:
-    """Evaluations in one batch, and one solution after the other."""
+    """Return two kinds of work: evaluations in one batch, and one solution after the other."""
     arm = PlanarArm(joints)
     generator = np.random.default_rng(0)
     solutions = generator.uniform(-1, 1, (EVALUATIONS[joints], joints)).astype(np.float32)
@@ -50,7 +50,7 @@ def evaluations(joints: int) -> tuple[Work, Work]:
 
 
 def generations(joints: int, centroids: np.ndarray, count: int) -> tuple[Work, Work]:
-    """Generations of MAP-Elites with the line operator: ours, and plain pyribs."""
+    """Return two kinds of work: MAP-Elites generations with the line operator, ours and pyribs'."""
     arm, config = PlanarArm(joints), ElitesConfig(batch_size=BATCH)
     archive = MapElites(joints, centroids, config).archive
     emitter = IsoLineEmitter(

@@ -1,4 +1,4 @@
-"""Ways to store an episode's frames: bytes, writing and reading time, side by side."""
+"""Compare codecs for an episode's frames by bytes, writing time and reading time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CHOSEN = f"zstd {LEVEL}, columns"
 
 Frames = np.ndarray
 Write = Callable[[Frames], list[bytes]]
-Read = Callable[[list[bytes], tuple[int, ...]], Frames]  # what was written, and frames' shape
+Read = Callable[[list[bytes], tuple[int, ...]], Frames]  # takes the bytes and the frames' shape
 
 
 def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any]]:
-    """Print and return a row per codec: its best turn, as other load on the machine only adds."""
+    """Print and return a row per codec: its best turn, as other load only adds time."""
     codecs = {
         "PNG per frame": (_write_png, _read_png),
         **{name: _codec(*functions) for name, functions in COMPRESSORS.items()},
@@ -60,7 +60,7 @@ def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any
 
 
 def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, float, int]:
-    """Seconds of writing and of reading, and the bytes in between."""
+    """Return the seconds of writing and of reading, and the number of bytes written."""
     start = time.perf_counter()
     written = [write(frames) for frames in episodes]
     middle = time.perf_counter()
@@ -73,7 +73,7 @@ def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, 
 def _codec(
     compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]
 ) -> tuple[Write, Read]:
-    """A general compressor, of frames as they are."""
+    """Return a codec that applies a general compressor to unchanged frames."""
 
     def write(frames: Frames) -> list[bytes]:
         return [compress(frames.tobytes())]

@@ -1,9 +1,9 @@
-"""What a search for C costs beside its env: the real game and the dream, each beside itself bare.
+"""Cost of a search for C: the real game and the dream, each against the bare env or dream.
 
-Real: generations of CMA-ES whose workers play the fast env with V and M inside, beside the same
-workers stepping the bare env with a constant action held as long. Dream: generations with the lean
-M, beside steps of the bare dream with constant actions. Contenders take turns; a figure is the
-median over the turns. One thread a process.
+In the real game, generations of CMA-ES whose workers play the fast env with V and M are compared
+with the same workers stepping the bare env with a constant action, held for as long. In the dream,
+generations with the lean M are compared with steps of the bare dream with constant actions.
+Contenders take turns; each number is the median over the turns. Each process has one thread.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from worldmodels.presets import DEMO
 from worldmodels.vision import make_vision
 
 KINDS = {"continuous": DEMO.vae, "quantized": DEMO.vqvae}
-# 32 episodes are four chunks of eight, two a worker.
+# 32 episodes are four chunks of eight, two per worker.
 REAL_POPULATION, REAL_EPISODES, REAL_STEPS = 16, 2, 250
 DREAM_POPULATION, DREAM_STARTS, DREAM_STEPS = 64, 16, 40
 
-OPTIONS = {"--turns": (7, "of every contender"), "--workers": (2, "processes of the real search")}
+OPTIONS = {"--turns": (7, "turns per contender"), "--workers": (2, "processes of the real search")}
 PACKAGES = ("torch", "cma", "gymnasium")
 
 
 def agent_of(kind: str) -> Agent:
-    """V and M of the demo's sizes, and a linear C; what they have learned changes no speed."""
+    """Make an agent of untrained V and M in the demo's sizes, and a linear C."""
     torch.manual_seed(0)
     task = task_for(DEFAULT_ENV_ID)
     vision = make_vision(KINDS[kind].model)
@@ -53,7 +53,7 @@ def agent_of(kind: str) -> Agent:
 
 
 def bare_env(seed: int) -> int:
-    """Env steps of one worker's share of a generation; the action is a gentle gas."""
+    """Play a quarter of a generation's episodes with gentle gas, and return the env steps."""
     action = np.array([0.0, 0.1, 0.0], np.float32)
     env, steps = make_env(DEFAULT_ENV_ID), 0
     for _ in range(REAL_POPULATION * REAL_EPISODES // 4):
@@ -68,7 +68,7 @@ def bare_env(seed: int) -> int:
 
 
 def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
-    """Agent steps of one generation, searched and bare."""
+    """Return two kinds of work: agent steps of one generation, in a search and bare."""
     agent = agent_of(kind)
     config = CMAESConfig(population=REAL_POPULATION, episodes=REAL_EPISODES, horizon=REAL_STEPS)
     fitness = RealFitness(config, agent, workers, 0, folder / f"{kind}.safetensors")
@@ -88,7 +88,7 @@ def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
 
 @torch.no_grad()
 def dream(kind: str) -> tuple[Work, Work]:
-    """Dreamed agent steps of one generation, searched and bare."""
+    """Return two kinds of work: dreamed agent steps of one generation, in a search and bare."""
     agent = agent_of(kind)
     config = CMAESConfig(population=DREAM_POPULATION, episodes=DREAM_STARTS, horizon=DREAM_STEPS)
     dream = DreamModel(agent.vision, agent.memory)

@@ -1,8 +1,9 @@
-"""Stored episodes: codecs side by side, and V and M trained from stores far larger than memory.
+"""Stored episodes: codecs, and training of V and M from stores far larger than memory.
 
-Codecs take turns over frames of driven episodes. The stores are a few of those, hard-linked as
-often as asked; a child process opens one and trains on it, by the stage that `wm train-vision` or
-`wm train-memory` calls: the `cpu` preset's V, the `paper` preset's M.
+Codecs take turns over frames of driven episodes. The stores hold a few of these episodes,
+hard-linked many times. A child process opens a store and trains on it, with the stage that `wm
+train-vision` or `wm train-memory` calls. V is that of the `cpu` preset, M that of the `paper`
+preset.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from worldmodels.progress import Report
 from worldmodels.stages import train_vision as stage
 
 OPTIONS = {
-    "--episodes": (10_000, "in the store"),
-    "--steps": (1_200, "of V's training"),
-    "--turns": (3, "of every codec"),
+    "--episodes": (10_000, "episodes in the store"),
+    "--steps": (1_200, "optimizer steps of V's training"),
+    "--turns": (3, "turns per codec"),
     "--part": (("codecs", "vision", "memory"), "what to measure"),
     **memory_training.OPTIONS,
 }
@@ -49,11 +50,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             link_episodes(Path(folder), driven, arguments.episodes)
             result["training"] = in_own_process(train_from, Path(folder), arguments.steps)
         print_table(
-            "V, every fourth frame, and the reader beside it; "
+            "V, every fourth frame, and its reader; "
             f"limit of the process {memory_training.LIMIT / 1e6:,.0f} MB",
             {
                 "episodes": ("episodes", ","),
-                "gigabytes_on_disk": ("GB, were they not links", ".1f"),
+                "gigabytes_on_disk": ("GB without hard links", ".1f"),
                 "open_seconds": ("opened in, s", ".1f"),
                 "images_learned_per_second": ("images/s learned", ",.0f"),
                 "images_read_per_second": ("images/s read", ",.0f"),
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_from(folder: Path, steps: int) -> dict[str, Any]:
-    """In a process of its own: open the store, train V from it, and weigh the process."""
+    """Open the store, train V from it, and measure the memory of this process."""
     made: list[FrameBatches] = []
 
     def watched(*arguments: Any, **settings: Any) -> FrameBatches:

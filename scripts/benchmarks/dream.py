@@ -1,6 +1,6 @@
-"""The dream's speed, each M's beside a plain PyTorch one's.
+"""Speed of the dream for each kind of M, against a plain PyTorch model.
 
-Contenders take turns at steps of so many dreams; a figure is the median over the turns.
+Contenders take turns at steps of one batch of dreams; each number is the median over the turns.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from worldmodels.vision import VAEConfig, VisionConfig, VQVAEConfig, make_vision
 NUM_LATENTS, NUM_ACTIONS, NUM_HIDDEN, NUM_MIXTURES = 32, 3, 256, 5
 PAPER = "MDN-RNN, paper's"
 
-# One agent step in every dream, from wherever the last one led.
+# Makes one agent step in every dream, from the state after the last step.
 Step = Callable[[], Any]
 
 
 class PlainDream(nn.Module):
-    """The paper's M as one would write it with what torch has: the named peer.
+    """The paper's M, written with torch's own modules: the named peer.
 
-    It draws the component and then from its Normal; `at_once` from a `MixtureSameFamily`, which
-    draws from all of them and then chooses.
+    It draws a component and then from its Normal. With `at_once`, it draws from a
+    `MixtureSameFamily`, which draws from all components and then selects one.
     """
 
     def __init__(self, at_once: bool) -> None:
@@ -47,7 +47,7 @@ class PlainDream(nn.Module):
     def forward(
         self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
-        """The next latent and state, the reward, and the probability that the episode ends."""
+        """Return the next latent and state, the reward, and the probability of the end."""
         h, c = self.cell(torch.cat([z, action], -1), state)
         output = self.mixture(h).view(-1, 3, NUM_LATENTS, NUM_MIXTURES)
         logits, mu, log_sigma = output.unbind(1)
@@ -92,7 +92,7 @@ def dream_step(
 
 
 def some_states(dream: DreamModel, batch: int) -> DreamState:
-    """Where dreams begin that only their speed matters of."""
+    """Return start states for dreams of which only the speed matters."""
     size = (batch, 64, 64, 3)
     frames = torch.randint(256, size, dtype=torch.uint8, device=dream.device)
     latent = dream.vision.mode(dream.vision.encode(frames))
@@ -100,7 +100,7 @@ def some_states(dream: DreamModel, batch: int) -> DreamState:
 
 
 def products_step(batch: int, device: str) -> Step:
-    """The matrix products that the paper's M cannot do without."""
+    """Return a step with only the matrix products that the paper's M needs."""
     inputs = torch.randn(batch, NUM_LATENTS + NUM_ACTIONS + NUM_HIDDEN, device=device)
     hidden = torch.randn(batch, NUM_HIDDEN, device=device)
     to_gates = torch.randn(inputs.shape[1], 4 * NUM_HIDDEN, device=device)
@@ -122,10 +122,10 @@ KINDS: dict[str, tuple[VisionConfig, MemoryModelConfig]] = {
 }
 
 OPTIONS = {
-    "--turns": (15, "of every contender"),
-    "--seconds": (0.5, "of each turn"),
+    "--turns": (15, "turns per contender"),
+    "--seconds": (0.5, "seconds per turn"),
     "--batch": (1024, "dreams per step"),
-    "--threads": (2, "torch's, on a CPU"),
+    "--threads": (2, "torch's threads on a CPU"),
     "--device": ("cpu", "cpu or cuda"),
 }
 PACKAGES = ("torch",)

@@ -1,7 +1,7 @@
-"""CarRacing: Gymnasium's, EnvPool's and ours; steps, resets and memory.
+"""Steps, resets and memory of Gymnasium's, EnvPool's and our CarRacing.
 
-All drive random actions. Contenders take turns, so that a machine that slows down slows all
-of them; steps are counted without resets, which are timed apart.
+All environments execute random actions. Contenders take turns, so that a machine that slows down
+slows all of them. Rates of steps exclude resets, which are timed separately.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from envs.tasks import DEFAULT_ENV_ID
 
 STOCK_ID = "CarRacing-v3"
 EPISODE = 1000  # env steps
-WARM_UP = 3.0  # seconds that are not counted: caches fill, processes start
+WARM_UP = 3.0  # seconds that are not timed, while caches fill and processes start
 VECTOR_SIZE = 64  # environments in lockstep: a population
-COPIES = 8  # environments whose memory is weighed
+COPIES = 8  # environments whose memory is measured
 STATM = Path("/proc/self/statm")  # Linux: pages in memory are its second number
 LOW, HIGH = np.array([-1.0, 0.0, 0.0]), np.array([1.0, 1.0, 1.0])
 
-OPTIONS = {"--turns": (9, "of every contender"), "--seconds": (1.0, "of each turn")}
+OPTIONS = {"--turns": (9, "turns per contender"), "--seconds": (1.0, "seconds per turn")}
 PACKAGES = ("gymnasium", "Box2D", "pygame-ce", "opencv-python-headless", "envpool")
 COLUMNS = {
     "name": ("", ""),
@@ -52,7 +52,7 @@ COLUMNS = {
 
 @dataclass
 class Contender:
-    """One way to step CarRacing, and what was measured of it."""
+    """One way to step CarRacing, and its measurements."""
 
     name: str
     pixels: str
@@ -61,7 +61,7 @@ class Contender:
     workers: int = 1  # processes or threads that step
     rate: float = 0.0  # env steps per second
     resets: list[float] = field(default_factory=list)  # seconds
-    # Every episode has its own: a track seen before is in the processor's caches.
+    # Every episode has its own seed, as a repeated track is in the processor's caches.
     seeds: Iterator[int] = field(default_factory=itertools.count)
 
     @cached_property
@@ -70,7 +70,7 @@ class Contender:
 
     @property
     def episode_seconds(self) -> float:
-        """What 1,000 env steps and the reset before them take."""
+        """Seconds of 1,000 env steps and the reset before them."""
         return EPISODE / self.rate + statistics.median(self.resets)
 
     def warm_up(self) -> None:
@@ -78,14 +78,14 @@ class Contender:
         self.resets.clear()
 
     def turn(self, seconds: float) -> float:
-        """Env steps per second, over so many seconds in as many episodes as they take."""
+        """Return env steps per second over `seconds` seconds, in as many episodes as needed."""
         steps, elapsed = 0, 0.0
         while elapsed < seconds:
             seed, start = next(self.seeds), time.perf_counter()
             # EnvPool takes seeds only when it is made.
             self.env.reset(**({} if self.name.startswith("EnvPool") else {"seed": seed}))
             self.resets.append(time.perf_counter() - start)
-            # Short of the limit, where vectors would reset by themselves.
+            # Episodes end before the limit, where vectors would reset by themselves.
             shape = (EPISODE - 10, self.num_envs, 3) if self.num_envs else (EPISODE - 10, 3)
             actions = np.random.default_rng(seed).uniform(LOW, HIGH, shape).astype(np.float32)
             for action in actions:
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     cv2.setNumThreads(1)
     contenders = list_contenders()
     if importlib.util.find_spec("envpool") is None:
-        print('EnvPool is left out: pip install "worldmodels-gym[bench]" brings it')
+        print('EnvPool is left out: pip install "worldmodels-gym[bench]" installs it')
     for contender in contenders:
         contender.warm_up()
     turns = [partial(contender.turn, arguments.seconds) for contender in contenders]
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def list_contenders() -> list[Contender]:
-    """Peers first; EnvPool's only where it is installed."""
+    """List the contenders, peers first; EnvPool is among them only if it is installed."""
     pair = partial(gym.make_vec, STOCK_ID, num_envs=2, vectorization_mode="async")
     contenders = [
         Contender("Gymnasium", "96x96", partial(gym.make, STOCK_ID)),
@@ -148,9 +148,9 @@ def _envpool(num_envs: int, threads: int) -> Any:
 
 
 def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
-    """A row per contender; ratios are per worker, against Gymnasium's env and EnvPool's thread.
+    """Return a row per contender; ratios are per worker, to Gymnasium's env and EnvPool's thread.
 
-    Resets and memory of vectors are left out, and memory where the system does not tell it.
+    Resets and memory of vectors are left out, and memory if the system does not report it.
     """
     gymnasium = contenders[0]
     threads = [c.rate for c in contenders if c.name.startswith("EnvPool") and c.workers == 1]
@@ -175,7 +175,7 @@ def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
 
 
 def weigh(make: Callable[[], Any], num_envs: int) -> float:
-    """Megabytes by which the process grows with an environment that was reset and stepped."""
+    """Return the megabytes of process memory per environment that was reset and stepped."""
     action = np.zeros((1, 3) if num_envs else 3, dtype=np.float32)
     kept, sizes = [], []
     for _ in range(1 + COPIES):

@@ -1,4 +1,4 @@
-"""Runs with as many episodes as asked, in fact a few driven ones, hard-linked again and again."""
+"""Runs with any number of episodes, which are hard links to a few driven ones."""
 
 import dataclasses
 import os
@@ -15,11 +15,11 @@ from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import RunSettings
 
 STEPS = 1000
-EPISODES = 4  # really driven
+EPISODES = 4  # driven ones, to which all others are links
 
 
 def whole_episode(seed: int) -> Rollout:
-    """A drive of 1,000 steps, beginning again from its first frame where the lap ends early."""
+    """Drive 1,000 steps; if the lap ends early, repeat the episode from its first frame."""
     driven = drive(seed, top_speed=62.0, cornering=95.0)
     return dataclasses.replace(
         driven,
@@ -32,7 +32,7 @@ def whole_episode(seed: int) -> Rollout:
 
 
 def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> None:
-    """Bring the store of a run's folder to so many episodes."""
+    """Fill the store of a run's folder up to `episodes` episodes."""
     store = EpisodeStore(folder / "episodes")
     for index in range(len(store), max(episodes, len(driven))):
         if index < len(driven):
@@ -42,7 +42,7 @@ def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> Non
 
 
 def new_run(folder: Path, preset: str) -> Run:
-    """A run with the episodes that lie in its folder."""
+    """Make a run with the episodes that lie in its folder."""
     run = Run(folder, new=RunSettings(DEFAULT_ENV_ID, preset, 0))
     run.create()
     return run

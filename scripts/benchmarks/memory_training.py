@@ -1,9 +1,9 @@
-"""M trained at the paper's sizes from two stores, one four times as large, each process weighed.
+"""Memory of training M at the paper's sizes from two stores, one four times as large.
 
-The stores are a few driven episodes, hard-linked as often as asked. Equal files have equal
-digests, so the stage finds the encodings of the few it has seen: what is left out is the time of
-V, half an hour for four million frames. Every episode gets a copy of its own, as it would if all
-files were different, so nothing is left out of what M's stage holds.
+The stores are a few driven episodes, hard-linked many times. Equal files have equal digests, so the
+stage finds the cached encodings of these few. This leaves out V's time, half an hour for four
+million frames. Every episode gets its own copy of the encodings, as if all files were different, so
+everything that M's stage holds is measured.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from worldmodels.stages import train_memory as memory_stage
 from worldmodels.stages import train_vision as vision_stage
 from worldmodels.vision import load_vision
 
-LIMIT = 2 * 2**30  # of a process that trains V or M, in bytes
-GROWTH = 1.1  # at most, from the smaller store to one of four times as many agent steps
+LIMIT = 2 * 2**30  # bytes of memory of a process that trains V or M
+GROWTH = 1.1  # of memory, at most, from the smaller store to one with four times the agent steps
 VISION_STEPS = 20  # so that frames differ in their codes
 
 OPTIONS = {
-    "--memory-episodes": (1_000, "in the smaller store of M"),
-    "--memory-kinds": (("latents", "codes"), "of M"),
-    "--memory-steps": (4, "of M's training"),
+    "--memory-episodes": (1_000, "episodes in the smaller store of M"),
+    "--memory-kinds": (("latents", "codes"), "kinds of M"),
+    "--memory-steps": (4, "optimizer steps of M's training"),
 }
 
 
@@ -64,20 +64,20 @@ def weigh(
 
 
 def train_vision(folder: Path, quantized: bool) -> None:
-    """The paper preset's V, hardly trained, from the few episodes there really are."""
+    """Train the paper preset's V for a few steps on the driven episodes."""
     config = preset_named("paper").vision(quantized).with_steps(VISION_STEPS)
     vision_stage.train_vision(new_run(folder, "paper"), config, report=Report(quiet=True))
 
 
 class CopiedEncodings(encoding.Encodings):
-    """Encodings of which every episode gets a copy of its own."""
+    """Encodings that give every episode a copy of its own."""
 
     def of(self, *arguments: Any, **settings: Any) -> Iterator[np.ndarray]:
         return (records.copy() for records in super().of(*arguments, **settings))
 
 
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
-    """Train the paper preset's M for a few steps by its stage, and weigh the process."""
+    """Train the paper preset's M for a few steps by its stage, and measure memory."""
     run = Run(folder)
     vision = load_vision(run)
     different = {episode.digest: episode for episode in run.store}

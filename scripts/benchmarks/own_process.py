@@ -1,4 +1,4 @@
-"""A function in a process of its own, so that what the process holds is what the function takes."""
+"""Call a function in its own process, so that the process's memory is that of the function."""
 
 import multiprocessing
 import resource
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a function that a new process calls."""
+    """Call a function in a new process, and return its result."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as executor:
         return executor.submit(function, *arguments).result()
 
 
 def peak_bytes() -> int:
-    """Most memory this process has held so far."""
+    """Return the peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,4 +1,4 @@
-"""Contenders that take turns, and the table of what they measured.
+"""Contenders that take turns, and a table of their measurements.
 
 Each contender has a turn before any has its next one, so that a machine that slows down slows all
 of them. Ratios are taken within a turn, for the same reason.
@@ -20,13 +20,13 @@ from rich.table import Table
 Rows = Sequence[Mapping[str, Any]]
 # Does something a number of times, and returns the number.
 Work = Callable[[], float]
-BURST = 4  # steps between two looks at the clock
+BURST = 4  # steps between two readings of the clock
 
 
 def take_turns(
     contenders: Sequence[Callable[[], ArrayLike]], turns: int
 ) -> Float64[np.ndarray, "contender turn *measured"]:
-    """What every turn of every contender measured."""
+    """Return the measurements of every turn of every contender."""
     measured = [[turn() for turn in contenders] for _ in range(turns)]
     return np.array(measured, np.float64).swapaxes(0, 1)
 
@@ -37,8 +37,8 @@ def compare(
     """Print and return the median rates of ours and of its peer, and the median of their ratios.
 
     Args:
-        headings: of the contests' names, of our rates and of the peers'.
-        contests: name, ours and its peer.
+        headings: headings of the contests' names, of our rates and of the peers' rates.
+        contests: for each contest its name, our work and the peer's work.
     """
     what, mine, others = headings
     columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
@@ -62,7 +62,7 @@ def _rate(work: Work) -> float:
 def steps_per_second(
     step: Callable[[], Any], seconds: float, now: Callable[[], float] = time.perf_counter
 ) -> float:
-    """The rate of a step that is repeated for so many seconds."""
+    """Return the rate of a step that is repeated for `seconds` seconds."""
     step()  # not timed: buffers are made anew after another contender's turn
     count, start = 0, now()
     while now() - start < seconds:
@@ -78,8 +78,8 @@ def print_table(
     """Print a row per contender.
 
     Args:
-        columns: for each key of a row its heading, and the format of its values; None is left out.
-        bold: name of the row to stand out.
+        columns: for each key of a row its heading, and the format of its values; None stays empty.
+        bold: name of the row to print in bold.
     """
     table = Table(title=title)
     for key, (heading, _) in columns.items():

@@ -1,6 +1,6 @@
-"""V's speeds, training and encoding, each kind's beside the paper's network.
+"""Speeds of training, encoding and decoding for each kind of V, against the paper's network.
 
-Contenders take turns on the same frames, one thread each; a figure is the median over the turns.
+Contenders take turns on the same frames, one thread each; each number is the median over the turns.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ KINDS: dict[str, VisionConfig] = {
 MEASURED = {"train": "training", "encode": "encoding", "decode": "decoding"}
 
 OPTIONS = {
-    "--turns": (7, "of every contender"),
-    "--seconds": (1.0, "of each turn and figure"),
+    "--turns": (7, "turns per contender"),
+    "--seconds": (1.0, "seconds per turn and measurement"),
     "--batch-size": (64, "images per step"),
 }
 PACKAGES = ("torch", "vector-quantize-pytorch")
@@ -50,7 +50,7 @@ PACKAGES = ("torch", "vector-quantize-pytorch")
 def contender(
     vision: AnyVision, batches: Sequence[Tensor], seconds: float
 ) -> Callable[[], list[float]]:
-    """A turn of one V: images per second of its optimizer step, encoder and decoder."""
+    """Return a turn of one V: images per second of its optimizer step, encoder and decoder."""
     optimizer = torch.optim.Adam(vision.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
 

@@ -1,14 +1,14 @@
-"""Experiments that feed the documentation, in one shape: `python -m scripts.experiments NAME`.
+"""Experiments behind the documentation; `python -m scripts.experiments NAME` runs one.
 
-experiment.py    a table of runs, one result file per run, and figures drawn from all of them
+experiment.py    the base class: a table of runs, a result file per run, and figures of all runs
 __main__.py      the command
 estimates.py     means and differences over seeds, with intervals
 markdown.py      pages, each from its template in pages/
 figures.py       figures of several runs
-forked_run.py    a run of its own over the episodes and models of another
-driving.py       what V and M learn from and are evaluated on, where no agent drives
+forked_run.py    a new run over the episodes and models of another run
+driving.py       training and evaluation of V and M without an agent
 
-quantized/       kinds of V over whole runs, and what C sees: docs/results.md
+quantized/       kinds of V over whole runs, and inputs of C: docs/results.md
 search.py        searches for C on one V and M: docs/search.md
 vision.py        kinds of V on the same frames: docs/vision.md
 memory.py        kinds of M on the same episodes: docs/memory.md

@@ -1,11 +1,11 @@
 """Run an experiment and draw its figures.
 
-    python -m scripts.experiments NAME                     the first run without a result
-    python -m scripts.experiments NAME --all               all of them
-    python -m scripts.experiments NAME --only 'gradient-*' the first of those
-    python -m scripts.experiments NAME --page-only         only figures and page, from the results
+    python -m scripts.experiments NAME                     do the first run without a result
+    python -m scripts.experiments NAME --all               do all runs without a result
+    python -m scripts.experiments NAME --only 'gradient-*' do the first matching run
+    python -m scripts.experiments NAME --page-only         only draw the figures and the page
 
-A result that is there is not made again, so that every call continues where the last one ended.
+A run that has a result is not repeated, so every call continues where the last one ended.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Before a library that reads it is loaded: small nets gain nothing from a second thread.
+# Libraries read this when they are loaded. Small networks gain nothing from a second thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
@@ -40,11 +40,11 @@ EXPERIMENTS = {kind.name: kind for kind in KINDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the wanted runs of one experiment and draw it; the exit code."""
+    """Do the requested runs of one experiment, draw its page, and return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.page_only and (options.only or options.all):
-        parser.error("expected --page-only, or --only and --all, got both")
+        parser.error("expected --page-only without --only or --all, got both")
     kind, report = EXPERIMENTS[options.experiment], Report()
     try:
         experiment = kind(**{each.name: getattr(options, each.name) for each in kind.options()})
@@ -73,13 +73,13 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text.splitlines()[0], description=text, formatter_class=form
         )
         add = command.add_argument
-        add("--only", nargs="+", metavar="RUN", help="these, by name or pattern")
-        add("--all", action="store_true", help="all that are missing, not only one")
-        add("--page-only", action="store_true", help="draw from the results there are")
-        add("--docs", type=Path, default=Path("docs"), help="of results and pages")
-        add("--runs", type=Path, default=Path("runs"), help="of weights")
-        add("--workers", type=int, default=num_cores(), help="processes that play")
-        add("--device", default="auto", help="auto, cpu, cuda or mps")
+        add("--only", nargs="+", metavar="RUN", help="names or patterns of the runs to do")
+        add("--all", action="store_true", help="do all missing runs, not only one")
+        add("--page-only", action="store_true", help="only draw the existing results")
+        add("--docs", type=Path, default=Path("docs"), help="folder of results and pages")
+        add("--runs", type=Path, default=Path("runs"), help="folder of weights")
+        add("--workers", type=int, default=num_cores(), help="processes that play episodes")
+        add("--device", default="auto", help="device: auto, cpu, cuda or mps")
         for setting in kind.options():
             type_ = Path if isinstance(setting.default, Path) else int
             add(f"--{setting.name.replace('_', '-')}", type=type_, default=setting.default)

@@ -1,4 +1,4 @@
-"""What V and M learn from and are evaluated on where no agent drives: the scripted driver."""
+"""Train V and M on collected episodes, and evaluate them on drives of the scripted driver."""
 
 import tempfile
 import time
@@ -36,7 +36,7 @@ VISIONS = {
 
 
 def trained_vision(data: Run, kind: str, steps: int | None, context: Context) -> Vision:
-    """A V trained on the episodes of `data`, in a run beside it; one that is there is loaded."""
+    """Train a V on the episodes of `data`, in a run next to `data`; an existing V is loaded."""
     run = fork_run(data, data.folder.parent / kind, stages=())
     train_vision(run, VISIONS[kind].with_steps(steps), report=context.report)
     return load_vision(run)
@@ -44,7 +44,7 @@ def trained_vision(data: Run, kind: str, steps: int | None, context: Context) ->
 
 @dataclass(frozen=True)
 class Encoded:
-    """What M is trained on, selected by and evaluated on, as one V encodes it."""
+    """Training, validation and evaluation episodes of M, as one V encodes them."""
 
     train: SequenceBatch
     validation: SequenceBatch
@@ -53,7 +53,7 @@ class Encoded:
 
     @classmethod
     def by(cls, vision: Vision, data: Run, num_drives: int) -> "Encoded":
-        """The episodes of `data`, and drives on validation tracks."""
+        """Encode the episodes of `data`, and new drives on validation tracks."""
         rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
         train, validation = (
             encode_episodes(vision, data.store.split(held_out), REPEAT)
@@ -65,7 +65,7 @@ class Encoded:
 def encoded_drives(
     vision: Vision, rollouts: Sequence[Rollout], repeat: int
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """Episodes as V encodes them, and their frames, one per agent step and the last one."""
+    """Return the encoded episodes and their frames, one per agent step and the last one."""
     lengths = [rollout.num_steps for rollout in rollouts]
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     return encode_rollouts(vision, rollouts, lengths, repeat), frames
@@ -74,7 +74,7 @@ def encoded_drives(
 def trained_memory(
     vision: Vision, encoded: Encoded, config: MemoryStageConfig
 ) -> tuple[Memory, int, float]:
-    """An M trained from random weights, its optimizer steps and its seconds."""
+    """Train an M from random weights; return it, its optimizer steps and its seconds."""
     torch.manual_seed(1)
     memory = new_memory(config, vision, encoded.train.num_actions)
     memory.calibrate(encoded.train)

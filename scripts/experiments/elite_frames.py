@@ -1,10 +1,10 @@
-"""V and M trained on frames of elites, of exploration, or of random play; evaluated on driving.
+"""Train V and M on frames of elites, of exploration or of random actions; evaluate on driving.
 
 Elites are those of `wm elites drive --run RUN`, with RUN as in `--elites-run`. Every source plays
-the same tracks for equally many frames; then V, lean or with FSQ codes as in the presets, and M are
-trained on those alone, for equally many steps. They are evaluated on frames and episodes of the
-scripted driver, on validation tracks, by which nothing is selected. Draws docs/elites_frames.md.
-About a quarter of an hour on one core.
+the same tracks for the same number of frames. For each source, V (lean, or with FSQ codes as in the
+presets) and M are trained on its frames alone, for the same number of steps. They are evaluated on
+frames and episodes of the scripted driver, on validation tracks, which select nothing. The
+experiment draws docs/elites_frames.md and takes about a quarter of an hour on one core.
 """
 
 import shutil
@@ -40,23 +40,24 @@ TABLE = {
 }
 # Env steps since the dream began; the last two are agent steps 20 and 52.
 SHOWN_STEPS = (20, 52, 80, 208)
-# Of all presets; halved here, so that all elites get their turn. M's batches are doubled for it.
+# The presets' env steps per episode. Episodes are half as long here, so that every elite is
+# played; M's batches are twice as large in return.
 USUAL_STEPS = 1000
-FIRST_TRACK = 100_000  # of the training tracks; no run of a small seed collects there
+FIRST_TRACK = 100_000  # among the training seeds; no run with a small seed collects there
 ERRORS = ("error", "foreground_error", "rare_error")
 METRICS = (*ERRORS, "psnr", "codes_used", "perplexity", "mean_frame_error", "reward_r2")
 
 
 @dataclass(frozen=True)
 class EliteFrames(Experiment):
-    """Sources of frames over two kinds of V.
+    """Compare sources of frames for two kinds of V.
 
     Attributes:
-        elites_run: the run whose elites, or whose env, are played.
-        frames: per source.
+        elites_run: the run whose elites and whose env are played.
+        frames: number of frames per source.
         max_steps: env steps per episode.
-        drives: to evaluate on.
-        steps: optimizer steps, of V and of M; None takes the presets'.
+        drives: number of drives to evaluate on.
+        steps: optimizer steps of V and of M; None takes the presets' numbers.
     """
 
     name = "elite-frames"
@@ -68,7 +69,7 @@ class EliteFrames(Experiment):
     steps: int | None = None
 
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
-        """One V and one M, and their figures on held-out driving."""
+        """Train one V and one M; return their figures on held-out driving."""
         source, kind = spec
         settings = RunSettings(Run(self.elites_run).settings.env_id, DEMO.name, seed=0)
         data = Run(context.runs / source / "data", settings)
@@ -100,7 +101,7 @@ class EliteFrames(Experiment):
         }
 
     def collect_frames(self, source: str, data: Run, context: Context) -> Result:
-        """Episodes with just so many frames, one per agent step; what there is to report of them.
+        """Collect episodes of `frames` frames in all, one per agent step; return their figures.
 
         Raises: UserError where the run has no elites, or episodes have too few frames.
         """
@@ -123,11 +124,11 @@ class EliteFrames(Experiment):
             data.store.add(len(returns), kept)
             returns.append(rollout.episode_return)
             missing -= kept.num_steps // REPEAT + 1
-            if missing < 2:  # an episode has two frames at least
+            if missing < 2:  # an episode has at least two frames
                 break
         else:
             raise UserError(
-                f"{source}: {len(tracks)} episodes have too few frames, {missing} are missing"
+                f"{source}: {len(tracks)} episodes have too few frames: {missing} are missing"
             )
         collected = {
             "frames": self.frames - missing,
@@ -141,7 +142,7 @@ class EliteFrames(Experiment):
         return collected
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page."""
+        """Write the page."""
         rows = [
             {**row, "label": label}
             for kind, label in LABELS.items()
@@ -152,7 +153,7 @@ class EliteFrames(Experiment):
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:
-    """The beginning of an episode."""
+    """Return the first env steps of an episode as an episode of its own."""
     if steps >= rollout.num_steps:
         return rollout
     parts = {name: getattr(rollout, name)[:steps] for name in ("actions", "rewards")}

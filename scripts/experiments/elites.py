@@ -1,8 +1,8 @@
-"""MAP-Elites on the arm with and without a model of its elites; targets; code vectors.
+"""Run MAP-Elites on the arm, with and without an autoencoder of its elites.
 
-Searches with each operator and three seeds, at 1,000 joints; archives at 200 joints, in whose codes
-targets are then searched; and codebooks with and without the quantizer library's remedies. Draws
-docs/elites.md. A quarter of an hour on one core.
+The experiment has three parts with three seeds each: searches with each operator at 1,000 joints;
+searches for targets in the codes of archives at 200 joints; and codebooks with and without the
+quantizer library's remedies. It draws docs/elites.md and takes a quarter of an hour on one core.
 """
 
 import tempfile
@@ -39,11 +39,11 @@ SEARCHES = {
     "vqvae, bandit": _ARM(operator="vqvae", bandit=True),
 }
 SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
-# As in an earlier replication that saw its code vectors align: few codes of few numbers.
+# As in an earlier replication whose code vectors aligned: few codes of few numbers each.
 CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
 CODEBOOKS: dict[str, tuple[str, ...]] = {"none": (), **{name: (name,) for name in REMEDIES}}
 CODEBOOKS["revival, orthogonal"] = ("revival", "orthogonal")
-# The operator of an archive and in what targets are searched.
+# The operator of each archive, and the space in which targets are searched.
 TARGETS = {
     "solutions": ("vae", "direct"),
     "codes of the VAE": ("vae", "codes"),
@@ -54,7 +54,7 @@ Groups = Mapping[str, list[Result]]
 
 
 def search(config: ArmConfig, seed: int) -> Result:
-    """One search's figures and curve."""
+    """Run one search; return its figures and its curve."""
     with tempfile.TemporaryDirectory() as folder:
         result = search_arm(Path(folder) / "search", replace(config, seed=seed), Report())
     names = ("evaluations", "coverage", "norm_qd_score", "mean_fitness")
@@ -65,7 +65,7 @@ def search(config: ArmConfig, seed: int) -> Result:
 
 
 def solve(operator: str, seed: int) -> Result:
-    """An archive with a model, and targets searched in its codes and directly."""
+    """Make an archive with an autoencoder, and search targets in its codes and directly."""
     config = ArmConfig(joints=SOLVE_JOINTS, operator=operator, evaluations=FEWER, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
@@ -75,7 +75,7 @@ def solve(operator: str, seed: int) -> Result:
 
 
 def codebook(remedies: tuple[str, ...], seed: int) -> Result:
-    """Cosines between the code vectors of a search on 20 joints, and what the search came to."""
+    """Run a search on 20 joints; return the cosines of its code vectors and its figures."""
     config = ArmConfig(operator="vqvae").representation_search
     model = replace(CODEBOOK, remedies=remedies)
     found = RepresentationSearch(20, disc_centroids(1_950), replace(config, model=model), seed)
@@ -101,7 +101,7 @@ def codebook(remedies: tuple[str, ...], seed: int) -> Result:
     }
 
 
-# What is done, by name, for each of the seeds.
+# The function of each kind of run, by name; it is called with each of the seeds.
 KINDS: dict[str, Callable[[int], Result]] = {
     **{name: partial(search, config) for name, config in SEARCHES.items()},
     **{f"solve-{operator}": partial(solve, operator) for operator in ("vae", "vqvae")},
@@ -118,12 +118,12 @@ class Elites(Experiment):
     table = TABLE
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
-        """One search, or one archive and its targets, or one codebook."""
+        """Run one search, or one archive and its targets, or one codebook."""
         kind, seed = spec
         return KINDS[kind](seed)
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page and its figures."""
+        """Draw the page and its figures."""
         groups = grouped(results, self.table)
         draw_searches(docs / "elites_arm.png", groups)
         draw_solved(docs / "elites_targets.png", groups)
@@ -146,13 +146,13 @@ class Elites(Experiment):
 
 
 def _rows(groups: Groups, prefix: str, names: Iterable[str]) -> list[Result]:
-    """A row per search or codebook that has results: the figures of all its seeds."""
+    """Return a row per search or codebook that has results: the figures of all its seeds."""
     found = {name: groups[prefix + name] for name in names if prefix + name in groups}
     return [{"name": name, **per_seed(results)} for name, results in found.items()]
 
 
 def _after(found: list[Result], space: str) -> dict[str, Any]:
-    """What targets searched in a space came to, by the number of evaluations."""
+    """Return the figures of target searches in a space, by the number of evaluations."""
     return {
         f"after{mark}": per_seed([result[space][mark] for result in found])
         for mark in ("500", "1000", "5000")
@@ -160,7 +160,7 @@ def _after(found: list[Result], space: str) -> dict[str, Any]:
 
 
 def draw_searches(path: Path, groups: Groups) -> None:
-    """Coverage and mean fitness against evaluations, the seeds of an operator in one color."""
+    """Plot coverage and mean fitness against evaluations, in one color per operator."""
     with saved_axes(path, (11, 4), {"ncols": len(SEARCHES)}, ncols=2) as both:
         by_coverage, by_fitness = both
         for number, name in enumerate(SEARCHES):
@@ -175,7 +175,7 @@ def draw_searches(path: Path, groups: Groups) -> None:
 
 
 def draw_solved(path: Path, groups: Groups) -> None:
-    """Median distance to the targets against evaluations."""
+    """Plot the median distance to the targets against evaluations."""
     with saved_axes(path, (6.5, 4)) as axes:
         for number, (label, (operator, space)) in enumerate(TARGETS.items()):
             found = [result["history"][space] for result in groups.get(f"solve-{operator}", [])]
@@ -188,12 +188,12 @@ def draw_solved(path: Path, groups: Groups) -> None:
 
 
 def draw_codebooks(path: Path, groups: Groups) -> None:
-    """How often code vectors lie at which cosine, beside directions drawn at random."""
+    """Plot the density of cosines between code vectors, and that of random directions."""
     with saved_axes(path, (11, 3.2), grid=None, ncols=len(CODEBOOKS), sharey=True) as row:
         for axes, name in zip(row, CODEBOOKS, strict=True):
             found = groups.get(f"codebook-{name}", [])
             if found:
                 cosines = np.concatenate([result["cosines"] for result in found])
                 axes.hist(cosines, bins=np.linspace(-1, 1, 21), density=True)
-            axes.axhline(0.5, color="gray", ls=":", lw=1)  # of random directions in space
+            axes.axhline(0.5, color="gray", ls=":", lw=1)  # density of random directions in space
             axes.set(title=name if name != "none" else "no remedy", xlabel="cosine")

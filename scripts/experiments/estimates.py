@@ -17,17 +17,17 @@ class Estimate:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves zero out."""
-        return abs(self.value) > self.half_width  # nan compares as false
+        """Whether the interval excludes zero."""
+        return abs(self.value) > self.half_width  # a comparison with nan is false
 
     def text(self, digits: int = 0) -> str:
-        """The value and, where it is known, half the width of the interval."""
+        """Format the value and, where it is known, half the width of the interval."""
         known = not math.isnan(self.half_width)
         return f"{self.value:.{digits}f}" + known * f" ± {self.half_width:.{digits}f}"
 
 
 def mean_over(values: Sequence[float]) -> Estimate:
-    """The mean over seeds."""
+    """Return the mean over seeds and its interval."""
     if len(values) < 2:
         return Estimate(float(values[0]), math.nan)
     half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
@@ -35,9 +35,9 @@ def mean_over(values: Sequence[float]) -> Estimate:
 
 
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """Mean of `ours` minus mean of `theirs`, of independent seeds, three at least.
+    """Return the mean of `ours` minus the mean of `theirs`, over three or more independent seeds.
 
-    One variance for both, so that three seeds per side leave four degrees of freedom.
+    Both sides share one variance, so that three seeds per side leave four degrees of freedom.
     """
     degrees = len(ours) + len(theirs) - 2
     variance = (np.var(ours) * len(ours) + np.var(theirs) * len(theirs)) / degrees

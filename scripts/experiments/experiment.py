@@ -1,4 +1,4 @@
-"""The shape of an experiment: a table of runs, one result file per run, and figures of all."""
+"""The base class of experiments: a table of runs, a result file per run, and figures."""
 
 import fnmatch
 import os
@@ -23,11 +23,11 @@ Results = Mapping[str, Result]
 
 @dataclass(frozen=True)
 class Context:
-    """Where runs work, and with what.
+    """Folders and resources of the runs.
 
     Attributes:
         docs: folder of result files, figures and pages.
-        runs: folder of what runs leave beside their results, such as weights; it may be deleted.
+        runs: folder of the other files of runs, such as weights; it may be deleted.
     """
 
     docs: Path
@@ -38,17 +38,17 @@ class Context:
 
     @property
     def resources(self) -> dict[str, Any]:
-        """What the stages of a run take by these names."""
+        """Keyword arguments for the stages of a run."""
         return {"workers": self.workers, "report": self.report, "device": self.device}
 
 
 class Experiment(ABC):
-    """A table of runs; a dataclass whose fields are the settings that all its runs share.
+    """An experiment, a dataclass whose fields are the settings of all its runs.
 
     Attributes:
-        name: as the command takes it.
-        folder: of the result files, within the docs; by default that of the name.
-        table: what each run is, its `spec`, by name, in the order in which they are done.
+        name: name of the experiment on the command line.
+        folder: folder of the result files within the docs; by default named after the experiment.
+        table: the `spec` of each run by the run's name, in the order in which runs are done.
     """
 
     name: ClassVar[str]
@@ -61,18 +61,18 @@ class Experiment(ABC):
 
     @abstractmethod
     def run(self, name: str, spec: Any, context: Context) -> Result:
-        """One run; what is written to its result file."""
+        """Do one run and return the content of its result file."""
 
     @abstractmethod
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the figures and write the page from the results that there are."""
+        """Draw the figures and write the page from the existing results."""
 
     def results(self, docs: Path) -> dict[str, Result]:
-        """The results that there are, in the table's order."""
+        """Return the existing results, in the order of the table."""
         return read_results(docs / self.folder, self.table)
 
     def missing(self, docs: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
-        """Names of the runs without a result, of those that match any of the patterns.
+        """Return the names of the runs that match any of the patterns and have no result.
 
         Raises: UserError for a pattern that matches no run.
         """
@@ -86,7 +86,7 @@ class Experiment(ABC):
         return [name for name in self.table if name in wanted]
 
     def do(self, names: Iterable[str], context: Context) -> None:
-        """Do the runs and write their results; then draw all results that there are."""
+        """Do the runs and write their results; then draw all existing results."""
         folder = context.docs / self.folder
         for name in names:
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class Experiment(ABC):
             self.draw(results, context.docs)
 
     def command(self, name: str) -> str:
-        """The command that makes this result, with every setting that is not the default."""
+        """Return the command that makes this result, with every setting that is not the default."""
         words = [f"python -m scripts.experiments {self.name} --only {name}"]
         for setting in self.options():
             value = getattr(self, setting.name)
@@ -117,19 +117,19 @@ class Experiment(ABC):
 
     @classmethod
     def options(cls) -> list[Field[Any]]:
-        """The settings that the command takes: whole numbers, which may be None, and paths."""
+        """Return the settings that are options of the command: integers, None, and paths."""
         of_experiment = fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
         return [each for each in of_experiment if isinstance(each.default, int | Path | None)]
 
 
 def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
-    """The result files of these names that are in the folder."""
+    """Read the result files of these names that exist in the folder."""
     found = {name: read_json(folder / f"{name}.json") for name in names}
     return {name: result for name, result in found.items() if result is not None}
 
 
 def grouped(results: Results, table: Mapping[str, tuple[str, Any]]) -> dict[str, list[Result]]:
-    """The results by the first part of their runs' specs, in the order of the table."""
+    """Group the results by the first part of their runs' specs, in the order of the table."""
     groups: dict[str, list[Result]] = {kind: [] for kind, _ in table.values()}
     for name, result in results.items():
         groups[table[name][0]].append(result)

@@ -19,11 +19,11 @@ def saved_axes(
     grid: Literal["both", "y"] | None = "both",
     **subplots: Any,
 ) -> Iterator[Any]:
-    """Axes to draw in, as `Figure.subplots` gives them, whose figure is then saved.
+    """Yield axes to draw in, as `Figure.subplots` returns them, and then save the figure.
 
     Args:
         legend: settings of the legend above the axes; None leaves it out.
-        grid: the axes across which its lines run; None leaves it out.
+        grid: axis or axes of the grid lines; None draws no grid.
     """
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(**subplots)
@@ -36,12 +36,12 @@ def saved_axes(
 
 
 def plot_runs(axes: Axes, curves: Iterable[Any], label: str | None, **style: Any) -> None:
-    """A line per run, each of (x, y), which share one style and one entry in the legend."""
+    """Plot a line (x, y) per run; all lines share one style and one entry in the legend."""
     for x, y in curves:
         axes.plot(x, y, label=label, **style)
         label = None
 
 
 def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Float[np.ndarray, "name row"]:
-    """Figures of these names, each of all rows."""
+    """Return the figures of these names over all rows, one array per name."""
     return np.array([[row[name] for name in names] for row in rows]).T

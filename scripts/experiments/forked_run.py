@@ -1,4 +1,4 @@
-"""A run of its own over the episodes and models of another."""
+"""A new run that uses the episodes and models of another run."""
 
 import shutil
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from worldmodels.runs.run import RUN, Run
 def fork_run(
     run: Run, folder: Path, *, seed: int | None = None, stages: Sequence[str] = ("vision", "memory")
 ) -> Run:
-    """The run in `folder`, made there from copies of stages and a link to the episodes.
+    """Make a run in `folder` from copies of the stages of `run` and a link to its episodes.
 
-    One that is there stays as it is, so that its training can resume.
+    A run that already exists in `folder` is kept, so that its training can resume.
 
     Args:
-        seed: of the new run; None takes that of `run`.
+        seed: seed of the new run; None takes the seed of `run`.
     """
     if not (folder / RUN).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -26,6 +26,6 @@ def fork_run(
         for stage in stages:
             shutil.copytree(run.folder / stage, folder / stage)
         settings = run.settings if seed is None else replace(run.settings, seed=seed)
-        # Last: the folder is whole.
+        # This file comes last, since it marks the folder as complete.
         write_json(folder / RUN, asdict(settings), checksum=True)
     return Run(folder)

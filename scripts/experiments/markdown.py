@@ -1,4 +1,4 @@
-"""Pages in Markdown: a template per page, in `pages/`, and values that fill it."""
+"""Markdown pages, made from one template per page in `pages/` and from values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ TEMPLATES = Path(__file__).parent / "pages"
 
 
 class PerSeed(list[Any]):
-    """A figure of several seeds, of which a template shows each."""
+    """A figure of several seeds; a template shows it for every seed."""
 
     def __format__(self, spec: str) -> str:
         return ", ".join(format(value, spec) for value in self)
 
 
 def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
-    """The figures of a search's seeds, by the names of the first one's."""
+    """Collect every figure over the seeds of a search, by the figure's name."""
     return {name: PerSeed(result[name] for result in results) for name in results[0]}
 
 
 def write_page(path: Path, **values: Any) -> None:
-    """Fill the template of the page's name with values.
+    """Fill the template that has the page's name with values, and write the page.
 
     A line that names figures of a list of results, as in `| {table[label]} |`, is repeated for each
-    of them; a cell is empty where a result lacks its figure. A paragraph with a value that is an
-    empty string is left out, and so is a whole section with any other empty value.
+    result. A cell is empty where a result lacks the figure. A paragraph that names an empty string
+    is left out, and so is a whole section that names any other empty value.
     """
     template = (TEMPLATES / path.name).read_text(encoding="utf-8")
     empty = {name for name, value in values.items() if value in (None, [], {})}
@@ -44,12 +44,12 @@ def write_page(path: Path, **values: Any) -> None:
 
 
 def _names(text: str) -> set[str]:
-    """The values that a part of a template names."""
+    """Return the names of the values in a part of a template."""
     return set(re.findall(r"\{(\w+)", text))
 
 
 def _row(line: str, name: str, result: Mapping[str, Any]) -> str:
-    """A table's line with each cell filled, or empty where the result lacks the figure."""
+    """Fill each cell of a table's line; a cell is empty where the result lacks the figure."""
 
     def fill(cell: re.Match[str]) -> str:
         try:

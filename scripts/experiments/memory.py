@@ -1,9 +1,10 @@
-"""Kinds of M on the same episodes: held-out nats beside two baselines, and open-loop dreams.
+"""Compare kinds of M on the same episodes: held-out nats, two baselines, and open-loop dreams.
 
-Trained on episodes of the exploring policy and of the scripted driver with noise, slow and fast, on
-training tracks; evaluated on the same driver without noise, on validation tracks, by whose episodes
-nothing is selected. (None of these models drives: a driver that reads the track trains no agent.)
-Draws docs/memory.md, the open-loop curves and pictures of dreams. About 20 minutes on one core.
+Every M is trained on episodes of the exploring policy and of the scripted driver with noise, slow
+and fast, on training tracks. It is evaluated on the same driver without noise, on validation
+tracks, whose episodes select nothing. (None of these models drives, since no agent is trained on a
+driver that reads the track.) The experiment draws docs/memory.md, the open-loop curves and pictures
+of dreams. It takes about 20 minutes on one core.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -44,7 +45,7 @@ INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
 
 @dataclass(frozen=True)
 class Kind:
-    """An M, the V it is over, and a name for its dreams if they are drawn."""
+    """A kind of M, its kind of V, and a name for the picture of its dreams, if there is one."""
 
     label: str
     vision: str
@@ -66,13 +67,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class MemoryKinds(Experiment):
-    """Kinds of M over three V.
+    """Compare kinds of M over three kinds of V.
 
     Attributes:
-        episodes: of the exploring policy.
-        noisy: episodes of the driver with noise.
-        drives: episodes that M is evaluated on.
-        steps: optimizer steps, of V and of M; None takes the presets'.
+        episodes: number of episodes of the exploring policy.
+        noisy: number of episodes of the driver with noise.
+        drives: number of episodes on which M is evaluated.
+        steps: optimizer steps of V and of M; None takes the presets' numbers.
     """
 
     name = "memory"
@@ -83,7 +84,7 @@ class MemoryKinds(Experiment):
     steps: int | None = None
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """One M from random weights, and the same net without recurrence; their figures."""
+        """Train one M and the same network without recurrence; return their figures."""
         data = self.data(context)
         vision = trained_vision(data, spec.vision, self.steps, context)
         encoded = Encoded.by(vision, data, self.drives)
@@ -112,7 +113,7 @@ class MemoryKinds(Experiment):
         }
 
     def data(self, context: Context) -> Run:
-        """A run with the episodes to train on and nothing else."""
+        """Make a run with the training episodes and nothing else."""
         run = Run(context.runs / "data", RunSettings(DEFAULT_ENV_ID, DEMO.name, seed=0))
         config = replace(DEMO.collect, episodes=self.episodes)
         if len(run.store) < self.episodes:
@@ -128,7 +129,7 @@ class MemoryKinds(Experiment):
         return run
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page, and open-loop errors of the kinds whose dreams are drawn."""
+        """Draw the page, and open-loop errors of the kinds whose dreams are drawn."""
         curves = {
             KINDS[name].drawn: OpenLoop(*itemgetter(*CURVES)(row["open_loop"]))
             for name, row in results.items()

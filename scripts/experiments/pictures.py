@@ -1,8 +1,8 @@
-"""How far the fast CarRacing's frames are from Gymnasium's own while the scripted driver drives.
+"""Compare frames of the fast CarRacing with Gymnasium's own while the scripted driver drives.
 
-Mean absolute differences in levels of 255, after the first second and within it, indicators left
-out. Draws docs/car_racing.png: Gymnasium's, ours and eight times the difference, for the paper's
-view and then for Gymnasium's.
+The result holds mean absolute differences in levels of 255, within the first second and after it,
+without the indicators. The experiment draws docs/car_racing.png: Gymnasium's frame, the fast
+renderer's frame and eight times their difference, for the paper's view and for Gymnasium's.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from envs.renderer import VIEWS
 from envs.scripted_driver import ScriptedDriver
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 
-SHOWN = (10, 50, 125, 250)  # steps of the first episode: in the zoom, and on the road
-SIDE = 192  # pixels of a picture in the PNG
+SHOWN = (10, 50, 125, 250)  # env steps of the first episode: during the zoom, and on the road
+SIDE = 192  # side of a picture in the PNG, in pixels
 AMPLIFIED = 8
 
-TABLE = {"pictures": ("paper", "stock")}  # views of one run
+TABLE = {"pictures": ("paper", "stock")}  # one run over two views
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
 class Pictures(Experiment):
-    """One run over two views.
+    """Compare the frames of two views, in one run.
 
     Attributes:
-        episodes: per view.
+        episodes: number of episodes per view.
     """
 
     name = "pictures"
@@ -43,7 +43,7 @@ class Pictures(Experiment):
     episodes: int = 20
 
     def run(self, name: str, spec: tuple[str, ...], context: Context) -> Result:
-        """Differences per view, and the picture, which is made of the frames themselves."""
+        """Measure the differences per view, and draw the picture from the frames."""
         result: Result = {"gymnasium": gym.__version__}
         columns = []
         for view in spec:
@@ -60,11 +60,11 @@ class Pictures(Experiment):
         return result
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Nothing: the picture is of frames, which no result file holds."""
+        """Draw nothing: `run` draws the picture, since no result file holds frames."""
 
 
 def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[Picture]]:
-    """Differences of frames in the first second, of later ones, and rows of pictures."""
+    """Return differences within the first second, later differences, and rows of pictures."""
     env = FastCarRacing(view=view)
     first_second: list[float] = []
     later: list[float] = []
@@ -89,12 +89,12 @@ def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[Pi
 
 
 def reference_frame(env: FastCarRacing) -> Picture:
-    """What Gymnasium renders of the same state."""
+    """Return the frame that Gymnasium renders from the same state."""
     frame: Picture = CarRacing._render(env, "state_pixels")
     of_stock = VIEWS[env.view].of_stock
     return frame if of_stock is None else of_stock(frame)
 
 
 def enlarged(picture: Picture) -> Picture:
-    """With visible pixels."""
+    """Enlarge a picture so that its pixels are visible."""
     return picture.repeat(SIDE // len(picture), axis=0).repeat(SIDE // len(picture), axis=1)

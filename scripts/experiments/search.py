@@ -1,13 +1,13 @@
-"""Searches for C side by side on one V and M: CMA-ES in the dream and in the real env, gradients.
+"""Compare searches for C on one V and M: gradients, and CMA-ES in the dream and in the real env.
 
 V and M are those of the agent `carracing`. The first call makes the run: it collects the episodes
-that dreams begin at, 96 of exploration and 160 of that agent with noise.
+in which dreams begin, 96 of exploration and 160 of that agent with noise.
 
-All searches begin from scratch and are treated alike. Each is evaluated twelve times, evenly
-spread, on the same 16 monitoring episodes, and leaves the controller that scored best there. That
-one is scored on 100 validation episodes, which selected nothing. The length of a search is a count,
-never a time, so that a result does not depend on the machine. One process and one thread per
-search; a search that was stopped resumes. Draws docs/search.md.
+All searches begin from scratch. Each search is evaluated twelve times, evenly spread, on the same
+16 monitoring episodes, and returns the controller that scored best on them. That controller is
+scored on 100 validation episodes, which selected nothing. The length of a search is a number of
+steps, never a time, so that a result does not depend on the machine. Each search uses one process
+and one thread; a search that was stopped resumes. The experiment draws docs/search.md.
 """
 
 import itertools
@@ -42,17 +42,17 @@ from worldmodels.stages.train_controller import PATHWISE, ControllerStageConfig,
 from worldmodels.vision import vision_metadata
 
 AGENT = "carracing"
-EXPLORING, DRIVEN = 96, 160  # episodes that dreams begin at
+EXPLORING, DRIVEN = 96, 160  # episodes in which dreams begin
 EVALUATIONS, EVAL_EPISODES, REPORTED_EPISODES = 12, 16, 100
-COMPARED_SEEDS = 5  # at least so many on both sides before a difference is claimed
+COMPARED_SEEDS = 5  # seeds per search that a claimed difference needs
 
 
 @dataclass(frozen=True)
 class Search:
-    """One of the searches compared.
+    """One of the compared searches.
 
     Attributes:
-        seeds: how many searches are run; those of one seed take long.
+        seeds: number of seeds; a search with one seed takes long.
     """
 
     label: str
@@ -96,7 +96,7 @@ class Searches(Experiment):
     table = TABLE
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
-        """One search from scratch, scored."""
+        """Run one search from scratch and score its controller."""
         search, seed = SEARCHES[spec[0]], spec[1]
         run = Run(context.runs, RunSettings("worldmodels/CarRacing-v3", "cpu", 0))
         with Workers(1) as workers:
@@ -125,7 +125,7 @@ class Searches(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page and its figure."""
+        """Draw the page and its figure."""
         by_search = grouped(results, self.table)
         draw_curves(docs / "search.png", by_search)
         shipped = read_json(docs / f"results/{AGENT}.json")
@@ -144,7 +144,7 @@ class Searches(Experiment):
 
 
 def make_run(run: Run, workers: Workers, report: Report) -> None:
-    """V, M and C of the agent as if the run had made them, and the episodes dreams begin at."""
+    """Write V, M and C of the agent as stages of the run; collect episodes for start states."""
     agent = load_agent(AGENT)
     if not run.has("controller"):
         run.create()
@@ -164,7 +164,7 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
 
 
 def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) -> None:
-    """A stage of the run whose weights are saved so, unless it is there."""
+    """Write a stage of the run, its weights by `save`, unless the stage exists."""
     work = run.begin(stage, {}, 0, 1)
     if work is not None:
         save(work.partial / WEIGHTS[stage], *content)
@@ -172,7 +172,7 @@ def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) 
 
 
 def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
-    """Real score against time of search and against env steps, a line per search."""
+    """Plot the real score against search time and against env steps, a line per search."""
     with saved_axes(path, (11, 4.5), {"ncols": 3}, ncols=2, sharey=True) as both:
         by_time, by_steps = both
         for number, (name, found) in enumerate(results.items()):
@@ -187,7 +187,7 @@ def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
 
 
 def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Minutes, million steps of the real env, and score of each evaluation."""
+    """Return minutes, million real env steps and score of each evaluation."""
     seconds, steps, scores = columns(result["evaluations"], "seconds", "steps", "real_score")
     searched = 0 if result["dream"] else steps
     monitored = result["env_steps"]["monitored"] * np.arange(1, len(steps) + 1) / len(steps)
@@ -195,7 +195,7 @@ def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _summary(found: Sequence[Result]) -> Result:
-    """What the table says of one search: means over its seeds."""
+    """Return the table's row of one search: means over its seeds."""
     first, scores = found[0], [result["score"] for result in found]
     if len(scores) > 1:
         scored = mean_over(scores).text()
@@ -218,7 +218,7 @@ def _summary(found: Sequence[Result]) -> Result:
 
 
 def _differences(results: Mapping[str, Sequence[Result]]) -> str:
-    """A line per pair of searches that have enough seeds to claim a difference."""
+    """Return a line per pair of searches that have enough seeds to claim a difference."""
     scores = {
         SEARCHES[name].label: [result["score"] for result in found]
         for name, found in results.items()
@@ -231,5 +231,5 @@ def _differences(results: Mapping[str, Sequence[Result]]) -> str:
         lines.append(f"- {one} minus {other}: {found.text()}{verdict}")
     few = [name for name in scores if name not in many]
     if few:
-        lines += ["", f"Too few seeds to claim a difference: {', '.join(few)}."]
+        lines += ["", f"These searches have too few seeds to claim a difference: {', '.join(few)}."]
     return "\n".join(lines)

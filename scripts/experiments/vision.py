@@ -1,8 +1,8 @@
-"""Every kind of V on the same frames for the same epochs: held-out error and codes used.
+"""Compare kinds of V on the same frames: held-out error and use of codes.
 
-Trained on frames of the exploring policy, evaluated on frames of a driver that V never saw: the
-scripted one, on validation tracks. The last kinds weigh the error on curbs more and train longer.
-Draws docs/vision.md and docs/vision.png. About an hour on one core.
+Every V is trained on frames of the exploring policy and evaluated on frames of the scripted driver,
+on validation tracks. The last kinds weight the error on curbs more and train longer. The experiment
+draws docs/vision.md and docs/vision.png. It takes about an hour on one core.
 """
 
 import functools
@@ -43,7 +43,7 @@ from worldmodels.vision.metrics import code_usage, mean_frame, score_vision
 from worldmodels.vision.pixel_error import common_colors
 
 BATCH_SIZE = 64
-SHOWN = 10  # frames in the picture, half of them the sharpest turns
+SHOWN = 10  # frames in the picture, half of them in the sharpest turns
 FSQ = VQVAEConfig(quantizer="fsq")
 RARE_VQ = VQVAEConfig(decoder_channels=64, background_weight=0.3, rare_weight=4.0)
 RARE_VAE = override(DEMO.vae.model, rare_weight=4.0)
@@ -51,7 +51,7 @@ RARE_VAE = override(DEMO.vae.model, rare_weight=4.0)
 
 @dataclass(frozen=True)
 class Kind:
-    """A V, and how many times the epochs of the others it gets."""
+    """A kind of V, and the factor by which its number of epochs is multiplied."""
 
     label: str
     config: VisionConfig
@@ -81,12 +81,12 @@ Frames = UInt8[Tensor, "frame height width 3"]
 
 @dataclass(frozen=True)
 class VisionKinds(Experiment):
-    """Kinds of V.
+    """Compare kinds of V.
 
     Attributes:
-        episodes: of training frames.
-        drives: of held-out frames.
-        epochs: through the training frames.
+        episodes: number of episodes of training frames.
+        drives: number of drives of held-out frames.
+        epochs: number of epochs over the training frames.
     """
 
     name = "vision"
@@ -96,14 +96,14 @@ class VisionKinds(Experiment):
     epochs: int = 5
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """One V from random weights, its figures, and a strip of its reconstructions."""
+        """Train one V; save a strip of its reconstructions and return its figures."""
         frames = exploring_frames(self.episodes, context.workers)
         held_out, shown = driven_frames(self.drives)
         vision, usage = trained(spec, frames, self.epochs)
         with torch.no_grad():
             decoded = vision.decode(vision.mode(vision.encode(shown))).numpy()
         folder = context.docs / self.folder
-        # Side by side, so that the picture of all kinds can be drawn again.
+        # Frames are saved side by side, so that the picture of all kinds can be drawn again.
         for strip, pictures in (("frames", shown.numpy()), (name, decoded)):
             iio.imwrite(folder / f"{strip}.png", np.concatenate(pictures, axis=1))
         return {
@@ -118,7 +118,7 @@ class VisionKinds(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page, and the reconstructions of all kinds beside the frames."""
+        """Draw the page, and the frames with the reconstructions of all kinds."""
         names = {"frame": "frames", **{KINDS[name].label: name for name in results}}
         strips = {
             label: strip_frames(docs / self.folder / f"{name}.png") for label, name in names.items()
@@ -129,7 +129,7 @@ class VisionKinds(Experiment):
 
 
 def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
-    """Training frames of the exploring policy, an agent step apart."""
+    """Return training frames of the exploring policy, one per agent step."""
     env = EnvConfig(DEFAULT_ENV_ID)
     policy = functools.partial(make_policy, "exploring", env, Path())
     episodes = play_episodes(env, policy, seeds("training", num_episodes), workers=workers)
@@ -137,10 +137,10 @@ def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
 
 
 def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
-    """Held-out frames of the scripted driver, an agent step apart, and those that are shown."""
+    """Return held-out frames of the scripted driver, one per agent step, and those shown."""
     drives = [drive(seed) for seed in seeds("validation", num_drives)]
     held_out = np.concatenate([rollout.frames[::REPEAT] for rollout in drives])
-    # A frame's turn is how far the wheel is turned around it.
+    # The sharpness of a turn is the mean absolute steering in the env steps around the frame.
     steering = [np.abs(rollout.actions[:, 0]) for rollout in drives]
     smooth = [np.convolve(np.append(s, 0), np.full(9, 1 / 9), "same")[::REPEAT] for s in steering]
     sharpest = largest_apart(np.concatenate(smooth), SHOWN // 2)
@@ -150,12 +150,12 @@ def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
 
 
 def strip_frames(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
-    """The frames that lie side by side in a picture."""
+    """Return the frames that lie side by side in a picture."""
     return np.stack(np.split(iio.imread(path), SHOWN, axis=1))
 
 
 def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 60) -> np.ndarray:
-    """Places of the largest values, at least so many frames from each other."""
+    """Return the indices of the largest values, at least `apart` frames from each other."""
     values, places = values.copy(), []
     for _ in range(count):
         place = int(values.argmax())
@@ -165,7 +165,7 @@ def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 6
 
 
 def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[str, float]]]:
-    """One V from random weights, and after each epoch how it uses its codes over all frames."""
+    """Train a V from random weights; return it and its use of codes after each epoch."""
     torch.manual_seed(0)
     colors = common_colors(frames[::5].numpy())
     vision = make_vision(replace(kind.config, common_colors=colors))
@@ -186,7 +186,7 @@ def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[
             vision.train()
 
     num_steps = round(kind.times_epochs * epochs) * steps_per_epoch
-    # Nothing is selected by the held-out frames.
+    # The constant validation loss means that held-out frames select nothing.
     config = FitConfig(
         num_steps, BATCH_SIZE, 1e-3, final_learning_rate=1e-4, validate_every=num_steps
     )

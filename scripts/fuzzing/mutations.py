@@ -1,4 +1,4 @@
-"""Bytes changed as disks, cables and killed programs change them."""
+"""Damage to files as faulty disks, cables and killed programs cause it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def damage(path: Path, random: np.random.Generator) -> str:
-    """Change the bytes of a file; what was done."""
+    """Change the bytes of a file, and return the kind of damage."""
     content = path.read_bytes()
     first = _place(content, random)
     last = first + int(random.integers(1, 1025))
@@ -31,7 +31,7 @@ def damage(path: Path, random: np.random.Generator) -> str:
 
 
 def _place(content: bytes, random: np.random.Generator) -> int:
-    """Anywhere, half of the time near an end, where headers and directories are."""
+    """Draw a position; half of them are near an end, where headers and directories are."""
     near = min(len(content), 512)
     draw = random.random()
     if draw < 0.25:

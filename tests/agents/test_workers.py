@@ -118,7 +118,7 @@ def test_what_a_dead_worker_was_at_is_done_again(tmp_path: Path) -> None:
     notes = [tmp_path / str(number) if number % 3 == 0 else None for number in range(10)]
     with Workers(2, messages.append) as workers:
         assert list(workers.map(die_at_first, notes)) == notes
-    assert set(messages) == {"a worker process died: what was under way is done again by others"}
+    assert set(messages) == {"a worker process died: its work is repeated in a new process"}
 
 
 def test_a_worker_that_dies_again_and_again_is_an_error_and_the_next_map_works() -> None:

@@ -133,7 +133,7 @@ def test_a_frame_unlike_the_first_is_refused_at_its_step(
         (odd(observation="vector", drawing="number"), "got int"),
         (odd(env_id=BLIND_ID, observation="vector"), "to observe or to draw .*float32 of shape"),
         (odd("render", env_id=BLIND_ID), "no render mode rgb_array"),
-        (odd("render", env_id=STUBBORN_ID), "cannot be drawn, its constructor takes no render_m"),
+        (odd("render", env_id=STUBBORN_ID), "drawn, as its constructor takes no render_mode"),
     ],
 )
 def test_what_can_be_neither_observed_nor_drawn_is_refused(config: EnvConfig, words: str) -> None:

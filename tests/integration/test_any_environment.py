@@ -93,7 +93,7 @@ def test_a_film_of_what_cannot_draw_shows_what_it_observes(tmp_path: Path) -> No
         (["--env", ODD_ID, "--env-arg", "fails=exit at reset"], ["reset() raised SystemExit"]),
         (["--env", ""], ["Malformed environment ID"]),
         (["--env", "../odd:B-v0"], ["expected the name of a module", "../odd"]),
-        (["--env-arg", "size=" + "[" * 5_000], ["not nested so deeply"]),
+        (["--env-arg", "size=" + "[" * 5_000], ["not nested too deeply"]),
         (["--seed", str(2**63)], ["a seed from 0 to 2**62"]),
         (["--env", ODD_ID, "--env-arg", "action=many"], ["at most 64 combinations", "128"]),
         (["--env", ODD_ID, "--env-arg", "action=unbounded"], ["RescaleAction or ClipAction"]),

@@ -102,7 +102,7 @@ def test_a_missing_earlier_stage(
         (["collect", "--workers", "0"], ["1 worker or more", "0"]),
         (["collect", "--policy", "clever"], ["exploring, random, brownian, agent", '"clever"']),
         (["collect", "--episodes", "many"], ["--episodes"]),
-        (["collect", "--episodes", "9999999999"], ["1,000,000 episodes or fewer"]),
+        (["collect", "--episodes", "9999999999"], ["at most 1,000,000 episodes"]),
         (["collect", "--env", "NoSuchEnv-v0"], ["NoSuchEnv"]),
         (["collect", "--env", "MountainCarContinuous-v9"], ["MountainCarContinuous"]),
         (["evaluate", "--split", "training"], ["validation", "test"]),

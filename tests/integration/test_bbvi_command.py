@@ -167,7 +167,7 @@ def test_a_fit_without_k_hat_is_not_called_above_the_limit() -> None:
     row = Fit("variance", "mean field", "score", "adam", kl=0.1, pareto_k=0.2, seconds=1.0)
     assert _warnings([row]) == []
     (warning,) = _warnings([row, replace(row, pareto_k=math.nan)])
-    assert "no k-hat, importance weights not finite or tied: variance" in warning
+    assert "no k-hat, because importance weights are not finite or tied: variance" in warning
     (warning,) = _warnings([row, replace(row, pareto_k=math.inf)])
     assert "k-hat above 0.7" in warning and "(inf)" in warning
 

@@ -108,7 +108,7 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made: Path, tmp_path
     [
         (("--policy", "perfect"), "expected a policy among exploring, random, brownian"),
         (("--policy", "random", "--actions", "a.npy"), "expected one of --agent, --policy and"),
-        (("--actions", "none.npy"), "none.npy is no readable .npy of actions"),
+        (("--actions", "none.npy"), "none.npy is not a readable .npy file of actions"),
         (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
         (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
         (("--horizon", 0), "horizon must be at least 1, got 0"),
@@ -171,7 +171,7 @@ def test_an_agents_file_dreams_without_a_run(
 
 def test_a_temperature_is_refused_where_nothing_dreams(made: Path, tmp_path: Path) -> None:
     arguments = ("--run", made, "--out", tmp_path / "a.mp4", "--temperature", 1.15)
-    refused("record", *arguments, expected="--temperature is a dream's: add --dream or")
+    refused("record", *arguments, expected="--temperature is an option of dreams: add --dream or")
     assert not list(tmp_path.iterdir())
 
 

@@ -109,7 +109,7 @@ def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episo
     done = wm("collect", "--run", folder, *one_worker)
     assert done.code == 0, done.error
     for path, words in (
-        (cut, "set aside as"),
+        (cut, "renamed to"),
         (spoiled, "Bad CRC-32"),
         (episodes / "notes.txt", "ignored"),
         (episodes / ".episode-000099.npz.partial", "removed"),
@@ -167,7 +167,7 @@ def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(
     [
         (None, "exploring policy: the agent that played it is gone"),
         (1, "agent policy"),
-        (3, "by the agent there is, of round 3: the one that played it may be gone"),
+        (3, "by the current agent, of round 3: the one that played it may be gone"),
     ],
 )
 def test_what_is_not_played_as_it_was_says_so(

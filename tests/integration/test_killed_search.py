@@ -142,5 +142,5 @@ def test_a_generation_ends_the_same_when_a_worker_is_killed_in_it(
     _, error_output = process.communicate(timeout=120)
     undisturbed.join()
     assert process.returncode == 0
-    assert "what was under way is done again" in error_output
+    assert "its work is repeated in a new process" in error_output
     assert outcome(killed) == outcome(whole)

@@ -51,7 +51,7 @@ def test_a_folder_of_that_name_comes_first(toy: Path) -> None:
 def test_a_name_that_is_not_there_is_one_line_with_those_that_are(toy: Path) -> None:
     done = wm("evaluate", "--agent", "carracer")
     assert done.code == 2 and len(done.error.splitlines()) == 1
-    assert done.error.endswith('--run carracer" first, or name one that is there: toy\n')
+    assert done.error.endswith('--run carracer" first, or name a packaged agent: toy\n')
     done = wm("evaluate", "--agent", "carracer.safetensors")
     assert done.error.endswith("an agent file that exists, or one of: toy\n")
 

@@ -38,7 +38,7 @@ def own_module(folder: Path, name: str) -> Path:
 def test_a_shadow_is_one_line_of_an_import_and_of_the_command(
     tmp_path: Path, name: str, make: Callable[..., Any]
 ) -> None:
-    line = f'"import {name}" finds {make(tmp_path, name)}, not the package beside worldmodels: '
+    line = f'"import {name}" finds {make(tmp_path, name)}, not the package next to worldmodels: '
     imported = python(tmp_path, "-c", "import worldmodels")
     assert imported.returncode == 1
     assert imported.stderr.splitlines()[-1].startswith(f"ImportError: {line}")

@@ -1,8 +1,8 @@
-"""Black-box variational inference: the posterior of any model you can write down.
+"""Black-box variational inference approximates the posterior of any model with a known log-joint.
 
-Write log p(x, z) as a function of samples z (sample, latent), choose a family q, and `fit_bbvi`
-moves q towards the posterior. A coin that showed six ones and four zeros, with a prior of
-Beta(10, 10); the exact posterior is Beta(16, 14):
+Write log p(x, z) as a function of samples z (sample, latent) and choose a family q; `fit_bbvi` then
+moves q towards the posterior. The example is a coin that showed six ones and four zeros, with a
+prior of Beta(10, 10). Its exact posterior is Beta(16, 14):
 
 >>> import torch
 >>> from torch.distributions import Beta, kl_divergence
@@ -22,13 +22,14 @@ True
 >>> pareto_k(log_joint, q, generator=generator) < 0.7  # q can be trusted
 True
 
-`Estimator` says how gradients are estimated. A `FactoredJoint` tells which terms of the joint
-involve which latent, for "rao-blackwell". `gradient_variance` compares all estimators.
+`Estimator` selects how gradients are estimated. A `FactoredJoint` declares which terms of the joint
+involve which latent; the method "rao-blackwell" needs it. `gradient_variance` compares all
+estimators.
 
-Symbols, in equations only: q and lambda, the variational family and its parameters; f and h, a
-sample's gradient and its control variate; a*, the control variate's best scale.
+Equations use these symbols: q and lambda are the variational family and its parameters; f and h are
+a sample's gradient and its control variate; a* is the control variate's best scale.
 
-Read `score.py`, `families.py`, `fit.py`; then `variance.py`, and `examples/models.py`.
+Read `score.py`, `families.py` and `fit.py` first, then `variance.py` and `examples/models.py`.
 """
 
 from worldmodels.bbvi.diagnostics import GOOD_PARETO_K as GOOD_PARETO_K

@@ -1,4 +1,4 @@
-"""Health checks: is q close enough to the posterior to be trusted, have the chains met?"""
+"""Checks of whether q is close enough to the posterior, and whether Markov chains agree."""
 
 import math
 from typing import Any
@@ -12,12 +12,12 @@ from worldmodels.bbvi.joint import LogJoint, log_weights
 from worldmodels.errors import UserError
 
 GOOD_PARETO_K = 0.7
-MIN_DISTINCT_WEIGHTS = 10  # of a tail's 20 or more: with fewer it has steps, and no shape
-MAX_LOG_SPREAD = 700.0  # in a tail, nats: exp of less than -708 loses digits, and then is 0
+MIN_DISTINCT_WEIGHTS = 10  # a tail has 20 weights or more; with fewer distinct ones it has no shape
+MAX_LOG_SPREAD = 700.0  # nats, within a tail; exp(x) loses digits below x = -708 and then becomes 0
 
 
 class NoParetoTail(UserError):
-    """Importance weights that have no tail to judge: not finite, or the same few values."""
+    """The importance weights have no tail: they are not finite or have few distinct values."""
 
 
 @torch.no_grad()
@@ -28,15 +28,17 @@ def pareto_k(
     num_samples: int = 10_000,
     generator: torch.Generator,
 ) -> float:
-    """k-hat of the importance weights p(x, z) / q(z): how heavy-tailed they are.
+    """Return k-hat of the importance weights p(x, z) / q(z), a measure of their heavy tails.
 
-    For continuous q alone: discrete latents have a few distinct weights, and those no tail.
+    k-hat needs a continuous q: discrete latents have only a few distinct weights, which form no
+    tail.
 
-    Below 0.5: q is close. Above 0.7 (`GOOD_PARETO_K`): q misses mass that the posterior has, as a
-    too narrow q does, and neither q nor importance sampling from it should be trusted. Only p's
-    shape matters, not its normalizer. 10,000 samples put k-hat within about 0.1.
+    Below 0.5, q is close to the posterior. Above 0.7 (`GOOD_PARETO_K`), q misses mass that the
+    posterior has, as a too narrow q does; then neither q nor importance sampling from q should be
+    trusted. Only p's shape matters, not its normalizer. With 10,000 samples, k-hat is accurate to
+    about 0.1.
 
-    Raises: what `pareto_k_of_weights` does; `NoParetoTail` also where most samples are repeats.
+    Raises: the same as `pareto_k_of_weights`, and `NoParetoTail` where most samples are repeats.
 
     Source: Yao, Vehtari, Simpson & Gelman, "Yes, but Did It Work?", arXiv 1802.02538.
     """
@@ -50,21 +52,23 @@ def pareto_k(
 
 
 def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
-    """k-hat of given importance weights, as logarithms up to a constant.
+    """Return k-hat of importance weights, which are given as logarithms up to a constant.
 
-    0 where the largest agree to a thousandth: there is no tail to fit. May be negative: weights
-    that are bounded. Infinite where the tail spans more than 700 nats.
+    k-hat is 0 where the largest weights agree to a thousandth, because there is no tail to fit. It
+    can be negative where the weights are bounded. It is infinite where the tail spans more than 700
+    nats.
 
-    Raises: UserError with fewer than 100 weights. `NoParetoTail` where some are nan, infinite, or
-    all zero, and where the tail is tied at its foot or has fewer than 10 distinct weights.
+    Raises: UserError with fewer than 100 weights. `NoParetoTail` where some weights are nan or
+    infinite, where all are zero, where the lowest quarter of the tail is tied, and where the tail
+    has fewer than 10 distinct weights.
     """
     num = len(weights)
     if num < 100:
         raise UserError(f"k-hat needs at least 100 samples, got {num}")
     if weights.isnan().any() or weights.max().isinf():
-        raise NoParetoTail("log_joint - log_q is nan or infinite: no importance weights to judge")
-    # The tail that arviz fits, from the largest down, and the cutoff below it. The fit divides by
-    # how far the weight at the tail's lower quartile is above the cutoff.
+        raise NoParetoTail("log_joint - log_q is nan or infinite: the weights have no tail")
+    # This is the tail that arviz fits, in decreasing order, and the cutoff below it. The fit
+    # divides by the distance of the tail's lower quartile from the cutoff.
     size = int(3 * num**0.5 if num > 225 else num / 5)
     tail = weights.topk(size + 1).values
     if tail[0] - tail[-1] < 1e-3:
@@ -78,13 +82,13 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
         )
     if tail[0] - lower_quartile > MAX_LOG_SPREAD:
         return math.inf
-    # arviz takes the negative: log-likelihoods of leave-one-out, whose weights are 1 / p.
+    # arviz takes negative log-weights, the log-likelihoods of leave-one-out, where weights are 1/p.
     _, k = _arviz().psislw(-weights.cpu().double().numpy())
     return float(k)
 
 
 def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Tensor, "latent"]:
-    """Split, rank-normalized R-hat of each latent: 1 where chains agree, below 1.01 is good.
+    """Return each latent's split, rank-normalized R-hat: 1 where chains agree, good below 1.01.
 
     Source: Vehtari et al., arXiv 1903.08008.
     """
@@ -93,7 +97,7 @@ def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Te
 
 
 def _arviz() -> Any:
-    """Imported on use: it brings SciPy's statistics, and V needs only the gradients of here."""
+    """Import arviz when used: it loads SciPy's statistics, and V needs only gradients from here."""
     try:
         from arviz_stats.base import array_stats  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:

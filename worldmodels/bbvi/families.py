@@ -17,11 +17,12 @@ OfFactors = Float[Tensor, "sample factor"]
 
 
 class VariationalFamily(nn.Module):
-    """What a family has: samples, and the log-probability of each factor.
+    """Base class of variational families: samples, and the log-probability of each factor.
 
-    A family of your own defines `sample`, and `log_prob` or `distribution`; `rsample` where samples
-    can carry a gradient to the parameters, and `membership` where a factor is more than one latent.
-    Factors are independent of each other: Rao-Blackwellization rests on it.
+    A subclass defines `sample`, and either `log_prob` or `distribution`. It defines `rsample` where
+    samples can carry a gradient to the parameters, and `membership` where a factor has more than
+    one latent. Factors must be independent of each other, because Rao-Blackwellization relies on
+    it.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -32,7 +33,7 @@ class VariationalFamily(nn.Module):
 
     @property
     def membership(self) -> Bool[Tensor, "factor latent"]:
-        """True where a latent belongs to a factor; here: each latent is a factor."""
+        """True where a latent belongs to a factor; by default each latent is a factor."""
         return torch.eye(self.num_latents, dtype=torch.bool)
 
     @property
@@ -41,9 +42,9 @@ class VariationalFamily(nn.Module):
         return type(self).rsample is not VariationalFamily.rsample
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Samples that are differentiable in the parameters.
+        """Return samples that are differentiable in the parameters.
 
-        Raises: UserError in a family that has none.
+        Raises: UserError in a family that has no differentiable samples.
         """
         raise UserError(
             f"{type(self).__name__} has no reparameterised samples: "
@@ -52,20 +53,23 @@ class VariationalFamily(nn.Module):
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: Generator) -> Samples:
-        """Samples without a gradient."""
+        """Return samples without a gradient."""
         return self.rsample(num_samples, generator)
 
     def log_prob(self, z: Samples) -> OfFactors:
-        """Log-density or log-probability of each factor at z, in nats; here: of each latent."""
+        """Return each factor's log-density or log-probability at z, in nats.
+
+        By default each latent is a factor.
+        """
         return self.distribution().log_prob(z)
 
     def distribution(self) -> distributions.Distribution:
-        """The same q as torch knows it; in a mean-field family one batch entry per latent."""
+        """Return q as a torch distribution; a mean-field family has one batch entry per latent."""
         raise NotImplementedError
 
 
 class MeanFieldGaussian(VariationalFamily):
-    """Independent normals; starts at the standard normal."""
+    """Independent normal distributions, initialized to the standard normal."""
 
     def __init__(self, num_latents: int) -> None:
         super().__init__(num_latents)
@@ -73,18 +77,18 @@ class MeanFieldGaussian(VariationalFamily):
         self.log_scale = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Normal:
-        """The same q as torch knows it, one batch entry per latent."""
+        """Return q as a torch distribution, with one batch entry per latent."""
         return distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Mean + scale x standard normal noise."""
+        """Return mean + scale x standard normal noise."""
         return self.mean + self.log_scale.exp() * _noise(num_samples, self.mean, generator)
 
 
 class FullCovarianceGaussian(VariationalFamily):
-    """One normal over all latents, by its Cholesky factor; starts at the standard normal.
+    """One normal over all latents, with a Cholesky factor; initialized to the standard normal.
 
-    A single factor, so Rao-Blackwellization has nothing to leave out.
+    It is a single factor, so Rao-Blackwellization has no terms to leave out.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -95,36 +99,36 @@ class FullCovarianceGaussian(VariationalFamily):
 
     @property
     def membership(self) -> Bool[Tensor, "factor latent"]:
-        """All latents in one factor."""
+        """True everywhere, as all latents are in one factor."""
         return torch.ones(1, self.num_latents, dtype=torch.bool)
 
     def scale_tril(self) -> Float[Tensor, "latent latent"]:
-        """The Cholesky factor of the covariance: lower triangle, positive diagonal."""
+        """Return the covariance's Cholesky factor, a lower triangle with a positive diagonal."""
         size = self.num_latents
         row, column = torch.tril_indices(size, size, -1, device=self.mean.device)
         return self.log_diagonal.exp().diag().index_put((row, column), self.below_diagonal)
 
     def distribution(self) -> distributions.MultivariateNormal:
-        """The same q as torch knows it."""
+        """Return q as a torch distribution."""
         tril = self.scale_tril()
         return distributions.MultivariateNormal(self.mean, scale_tril=tril, validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Mean + Cholesky factor x standard normal noise."""
+        """Return mean + Cholesky factor x standard normal noise."""
         return self.mean + _noise(num_samples, self.mean, generator) @ self.scale_tril().T
 
     def log_prob(self, z: Samples) -> OfFactors:
-        """Of the whole vector."""
+        """Return the log-density of the whole vector, in nats."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()
         return cast(Tensor, (-0.5 * noise.square().sum(0) - normalizer)[:, None])
 
 
 class MeanFieldBeta(VariationalFamily):
-    """Independent Beta distributions on (0, 1); starts at Beta(2, 2).
+    """Independent Beta distributions on (0, 1), initialized to Beta(2, 2).
 
-    The uniform Beta(1, 1) would do, but its samples come close to 0 and 1, where log-joints
-    are steep.
+    The uniform Beta(1, 1) is avoided at the start, because its samples come close to 0 and 1, where
+    log-joints are steep.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -133,13 +137,13 @@ class MeanFieldBeta(VariationalFamily):
         self.log_beta = nn.Parameter(torch.full((num_latents,), math.log(2.0)))
 
     def distribution(self) -> distributions.Beta:
-        """The same q as torch knows it, one batch entry per latent."""
+        """Return q as a torch distribution, with one batch entry per latent."""
         return distributions.Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """The share of one of two gamma variables, differentiated implicitly."""
+        """Return one gamma variable as a fraction of the sum of two, differentiated implicitly."""
         shape = (num_samples, self.num_latents)
-        # What torch.distributions.Gamma calls; that one takes no generator.
+        # torch.distributions.Gamma calls this function too, but takes no generator.
         first, second = (
             torch._standard_gamma(logarithm.exp().expand(shape), generator=generator)
             for logarithm in (self.log_alpha, self.log_beta)
@@ -150,25 +154,25 @@ class MeanFieldBeta(VariationalFamily):
 
 
 class MeanFieldBernoulli(VariationalFamily):
-    """Independent latents of 0.0 and 1.0; starts at even chances."""
+    """Independent latents with the values 0.0 and 1.0, initialized to equal probabilities."""
 
     def __init__(self, num_latents: int) -> None:
         super().__init__(num_latents)
         self.logits = nn.Parameter(torch.zeros(num_latents))
 
     def distribution(self) -> distributions.Bernoulli:
-        """The same q as torch knows it, one batch entry per latent."""
+        """Return q as a torch distribution, with one batch entry per latent."""
         return distributions.Bernoulli(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: Generator) -> Samples:
-        """Zeros and ones, as floats."""
+        """Return zeros and ones as floats."""
         chance = self.logits.sigmoid().expand(num_samples, -1)
         return torch.bernoulli(chance, generator=generator)
 
 
 class MeanFieldCategorical(VariationalFamily):
-    """Independent latents of K values each, 0 to K - 1; starts at even chances."""
+    """Independent latents with K values each, 0 to K - 1, initialized to equal probabilities."""
 
     def __init__(self, num_latents: int, num_values: int) -> None:
         super().__init__(num_latents)
@@ -177,12 +181,12 @@ class MeanFieldCategorical(VariationalFamily):
         self.logits = nn.Parameter(torch.zeros(num_latents, num_values))
 
     def distribution(self) -> distributions.Categorical:
-        """The same q as torch knows it, one batch entry per latent."""
+        """Return q as a torch distribution, with one batch entry per latent."""
         return distributions.Categorical(logits=self.logits, validate_args=False)
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: Generator) -> Samples:
-        """Indices of values, as int64."""
+        """Return the indices of values, as int64."""
         chances = self.logits.softmax(-1)
         return torch.multinomial(chances, num_samples, True, generator=generator).T
 

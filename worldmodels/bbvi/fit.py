@@ -31,20 +31,21 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adagrad": torch.optim.Adagrad}
 
 
 class NonFiniteGradient(UserError):
-    """A fit whose gradient became nan or infinite."""
+    """The gradient of a fit became nan or infinite."""
 
 
 @dataclass(frozen=True)
 class Estimator:
-    """How a gradient of the ELBO is estimated; every one of them is unbiased.
+    """How a gradient of the ELBO is estimated; every estimator is unbiased.
 
     Attributes:
-        method: "score" needs only the value of the model. "rao-blackwell" is the same with,
-            for each factor of q, only the terms that involve it: needs a `FactoredJoint`.
-            "pathwise" differentiates through the samples: needs a model that is differentiable
+        method: "score" needs only the value of the model. "rao-blackwell" is the same method, but
+            uses for each factor of q only the terms that involve it; it needs a `FactoredJoint`.
+            "pathwise" differentiates through the samples; it needs a model that is differentiable
             in z and a family with `rsample`.
-        control: what is subtracted from a score-function signal to calm it: "none", "fitted" (the
-            paper's, at least 3 samples) or "leave-one-out" (at least 2). "pathwise" takes "none".
+        control: what is subtracted from a score-function signal to reduce its variance: "none",
+            "fitted" (the paper's, at least 3 samples) or "leave-one-out" (at least 2). "pathwise"
+            takes "none".
 
     Source: arXiv 1401.0118, 2.2 ("score"), 3.1 ("rao-blackwell"), 3.2 ("fitted").
     """
@@ -77,11 +78,11 @@ def elbo_surrogate(
     num_samples: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
-    """A scalar whose gradient estimates that of the ELBO, and log p - log q of each sample.
+    """Return a scalar whose gradient estimates the ELBO's, and log p - log q of each sample.
 
-    The mean of the second is the estimate of the ELBO itself, in nats; it has no graph.
+    The mean of log p - log q estimates the ELBO itself, in nats; this output has no autograd graph.
 
-    Raises: UserError if the estimator needs more than model or family offer.
+    Raises: UserError if the model or the family does not support the estimator.
     """
     if num_samples < 1:
         raise UserError(f"num_samples must be at least 1, got {num_samples}")
@@ -114,14 +115,14 @@ def elbo_surrogate(
 def _blanket_signal(
     model: LogJoint, family: VariationalFamily, z: Tensor, log_q: OfFactors
 ) -> tuple[OfFactors, Float[Tensor, "sample"]]:
-    """For each factor its own terms of log p minus its own log q; and the whole log p."""
+    """Return each factor's own terms of log p minus its own log q, and the whole log p."""
     if not isinstance(model, FactoredJoint):
         raise UserError(
             'the method "rao-blackwell" needs to know which terms involve which latent: '
             'pass a FactoredJoint(terms, involves), or use the method "score"'
         )
     terms = model.evaluate(z)
-    # As numbers: the product counts a factor's latents that a term involves.
+    # The product counts, for each factor and term, the factor's latents that the term involves.
     blanket = (family.membership.to(terms) @ model.involves.to(terms) > 0).to(terms)
     return terms @ blanket.T - log_q, terms.sum(-1)
 
@@ -131,13 +132,14 @@ class BBVIConfig:
     """How q is fitted.
 
     Attributes:
-        num_samples: of q, per step.
+        num_samples: samples of q per step.
         num_steps: optimizer steps.
         optimizer: "adam", or "adagrad" as in the paper.
-        learning_rate: in the first step. AdaGrad needs about ten times that of Adam.
-        final_learning_rate: reached by a cosine at the last step; None keeps it constant.
-        average_last: share of the last steps over which the parameters are averaged into the
-            result (Polyak-Ruppert), 0 for none.
+        learning_rate: learning rate of the first step. AdaGrad needs about ten times Adam's.
+        final_learning_rate: learning rate of the last step, reached by a cosine; None keeps the
+            rate constant.
+        average_last: fraction of the steps, at the end of the fit, over which the parameters are
+            averaged into the result (Polyak-Ruppert); 0 turns averaging off.
     """
 
     estimator: Estimator = Estimator()
@@ -156,7 +158,7 @@ class BBVIConfig:
         check_fraction(self, "average_last")
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step`, counted from 0."""
+        """Return the learning rate of step `step`, counted from 0."""
         if self.final_learning_rate is None:
             return self.learning_rate
         cosine = 0.5 * (1.0 + math.cos(math.pi * step / max(self.num_steps - 1, 1)))
@@ -168,7 +170,7 @@ class BBVIResult:
     """The outcome of a fit; the fitted parameters are in the family itself.
 
     Attributes:
-        elbo_history: the estimate of each step, in nats, from that step's samples.
+        elbo_history: the ELBO estimate of each step, in nats, from that step's samples.
         seconds: wall time.
     """
 
@@ -184,15 +186,15 @@ def fit_bbvi(
     generator: Generator,
     on_step: Callable[[int, float], None] = lambda step, elbo: None,
 ) -> BBVIResult:
-    """Move the parameters of `family` up the ELBO, in place.
+    """Fit the parameters of `family` by maximizing the ELBO, in place.
 
     Args:
         model: z (sample, latent) -> log p(x, z) (sample,), or a `FactoredJoint`.
-        generator: all randomness comes from it; on the family's device.
-        on_step: called with the step, from 1, and the ELBO estimate of its samples in nats.
+        generator: source of all randomness, on the family's device.
+        on_step: called after each step with its number, from 1, and its ELBO estimate in nats.
 
-    Raises: UserError if the estimator needs more than model or family offer. `NonFiniteGradient`
-        if a gradient is not finite; the parameters stay as before that step.
+    Raises: UserError if the model or the family does not support the estimator. `NonFiniteGradient`
+        if a gradient is not finite; the parameters then stay as they were before that step.
     """
     started = time.monotonic()
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
@@ -228,7 +230,7 @@ def fit_bbvi(
 
 @dataclass(frozen=True)
 class ElboEstimate:
-    """The ELBO by Monte Carlo, in nats: mean, and the mean's standard error."""
+    """Monte Carlo estimate of the ELBO in nats: the mean and its standard error."""
 
     mean: float
     standard_error: float
@@ -238,7 +240,7 @@ class ElboEstimate:
 def estimate_elbo(
     model: LogJoint, family: VariationalFamily, num_samples: int, generator: Generator
 ) -> ElboEstimate:
-    """The ELBO of q: it is below log p(x) by KL(q, posterior).
+    """Estimate the ELBO of q, which is below log p(x) by KL(q, posterior).
 
     Raises: UserError with fewer than 2 samples, which have no spread.
     """

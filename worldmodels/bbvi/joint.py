@@ -13,12 +13,12 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True)
 class FactoredJoint:
-    """log p(x, z) = sum of terms; itself a plain log-joint when called.
+    """A log-joint log p(x, z) as a sum of terms, which can be called like a plain log-joint.
 
     Attributes:
         terms: z (sample, latent) -> each term's value in nats (sample, term).
-        involves: True where a term depends on a latent: the latent's Markov blanket. A term
-            marked too often costs variance; one marked too rarely biases the gradient: see `check`.
+        involves: True where a term depends on a latent: the latent's Markov blanket. A superfluous
+            True costs variance. A missing True biases the gradient, see `check`.
 
     Source: arXiv 1401.0118, 3.1: p_i, "the terms in the joint that depend on the i-th variable".
     """
@@ -34,13 +34,13 @@ class FactoredJoint:
             )
 
     def __call__(self, z: Samples) -> Float[Tensor, "sample"]:
-        """The log-joint log p(x, z), in nats."""
+        """Return the log-joint log p(x, z), in nats."""
         return self.evaluate(z).sum(-1)
 
     def evaluate(self, z: Samples) -> Float[Tensor, "sample term"]:
-        """The terms at z.
+        """Return the terms at z.
 
-        Raises: UserError where their number, or that of the latents, is not that of `involves`.
+        Raises: UserError where the number of terms or of latents differs from that of `involves`.
         """
         num_latents, num_terms = self.involves.shape
         if z.shape[1] != num_latents:
@@ -48,19 +48,19 @@ class FactoredJoint:
         values = self.terms(z)
         if values.shape != (len(z), num_terms):
             raise UserError(
-                f"terms must return one number a sample and term: expected shape "
+                f"terms must return one number per sample and term: expected shape "
                 f"{(len(z), num_terms)}, got {tuple(values.shape)}"
             )
         return values
 
     @torch.no_grad()
     def check(self, z: Samples) -> None:
-        """Move one latent at a time and see which terms follow; one evaluation a latent.
+        """Change one latent at a time and check which terms change, with one evaluation per latent.
 
         Args:
             z: at least 2 samples, which differ.
 
-        Raises: UserError where a term moves with a latent that `involves` denies it.
+        Raises: UserError where a term changes with a latent although `involves` is False.
         """
         values = self.evaluate(z)
         for latent in range(z.shape[1]):
@@ -80,19 +80,19 @@ LogJoint = Callable[[Tensor], Tensor]
 
 
 def evaluate_log_joint(model: LogJoint, z: Samples) -> Float[Tensor, "sample"]:
-    """The log-joint of a plain or factored model, in nats.
+    """Return the log-joint of a plain or factored model, in nats.
 
-    Raises: UserError where the model does not return one number a sample.
+    Raises: UserError where the model does not return one number per sample.
     """
     values = model(z)
     if values.shape != (len(z),):
         raise UserError(
-            f"log_joint must return one number a sample: expected shape {(len(z),)}, "
+            f"log_joint must return one number per sample: expected shape {(len(z),)}, "
             f"got {tuple(values.shape)}"
         )
     return values
 
 
 def log_weights(model: LogJoint, family: VariationalFamily, z: Samples) -> Float[Tensor, "sample"]:
-    """The logarithm of each sample's importance weight, log p(x, z) - log q(z), in nats."""
+    """Return the logarithm of each sample's importance weight, log p(x, z) - log q(z), in nats."""
     return evaluate_log_joint(model, z) - family.log_prob(z).sum(-1)

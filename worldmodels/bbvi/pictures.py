@@ -1,4 +1,4 @@
-"""Pictures of black-box variational inference: posteriors, climbs, gradient noise, latents."""
+"""Pictures of black-box variational inference: posteriors, ELBO curves, variances, latents."""
 
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,14 @@ POSTERIOR_LINES = {  # estimator -> color, width
 
 
 def estimator_style(name: str) -> dict[str, Any]:
-    """The same line for an estimator in every picture: color by method, dashes by control."""
+    """Return an estimator's line style for all pictures: color by method, dashes by control."""
     method, _, control = name.partition(" + ")
     dashes = "-" if method == "pathwise" else DASHES[control or "none"]
     return {"color": COLORS[method], "linestyle": dashes, "label": name}
 
 
 def _posterior_style(fit: Fit) -> dict[str, Any]:
-    """Where lines coincide: solid ones, each narrower than the one drawn before it."""
+    """Return a line style that keeps coinciding lines visible: later lines are narrower."""
     color, width = POSTERIOR_LINES[fit.estimator]
     dashes = ":" if fit.estimator == "score" else "-"
     return {"color": color, "linewidth": width, "linestyle": dashes}
@@ -47,7 +47,7 @@ def _posterior_style(fit: Fit) -> dict[str, Any]:
 def save_posteriors(
     path: Path, coin: ExactFits | None, gaussian: ExactFits | None, logistic: LogisticFits | None
 ) -> None:
-    """Fitted q on the exact posterior; panels for those experiments that there are."""
+    """Draw the fitted q over the exact posterior, with a panel per experiment that is given."""
     upper = [(_draw_coin, coin), (_draw_gaussian, gaussian)]
     panels = [(draw, fits) for draw, fits in upper if fits is not None]
     num_rows = bool(panels) + (logistic is not None)
@@ -76,7 +76,7 @@ def _draw_coin(axes: Axes, coin: ExactFits) -> None:
 
 
 def _draw_gaussian(axes: Axes, gaussian: ExactFits) -> None:
-    """Ellipses of one and two standard deviations, of the two most correlated weights."""
+    """Draw ellipses of one and two standard deviations for the two most correlated weights."""
     covariance = gaussian.posterior.covariance_matrix
     spread = covariance.diagonal().sqrt()
     off_diagonal = (covariance / spread.outer(spread)).abs().tril(-1)
@@ -123,7 +123,7 @@ def _ellipse(
 
 
 def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
-    """Each weight's marginal over a histogram of the chains' draws."""
+    """Draw each weight's marginal over a histogram of the chains' draws."""
     panels = figure.subplots(1, logistic.draws.shape[1], sharey=True)
     handles = []
     for latent, axes in enumerate(panels):
@@ -144,12 +144,12 @@ def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
         axes.set(xlabel=f"weight {latent + 1}", xlim=(low, high))
     panels[0].set(ylabel="density")
     best = min(fit.kl for fit in logistic.fits)
-    figure.suptitle(f"Logistic regression, marginals beside HMC draws: KL {best:z.3f} nats at best")
+    figure.suptitle(f"Logistic regression, marginals and HMC draws: KL {best:z.3f} nats at best")
     figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=2, fontsize=8)
 
 
 def save_elbo_curves(path: Path, comparison: Comparison) -> None:
-    """The exact ELBO against steps; below, on a log scale, what is missing to the best."""
+    """Plot the exact ELBO over steps and, below it on a log scale, the gap to the best ELBO."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
     evidence, best = comparison.log_evidence, comparison.best_elbo
@@ -177,7 +177,7 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
 
 
 def save_variances(path: Path, comparison: Comparison) -> None:
-    """Bars of the gradient's variance, at the first q and at the best."""
+    """Draw bars of the gradient's variance, at the first q and at the best q."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     measured = comparison.gradient_variance
     panels = figure.subplots(1, len(measured), sharex=True, sharey=True)
@@ -197,7 +197,7 @@ def save_variances(path: Path, comparison: Comparison) -> None:
 
 @torch.no_grad()
 def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
-    """The latent plane, the climb of the ELBO, and points beside what the model makes of them."""
+    """Draw the latent plane, the ELBO curve, and points with their reconstructions and samples."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     plane, elbo_curve, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     z = result.vae.means(result.held_out.pixels)
@@ -211,7 +211,7 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
     elbo_curve.plot(steps, result.history.numpy(), linewidth=0.7, label="batch")
     elbo_curve.axhline(result.elbo, color="tab:green", label=f"held out, {result.elbo:.1f}")
     for value, name, dashes in (
-        (result.pixels_of_cluster, "independent pixels, Gaussian told", "--"),
+        (result.pixels_of_cluster, "independent pixels, Gaussian given", "--"),
         (result.independent_pixels, "independent pixels", ":"),
     ):
         elbo_curve.axhline(value, color="k", linestyle=dashes, label=f"{name}, {value:.1f}")
@@ -229,6 +229,6 @@ def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
 
 
 def _strip(images: Tensor) -> Tensor:
-    """100 pixels each as squares of 10, side by side with a gray border."""
+    """Arrange images of 100 pixels as 10 x 10 squares in a row, each with a gray border."""
     squares = torch.nn.functional.pad(images.view(-1, 10, 10), (1, 1, 1, 1), value=0.5)
     return torch.cat(list(squares), 1)

@@ -1,6 +1,6 @@
-"""The score-function gradient of an expectation, and the control variates that calm it.
+"""The score-function gradient of an expectation, and control variates that reduce its variance.
 
-    d E_q[f(z)] = E_q[(f(z) - a) d log q(z)]     for any a that z did not decide
+    d E_q[f(z)] = E_q[(f(z) - a) d log q(z)]     for any a that is independent of z
 
 f may be anything: a black box, a program, a reward. Only log q is differentiated.
 """
@@ -22,15 +22,17 @@ def score_surrogate(
     signal: Float[Tensor, "sample *factor"],
     control: str = "leave-one-out",
 ) -> Float[Tensor, ""]:
-    """A scalar whose gradient is the score-function estimate of d E_q[signal].
+    """Return a scalar whose gradient is the score-function estimate of d E_q[signal].
 
-    Its value means nothing. The gradient is the mean over samples and the sum over factors.
+    The scalar's value has no meaning. The gradient is the mean over samples and the sum over
+    factors.
 
     Args:
         log_q: log-probability, in nats, of each sample under each factor, with its graph.
-        signal: what is to grow, for each factor its own; counted as a constant.
+        signal: what to maximize, one value per sample and factor; treated as a constant.
         control: "leave-one-out" subtracts from each sample's signal the mean signal of the
-            other samples: unbiased, as they are independent of it. "none" subtracts nothing.
+            other samples; this is unbiased, as they are independent of the sample. "none" subtracts
+                nothing.
 
     Raises: UserError for another control, and for "leave-one-out" with a single sample.
 
@@ -44,7 +46,7 @@ def score_surrogate(
         if num_samples < 2:
             raise UserError(
                 f'control "leave-one-out" needs at least 2 samples, got {num_samples}: '
-                'take more, or control="none"'
+                'take more, or use control="none"'
             )
         # f - mean of the others = (f - mean of all) S / (S - 1)
         signal = (signal - signal.mean(0)) * (num_samples / (num_samples - 1))
@@ -52,10 +54,10 @@ def score_surrogate(
 
 
 def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
-    """The score, d log q, of each sample and factor, in all parameters laid end to end.
+    """Return the score, d log q, of each sample and factor for the concatenated parameters.
 
-    One batched backward pass, whatever the family; memory grows with (samples x factors) squared,
-    so this is for tens of samples. The graph of `log_q` stays.
+    This takes one batched backward pass for any family. Memory grows with (samples x factors)
+    squared, so this is for tens of samples. The graph of `log_q` is kept.
     """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     num_samples, num_factors = log_q.shape
@@ -76,17 +78,17 @@ def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
 
 
 def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
-    """The paper's a* = Cov(f, h) / Var(h), for each sample fitted on all the other samples.
+    """Return the paper's a* = Cov(f, h) / Var(h), fitted for each sample on all other samples.
 
-    h is the score, f = h x signal, one a* a factor: covariances and variances are summed over
-    the parameters. Subtract the result from the signal. Where the others do not vary (a discrete
-    factor drawn alike in all of them) a* is 0.
+    h is the score, and f = h x signal. There is one a* per factor: covariances and variances are
+    summed over the parameters. Subtract the result from the signal. a* is 0 where the other samples
+    do not vary, as when a discrete factor has the same value in all of them.
 
-    Raises: UserError with fewer than 3 samples: the others must have a variance.
+    Raises: UserError with fewer than 3 samples, because the other samples must have a variance.
 
-    Source: arXiv 1401.0118, 3.2 and algorithm 2. Differs: there a* is fitted on the very samples
-    it then corrects, which biases the gradient by O(1/S); leaving each sample out of its own fit
-    removes the bias, as E[a* h] = E[a*] E[h] = 0 when a* and h are independent.
+    Source: arXiv 1401.0118, 3.2 and algorithm 2. Differs: the paper fits a* on the samples that it
+    corrects, which biases the gradient by O(1/S). Leaving each sample out of its own fit removes
+    this bias, as E[a* h] = E[a*] E[h] = 0 when a* and h are independent.
     """
     num_samples = len(signal)
     if num_samples < 3:
@@ -95,7 +97,7 @@ def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
             'take more, or use "leave-one-out"'
         )
     signal = signal.detach()
-    h = score - score.mean(0)  # both centred: the sums below cancel less
+    h = score - score.mean(0)  # centring h and f reduces cancellation in the sums below
     f = score * signal[..., None]
     f = f - f.mean(0)
     others = num_samples - 1
@@ -106,7 +108,7 @@ def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
 
     variance = covariance_of_others(h, h)
     squares = score.square().sum(-1)
-    # Rounding leaves a variance of about this where the others are all alike.
+    # Rounding leaves a variance of about this size where the other samples are all equal.
     nothing = 1e2 * torch.finfo(squares.dtype).eps * (squares.sum(0) - squares).clamp(min=1e-30)
     covariance = covariance_of_others(f, h)
     return torch.where(variance > nothing, covariance / variance.clamp(min=1e-30), 0.0)

@@ -1,4 +1,4 @@
-"""How noisy each estimator's gradient is, at fixed parameters."""
+"""The variance of each estimator's gradient at fixed parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True)
 class GradientMoments:
-    """Mean and variance of one estimator's gradient over repetitions, parameters end to end."""
+    """Mean and variance of one estimator's gradient over repetitions, parameters concatenated."""
 
     mean: Float[Tensor, "parameter"]
     variance: Float[Tensor, "parameter"]
@@ -23,7 +23,7 @@ class GradientMoments:
 
     @property
     def total_variance(self) -> float:
-        """Summed over parameters: the expected squared distance from the mean gradient."""
+        """Variance summed over parameters: the expected squared distance from the mean gradient."""
         return float(self.variance.sum())
 
     @property
@@ -33,7 +33,7 @@ class GradientMoments:
 
 
 def applicable_estimators(model: LogJoint, family: VariationalFamily) -> tuple[Estimator, ...]:
-    """The estimators that can be used with this model and family.
+    """Return the estimators that can be used with this model and family.
 
     The model is assumed to be differentiable in z.
     """
@@ -54,12 +54,12 @@ def gradient_variance(
     generator: torch.Generator,
     estimators: Sequence[Estimator] | None = None,
 ) -> dict[str, GradientMoments]:
-    """Mean and variance of the ELBO gradient by every estimator; the parameters stay.
+    """Estimate the mean and variance of every estimator's ELBO gradient at fixed parameters.
 
     Args:
-        num_samples: of q, for one gradient.
+        num_samples: samples of q per gradient.
         num_repeats: gradients per estimator, each from fresh samples; at least 2.
-        estimators: None takes all that apply.
+        estimators: the estimators to compare; None takes all that are applicable.
 
     Returns: the name of an estimator ("rao-blackwell + leave-one-out") -> its moments.
     """

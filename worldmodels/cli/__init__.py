@@ -1,7 +1,7 @@
-"""`wm`: parses, calls one stage, prints its result. No logic.
+"""The command `wm`: each command parses its options, calls one stage and prints the result.
 
-One file per group of commands; importing it registers them, and the help lists them in this order.
-Heavy imports stay inside the commands, so that `wm --help` answers at once.
+Each file holds a group of commands. Importing the file registers them, and the help lists them in
+the order of the imports. Heavy imports stay inside the commands, so that `wm --help` starts fast.
 """
 
 # isort: off

@@ -1,4 +1,4 @@
-"""`wm bbvi`: the experiments of black-box variational inference."""
+"""The command `wm bbvi`: the experiments of black-box variational inference."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +28,7 @@ VARIANCES = {
 
 
 def print_experiments(result: dict[str, Any]) -> None:
-    """A row per fit; then gradient variances, and the binary VAE beside its baselines."""
+    """Print a row per fit, then gradient variances, and the binary VAE with its baselines."""
     print_table(FITS, result["fits"])
     if "variance" in result:
         summary = result["variance"]
@@ -44,10 +44,10 @@ def print_experiments(result: dict[str, Any]) -> None:
         )
     if "binary-vae" in result:
         typer.echo(
-            "\nbinary-vae, held out, nats per point: ELBO {elbo:.1f}; independent pixels "
+            "\nbinary-vae, nats per held-out point: ELBO {elbo:.1f}; independent pixels "
             "{independent_pixels:.1f}, given the Gaussian {pixels_of_cluster:.1f}\n"
-            "{accuracy:.1%} of latents are nearest to their own Gaussian's; k-hat is above 0.7 at "
-            "{fraction_above:.0%} of points".format(**result["binary-vae"])
+            "{accuracy:.1%} of latents are nearest to the mean of their own Gaussian; k-hat is "
+            "above 0.7 at {fraction_above:.0%} of points".format(**result["binary-vae"])
         )
     for line in result["warnings"]:
         typer.echo(f"\n{line}")
@@ -63,7 +63,7 @@ def bbvi(
     train_steps: TrainStepsOption = None,
     only: Annotated[
         Literal["beta-bernoulli", "gaussian", "logistic", "variance", "binary-vae"] | None,
-        typer.Option(help="Only this experiment."),
+        typer.Option(help="Run only this experiment."),
     ] = None,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""How a command is made of groups of options that it shares with others, and how it prints.
+"""Build commands from functions and shared groups of options, and print their results.
 
 A command is a function from options to a result, a dict. A parameter whose type is a dataclass is
-a group: its fields become options of their own, with their `Annotated` help and defaults.
+a group of options: each field becomes an option with its own `Annotated` help and default.
 `--json` is added to every command.
 """
 
@@ -24,16 +24,16 @@ JsonOption = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print the result as JSON on stdout, all else on stderr.",
+        help="Print the result as JSON on stdout, everything else on stderr.",
         callback=keep_stdout_for_json,
     ),
 ]
 
-MAX_PRINTED_VALUES = 8  # of a list's values; longer ones are for the JSON
+MAX_PRINTED_VALUES = 8  # longer lists are only in the JSON
 
 
 def print_result(summary: Result, indent: str = "") -> None:
-    """Names and values, one line each; histories are for the JSON."""
+    """Print each name and its value on one line; histories are only in the JSON."""
     width = max((len(name) for name in summary), default=0) + 2
     for name, value in summary.items():
         if name == "history" or (isinstance(value, list) and len(value) > MAX_PRINTED_VALUES):
@@ -52,7 +52,7 @@ def command(
     """Register a function as a command of `app`.
 
     Args:
-        name: of the command; None takes the function's.
+        name: name of the command; None takes the function's name.
         show: prints the result for people.
     """
 
@@ -80,7 +80,7 @@ def command(
 
 
 def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Parameter]]:
-    """The groups of a command by parameter, and all its options, `--quiet` and `--json` last."""
+    """The groups of a command by parameter, and its options with `--quiet` and `--json` last."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {}
     options: dict[str, tuple[Any, Any]] = {}

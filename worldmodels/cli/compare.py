@@ -1,4 +1,4 @@
-"""`wm compare`: runs side by side."""
+"""The command `wm compare`, which compares runs side by side."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def print_runs(result: dict[str, Any]) -> None:
-    """A row per run, then the files that were written."""
+    """Print a row per run, then the files that were written."""
     from worldmodels.stages.compare import NOT_COMPARABLE
 
     print_table(COLUMNS, result["runs"])

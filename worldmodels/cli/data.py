@@ -1,4 +1,4 @@
-"""`wm data`: figures of a run's episodes, and their way to and from Minari."""
+"""The command `wm data`: figures of a run's episodes, export to and import from Minari."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,10 +28,10 @@ RootOption = Annotated[
 def info(
     options: RunOptions,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all bytes of all episodes.")
+        bool, typer.Option("--verify", help="Read every episode completely to find damage.")
     ] = False,
 ) -> dict[str, Any]:
-    """Show episodes, steps, returns, bytes per frame, and damaged files."""
+    """Show a run's episodes, steps, returns, bytes per frame, and damaged files."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
@@ -56,7 +56,9 @@ def import_(
     root: RootOption = None,
     env: Annotated[
         str | None,
-        typer.Option(help="Gymnasium id; default: the one that the dataset names."),
+        typer.Option(
+            help="Gymnasium id of the environment; default: the one that the dataset names."
+        ),
     ] = None,
     env_arg: EnvArgOption = None,
     observation_key: ObservationKeyOption = None,
@@ -71,7 +73,7 @@ def import_(
 
     arguments = env_arguments(env_arg)
     if env is None and (arguments or observation_key):
-        raise UserError("--env-arg and --observation-key are of another --env: add that")
+        raise UserError("--env-arg and --observation-key need --env: add it")
     return import_data(
         options.run,
         dataset,

@@ -26,10 +26,10 @@ class ActorOptions:
 
     agent: AgentOption = None
     policy: Annotated[
-        str | None, typer.Option(help="Policy that acts in place of the agent: random, ...")
+        str | None, typer.Option(help="Policy that acts instead of the agent, such as random.")
     ] = None
     actions: Annotated[
-        Path | None, typer.Option(help="File of actions instead: .npy, (agent steps, A).")
+        Path | None, typer.Option(help="File of actions to execute: .npy, (agent steps, A).")
     ] = None
 
 
@@ -41,7 +41,7 @@ def evaluate_memory(
     samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Evaluate M on held-out episodes, beside baselines, and its dreams beside what happened."""
+    """Compare M with baselines on held-out episodes, and its dreams with the real frames."""
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
     config = EvaluateMemoryConfig(horizon, starts, samples, temperature)
@@ -53,7 +53,7 @@ def evaluate_memory(
 def dream(
     options: RunOptions,
     actor: ActorOptions,
-    out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("dream.mp4"),
+    out: Annotated[Path, typer.Option(help="Path of the video, .mp4 or .gif.")] = Path("dream.mp4"),
     horizon: Annotated[int, typer.Option(help="Longest video, in agent steps.")] = 250,
     temperature: TemperatureOption = 1.0,
     episode: Annotated[int, typer.Option(help="Validation episode that the dream starts in.")] = 0,
@@ -75,13 +75,15 @@ def dream(
 class ComparisonOptions:
     """Which agents are compared in the dream and in the game, and over how many episodes."""
 
-    agents: Annotated[int, typer.Option(help="Agents: the run's own, and noisy copies of it.")] = 12
+    agents: Annotated[int, typer.Option(help="Agents: the run's own and noisy copies of it.")] = 12
     episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4
     starts: StartsOption = 256
     samples: SamplesOption = 8
     good: Annotated[
         float | None,
-        typer.Option("--good-return", help="Return of a good agent; default: half of the best's."),
+        typer.Option(
+            "--good-return", help="Lowest score of a good agent; default: half of the best score."
+        ),
     ] = None
     temperature: TemperatureOption = 1.0
 

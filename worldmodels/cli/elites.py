@@ -1,4 +1,4 @@
-"""`wm elites`: MAP-Elites that discovers representations, on the arm and in driving."""
+"""The command `wm elites`: MAP-Elites with learned representations, for the arm and driving."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,22 @@ elites_app = typer.Typer(
 
 @command(elites_app)
 def arm(
-    joints: Annotated[int, typer.Option(help="Joints of the arm; the paper: 20, 200, 1,000.")] = 20,
+    joints: Annotated[
+        int, typer.Option(help="Joints of the arm; the paper has 20, 200, 1,000.")
+    ] = 20,
     operator: Annotated[
         Literal["line", "vae", "vqvae"],
-        typer.Option(help="Lines between elites; or also crossover by this autoencoder."),
+        typer.Option(
+            help="Variation operators: line alone, or also crossover by this autoencoder."
+        ),
     ] = "line",
     bandit: Annotated[
-        bool, typer.Option("--bandit", help="Choose operators by the elites they added.")
+        bool,
+        typer.Option("--bandit", help="Choose operators by the number of elites that they add."),
     ] = False,
-    evaluations: Annotated[int, typer.Option(help="Evaluations in all.")] = 1_000_000,
+    evaluations: Annotated[int, typer.Option(help="Number of evaluations.")] = 1_000_000,
     out: Annotated[
-        Path | None, typer.Option(help="Folder; default: runs/arm-JOINTS-OPERATOR.")
+        Path | None, typer.Option(help="Output folder; default: runs/arm-JOINTS-OPERATOR.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     quiet: QuietOption = False,
@@ -48,11 +53,11 @@ def arm(
 def solve(
     archive: Annotated[Path, typer.Option(help="Folder that wm elites arm has written.")],
     evaluations: Annotated[int, typer.Option(help="Evaluations per target and space.")] = 5_000,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: ARCHIVE-solve.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: ARCHIVE-solve.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Search targets by CMA-ES, in the code space of an archive's autoencoder and directly."""
+    """Search targets by CMA-ES, over the codes of an autoencoder and over the joint angles."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
@@ -67,7 +72,7 @@ def solve(
 class DriveOptions:
     """The search by MAP-Elites."""
 
-    evaluations: Annotated[int | None, typer.Option(help="Evaluations in all.")] = None
+    evaluations: Annotated[int | None, typer.Option(help="Number of evaluations.")] = None
     episodes: Annotated[int | None, typer.Option(help="Episodes per controller.")] = None
     max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None
     cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
@@ -85,7 +90,7 @@ def drive(
         int | None, typer.Option(help="Seed of the search; default: the run's.")
     ] = None,
 ) -> dict[str, Any]:
-    """Search controllers by MAP-Elites: the best for every speed and steering."""
+    """Search by MAP-Elites the best controller for every combination of speed and steering."""
     from worldmodels.presets import override
     from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 

@@ -1,4 +1,4 @@
-"""What `--env-arg` gives an environment's constructor."""
+"""Parse `--env-arg`, which sets arguments of an environment's constructor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from worldmodels.errors import UserError
 
 
 def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
-    """Arguments by name, from `name=value`; None where none were given.
+    """Return arguments by name from texts `name=value`; None if there are none.
 
-    A value is JSON; what is no JSON is a string, so that words need no quotes.
+    A value is read as JSON, or as a string if it is not JSON, so that words need no quotes.
 
     Raises: UserError for anything else than `name=value`, or a name that is given twice.
     """
@@ -30,13 +30,13 @@ def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
 
 
 def json_or_text(text: str) -> Any:
-    """A value from the command line: JSON, or the text itself where it is none."""
+    """Read a value of the command line as JSON; return the text itself if it is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return text
     except RecursionError as error:
-        raise UserError("expected a value that is not nested so deeply") from error
+        raise UserError("expected a value that is not nested too deeply") from error
 
 
 def _no_constant(word: str) -> Any:

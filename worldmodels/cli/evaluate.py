@@ -1,4 +1,4 @@
-"""Commands that show what was made: scores, videos, facts, and a game of one's own."""
+"""Commands that evaluate, record, play and describe what was trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +24,25 @@ from worldmodels.cli.tables import print_scores
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Which episodes are played."""
+    """Which episodes are played, and in which environment."""
 
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100
     split: Annotated[
-        Literal["validation", "test"], typer.Option(help="Which held-out episodes.")
+        Literal["validation", "test"],
+        typer.Option(help="Seeds of the episodes: validation or test."),
     ] = "validation"
     stock: Annotated[
-        bool, typer.Option("--stock", help="In the reference environment, for headline scores.")
+        bool,
+        typer.Option(
+            "--stock", help="Play the slower reference environment, as for reported scores."
+        ),
     ] = False
     perturbation: Annotated[
-        str | None, typer.Option(help="color, bars or blob: CarRacing with altered pictures.")
+        str | None, typer.Option(help="Alter CarRacing's pictures: color, bars or blob.")
     ] = None
     baselines: Annotated[
         bool | None,
-        typer.Option(help="Evaluate untrained policies too; default: without --stock."),
+        typer.Option(help="Evaluate untrained policies too, which is the default without --stock."),
     ] = None
 
 
@@ -46,7 +50,7 @@ class EvaluationOptions:
 def evaluate(
     options: WorkerOptions, evaluation: EvaluationOptions, agent: AgentOption = None
 ) -> dict[str, Any]:
-    """Evaluate the agent over held-out episodes, beside untrained policies."""
+    """Evaluate the agent, and untrained policies, on episodes that nothing was trained on."""
     from worldmodels.cli.session import open_workers
     from worldmodels.runs.run import Run
     from worldmodels.stages.evaluate import EvaluateConfig, evaluate_agent, evaluate_run
@@ -64,12 +68,15 @@ def evaluate(
 class SceneOptions:
     """What is recorded."""
 
-    dream: Annotated[bool, typer.Option("--dream", help="The agent in its dream.")] = False
+    dream: Annotated[bool, typer.Option("--dream", help="Record the agent in its dream.")] = False
     side_by_side: Annotated[
-        bool, typer.Option("--side-by-side", help="Game, reconstruction and dream side by side.")
+        bool,
+        typer.Option(
+            "--side-by-side", help="Show the game, V's reconstruction and the dream side by side."
+        ),
     ] = False
     max_steps: Annotated[int | None, typer.Option(help="Longest video, in env steps.")] = None
-    episode: Annotated[int, typer.Option(help="Which validation episode.")] = 0
+    episode: Annotated[int, typer.Option(help="Number of the validation episode.")] = 0
     temperature: TemperatureOption = 1.0
 
 
@@ -78,7 +85,7 @@ def record(
     options: RunOptions,
     scene: SceneOptions,
     agent: AgentOption = None,
-    out: Annotated[Path, typer.Option(help="The video, .mp4 or .gif.")] = Path("drive.mp4"),
+    out: Annotated[Path, typer.Option(help="Path of the video, .mp4 or .gif.")] = Path("drive.mp4"),
 ) -> dict[str, Any]:
     """Record a video of the agent."""
     from worldmodels.progress import Report
@@ -100,7 +107,7 @@ def play(
     observation_key: ObservationKeyOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the episode.")] = 0,
 ) -> None:
-    """Play with the arrow keys, in the game or in a run's dream; Escape ends it."""
+    """Play with the arrow keys, in the game or in a run's dream; Escape ends the episode."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.play import chosen_env, play_dream, play_game
 
@@ -122,7 +129,7 @@ def play(
 def info(
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the run.")] = None,
 ) -> dict[str, Any]:
-    """Show the installation; with --run, what a run holds, its scores, and what is stale."""
+    """Show the installation, or with --run what a run holds, its scores, and what is stale."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.info import install_info, run_info
 

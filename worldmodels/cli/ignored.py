@@ -1,4 +1,4 @@
-"""Options that a command's mode would ignore are refused instead."""
+"""Refuse options that the chosen mode of a command would ignore."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ from worldmodels.errors import UserError
 
 
 def refuse_ignored(options: Mapping[str, object], reason: str) -> None:
-    """Raise UserError for the first option that was given, that is, which is not None.
+    """Raise UserError for the first option that was given, that is, whose value is not None.
 
     Args:
-        reason: why it would have no effect and what to do, to be read after the option's name.
+        reason: why the option has no effect and what to do; follows its name in the message.
     """
     for name, value in options.items():
         if value is not None:

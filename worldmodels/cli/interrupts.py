@@ -1,8 +1,9 @@
-"""Ctrl-C ends a command within seconds, wherever it comes.
+"""End a command within seconds of Ctrl-C, at whatever point it is pressed.
 
-It raises KeyboardInterrupt. A library that is being imported may turn that into an exception of its
-own, or swallow it, as matplotlib does. So an interrupt is remembered, and a process that has not
-ended two seconds later is ended: files are written whole or not at all, as they are for a kill.
+Ctrl-C raises KeyboardInterrupt. A library that is being imported may turn KeyboardInterrupt into an
+exception of its own, or swallow it, as matplotlib does. The interrupt is therefore recorded, and a
+process that has not ended two seconds later is ended by force. This leaves no broken file, because
+files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ SECONDS = 2.0
 
 
 class Interrupts:
-    """What became of Ctrl-C in this process.
+    """Handler of Ctrl-C in this process.
 
     Attributes:
-        pressed: whether it was.
+        pressed: whether Ctrl-C was pressed.
     """
 
     def __init__(self) -> None:
@@ -34,20 +35,20 @@ class Interrupts:
         self._is_ending = False
 
     def watch(self) -> None:
-        """Handle Ctrl-C from now on, unless whoever started this process has it ignored."""
+        """Handle Ctrl-C from now on, unless the parent process made this process ignore it."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
 
     def end(self) -> NoReturn:
         """End the process with the code of an interrupt.
 
-        Python takes a second, on a busy machine three, to take torch apart. And it ends with SIGINT
-        instead of our code if the interrupt came while a library was being imported.
+        A usual exit takes a second, on a busy machine three, to unload torch. It also ends with
+        SIGINT instead of this code if the interrupt came while a library was being imported.
         """
         self._is_ending = True
         atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, AttributeError):  # closed, or None
+            with contextlib.suppress(OSError, AttributeError):  # the stream is closed, or None
                 stream.flush()
         os._exit(INTERRUPTED)
 
@@ -63,7 +64,7 @@ class Interrupts:
         if not self._is_ending:
             with contextlib.suppress(OSError, AttributeError):
                 print(STOPPED, file=sys.stderr, flush=True)
-        # Workers end by themselves once we have, but not before what they import is there.
+        # Workers end by themselves after this process, but only once their imports are done.
         for worker in multiprocessing.active_children():
             worker.kill()
         os._exit(INTERRUPTED)

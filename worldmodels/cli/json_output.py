@@ -1,4 +1,4 @@
-"""`--json`: one JSON document on stdout, and nothing else."""
+"""The option `--json`: print one JSON document on stdout, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import Any, TextIO
 
 from worldmodels.runs.provenance import nonfinite_to_none
 
-# Where the document goes, while what else is printed goes to stderr.
+# The stream of the document, while all other output goes to stderr.
 _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 def keep_stdout_for_json(as_json: bool) -> bool:
-    """Callback of `--json`: what environments and libraries print from now on goes to stderr."""
+    """Send what environments and libraries print to stderr, as the callback of `--json`."""
     if as_json and sys.stdout is sys.__stdout__:
         _redirect_this_process()
-    elif as_json:  # a caller's in this process; `main` gives it back
+    elif as_json:  # a caller in this process set it; `run_command` restores it
         _STDOUT.set(sys.stdout)
         sys.stdout = sys.stderr
     return as_json
 
 
 def write_json_to_stdout(result: dict[str, Any]) -> None:
-    """The result as JSON, which has no nan and no infinity: null stands for both."""
+    """Print the result as JSON, with null for nan and infinity, which JSON does not have."""
     document = json.dumps(nonfinite_to_none(result), indent=2, allow_nan=False)
     print(document, file=_STDOUT.get() or sys.stdout, flush=True)
 
 
 def _redirect_this_process() -> None:
-    """Point file descriptor 1 at stderr, for C code and worker processes, too.
+    """Redirect file descriptor 1 to stderr, for C code and worker processes too.
 
-    Until the end of the process: what libraries print while it ends would follow the document.
+    It stays redirected until the process has ended, because libraries may print even then.
     """
-    if sys.stdout is None:  # closed by whoever started this process
+    if sys.stdout is None:  # the parent process closed it
         return
     sys.stdout.flush()
     document = os.dup(1)

@@ -1,4 +1,4 @@
-"""Where `wm` starts: a user's mistake is one line and exit code 2."""
+"""Start `wm`, and report a user's mistake in one line and with exit code 2."""
 
 import contextlib
 import os
@@ -11,12 +11,12 @@ from worldmodels.cli.interrupts import INTERRUPTED, STOPPED, Interrupts
 from worldmodels.cli.options import app
 from worldmodels.errors import UserError
 
-# Errors whose message is for the user, by name: their modules are imported only where needed.
+# Names of errors whose message is for the user. Their modules are imported only where needed.
 FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
-    """Entry point of the process: `run_command`, and a quick end after Ctrl-C."""
+    """Run the command, and end the process soon after Ctrl-C."""
     interrupts = Interrupts()
     interrupts.watch()
     try:
@@ -29,28 +29,28 @@ def main() -> None:
     except Exception:
         if not interrupts.pressed:
             raise
-    typer.echo(STOPPED, err=True)  # it was swallowed, or became another exception
+    typer.echo(STOPPED, err=True)  # the interrupt was swallowed, or became another exception
     interrupts.end()
 
 
 def run_command() -> None:
-    """Call the app; a user's mistake is one line and exit code 2, Ctrl-C is 130.
+    """Call the app and exit, with code 2 and one line after a user's mistake, 130 after Ctrl-C.
 
     Raises: SystemExit with the code, always.
     """
     from worldmodels.hardware import check_imports
 
-    # OpenMP threads spin while they wait for each other. By default so long that beside one
-    # other busy process training falls from 2,000 to 70 images/s; so it stays above 600.
-    # Read when torch is loaded, which is later than here.
+    # OpenMP threads spin while they wait for each other. By default they spin so long that one
+    # other busy process slows training from 2,000 to 70 images/s. With this value it stays above
+    # 600. The variable is read when torch is loaded, which happens later.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Else SDL, once an environment has drawn in this process, ignores what `kill` sends.
+    # Without this, SDL ignores the signal of `kill` once an environment has drawn in this process.
     os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
     try:
         check_imports()
-        with contextlib.redirect_stdout(sys.stdout):  # `--json` redirects it
+        with contextlib.redirect_stdout(sys.stdout):  # restores what `--json` redirects
             code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # typer turns Ctrl-C into a code, or into Abort: it depends
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this code, or into Abort
             raise KeyboardInterrupt
         sys.exit(code)
     except (KeyboardInterrupt, typer.Abort):
@@ -68,20 +68,20 @@ def run_command() -> None:
 
 
 def _user_message(error: Exception) -> str | None:
-    """The line for an error the user can mend; None for a mistake of ours."""
+    """The message for an error that the user can correct; None for any other error."""
     import errno
 
     if isinstance(error, UserError):
         return str(error)
-    if hasattr(error, "format_message"):  # a wrong option: typer's, or click's under it
+    if hasattr(error, "format_message"):  # a wrong option, refused by typer or by click
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "wm"
         return f"{error.format_message()} (see {command} --help)"
     if isinstance(error, OSError):
         if error.errno == errno.ENOSPC:
-            if error.filename is None:  # as of a write, or where a library asks for shared memory
-                return "the disk, or shared memory in /dev/shm, is full: make room, run again"
-            return f"the disk is full ({error.filename}): make room, run again"
+            if error.filename is None:  # from a write, or from a request for shared memory
+                return "the disk, or shared memory in /dev/shm, is full: make room and run again"
+            return f"the disk is full ({error.filename}): make room and run again"
         refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
@@ -92,8 +92,8 @@ def _user_message(error: Exception) -> str | None:
 
 
 def _is_env_error(error: Exception) -> bool:
-    """Whether an environment, or Gymnasium itself, refused something."""
-    # Where nobody imported Gymnasium, nothing of it can have been raised.
+    """Whether the error comes from an environment or from Gymnasium itself."""
+    # If Gymnasium was never imported, none of its errors can have been raised.
     module = sys.modules.get("gymnasium.error")
     is_gymnasiums = module is not None and isinstance(error, module.Error)
     return is_gymnasiums or type(error).__module__.startswith("gymnasium")

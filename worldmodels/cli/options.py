@@ -1,4 +1,4 @@
-"""Options that mean the same in every command, and groups of them that open what they name."""
+"""Options that several commands share, and groups of options that open a run."""
 
 from __future__ import annotations
 
@@ -30,28 +30,39 @@ EnvOption = Annotated[
 ]
 EnvArgOption = Annotated[
     list[str] | None,
-    typer.Option("--env-arg", help="name=value for the env's constructor; may be repeated."),
+    typer.Option(
+        "--env-arg", help="Argument of the env's constructor: name=value; may be repeated."
+    ),
 ]
 ObservationKeyOption = Annotated[
     str | None,
-    typer.Option(help="The picture among Dict observations; render: draw the environment."),
+    typer.Option(help="Key of the picture in Dict observations; render draws the env instead."),
 ]
 AgentOption = Annotated[
     Path | None,
     typer.Option(
-        "--agent", help="A file, a run, carracing or carracing-quantized; default: the run's agent."
+        "--agent",
+        help="A run, an agent's file, carracing or carracing-quantized; default: the run's agent.",
     ),
 ]
-PresetOption = Annotated[str | None, typer.Option(help="demo, cpu, study, paper or gpu.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Worker processes; default: one per core.")]
+PresetOption = Annotated[
+    str | None, typer.Option(help="Preset of a new run: demo, cpu, study, paper or gpu.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Number of worker processes; default: one per core.")
+]
 DeviceOption = Annotated[str, typer.Option(help="Device of V and M: auto, cpu, cuda or mps.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no log.")]
-QuantizedOption = Annotated[bool, typer.Option("--quantized", help="Codes instead of latents.")]
+QuantizedOption = Annotated[
+    bool, typer.Option("--quantized", help="Encode frames as codes instead of continuous latents.")
+]
 ControllerInputsOption = Annotated[
     str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
 ]
-TrainStepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-TemperatureOption = Annotated[float, typer.Option(help="Of the dream; above 1 it is less certain.")]
+TrainStepsOption = Annotated[int | None, typer.Option(help="Number of optimizer steps.")]
+TemperatureOption = Annotated[
+    float, typer.Option(help="Temperature of the dream; above 1 dreams vary more.")
+]
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class RunOptions:
     quiet: QuietOption = False
 
     def open(self) -> AbstractContextManager[Session]:
-        """The run, its preset, workers and a report; leaving ends the workers."""
+        """Open the run with its preset, workers and a report; the workers end with the context."""
         from worldmodels.cli.session import open_session
 
         return open_session(self.run, quiet=self.quiet, **self._settings())
@@ -73,7 +84,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions(RunOptions):
-    """A run, and where its models compute."""
+    """A run, and the device of its models."""
 
     device: DeviceOption = "auto"
 
@@ -83,7 +94,7 @@ class DeviceOptions(RunOptions):
 
 @dataclass(frozen=True)
 class WorkerOptions(RunOptions):
-    """A run, and the processes that play in it."""
+    """A run, and the worker processes that play its episodes."""
 
     workers: WorkersOption = None
 
@@ -93,12 +104,12 @@ class WorkerOptions(RunOptions):
 
 @dataclass(frozen=True)
 class SearchOptions(DeviceOptions, WorkerOptions):
-    """A run, where its models compute, and the processes that play in it."""
+    """A run, the device of its models, and the worker processes that play its episodes."""
 
 
 @dataclass(frozen=True)
 class NewRunOptions(WorkerOptions):
-    """A run that is made where there is none, and the processes that play in it."""
+    """A run that is created if there is none, and the worker processes that play its episodes."""
 
     env: EnvOption = None
     env_arg: EnvArgOption = None
@@ -116,4 +127,4 @@ class NewRunOptions(WorkerOptions):
 
 @dataclass(frozen=True)
 class PipelineOptions(DeviceOptions, NewRunOptions):
-    """A run that is made where there is none, and where its stages compute."""
+    """A run that is created if there is none, its worker processes and the device of its models."""

@@ -1,4 +1,4 @@
-"""Commands around the prior over V's codes: draw frames from it, and measure surprise with it."""
+"""Commands that use the prior over V's codes to sample frames and to measure surprise."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +14,14 @@ from worldmodels.cli.options import DeviceOptions, TemperatureOption, app
 def sample(
     options: DeviceOptions,
     prior: Annotated[
-        bool, typer.Option("--prior", help="From the prior over codes; default: z ~ N(0, 1).")
+        bool,
+        typer.Option("--prior", help="Sample from the prior over codes; default: z ~ N(0, 1)."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="The picture, .png.")] = Path("samples.png"),
+    out: Annotated[Path, typer.Option(help="Path of the picture, .png.")] = Path("samples.png"),
     count: Annotated[int, typer.Option(help="Frames to sample.")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest codes.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the samples; 0 takes the most likely values.")
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> dict[str, Any]:
     """Sample new frames from V, and save them as one picture."""

@@ -1,4 +1,4 @@
-"""What every command opens: a run, its preset, workers and a report."""
+"""Open what a command works with: a run, its preset, workers and a report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Session:
-    """What a command works with."""
+    """The run, preset, workers, report and device of a command."""
 
     run: Run
     preset: Preset
@@ -35,21 +35,21 @@ class Session:
 
     @property
     def device(self) -> str:
-        """Where models compute; raises UserError for a device that this machine lacks."""
+        """The device of the models; raises UserError for a device that this machine lacks."""
         return choose_device(self.requested_device)
 
     def train(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
-        """The result of a training stage in the run's present round."""
+        """Run a training stage in the current round of the run, and return its result."""
         return self.measure(stage, config, round_=self.run.round, **more)
 
     def measure(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
-        """The result of a stage that computes on the device."""
+        """Run a stage on the device, and return its result."""
         return stage(self.run, config, report=self.report, device=self.device, **more)
 
 
 @dataclass(frozen=True)
 class Requested:
-    """Settings that the user gave a run; None where the default, or the run's own, will do."""
+    """Settings that the user requested; None takes the run's own, or the default of a new run."""
 
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] | None = None
@@ -58,7 +58,7 @@ class Requested:
     seed: int | None = None
 
     def made_or_opened(self, run: Run) -> Run:
-        """The run, new where there is none; raises UserError where it has other settings."""
+        """Return the run, or a new one if there is none; raise UserError if its settings differ."""
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"expected a seed from 0 to 2**62, got {self.seed}")
         if not run.exists:
@@ -72,8 +72,8 @@ class Requested:
             if requested is not None and requested != found:
                 what = {"env_id": "env", "env_kwargs": "env arguments"}.get(field, field)
                 raise UserError(
-                    f"{run} was made with {what.replace('_', ' ')} {found}, requested was "
-                    f"{requested}: name another folder with --run"
+                    f"{run} was made with {what.replace('_', ' ')} {found}, but "
+                    f"{requested} was requested: name another folder with --run"
                 )
         return run
 
@@ -82,7 +82,7 @@ class Requested:
 def open_workers(
     quiet: bool = False, num_workers: int | None = None
 ) -> Iterator[tuple[Workers, Report]]:
-    """Workers and a report, for what needs no run; leaving ends the workers."""
+    """Open workers and a report without a run; the workers end with the context."""
     if num_workers is not None and num_workers < 1:
         raise UserError(f"expected 1 worker or more, got {num_workers}")
     report = Report(quiet)
@@ -99,11 +99,11 @@ def open_session(
     device: str = "cpu",
     requested: Requested | None = None,
 ) -> Iterator[Session]:
-    """Open a run, or with `requested` make it where there is none; leaving ends the workers.
+    """Open a run, or create it if `requested` is given; the workers end with the context.
 
-    The env of a new run is tried before anything is written, so that a refusal leaves nothing.
+    The env of a new run is checked before anything is written, so that an error leaves no files.
 
-    Raises: UserError for a run that is not there, or that was made with other settings.
+    Raises: UserError for a run that does not exist, or that was made with other settings.
     """
     run = Run(folder)
     if requested is not None:

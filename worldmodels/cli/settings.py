@@ -1,4 +1,4 @@
-"""`--set cmaes.sigma0=0.1`: any setting of a stage, for those that have no option of their own."""
+"""The option `--set`, as in `--set cmaes.sigma0=0.1`, which changes any setting of a stage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from worldmodels.errors import UserError
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="name=value for any other setting of the stage; may be repeated."),
+    typer.Option("--set", help="Any other setting of the stage, as name=value; may be repeated."),
 ]
 
 
 def with_settings(config: Any, given: Sequence[str] | None) -> Any:
-    """The config of a stage with settings given as `name=value`, or `part.name=value`.
+    """Return the config of a stage with settings given as `name=value` or `part.name=value`.
 
     Raises: UserError for a setting that does not exist, is given twice, or has another type.
     """
@@ -34,7 +34,7 @@ def with_settings(config: Any, given: Sequence[str] | None) -> Any:
 
 
 def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
-    """`config` with one setting replaced, at any depth."""
+    """Return `config` with one setting replaced, which may lie in a nested group."""
     known = [field.name for field in fields(config) if field.init]
     first, *rest = path
     if first not in known:
@@ -52,7 +52,7 @@ def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
 
 
 def _as_type(value: Any, kind: Any, name: str) -> Any:
-    """A JSON value as a setting of that type."""
+    """Convert a JSON value to the type `kind` of a setting."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         for each in get_args(kind):
@@ -67,7 +67,7 @@ def _as_type(value: Any, kind: Any, name: str) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value can be a setting of that type, which is no union."""
+    """Whether a JSON value can be a setting of the type `kind`, which is not a union."""
     origin = get_origin(kind)
     if kind is type(None):
         return value is None

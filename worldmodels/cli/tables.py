@@ -7,10 +7,10 @@ import typer
 
 
 def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A line of headings, then a line per row; "-" stands for None.
+    """Print a line of headings, then a line per row; "-" stands for None.
 
     Args:
-        columns: for each heading the key of its values, and their format: "s", ".1f", ",d".
+        columns: for each heading, the key and the format of its values, such as ".1f".
     """
     lines = [list(columns)]
     for row in rows:
@@ -24,7 +24,7 @@ def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[s
 
 
 def print_scores(result: dict[str, Any]) -> None:
-    """A row per policy: mean, standard deviation, 95 % confidence interval of the mean."""
+    """Print a row per policy: mean, standard deviation, 95 % confidence interval of the mean."""
     columns = {"policy": ("policy", "s"), "mean": ("mean", ".1f"), "std": ("std", ".1f")}
     rows = [dict(row) for row in result["rows"]]
     for row in rows:  # a single episode has neither a spread nor an interval

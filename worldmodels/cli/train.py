@@ -1,4 +1,4 @@
-"""Commands that make something: whole runs, episodes, V, M and the prior."""
+"""Commands that create whole runs, episodes, V, M and the prior."""
 
 from typing import Annotated, Any, Literal
 
@@ -21,13 +21,21 @@ from worldmodels.cli.tables import print_scores
 def run(
     options: PipelineOptions,
     quantized: QuantizedOption = False,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of collecting, V, M and C.")] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of rounds; each collects episodes, trains V and M, and searches C."
+        ),
+    ] = None,
     dream: Annotated[
         bool | None,
-        typer.Option("--dream/--real", help="Search C there only; default: the preset's way."),
+        typer.Option(
+            "--dream/--real",
+            help="Search C only in the dream, or only in the real game; default: as in the preset.",
+        ),
     ] = None,
 ) -> dict[str, Any]:
-    """Run every stage for several rounds, then evaluate the agent; resume where it stopped."""
+    """Run every stage for several rounds, then evaluate the agent; resume a stopped run."""
     from worldmodels.pipeline import run_pipeline
 
     with options.open() as session:
@@ -45,15 +53,18 @@ def run(
 def collect(
     options: NewRunOptions,
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes that the run will hold in all.")
+        int | None, typer.Option(help="Total number of episodes that the run will hold.")
     ] = None,
     policy: Annotated[
-        str | None, typer.Option(help="exploring, random, brownian, agent or elites.")
+        str | None,
+        typer.Option(help="Policy that plays: exploring, random, brownian, agent or elites."),
     ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None,
     select_by_surprise: Annotated[
         bool,
-        typer.Option("--select-by-surprise", help="Keep the most surprising of three episodes."),
+        typer.Option(
+            "--select-by-surprise", help="Keep the most surprising of every three episodes."
+        ),
     ] = False,
 ) -> dict[str, Any]:
     """Play a policy and store its episodes."""
@@ -83,12 +94,14 @@ def train_vision(
     quantized: QuantizedOption = False,
     estimator: Annotated[
         Literal["score", "straight-through"] | None,
-        typer.Option(help="With --quantized: categorical codes, with this gradient estimator."),
+        typer.Option(
+            help="With --quantized: train categorical codes with this gradient estimator."
+        ),
     ] = None,
     train_steps: TrainStepsOption = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Train V, which encodes frames: as latents, or with --quantized as codes."""
+    """Train V, which encodes frames as latents, or with --quantized as codes."""
     from worldmodels.stages.train_vision import train_vision
 
     with options.open() as session:
@@ -102,7 +115,8 @@ def train_memory(
     options: DeviceOptions,
     train_steps: TrainStepsOption = None,
     ensemble_size: Annotated[
-        int | None, typer.Option(help="Models in the ensemble that M is.")
+        int | None,
+        typer.Option(help="Number of models in M, which is an ensemble if there are several."),
     ] = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`wm train-controller`: the search for C, by CMA-ES or by gradients."""
+"""The command `wm train-controller`, which searches C by CMA-ES or by gradients."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from worldmodels.runs.run import Run
     from worldmodels.stages.train_controller import ControllerStageConfig
 
-# After the name of an option that the search in use would ignore.
+# These texts follow the name of an option that the search in use would ignore.
 CMAES_ONLY = (
-    "is an option of CMA-ES, and this search follows gradients: leave it out, or add --search cmaes"
+    "is an option of CMA-ES, and this search uses gradients: leave it out, or add --search cmaes"
 )
 GRADIENT_ONLY = (
     "is an option of the gradient search, and this search is CMA-ES: leave it out (--generations "
@@ -32,8 +32,8 @@ DREAM_ONLY = (
     "out, or add --dream"
 )
 OTHER_GRADIENT = (
-    "is a setting of the other gradient: PPO serves codes and discrete actions, pathwise the rest; "
-    "leave it out, or add it for a run of the other kind"
+    "belongs to the other gradient: PPO is for codes and discrete actions, pathwise for the rest; "
+    "leave it out, or use it in a run of the other kind"
 )
 
 
@@ -42,12 +42,13 @@ class MethodOptions:
     """Where and how C is searched."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
-    search: Annotated[str | None, typer.Option(help="cmaes, or gradient, which needs --dream.")] = (
-        None
-    )
+    search: Annotated[
+        str | None, typer.Option(help="Search method: cmaes, or gradient, which needs --dream.")
+    ] = None
     train_steps: TrainStepsOption = None
     horizon: Annotated[
-        int | None, typer.Option(help="Agent steps per dream, and at most per episode.")
+        int | None,
+        typer.Option(help="Agent steps per dream, and limit of agent steps per episode."),
     ] = None
 
 
@@ -58,7 +59,7 @@ class CMAESOptions:
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
     population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
     max_minutes: Annotated[
-        float | None, typer.Option(help="Longest search by CMA-ES, without evaluations.")
+        float | None, typer.Option(help="Limit of CMA-ES in minutes, without evaluations.")
     ] = None
     covariance: Annotated[
         Literal["full", "diagonal"] | None,
@@ -68,7 +69,7 @@ class CMAESOptions:
 
 @dataclass(frozen=True)
 class ControllerOptions:
-    """What C is."""
+    """Settings of C, and where its search starts."""
 
     hidden: Annotated[
         int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
@@ -79,7 +80,7 @@ class ControllerOptions:
     ] = None
     paper: Annotated[
         bool,
-        typer.Option("--paper", help="The paper's search: linear C, the real game."),
+        typer.Option("--paper", help="Search as in the paper: a linear C, in the real game."),
     ] = False
 
 
@@ -91,7 +92,7 @@ def train_controller(
     controller: ControllerOptions,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Search C by CMA-ES or by gradients, in the real game or with --dream in the dream."""
+    """Search C by CMA-ES or by gradients, in the real game, or with --dream in the dream."""
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:
@@ -134,7 +135,7 @@ def _refuse_ignored(
     cmaes: CMAESOptions,
     settings: Sequence[str],
 ) -> None:
-    """Raise UserError for an option or a setting of another search than the one in use."""
+    """Raise UserError for an option or a setting that the search in use would ignore."""
     from envs.tasks import task_for
 
     def given(*groups: str) -> dict[str, object]:
@@ -153,7 +154,7 @@ def _refuse_ignored(
 def _requested(
     config: ControllerStageConfig, controller: ControllerOptions, settings: Sequence[str]
 ) -> dict[str, Any]:
-    """The settings of C that were given by name: an agent to begin with must have them."""
+    """Settings of C that the user gave, and that the agent the search starts from must have."""
     names = {each.partition("=")[0] for each in settings}
     names |= {name for name in ("hidden", "inputs") if getattr(controller, name) is not None}
     of_controller = ("hidden", "inputs", "action_map", "sample_latent")

@@ -1,12 +1,13 @@
-"""C by gradients in the dream: what both ways of getting its gradient share.
+"""The parts that both searches for C by gradients in the dream share.
 
-C acts in short dreams from real states; what is beyond their end is a learned value:
+C acts in short dreams that begin at real states. A learned value estimates the return after
+the end of a dream:
 
     return = sum over agent steps of discount^t reward + discount^T value(last state)
 
 `pathwise.py` differentiates the return itself, through rewards, latents and M's state. `ppo.py`
-compares each of C's noisy outputs with what was expected. It therefore also serves codes and
-discrete actions, through which no gradient flows.
+compares the return of each of C's noisy outputs with the expected return. It therefore also works
+with codes and discrete actions, through which no gradient flows.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from worldmodels.errors import check_above_zero, check_at_least, check_fraction
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig:
-    """How C and the value are learned.
+    """Settings for learning C and the value.
 
     Attributes:
         horizon: agent steps of a dream.
-        discount: of a reward one agent step later.
-        lambda_: weight of rewards and late values in returns, against early values.
-        noise: standard deviation of what is added to C's outputs in the dream.
-        max_gradient_norm: C's gradient is scaled down to it.
-        critic_width: units of either hidden layer of the value.
-        ema_rate: weight of the newest C in the moving average that is kept.
+        discount: weight of a reward that comes one agent step later.
+        lambda_: 0 ends returns in the value after one agent step, 1 in the value at the dream's
+            end; numbers between mix both.
+        noise: standard deviation of the noise that is added to C's outputs in the dream.
+        max_gradient_norm: C's gradient is scaled down to this norm.
+        critic_width: units in each of the two hidden layers of the value network.
+        ema_rate: weight of the newest C in the moving average of C, which is the result.
     """
 
     horizon: int = 15
@@ -54,11 +56,11 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True)
 class DreamTask:
-    """What a C is to learn: its sizes, its actions and the dream that it acts in.
+    """The sizes of a C, its actions and the dream that it is trained in.
 
     Attributes:
         reward_scale: rewards are divided by it, so that values are of the order of 1.
-        start: parameters to begin at; None draws them, the last layer near zero.
+        start: initial parameters; None draws random ones, with the last layer near zero.
     """
 
     controller: ControllerConfig
@@ -69,12 +71,12 @@ class DreamTask:
 
 
 class Dreams(NamedTuple):
-    """What happened in B dreams of T agent steps.
+    """The record of B dreams of T agent steps.
 
     Attributes:
         features: [z, h] before every agent step and after the last one.
-        outputs: C's, noise included.
-        rewards: in units of `reward_scale`.
+        outputs: C's outputs, including their noise.
+        rewards: rewards in units of `reward_scale`.
         weight: probability that the dream still goes on, before every agent step and after the
             last one.
     """
@@ -87,19 +89,19 @@ class Dreams(NamedTuple):
     def lambda_returns(
         self, values: Float[Tensor, "agent_step batch"], config: ActorCriticConfig
     ) -> Float[Tensor, "agent_step batch"]:
-        """Returns from every agent step on, given the values of the states after it."""
+        """Lambda-returns from every agent step on, given the values of the states after each."""
         continues = config.discount * continuation_probs(self.weight)
         return lambda_returns(self.rewards, values, continues, config.lambda_)
 
 
 class ActorCritic(nn.Module):
-    """A controller, and the value of each state of the dream, learned from the same dreams.
+    """A controller and a value network, both learned from the same dreams.
 
     Attributes:
-        ema_params: the moving average of C's parameters, (1, D), which is what a search keeps.
+        ema_params: the moving average of C's parameters, (1, D), which is the result of a search.
 
-    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small one of arXiv 1803.10122, and the
-    noise on its outputs has a given standard deviation.
+    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small controller of arXiv 1803.10122,
+    and the noise on its outputs has a given standard deviation.
     """
 
     ema_params: Tensor
@@ -122,7 +124,7 @@ class ActorCritic(nn.Module):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a step minimizes, and its metrics; each way of getting the gradient has its own."""
+        """The loss that an optimizer step minimizes, and its metrics; defined by subclasses."""
         raise NotImplementedError
 
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
@@ -131,18 +133,21 @@ class ActorCritic(nn.Module):
         return control(self.task.controller, self.actor, seen)[0]
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
-        """The return expected from there on, in units of `reward_scale`."""
+        """The return expected from each state on, in units of `reward_scale`."""
         result: Tensor = self.critic(features)[..., 0]
         return result
 
     def update_ema(self) -> None:
-        """Move the average towards the present C; before an update, so that a resume is exact."""
+        """Move the moving average towards the current C.
+
+        Subclasses call this before each update, so that a resumed search is exact.
+        """
         self.ema_params.lerp_(self.actor.detach(), self.config.ema_rate)
 
     def dreams(
         self, starts: DreamState, horizon: int, noise: float, generator: torch.Generator
     ) -> Dreams:
-        """Dreams from these states in which C acts, with noise on its outputs."""
+        """Dreams from these states, in which C acts with noise on its outputs."""
         dream = self.task.dream
         state, features, weight = starts, [dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
@@ -162,16 +167,16 @@ class ActorCritic(nn.Module):
         return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
-        """Dreamed agent steps that a step costs, where a batch is so many dreams."""
+        """Dreamed agent steps per optimizer step, with `num_dreams` dreams per batch."""
         return self.config.horizon * num_dreams
 
     def total_loss(
         self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The value's error plus a loss by which C climbs `objective`, and the metrics.
+        """The value's error plus a loss whose descent raises `objective`, and the metrics.
 
-        C's gradient is clipped on its own, for the value's is many times as large. C's loss is
-        linear in its parameters, with the clipped gradient as its slope.
+        C's gradient is clipped separately, because the gradient of the value is many times as
+        large. C's loss is linear in its parameters: its gradient is minus the clipped gradient.
         """
         (gradient,) = torch.autograd.grad(objective, self.actor)
         norm = gradient.norm()
@@ -184,7 +189,7 @@ class ActorCritic(nn.Module):
 
 
 def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
-    """Random weights for a controller, biases and outputs near zero."""
+    """Random weights for a controller, with zero biases and outputs near zero."""
     parts = []
     for layer, (inputs, outputs) in enumerate(controller.layers):
         scale = inputs**-0.5 * (0.01 if layer == len(controller.layers) - 1 else 1.0)
@@ -198,10 +203,10 @@ def lambda_returns(
     continues: Float[Tensor, "agent_step batch"],
     lambda_: float,
 ) -> Float[Tensor, "agent_step batch"]:
-    """Discounted returns from every agent step on, a mixture over where values take over.
+    """Lambda-returns from every agent step on: means of discounted returns of all lengths.
 
     Args:
-        values: of the states after each agent step.
+        values: the values of the states after each agent step.
         continues: discount times the probability that the dream goes on.
 
     Source: arXiv 1912.01603, eq. 6.
@@ -214,5 +219,5 @@ def lambda_returns(
 
 
 def continuation_probs(weight: Float[Tensor, "state batch"]) -> Float[Tensor, "agent_step batch"]:
-    """The probability that a dream goes on after each agent step, where it got as far."""
+    """The probability that a dream goes on after each agent step that it reaches."""
     return weight[1:] / weight[:-1].clamp(min=1e-6)

@@ -30,7 +30,7 @@ from worldmodels.vision.networks import FRAME_SIZE
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """What ties a controller to its env: the view, the action map and the action repeat.
+    """The interface between a controller and its env: view, action map and action repeat.
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
@@ -52,19 +52,19 @@ class AgentSpec:
 
     @property
     def env(self) -> EnvConfig:
-        """The env that it acts in."""
+        """The env that the agent acts in."""
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
     def from_dict(cls, metadata: dict[str, Any]) -> AgentSpec:
-        """The inverse of `dataclasses.asdict`, through JSON."""
+        """The inverse of `dataclasses.asdict`, also after a round trip through JSON."""
         view = View.from_dict(metadata["view"])
         action_map = ActionMap.from_dict(metadata["action_map"])
         return cls(**{**metadata, "view": view, "action_map": action_map})
 
 
 class Agent(RepeatingPolicy):
-    """The policy that V, M and C make together.
+    """The policy that V, M and C form together.
 
     `act` takes the env's own frames (or frames that already went through the agent's view) and
     returns native actions: (B, A) within the action space, or int64 (B,). It raises
@@ -104,7 +104,7 @@ class Agent(RepeatingPolicy):
         self.metadata = metadata or {}
 
     def begin(self, starting: EnvMask) -> None:
-        """Forget the past of the envs in `starting`."""
+        """Reset the recurrent state of the envs in `starting`."""
         rows = torch.from_numpy(starting)
         fresh = self.memory.initial(self.num_envs)
         if starting.all():
@@ -121,9 +121,9 @@ class Agent(RepeatingPolicy):
         expected = {
             "features of C": (features, self.controller.num_features),
             "outputs of C": (self.spec.action_map.num_outputs, self.controller.num_outputs),
-            "numbers of C": (self.controller.num_parameters, self.parameters.shape[-1]),
-            "numbers of an action": (self.memory.num_actions, self.spec.action_map.size),
-            "pixels of a view": (FRAME_SIZE, self.spec.view.size),
+            "parameters of C": (self.controller.num_parameters, self.parameters.shape[-1]),
+            "numbers per action": (self.memory.num_actions, self.spec.action_map.size),
+            "pixels per side of a view": (FRAME_SIZE, self.spec.view.size),
         }
         for name, (ours, theirs) in expected.items():
             if ours != theirs:
@@ -131,12 +131,12 @@ class Agent(RepeatingPolicy):
 
     @torch.no_grad()
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Encoded actions of C for what V sees now and M's state."""
+        """Encoded actions of C for V's latents of the current frames and for M's state."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
         latent = self._see(frames, due)
         if self._acted.any():  # envs that have not acted yet are due
-            # Only now, as a wrapper may have changed the action: M gets what was executed.
+            # M advances only now, because a wrapper may have replaced the action that C chose.
             moved = self.memory.advance(self.memory_state, self.latent, self.last_action)
             self.memory_state = _where(rows & self._acted, moved, self.memory_state)
             latent = torch.where(mask, latent, self.latent)
@@ -186,7 +186,7 @@ def save_agent(
     """Write V, M, C and the spec to one file; `metadata` says where they come from.
 
     Args:
-        extra_tensors: about the agent, which it does not need to act.
+        extra_tensors: tensors about the agent that it does not need in order to act.
     """
     save_checkpoint(
         path,
@@ -206,12 +206,12 @@ def save_agent(
     )
 
 
-# What the parts of an agent's metadata were called before.
+# Names in the metadata of earlier versions' agent files, and the present names.
 _EARLY_NAMES = {"body": "spec", "facts": "metadata"}
 
 
 def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of an agent's file, whatever version wrote it, under the names of this one."""
+    """The metadata of an agent's file of any version, under the names of this version."""
     return {_EARLY_NAMES.get(name, name): value for name, value in metadata.items()}
 
 
@@ -228,7 +228,7 @@ def load_agent(path: str | Path) -> Agent:
     place = Path(path)
     file = agent_file(place)
     names = ", ".join(pretrained_agents()) or "none"
-    hint = f'run "wm train-controller --run {place}" first, or name one that is there: {names}'
+    hint = f'run "wm train-controller --run {place}" first, or name a packaged agent: {names}'
     if file == place:
         hint = f"name a run's folder, an agent file that exists, or one of: {names}"
     checkpoint = load_checkpoint(file, hint=hint)
@@ -250,7 +250,7 @@ def _cached_agent(path: Path, modified: int) -> Agent:
 
 @dataclass(frozen=True)
 class AgentFactory:
-    """Makes the agent of a file in whatever process calls it; pickles to a few bytes.
+    """Makes the agent of a file in the process that calls the factory; pickles to a few bytes.
 
     Args:
         path: the agent's file.
@@ -261,7 +261,7 @@ class AgentFactory:
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """The agent, its state and controllers its own; V and M are read once per process."""
+        """An agent with its own state and controllers; V and M are read once per process."""
         agent = copy.copy(_cached_agent(self.path, self.path.stat().st_mtime_ns))
         if self.parameters is not None:
             agent.parameters = torch.from_numpy(self.parameters).float()

@@ -1,4 +1,4 @@
-"""Where an agent's file is: of a run, or of the package."""
+"""Find the file of an agent in a run or in the package."""
 
 from pathlib import Path
 
@@ -7,11 +7,11 @@ from worldmodels.runs.run import BEST, WEIGHTS
 
 
 def agent_file(place: str | Path) -> Path:
-    """The file of a run's best agent, or where its newest one is or would be.
+    """The file of a run's best agent; without one, the path of its newest, which may not exist.
 
     Args:
-        place: a run's folder, an agent file, which it gives back, or the name of an agent that
-            comes with the package, where nothing else has that name.
+        place: a run's folder; or an agent file, which is returned as it is; or the name of an
+            agent that comes with the package, if no file or folder has that name.
     """
     place = Path(place)
     if place.suffix == ".safetensors":

@@ -1,7 +1,7 @@
-"""The best agent a run has had: V, M and C of the search whose agent scored best.
+"""Keep the best agent that a run has had: V, M and C of the search whose agent scored best.
 
-Rounds do not only improve: a later V, M or C may be worse. Every agent of a run is therefore
-evaluated on the selection episodes, and the best one is kept whole, beside the run's newest stages.
+A later round may give a worse V, M or C. Every agent of a run is therefore evaluated on the
+selection episodes, and the best agent is kept whole, in addition to the run's newest stages.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Selection:
     """The score by which an agent is compared with the other agents of its run.
 
     Attributes:
-        mean, std: of the returns; the std is None for a single episode.
+        mean, std: mean and standard deviation of the returns; std is None for a single episode.
     """
 
     protocol: EvaluationProtocol
@@ -40,12 +40,12 @@ class Selection:
         return f"{self.mean:.0f}" if self.std is None else f"{self.mean:.0f} ± {self.std:.0f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The selection as a dict that can be written as JSON."""
         return asdict(self)
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
-        """From the metadata of an agent's file.
+        """Read the selection from the metadata of an agent's file.
 
         Files written before protocols were recorded hold the mean and the number of episodes, which
         were the first ones of the selection split.
@@ -55,7 +55,7 @@ class Selection:
         if "selection" in details:
             saved = details["selection"]
             return cls(EvaluationProtocol.from_dict(saved["protocol"]), saved["mean"], saved["std"])
-        # Such files know no arguments of an env.
+        # Such files hold no arguments of the env.
         env_id, episodes = saved_agent["spec"]["env_id"], details["choice_episodes"]
         protocol = EvaluationProtocol(env_id, "selection", episodes)
         return cls(protocol, details["real_score"], details.get("real_std"))
@@ -63,10 +63,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Contender:
-    """An agent's file, as far as selecting needs it.
+    """The parts of an agent's file that the selection needs.
 
     Attributes:
-        round: the round whose search found it.
+        round: the round whose search found the agent.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Contender:
 
     @classmethod
     def read(cls, path: Path) -> Contender:
-        """Raises UserError where the file is damaged."""
+        """Read an agent's file; raises UserError if the file is damaged."""
         hint = f"delete {path}"
         checkpoint = load_checkpoint(path, hint=hint)
         with reading(path, hint):
@@ -84,7 +84,7 @@ class Contender:
             return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 
     def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
-        """The same agent with its score under `protocol`, evaluated where it has another."""
+        """The same agent with its score under `protocol`; evaluates it if that is missing."""
         if self.selection.protocol == protocol:
             return self
         scores = evaluate(self.path, protocol)
@@ -98,17 +98,17 @@ class Contender:
 
 
 def evaluator(workers: Workers) -> Evaluate:
-    """Scores agents' files by playing the episodes of a protocol."""
+    """Return a function that scores an agent's file on the episodes of a protocol."""
     return lambda path, protocol: evaluate(protocol, AgentFactory(path), workers)
 
 
 def keep_best(run: Run, evaluate: Evaluate) -> Contender:
-    """Keep the run's newest agent where it is the best one that the run has had.
+    """Keep the run's newest agent if it is better than the best agent so far.
 
-    Both must be scored under one protocol. Where they are not, the one with fewer episodes is
-    evaluated again under the protocol of the other. Of two equal scores the earlier agent stays.
-    This must be called before a new search replaces the newest agent; calling it again changes
-    nothing.
+    Both agents must be scored under one protocol. If they are not, the agent with fewer episodes is
+    evaluated again under the protocol of the other. If the scores are equal, the earlier agent
+    stays. This function must be called before a new search replaces the newest agent. Calling it
+    again changes nothing.
 
     Returns: the run's best agent now.
     """
@@ -125,7 +125,7 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
     protocols = [contender.selection.protocol for contender in contenders]
     protocol = max(protocols, key=lambda each: each.episodes)
     scored = [contender.under(protocol, evaluate, run) for contender in contenders]
-    # From the earlier agent on, which `max` takes of two equal scores.
+    # `max` returns the first of two equal scores, so the earlier agent comes first.
     winner = max(reversed(scored), key=lambda each: each.selection.mean)
     if winner.path == newest or winner is not contenders[-1]:
         save_checkpoint(best, winner.checkpoint.tensors, winner.checkpoint.metadata)

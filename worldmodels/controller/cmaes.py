@@ -1,4 +1,4 @@
-"""C by CMA-ES, in the dream or in the real game."""
+"""Search C by CMA-ES, in the dream or in the real game."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 @dataclass
 class Selected:
-    """The mean (D,) that the search would leave now."""
+    """The mean (D,) that would be the result if the search ended now."""
 
     mean: np.ndarray
     score: float = -math.inf
@@ -36,16 +36,17 @@ class Selected:
 class CMAESSearch:
     """A search that resumes where it was stopped.
 
-    It leaves the last mean of the distribution, averaged over `config.averaged_generations`
-    generations; or, of the means evaluated, the one with the best real score, see
-    `config.select_best`.
+    The result is the last mean of the distribution, averaged over `config.averaged_generations`
+    generations. With `config.select_best`, the result is the evaluated mean with the best real
+    score.
 
     Args:
         start: C's parameters at which the distribution begins, (D,).
-        evaluate_start: with `config.select_best`, let the start be one of those selected among.
-        num_fixed: the first so many parameters are not searched: they stay as in `start`.
+        evaluate_start: with `config.select_best`, also evaluate the start, so that it can be
+            selected.
+        num_fixed: number of first parameters that are not searched and stay as in `start`.
 
-    Raises: UserError where a search under way was saved by other versions.
+    Raises: UserError if an unfinished search was saved by other versions of cma or numpy.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class CMAESSearch:
         self.clock = Stopwatch(saved.get("seconds", 0.0), saved.get("steps", 0))
         self._first_steps = self.clock.steps
         self._saved_at = time.monotonic()
-        # Ctrl-C may come in an evaluation, when the search has gone further than its history.
+        # Ctrl-C may come during an evaluation, when the search is ahead of its history.
         self._last_whole = self._checkpoint()
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """The mean (D,) that is left, and the figures of the search with their history."""
+        """Run the search; return the resulting mean (D,), and figures with their history."""
         done = self.search.generation
         with self.context.log("generation", self.generations, done) as log:
             if self.evaluate_start and not self.history:
@@ -94,7 +95,7 @@ class CMAESSearch:
                     lambda stats: self._on_generation(stats, log),
                 )
             except KeyboardInterrupt:
-                # Of all generations that ended; the one under way starts again.
+                # Save the generations that ended; the unfinished one starts again on a resume.
                 save_checkpoint(self._file, *self._last_whole)
                 raise
             log.draw(self.history)
@@ -112,7 +113,7 @@ class CMAESSearch:
         }
 
     def _on_generation(self, stats: GenerationStats, log: SearchLog) -> bool:
-        """Evaluate, log and save where it is time; whether the search ends now."""
+        """Evaluate, log and save if they are due; return whether the search ends now."""
         clock, generation = self.clock, self.search.generation
         clock.steps = self._first_steps + self.fitness.steps
         figures = {
@@ -144,7 +145,7 @@ class CMAESSearch:
         return {"real_score": scores.mean, "eval_env_steps": scores.env_steps}
 
     def _whole(self, searched: np.ndarray) -> np.ndarray:
-        """All of C's parameters (..., D), of which those searched are the last."""
+        """All of C's parameters (..., D): the fixed ones, then those that are searched."""
         fixed = np.broadcast_to(self._fixed, (*searched.shape[:-1], len(self._fixed)))
         return np.concatenate([fixed, searched], axis=-1)
 
@@ -166,7 +167,7 @@ class CMAESSearch:
         }
 
     def _resume(self) -> dict[str, Any]:
-        """Take up the search that was saved; the metadata it was saved with."""
+        """Restore the saved search, and return the metadata that was saved with it."""
         hint = f"delete {self.context.work.partial} to start again"
         saved = load_checkpoint(self._file, hint=hint)
         arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}

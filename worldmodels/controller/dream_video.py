@@ -1,4 +1,4 @@
-"""One dream as a video: what acts in it, its frames, and the file."""
+"""Record one dream as a video."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from worldmodels.errors import UserError
 from worldmodels.progress import Meter, Report
 from worldmodels.training.fit import step_generator
 
-# What acts: the dream's state and the agent step's number -> an encoded action (1, A).
+# Maps the dream's state and the number of the agent step to an encoded action (1, A).
 Actor = Callable[[DreamState, int], Tensor]
 
 
 @dataclass(frozen=True)
 class ActedDream:
-    """A dream, what acts in it, and the env that it stands for."""
+    """A dream, the actor in it, and the env that the dream imitates."""
 
     model: DreamModel
     act: Actor
@@ -48,11 +48,11 @@ class ActedDream:
 def write_dream_video(
     out: Path, dream: ActedDream, *, horizon: int, episode: int, report: Report
 ) -> dict[str, Any]:
-    """Write a video of one dream; the same one every time.
+    """Write a video of one dream, which is the same for the same arguments.
 
     Args:
-        horizon: agent steps at most; the dream ends earlier where M says so.
-        episode: of the validation split, at whose first frame the dream begins.
+        horizon: maximum number of agent steps; the dream ends earlier if M predicts its end.
+        episode: number of the validation episode at whose first frame the dream begins.
 
     Raises: UserError for a video's name or folder that cannot be written.
     """
@@ -75,7 +75,7 @@ def write_dream_video(
 def dream_frames(
     dream: ActedDream, horizon: int, episode: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, and the reward expected of the agent step after each of them."""
+    """Captioned frames of a dream, each with the expected reward of the agent step after it."""
     model, generator = dream.model, step_generator(episode, 0)
     state = dream_start(model, dream.env, seeds("validation", 1, start=episode)[0])
     episode_return = reward = 0.0

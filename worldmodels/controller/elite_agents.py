@@ -1,4 +1,4 @@
-"""Elites as agents: one V and M, and a C for every cell that was filled, in one file."""
+"""Elites as agents: one file holds V, M, and a C for every filled cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.workers import CHUNK
 from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 from worldmodels.runs.checkpoint import with_prefix
 
-ELITES_NAME = "elites"  # as their episodes name them
+ELITES_NAME = "elites"  # the policy's name in the metadata of its episodes
 
 
 def save_elites(
@@ -39,10 +39,10 @@ def save_elites(
 
 
 def elite_of(episode: int, num_elites: int) -> int:
-    """Which elite plays an episode of this number: all in turn, in another order each time round.
+    """The elite that plays the episode of this number: all take turns, in a new order each turn.
 
-    One order for all times would let the same elites play every tenth episode, which training
-    must not see, wherever their number is a multiple of ten.
+    Every tenth episode is held out from training. With a single order and a multiple of ten
+    elites, the same elites would play all held-out episodes.
     """
     turn, place = divmod(episode, num_elites)
     return int(np.random.default_rng(turn).permutation(num_elites)[place])
@@ -52,14 +52,14 @@ def elite_of(episode: int, num_elites: int) -> int:
 class ElitesFactory:
     """Makes the policy of a chunk of episodes, each played by an elite; pickles to a few bytes.
 
-    Which one follows from the episode's seed alone. Without noise: noise on their actions would
-    take elites out of the cells they were kept for, and their variety is what they are played for.
+    The episode's seed alone decides which elite plays. No noise is added to the actions, because
+    noise would move elites out of their cells, and elites are played for their variety.
     """
 
     path: Path
 
     def for_episodes(self, seeds: Sequence[int]) -> Agent:
-        """A policy of `CHUNK` rows, row i playing the episode of `seeds[i]`."""
+        """A policy of `CHUNK` rows, of which row i plays the episode of `seeds[i]`."""
         agent = AgentFactory(self.path)()
         chosen = [elite_of(seed, len(agent.parameters)) for seed in seeds]
         agent.parameters = agent.parameters[torch.from_numpy(np.resize(chosen, CHUNK))]

@@ -9,7 +9,7 @@ from worldmodels.runs.stage_folder import has_file, read_file
 
 
 def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Every score file of the run, by name; a score of another agent than today's is left out.
+    """Every score file of the run, by name; scores of agents other than the current are left out.
 
     Raises: UserError for a file that is damaged.
     """

@@ -1,4 +1,4 @@
-"""What a candidate controller is worth: its return in the dream, or in the real game."""
+"""The fitness of candidate controllers: their return in the dream or in the real game."""
 
 import functools
 from dataclasses import dataclass
@@ -23,24 +23,26 @@ from worldmodels.training.seeding import generator_on
 
 @dataclass(frozen=True)
 class CMAESConfig:
-    """How CMA-ES searches; the defaults are the paper's (arXiv 1803.10122, A.4).
+    """Settings of CMA-ES; the defaults are the paper's (arXiv 1803.10122, A.4).
 
     Attributes:
-        generations, later_generations: in the first round, and in rounds after it, which start
-            from the C there is.
-        population, sigma0, covariance: of CMA-ES; "diagonal" adapts one variance per parameter.
-        episodes: real episodes, or dreams, a candidate; the same tracks or moments for all
-            candidates of a generation, other ones in every generation.
-        horizon: length of a dream, and of a real episode if below the env's own limit.
+        generations, later_generations: number of generations in the first round, and in later
+            rounds, which start from the existing C.
+        population, sigma0, covariance: settings of the CMA-ES distribution; "diagonal" adapts one
+            variance per parameter.
+        episodes: real episodes or dreams per candidate. All candidates of a generation get the
+            same tracks or start states, and every generation gets new ones.
+        horizon: agent steps of a dream, and of a real episode if below the env's own limit.
         validate_every: generations between two evaluations of the distribution's mean in the real
             env.
-        last_layer: search the weights of C's last layer alone; those before it stay.
-        averaged_generations: the result is the average of the distribution's means over this many
-            last generations; 1 is the last mean itself.
-        select_best: the result is the evaluated mean with the best real score, and a search that
-            begins with an agent's C evaluates that one too. Otherwise it is the last mean.
+        last_layer: search the weights of C's last layer alone; earlier layers stay.
+        averaged_generations: number of last generations over whose means the result is averaged;
+            1 takes the last mean itself.
+        select_best: take the evaluated mean with the best real score as the result. A search that
+            begins with an agent's C then also evaluates that C. If false, the result is the last
+            mean.
         max_minutes: minutes of search, without evaluations, after which the search ends early;
-            None is no limit.
+            None sets no limit.
     """
 
     generations: int = 1_800
@@ -66,20 +68,20 @@ class CMAESConfig:
 
 @runtime_checkable
 class Fitness(Protocol):
-    """What candidates are worth.
+    """The fitness of candidates.
 
     Attributes:
-        steps: dreamed agent steps, or env steps, that calls have taken in all.
+        steps: total number of dreamed agent steps, or env steps, of all calls so far.
     """
 
     steps: int
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness (P,) of candidates (P, D) in a generation, to maximise."""
+        """Fitness (P,) of candidates (P, D) in a generation, which the search maximizes."""
 
 
 class DreamFitness:
-    """Mean dreamed return of each candidate, all of them as one batch on the device."""
+    """Mean dreamed return of each candidate; all candidates form one batch on the device."""
 
     def __init__(
         self, config: CMAESConfig, agent: Agent, dream: DreamModel, starts: StartStates, seed: int
@@ -103,7 +105,7 @@ class DreamFitness:
         returns = dreamed_returns(self.dream, starts, act, horizon, noise, population)[-1].cpu()
         if not torch.isfinite(returns).all():
             raise UserError(
-                f"a dream of generation {generation} left all bounds (return {returns.sum()}): "
+                f"a dream of generation {generation} diverged (return {returns.sum()}): "
                 "train M on more episodes, or dream fewer agent steps"
             )
         self.steps += len(returns) * horizon

@@ -1,4 +1,4 @@
-"""C by gradients in the dream, selected by its real score on the monitoring episodes."""
+"""Search C by gradients in the dream, selected by its real score on the monitoring episodes."""
 
 import math
 import time
@@ -20,24 +20,24 @@ from worldmodels.runs.stage_folder import StageFolder
 from worldmodels.training.fit import Metrics, fit
 from worldmodels.training.stage import TrainingStageConfig
 
-RESUME = "resume.safetensors"  # where `fit` keeps a training under way
+RESUME = "resume.safetensors"  # the checkpoint that `fit` writes while it trains
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientConfig(TrainingStageConfig):
-    """How C is trained.
+    """Settings of the search for C by gradients.
 
     Attributes:
-        fit, later: optimizer steps; their batches are so many dreams each.
-        learner: how the gradient is made.
+        fit, later: fits of the first and of later rounds; their batch size is a number of dreams.
+        learner: settings of the method that computes the gradient.
     """
 
     learner: PathwiseConfig | PPOConfig
 
     def with_steps(self, num_steps: int | None) -> "GradientConfig":
-        """The same for so many optimizer steps, evaluated as often; None changes nothing.
+        """The config for `num_steps` steps and equally many evaluations; None changes nothing.
 
-        Searches over latents and over codes then still select among equally many evaluations.
+        Searches over latents and over codes therefore still select among equally many evaluations.
         """
         if num_steps is None:
             return self
@@ -49,7 +49,7 @@ class GradientConfig(TrainingStageConfig):
         return replace(self, fit=fits["fit"], later=fits["later"])
 
     def with_lengths(self, num_steps: int | None, horizon: int | None) -> "GradientConfig":
-        """The same with so many steps, and so many agent steps per dream; None changes nothing."""
+        """The config with these optimizer steps and agent steps per dream; None changes nothing."""
         config = self.with_steps(num_steps)
         if horizon is None:
             return config
@@ -80,7 +80,7 @@ class GradientSearch:
         self.done, self.evaluations, self.clock = _so_far(context.work, self.agent_steps)
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """C's parameters (D,), and the figures of the search with their history."""
+        """Run the search; return C's parameters (D,), and figures with their history."""
         config = self.fit_config
         with self.context.log("step", config.num_steps, self.done) as log:
             fitted = fit(
@@ -135,7 +135,7 @@ class GradientSearch:
 
 
 def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:
-    """Steps, evaluations and time of a search that was stopped; none of a new one."""
+    """Steps, evaluations and time of a stopped search; zero steps for a new search."""
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
@@ -148,5 +148,5 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
 
 
 def _shown(entry: Metrics) -> Metrics:
-    """Without what only the fit and a resume need."""
+    """The metrics of an entry, without those that only the fit and a resume need."""
     return {name: value for name, value in entry.items() if name not in ("loss", "eval_seconds")}

@@ -1,4 +1,4 @@
-"""V and M of a run, and a C that is yet to be found."""
+"""Make an agent of V and M of a run, and of a C that is not trained yet."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def new_agent(
     """An agent for the run's env whose C is all zeros.
 
     Args:
-        action_map: one of the task's; None takes its default.
+        action_map: name of one of the task's action maps; None takes the task's default.
         inputs, hidden, sample_latent: see `AgentSpec` and `ControllerConfig`.
 
     Raises: UserError for an action map that the task does not have.
@@ -51,6 +51,6 @@ def new_agent(
 
 
 def check_inputs(inputs: str) -> None:
-    """Raise UserError for inputs of C that there are not."""
+    """Raise UserError for unknown inputs of C."""
     if inputs not in INPUTS:
         raise UserError(f'inputs must be "zh" or "z", got "{inputs}"')

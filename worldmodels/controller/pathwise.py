@@ -1,4 +1,4 @@
-"""C by the gradient of dreamed returns, through rewards, latents and M's state."""
+"""Train C by the gradient of dreamed returns, through rewards, latents and M's state."""
 
 import copy
 from dataclasses import dataclass
@@ -14,24 +14,25 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PathwiseConfig(ActorCriticConfig):
-    """How C and the value are learned by the gradient of the return.
+    """Settings for learning C and the value by the gradient of the return.
 
     Attributes:
-        target_ema_rate: weight of the newest value in the moving average that returns end in.
+        target_ema_rate: weight of the newest value network in its moving average, which gives the
+            values in returns.
     """
 
     target_ema_rate: float = 0.02
 
 
 class PathwiseActorCritic(ActorCritic):
-    """Climbs dreamed returns by their reparameterized gradient, which latents let through.
+    """Maximizes dreamed returns by their reparameterized gradient, which flows through latents.
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 
-    Differs: a dream that leaves `Support` ends at once, which has no derivative in its latents.
-    The gradient therefore leaves out that an action makes such an end likelier.
+    Differs: a dream that leaves `Support` ends at once, and this end has no derivative with
+    respect to latents. The gradient therefore ignores that an action makes such an end likelier.
 
-    Raises: UserError over codes or discrete actions, which let no gradient through.
+    Raises: UserError for codes or discrete actions, through which no gradient flows.
     """
 
     config: PathwiseConfig
@@ -45,7 +46,7 @@ class PathwiseActorCritic(ActorCritic):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a step descends: minus the dreams' return, and the value's squared error."""
+        """The loss of a step: minus the return of the dreams, plus the value's squared error."""
         config = self.config
         self.update_ema()
         pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)

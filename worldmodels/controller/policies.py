@@ -1,4 +1,4 @@
-"""Who plays the episodes that are collected: policies by name, made where they play."""
+"""The policies that play collected episodes, by name; made in the process that plays them."""
 
 import functools
 from pathlib import Path
@@ -17,13 +17,13 @@ from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 
 POLICIES = ("exploring", "random", "brownian", "agent", ELITES_NAME)
-AGENT_NAME = "noisy agent"  # as its episodes name it
+AGENT_NAME = "noisy agent"  # the policy's name in the metadata of its episodes
 
 
 def player(
     run: Run, policy: str, action_repeat: int | None
 ) -> tuple[PolicyFactory, dict[str, Any]]:
-    """What makes the named policy in the workers, and what its episodes must tell of it."""
+    """The factory of the named policy for the workers, and the metadata for its episodes."""
     if policy == ELITES_NAME:
         elites = run.weights("elites")
         return ElitesFactory(elites), {"elites": file_digest(elites)}
@@ -33,7 +33,7 @@ def player(
 
 
 def check_agents(run: Run, policy: str) -> None:
-    """Raise UserError where the run lacks the agents that are to play, or they are unreadable."""
+    """Raise UserError if the run lacks the agents for this policy, or they are unreadable."""
     if policy == "agent" and not run.has("controller"):
         raise UserError(
             f'no agent in {run}: run "wm train-controller --run {run}" first, '
@@ -49,10 +49,10 @@ def check_agents(run: Run, policy: str) -> None:
 def make_policy(
     name: str, env: EnvConfig, agent_file: Path, action_repeat: int | None = None
 ) -> Policy:
-    """The named policy, made in the process that plays it.
+    """Make the named policy in the process that plays it.
 
-    Besides those of `POLICIES`, the task's constant actions go by their names. Elites are not made
-    here: they must know which episodes they play, see `ElitesFactory`.
+    A name is one of `POLICIES`, or that of one of the task's constant actions. Elites are made by
+    `ElitesFactory` instead, because the elite depends on the episode.
     """
     task = task_for(env)
     space = task.action_map.space

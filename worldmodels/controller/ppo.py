@@ -1,4 +1,4 @@
-"""C by the score function of its own noise: proximal policy optimization within the dream."""
+"""Train C in the dream by proximal policy optimization (PPO) over the noise on its outputs."""
 
 import math
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from worldmodels.training.fit import FitConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(ActorCriticConfig):
-    """How C and the value are learned by PPO.
+    """Settings for learning C and the value by PPO.
 
     Attributes:
-        noise: standard deviation of what is added to C's outputs in the first dreams.
-        final_action_std: what the noise has fallen to in the last ones.
+        noise: standard deviation of the noise on C's outputs in the first dreams.
+        final_action_std: standard deviation of the noise on C's outputs in the last dreams.
         num_updates: optimizer steps per batch of dreams.
-        minibatch_fraction: of the batch's agent steps, drawn for each of these steps.
-        clip_range: epsilon in the source; the likelihood of an output counts no further than
-            1 + this times, or 1 - this times, what it was in the dream.
+        minibatch_fraction: fraction of the batch's agent steps that each optimizer step draws.
+        clip_range: epsilon in the source; the ratio of an output's likelihood to its likelihood
+            in the dream is clipped to between 1 - epsilon and 1 + epsilon.
     """
 
     noise: float = 0.5
@@ -47,13 +47,13 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPOActorCritic(ActorCritic):
-    """Makes outputs that did better than expected likelier; needs no gradient of the dream.
+    """Makes outputs with higher returns than expected likelier; needs no gradient of the dream.
 
-    The outputs' distribution is a Gaussian around C's own. The dreams in use are buffers of the
-    module, so that a search resumes in the middle of them.
+    The distribution of the outputs is a Gaussian around C's outputs. The current dreams are buffers
+    of the module, so that a search can resume while they are in use.
 
     Args:
-        fit: its batch size is the number of dreams, its length that over which the noise falls.
+        fit: the fit, whose batch size is the number of dreams; the noise falls over its steps.
 
     Source: arXiv 1707.06347 (clipped objective), arXiv 1506.02438 (advantages).
     """
@@ -82,10 +82,10 @@ class PPOActorCritic(ActorCritic):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a step descends: the clipped objective's negative, and the value's squared error.
+        """The loss of a step: minus the clipped objective, plus the value's squared error.
 
-        Every `num_updates`-th step dreams from `starts`; the steps between learn from those dreams
-        again. Each takes a minibatch of their agent steps.
+        Every `num_updates`-th step makes new dreams from `starts`; the steps between use the same
+        dreams again. Each step takes a minibatch of the agent steps of the dreams.
         """
         self.update_ema()
         update = int(self.step) % self.config.num_updates
@@ -99,11 +99,11 @@ class PPOActorCritic(ActorCritic):
         return self._minibatch_loss(rows, noise)
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
-        """See `ActorCritic`; each batch of dreams serves several steps."""
+        """See `ActorCritic`; each batch of dreams is used for several optimizer steps."""
         return super().agent_steps_per_update(num_dreams) / self.config.num_updates
 
     def noise_at(self, step: int) -> float:
-        """The noise of that step, falling geometrically over the search."""
+        """The noise at an optimizer step; it falls geometrically over the search."""
         done = min(1.0, step / max(1, self.num_steps - 1))
         first, last = self.config.noise, self.config.final_action_std
         return float(first * (last / first) ** done)
@@ -138,7 +138,7 @@ class PPOActorCritic(ActorCritic):
         sampled_outputs: Float[Tensor, "row output"],
         noise: float,
     ) -> Float[Tensor, "row"]:
-        """Of outputs, under a Gaussian around C's own."""
+        """The log-likelihood of sampled outputs under a Gaussian around C's outputs."""
         error = (sampled_outputs - self.outputs(features)) / noise
         constant = sampled_outputs.shape[-1] * math.log(noise * math.sqrt(2.0 * math.pi))
         return -0.5 * error.square().sum(-1) - constant

@@ -1,4 +1,4 @@
-"""Many controllers in the real game at once, shared out over workers."""
+"""Play many controllers in the real game at once, distributed over workers."""
 
 import functools
 import operator
@@ -18,15 +18,15 @@ from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 
 
 class RealEpisodes:
-    """Plays every one of several C's, with one V and M, on the same tracks.
+    """Plays each of several C's, with one V and M, on the same tracks.
 
     Args:
         max_steps: env steps after which an episode is cut.
-        world_model_file: where V, M and the body are left for the workers.
-        measures: of each episode beside its return.
+        world_model_file: file to which V, M and the spec are written for the workers.
+        measures: measures of each episode, in addition to its return.
 
     Attributes:
-        steps: env steps that calls have taken in all.
+        steps: total number of env steps of all calls so far.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class RealEpisodes:
         save_agent(world_model_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, tracks: Sequence[int]) -> list[list[EpisodeScore]]:
-        """For each of the candidates (P, D) its episode on every track, in their order."""
+        """For each candidate of (P, D), its episodes on all tracks, in the order of the tracks."""
         plays = []
         for part in chunks([(row, track) for row in range(len(candidates)) for track in tracks]):
-            # A full chunk of controllers: batched networks must always see one batch size.
+            # A full chunk of controllers, because batched networks must get a fixed batch size.
             shape = (CHUNK, candidates.shape[1])
             parameters = np.resize(candidates[[row for row, _ in part]], shape)
             factory = AgentFactory(self.world_model_file, parameters)
@@ -67,6 +67,6 @@ def real_scores(
     protocol: EvaluationProtocol,
     parameters: Float[np.ndarray, "parameter"],
 ) -> Scores:
-    """Scores under a protocol of the C with these parameters and the V and M of a file."""
+    """Scores, under a protocol, of a C with these parameters and of V and M from a file."""
     factory = AgentFactory(world_model_file, parameters[None].astype(np.float32))
     return evaluate(protocol, factory, workers)

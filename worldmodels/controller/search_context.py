@@ -1,4 +1,4 @@
-"""What a search for C works with, whichever it is."""
+"""The context that every kind of search for C works in."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +14,12 @@ from worldmodels.runs.stage_folder import StageFolder
 
 @dataclass(frozen=True)
 class SearchContext:
-    """Where a search writes, what it draws from, and how it is evaluated.
+    """The folder, the seed, the round, the evaluation and the report of a search.
 
     Attributes:
         work: the stage's folder, which holds the checkpoints.
-        round_: of the run, counted from 1.
-        real_score: scores in the real env of a C with these parameters (D,).
+        round_: round of the run, counted from 1.
+        real_score: returns the scores in the real env of a C with these parameters (D,).
     """
 
     work: StageFolder

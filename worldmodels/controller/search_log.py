@@ -1,4 +1,4 @@
-"""The log of a search for C while it runs: a bar, TensorBoard events and a curve that grows."""
+"""The log of a search for C while it runs: a progress bar, TensorBoard events and a picture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SearchLog:
     """The log of one search.
 
     Args:
-        unit: what the search counts: "generation" or "step"; every entry of a history says at
-            which it was made.
+        unit: the unit that the search counts, "generation" or "step"; also the key under which
+            every entry of a history holds its number.
     """
 
     def __init__(self, folder: Path, unit: str, meter: Meter, events: Any) -> None:
@@ -32,16 +32,16 @@ class SearchLog:
         self._meter, self._events = meter, events
 
     def progress(self, done: int, figures: Entry, *, sparse: bool = False) -> None:
-        """So many units are done, the last one with these figures.
+        """Report that `done` units are done, and the figures of the last one.
 
-        `sparse`: units are many and short, so that only one in `LOG_EVERY` is recorded.
+        With `sparse`, for units that are many and short, only one in `LOG_EVERY` is recorded.
         """
         self._meter.to(done)
         if not sparse or done % LOG_EVERY == 0:
             self.record(done, figures)
 
     def record(self, done: int, figures: Entry) -> None:
-        """Figures beside the bar and in TensorBoard."""
+        """Show figures next to the progress bar and write them to TensorBoard."""
         self._meter.show(figures)
         for name, value in figures.items():
             self._events.add_scalar(f"controller/{name}", value, done)
@@ -52,13 +52,13 @@ class SearchLog:
 
 
 class Stopwatch:
-    """How long a search has searched, without the time in which the real score is measured.
+    """Measures the time of a search, without the time of its evaluations in the real env.
 
     Args:
-        seconds, steps: of the search before a resume.
+        seconds, steps: seconds and steps of the search before a resume.
 
     Attributes:
-        steps: taken in all, dreamed agent steps or env steps; counted by whoever takes them.
+        steps: total number of dreamed agent steps or env steps; the search updates it.
     """
 
     def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:
@@ -68,18 +68,18 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Of search so far."""
+        """Seconds of search so far."""
         return time.monotonic() - self._started
 
     @property
     def steps_per_second(self) -> float:
-        """Since this process began to search."""
+        """Steps per second since this process began to search."""
         seconds, steps = self._first
         return (self.steps - steps) / max(self.seconds - seconds, 1e-9)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the time within."""
+        """Do not count the time within the block."""
         before = time.monotonic()
         try:
             yield
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
-    """Curves of a search: what it climbs with its spread, the real score, step size and speed."""
+    """Draw the curves of a search: its objective and spread, real score, step size and speed."""
     from matplotlib.figure import Figure
 
     names = set().union(*history)
@@ -127,5 +127,5 @@ def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
 
 
 def _column(history: Sequence[Entry], name: str) -> Float[np.ndarray, "entry"]:
-    """One figure of each entry, NaN where it has none."""
+    """One figure of each entry, NaN where an entry lacks it."""
     return np.array([entry.get(name, np.nan) for entry in history], dtype=float)

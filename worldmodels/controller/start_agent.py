@@ -1,4 +1,4 @@
-"""The agent that a search begins with: whether it fits the run and what was asked for."""
+"""Load the agent that a search begins with, and check that it fits the run and the options."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +16,17 @@ def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
     """The agent at `place`, whose V, M and C a search begins with.
 
     Args:
-        requested: settings of C that the user gave by name, of those of `ControllerStageConfig`.
+        requested: the settings of C in `ControllerStageConfig` that the user gave explicitly.
 
     Raises: UserError for an agent of another env or action repeat, for several controllers, and
-        for an agent whose C is not as asked: a search goes on with the C that is there.
+        for an agent whose C differs from the requested settings, because a search continues with
+        the C of the agent.
     """
     agent = load_agent(place)
     spec = agent.spec
     if spec.env != run.settings.env:
         raise UserError(
-            f"{place} is an agent for {spec.env}, {run} is for "
+            f"{place} is an agent for {spec.env}, but {run} is for "
             f"{run.settings.env}: name an agent of the same env with --init-from"
         )
     if len(agent.parameters) != 1:
@@ -35,8 +36,9 @@ def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
         )
     if len(run.store) and run.action_repeat != spec.action_repeat:
         raise UserError(
-            f"{place} holds each action for {spec.action_repeat} env steps, the episodes in {run} "
-            f"for {run.action_repeat}: name an agent with the same action repeat with --init-from"
+            f"{place} holds each action for {spec.action_repeat} env steps, but the episodes in "
+            f"{run} for {run.action_repeat}: name an agent with the same action repeat with "
+            "--init-from"
         )
     _check_requested(agent, place, requested)
     return agent

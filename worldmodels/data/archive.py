@@ -5,20 +5,20 @@ import zipfile
 
 import numpy as np
 
-MAX_ARRAY_BYTES = 2**29  # of an array as it is stored: compressed frames, actions or rewards
+MAX_ARRAY_BYTES = 2**29  # size limit of a stored array: compressed frames, actions or rewards
 
 
 def read_array(
     archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """One array; -1 in `shape` is any length. Raises ValueError if its header says otherwise."""
+    """Read one array; raises ValueError for another header. -1 in `shape` allows any length."""
     content = read_member(archive, name, MAX_ARRAY_BYTES)
-    file = io.BytesIO(content)  # all of it was read, and so its checksum compared
+    file = io.BytesIO(content)  # zipfile has checked the checksum of the whole member
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
     found, fortran, kind = np.lib.format.read_array_header_1_0(file)
-    # Not read_array, which takes memory for whatever size a header claims.
+    # NumPy's read_array would allocate any size that a header claims.
     array: np.ndarray = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
     if kind != dtype or found != array.shape or (fortran and array.ndim > 1):
         expected = f"{array.dtype} of shape {array.shape}"
@@ -27,7 +27,7 @@ def read_array(
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """A member's bytes; raises ValueError where it would take more than `max_bytes` of them."""
+    """Read a member's bytes; raises ValueError if there are more than `max_bytes` of them."""
     info = archive.getinfo(name)
     if info.file_size > max_bytes:
         raise ValueError(f"expected {name} of {max_bytes:,} bytes or fewer, got {info.file_size:,}")

@@ -1,7 +1,7 @@
 """Batches read from stored episodes: frames for V, sequences of agent steps for M.
 
-A policy decides every `action_repeat` env steps. Decision i sees `frames[i * repeat]`, its
-action is held, and the rewards until the next agent step are summed:
+A policy selects an action every `action_repeat` env steps. At agent step i it gets
+`frames[i * repeat]`, its action is held, and the rewards until the next agent step are summed:
 
     agent step     0           1                 D-1
     frame        0           repeat            (D-1) * repeat     T
@@ -28,7 +28,7 @@ from worldmodels.hardware import num_cores
 # 48,000 frames of 64 x 64 x 3 are 590 MB, which leaves a process that trains V below 2 GiB
 # (measured: 1.7 GB); more than that is read phase by phase.
 MAX_FRAMES_IN_MEMORY = 48_000
-# What a look at the whole of a larger store is made of.
+# Size of the sample of a larger store, where all its frames are asked for.
 MAX_SAMPLED_FRAMES, MAX_SAMPLED_EPISODES = 10_000, 64
 
 
@@ -37,11 +37,11 @@ class AgentSteps:
     """One episode cut into D agent steps.
 
     Attributes:
-        frames: uint8 (D + 1, H, W, 3), the last one is what the last agent step led to.
+        frames: uint8 (D + 1, H, W, 3); the last frame is the one after the last agent step.
         actions: float32 (D, A), the mean over the env steps of each agent step, which are
             all equal, because actions are held.
         rewards: float32 (D,), summed over the env steps of each agent step.
-        terminated: bool (D,), true where the env terminated; running out of time is no end.
+        terminated: bool (D,), true where the env terminated; false where a time limit was reached.
     """
 
     frames: np.ndarray
@@ -66,22 +66,22 @@ class AgentSteps:
 class FrameBatches:
     """Uniform batches of frames from episodes on disk, in bounded memory.
 
-    All frames stay in memory while they fit. Otherwise training goes through phases: a phase
-    holds as many whole episodes as fit in half of it and lasts until each of their frames
-    was used once, while the other half is filled with the next phase's in the background.
+    All frames stay in memory if they fit. Otherwise training goes through phases. A phase holds as
+    many whole episodes as fit in half of the memory, and lasts until each of their frames was drawn
+    once on average. Meanwhile, the other half is filled with the next phase's frames.
 
     Args:
-        episodes: with frames of one size, as a store gives them.
-        stride: keep every stride-th frame; neighbours in time are nearly the same picture.
-        recent_fraction: this part of each batch comes from the episodes of the newest round.
-        max_frames: held in memory, both halves together.
-        num_readers: threads that read; None takes one for every four cores.
+        episodes: episodes with frames of one size, as a store returns them.
+        stride: keep every stride-th frame; consecutive frames are nearly the same picture.
+        recent_fraction: fraction of each batch that comes from the episodes of the newest round.
+        max_frames: maximum number of frames in memory, in both halves together.
+        num_readers: number of reading threads; None takes one for every four cores.
 
     Attributes:
-        seconds_waited: that calls spent waiting for frames, those of the first phase included.
-        frames_read, seconds_read: by the readers, in finished phases.
+        seconds_waited: seconds that calls waited for frames, including those of the first phase.
+        frames_read, seconds_read: frames that were read for phases so far, and the seconds it took.
 
-    Raises: UserError, from a call, where a file is damaged.
+    Raises: UserError during a call if a file is damaged.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class FrameBatches:
     def __call__(
         self, step: int, generator: torch.Generator
     ) -> UInt8[Tensor, "batch height width 3"]:
-        """The batch of step `step`; depends on nothing but the step, the generator and the seed."""
+        """The batch of step `step`; it depends only on the step, the generator and the seed."""
         self._load_phase(self._phases.number_at(step))
         indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
@@ -128,7 +128,7 @@ class FrameBatches:
         return self._frames[indices]
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
-        """Every frame, in order, where they fit in memory; else so many, evenly spread."""
+        """All frames in order, if they fit in memory; otherwise an evenly spread sample."""
         if self.fits_in_memory:
             self._load_phase(0)
             return self._frames
@@ -142,7 +142,7 @@ class FrameBatches:
         return torch.from_numpy(np.concatenate(sample))
 
     def _load_phase(self, number: int) -> None:
-        """Have the frames of a phase in memory and those of the next one on their way."""
+        """Load the frames of a phase, and start to fetch those of the next phase."""
         if number == self._number:
             return
         started = time.perf_counter()
@@ -173,13 +173,13 @@ class FrameBatches:
 
     @cached_property
     def _buffers(self) -> list[UInt8[np.ndarray, "room height width 3"]]:
-        """Of two phases; memory is taken from the system as they fill."""
+        """Buffers of two phases; the system allocates their memory as they fill."""
         room = max(self._phases.max_frames, int(self._counts.max()))
         rooms = [self.num_frames] if self.fits_in_memory else [room, room]
         return [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
 
     def _buffer(self, number: int) -> UInt8[np.ndarray, "room height width 3"]:
-        """Phases take turns."""
+        """The buffer of a phase; phases use the buffers in turn."""
         return self._buffers[number % len(self._buffers)]
 
 

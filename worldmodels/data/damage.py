@@ -1,4 +1,4 @@
-"""Which errors say that a file's bytes are not those of a whole episode."""
+"""The errors that show that a file's bytes are not those of a whole episode."""
 
 import errno
 import zipfile
@@ -10,15 +10,15 @@ import zstandard
 
 from worldmodels.errors import MALFORMED_FILE_ERRORS, UserError
 
-# All that a file with some bytes cut or changed was seen to raise; RuntimeError is zipfile's
-# for a flag it does not know. Of OSError, only what `damage_of` lets through.
+# All errors that were observed for files with missing or changed bytes. zipfile raises RuntimeError
+# for an unknown flag. An OSError counts as damage only if `damage_of` accepts it.
 _OF_FILES = (OSError, EOFError, zipfile.BadZipFile, zlib.error, zstandard.ZstdError)
 DAMAGE = (*MALFORMED_FILE_ERRORS, *_OF_FILES)
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that should be an episode and is not a whole one."""
+    """A file that should be an episode but is not a whole one."""
 
     path: Path
     reason: str
@@ -27,16 +27,16 @@ class Damage:
         run = self.path.parent.parent
         return (
             f"{self.path} is not a whole episode ({self.reason}): delete it, "
-            f'or run "wm collect --run {run}", which sets it aside and plays one in its place'
+            f'or run "wm collect --run {run}", which quarantines and replaces it'
         )
 
 
 def damage_of(path: Path, error: Exception) -> Damage:
-    """The file is damaged; raises UserError where the system's error says nothing of its bytes."""
-    # Invalid argument: to jump to where a spoiled directory points.
+    """The damage of a file; raises UserError if the error is not about the file's bytes."""
+    # EINVAL: a damaged zip directory points to an invalid position in the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise UserError(
             f"{path} cannot be read ({error.strerror}): nothing was changed; "
-            "see to that, then run again"
+            "remove the cause, then run again"
         ) from error
     return Damage(path, str(error).partition("\n")[0])

@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, and are still whole after a power cut.
 
-A rename alone is not enough: a file system may keep the new name and lose the content. So the
-content is flushed to the disk before the rename, and the folder that holds the name after it.
+A rename alone is not enough: a file system may keep the new name and lose the content. Therefore
+the content is flushed to the disk before the rename, and the folder that holds the name after it.
 """
 
 import os
@@ -17,9 +17,9 @@ from worldmodels.errors import UserError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the name of a partial file or folder; it becomes `path` if the block ends normally.
 
-    A file at `path` is replaced then, and stays if the block raises; a folder must not be there
-    yet. The folder that holds `path` is created. If `path` is a symbolic link, the file that it
-    points to is replaced. What a killed process left under the partial name is removed first.
+    An existing file at `path` stays if the block raises; there must be no folder at `path` yet. The
+    folder that holds `path` is created. If `path` is a symbolic link, the file that it points to
+    is replaced. What a killed process left under the partial name is removed first.
 
     Raises: UserError if `path` links into a folder that does not exist.
     """
@@ -44,10 +44,10 @@ def _remove(path: Path) -> None:
 
 
 def link_target(path: Path) -> Path:
-    """Where `path` points if it is a symbolic link, itself if it is none.
+    """The target of `path` if it is a symbolic link, otherwise `path` itself.
 
-    Raises: UserError if it links into a folder that does not exist, as a disk that is not mounted
-        does.
+    Raises: UserError if `path` links into a folder that does not exist, for example on a disk that
+        is not mounted.
     """
     if not path.is_symlink():
         return path
@@ -57,7 +57,7 @@ def link_target(path: Path) -> Path:
         raise UserError(f"{path} is a symbolic link to itself: remove the link") from error
     if not target.parent.is_dir():
         raise UserError(
-            f"{path} links to {target}, expected that {target.parent} is a folder: mount its disk, "
+            f"{path} links to {target}, but {target.parent} is not a folder: mount its disk, "
             "or remove the link"
         )
     return target

@@ -1,8 +1,8 @@
 """One episode in one file.
 
-A file is a zip of `meta.json` and three NumPy arrays: `frames.npy`, the bytes of
-`codec.compress_frames`, `actions.npy` and `rewards.npy`. Zip carries a checksum for every
-member, so damage is noticed on reading.
+A file is a zip of `meta.json` and three NumPy arrays: `frames.npy` (the bytes of
+`frame_codec.compress_frames`), `actions.npy` and `rewards.npy`. A zip file holds a checksum of
+every member, so damage is noticed on reading.
 """
 
 import io
@@ -29,7 +29,7 @@ HELD_OUT_EVERY = 10
 MAX_FRAME_BYTES = 2**29
 MAX_META_BYTES = 2**20
 
-# What every file says of its episode.
+# The metadata that every file must hold of its episode.
 METADATA_TYPES: dict[str, type | tuple[type, ...]] = {
     "format": int,
     "env_id": str,
@@ -47,14 +47,14 @@ OF_ROLLOUT = ("terminated", "truncated", "env_id", "seed", "policy", "action_rep
 
 @dataclass(frozen=True)
 class Episode:
-    """One stored episode; its arrays are read when asked for.
+    """One stored episode; its arrays are read on demand.
 
     Attributes:
         index: its number in the store.
         meta: env id, seed, policy, action repeat, round, number of steps, how it ended.
         action_size: length A of its actions.
         digest: changes with the stored bytes.
-        num_bytes: of the file.
+        num_bytes: size of the file in bytes.
     """
 
     path: Path
@@ -82,11 +82,11 @@ class Episode:
 
     @property
     def held_out(self) -> bool:
-        """Whether training must not see it. Every tenth episode, so that a store can grow."""
+        """Whether it is held out from training: every tenth is, so that a store can grow."""
         return self.index % HELD_OUT_EVERY == 0
 
     def num_frames(self, stride: int = 1) -> int:
-        """How many frames `read_frames` gives."""
+        """The number of frames that `read_frames` reads."""
         return self.num_steps // stride + 1
 
     def load(self) -> Rollout:
@@ -99,7 +99,7 @@ class Episode:
     def read_frames(
         self, out: UInt8[np.ndarray, "kept height width channel"], stride: int = 1
     ) -> None:
-        """Every stride-th frame into `out`, of `num_frames(stride)` rows; raises as `load` does."""
+        """Read every stride-th frame into `out`, (`num_frames(stride)`, ...); raises as `load`."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
@@ -108,7 +108,7 @@ class Episode:
             raise UserError(str(damage_of(self.path, error))) from error
 
     def damage(self, *, decompress: bool = False) -> Damage | None:
-        """What the checksums and the arrays' sizes say, and, if asked for, the frames."""
+        """Check the checksums and array sizes, and on request the frames; None if all are right."""
         try:
             self._load() if decompress else self._read()
         except DAMAGE as error:
@@ -141,12 +141,12 @@ class Episode:
         size, expected = size_of_frames(data), self.num_frames() * math.prod(self.frame_shape)
         if size != expected:
             raise ValueError(f"expected {expected} bytes of frames, got {size}")
-        return data, actions.copy(), rewards.copy()  # PyTorch wants arrays that can be written
+        return data, actions.copy(), rewards.copy()  # PyTorch needs writable arrays
 
 
 @dataclass(frozen=True)
 class PackedEpisode:
-    """An episode as the bytes of its file; small enough to hand from process to process."""
+    """An episode as the bytes of its file, which are few enough to send between processes."""
 
     content: bytes
     episode_return: float
@@ -174,13 +174,13 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in members.items():
             compression = zipfile.ZIP_STORED if name == "frames.npy" else zipfile.ZIP_DEFLATED
-            # Of 1980, as it says nothing else: the same episode gives the same bytes.
+            # ZipInfo's default date is in 1980, so the same episode gives the same bytes.
             archive.writestr(zipfile.ZipInfo(name), content, compression)
     return PackedEpisode(file.getvalue(), rollout.episode_return)
 
 
 def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
-    """The episode of a file, by the file's directory and its metadata alone.
+    """Open an episode's file by reading only its zip directory and its metadata.
 
     Args:
         index, num_bytes: see `Episode`.
@@ -198,12 +198,12 @@ def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
 
 
 def salvaged_metadata(path: Path) -> dict[str, Any] | None:
-    """What a damaged file still tells of its episode; None where that is not readable either."""
+    """The metadata of a damaged file; None if the metadata cannot be read either."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_metadata(archive, path)
     except DAMAGE as error:
-        damage_of(path, error)  # raises where it is not damage
+        damage_of(path, error)  # raises if the error is not damage
         return None
 
 
@@ -224,8 +224,8 @@ def _read_metadata(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 
 def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
-    """Length A of the actions, by the members' sizes; raises where those are not of T steps."""
-    header = len(npy_bytes(np.empty(0, np.float32)))  # the same for all of ours: NumPy pads it
+    """Length A of the actions, from the members' sizes; raises if those do not fit T steps."""
+    header = len(npy_bytes(np.empty(0, np.float32)))  # of one size: NumPy pads it
     width, rest = divmod(archive.getinfo("actions.npy").file_size - header, 4 * num_steps)
     rewards = archive.getinfo("rewards.npy").file_size - header
     if rewards != 4 * num_steps or rest or width < 1:
@@ -235,7 +235,7 @@ def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
 
 def _check_metadata(meta: dict[str, Any]) -> None:
     for name, kind in METADATA_TYPES.items():
-        # JSON's true is Python's 1, too.
+        # A bool is also an int in Python.
         if not isinstance(meta[name], kind) or isinstance(meta[name], bool) != (kind is bool):
             raise ValueError(f"{name} is {meta[name]!r}")
     shape, steps, round_ = meta["frame_shape"], meta["num_steps"], meta.get("round", 1)

@@ -1,18 +1,18 @@
-"""Frames to few bytes and back, without loss.
+"""Compress frames without loss, and restore them.
 
-Zstandard finds runs and repeats, so frames are laid out for it first: channel by channel, and
-each channel column by column. A road that is driven on runs up the picture and so along a column.
+Zstandard compresses runs and repeats. Frames are therefore stored channel by channel, and each
+channel column by column: the road ahead of the car extends upwards, and so along a column.
 """
 
 import numpy as np
 import zstandard
 from jaxtyping import UInt8
 
-# CarRacing, well driven (`python scripts/benchmark.py data`): 11.4x smaller, written in 18 us
-# per frame and read in 16; laid out as they are, 9.0x. zlib at level 3 takes 50 and 26 us for 9.9x.
-# Level 5 gains another 4 % for twice the time of writing.
+# Measured on well driven CarRacing (`python scripts/benchmark.py data`): frames become 11.4x
+# smaller, and 9.0x without this layout. Writing takes 18 us per frame, reading 16 us. zlib at
+# level 3 takes 50 and 26 us for 9.9x. Level 5 gains another 4 % for twice the time of writing.
 LEVEL = 3
-# Decompressing takes this much memory beside the frames, whatever a damaged file asks for.
+# Limit of the memory that decompressing takes in addition to the frames, even for damaged files.
 MAX_WINDOW = 2**23  # bytes; level 3 needs 2**21
 FRAMES_AT_ONCE = 64
 
@@ -24,7 +24,7 @@ def compress_frames(frames: UInt8[np.ndarray, "frames height width channel"]) ->
 
 
 def size_of_frames(data: bytes | memoryview) -> int:
-    """How many bytes `decompress_frames` would have to make; raises zstandard.ZstdError."""
+    """The number of bytes that the frames have when decompressed; raises zstandard.ZstdError."""
     return int(zstandard.frame_content_size(data))
 
 
@@ -36,11 +36,11 @@ def decompress_frames(
 ) -> None:
     """Write every stride-th of the `num_frames` frames to `out`, the first one included.
 
-    Raises: ValueError or zstandard.ZstdError where `data` is not so many frames of that size.
+    Raises: ValueError or zstandard.ZstdError if `data` is not `num_frames` frames of that size.
     """
     kept, height, width, channels = out.shape
     expected = num_frames * height * width * channels
-    size = size_of_frames(data)  # asked first: decompressing takes as much memory as it says
+    size = size_of_frames(data)  # checked before anything is decompressed
     if size != expected or kept != len(range(0, num_frames, stride)):
         raise ValueError(
             f"expected {num_frames} frames of {height} x {width} x {channels}, got {size} bytes"
@@ -51,9 +51,10 @@ def decompress_frames(
     for first in range(0, num_frames, FRAMES_AT_ONCE):
         columns = part[: num_frames - first]
         if reader.readinto(columns.reshape(-1).data) != columns.nbytes:
-            raise ValueError(f"expected {expected} bytes of frames, fewer came")
+            raise ValueError(f"expected {expected} bytes of frames, got fewer")
         wanted = columns[-first % stride :: stride]
-        # One channel at a time: long inner loops, a quarter of the time of one big assignment.
+        # Copying channel by channel has long inner loops: it takes a quarter of the time of a
+        # single assignment.
         for channel in range(channels):
             out[done : done + len(wanted), ..., channel] = wanted[:, channel].transpose(0, 2, 1)
         done += len(wanted)

@@ -1,4 +1,4 @@
-"""What a Minari dataset of others may hold that no episode of ours does; each is one line."""
+"""Check Minari datasets from other sources; every problem gives an error of one line."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PIXELS_KEY = "pixels"
 
 
 def env_task(name: str, env: EnvConfig) -> Task:
-    """The task of the env that a dataset is imported for.
+    """The task of the env of a dataset.
 
-    Raises: UserError where there is no such env, or none that agents can act in.
+    Raises: UserError if the env does not exist, or if agents cannot act in it.
     """
     try:
         return task_for(env)
@@ -33,7 +33,7 @@ def env_task(name: str, env: EnvConfig) -> Task:
 
 
 def given_arguments(spec: EnvSpec) -> dict[str, Any]:
-    """What a recorded env's constructor was given beside what its id stands for."""
+    """The constructor arguments of a recorded env that its id does not already imply."""
     registered = gym.registry[spec.id].kwargs if spec.id in gym.registry else {}
     given = {
         name: value
@@ -42,12 +42,12 @@ def given_arguments(spec: EnvSpec) -> dict[str, Any]:
     }
     try:
         return dict(EnvConfig(spec.id, given).kwargs)
-    except EnvError:  # objects, which no run could hold
+    except EnvError:  # some arguments are objects, which a run cannot store
         return {}
 
 
 def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
-    """Which part of the observations are frames; None for the whole of them."""
+    """The key of the observations' part that holds frames; None if all of them are frames."""
     if has_pixels(space):
         return None
     if isinstance(space, spaces.Dict):
@@ -61,21 +61,21 @@ def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
 
 
 def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
-    """Raise UserError for actions that mean something else than the env's.
+    """Raise UserError if a dataset's actions have another meaning than those of the env.
 
-    A Discrete space may count from another number: one-hot, they are the same.
+    A Discrete space may start at another number, because its one-hot encoding is the same.
     """
     space = task.action_map.space
     same = type(found) is type(space) and action_size(found) == action_size(space)
     if same and isinstance(found, spaces.Box) and isinstance(space, spaces.Box):
-        # Bounds that nobody gave, as of an export where the env was not installed, say nothing.
+        # Infinite bounds are not compared: an export without the installed env writes them.
         ours, theirs = (space.low, space.high), (found.low, found.high)
         same = not found.is_bounded() or np.allclose(ours, theirs)
     if not same:
         raise UserError(
             f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "
-            "name a dataset recorded with the env as gymnasium.make gives it, or its own env "
-            "with --env"
+            "name a dataset that was recorded with the env that gymnasium.make returns, or name "
+            "the dataset's own env with --env"
         )
 
 
@@ -86,7 +86,7 @@ def check_ends(
 
     Args:
         episode: its name in the message.
-        terminations: one flag per step; so are `truncations`.
+        terminations, truncations: one flag per step.
     """
     flags = {"termination": np.asarray(terminations), "truncation": np.asarray(truncations)}
     for kind, ends in flags.items():
@@ -116,9 +116,9 @@ def finite_floats(episode: str, what: str, values: NDArray[Any]) -> NDArray[np.f
     """Values, whose first axis is time, as float32; raises UserError for nan and infinity.
 
     Args:
-        episode: its name in the message; `what` is that of the values.
+        episode, what: names of the episode and of the values in the message.
     """
-    with np.errstate(over="ignore"):  # what is too large becomes infinite
+    with np.errstate(over="ignore"):  # values that are too large become infinite
         floats = np.asarray(values, np.float32)
     wrong = np.argwhere(~np.isfinite(floats))
     if len(wrong):
@@ -131,6 +131,6 @@ def finite_floats(episode: str, what: str, values: NDArray[Any]) -> NDArray[np.f
 
 
 def reason_of(error: Exception) -> str:
-    """One line; a KeyError says but a name."""
+    """The message of an error in one line, with its type if the message alone is unclear."""
     text = " ".join(str(error).split())
     return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}"

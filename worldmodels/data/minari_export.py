@@ -1,4 +1,4 @@
-"""Episodes as a Minari dataset; one episode in memory at a time."""
+"""Write episodes as a Minari dataset, with one episode in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from worldmodels.data.minari_checks import env_task
 from worldmodels.data.minari_format import METADATA_KEY, UNKNOWN_SEED, env_of, require_minari
 from worldmodels.errors import UserError
 
-# Minari writes frames as they are; HDF5's own filter makes them smaller by about what our codec
-# does, and every HDF5 reader undoes it. Frames in one chunk: 196 kB, from which it profits.
+# Minari writes frames uncompressed. The gzip filter of HDF5 compresses them about as well as
+# `frame_codec`, and every HDF5 reader supports it. It compresses chunks of 16 frames (196 kB)
+# better than single frames.
 FRAMES_PER_CHUNK = 16
 GZIP_LEVEL = 1
 
@@ -32,11 +33,11 @@ def write_dataset(
     metadata: dict[str, Any],
     on_episode: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a new dataset to `folder`, which its name must fit in the end.
+    """Write a new dataset to `folder`, whose final path must be that of the dataset's name.
 
     Args:
-        episodes: of one env, with actions and frames of one size, as a store gives them.
-        metadata: of the whole, with "env_id", as `Dataset.metadata` gives it back.
+        episodes: episodes of one env, with actions and frames of one size, as a store returns them.
+        metadata: metadata of the dataset, with "env_id", as `Dataset.metadata` returns it.
 
     Raises: UserError, before anything is written, for episodes that do not fit the env.
     """
@@ -56,7 +57,7 @@ def write_dataset(
         observation_space=spaces.Box(0, 255, first.frame_shape, np.uint8),
         action_space=space,
         env_spec=env_spec,
-        jpeg_encoding=False,  # its default, and lossy
+        jpeg_encoding=False,  # Minari's default, True, is lossy
     )
     for number, episode in enumerate(episodes):
         _append(storage, number, episode, space)
@@ -73,16 +74,16 @@ def write_dataset(
 
 
 def _space_and_spec(env: EnvConfig, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
-    """The env's action space and spec; where it is not installed, any actions of that length."""
+    """The env's action space and spec; without the installed env, an unbounded Box and None."""
     try:
         task = env_task("the run", env)
     except UserError:
         return spaces.Box(-np.inf, np.inf, (episode.action_size,), np.float32), None
     space = task.action_map.space
-    spec = gym.spec(env.env_id.rpartition(":")[2])  # of "module:id"; the module is loaded by now
+    spec = gym.spec(env.env_id.rpartition(":")[2])  # the module of "module:id" is loaded by now
     try:
         spec.to_json()
-    except (TypeError, ValueError):  # made of a class instead of its name
+    except (TypeError, ValueError):  # the spec holds a class instead of its name
         return space, None
     return space, replace(spec, kwargs={**spec.kwargs, **env.kwargs})
 
@@ -98,7 +99,7 @@ def _append(
     if isinstance(space, spaces.Discrete):
         actions = decode_actions(space, actions)
     last = np.arange(1, rollout.num_steps + 1) == rollout.num_steps
-    # Minari appends to what is there, with the filter it was made with.
+    # Minari appends to an existing HDF5 dataset, and thereby keeps its filter.
     with h5py.File(storage.data_path / "main_data.hdf5", "a", track_order=True) as file:
         file.create_dataset(
             f"episode_{number}/observations",

@@ -1,8 +1,9 @@
-"""What we write into a Minari dataset beside its own format, and where datasets lie.
+"""The format of the Minari datasets of this package, and the folders of datasets.
 
-Source: https://minari.farama.org. Its observations are our frames, its actions the
-environment's own: a Box's numbers, or a Discrete one's index where ours are one-hot. What Minari
-has no place for, it carries as JSON: `worldmodels` among an episode's and the dataset's metadata.
+Source: https://minari.farama.org. The observations of a dataset are frames. Its actions are the
+environment's own: the numbers of a Box, or the index of a Discrete action, which an `Episode`
+stores as one-hot. All other metadata is JSON under the key `worldmodels`, in the metadata of
+the dataset and of each episode.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from envs.config import EnvConfig
 from worldmodels.errors import UserError
 
-# What an episode and a dataset say of the env beside its id.
+# Metadata of an episode and of a dataset about the env, in addition to its id.
 ENV_METADATA = ("env_kwargs", "observation_key")
 METADATA_KEY = "worldmodels"
 UNKNOWN_SEED = -1
@@ -22,7 +23,7 @@ UNKNOWN_SEED = -1
 def require_minari() -> Any:
     """The minari package; raises UserError with the install command where it is missing."""
     try:
-        import h5py  # noqa: F401 (Minari asks for it late)
+        import h5py  # noqa: F401 (Minari imports it late)
         import minari
     except ImportError as error:
         raise UserError(
@@ -32,19 +33,19 @@ def require_minari() -> Any:
 
 
 def dataset_folder(name: str, root: Path | None) -> Path:
-    """Where the dataset lies, below `root` or where Minari keeps its datasets."""
+    """The folder of a dataset, below `root` or below Minari's own folder of datasets."""
     minari = require_minari()
     try:
         minari.dataset.minari_dataset.parse_dataset_id(name)
-    except (ValueError, TypeError) as error:  # TypeError: of a name without a version
+    except (ValueError, TypeError) as error:  # TypeError: the name has no version
         raise UserError(f'expected a name like "racing/random-v0", got "{name}"') from error
     place: Path = minari.storage.get_dataset_path(None) if root is None else root
-    # Minari looks for a relative path from the folder it is in.
+    # Minari resolves a relative path from its own folder.
     return (place / name).absolute()
 
 
 def env_of(metadata: dict[str, Any]) -> EnvConfig:
-    """The env that a dataset or an episode says it is of."""
+    """The env that the metadata of a dataset or of an episode names."""
     return EnvConfig(
         metadata["env_id"], metadata.get("env_kwargs") or {}, metadata.get("observation_key")
     )

@@ -1,4 +1,4 @@
-"""Minari datasets as episodes; one episode in memory at a time."""
+"""Read Minari datasets as episodes, with one episode in memory at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worldmodels.data import minari_checks, minari_format
 from worldmodels.data.episode import METADATA_TYPES, PackedEpisode, pack_episode
 from worldmodels.errors import UserError
 
-# What an episode's metadata tells that the episode itself, or the dataset, tells too.
+# Metadata of an episode that the episode itself or the dataset also holds.
 KNOWN = (*METADATA_TYPES, "index", *minari_format.ENV_METADATA)
 
 
@@ -27,10 +27,10 @@ class Dataset:
     """A Minari dataset of pixels and Box or Discrete actions.
 
     Attributes:
-        metadata: "env_id" at least; of a dataset of ours, all that `write_dataset` was given.
-        data: Minari's own object.
-        unavailable_reason: why its env cannot be used and what can be done without it; None where
-            it can.
+        metadata: "env_id" at least; for a dataset of `write_dataset`, all that it was given.
+        data: Minari's own dataset object.
+        unavailable_reason: why the env cannot be used and what can be done without it; None if the
+            env can be used.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Dataset:
     _view: View
 
     def episodes(self) -> Iterator[tuple[int, PackedEpisode]]:
-        """Each episode with its index, ready for a store; frames are resized where they must be.
+        """Yield each episode and its index, ready for a store; frames are resized if needed.
 
         Raises: UserError for an episode that is not whole.
         """
@@ -65,7 +65,7 @@ class Dataset:
                 yield int(ours.get("index", number)), packed
         except UserError:
             raise
-        except Exception as error:  # of any kind, as `_open` says
+        except Exception as error:  # Minari may raise any kind of error, see `_open`
             raise UserError(f"{label} is not whole: {minari_checks.reason_of(error)}") from error
 
     def _rollout(self, label: str, content: Any, ours: dict[str, Any], seed: int) -> Rollout:
@@ -94,26 +94,26 @@ class Dataset:
 
 
 def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> Dataset:
-    """A dataset on this machine.
+    """Open a dataset on this machine.
 
     Args:
-        env: its env, in place of what the dataset says.
+        env: the env to use instead of the one that the dataset names.
 
-    Raises: UserError where there is none, or where its observations or actions do not fit;
-        where it names no env, or `env` cannot be made.
+    Raises: UserError if there is no such dataset, if its observations or actions do not fit, if it
+        names no env, or if `env` cannot be made.
     """
     data, metadata = _open(name, root)
     try:
         action_size(data.action_space)
     except UnsupportedActionSpace as error:
         raise UserError(f"{name}: {error}") from error
-    minari_checks.pixels_key(name, data.observation_space)  # refuses what holds none
+    minari_checks.pixels_key(name, data.observation_space)  # raises if there are no pixels
     if env is not None:
         values = (env.env_id, env.kwargs, env.observation_key)
         metadata |= zip(("env_id", *minari_format.ENV_METADATA), values, strict=True)
     if "env_id" not in metadata:
         raise UserError(
-            f"{name} does not name the environment it was recorded in: name it with --env, an id "
+            f"{name} does not name the environment it was recorded in: name one with --env, an id "
             f"whose action space is {data.action_space}"
         )
     env_id = None if env is None else env.env_id.rpartition(":")[2]
@@ -122,14 +122,14 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
     except UserError as error:
         if env is not None:
             raise
-        reason = f"{error}; V and M can be trained, and C once it can"
+        reason = f"{error}; V and M can be trained, but C needs the environment"
         return Dataset(name, metadata, data, reason, env_id, View())
     minari_checks.check_env_actions(name, data.action_space, task)
     return Dataset(name, metadata, data, None, env_id, task.view)
 
 
 def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
-    """Minari's own object of a dataset, and what it tells of the whole."""
+    """Minari's own dataset object, and the metadata of the whole dataset."""
     minari = minari_format.require_minari()
     folder = minari_format.dataset_folder(name, root)
     if not (folder / "data").is_dir():
@@ -145,7 +145,7 @@ def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
         )
         ours = json.loads(data.storage.metadata.get(minari_format.METADATA_KEY, "{}"))
         return data, {**recorded, **ours}
-    except Exception as error:  # of any kind: it reads JSON and HDF5, and may make the env
+    except Exception as error:  # Minari reads JSON and HDF5, and may make the env
         raise UserError(
             f"{folder} is not a readable Minari dataset: {minari_checks.reason_of(error)}"
         ) from error

@@ -1,4 +1,4 @@
-"""Which frames are in memory while V trains on more than fit, and threads that fetch them."""
+"""Select the frames in memory while V trains on more than fit, and fetch them in threads."""
 
 import sys
 import threading
@@ -16,13 +16,13 @@ from worldmodels.data.episode import Episode
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps of training during which the same frames are held.
+    """A range of training steps during which the same frames are held.
 
     Attributes:
-        first_step, num_steps: of training.
-        episodes: whose frames are held, in this order.
-        num_drawn: so many of those, the first, were drawn from the whole store; those after
-            them are there so that the newest round is never missing.
+        first_step, num_steps: the first training step, and the number of training steps.
+        episodes: the episodes whose frames are held, in this order.
+        num_drawn: number of first episodes that were drawn from the whole store; the others are
+            added so that the newest round is never missing.
     """
 
     first_step: int
@@ -35,16 +35,16 @@ class Phase:
 class Phases:
     """The phases of a training, a function of the seed and of the episodes' lengths alone.
 
-    Where all frames fit in memory there is one phase, which never ends. Otherwise each pass over
-    the store draws a new order and cuts it into phases whose frames fit; a phase lasts for one
-    look at each frame drawn.
+    If all frames fit in memory, there is one phase, which never ends. Otherwise each pass over
+    the store draws a new order and cuts it into phases whose frames fit. A phase lasts
+    until each frame of its drawn episodes was drawn once on average.
 
     Attributes:
-        counts: frames of each episode.
-        newest: which episodes are of the newest round.
-        max_frames: that a phase holds; an episode longer than that is a phase of its own. There
-            is memory for two phases.
-        newest_fraction: of each batch, and of the frames held, that are of the newest round.
+        counts: number of frames of each episode.
+        newest: whether each episode is of the newest round.
+        max_frames: maximum number of frames in a phase; a longer episode is a phase of its own.
+            There is memory for two phases.
+        newest_fraction: fraction of each batch, and of the held frames, from the newest round.
     """
 
     counts: Int[np.ndarray, " episode"]
@@ -60,12 +60,12 @@ class Phases:
         self._new = self._all_phases()
 
     def __getitem__(self, number: int) -> Phase:
-        """The phase of that number, counted from 0; there is no last one."""
+        """The phase with this number, counted from 0; there is no last phase."""
         self._drawn += islice(self._new, max(0, number + 1 - len(self._drawn)))
         return self._drawn[number]
 
     def number_at(self, step: int) -> int:
-        """The phase that training is in at `step`."""
+        """The number of the phase that holds training step `step`."""
         while not self._drawn or self._drawn[-1].first_step + self._drawn[-1].num_steps <= step:
             self._drawn.append(next(self._new))
         return bisect_right(self._drawn, step, key=lambda phase: phase.first_step) - 1
@@ -97,15 +97,15 @@ class Phases:
         return order[: self._num_fitting(order, int(self.max_frames * self.newest_fraction))]
 
     def _num_fitting(self, order: Int[np.ndarray, " episode"], room: int) -> int:
-        """How many of the first episodes in `order` have no more frames than `room`."""
+        """How many of the first episodes in `order` have at most `room` frames together."""
         return int(np.searchsorted(np.cumsum(self.counts[order]), room, "right"))
 
 
 class Fetch:
     """Fills each part of a buffer with the frames of an episode, in threads of its own.
 
-    Decompressing and copying let other Python threads run. The threads end with the program,
-    at the next episode.
+    Decompressing and copying let other Python threads run. When the program ends, the threads end
+    after their current episode.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Fetch:
             thread.start()
 
     def wait(self) -> float:
-        """How many seconds it took, when the buffer is full; raises what reading raised."""
+        """Wait until the buffer is full; return the seconds it took, or raise a reading error."""
         for thread in self._threads:
             thread.join()
         if self._errors:
@@ -134,19 +134,19 @@ class Fetch:
         return self._finished_at - self._started_at
 
     def cancel(self) -> None:
-        """Stop at the next episode; what the buffer holds then is of no use."""
-        list(self._jobs)  # nothing is left to do
+        """Stop after the current episodes; the buffer is then incomplete."""
+        list(self._jobs)  # leaves no jobs for the threads
         for thread in self._threads:
             thread.join()
 
     def _work(self) -> None:
         try:
             for episode, part in self._jobs:
-                # Python waits for threads when it ends, so they must look whether it does.
+                # Python waits for threads when it ends, so they must check whether it is ending.
                 if not threading.main_thread().is_alive():
                     return
                 episode.read_frames(part, self._stride)
                 self._finished_at = time.perf_counter()
-        except Exception as error:  # raised again by whoever waits
+        except Exception as error:  # `wait` raises it again
             self._errors.append(error)
             list(self._jobs)

@@ -1,4 +1,4 @@
-"""Sequences of agent steps: what M learns from, a batch at a time."""
+"""Sequences of agent steps, from which the batches for training M are cut."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Agent steps per part in a pass over all data, padding included: 17 MB of 32 latents, and some ten
-# times as much while they are worked on.
+# Agent steps per part in a pass over all data, padding included. With 32 latents a part takes
+# 17 MB, and about ten times as much during computations.
 PART_STEPS = 65_536
 
 
 @runtime_checkable
 class Sequences(Protocol):
-    """Whole episodes that batches are cut from.
+    """Whole episodes from which batches are cut.
 
     They stay on the CPU. Callers move each batch to the model's device.
     """
@@ -34,7 +34,7 @@ class Sequences(Protocol):
     def windows(
         self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
     ) -> "SequenceBatch":
-        """From each chosen episode, `length` agent steps from its start, padded with zeros."""
+        """Cut `length` agent steps from each chosen episode, from its start, padded with zeros."""
 
     def parts(self, max_steps: int) -> "Iterator[SequenceBatch]":
         """All episodes in order, as batches of about `max_steps` agent steps, padding included.
@@ -48,7 +48,7 @@ class Sequences(Protocol):
 
 
 def part_slices(count: int, longest: int, max_steps: int) -> Iterator[slice]:
-    """Which episodes each part of `Sequences.parts` holds; one at least."""
+    """The episodes that each part of `Sequences.parts` holds, at least one per part."""
     size = max(1, max_steps // longest)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
@@ -97,19 +97,19 @@ class SequenceBatch:
     def windows(
         self, rows: Int[Tensor, "chosen"], starts: Int[Tensor, "chosen"], length: int
     ) -> "SequenceBatch":
-        """From each chosen sequence, `length` agent steps from its own start."""
+        """Cut `length` agent steps from each chosen sequence, from its own start."""
         frames = starts[:, None] + torch.arange(length + 1)
         steps = rows[:, None], frames[:, :-1]
         posteriors = self.posteriors[rows[:, None], frames]
         return SequenceBatch(posteriors, *(each[steps] for each in self._of_steps))
 
     def single_steps(self) -> "SequenceBatch":
-        """Each real agent step as a sequence of its own, so that nothing is known of its past."""
+        """Each real agent step as a sequence of its own, without its past."""
         pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
         steps = (each[self.mask][:, None] for each in self._of_steps)
         return SequenceBatch(pairs[self.mask], *steps)
 
     def to(self, device: torch.device | str) -> "SequenceBatch":
-        """The same on another device."""
+        """The same batch on another device."""
         moved = (each.to(device) for each in self._of_steps)
         return SequenceBatch(self.posteriors.to(device), *moved)

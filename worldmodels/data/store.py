@@ -1,17 +1,19 @@
-"""Episodes on disk: one compressed file each, there whole or not at all.
+"""Store episodes on disk, each in one compressed file that appears whole or not at all.
 
-A file `episode-000042.npz` is written under another name and renamed, so a store can be read
-while it grows, by one writer at a time.
+A file `episode-000042.npz` is written under another name and then renamed, so a store can be read
+while one writer adds episodes to it.
 
-What a store does about files that are not whole episodes:
+A store treats files that are not usable episodes as follows:
 
-- Damaged: training refuses, with one line for each of them. `wm collect` reads every file's
-  checksums first, renames a damaged one to `*.damaged`, says so, and plays one in its place.
-- Strange, whole but of another env, or with actions or frames of another size than the others:
-  training and `wm collect` refuse, with one line for each of them.
-- Of another version of this format, or not to be read for now: refused, and left as they are.
-- Foreign, of any other name: `wm collect` and `wm data info` name them; they are ignored.
-- `.episode-*.partial`, left by a writer that was killed: the next `wm collect` removes them.
+- Damaged files: training refuses to start, with one line per file. `wm collect` first reads every
+  file's checksums. It renames a damaged file to `*.damaged`, logs this, and plays an episode in
+  its place.
+- Inconsistent files are whole, but of another env, or with actions or frames of another size than
+  the others: training and `wm collect` refuse to start, with one line per file.
+- Files of another version of this format, or files that cannot be read at present: they are refused
+  and left as they are.
+- Foreign files, with any other name: `wm collect` and `wm data info` list them and ignore them.
+- Files `.episode-*.partial`, left by a killed writer: the next `wm collect` removes them.
 """
 
 import hashlib
@@ -42,7 +44,7 @@ QUARANTINED = ".damaged"
 
 
 def file_name(index: int) -> str:
-    """What the file of episode `index` is called."""
+    """The name of the file of episode `index`."""
     return f"episode-{index:06d}.npz"
 
 
@@ -54,7 +56,7 @@ def index_from_name(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a store's folder."""
+    """The files in a store's folder, by kind."""
 
     episodes: list[Episode]
     damaged: list[Damage]
@@ -64,11 +66,11 @@ class Contents:
 
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
-        """What episodes are that most others are not: of another env, other actions or frames."""
+        """Episodes whose env, actions or frames differ from most others, with the difference."""
         kinds = [_kind(episode) for episode in self.episodes]
         common = Counter(kinds).most_common(1)[0][0] if kinds else ""
         return {
-            episode.path: f"of {kind}, the others are of {common}"
+            episode.path: f"of {kind}, but the others are of {common}"
             for episode, kind in zip(self.episodes, kinds, strict=True)
             if kind != common
         }
@@ -79,15 +81,15 @@ class EpisodeStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # What was found in a file, by what tells that it changed: opening 10,000 takes seconds.
+        # Files opened so far, by a key that changes with the file: opening 10,000 takes seconds.
         self._opened: dict[tuple[str | int, ...], Episode | Damage] = {}
 
     @cached_property
     def contents(self) -> Contents:
-        """Every file of the folder, the episodes' metadata read.
+        """All files of the folder, with the metadata of the episodes.
 
         Raises: UserError for an episode of another version of this format, or one that the
-            system would not read.
+            system cannot read.
         """
         found = Contents([], [], [], [], [])
         opened: dict[tuple[str | int, ...], Episode | Damage] = {}
@@ -140,10 +142,10 @@ class EpisodeStore:
         self.refresh()
 
     def repair(self, log: Callable[[str], None]) -> None:
-        """Set damaged files aside, remove what killed writers left, name foreign files.
+        """Quarantine damaged files, remove what killed writers left, and log foreign files.
 
-        Reads every file's checksums, about a millisecond per episode of 1,000 frames, and logs a
-        line per file.
+        This reads every file's checksums, which takes about a millisecond per episode of 1,000
+        frames, and logs one line per affected file.
 
         Raises: UserError, before anything is renamed, as `contents` does.
         """
@@ -152,14 +154,14 @@ class EpisodeStore:
         corrupt = [damage for episode in contents.episodes if (damage := episode.damage())]
         for path in contents.partial:
             path.unlink(missing_ok=True)
-            log(f"{path}: left by a collection that was killed, removed")
+            log(f"{path}: left by a killed collection, removed")
         for path in contents.foreign:
             log(f"{path}: not an episode, ignored")
         for damage in (*contents.damaged, *corrupt):
             quarantined_path = _quarantine_name(damage.path)
             os.replace(damage.path, quarantined_path)
             sync(self.folder)
-            log(f"{damage.path}: damaged ({damage.reason}), set aside as {quarantined_path.name}")
+            log(f"{damage.path}: damaged ({damage.reason}), renamed to {quarantined_path.name}")
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
@@ -184,7 +186,7 @@ class EpisodeStore:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def require(self, run: Path) -> None:
-        """Raise UserError where there is too little to train on and to hold out."""
+        """Raise UserError if there are too few episodes to train on and to hold out."""
         if not (self.split(held_out=True) and self.split(held_out=False)):
             raise UserError(
                 f"{len(self.episodes)} episodes in {self.folder}, expected 2 or more: "
@@ -199,7 +201,7 @@ class EpisodeStore:
 
 
 def _kind(episode: Episode) -> str:
-    """Its env, with what else was chosen about it, and the sizes of actions and frames."""
+    """An episode's env with its arguments, and the sizes of its actions and frames."""
     chosen = (episode.meta.get(name) for name in ("env_kwargs", "observation_key"))
     words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen if value]
     env = "".join([episode.meta["env_id"], *words])
@@ -207,7 +209,7 @@ def _kind(episode: Episode) -> str:
 
 
 def _quarantine_name(path: Path) -> Path:
-    """A name of its own beside those of earlier files: `.damaged`, `.2.damaged`, .."""
+    """An unused name for a quarantined file: `.damaged`, `.2.damaged`, .."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
     candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
     return next(each for each in candidates if not each.exists())

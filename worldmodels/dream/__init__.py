@@ -1,1 +1,1 @@
-"""M as an environment: start states, rollouts, and Gymnasium environments around them."""
+"""Dreams, in which M is the environment: start states, rollouts and Gymnasium environments."""

@@ -1,7 +1,7 @@
-"""A run's dream as Gymnasium environments, so that any of its clients can train in one.
+"""The dreams of a run as Gymnasium environments, in which any RL library can train.
 
-One step is one agent step. The reward is the one that M expects, an episode ends with the
-probability that M predicts, and it is cut off at a horizon.
+One step is one agent step. The reward is the one that M expects. An episode ends with the
+probability that M predicts, and is truncated at a horizon.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ RENDER_MODES = ["rgb_array"]
 class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     """Many dreams of one run as a Gymnasium vector environment; see `make_dream`.
 
-    Autoreset is Gymnasium's next-step mode: in the step after its end a dream starts anew, its
-    action is ignored and its reward is 0.
+    Autoreset is in Gymnasium's next-step mode. In the step after a dream's end the dream starts at
+    a new state, its action is ignored, and its reward is 0.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._over: np.ndarray | None = None
-        self._generators: list[np.random.Generator] | None = None  # one per dream, or one for all
+        self._generators: list[np.random.Generator] | None = None  # None: one for all dreams
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -64,16 +64,16 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
 
         Args:
             seed: an integer seeds one generator for all dreams, which are then stepped together.
-                A list holds one seed per dream, where None is any seed; each dream then equals
-                that of a `DreamEnv` with its seed. Dreams with generators of their own are stepped
-                one by one, which is slower. None keeps the present generators.
+                A list holds one seed per dream, where None stands for a random seed; each dream
+                then equals that of a `DreamEnv` with the same seed. Dreams with separate generators
+                are stepped one by one, which is slower. None keeps the present generators.
 
-        Raises: UserError for a "reset_mask" among the options and for a list of another length;
+        Raises: UserError for a "reset_mask" among the options and for a list of the wrong length;
             gymnasium.error.ClosedEnvironmentError after `close`.
         """
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
-            raise UserError("dreams start anew by themselves: expected a reset without reset_mask")
+            raise UserError("dreams reset automatically: expected a reset without reset_mask")
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
             self._generators = None
@@ -88,7 +88,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one agent step in every dream; those that were over start anew instead.
+        """Take one agent step in every dream; restart the dreams that had ended instead.
 
         Raises: gymnasium.error.ClosedEnvironmentError after `close`.
         """
@@ -96,7 +96,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         if self._over is None:
             raise ResetNeeded("expected a reset before the first step")
         going = np.flatnonzero(~self._over)
-        # All at once, so that wrong actions are refused before any dream has moved.
+        # All actions are encoded first, so that wrong ones are refused before any dream steps.
         encoded = self.dreams.encode(going, _checked_actions(self.action_space, actions))
         rewards = np.zeros(self.num_envs)
         ended, cut = np.zeros((2, self.num_envs), dtype=bool)
@@ -107,7 +107,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         return self.dreams.observe(), rewards, ended, cut, {}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Decoded frames of all dreams, with `render_mode="rgb_array"`."""
+        """Return the decoded frames of all dreams, or None without `render_mode`."""
         _check_open(self, self.closed)
         return None if self.render_mode is None else tuple(self.dreams.frames())
 
@@ -116,7 +116,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             self.dreams.begin(rows, generator)
 
     def _by_generator(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.random.Generator]]:
-        """The chosen dreams, those together that share a generator."""
+        """Group the dreams of these rows by their generator."""
         if self._generators is not None:
             return [(np.array([row]), self._generators[row]) for row in rows]
         return [(rows, self.np_random)] if len(rows) else []
@@ -125,13 +125,13 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
 class DreamEnv(gym.Env[np.ndarray, Any]):
     """One dream of a run: `gymnasium.make("worldmodels/Dream-v0", run="runs/demo")`.
 
-    It is a `DreamVectorEnv` of one that does not start anew by itself.
+    It is a `DreamVectorEnv` of one dream, without autoreset.
 
     Args:
-        settings: those of `DreamSettings`.
+        settings: the fields of `DreamSettings`.
     """
 
-    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012  Gymnasium's own way
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012  as in Gymnasium
 
     def __init__(
         self, run: str | Path | Run, render_mode: str | None = None, **settings: Any
@@ -149,7 +149,7 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the dream at a new state; the same seed gives the same dream.
 
-        This also opens a closed dream again, because the checks of Stable-Baselines3 rely on it.
+        A reset also reopens a closed dream, because the checks of Stable-Baselines3 rely on that.
         """
         super().reset(seed=seed)
         self._vector.closed = False
@@ -168,13 +168,13 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         return observations[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
 
     def render(self) -> np.ndarray | None:
-        """The decoded frame, with `render_mode="rgb_array"`."""
+        """Return the decoded frame, or None without `render_mode`."""
         _check_open(self, self._vector.closed)
         frames = self._vector.render()
         return None if frames is None else frames[0]
 
     def close(self) -> None:
-        """Allow nothing but a further `close`, or a `reset`, from now on."""
+        """Close the dream: from now on only `close` and `reset` are allowed."""
         self._vector.close()
 
 
@@ -187,7 +187,7 @@ def make_dream(
     device: str = "cpu",
     **settings: Any,
 ) -> DreamVectorEnv:
-    """Dreams of a run, `num_envs` at once, as a Gymnasium vector environment.
+    """Make a Gymnasium vector environment of `num_envs` dreams of a run.
 
     Example::
 
@@ -198,19 +198,19 @@ def make_dream(
 
     A step is an agent step. Its reward is the expected sum over the env steps of that agent step.
     An observation is [z, h], float32 (F,), which is what C receives. Actions are those of the real
-    env; they are clipped to the bounds of a Box. An episode terminates with the probability that M
-    predicts, and where it is out of `Support`. Otherwise it is truncated at the horizon.
+    env; those of a Box are clipped to its bounds. An episode terminates with the probability that M
+    predicts, and if it leaves the `Support`. Otherwise it is truncated at the horizon.
 
-    `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` gives each dream a
-    generator of its own.
+    `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` seeds a separate
+    generator for each dream.
 
     Args:
         run: the folder of a run with V and M.
         temperature, device, settings: see `DreamSettings`.
-        render_mode: "rgb_array" lets `render` give decoded frames.
+        render_mode: "rgb_array" makes `render` return decoded frames.
 
-    Raises: UserError for a run without V, M or episodes, and for impossible settings. `step`
-        raises it for actions of another shape or type.
+    Raises: UserError for a run without V, M or episodes, and for invalid settings. `step` raises
+        UserError for actions of the wrong shape or type.
     """
     chosen = DreamSettings(temperature=temperature, device=device, **settings)
     return DreamVectorEnv(run, num_envs, chosen, render_mode)

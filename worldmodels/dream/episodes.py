@@ -1,4 +1,4 @@
-"""Dreams of a run side by side: each begins at a real state, and ends on its own."""
+"""A batch of dreams of one run: each begins at a real state and ends independently."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ FRAME_SHAPE = (64, 64, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings:
-    """How dreams begin, go on and end, and what is observed of them.
+    """Settings of dreams: how they begin, continue and end, and what is observed.
 
     Attributes:
-        temperature: uncertainty of the dream; at 1 it is what M learned.
-        start: "real", any agent step of the newest training episodes, with M's state after the
-            episode before it; or "reset", the first frame of one of them.
-        horizon: agent steps until a dream is cut off.
+        temperature: uncertainty of the dream; at 1, latents are sampled as M predicts them.
+        start: "real" starts at any agent step of the newest training episodes, with M's state
+            after the real past; "reset" starts at the first frame of one of these episodes.
+        horizon: agent steps after which a dream is truncated.
         render_frames: observe decoded frames, uint8 (64, 64, 3), instead of features.
-        device: where V and M dream: cpu, cuda, mps or auto.
+        device: where V and M compute: cpu, cuda, mps or auto.
     """
 
     temperature: float = 1.0
@@ -56,12 +56,12 @@ class DreamSettings:
 
 @dataclass(frozen=True)
 class DreamWorld:
-    """What all dreams of a run share; nothing in it ever changes.
+    """The models, the support and the start states that all dreams of a run share.
 
     Attributes:
-        support: where dreams may go.
-        states: all the real states that dreams may begin at, (states, ...).
-        first: which of them are the first of their episode, int64 (episodes,), on the CPU.
+        support: the latents and predictions that dreams are limited to.
+        states: all real states at which dreams may begin, (states, ...).
+        first: indices of those states that begin an episode, int64 (episodes,), on the CPU.
     """
 
     vision: Vision
@@ -72,7 +72,7 @@ class DreamWorld:
 
     @property
     def feature_space(self) -> spaces.Box:
-        """Where every feature lies: z as far as dreams may go, h within 1."""
+        """The range of the features: z within the bounds of V or the support, h within [-1, 1]."""
         low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
         one = torch.ones(self.memory.config.num_hidden)
@@ -82,10 +82,10 @@ class DreamWorld:
 
 @functools.lru_cache(maxsize=1)
 def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWorld:
-    """V, M and the newest episodes of a run, ready to dream on.
+    """Load V and M of a run, and compute the start states from its newest episodes.
 
-    The newest world is kept until another is needed or its files change: Stable-Baselines3 makes
-    eight environments of one run at once, and encoding the episodes takes longer than all else.
+    The last world is cached until another one is loaded or its files change. Stable-Baselines3
+    makes eight environments of one run at once, and encoding the episodes takes most of the time.
     """
     run = Run(folder)
     vision, memory = load_world_model(run, device)
@@ -102,18 +102,18 @@ def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWor
 
 
 class Dreams:
-    """B dreams of one run, each at its own place.
+    """B dreams of one run, each in its own state.
 
     Args:
-        count: B.
+        count: B, the number of dreams.
 
     Attributes:
-        state: where the dreams stand.
-        action_space: the env's, float32 where it is a Box.
-        observation_space: of what `observe` gives of each dream.
+        state: the present state of all dreams.
+        action_space: the env's action space, float32 if it is a Box.
+        observation_space: the space of one dream's observation.
         frames_per_second: agent steps per second of the real env.
 
-    Raises: UserError for a run without V, M or episodes, or with an M for another V.
+    Raises: UserError for a run without V, M or episodes, or if M was trained on another V.
     """
 
     def __init__(self, run: str | Path | Run, count: int, settings: DreamSettings) -> None:
@@ -137,7 +137,7 @@ class Dreams:
         self._age = np.zeros(count, dtype=np.int64)
 
     def begin(self, rows: Int[np.ndarray, "chosen"], rng: np.random.Generator) -> None:
-        """Start the chosen dreams at states drawn anew."""
+        """Start the chosen dreams at newly sampled states."""
         picks = torch.from_numpy(rng.integers(len(self._starts), size=len(rows)))
         starts = self.world.states.rows(self._starts[picks].to(self._device))
         self.state = self.state.put(torch.from_numpy(rows).to(self._device), starts)
@@ -157,14 +157,14 @@ class Dreams:
         Args:
             encoded: actions of all dreams, see `encode`.
 
-        Returns: rewards expected, which dreams ended, and which others are at the horizon.
+        Returns: the expected rewards, which dreams ended, and which others reached the horizon.
         """
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
         index = torch.from_numpy(rows).to(self._device)
         actions = torch.from_numpy(encoded[rows]).to(self._device)
         state, reward = self.model.step(self.state.rows(index), actions, generator)
         ended = ~(rng.random(len(rows)) < state.weight.cpu().numpy())
-        # Whether it goes on has just been drawn: from here on it is certain.
+        # Whether each dream ends has just been sampled, so the weights are 1 again.
         self.state = self.state.put(index, state._replace(weight=torch.ones_like(state.weight)))
         self._age[rows] += 1
         cut = (self._age[rows] >= self.settings.horizon) & ~ended
@@ -173,11 +173,11 @@ class Dreams:
     def encode(
         self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
     ) -> Float32[np.ndarray, "dream action"]:
-        """Native actions of all dreams for M: clipped to a Box, the range M was trained on.
+        """Encode actions of the env for M, those of a Box clipped to the range of M's training.
 
-        Only those of the chosen dreams are looked at. The others are zeros in the result.
+        Only the actions of the chosen dreams are read. The others are zeros in the result.
 
-        Raises: UserError for actions that are none.
+        Raises: UserError for invalid actions.
         """
         try:
             chosen = encode_actions(self.action_space, actions[rows])
@@ -195,12 +195,12 @@ class Dreams:
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:
-        """The observation of each dream: features float32 (B, F), or its frames."""
+        """Return the observation of each dream: its features, float32 (B, F), or its frame."""
         if self.settings.render_frames:
             return self.frames()
         return self.model.features(self.state).cpu().numpy()
 
     @torch.no_grad()
     def frames(self) -> np.ndarray:
-        """The present latents as V draws them, uint8 (B, 64, 64, 3)."""
+        """Decode the present latents to frames, uint8 (B, 64, 64, 3)."""
         return self.model.vision.decode(self.state.latent).cpu().numpy()

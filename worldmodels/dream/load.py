@@ -1,4 +1,4 @@
-"""A run's V and M, and the real states its dreams begin at."""
+"""Loading of a run's V and M, and of the episodes in which its dreams begin."""
 
 import itertools
 from pathlib import Path
@@ -17,10 +17,11 @@ from worldmodels.runs.stage_folder import read_file
 from worldmodels.vision import Vision, load_vision
 
 MAX_EPISODES_FOR_STARTS = 256
-# Of all of them, padded to the longest. M's states of 256 units take 2 kB per agent step, and
-# gathering them some five times as much: 0.7 GB. The presets' 256 episodes are 64,000.
+# The limit counts all episodes, padded to the longest. M's states of 256 units take 2 kB per agent
+# step, and gathering them takes 5 kB, or 0.7 GB in all. The presets' 256 episodes have 64,000 agent
+# steps.
 MAX_STEPS_FOR_STARTS = 131_072
-COPIES_OF_STATES = 5  # h and c at once: in a list each, one of them stacked, both without padding
+COPIES_OF_STATES = 5  # of h's size: lists of h and of c, one of them stacked, both without padding
 
 
 def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
@@ -39,8 +40,8 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     memory_file = load_checkpoint(memory_path, hint=f'run "wm train-memory --run {run}" first')
     if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"{memory_path} was trained on another V than {vision_path}, whose latents meant "
-            f'something else: run "wm train-memory --run {run}" again'
+            f"{memory_path} was trained on another V than {vision_path}, whose latents have "
+            f'another meaning: run "wm train-memory --run {run}" again'
         )
     return vision, restore_memory(memory_file, memory_path, device)
 
@@ -48,9 +49,9 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
 def encode_recent(
     run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
 ) -> SequenceBatch:
-    """The newest training episodes as V sees them, where dreams of a run begin; on the CPU.
+    """Encode the newest training episodes, in which a run's dreams begin, as a batch on the CPU.
 
-    Of long episodes fewer are taken, see `MAX_STEPS_FOR_STARTS`, and one at least.
+    Fewer episodes are used if they are long (see `MAX_STEPS_FOR_STARTS`), but at least one.
     """
     run.store.require(run.folder)
     chosen = recent_episodes(run, most)
@@ -58,7 +59,7 @@ def encode_recent(
 
 
 def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
-    """The training episodes that `encode_recent` takes, the newest one first."""
+    """Return the training episodes that `encode_recent` encodes, the newest one first."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
     longest = itertools.accumulate(agent_steps_of(newest, run.action_repeat), max)
@@ -67,7 +68,7 @@ def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
-    """What the start states of `encode_recent` take while M's states at them are gathered."""
+    """Estimate the bytes that start states take while M's states are being gathered."""
     lengths = agent_steps_of(recent_episodes(run), run.action_repeat)
     padded = len(lengths) * max(lengths)
     states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden

@@ -1,7 +1,7 @@
-"""M as thousands of dreams at once.
+"""V and M as an environment, in which thousands of dreams run as one batch.
 
-The core is tensors on one device: a step is a function of its arguments and of a generator, and
-nothing is kept between steps. A dream begins at a real state, see `worldmodels.dream.starts`.
+All tensors are on one device. A step is a function of its arguments and of a generator, and
+nothing is kept between steps. A dream begins at a real state; see `worldmodels.dream.starts`.
 """
 
 import math
@@ -30,11 +30,11 @@ class DreamState(NamedTuple):
     weight: Float[Tensor, "batch"]
 
     def rows(self, index: Tensor) -> "DreamState":
-        """The dreams with these indices; an index may occur several times."""
+        """Return the dreams with these indices; an index may occur several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
 
     def put(self, index: Int[Tensor, "chosen"], new: "DreamState") -> "DreamState":
-        """The same dreams, but for the chosen ones, which stand where `new` says."""
+        """Return these dreams, with the states of the chosen ones replaced by `new`."""
 
         def replaced(old: Tensor, part: Tensor) -> Tensor:
             return old.index_copy(0, index, part)
@@ -44,13 +44,13 @@ class DreamState(NamedTuple):
         return DreamState(latent, memory, weight)
 
     def to(self, device: torch.device | str) -> "DreamState":
-        """The same state on another device."""
+        """Return the same state on another device."""
         memory = LSTMState(self.memory.h.to(device), self.memory.c.to(device))
         return DreamState(self.latent.to(device), memory, self.weight.to(device))
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise UserError for what is no temperature."""
+    """Raise UserError unless the temperature is 0 or more, and finite."""
     if not 0 <= temperature < math.inf:
         raise UserError(f"expected a temperature of 0 or more, got {temperature}")
 
@@ -71,7 +71,7 @@ class DreamModel:
         memory: M, on the same device.
         temperature: scales the uncertainty of the dream; above 1 the dream is harder to exploit
             (arXiv 1803.10122, 4.2).
-        support: ends dreams that leave it; None lets them go anywhere.
+        support: dreams end if they leave it; None makes dreams unconstrained.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class DreamModel:
 
     @property
     def device(self) -> torch.device:
-        """The device of V and M, on which dreams must be, too."""
+        """The device of V and M; dreams must be on the same device."""
         return device_of(self.memory)
 
     @property
@@ -98,7 +98,7 @@ class DreamModel:
         return self.vision.num_features + self.memory.config.num_hidden
 
     def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
-        """[z, h], which is what C receives."""
+        """Return [z, h], which is what C receives."""
         return torch.cat(
             [self.vision.features(state.latent), self.memory.features(state.memory)], dim=-1
         )
@@ -110,13 +110,13 @@ class DreamModel:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> tuple[DreamState, Float[Tensor, "batch"]]:
-        """One agent step in every dream: the next state and the expected reward.
+        """Take one agent step in every dream; return the next state and the expected reward.
 
         The reward is in the env's units and is not multiplied by `weight`.
 
         Args:
             action: encoded actions.
-            generator: of the noise; None is torch's global one.
+            generator: source of the noise; None uses torch's global generator.
             num_candidates: the batch consists of this many blocks of equal size, and row i of
                 every block gets the same noise (common random numbers).
         """

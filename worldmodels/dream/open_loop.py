@@ -1,4 +1,4 @@
-"""Open loop: dreams under the actions of a real episode, beside what really happened."""
+"""Open-loop dreams: dreams under the actions of real episodes, compared with the real frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from worldmodels.vision.pixel_error import squared_error
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Squared error per frame, full scale 1, by agent steps since the dream began.
+    """Squared errors per frame, full scale 1, at each agent step since the dream began.
 
     Attributes:
-        predicted: of the mean of several decoded dreams.
-        persistence: of the decoded frame that the dream began at, "nothing moves".
-        reconstruction: of V's own reconstruction of the real frame, which no dream can beat for
+        predicted: error of the mean of several decoded dreams.
+        persistence: error of the last-frame baseline, the decoded frame at which the dream began.
+        reconstruction: error of V's reconstruction of the real frame, which no dream can beat for
             long.
     """
 
@@ -35,7 +35,7 @@ class OpenLoop:
 
     @property
     def steps_below_persistence(self) -> int:
-        """How many agent steps, from the first one on, the dream beats the last-frame baseline."""
+        """Agent steps, counted from the first, for which dreams beat the last-frame baseline."""
         better = [d < f for d, f in zip(self.predicted, self.persistence, strict=True)]
         return better.index(False) if False in better else len(better)
 
@@ -50,15 +50,15 @@ def open_loop(
     num_starts: int = 64,
     num_samples: int = 16,
 ) -> OpenLoop:
-    """Error of dreams under the actions of real episodes, by agent steps since they began.
+    """Measure the error of dreams under real actions, at each agent step since they began.
 
     Args:
-        frames: of each episode, one per agent step and the last one.
-        num_starts: evenly spread over the agent steps that leave room; M has seen the episode up
-            to there.
-        num_samples: dreams from each start; the mean of their frames is what is compared.
+        frames: the frames of each episode: one per agent step, and the last frame.
+        num_starts: number of start states, evenly spread over the agent steps that leave room for
+            a dream; M's state at a start follows from the real past.
+        num_samples: dreams per start; the mean of their frames is compared with the real frame.
 
-    Raises: ValueError where no episode is as long as the dreams.
+    Raises: ValueError if no episode is longer than the dreams.
     """
     vision = dream.vision
     rows, steps = spread_starts(episodes, horizon, num_starts)

@@ -1,4 +1,4 @@
-"""Pictures of what M dreams, beside what happened."""
+"""Pictures of M's dreams, next to the real frames."""
 
 from pathlib import Path
 
@@ -26,13 +26,14 @@ def save_dreams(
 ) -> None:
     """Draw real frames, V's reconstructions of them and M's dreams under the same actions.
 
-    Dreams are samples of the futures that M holds possible: its likeliest codes mostly stand still.
+    Dreams are sampled from M's predictions, because the likeliest codes mostly do not change.
 
     Args:
-        episode: a batch of one.
-        frames: one per agent step, and the last one.
-        start: the agent step at which the dreams begin, M having seen the episode up to there.
-        agent_steps: since then, rising, of the frames to show; those past the end are left out.
+        episode: a batch of one episode.
+        frames: one per agent step, and the last frame.
+        start: the agent step at which the dreams begin; M's state follows from the real past.
+        agent_steps: agent steps since the start, ascending, whose frames are drawn; those past the
+            episode's end are left out.
     """
     vision, length = dream.vision, int(episode.mask.sum())
     shown = [step for step in agent_steps if start + step <= length]
@@ -49,7 +50,7 @@ def save_dreams(
 
 
 def most_active_episode(episodes: Sequences) -> int:
-    """Which episode has the highest return, and among equals moves most, so as to test a dream."""
+    """Return the episode with the highest return; among equals, the one whose actions vary most."""
     merits = []
     for part in episodes.parts(PART_STEPS):
         moves = (part.actions[:, 1:] - part.actions[:, :-1]).abs().sum((1, 2))

@@ -1,4 +1,4 @@
-"""Many steps of a dream: its returns under a controller, its latents under given actions."""
+"""Rollouts of dreams: returns under a controller, and latents under given actions."""
 
 from collections.abc import Callable
 
@@ -21,9 +21,10 @@ def dreamed_returns(
     generator: torch.Generator,
     num_candidates: int = 1,
 ) -> Float[Tensor, "agent_step batch"]:
-    """Returns of each dream since its start, after every agent step.
+    """Compute the return of each dream since its start, after every agent step.
 
-    A reward counts as often as the dream gets there. `num_candidates`: see `DreamModel.step`.
+    Each reward is weighted by the probability that the dream has not ended before. For
+    `num_candidates` see `DreamModel.step`.
     """
     state, total, returns = starts, torch.zeros_like(starts.weight), []
     for _ in range(horizon):
@@ -36,9 +37,9 @@ def dreamed_returns(
 
 @torch.no_grad()
 def roll_out(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int = 0) -> Tensor:
-    """Latents dreamed under given actions, (agent steps, batch, ...).
+    """Roll out dreams under given actions; return the latents, (agent steps, batch, ...).
 
-    Starts, actions and latents are on the CPU; the dream takes them to its own device.
+    Starts, actions and latents are on the CPU; the dream runs on the device of V and M.
 
     Args:
         actions: (batch, agent steps, A).
@@ -60,9 +61,9 @@ def replay(
     *,
     seed: int = 0,
 ) -> Tensor:
-    """Latents dreamed from real states, under the actions of the real episodes.
+    """Roll out dreams from real states under the actions of the real episodes.
 
-    Returns: (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
+    Returns: latents (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
     actions = episodes.actions[rows[:, None], steps[:, None] + torch.arange(horizon)]

@@ -1,4 +1,4 @@
-"""Where dreams begin: at real states of V and M."""
+"""Start states of dreams: real states of V and M."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StartStates:
     """Real states from which start states are sampled, with weights; on the CPU.
 
     Args:
-        weights: of the states, none negative and not all zero.
+        weights: sampling weights of the states; none is negative, and not all are zero.
     """
 
     def __init__(self, states: DreamState, weights: Float[Tensor, "state"]) -> None:
@@ -35,10 +35,10 @@ class StartStates:
         *,
         far_from_reward_fraction: float | None,
     ) -> StartStates:
-        """All agent steps of the episodes.
+        """Take the states of all agent steps of the episodes.
 
-        `far_from_reward_fraction` of the samples are far from any reward. With None, and where
-        all states are near one, or none is, all count the same.
+        The fraction `far_from_reward_fraction` of the samples is far from any reward. All states
+        have the same weight if it is None, if all are near a reward, or if none is.
         """
         near = near_reward(sequences, NEAR_STEPS)
         weights = torch.ones(len(near))
@@ -57,9 +57,9 @@ class StartStates:
 
 @torch.no_grad()
 def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
-    """The state before every agent step of the sequences, where a dream can begin; (states, ...).
+    """Compute the states (states, ...) before every agent step, at which dreams can begin.
 
-    M's state is the one after the episode's real past. Sequences and states are on the CPU.
+    M's state follows from the real past of the episode. Sequences and states are on the CPU.
     """
     device = device_of(memory)
     latents = vision.mode(sequences.posteriors[:, :-1])
@@ -72,9 +72,9 @@ def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dre
 
 
 def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
-    """Which of `real_states` have a reward above the mean at most `within` agent steps away.
+    """Mark the `real_states` that have a reward above the mean at most `within` agent steps away.
 
-    Far from any reward all controllers fare alike, such as in a car deep in the grass.
+    Far from any reward all controllers get the same return, for example deep in the grass.
     """
     good = (sequences.rewards > sequences.rewards[sequences.mask].mean()) & sequences.mask
     reach = torch.nn.functional.max_pool1d(
@@ -86,11 +86,11 @@ def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
 def spread_starts(
     episodes: SequenceBatch, horizon: int, count: int
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Episode and agent step of starts evenly spread over those that leave room for a dream.
+    """Choose episode and agent step of each start, evenly spread where a dream has room.
 
-    None is an episode's first agent step, before which M has seen nothing.
+    No start is an episode's first agent step, because M has no past there.
 
-    Raises: ValueError where no episode is long enough.
+    Raises: ValueError if no episode is long enough.
     """
     rows, steps = episodes.mask.nonzero(as_tuple=True)
     lengths = episodes.mask.sum(1)
@@ -105,7 +105,7 @@ def spread_starts(
 
 
 def evenly_spread(places: Int[Tensor, "place"], count: int) -> Int[Tensor, "chosen"]:
-    """So many of the places, at equal distances; all of them where there are fewer."""
+    """Choose `count` of the places at equal distances, or all of them if there are fewer."""
     return places[torch.linspace(0, len(places) - 1, min(count, len(places))).long()]
 
 
@@ -116,7 +116,7 @@ def states_at(
     rows: Int[Tensor, "start"],
     steps: Int[Tensor, "start"],
 ) -> DreamState:
-    """The real states before these agent steps of these episodes."""
+    """Return the real states before these agent steps of these episodes."""
     lengths = episodes.mask.sum(1)
     places = (lengths.cumsum(0) - lengths)[rows] + steps
     return real_states(vision, memory, episodes).rows(places)

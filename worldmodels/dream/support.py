@@ -1,4 +1,4 @@
-"""Where dreams may go: within what V and M had data for."""
+"""The support of dreams: the region for which V and M had data."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,26 +17,28 @@ from worldmodels.vision import Vision
 class Support:
     """The latents and predictions for which V and M had data.
 
-    Dreamed latents are clamped to `low` and `high`: beyond what V ever encoded, a latent has no
-    meaning to V or M. A dream is out of support, and ends, where a latent would lie further outside
-    than `MARGIN` of the range and than `NOISE` times the standard deviation of V's posterior. A
-    dream of an ensemble also ends where its models disagree more than on 99.9 % of the real agent
-    steps. Codes cannot leave their range, so dreams of a single M over codes are always in support.
+    Dreamed latents are clamped to `low` and `high`, because V and M were not trained on latents
+    beyond that range. A dream is out of support, and ends, if a latent lies outside the range by
+    more than `MARGIN` times its width and more than `NOISE` times the standard deviation of V's
+    posterior. A dream of an ensemble also ends if its models disagree more than they do on 99.9 %
+    of the real agent steps. Codes cannot leave their range, so dreams of a single M over codes are
+    always in support.
 
-    There is no reward after an end. The return of such a dream is too low where the real episode
-    would have brought more reward, and too high where it would have brought negative reward.
-    `wm dream-check` measures this bias, and compares it with that of unconstrained dreams.
+    A dream gets no reward after its end. The return of a dream that leaves the support is too low
+    if the real episode would have had more reward, and too high if it would have had negative
+    reward. `wm dream-check` measures this bias, and compares it with that of unconstrained dreams.
 
     Attributes:
-        low, high: of each latent over real frames; None for codes.
-        most_disagreement: see `EnsemblePrediction.disagreement`; None for a single M.
-        noise: standard deviation of V's posterior, of each latent, which is part of what M
-            predicts; None counts as none.
+        low, high: range of each latent over real frames; None for codes.
+        most_disagreement: the disagreement (see `EnsemblePrediction.disagreement`) above which a
+            dream is out of support; None for a single M.
+        noise: standard deviation of V's posterior for each latent, which M's predictions include;
+            None means no noise.
     """
 
     MARGIN: ClassVar[float] = 0.5
-    # One latent that V leaves unused has hardly a range and a noise of 1: at 0 it ended every
-    # dream within two agent steps.
+    # A latent that V leaves unused has almost no range and a noise of 1. With NOISE = 0, one such
+    # latent ended every dream within two agent steps.
     NOISE: ClassVar[float] = 5.0
     QUANTILE: ClassVar[float] = 0.999
 
@@ -48,7 +50,7 @@ class Support:
     @classmethod
     @torch.no_grad()
     def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "Support":
-        """The support of real episodes on the CPU; it is on the CPU too."""
+        """Compute the support of real episodes; both are on the CPU."""
         mask = sequences.mask
         latents = vision.mode(sequences.posteriors)[:, :-1]
         low = high = most = noise = None
@@ -67,7 +69,7 @@ class Support:
         return cls(low, high, most, noise)
 
     def clamp(self, latent: Tensor, prediction: Prediction) -> tuple[Tensor, Bool[Tensor, "batch"]]:
-        """Latents within range, and which dreams are out of support."""
+        """Clamp latents to the range, and return which dreams are out of support."""
         out_of_support = torch.zeros(len(latent), dtype=torch.bool, device=latent.device)
         if self.low is not None and self.high is not None:
             dreamed, latent = latent, latent.clamp(self.low, self.high)
@@ -82,7 +84,7 @@ class Support:
         return latent, out_of_support
 
     def to(self, device: torch.device | str) -> "Support":
-        """The same on another device."""
+        """Return the same support on another device."""
         low, high, noise = (
             None if part is None else part.to(device) for part in (self.low, self.high, self.noise)
         )

@@ -1,1 +1,1 @@
-"""Representations that MAP-Elites discovers: autoencoders of elites, trained while it searches."""
+"""Representations that MAP-Elites discovers: autoencoders of elites, trained during the search."""

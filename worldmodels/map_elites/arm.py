@@ -1,4 +1,4 @@
-"""Searches on the planar arm: their settings, and what a finished one left."""
+"""Searches on the planar arm: their settings, and the autoencoder of a finished search."""
 
 import functools
 import math
@@ -19,8 +19,8 @@ from worldmodels.runs.checkpoint import load_checkpoint, restore_module
 
 OPERATORS = ("line", *KINDS)
 ARCHIVE = "elites.safetensors"
-# Half by reconstruction, half along lines: with noise in place of lines 20,000 evaluations filled
-# 0.62 of the cells instead of 0.72 at 1,000 joints (one seed).
+# Half of the children come from reconstruction, half from lines. With noise instead of lines,
+# 20,000 evaluations at 1,000 joints filled 0.62 of the cells instead of 0.72 (one seed).
 _MODEL_MIX = Mix(reconstruction=0.5, line=0.5)
 
 
@@ -29,8 +29,8 @@ class ArmConfig:
     """A search on the arm; the defaults are the paper's.
 
     Attributes:
-        operator: "line", or the kind of autoencoder whose reconstruction is a crossover.
-        bandit: choose the mix of operators by the number of elites that it added lately.
+        operator: "line", or the kind of autoencoder whose reconstruction is used as a crossover.
+        bandit: choose the mix of operators by the number of elites that each mix added recently.
         num_cells: cells of equal size, in the disc that the arm can reach.
 
     Source: arXiv 2003.04389, section 4.
@@ -67,15 +67,15 @@ class ArmConfig:
             batch_size=self.batch_size,
             initial_coverage=0.01 if self.joints > 200 else 0.05,
             mixes=mixes,
-            qd_score_offset=-math.pi / 2,  # no angles within -pi/2 to pi/2 deviate by more
+            qd_score_offset=-math.pi / 2,  # the angles' deviation is at most pi/2
         )
         return RepresentationSearchConfig(elites, model)
 
 
 def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
-    """What an archive was searched with, and the autoencoder of its elites.
+    """Load the settings of an archive's search, and the autoencoder of its elites.
 
-    Raises: UserError where there is no archive in the folder, or it was searched without one.
+    Raises: UserError if the folder has no archive, or if the search had no autoencoder.
     """
     hint = 'run "wm elites arm --operator vae --out FOLDER" first'
     path = archive / ARCHIVE
@@ -84,6 +84,6 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
         config = ArmConfig(**saved.metadata["config"])
     settings = config.representation_search.model
     if settings is None:
-        raise UserError(f"{archive} was searched with the line operator, it has no codes: {hint}")
+        raise UserError(f"{archive} was searched with the line operator and has no codes: {hint}")
     make = functools.partial(make_autoencoder, config.joints, settings)
     return config, restore_module(make, saved.part("model"), path, hint).eval()

@@ -1,7 +1,8 @@
-"""Autoencoders of solutions: what the elites of a MAP-Elites search have in common, in few numbers.
+"""Autoencoders of the solutions that are elites of a MAP-Elites search.
 
-Two kinds, which the rest of the search does not tell apart: both `encode` solutions to a code of a
-few numbers, `decode` it, and `reconstruct`, which for the quantized one goes through its codebook.
+There are two kinds with the same interface. `encode` maps solutions to codes of a few numbers,
+`decode` maps codes to solutions, and `reconstruct` does both. A VQ-VAE's reconstruction goes
+through its codebook.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ class AutoencoderConfig:
     Attributes:
         kind: "vae" or "vqvae".
         num_latents: numbers of a VAE's code, and half the hidden units of either kind.
-        kl_weight: a VAE's; next to nothing, as a code is to keep solutions, not to be drawn.
-        num_codes, code_size, codebook_size: a VQ-VAE's code is so many vectors of that size, each
-            out of a codebook of so many.
-        commitment, decay: of a VQ-VAE's encoder to its codes, and its codebook's moving average.
-        remedies: the quantizer library's against code vectors that are unused or align, among
-            `REMEDIES`: vectors begin at k-means and come back when unused; a penalty on their
-            cosines; a codebook on the unit sphere; gradients rotated with the vectors.
+        kl_weight: weight of a VAE's KL. It is close to 0, because codes have to represent solutions
+            and are not sampled.
+        num_codes, code_size, codebook_size: a VQ-VAE's code has `num_codes` vectors of `code_size`
+            numbers, each from a codebook of `codebook_size` vectors.
+        commitment, decay: weight of a VQ-VAE's commitment loss, and decay of its codebook's moving
+            average.
+        remedies: options of the quantizer library against code vectors that are unused or align.
+            "revival" starts vectors at k-means and replaces unused ones; "orthogonal" penalizes
+            their cosines; "cosine" keeps the codebook on the unit sphere; "rotation" rotates
+            gradients with the vectors.
 
-    Source: arXiv 2003.04389, section 4, and its code: one hidden layer of twice the latent.
+    Source: arXiv 2003.04389, section 4, and its code: one hidden layer of twice the latent's size.
     """
 
     kind: str = "vae"
@@ -62,7 +66,7 @@ class AutoencoderConfig:
 
 
 class SolutionAutoencoder(nn.Module):
-    """What both kinds share: an encoder and a decoder of one hidden layer.
+    """The common base of both kinds: an encoder and a decoder with one hidden layer each.
 
     Solutions are numbers within [-1, 1]; a code is `config.num_numbers` numbers.
     """
@@ -82,11 +86,11 @@ class SolutionAutoencoder(nn.Module):
         )
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
-        """The code of each solution."""
+        """Return the code of each solution."""
         raise NotImplementedError
 
     def decode(self, code: Float[Tensor, "batch number"]) -> Float[Tensor, "batch parameter"]:
-        """The solution each code stands for, within -1 to 1."""
+        """Return the solution that each code stands for, within [-1, 1]."""
         result: Tensor = self.decoder(code)
         return result
 
@@ -94,27 +98,27 @@ class SolutionAutoencoder(nn.Module):
     def reconstruct(
         self, solutions: Float[Tensor, "batch parameter"]
     ) -> Float[Tensor, "batch parameter"]:
-        """decode(encode(x))."""
+        """Return decode(encode(x))."""
         return self.decode(self.encode(solutions))
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
-        """What training lowers, a mean over the batch."""
+        """Return the training loss, a mean over the batch."""
         raise NotImplementedError
 
 
 class SolutionVAE(SolutionAutoencoder):
-    """A code of real numbers, drawn from a Gaussian in training and its mean afterwards."""
+    """A VAE: its code is sampled from a Gaussian in training, and is the mean afterwards."""
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
         super().__init__(num_parameters, config, 2 * config.num_latents)
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
-        """The posterior's mean."""
+        """Return the posterior's mean."""
         mean: Tensor = self.encoder(solutions).chunk(2, dim=-1)[0]
         return mean
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
-        """Squared error summed over parameters + weighted KL to N(0, 1)."""
+        """Return the squared error summed over parameters, plus the weighted KL to N(0, 1)."""
         mean, logvar = self.encoder(solutions).chunk(2, dim=-1)
         code = mean + torch.randn_like(mean) * (logvar / 2).exp()
         error = (self.decoder(code) - solutions).square().sum(-1)
@@ -124,9 +128,9 @@ class SolutionVAE(SolutionAutoencoder):
 
 
 class SolutionVQVAE(SolutionAutoencoder):
-    """A code of a few vectors out of one codebook.
+    """A VQ-VAE: its code is a few vectors from one codebook.
 
-    Source: arXiv 1711.00937, with the codebook as moving averages (A.1).
+    Source: arXiv 1711.00937, with a codebook of moving averages (A.1).
     """
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
@@ -150,15 +154,15 @@ class SolutionVQVAE(SolutionAutoencoder):
         return result
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
-        """The nearest code vectors, side by side."""
+        """Return the nearest code vectors, concatenated."""
         return self._nearest(solutions)[0].flatten(1)
 
     def codes(self, solutions: Float[Tensor, "batch parameter"]) -> Int[Tensor, "batch code"]:
-        """Which code vectors they are."""
+        """Return the indices of the nearest code vectors."""
         return self._nearest(solutions)[1]
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
-        """Squared error summed over parameters + the quantizer's commitment, likewise summed."""
+        """Return the squared error summed over parameters, plus the summed commitment loss."""
         vectors, _, commitment = self.quantizer(self._vectors(solutions))
         error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
         result: Tensor = error.mean() + self.config.num_numbers * commitment.sum()
@@ -166,7 +170,7 @@ class SolutionVQVAE(SolutionAutoencoder):
 
     def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
         training = self.quantizer.training
-        self.quantizer.eval()  # only a loss moves the codebook
+        self.quantizer.eval()  # only `loss` updates the codebook
         quantized, codes, _ = self.quantizer(self._vectors(solutions))
         self.quantizer.train(training)
         return quantized, codes
@@ -177,6 +181,6 @@ class SolutionVQVAE(SolutionAutoencoder):
 
 
 def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:
-    """The autoencoder of the config's kind, with new weights."""
+    """Make an autoencoder of the config's kind, with new weights."""
     kind = SolutionVAE if config.kind == "vae" else SolutionVQVAE
     return kind(num_parameters, config)

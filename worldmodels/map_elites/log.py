@@ -1,4 +1,4 @@
-"""What a MAP-Elites search tells: TensorBoard events, its curve, and a picture of its archive."""
+"""Logs of a MAP-Elites search: TensorBoard events, its curve, and a picture of its archive."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ LOGGED = ("coverage", "norm_qd_score", "mean_fitness", "best_fitness", "added")
 
 
 def log_events(events: Any, stats: EliteStats) -> None:
-    """A search's figures to TensorBoard, against its evaluations."""
+    """Write a search's figures to TensorBoard, with its evaluations as steps."""
     for name in LOGGED:
         events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
 
@@ -32,12 +32,12 @@ def write_figures(
     qd_score_offset: float,
     region: shapely.Polygon | None = None,
 ) -> None:
-    """Write the curve as CSV, and draw it beside the fitness of every cell.
+    """Write the curve as CSV, and draw it next to the fitness of every cell.
 
     Args:
-        fitness, measures: what they are, for the labels; one measure or two.
-        qd_score_offset: that the QD score subtracts from each fitness, for its label.
-        region: of the space of measures that can be reached; None draws all of it.
+        fitness, measures: names of the fitness and of one or two measures, for the labels.
+        qd_score_offset: the number that the QD score subtracts from each fitness, for its label.
+        region: the part of the space of measures that can be reached; None draws the whole space.
     """
     from matplotlib.figure import Figure
 
@@ -54,7 +54,7 @@ def write_figures(
     axes = figure.subplot_mosaic([["heat", name] for name in curves], width_ratios=(1.2, 1))
     heat = axes["heat"]
     cvt_archive_heatmap(archive, heat, lw=0, cmap="viridis", clip=region or False)
-    heat.set(xlabel=measures[0], title=f"{fitness} of each cell's elite; white: there is none")
+    heat.set(xlabel=measures[0], title=f"{fitness} of each cell's elite; white cells have none")
     if len(measures) > 1:
         heat.set(ylabel=measures[1])
     if region is not None:

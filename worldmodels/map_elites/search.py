@@ -1,8 +1,7 @@
-"""MAP-Elites that learns, while it searches, what its elites have in common, and searches with it.
+"""MAP-Elites with an autoencoder of its elites, which is trained during the search.
 
-Every generation an autoencoder is trained on from where it was, on the elites there are; children
-made by its crossover, (x + decode(encode(x))) / 2, keep what elites share and lose what they do
-not.
+In every generation the training of the autoencoder continues on the present elites. Children made
+by its crossover, (x + decode(encode(x))) / 2, keep what elites have in common and lose the rest.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from worldmodels.training.fit import optimizer_tensors, restore_optimizer, step_
 from worldmodels.training.seeding import global_seed
 
 BATCH_SIZE, LEARNING_RATE = 64, 1e-3
-# AdamW's. With 0.1 and with none searches fare alike: at 1,000 joints 20,000 evaluations filled
-# 0.64 and 0.67 of the cells with it, 0.62 and 0.67 without.
+# The weight decay of AdamW. Searches with and without it are equally good: at 1,000 joints, 20,000
+# evaluations filled 0.64 and 0.67 of the cells with it, and 0.62 and 0.67 without.
 WEIGHT_DECAY = 0.1
 
 
@@ -42,10 +41,10 @@ class RepresentationSearchConfig:
 
     Attributes:
         model: the autoencoder; None searches without one.
-        epochs: over all elites, each generation.
+        epochs: epochs over all elites per generation.
 
     Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs per generation.
-        Differs: weights decay.
+        Differs: weight decay is used.
     """
 
     elites: ElitesConfig = field(default_factory=ElitesConfig)
@@ -55,7 +54,7 @@ class RepresentationSearchConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "epochs")
         if self.model is None and any(mix.reconstruction for mix in self.elites.mixes):
-            raise UserError("a mix with reconstruction needs a model: name one, or line mixes only")
+            raise UserError("a mix with reconstruction needs a model: set one, or use line mixes")
 
 
 class RepresentationSearch:
@@ -87,7 +86,7 @@ class RepresentationSearch:
                 self.model.parameters(),
                 lr=LEARNING_RATE,
                 weight_decay=WEIGHT_DECAY,
-                fused=True,  # a step of the VAE takes 0.63 ms at 20 joints, 0.93 without
+                fused=True,  # a step of the VAE takes 0.63 ms at 20 joints, 0.93 ms without
             )
         reconstruct = None if self.model is None else self._reconstruct
         self.search = MapElites(
@@ -100,13 +99,13 @@ class RepresentationSearch:
         )
 
     def step(self, evaluate: Callable[[Solutions], tuple[np.ndarray, np.ndarray]]) -> None:
-        """Train the model on the elites, make children, and take in what they are worth."""
+        """Train the model on the elites, make children, evaluate them, and update the archive."""
         if self.model is not None and self.search.started:
             self._train(torch.from_numpy(self.search.elites))
         self.search.tell(*evaluate(self.search.ask()))
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON values from which `load_state_dict` continues."""
+        """Return tensors and JSON values from which `load_state_dict` restores the search."""
         state = self.search.state_dict()
         metadata = {"search": state.pop("search"), "training_seconds": self.training_seconds}
         tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -116,7 +115,7 @@ class RepresentationSearch:
         return tensors, metadata
 
     def load_state_dict(self, saved: Checkpoint) -> None:
-        """Take up a search that was saved; it ends as if it had never stopped."""
+        """Restore a saved search; it continues as if it had never stopped."""
         names = ("solutions", "fitness", "measures")
         arrays = {name: saved.tensors[name].numpy() for name in names}
         self.search.load_state_dict({**arrays, "search": saved.metadata["search"]})
@@ -126,7 +125,7 @@ class RepresentationSearch:
             restore_optimizer(self._optimizer, saved.part("optimizer"))
 
     def resume(self, path: Path) -> list[dict[str, Any]]:
-        """Take up the search saved at `path`, if there is one; returns its curve so far."""
+        """Restore the search saved at `path`, if there is one; return its curve so far."""
         if not path.exists():
             return []
         hint = f"delete {path.parent} to start again"
@@ -146,7 +145,7 @@ class RepresentationSearch:
         started = time.perf_counter()
         generator = step_generator(self.seed, self.search.generation + 1)
         self.model.train()
-        # The quantizer and the VAE's noise draw from the global generator: seeded for this only.
+        # The quantizer and the VAE's noise use the global generator, so it is seeded here.
         with global_seed(generator.initial_seed()):
             for _ in range(self.config.epochs):
                 order = torch.randperm(len(elites), generator=generator)

@@ -1,8 +1,8 @@
-"""What a discovered representation is good for: reaching targets in few evaluations.
+"""Tests of a discovered representation: it should reach targets in few evaluations.
 
-A target is a place in the space of measures. CMA-ES looks for a solution whose measures lie there,
-among the solutions themselves or among the codes of an autoencoder of elites, which stand for
-solutions as elites are.
+A target is a point in the space of measures. CMA-ES searches for a solution with these measures,
+among the solutions themselves or among the codes of an autoencoder of elites. Codes stand for
+solutions that resemble elites.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ class SearchSpace:
 
     @property
     def population(self) -> int:
-        """Candidates a generation of CMA-ES in this space: pycma's own choice."""
+        """Candidates per generation of CMA-ES in this space, pycma's default."""
         return 4 + int(3 * np.log(self.num_parameters))
 
 
 def direct_space(num_joints: int) -> SearchSpace:
-    """The solutions themselves."""
+    """Return the space of the solutions themselves."""
     return SearchSpace("direct", num_joints, (-1.0, 1.0), lambda points: points.astype(np.float32))
 
 
 def code_space(model: SolutionAutoencoder) -> SearchSpace:
-    """The codes of an autoencoder of elites.
+    """Return the space of the codes of an autoencoder of elites.
 
-    A quantized one's are not rounded to its code vectors: its decoder takes what lies between, and
-    rounded ones are too few to come near every target.
+    Codes of a VQ-VAE are not rounded to its code vectors. Its decoder accepts points between them,
+    and there are too few rounded codes to come near every target.
     """
 
     @torch.no_grad()
@@ -73,7 +73,7 @@ class Attempt:
     """One search for one target.
 
     Attributes:
-        distances: to the target, of the best solution after each evaluation, (E,).
+        distances: distance to the target of the best solution after each evaluation, (E,).
         spreads: standard deviation of that solution's angles, in radians, (E,).
     """
 
@@ -84,11 +84,12 @@ class Attempt:
 def reach(
     target: Float[np.ndarray, "2"], space: SearchSpace, arm: PlanarArm, evaluations: int, seed: int
 ) -> Attempt:
-    """Search for a solution whose measures are the target's, by CMA-ES, for so many evaluations.
+    """Search by CMA-ES for a solution at the target, for a given number of evaluations.
 
-    Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1), the distance alone counts.
+    Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1). The fitness is minus the
+        distance.
 
-    Raises ValueError for fewer evaluations than CMA-ES has candidates per generation.
+    Raises: ValueError for fewer evaluations than CMA-ES has candidates per generation.
     """
     population = space.population
     if evaluations < population:
@@ -110,7 +111,7 @@ def reach(
         search.tell(-away)
         found.append((away, -fitness))
     distances, spreads = np.concatenate(found, axis=1, dtype=np.float64)[:, :evaluations]
-    # The best one after each evaluation: of several that are equally near the first.
+    # The best solution after each evaluation; among equally near ones it is the first.
     improves = np.diff(np.minimum.accumulate(distances), prepend=np.inf) < 0
     best = np.maximum.accumulate(np.where(improves, np.arange(evaluations), 0))
     return Attempt(distances[best], spreads[best])

@@ -1,4 +1,4 @@
-"""M: what comes next, given the past and an action."""
+"""M, the recurrent model: it predicts the next latent, the reward and the episode's end."""
 
 import json
 from dataclasses import asdict
@@ -25,7 +25,7 @@ from worldmodels.runs.checkpoint import Checkpoint, restore_module
 MemoryConfig = MDNRNNConfig | CodeRNNConfig
 AnyMemory = MDNRNN | CodeRNN | MemoryEnsemble  # every implementation of `Memory`
 
-# What settings and parameters were called in files of earlier versions.
+# Names of settings and parameters in files of earlier versions, and their present names.
 _EARLY_NAMES = {
     "coupled": "autoregressive",
     "members": "ensemble_size",
@@ -49,7 +49,7 @@ def make_memory(
 
 
 def memory_metadata(memory: Memory) -> dict[str, Any]:
-    """What `restore_memory` needs in addition to the weights, as JSON values."""
+    """Return what `restore_memory` needs in addition to the weights, as JSON values."""
     size = memory.ensemble_size
     metadata = {"kind": memory.kind, "ensemble_size": size, "config": asdict(memory.config)}
     result: dict[str, Any] = json.loads(json.dumps(metadata))
@@ -59,7 +59,10 @@ def memory_metadata(memory: Memory) -> dict[str, Any]:
 def restore_memory(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> AnyMemory:
-    """M from the `memory` part of a checkpoint; raises UserError naming `path`."""
+    """Restore M from the `memory` part of a checkpoint.
+
+    Raises: UserError that names `path`, if the checkpoint is not valid.
+    """
     hint = "train M again"
     weights = {_present_name(name): w for name, w in checkpoint.part("memory").items()}
     with reading(path, hint):
@@ -71,12 +74,12 @@ def restore_memory(
         kind = MDNRNNConfig if metadata["kind"] == "mdnrnn" else CodeRNNConfig
         config, size = kind(**settings), metadata["ensemble_size"]
         if not 1 <= size <= len(weights):
-            raise ValueError(f"ensemble_size is {size}, of {len(weights)} tensors")
+            raise ValueError(f"expected an ensemble of 1 to {len(weights)} models, got {size}")
     memory = restore_module(lambda: make_memory(config, size), weights, path, hint)
     return memory.eval().to(device)
 
 
 def _present_name(name: str) -> str:
-    """A setting's or parameter's name in this version."""
+    """Return the name of a setting or parameter in this version."""
     prefix, dot, last = name.rpartition(".")
     return f"{prefix}{dot}{_EARLY_NAMES.get(last, last)}"

@@ -1,7 +1,7 @@
-"""What any M has to beat: "the next latent is this one", with its uncertainty fitted.
+"""Persistence baselines of M: the next latent is the present one, with a fitted uncertainty.
 
-Both baselines depend on the data through a few sums alone, so that one pass over any number of
-agent steps fits and scores them exactly.
+Both baselines depend on the data only through a few sums, so that one pass over any number of
+agent steps fits or scores them exactly.
 """
 
 import math
@@ -12,24 +12,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Parts differ in how many agent steps they hold.
+# Parts differ in their number of agent steps.
 Latents = Float[Tensor, "_ latent"]
 Codes = Int[Tensor, "_ code"]
 
 
 @dataclass(frozen=True)
 class PersistenceGaussian:
-    """Next latent ~ N(this latent, sigma of each dimension fitted on training data)."""
+    """A Gaussian around the present latent, with one fitted sigma per dimension."""
 
     sigma: Float[Tensor, "latent"]
 
     @classmethod
     def fit(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
-        """Maximum likelihood over latents before and after agent steps, part by part."""
+        """Fit by maximum likelihood to latents before and after agent steps, part by part."""
         return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
 
     def nll(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
-        """Negative log-likelihood in nats per agent step, summed over dimensions."""
+        """Return the negative log-likelihood in nats per agent step, summed over dimensions."""
         variance = self.sigma.double().square()
         scaled = _mean_square_change(pairs) / variance
         return float(0.5 * (scaled + variance.log() + math.log(2.0 * math.pi)).sum())
@@ -47,9 +47,9 @@ Counts = Float[Tensor, "code value"]
 
 
 def _count(pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> tuple[Counts, Counts, float]:
-    """How often each value followed, how often the same did, and the number of agent steps.
+    """Count each next value, each next value that equals the present one, and the agent steps.
 
-    Counted in one pass; float64 is exact for any number of agent steps there is.
+    This takes one pass. The counts are exact, because float64 holds large integers exactly.
     """
     counts = torch.zeros(0)
     for now, then in pairs:
@@ -66,7 +66,8 @@ class PersistenceCategorical:
 
     Attributes:
         persistence: probability that a code is not drawn anew.
-        frequency: of the values drawn anew, one row per position; the same may be drawn again.
+        frequency: frequencies of values drawn anew, one row per position; the present value may be
+            drawn again.
     """
 
     persistence: Float[Tensor, "code"]
@@ -76,13 +77,13 @@ class PersistenceCategorical:
     def fit(
         cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
     ) -> "PersistenceCategorical":
-        """Maximum likelihood by EM over codes before and after agent steps, part by part.
+        """Fit by maximum likelihood (EM) to codes before and after agent steps, part by part.
 
         The frequencies are smoothed by half a count per value.
         """
         followed, persisted, num_steps = _count(pairs, num_values)
         persistence = (persisted.sum(1) / num_steps).clamp(1e-3, 1 - 1e-3)
-        kept = torch.zeros_like(persisted)  # those not drawn anew
+        kept = torch.zeros_like(persisted)  # codes that were not drawn anew
         for _ in range(num_sweeps):
             drawn = 0.5 + followed - kept
             frequency = drawn / drawn.sum(1, keepdim=True)
@@ -92,7 +93,7 @@ class PersistenceCategorical:
         return cls(persistence.float(), frequency.float())
 
     def nll(self, pairs: Iterable[tuple[Codes, Codes]]) -> float:
-        """Negative log-likelihood in nats per agent step, summed over codes."""
+        """Return the negative log-likelihood in nats per agent step, summed over codes."""
         followed, persisted, num_steps = _count(pairs, self.frequency.shape[1])
         purpose, frequency = self.persistence.double()[:, None], self.frequency.double()
         drawn = (1 - purpose) * frequency

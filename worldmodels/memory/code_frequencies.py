@@ -1,4 +1,4 @@
-"""Frequencies of codes, and how often codes persist: where M over codes begins."""
+"""Frequencies and persistence of codes, with which M over codes is initialized."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Parts differ in how many agent steps they hold.
+# Parts differ in their number of agent steps.
 Digits = Int[Tensor, "_ code digit"]
 
 
 def digit_frequencies(
     transitions: Iterable[tuple[Digits, Digits]], sizes: tuple[int, ...]
 ) -> list[Float[Tensor, "code _"]]:
-    """Frequencies of each digit's values after an agent step, smoothed by half a count.
+    """Compute the frequencies of each digit's values after an agent step, plus half a count.
 
     Args:
         transitions: digits before and after agent steps, part by part.
@@ -23,7 +23,7 @@ def digit_frequencies(
     for _, then in transitions:
         num_codes = then.shape[1]
         counts = counts or [torch.zeros(num_codes, size, dtype=torch.int64) for size in sizes]
-        # Counted, not summed over one-hot rows: those of 100,000 agent steps are gigabytes.
+        # No sum over one-hot rows: the rows of 100,000 agent steps would take gigabytes.
         for digit, count in enumerate(counts):
             place = then[..., digit].T
             count.scatter_add_(1, place, torch.ones_like(place))
@@ -37,10 +37,10 @@ def digit_frequencies(
 def persistence_log_odds(
     transitions: Iterable[tuple[Digits, Digits]], frequencies: list[Float[Tensor, "code _"]]
 ) -> Float[Tensor, "code digit flag"]:
-    """How much likelier each digit keeps its value than its frequencies alone would make it.
+    """Compute the log-odds that each digit persists, minus those of persisting by chance.
 
-    Flag 1 counts the agent steps in which the digits before it in the same code kept theirs, flag
-    0 the others. Nothing is below 0.
+    The frequencies determine the chance. Flag 1 counts the agent steps in which all earlier digits
+    of the same code persisted; flag 0 counts the others. Negative differences are set to 0.
     """
     shape = 2, len(frequencies), len(frequencies[0])
     persisted, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))

@@ -1,6 +1,6 @@
-"""M's output over codes: a mixture over whole next frames, computed from its state.
+"""M's output over codes: a mixture over whole next frames, computed from M's state.
 
-How the probability of the next frame of codes is factored:
+The probability of the next frame of codes is factored as follows:
 
     p(frame) = sum over components m of  pi_m  *  p(group 1 | m)  *  p(group 2 | m, group 1)  * ...
 
@@ -14,8 +14,9 @@ How the probability of the next frame of codes is factored:
                                  + conditioning_logits(codes of the groups before)    a linear sum
                                  + persistence_bonus, on the present value of the digit
 
-A component is sampled first and may move every code, in any way. Within a component pairs of codes
-can attract or exclude one another; only a component can express what three of them mean together.
+A component is sampled first, and can change the probabilities of every code. Within a component,
+two codes can make each other more or less likely. Only the choice of a component can express
+dependencies among three codes.
 """
 
 import math
@@ -34,12 +35,12 @@ from worldmodels.memory.lstm import Hidden
 class CodeHead(nn.Module):
     """M's state and the present codes -> a mixture over the next codes.
 
-    A hidden layer takes M's state and the present codes; each component of the mixture moves it
-    by a vector of its own, and the same weights read it out. In a dream, where the component is
-    sampled first, components therefore cost nothing.
+    The inputs of a hidden layer are M's state and the present codes. Each component of the mixture
+    adds its own vector to that layer, and all components share the output weights. In a dream the
+    component is sampled first, so more components cost no more time.
 
     Args:
-        width: of the hidden layer.
+        width: units of the hidden layer.
         autoregressive: False makes the whole frame one group: codes are independent given the
             component.
     """
@@ -67,9 +68,9 @@ class CodeHead(nn.Module):
         self.components = nn.Parameter(torch.randn(num_mixtures, width))
         self.to_queries = nn.Linear(width, size, bias=False)
         self.coupling = nn.Parameter(torch.zeros(size, size))
-        # Of each digit: where a digit before it changed, and where all of them persisted.
+        # Two per digit: one if an earlier digit of its code changed, one if all of them persisted.
         self.persistence_bonus = nn.Parameter(torch.zeros(num_codes, len(table.digit_sizes), 2))
-        with torch.device("cpu"):  # computed, which the meta device cannot
+        with torch.device("cpu"):  # the meta device cannot compute values
             one_group = torch.zeros(num_codes, dtype=torch.int64)
             group = groups_of(num_codes) if autoregressive else one_group
             order = torch.argsort(group, stable=True)
@@ -84,24 +85,24 @@ class CodeHead(nn.Module):
             self.to_queries.weight.mul_(0.1)
 
     def base(self, hidden: Hidden, now: Codes) -> Float[Tensor, "*batch width"]:
-        """The hidden layer before a component has moved it."""
+        """Compute the hidden layer before a component's vector is added."""
         return cast(Tensor, self.from_state(hidden) + self.from_codes(self.table.seen(now)))
 
     def queries(self, moved: Float[Tensor, "*batch width"]) -> Queries:
-        """The query of a component for each code, in the order in which codes are sampled."""
+        """Compute a component's query for each code, in the order in which codes are sampled."""
         return cast(Tensor, self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1)))
 
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
     ) -> Queries:
-        """What the codes before them, embedded side by side, add to the queries of these codes."""
+        """Compute what the embeddings of earlier codes add to the queries of these codes."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]
         return cast(Tensor, (embedded @ weights).unflatten(-1, (-1, size)))
 
 
 def groups_of(num_codes: int) -> Int[Tensor, "code"]:
-    """In which of four groups each code of a frame is sampled."""
+    """Return which of up to four groups each code of a frame is sampled in."""
     side = math.isqrt(num_codes)
     if side * side != num_codes:
         return torch.arange(num_codes) % min(4, num_codes)

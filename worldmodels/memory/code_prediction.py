@@ -1,4 +1,4 @@
-"""The next frame of codes as a distribution: its likelihood, its mean and samples of it."""
+"""The predicted distribution of the next frame of codes: likelihood, mean and samples."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -28,9 +28,9 @@ class CodePrediction:
     """A mixture over whole next frames of codes, and the outcome; `code_head` has the formula.
 
     Attributes:
-        head: whose prediction it is; the log-odds are computed where they are needed.
-        log_pi: of the M components.
-        base: the head's hidden layer before a component has moved it.
+        head: the head that made the prediction; it computes log-odds only when they are needed.
+        log_pi: log-weights of the mixture's components.
+        base: the head's hidden layer before a component's vector is added.
         now: the present codes.
     """
 
@@ -41,7 +41,7 @@ class CodePrediction:
     outcome: Outcome
 
     def log_prob(self, codes_next: Codes) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of the next codes, in nats, summed over the frame's codes."""
+        """Return the log-likelihood of the next codes, in nats, summed over the frame's codes."""
         head, sizes = self.head, self.head.table.digit_sizes
         codes = codes_next[..., head.order]
         embedded = head.table.embed(codes).flatten(-2)
@@ -63,10 +63,11 @@ class CodePrediction:
         return (self.log_pi + total).logsumexp(-1)
 
     def mean(self) -> Float[Tensor, "*batch number"]:
-        """The next codes on average, side by side, in the order in which they are sampled.
+        """Compute the mean of the next codes, concatenated in the order of sampling.
 
-        Probabilities of each digit's values for lattices, vectors and their squares for codebooks.
-        Approximate: a code is conditioned on the expected numbers of the codes before it.
+        A lattice's mean is the probabilities of each digit's values; a codebook's is the mean of
+        the code vectors and of their squares. The result is approximate, because each code is
+        conditioned on the mean embeddings of the earlier codes.
         """
         head = self.head
         now = to_digits(self.now[..., head.order], head.table.digit_sizes)[..., None, :, :]
@@ -92,7 +93,7 @@ class CodePrediction:
         return (self.log_pi.exp()[..., None] * torch.cat(means, -1)).sum(-2)
 
     def disagreement(self) -> None:
-        """None, because a single model has no disagreement."""
+        """Return None, because a single model has no disagreement."""
 
     @torch.no_grad()
     def sample(
@@ -101,20 +102,20 @@ class CodePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Codes:
-        """Next codes; temperature tau divides all log-odds.
+        """Sample the next codes; temperature tau divides all log-odds.
 
-        At temperature 0: the likeliest component, and group after group its likeliest digits.
-        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        Temperature 0 takes the likeliest component and, group by group, its likeliest digits. The
+        batch consists of `num_candidates` equal blocks, and row i of each gets the same noise.
 
-        The component is sampled first, then only its codes: sampling over the log-odds of all
-        components costs several times as much.
+        The component is sampled first and then only its codes, because sampling over the log-odds
+        of all components costs several times as much.
         """
         head, batch = self.head, self.log_pi.shape[:-1]
         component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
         moved = self.base + F.embedding(component, head.components)
         queries = head.to_queries(moved.relu_()).flatten(0, -2)
         ordered = self.now.index_select(-1, head.order)
-        # Looked up: the divisions of `to_digits` take 0.4 ms.
+        # The digits are looked up, because the divisions of `to_digits` take 0.4 ms.
         now = head.table.digits.index_select(0, ordered.flatten()).view(*ordered.shape, -1)
         uniform = uniforms(now, generator, num_candidates).flatten(0, -3)
         now = now.flatten(0, -3)
@@ -127,7 +128,7 @@ class CodePrediction:
             groups.append(self._sample_group(*places, temperature))
             if rest < queries.shape[-1]:
                 embedded = head.table.embed(groups[-1]).flatten(-2)
-                # In place, to all that follow at once: nothing else uses these queries.
+                # Added in place for all later codes at once; nothing else uses these queries.
                 queries[:, rest:].addmm_(embedded, head.coupling[first:rest, rest:])
         ordered = torch.cat(groups, -1)
         return cast(Tensor, ordered.index_select(-1, head.inverse_order).unflatten(0, batch))
@@ -140,7 +141,7 @@ class CodePrediction:
         uniform: Float[Tensor, "*batch code digit"],
         temperature: float,
     ) -> Codes:
-        """The codes of one group, digit after digit."""
+        """Sample the codes of one group, digit by digit."""
         digits: list[Tensor] = []
         persisted: Tensor | None = None
         for digit, logits in enumerate(self.head.table.logits(queries, codes)):
@@ -148,7 +149,7 @@ class CodePrediction:
             bonus = bonuses[:, 1].expand(now_digit.shape)
             if persisted is not None:
                 bonus = torch.where(persisted, bonus, bonuses[:, 0])
-            # In place: nothing else uses these logits.
+            # The bonus is added in place, because nothing else uses these logits.
             logits.scatter_add_(-1, now_digit[..., None], bonus[..., None])
             digits.append(inverse_cdf(uniform[..., digit], logits, temperature))
             if len(digits) < now.shape[-1]:
@@ -160,6 +161,6 @@ class CodePrediction:
 def add_to_logit(
     logits: Logits, value: Int[Tensor, "*batch"], bonus: Float[Tensor, "*#batch"]
 ) -> Logits:
-    """Logits with a bonus added to one value each."""
+    """Add a bonus to the logit of one value per row."""
     where = value[..., None]
     return logits.scatter_add(-1, where, bonus.expand(value.shape)[..., None])

@@ -69,8 +69,8 @@ class CodeRNNConfig(CodeRNNSettings):
 class CodeRNN(RecurrentMemory):
     """Codes, action, state -> next state and a mixture over the next frame's codes.
 
-    Its inputs are the vectors that V's codes stand for (a copy of V's codebook goes with it), so
-    two codes that look alike are alike to it.
+    Its inputs are the vectors that V's codes stand for, so codes with similar vectors are similar
+    inputs. The model holds a copy of V's codebook.
     """
 
     kind = "codernn"
@@ -91,10 +91,10 @@ class CodeRNN(RecurrentMemory):
         self.outcome = OutcomeHead(config.num_hidden)
 
     def _calibrate_head(self, sequences: Sequences) -> None:
-        """Begin at the data's own frequencies and persistence.
+        """Initialize the head with the frequencies and the persistence of the data.
 
-        Each digit's log-frequency is its bias, and its log-odds of staying are its persistence
-        bonus: training begins near the baseline that it has to beat.
+        Each digit's log-frequencies become its biases, and its log-odds of persisting become its
+        persistence bonus. Training therefore begins near the persistence baseline.
         """
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
         bonus = persistence_log_odds(self._transitions(sequences), frequencies)
@@ -102,14 +102,14 @@ class CodeRNN(RecurrentMemory):
         self.head.persistence_bonus.copy_(bonus)
 
     def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-        """Digits before and after each agent step, in the order codes are drawn in."""
+        """Yield the digits before and after each agent step, in the order of sampling."""
         sizes, order = self.config.digit_sizes, self.head.order.cpu()
         for part in sequences.parts(PART_STEPS):
             digits = to_digits(part.posteriors[..., order], sizes)
             yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
     def predict(self, hidden: Hidden, latent: Codes) -> CodePrediction:
-        """The prediction of a state after an agent step taken at the codes `latent`."""
+        """Predict from M's state h after an agent step taken at the codes `latent`."""
         return CodePrediction(
             self.head,
             self.head.log_pi(hidden).log_softmax(-1),
@@ -119,10 +119,10 @@ class CodeRNN(RecurrentMemory):
         )
 
     def training_floats(self) -> int:
-        """Numbers that `loss` and its gradient hold for one agent step, at most.
+        """Return the most numbers that `loss` and its gradient hold per agent step.
 
-        The log-odds of every value of every code in every component are there 4.5 times
-        (measured), beside the LSTM's part; see `MDNRNN`.
+        The log-odds of every value of every code in every component are held 4.5 times
+        (measured), in addition to the LSTM's part; see `MDNRNN`.
         """
         values = self.config.num_mixtures * self.config.num_codes * sum(self.config.digit_sizes)
         return 24 * self.config.num_hidden + 5 * values

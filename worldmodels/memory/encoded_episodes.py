@@ -1,9 +1,9 @@
-"""Encoded episodes in few bytes: what M learns from, in memory or in a temporary file.
+"""Compact storage of encoded episodes, M's training data, in memory or in a temporary file.
 
 An agent step is one record: the action, the reward, whether the episode ended, and V's encoding
-of the frame before it. An episode of D agent steps is D + 1 records, the last one holding only
-the frame that the last agent step led to. Codes take the smallest integer type that holds their
-K values and become int64 in a batch; latents stay float32.
+of the frame before it. An episode of D agent steps has D + 1 records, and the last one holds only
+the frame after the last agent step. Codes are stored in the smallest integer type that holds their
+K values and become int64 in a batch. Latents stay float32.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from worldmodels.errors import UserError
 
 
 class RecordsInMemory:
-    """Records as one array per episode, without a copy of it."""
+    """Records in memory: one array per episode, which is not copied."""
 
     def __init__(self) -> None:
         self._episodes: list[np.ndarray] = []
@@ -33,34 +33,33 @@ class RecordsInMemory:
         self._episodes.append(records)
 
     def read(self, episode: int, start: int, count: int) -> np.ndarray:
-        """So many records of an episode, from its record `start` on."""
+        """Read `count` records of an episode, beginning with record `start`."""
         return self._episodes[episode][start : start + count]
 
 
 class RecordsInFile:
-    """Records in a temporary file without a name, which is gone when the process is.
+    """Records in an unnamed temporary file, which disappears when the process ends.
 
-    Every read is a copy. A memory map would not need one, but its pages count as memory of the
-    process, up to the size of the file.
+    Every read makes a copy. A memory map would not need a copy, but its pages count as memory of
+    the process, up to the size of the file.
 
     Args:
-        folder: lies on the disk that holds the file; the system's folder for temporary files may
-            be memory itself.
-        record_type: of one record; see `record_type`.
-        count: records that will be written.
+        folder: the folder of the file; the system's folder for temporary files may be in memory.
+        record_type: the type of one record; see the function `record_type`.
+        count: number of records that will be written.
 
-    Raises: UserError where the disk has no room.
+    Raises: UserError if the disk has too little room.
     """
 
     def __init__(self, folder: Path, record_type: np.dtype, count: int) -> None:
         num_bytes, free = count * record_type.itemsize, shutil.disk_usage(folder).free
         if num_bytes > free:
             raise UserError(
-                f"{folder} needs {num_bytes / 1e9:.1f} GB for encoded episodes while M is "
-                f"trained, the disk has {free / 1e9:.1f} GB free: make room, or use fewer episodes"
+                f"{folder} needs {num_bytes / 1e9:.1f} GB for encoded episodes while M is trained, "
+                f"but the disk has {free / 1e9:.1f} GB free: make room, or use fewer episodes"
             )
-        # Unbuffered, so that a read takes what it needs and no more. Open as long as the records
-        # are wanted, which no block of code encloses.
+        # The file is unbuffered, so that a read fetches only what it needs. It stays open as long
+        # as this object exists, so no `with` block can enclose it.
         self._file = tempfile.TemporaryFile(  # noqa: SIM115
             dir=folder, prefix=".encoded-", buffering=0
         )
@@ -72,12 +71,12 @@ class RecordsInFile:
         """Add the records of the next episode."""
         self._file.seek(self._offsets[-1])
         content = np.ascontiguousarray(records).view(np.uint8).data
-        while content:  # `tofile` would hide why a disk refuses
+        while content:  # `tofile` would hide the reason of a disk's error
             content = content[self._file.write(content) :]
         self._offsets.append(self._offsets[-1] + records.nbytes)
 
     def read(self, episode: int, start: int, count: int) -> np.ndarray:
-        """So many records of an episode, from its record `start` on."""
+        """Read `count` records of an episode, beginning with record `start`."""
         self._file.seek(self._offsets[episode] + start * self._type.itemsize)
         records = np.fromfile(self._file, self._type, count)
         assert len(records) == count, "the file holds every record that was appended"
@@ -89,11 +88,11 @@ Rows = Int[Tensor, "batch"]
 
 
 class EncodedEpisodes:
-    """Whole episodes as V encodes them, from which batches are cut.
+    """Whole episodes, encoded by V, from which batches are cut.
 
     Args:
-        records: of every episode.
-        record_type: of one record; see `record_type`.
+        records: the records of every episode.
+        record_type: the type of one record; see the function `record_type`.
         lengths: agent steps of each episode.
     """
 
@@ -112,18 +111,18 @@ class EncodedEpisodes:
         lengths: Sequence[int],
         folder: Path | None = None,
     ) -> "EncodedEpisodes":
-        """Take the records of episodes one by one.
+        """Store the records of episodes one by one.
 
         Args:
-            lengths: agent steps of each.
-            folder: where a temporary file holds them; None keeps them in memory.
+            lengths: agent steps of each episode.
+            folder: folder of a temporary file for the records; None keeps the records in memory.
         """
         rest = iter(episodes)
         first = next(rest)
         count = sum(lengths) + len(lengths)
         store = RecordsInMemory() if folder is None else RecordsInFile(folder, first.dtype, count)
         for records, length in zip(chain([first], rest), lengths, strict=True):
-            assert len(records) == length + 1, "one record more than agent steps"
+            assert len(records) == length + 1, "an episode has one record more than agent steps"
             store.append(records)
         return cls(store, first.dtype, torch.tensor(lengths))
 
@@ -137,17 +136,17 @@ class EncodedEpisodes:
 
     @property
     def num_bytes(self) -> int:
-        """Of all records."""
+        """Size of all records in bytes."""
         return (int(self.lengths.sum()) + len(self)) * self._type.itemsize
 
     def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
-        """From each chosen episode, `length` agent steps from its start, padded with zeros."""
+        """Cut `length` agent steps from each chosen episode at its start, padded with zeros."""
         counts = (self.lengths[rows] - starts).clamp(max=length)
         records = np.zeros((len(rows), length + 1), self._type)
         places = zip(rows.tolist(), starts.tolist(), (counts + 1).tolist(), strict=True)
         for into, (row, start, count) in zip(records, places, strict=True):
             into[:count] = self._records.read(row, start, count)
-        # As tensors of their own; codes as int64, which is what embeddings take.
+        # Each field becomes a separate tensor. Codes become int64, because embeddings need it.
         posterior = records["posterior"]
         wide = posterior.dtype if posterior.dtype.kind == "f" else np.dtype(np.int64)
         steps = records[:, :-1]
@@ -160,21 +159,21 @@ class EncodedEpisodes:
         )
 
     def parts(self, max_steps: int) -> Iterator[SequenceBatch]:
-        """All episodes in order, as batches of about `max_steps` agent steps."""
+        """Yield all episodes in order, as batches of about `max_steps` agent steps."""
         for rows in part_slices(len(self), self._longest, max_steps):
             yield self[rows]
 
     def __getitem__(self, rows: slice) -> SequenceBatch:
-        """Whole episodes, padded to the longest of all."""
+        """Return whole episodes, padded to the longest of all episodes."""
         chosen = torch.arange(*rows.indices(len(self)))
         return self.windows(chosen, torch.zeros_like(chosen), self._longest)
 
     def whole(self) -> SequenceBatch:
-        """All episodes in one batch, for the few that fit into memory padded."""
+        """Return all episodes in one padded batch, which must fit into memory."""
         return self[slice(None)]
 
     def single_steps(self) -> Sequences:
-        """Each agent step as an episode of its own, without its past."""
+        """Return each agent step as a separate episode, without its past."""
         return _SingleSteps(self)
 
 
@@ -184,20 +183,20 @@ class _SingleSteps(EncodedEpisodes):
     def __init__(self, episodes: EncodedEpisodes) -> None:
         self._episodes = episodes
         self._ends = episodes.lengths.cumsum(0)
-        # All lengths are 1, and only one number in memory.
+        # All lengths are 1, so only one number is stored.
         lengths = torch.ones(1, dtype=torch.int64).expand(int(self._ends[-1]))
         super().__init__(episodes._records, episodes._type, lengths)
 
     def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
-        """The chosen agent steps; there is only one start in each and one length."""
-        assert length == 1 and not starts.any(), "an episode of one agent step"
+        """Return the chosen agent steps; only the start 0 and the length 1 are possible."""
+        assert length == 1 and not starts.any(), "each episode has one agent step"
         episode = torch.searchsorted(self._ends, rows, right=True)
         first = self._ends[episode] - self._episodes.lengths[episode]
         return self._episodes.windows(episode, rows - first, 1)
 
 
 def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
-    """How one agent step is stored, without gaps."""
+    """Return the NumPy type in which one agent step is stored, without gaps."""
     return np.dtype(
         [
             ("action", np.float32, (num_actions,)),

@@ -1,4 +1,4 @@
-"""Stored episodes as V sees them: what M learns from and where dreams begin."""
+"""Encoding of stored episodes by V, for M's training and for the start states of dreams."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,18 +16,18 @@ from worldmodels.runs.run import Run
 from worldmodels.vision import Vision
 from worldmodels.vision.batched import encode_frames
 
-# Encodings that take more are read from a file. A process that trains M at the paper's sizes holds
-# 1.1 to 1.3 GB without any (measured), so that more episodes add less than a tenth to it. All
-# rounds of the `cpu` preset, 369,000 agent steps, stay in memory.
+# Larger encodings are read from a file. A process that trains M at the paper's sizes takes 1.1 to
+# 1.3 GB without encodings (measured), so that encodings in memory add less than a tenth. All rounds
+# of the `cpu` preset, 369,000 agent steps, stay in memory.
 MAX_BYTES_IN_MEMORY = 100_000_000
 
 
 class Encodings:
-    """Encodings of episodes by the latest V, so that one stage need not encode after another.
+    """A cache of encoded episodes, so that several stages encode an episode only once per V.
 
     Args:
-        max_cached_steps: kept at most; 273 bytes each for 32 latents and 3 actions, 33 for 16
-            codes.
+        max_cached_steps: agent steps cached at most. One takes 273 bytes for 32 latents and 3
+            actions, and 33 bytes for 16 codes.
     """
 
     def __init__(self, max_cached_steps: int = 1_000_000) -> None:
@@ -39,10 +39,10 @@ class Encodings:
     def of(
         self, vision: Vision, episodes: Iterable[Episode], action_repeat: int, keep: bool = True
     ) -> Iterator[np.ndarray]:
-        """Encode episodes one by one, or find how this V has encoded them before.
+        """Encode episodes one by one, or take their encodings by the same V from the cache.
 
         Args:
-            keep: False adds nothing to what is kept.
+            keep: False adds nothing to the cache.
         """
         digest = _digest(vision)
         if digest != self._vision:
@@ -67,7 +67,7 @@ def _digest(vision: Vision) -> bytes:
 
 
 def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
-    """An episode's agent steps as records, see `encoded_episodes`."""
+    """Encode an episode's agent steps as records; see `encoded_episodes`."""
     agent_steps = AgentSteps.from_rollout(rollout, action_repeat)
     posteriors = encode_frames(vision, agent_steps.frames).numpy()
     kind = record_type(vision.posterior_type, posteriors.shape[1], agent_steps.actions.shape[1])
@@ -80,7 +80,7 @@ def encode(vision: Vision, rollout: Rollout, action_repeat: int) -> np.ndarray:
 
 
 def encoded_bytes(vision: Vision, episodes: Sequence[Episode], action_repeat: int) -> int:
-    """What the records of these episodes take."""
+    """Return the size in bytes of the records of these episodes."""
     kind = record_type(vision.posterior_type, vision.posterior_size, episodes[0].action_size)
     return kind.itemsize * sum(length + 1 for length in agent_steps_of(episodes, action_repeat))
 
@@ -93,13 +93,13 @@ def encode_dataset(
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
-    """All episodes as V encodes them: in memory, or if they are many, in a file in `folder`.
+    """Encode all episodes, in memory or, if they are large, in a file in `folder`.
 
     Args:
         report: shows the progress; None shows nothing.
-        folder: None keeps them in memory in any case.
-        encodings: of earlier calls, where those of this V and these episodes need not be made
-            anew. Those of a data set that goes into a file are not kept there as well.
+        folder: the folder of the file; None keeps the encodings in memory in any case.
+        encodings: cache with the encodings of earlier calls. A data set that is written to a file
+            is not added to the cache.
     """
     encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
@@ -112,7 +112,7 @@ def encode_dataset(
 
 
 def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
-    """A run's training or held-out episodes."""
+    """Encode a run's training or held-out episodes."""
     episodes, known = run.store.split(held_out), run.cached(Encodings)
     return encode_dataset(vision, episodes, run.action_repeat, report, run.folder, known)
 
@@ -124,19 +124,19 @@ def encode_episodes(
     report: Report | None = None,
     encodings: Encodings | None = None,
 ) -> SequenceBatch:
-    """A few episodes as one padded batch of whole sequences of agent steps, on the CPU."""
+    """Encode a few episodes as one padded batch of whole episodes on the CPU."""
     return encode_dataset(vision, episodes, action_repeat, report, None, encodings).whole()
 
 
 def encode_rollouts(
     vision: Vision, rollouts: Iterable[Rollout], num_steps: Sequence[int], action_repeat: int
 ) -> SequenceBatch:
-    """As `encode_episodes`, of rollouts that come one by one; `num_steps` are their lengths."""
+    """Encode rollouts as one padded batch; `num_steps` are their lengths in env steps."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
     lengths = [-(-steps // action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
 def agent_steps_of(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    """Agent steps of each episode; the last one may stand for fewer env steps."""
+    """Count the agent steps of each episode; the last one may have fewer env steps."""
     return [-(-episode.num_steps // action_repeat) for episode in episodes]

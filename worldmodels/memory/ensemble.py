@@ -1,4 +1,4 @@
-"""An ensemble of M's: one prediction that is their mixture, and how far they disagree."""
+"""An ensemble of Ms: the mixture of their predictions, and their disagreement."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from worldmodels.training.model import LossAndMetrics
 
 @dataclass(frozen=True)
 class EnsembleOutcome:
-    """The mean of the members' rewards, and of their probabilities that the episode ends."""
+    """The mean over members of the expected reward and of the probability that the episode ends."""
 
     reward: Float[Tensor, "*batch"]
     end_probability: Float[Tensor, "*batch"]
@@ -29,28 +29,28 @@ class EnsembleOutcome:
 
 @dataclass(frozen=True)
 class EnsemblePrediction:
-    """The members' predictions, each with the same weight."""
+    """The mixture of the members' predictions, with equal weights."""
 
     members: Sequence[MixturePrediction | CodePrediction]
 
     @property
     def outcome(self) -> EnsembleOutcome:
-        """The means of what the members expect."""
+        """The means of the members' expected rewards and end probabilities."""
         rewards = [member.outcome.reward for member in self.members]
         ends = [member.outcome.end_probability for member in self.members]
         return EnsembleOutcome(torch.stack(rewards).mean(0), torch.stack(ends).mean(0))
 
     def log_prob(self, latent_next: Tensor) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of the next latent in nats: log of the members' mean probability."""
+        """Return the log-likelihood of the next latent in nats, the log of the mean probability."""
         each = torch.stack([member.log_prob(latent_next) for member in self.members])
         return each.logsumexp(0) - math.log(len(self.members))
 
     def sample(
         self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
-        """A next latent, row by row from a member drawn at random.
+        """Sample the next latent, each row from a member that is drawn at random.
 
-        The member is drawn at random at temperature 0, too.
+        The member is also drawn at random at temperature 0.
         """
         drawn = [member.sample(temperature, generator, num_candidates) for member in self.members]
         uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, num_candidates)
@@ -59,10 +59,10 @@ class EnsemblePrediction:
         return torch.stack(drawn).gather(0, index)[0]
 
     def disagreement(self) -> Float[Tensor, "*batch"]:
-        """How far apart the members' expected next latents are.
+        """Return how far apart the members' expected next latents are.
 
-        The root of the members' variance, summed over the latents, or over the mean codes
-        (see `CodePrediction.mean`); 0 where all members agree.
+        The variance over the members is summed over the latents, or over the mean codes (see
+        `CodePrediction.mean`); the result is its square root. It is 0 if all members agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
@@ -71,7 +71,7 @@ class EnsemblePrediction:
 class MemoryEnsemble(nn.Module):
     """Models of one kind and size, trained on the same batches from different initial weights.
 
-    The state holds the states of all members side by side; C receives the first member's h.
+    The state is the concatenated states of all members. C receives the first member's h.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:
@@ -83,54 +83,54 @@ class MemoryEnsemble(nn.Module):
         self.ensemble_size = len(members)
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Calibrate every member; see there."""
+        """Calibrate every member."""
         for member in self.independent_parts:
             member.calibrate(sequences)
 
     def initial(self, batch: int) -> LSTMState:
-        """State before an episode's first frame."""
+        """Return the state before an episode's first frame."""
         return _join([member.initial(batch) for member in self.independent_parts])
 
     def features(self, state: LSTMState) -> Hidden:
-        """What C gets: the first member's h."""
+        """Return the part of the state that C receives: the first member's h."""
         return state.h[..., : self.config.num_hidden]
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """The next state alone."""
+        """Compute only the next state."""
         return _join([m.advance(part, latent, action) for m, part in self._with_states(state)])
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
-        """One agent step: the next state and what the members predict."""
+        """Take one agent step; return the next state and the members' prediction."""
         stepped = [m.step(part, latent, action) for m, part in self._with_states(state)]
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """States h of all members after each agent step of whole sequences; equals stepping."""
+        """Compute h of all members after each agent step of sequences, as repeated steps would."""
         run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
     def predict(self, hidden: Hidden, latent: Tensor) -> EnsemblePrediction:
-        """The members' predictions from their states side by side."""
+        """Predict from the concatenated h of all members."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
         pairs = zip(self.independent_parts, parts, strict=True)
         return EnsemblePrediction([member.predict(part, latent) for member, part in pairs])
 
     def training_floats(self) -> int:
-        """Numbers that `loss` and its gradient hold for one agent step, of all members."""
+        """Return the most numbers that `loss` and its gradient hold per agent step."""
         return sum(member.training_floats() for member in self.independent_parts)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
-        """Parts of a batch whose loss fits into memory, each with its weight."""
+        """Split a batch into parts whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
-        """The sum of the members' losses, none of which depends on another; mean metrics.
+        """Return the sum of the members' independent losses, and the means of their metrics.
 
-        Each member draws as many numbers from the generator as the others, in their order.
+        The members draw from the generator one after the other, each equally many numbers.
         """
         each = (member.loss(batch, generator) for member in self.independent_parts)
         losses, metrics = zip(*each, strict=True)
@@ -139,12 +139,12 @@ class MemoryEnsemble(nn.Module):
 
     @property
     def independent_parts(self) -> list[MDNRNN | CodeRNN]:
-        """The members, which `fit` must not couple through the norm of all their gradients."""
-        return list(self.members)  # type: ignore[arg-type]  # a ModuleList says Module of each
+        """The members; `fit` limits the gradient norm of each one separately."""
+        return list(self.members)  # type: ignore[arg-type]  # a ModuleList's items have type Module
 
     def _with_states(self, state: LSTMState) -> Iterator[tuple[MDNRNN | CodeRNN, LSTMState]]:
-        """Each member and its part of the state."""
-        # Contiguous: a product with parts of longer rows may be rounded otherwise than alone.
+        """Yield each member and its part of the state."""
+        # Contiguous, because a product with parts of longer rows may be rounded differently.
         parts = (part.split(self.config.num_hidden, -1) for part in state)
         for member, h, c in zip(self.independent_parts, *parts, strict=True):
             yield member, LSTMState(h.contiguous(), c.contiguous())

@@ -36,7 +36,7 @@ class MDNRNNConfig(MDNRNNSettings):
     """Settings of the MDN-RNN.
 
     Attributes:
-        num_latents, num_actions: Z, and the length A of an encoded action.
+        num_latents, num_actions: the number Z of latents, and the length A of an encoded action.
     """
 
     num_latents: int
@@ -59,14 +59,14 @@ class MDNRNN(RecurrentMemory):
         self.outcome = OutcomeHead(config.num_hidden)
 
     def _calibrate_head(self, sequences: Sequences) -> None:
-        """With `predict_change`, begin as "the next latent is this one"; otherwise, as torch does.
+        """Initialize the head at the persistence baseline, if `predict_change` is set.
 
-        The output layer starts near zero with the spread of the latents' change as its width, so
-        that training begins at that baseline instead of having to find it. The spread is that of
-        latents drawn from V's posterior, as `loss` draws them: means alone hardly move where V
-        ignores a dimension, and the first loss would be thousands of nats.
+        The output layer starts near zero, with the spread of the latents' change as sigma, so that
+        training begins at that baseline instead of having to find it. The spread is that of
+        latents sampled from V's posterior, as in `loss`. The posterior's means alone hardly change
+        in a dimension that V ignores, and the first loss would be thousands of nats.
 
-        One pass over all data, part by part.
+        This takes one pass over all data, part by part.
         """
         if not self.config.predict_change:
             return
@@ -82,27 +82,27 @@ class MDNRNN(RecurrentMemory):
         bias = self.mixture.bias.view(3, self.config.num_latents, -1)
         bias.zero_()
         bias[2] = spread.clamp(min=1e-2).log()[:, None]
-        # Mixtures of different width, so that they do not all learn the same.
+        # The Gaussians have different widths, so that they do not all learn the same.
         bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
     def predict(self, hidden: Hidden, latent: Float[Tensor, "*batch latent"]) -> MixturePrediction:
-        """The prediction of a state after an agent step taken at `latent`."""
+        """Predict from M's state h after an agent step taken at `latent`."""
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
         if self.config.predict_change:
             mu = mu + latent[..., None]
         return MixturePrediction(
-            log_pi - log_sum_exp(log_pi)[..., None],  # log_softmax over so few takes 6x as long
+            log_pi - log_sum_exp(log_pi)[..., None],  # log_softmax takes 6 times as long
             mu,
             log_sigma.clamp(*LOG_SIGMA_RANGE),
             self.outcome(hidden),
         )
 
     def training_floats(self) -> int:
-        """Numbers that `loss` and its gradient hold for one agent step, at most.
+        """Return the most numbers that `loss` and its gradient hold per agent step.
 
-        Measured: 28 kB at 256 units and 32 latents of 5 Gaussians, most of it for the gates, the
-        states and the gradients of the LSTM.
+        They take 28 kB (measured) at 256 units and 32 latents of 5 Gaussians, most of it for the
+        gates, the states and the gradients of the LSTM.
         """
         return 24 * self.config.num_hidden + 3 * self.mixture.out_features
 

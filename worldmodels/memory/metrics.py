@@ -1,6 +1,6 @@
-"""How good M is on held-out episodes: nats per agent step, rewards and ends.
+"""Metrics of M on held-out episodes: nats per agent step, rewards and ends.
 
-Passes through M move one part at a time to its device; a few numbers per agent step are kept, on
+The episodes move to M's device one part at a time. Only a few numbers per agent step are kept, on
 the CPU.
 """
 
@@ -27,7 +27,7 @@ SCORE_STEPS = 4_000
 
 @torch.no_grad()
 def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
-    """M's loss over whole held-out episodes, each agent step counting alike."""
+    """Compute M's loss over whole held-out episodes, with the same weight for each agent step."""
     memory.eval()
     generator = step_generator(0, 0, device_of(memory))
     parts = []
@@ -47,11 +47,11 @@ def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
 def score_memory(
     vision: Vision, memory: Memory, train: Sequences, held_out: Sequences
 ) -> dict[str, Any]:
-    """Held-out nats per agent step beside "the next latent is this one", reward R2 and end AUC.
+    """Compute held-out nats per agent step of M and the persistence baseline, R2 and AUC.
 
-    The baseline's spread is fitted on the training episodes. `end_auc` is the chance that M gives
-    an agent step that ended an episode a higher probability of it than one that did not; None where
-    no held-out episode ended.
+    The baseline is fitted on the training episodes. `reward_r2` is the R2 of the expected reward.
+    `end_auc` is the probability that an agent step that ended its episode got a higher end
+    probability than one that did not; it is None if no held-out episode ended.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = _mean_nll(vision, memory, held_out)
@@ -76,7 +76,7 @@ def score_memory(
 
 @torch.no_grad()
 def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
-    """Nats per agent step of M's whole prediction; of an ensemble, of its mixture."""
+    """Compute the nats per agent step of M's prediction; for an ensemble, of its mixture."""
     total, count = 0.0, 0
     samples = functools.partial(vision.sample, generator=step_generator(0, 0))
     for _, latents, prediction in _predictions(memory, episodes, samples):
@@ -88,7 +88,7 @@ def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
 def _predictions(
     memory: Memory, episodes: Sequences, latents_of: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[SequenceBatch, Tensor, Prediction]]:
-    """Parts of the episodes on the CPU, the next latents of their agent steps, M's predictions."""
+    """Yield parts of the episodes on the CPU, the next latents, and M's predictions of them."""
     memory.eval()
     device = device_of(memory)
     for on_cpu in _parts(memory, episodes):
@@ -99,12 +99,12 @@ def _predictions(
 
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
-    """The episodes in batches of about so many agent steps, on the CPU."""
+    """Yield the episodes in batches of at most about `SCORE_STEPS` agent steps, on the CPU."""
     return episodes.parts(min(SCORE_STEPS, part_steps(memory, device_of(memory))))
 
 
 def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:
-    """Chance that an agent step where it happened scores above one where it did not."""
+    """Return the probability that an agent step with the event scores above one without it."""
     ranks = rankdata(scores.double().numpy())[happened.numpy()]
     yes, no = len(ranks), len(scores) - len(ranks)
     return None if yes == 0 or no == 0 else float((ranks.mean() - (yes + 1) / 2) / no)
@@ -113,7 +113,7 @@ def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> flo
 def _outcomes(
     vision: Vision, memory: Memory, episodes: Sequences
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each agent step: its reward, the one M expects, M's probability of an end, the end."""
+    """Return the reward, expected reward, end probability and actual end of each agent step."""
     rows = []
     for part, _, prediction in _predictions(memory, episodes, vision.mode):
         outcome = prediction.outcome
@@ -124,7 +124,7 @@ def _outcomes(
 
 
 def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-    """Latents before and after each real agent step, drawn from V's posterior, part by part."""
+    """Yield latents before and after each real agent step, sampled from V's posterior."""
     generator = step_generator(0, 0)
     for part in episodes.parts(PART_STEPS):
         latents = vision.sample(part.posteriors, generator)

@@ -1,12 +1,12 @@
-"""Gradients of samples from mixtures of Gaussians, which component was drawn included.
+"""Gradients of samples from mixtures of Gaussians, including the choice of the component.
 
-Each dimension is a mixture of its own, so its cumulative distribution F is a function of one
-number, and a sample z keeps its quantile F(z) while the parameters theta change a little:
+Each dimension has its own mixture, so its cumulative distribution F is a function of one number.
+A sample z keeps its quantile F(z) while the parameters theta change a little:
 
     dz/dtheta = -(dF/dtheta)(z) / p(z)
 
-A sample that kept its component instead would move with that Gaussian alone, and its gradient
-would leave out everything that the weights of the mixture do.
+If a sample kept its component instead, it would depend on that Gaussian alone, and its gradient
+would leave out the effect of the mixture's weights.
 
 Source: implicit reparameterization, arXiv 1805.08498, eq. 5 and 3.2.
 """
@@ -23,7 +23,7 @@ Mixtures = Float[Tensor, "*batch mixture"]
 
 
 class _ImplicitSample(torch.autograd.Function):
-    """Samples, unchanged, as functions of the mixtures they were drawn from."""
+    """Unchanged samples, made differentiable in the mixtures they were drawn from."""
 
     @staticmethod
     def forward(ctx: Any, temperature: float, sample: Tensor, *mixture: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class _ImplicitSample(torch.autograd.Function):
 def attach_gradient(
     sample: Samples, log_pi: Mixtures, mu: Mixtures, log_sigma: Mixtures, temperature: float
 ) -> Samples:
-    """The same samples, differentiable in the parameters of the mixtures they were drawn from.
+    """Make samples differentiable in the parameters of the mixtures they were drawn from.
 
     Args:
         temperature: divides the mixtures' logits and multiplies the variances.
@@ -54,10 +54,10 @@ def attach_gradient(
 def sample_derivatives(
     sample: Samples, log_pi: Mixtures, mu: Mixtures, log_sigma: Mixtures, temperature: float
 ) -> tuple[Mixtures, Mixtures, Mixtures]:
-    """Derivatives of the samples with respect to log_pi, mu and log_sigma.
+    """Compute the derivatives of the samples with respect to log_pi, mu and log_sigma.
 
-    Those with respect to log_pi are large between components that lie far apart, where a sample
-    is as rare as its derivative is large: their product, the mass that moves across, is not.
+    Derivatives with respect to log_pi are large between components that lie far apart. Samples are
+    rare there in the same proportion, so the product of density and derivative is not large.
     """
     weights = (log_pi - log_pi.amax(-1, keepdim=True)).div(temperature).exp()
     weights = weights / weights.sum(-1, keepdim=True)
@@ -68,8 +68,8 @@ def sample_derivatives(
     density = densities.sum(-1, keepdim=True).clamp(min=torch.finfo(densities.dtype).tiny)
     towards_mu = densities / density
     towards_log_sigma = towards_mu * (sample[..., None] - mu)
-    # F minus each component's own F. Where F is near 1, 1 - F loses its digits to rounding, so the
-    # smaller of the two tails is used.
+    # `lag` is F minus each component's own F. If F is near 1, 1 - F loses its digits to rounding,
+    # so the smaller of the two tails is used.
     tail = upper_tail(deviation.abs())
     below = torch.where(deviation < 0, tail, 1.0 - tail)
     above = torch.where(deviation < 0, 1.0 - tail, tail)
@@ -90,10 +90,10 @@ _ERFC = (
 
 
 def upper_tail(deviation: Samples) -> Samples:
-    """Probability that a standard normal number is above `deviation`, which is 0 or more.
+    """Compute the probability that a standard normal number exceeds `deviation`, 0 or more.
 
-    In float32 its relative error stays below 1e-5 up to 6, where 1 - erf would leave nothing. It
-    uses operations that every device has.
+    In float32 its relative error stays below 1e-5 up to a deviation of 6, where 1 - erf would
+    round to 0. It uses only operations that every device has.
 
     Source: Press et al., Numerical Recipes, 2nd edition, 6.2 (erfcc).
     """

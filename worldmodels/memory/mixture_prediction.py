@@ -1,4 +1,4 @@
-"""The next latent as a distribution: its likelihood, its mean and samples of it."""
+"""The predicted distribution of the next latent: likelihood, mean and samples."""
 
 import math
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ class MixturePrediction:
     outcome: Outcome
 
     def log_prob(self, z_next: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of the next latent, in nats, summed over latent dimensions.
+        """Return the log-likelihood of the next latent, in nats, summed over latent dimensions.
 
-        Source: arXiv 1803.10122, A.2: each dimension is mixed on its own.
+        Source: arXiv 1803.10122, A.2: each dimension has its own mixture.
         """
         deviation = (z_next[..., None] - self.mu) * (-self.log_sigma).exp()
         log_normal = -0.5 * (deviation.square() + math.log(2 * math.pi)) - self.log_sigma
         return (self.log_pi + log_normal).logsumexp(-1).sum(-1)
 
     def mean(self) -> Float[Tensor, "*batch latent"]:
-        """The expected next latent."""
+        """Return the expected next latent."""
         return (self.log_pi.exp() * self.mu).sum(-1)
 
     def sample(
@@ -41,11 +41,11 @@ class MixturePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Float[Tensor, "*batch latent"]:
-        """A next latent; temperature 0 gives the mean of the likeliest Gaussian.
+        """Sample the next latent; temperature 0 gives the mean of the likeliest Gaussian.
 
-        `num_candidates`: the batch is so many equal blocks, and row i of each gets the same noise.
+        The batch consists of `num_candidates` equal blocks, and row i of each gets the same noise.
         Temperature tau divides the mixture's logits and multiplies the variances.
-        Source: arXiv 1803.10122, 4.2 and A.2; the gradient, see `mixture_gradient`.
+        Source: arXiv 1803.10122, 4.2 and A.2; for the gradient see `mixture_gradient`.
         """
         if temperature <= 0:
             component = self.log_pi.argmax(-1, keepdim=True)
@@ -68,4 +68,4 @@ class MixturePrediction:
         return sample
 
     def disagreement(self) -> None:
-        """None, because a single model has no disagreement."""
+        """Return None, because a single model has no disagreement."""

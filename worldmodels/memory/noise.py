@@ -13,13 +13,13 @@ def shared_noise(
     generator: torch.Generator | None,
     num_candidates: int,
 ) -> Float[Tensor, "batch *rest"]:
-    """`torch.rand` or `torch.randn` noise of the shape of `like`, equal in each of its blocks.
+    """Draw `torch.rand` or `torch.randn` noise shaped as `like`, equal in each of its blocks.
 
-    64 candidates that dream from one start state then differ by their actions alone. It also takes
-    64 times fewer random numbers.
+    The dreams of 64 candidates from one start state then differ only by their actions. They also
+    need 64 times fewer random numbers.
 
     Args:
-        num_candidates: the batch is so many blocks of one size, one after the other.
+        num_candidates: the batch consists of this many consecutive blocks of equal size.
     """
     block = (like.shape[0] // num_candidates, *like.shape[1:])
     noise = draw(block, generator=generator, device=like.device)

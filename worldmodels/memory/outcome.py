@@ -1,4 +1,4 @@
-"""What an agent step brings beside the next latent: its reward, and whether the episode ends."""
+"""The predicted outcome of an agent step: its reward, and whether the episode ends."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ from worldmodels.data.sequences import PART_STEPS
 from worldmodels.memory.protocol import MemorySettings
 from worldmodels.training.model import LossAndMetrics
 
-# Values a reward can take, evenly spaced in symlog: 61 of them reach 148 spreads to either side,
-# and lie 0.17 spreads apart around the mean.
+# Predicted rewards take one of 61 values, evenly spaced in symlog. The values reach 147 standard
+# deviations to either side of the mean, and lie 0.18 standard deviations apart near the mean.
 NUM_VALUES, SYMLOG_REACH = 61, 5.0
 
 
 class Outcome(NamedTuple):
-    """A distribution over the agent step's reward, and the logit that the episode ends here.
+    """A distribution over the reward of an agent step, and the logit that the episode ends with it.
 
     Attributes:
-        reward_logits: of each of the values a reward can take.
-        reward_values: those values, rising, in the env's units.
+        reward_logits: the logit of each value that a reward can take.
+        reward_values: these values, ascending, in the env's units.
     """
 
     reward_logits: Float[Tensor, "*batch value"]
@@ -39,10 +39,10 @@ class Outcome(NamedTuple):
         return self.end_logit.sigmoid()
 
     def reward_log_prob(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of rewards, each spread over the two values around it.
+        """Compute the log-likelihood of rewards, each split between the two values around it.
 
-        The two shares are such that their mean is the reward (the "two-hot" targets of
-        DreamerV3, arXiv 2301.04104), so the likeliest distribution has the right expectation.
+        The weighted mean of the two values is the reward (the "two-hot" targets of DreamerV3,
+        arXiv 2301.04104), so the likeliest distribution has the right expectation.
         """
         values = self.reward_values
         inside = rewards.clamp(values[0], values[-1])
@@ -57,8 +57,8 @@ class Outcome(NamedTuple):
 class OutcomeHead(nn.Module):
     """Hidden state -> outcome.
 
-    Rewards are counted in units of their spread in the data, so that the head is the same for
-    every env.
+    Rewards are measured in standard deviations of the training rewards, so that the head is the
+    same for every env.
     """
 
     reward_mean: Tensor
@@ -75,16 +75,16 @@ class OutcomeHead(nn.Module):
         with torch.no_grad():
             self.linear.weight.zero_()
             self.linear.bias.zero_()
-            self.linear.bias[-1] = -5.0  # ends are rare: begin at 1 in 150 rather than 1 in 2
+            self.linear.bias[-1] = -5.0  # ends are rare: the first prediction is 1 in 150
 
     def calibrate(self, rewards: Float[Tensor, "agent_steps"]) -> None:
-        """Take the units from the training rewards, and begin at how often each value came."""
+        """Set the units from the training rewards, and the biases from each value's frequency."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
-        # Rewards that are all alike have no spread: their unit is then the env's.
+        # Equal rewards have a standard deviation of 0; their unit is then that of the env.
         self.reward_scale.copy_(torch.where(spread < 1e-3, torch.ones_like(spread), spread))
         borders = (self._values[1:] + self._values[:-1]) / 2
-        # Part by part: indices take twice the bytes of the rewards.
+        # Rewards are counted part by part, because indices take twice the bytes of the rewards.
         counts = torch.zeros(NUM_VALUES, dtype=torch.int64)
         for part in rewards.split(PART_STEPS):
             counts += torch.bincount(torch.bucketize(part, borders), minlength=NUM_VALUES)
@@ -96,7 +96,7 @@ class OutcomeHead(nn.Module):
         return self.reward_mean + self.reward_scale * self.units
 
     def forward(self, hidden: Float[Tensor, "*batch hidden"]) -> Outcome:
-        """The outcome predicted from the state after the agent step."""
+        """Predict the outcome from M's state h after the agent step."""
         logits = self.linear(hidden)
         return Outcome(logits[..., :-1], self._values, logits[..., -1])
 
@@ -108,14 +108,15 @@ class OutcomeHead(nn.Module):
         terminated: Bool[Tensor, "agent_step"],
         settings: MemorySettings,
     ) -> LossAndMetrics:
-        """M's whole loss and its metrics, means over agent steps.
+        """Add the losses of reward and end to that of the latents, as means over agent steps.
 
         Args:
-            nll: of the latents, in nats.
-            settings: have the weights of the two other losses.
+            nll: negative log-likelihood of the latents, in nats.
+            settings: have the weights of the losses of reward and end.
 
-        Returns: the loss; `nll`, `reward_nll` and `end_nll` in nats, and `reward_error`, the
-            squared error of the expected reward in units of the training rewards' variance.
+        Returns: the loss, and the metrics `nll`, `reward_nll` and `end_nll`, in nats, and
+            `reward_error`, the squared error of the expected reward in units of the training
+            rewards' variance.
         """
         reward_nll = -outcome.reward_log_prob(rewards).mean()
         end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, terminated.float())

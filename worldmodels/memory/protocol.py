@@ -1,4 +1,4 @@
-"""The contract of M: the next latent, the reward and the end, given the past and an action."""
+"""The contract of M, which predicts the next latent, the reward and the end of the episode."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -18,8 +18,9 @@ class MemorySettings:
 
     Attributes:
         num_hidden: LSTM units.
-        num_mixtures: Gaussians per latent dimension, or components that are whole frames of codes.
-        reward_weight, end_weight: weights of these losses; the latents' has weight 1.
+        num_mixtures: Gaussians per latent dimension, or components over whole frames of codes.
+        reward_weight, end_weight: weights of the losses of reward and end; the loss of the latents
+            has weight 1.
     """
 
     num_hidden: int = 256
@@ -33,7 +34,7 @@ class MemorySettings:
 
 @runtime_checkable
 class ExpectedOutcome(Protocol):
-    """What an agent step brings beside the next latent."""
+    """The expected reward and the end probability of an agent step."""
 
     @property
     def reward(self) -> Float[Tensor, "*batch"]:
@@ -50,10 +51,10 @@ class Prediction(Protocol):
 
     @property
     def outcome(self) -> ExpectedOutcome:
-        """Reward and end."""
+        """The expected reward and the end probability."""
 
     def log_prob(self, latent_next: Tensor, /) -> Float[Tensor, "*batch"]:
-        """Log-likelihood of the next latent, in nats."""
+        """Return the log-likelihood of the next latent, in nats."""
 
     def sample(
         self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
@@ -66,7 +67,7 @@ class Prediction(Protocol):
         """
 
     def disagreement(self) -> Float[Tensor, "*batch"] | None:
-        """How far apart the predictions of an ensemble's models are; None for a single model."""
+        """Return how far apart an ensemble's predictions are; None for a single model."""
 
 
 @runtime_checkable
@@ -74,9 +75,9 @@ class Memory(Model, Protocol):
     """M: stepped with `step` or `advance`, or applied to whole episodes with `sequence`.
 
     Attributes:
-        kind: its name in files.
+        kind: the name of M's kind in files.
         num_actions: length A of an encoded action.
-        ensemble_size: number of models whose mixture it is.
+        ensemble_size: number of models in the ensemble; 1 for a single model.
     """
 
     kind: str
@@ -85,33 +86,33 @@ class Memory(Model, Protocol):
 
     @property
     def config(self) -> MemorySettings:
-        """Its settings; of an ensemble, those of each model."""
+        """The settings of M; for an ensemble, those of each model."""
 
     def calibrate(self, sequences: Sequences) -> None:
         """Set the initial weights from simple statistics of the training data."""
 
     def initial(self, batch: int) -> LSTMState:
-        """State before an episode's first frame."""
+        """Return the state before an episode's first frame."""
 
     def features(self, state: LSTMState) -> Hidden:
-        """What C gets of a state: h, `config.num_hidden` numbers."""
+        """Return the part of a state that C receives: h, `config.num_hidden` numbers."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """The next state alone: all that an agent in the real env needs of M."""
+        """Compute only the next state, which is all that an agent in the real env needs."""
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, Prediction]:
-        """One agent step: the next state, and what it predicts."""
+        """Take one agent step; return the next state and the prediction."""
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """States h after each agent step of whole sequences; equals stepping."""
+        """Compute h after each agent step of whole sequences, as repeated steps would."""
 
     def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:
-        """The prediction of a state after an agent step taken at `latent`."""
+        """Predict from M's state h after an agent step taken at `latent`."""
 
     def training_floats(self) -> int:
-        """Numbers that `loss` and its gradient hold for one agent step, at most."""
+        """Return the most numbers that `loss` and its gradient hold per agent step."""
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
-        """Mean over agent steps, and metrics."""
+        """Return the mean loss over agent steps, and metrics."""

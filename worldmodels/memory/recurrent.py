@@ -1,4 +1,4 @@
-"""What M over latents and M over codes share: the LSTM, the outcome, stepping and the loss."""
+"""The common base of M over latents and M over codes: LSTM, outcome, stepping and loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,11 +20,11 @@ from worldmodels.training.model import LossAndMetrics
 class RecurrentMemory(nn.Module, ABC):
     """Latent, action, state -> next state, and a prediction from it.
 
-    Subclasses make a head that predicts the next latent, then the attribute `outcome`: the order
-    in which weights are drawn.
+    Subclasses make a head that predicts the next latent, and then the attribute `outcome`, because
+    initial weights are drawn in this order.
 
     Args:
-        num_inputs: numbers of a latent and an action as the LSTM gets them.
+        num_inputs: inputs of the LSTM: the numbers of an embedded latent and of an action.
         num_actions: length A of an encoded action.
     """
 
@@ -40,7 +40,7 @@ class RecurrentMemory(nn.Module, ABC):
         self.lstm = LSTM(num_inputs, config.num_hidden)
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Begin at simple statistics of the training data: the reward's units, then the head."""
+        """Initialize the outcome, and then the head, from statistics of the training data."""
         parts = sequences.parts(PART_STEPS)
         self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
         with torch.no_grad():
@@ -48,63 +48,63 @@ class RecurrentMemory(nn.Module, ABC):
 
     @abstractmethod
     def _calibrate_head(self, sequences: Sequences) -> None:
-        """Begin near the baseline that has to be beaten: "the next latent is this one"."""
+        """Initialize the head near the persistence baseline."""
 
     @abstractmethod
     def predict(self, hidden: Hidden, latent: Tensor) -> MixturePrediction | CodePrediction:
-        """The prediction of a state after an agent step taken at `latent`."""
+        """Predict from M's state h after an agent step taken at `latent`."""
 
     @abstractmethod
     def training_floats(self) -> int:
-        """Numbers that `loss` and its gradient hold for one agent step, at most."""
+        """Return the most numbers that `loss` and its gradient hold per agent step."""
 
     @abstractmethod
     def _sample(self, posteriors: Tensor, generator: Generator | None) -> Tensor:
-        """Latents sampled from V's posterior."""
+        """Sample latents from V's posterior."""
 
     @abstractmethod
     def _embed(self, latents: Tensor) -> Float[Tensor, "*batch number"]:
-        """Latents as the LSTM gets them."""
+        """Convert latents to inputs of the LSTM."""
 
     def _inputs(self, latents: Tensor, actions: Tensor) -> Float[Tensor, "*batch input"]:
         return torch.cat([self._embed(latents), actions], -1)
 
     def features(self, state: LSTMState) -> Hidden:
-        """What C gets of a state: h."""
+        """Return the part of a state that C receives: h."""
         return state.h
 
     def initial(self, batch: int) -> LSTMState:
-        """State before an episode's first frame."""
+        """Return the state before an episode's first frame."""
         return self.lstm.initial(batch)
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """The next state alone: all that an agent in the real env needs of M."""
+        """Compute only the next state, which is all that an agent in the real env needs."""
         return self.lstm.step(self._inputs(latent, action), state)
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, MixturePrediction | CodePrediction]:
-        """One agent step: the next state, and what it predicts."""
+        """Take one agent step; return the next state and the prediction."""
         state = self.advance(state, latent, action)
         return state, self.predict(state.h, latent)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """States h after each agent step of whole sequences; equals stepping."""
+        """Compute h after each agent step of whole sequences, as repeated steps would."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
-        """Parts of a batch whose loss fits into memory, each with its weight."""
+        """Split a batch into parts whose loss fits into memory, each with its weight."""
         return split_batch(self, batch)
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
-        """Negative log-likelihood of the next latent + reward and end, mean over agent steps.
+        """Compute the mean loss of next latent, reward and end over agent steps.
 
-        Latents are drawn anew from V's posterior in every call (arXiv 1803.10122, A.2).
+        Each call samples latents from V's posterior again (arXiv 1803.10122, A.2).
         """
         mask = batch.mask
         latents = self._sample(batch.posteriors, generator)
         hidden, _ = self.sequence(self.initial(len(batch)), latents[:, :-1], batch.actions)
-        # Only real agent steps: predictions from padding would be most of the work.
+        # Only real agent steps are predicted, because padding would be most of the work.
         prediction = self.predict(hidden[mask], latents[:, :-1][mask])
         nll = -prediction.log_prob(latents[:, 1:][mask]).mean()
         happened = batch.rewards[mask], batch.terminated[mask]

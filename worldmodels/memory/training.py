@@ -1,4 +1,4 @@
-"""How M is trained: its settings, its batches, and an M with random weights."""
+"""Training of M: its settings, its batches, and an M with random weights."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,23 +18,23 @@ from worldmodels.vision import VQVAE, Vision
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModelConfig(MDNRNNSettings, CodeRNNSettings):
-    """What can be chosen of M before V's kind is known; each kind of M takes its own part."""
+    """Settings of M that can be chosen before V's kind is known; each kind of M uses a part."""
 
     def part(self, kind: type[MemorySettings]) -> dict[str, Any]:
-        """The settings that M's of this kind have."""
+        """Return the settings that belong to this kind of M."""
         return {field.name: getattr(self, field.name) for field in fields(kind)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryStageConfig(TrainingStageConfig):
-    """How M is trained; what kind it is follows from V.
+    """Settings of M's training; V determines the kind of M.
 
     Attributes:
-        ensemble_size: models whose mixture M is, see `MemoryEnsemble`.
-        sequence_length: agent steps per training sequence, from a random place of its episode;
-            longer than the episodes means whole episodes.
-        burn_in: the first agent steps of a sequence that only bring M's state up to date and are
-            not learned from, where it begins in the middle of its episode.
+        ensemble_size: number of models in M; see `MemoryEnsemble`.
+        sequence_length: agent steps per training sequence, which starts at a random place of its
+            episode; a length above that of the episodes means whole episodes.
+        burn_in: agent steps at the start of a sequence that only update M's state and have no
+            loss; it applies to sequences that begin in the middle of their episode.
     """
 
     model: MemoryModelConfig = MemoryModelConfig()
@@ -52,9 +52,9 @@ class MemoryStageConfig(TrainingStageConfig):
 
     @classmethod
     def from_dict(cls, summary: dict[str, Any]) -> "MemoryStageConfig":
-        """The inverse of `dataclasses.asdict`, through JSON."""
+        """Make a config from a JSON object, the inverse of `dataclasses.asdict`."""
         own = dict(summary)
-        # Earlier versions wrote the model's settings beside the stage's own.
+        # Earlier versions wrote the settings of the model into the same object as the stage's.
         names = own.keys() & {field.name for field in fields(MemoryModelConfig)}
         flat = {name: own.pop(name) for name in names}
         own["model"] = MemoryModelConfig(**own.get("model", flat))
@@ -62,11 +62,11 @@ class MemoryStageConfig(TrainingStageConfig):
 
 
 class SequenceBatches:
-    """Random windows of random episodes; an episode shorter than the window fills it in part.
+    """Random windows of random episodes; an episode shorter than the window is padded.
 
     Args:
-        burn_in: agent steps at a window's beginning whose mask is false, unless it begins where its
-            episode does.
+        burn_in: agent steps at a window's start whose mask is false, unless the window starts with
+            its episode.
     """
 
     def __init__(self, episodes: Sequences, batch_size: int, length: int, burn_in: int = 0) -> None:
@@ -77,7 +77,7 @@ class SequenceBatches:
         self.length = min(length, int(self.lengths.max()))
 
     def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
-        """The batch of step `step`, on the CPU; depends on nothing but the generator."""
+        """Return the batch of an optimizer step, on the CPU; it depends only on the generator."""
         rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
         room = (self.lengths[rows] - self.length).clamp(min=0)
         starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
@@ -88,7 +88,7 @@ class SequenceBatches:
 
 
 def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> AnyMemory:
-    """An M with random weights, of V's kind and of the settings' size."""
+    """Make an M with random weights, of the kind that fits V and of the size in the settings."""
     if isinstance(vision, VQVAE):
         codes, chosen = vision.config, config.model.part(CodeRNNSettings)
         sizes = codes.num_codes, codes.digit_sizes, codes.vector_size

@@ -1,12 +1,13 @@
 """The distribution of V's codes: an autoregressive prior over the grid of a frame.
 
 The codes of a frame are read row by row, and each one is predicted from those before it:
-p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). Drawing from it and decoding gives
-new frames; -log p(codes) measures how unusual a frame is.
+p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). Sampling from the prior and decoding
+gives new frames; -log p(codes) measures how unusual a frame is.
 
 Source: arXiv 1711.00937, 3.3, with the gated PixelCNN of arXiv 1606.05328. A causal transformer
-with learned positions, of 0.12 or 0.63 million parameters, came to 1.99 nats per code in a minute
-of one core where this one's 0.46 million came to 1.91 (CarRacing, 13,554 frames of 16 FSQ codes).
+with learned positions, of 0.12 or 0.63 million parameters, reached 1.99 nats per code in a minute
+on one core. This model of 0.46 million parameters reached 1.91 nats per code in the same time
+(CarRacing, 13,554 frames of 16 FSQ codes).
 """
 
 import math
@@ -32,7 +33,7 @@ class PriorSettings:
 
     Attributes:
         num_channels: hidden units per position.
-        num_layers: each extends what a position depends on by one row and one column.
+        num_layers: layers, each of which extends the context of a position by a row and a column.
         dropout: probability of dropout in each layer. On 13,554 frames, 0.3 reached 1.89 nats per
             code and 0.1 reached 1.91.
     """
@@ -52,7 +53,7 @@ class PriorConfig(PriorSettings):
     """Settings of the prior over the codes of a V.
 
     Attributes:
-        num_codes: N, codes per frame, of a square grid.
+        num_codes: N, codes per frame; a square number, because the grid is square.
         digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
     """
 
@@ -80,8 +81,8 @@ class PriorConfig(PriorSettings):
 class CodePrior(nn.Module):
     """The likelihood of the codes of whole frames, and samples of them.
 
-    Each position has a bias of its own for each value, so the model holds the frequencies of
-    every position as a special case, and `calibrate` lets it begin there.
+    Each position has a separate bias for each value, so the frequencies of every position are a
+    special case of the model. `calibrate` initializes the model with these frequencies.
     """
 
     digits: Tensor
@@ -93,7 +94,7 @@ class CodePrior(nn.Module):
         # Digits of each value, the first one changing fastest.
         values = torch.unravel_index(torch.arange(config.num_values), sizes[::-1])
         self.register_buffer("digits", torch.stack(values[::-1], -1), persistent=False)
-        # Values that share a digit share what is learned of it.
+        # Values that share a digit share its embedding.
         self.embeddings = nn.ModuleList(nn.Embedding(size, channels) for size in sizes)
         self.places = nn.Parameter(0.5 * torch.randn(channels, grid, grid))
         self.layers = nn.ModuleList(_GatedLayer(config) for _ in range(config.num_layers))
@@ -101,23 +102,23 @@ class CodePrior(nn.Module):
         self.last = nn.Conv2d(channels, config.num_values, 1, bias=False)
         self.log_frequency = nn.Parameter(torch.zeros(config.num_values, grid, grid))
         with torch.no_grad():
-            # The context's part begins small beside the frequencies.
+            # The effect of the context starts small compared with the frequencies.
             self.last.weight.mul_(0.1)
 
     def calibrate(self, codes: Integer[Tensor, "frame code"]) -> None:
-        """Begin at the frequencies of these codes, position by position."""
+        """Initialize the model with the frequencies of these codes at each position."""
         frequency = position_frequencies(codes, self.config.num_values)
         self.log_frequency.data.copy_(frequency.log().T.view_as(self.log_frequency))
 
     def log_prob(self, codes: Int[Tensor, "batch code"]) -> Float[Tensor, "batch code"]:
-        """Log-likelihood of each code given those before it, in nats; their sum is the frame's."""
+        """Return the log-likelihood of each code given the codes before it, in nats."""
         grid = codes.unflatten(1, (self.config.grid, self.config.grid))
         return -F.cross_entropy(self._logits(grid), grid, reduction="none").flatten(1)
 
     def loss(
         self, codes: Int[Tensor, "batch code"], generator: torch.Generator | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss in nats per code, and metrics."""
+        """Return the loss in nats per code, and metrics."""
         nats = -self.log_prob(codes).mean()
         return nats, {"nats_per_code": nats}
 
@@ -125,7 +126,7 @@ class CodePrior(nn.Module):
     def sample(
         self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Int[Tensor, "count code"]:
-        """Codes of new frames, each code drawn given those before it.
+        """Sample the codes of new frames, each code given the codes before it.
 
         Temperature 0 takes the likeliest value of every code.
         """
@@ -133,7 +134,7 @@ class CodePrior(nn.Module):
         grid = torch.zeros(count, side, side, dtype=torch.long, device=self.places.device)
         for row in range(side):
             for column in range(side):
-                # Codes yet to come are zeros, which nothing depends on.
+                # Later codes are still zeros; these logits do not depend on them.
                 logits = self._logits(grid[:, : row + 1])[:, :, row, column]
                 grid[:, row, column] = _draw(logits, temperature, generator)
         return grid.flatten(1)
@@ -141,14 +142,14 @@ class CodePrior(nn.Module):
     def _logits(
         self, grid: Int[Tensor, "batch row column"]
     ) -> Float[Tensor, "batch value row column"]:
-        """Of each code given those before it; the grid may end after any row."""
+        """Compute the logits of each code given those before it; the grid may end at any row."""
         rows = grid.shape[1]
         digits = self.digits[grid].unbind(-1)
         embedded = torch.stack(
             [embed(digit) for embed, digit in zip(self.embeddings, digits, strict=True)]
         ).sum(0)
         codes, places = embedded.permute(0, 3, 1, 2), self.places[:, :rows]
-        # Shifted by one, so that no position sees itself: `above` down, `left` to the right.
+        # `above` is shifted down and `left` to the right, so that no position depends on itself.
         above = F.pad(codes, (0, 0, 1, 0))[:, :, :-1] + places
         left = F.pad(codes, (1, 0))[:, :, :, :-1] + places
         for layer in self.layers:
@@ -158,9 +159,9 @@ class CodePrior(nn.Module):
 
 
 class _GatedLayer(nn.Module):
-    """The rows above, and what is left of the position in its row, each a step further.
+    """A layer of two stacks: one for the rows above a position, one for the codes to its left.
 
-    Source: arXiv 1606.05328, 2.2 and 2.3: two stacks, so that nothing above is a blind spot.
+    Source: arXiv 1606.05328, 2.2 and 2.3: two stacks avoid a blind spot in the rows above.
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -173,7 +174,7 @@ class _GatedLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, above: _Stack, left: _Stack) -> tuple[_Stack, _Stack]:
-        """The next layer of both stacks; the one above feeds the one to the left."""
+        """Compute the next layer of both stacks; `above` is also an input of `left`."""
         from_above = self.above(F.pad(above, (1, 1, 1, 0)))
         from_left = self.left(F.pad(left, (1, 0))) + self.above_to_left(from_above)
         above = above + self.dropout(_gate(from_above))
@@ -188,7 +189,7 @@ def _gate(doubled: Tensor) -> Tensor:
 def position_frequencies(
     codes: Integer[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
-    """How often each position holds each value, each counted `smoothing` times more than it was."""
+    """Compute the frequency of each value at each position; `smoothing` is added to each count."""
     smoothed = torch.stack([place.bincount(minlength=num_values) for place in codes.T]) + smoothing
     return smoothed / smoothed.sum(1, keepdim=True)
 
@@ -198,26 +199,29 @@ def _draw(
 ) -> Int[Tensor, "batch"]:
     if temperature <= 0:
         return logits.argmax(-1)
-    # From the largest down: no temperature, however small, makes them infinite.
+    # The largest logit is subtracted first, so that a small temperature causes no overflow.
     weights = ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
     return torch.multinomial(weights, 1, generator=generator)[:, 0]
 
 
 def prior_metadata(prior: CodePrior) -> dict[str, Any]:
-    """What `restore_prior` needs beside the weights, as JSON."""
+    """Return what `restore_prior` needs in addition to the weights, as JSON values."""
     return {"config": asdict(prior.config)}
 
 
 def restore_prior(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> CodePrior:
-    """The prior from the `prior` part of a checkpoint; raises UserError naming `path`."""
+    """Restore the prior from the `prior` part of a checkpoint.
+
+    Raises: UserError that names `path`, if the checkpoint is not valid.
+    """
     hint = "train the prior again"
     weights = checkpoint.part("prior")
     with reading(path, hint):
         metadata = checkpoint.metadata["prior"]["config"]
         config = PriorConfig(**{**metadata, "digit_sizes": tuple(metadata["digit_sizes"])})
         if config.num_layers > len(weights):
-            raise ValueError(f"num_layers is {config.num_layers}, of {len(weights)} tensors")
+            raise ValueError(f"expected {len(weights)} layers or fewer, got {config.num_layers}")
     prior = restore_module(lambda: CodePrior(config), weights, path, hint)
     return prior.eval().to(device)

@@ -1,4 +1,4 @@
-"""What `wm collect --select-by-surprise` keeps: of several candidates the most surprising one."""
+"""Selection of the most surprising candidate episodes, for `wm collect --select-by-surprise`."""
 
 import functools
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.prior.surprise import Surprise, episode_surprise, load_surprise
 from worldmodels.runs.run import Run
 
-# Played for each episode kept. Three cost three times the playing, and nothing on disk.
+# Episodes played per episode kept. Three take three times as long to play, and no disk space.
 CANDIDATES = 3
 
 
@@ -20,9 +20,9 @@ class PackWithSurprise:
     """Packs an episode in the worker that played it, with its surprise in nats per frame.
 
     Attributes:
-        stride: every stride-th frame counts.
-        prior: digest of the prior, so that a worker notices a new one.
-        metadata: of what played it, to store with the episode.
+        stride: the surprise is computed on every stride-th frame.
+        prior: digest of the prior, so that a worker reloads a prior that has changed.
+        metadata: metadata of the policy, which is stored with the episode.
     """
 
     run: Path
@@ -32,7 +32,7 @@ class PackWithSurprise:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, rollout: Rollout) -> "Candidate":
-        """The episode as its file, and its surprise."""
+        """Return the packed episode and its surprise."""
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
         metadata = {**self.metadata, "surprise": round(surprise, 4)}
         packed = pack_episode(rollout, round=self.round, **metadata)
@@ -50,10 +50,12 @@ class Candidate:
 
 @dataclass
 class EpisodeSelection:
-    """Chooses among the candidates of each episode, and remembers what it gave up.
+    """Selects one of the candidates for each episode, and records the surprise of all of them.
 
     Attributes:
-        discarded_steps: env steps of the candidates that the last choice gave up.
+        seen: surprise of all candidates.
+        kept: surprise of the selected candidates.
+        discarded_steps: env steps of the candidates that the last selection discarded.
     """
 
     seen: list[float] = field(default_factory=list)
@@ -61,7 +63,7 @@ class EpisodeSelection:
     discarded_steps: int = 0
 
     def __call__(self, candidates: list[Candidate]) -> PackedEpisode:
-        """The most surprising one."""
+        """Return the most surprising candidate."""
         best = max(candidates, key=lambda candidate: candidate.surprise)
         self.seen += [candidate.surprise for candidate in candidates]
         self.kept.append(best.surprise)
@@ -69,7 +71,7 @@ class EpisodeSelection:
         return best.episode
 
     def summary(self) -> dict[str, float]:
-        """Mean surprise of the episodes kept and of all that were played, in nats per frame."""
+        """Return the mean surprise of kept and of all played episodes, in nats per frame."""
         return {
             "mean_surprise": float(np.mean(self.kept)),
             "candidates_mean_surprise": float(np.mean(self.seen)),

@@ -1,9 +1,9 @@
-"""How unusual frames are to V and its prior: nats per frame, -log p(codes).
+"""The surprise of frames under V and its prior: -log p(codes), in nats per frame.
 
-Few nats: a frame of the kind that was collected often. Codes alone do not show whether they
-describe the frame at all: one unlike all of V's training frames may be drawn as something ordinary.
-The squared error of its reconstruction shows that, so both are given. On CarRacing, after 54
-episodes of exploration:
+A surprise of few nats means that similar frames were often collected. Codes alone do not show
+whether they describe the frame: a frame unlike all of V's training frames may be reconstructed as
+an ordinary one. The squared error of the reconstruction shows that, so both are computed. This
+table was measured on CarRacing, after 54 episodes of exploration:
 
     frames                             nats   squared error
     standing at the start                 4               5
@@ -33,7 +33,7 @@ from worldmodels.vision.batched import ENCODE_BATCH, decode_frames, encode_frame
 
 
 class Surprise:
-    """The surprise of frames, by a V with codes and the prior over them."""
+    """Computes the surprise of frames with a quantized V and the prior over its codes."""
 
     def __init__(self, vision: VQVAE, prior: CodePrior) -> None:
         self.vision = vision.eval()
@@ -41,15 +41,15 @@ class Surprise:
         self.device = device_of(prior)
 
     def surprise(self, frames: UInt8[np.ndarray, "batch 64 64 3"]) -> Float[Tensor, "batch"]:
-        """Nats per frame, on the CPU."""
+        """Return the surprise in nats per frame, on the CPU."""
         return self.of_codes(encode_frames(self.vision, frames))
 
     def surprise_and_error(
         self, frames: UInt8[np.ndarray, "batch 64 64 3"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """Nats per frame, and the squared error of V's reconstruction, as in `wm train-vision`.
+        """Return the surprise and, as in `wm train-vision`, the squared reconstruction error.
 
-        The error is in units of full scale, summed over a frame.
+        The surprise is in nats per frame. The error is summed over a frame, and full scale is 1.
         """
         codes = encode_frames(self.vision, frames)
         decoded = torch.from_numpy(decode_frames(self.vision, codes))
@@ -58,7 +58,7 @@ class Surprise:
 
     @torch.no_grad()
     def of_codes(self, codes: Int[Tensor, "batch code"]) -> Float[Tensor, "batch"]:
-        """Nats per frame of these codes, on the CPU."""
+        """Return the surprise of these codes in nats per frame, on the CPU."""
         parts = (self.prior.log_prob(part.to(self.device)) for part in codes.split(ENCODE_BATCH))
         return torch.cat([-part.sum(1).cpu() for part in parts])
 
@@ -74,18 +74,21 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
     checkpoint = load_checkpoint(prior_path, hint=hint)
     if checkpoint.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"the prior in {prior_path.parent} is for an earlier V, whose codes meant something "
-            f'else: run "wm train-prior --run {run}" again'
+            f"the prior in {prior_path.parent} is for an earlier V, whose codes have another "
+            f'meaning: run "wm train-prior --run {run}" again'
         )
     return Surprise(vision, restore_prior(checkpoint, prior_path, device))
 
 
 def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
-    """The run's V; raises UserError where there is none, or a continuous one."""
+    """Load the quantized V of a run.
+
+    Raises: UserError if the run has no V, or a continuous one.
+    """
     vision = load_vision(run, device, " --quantized")
     if not isinstance(vision, VQVAE):
         raise UserError(
-            f"{run} holds a continuous V, a prior needs codes: train one with --quantized, "
+            f"{run} has a continuous V, and a prior needs codes: train V with --quantized, "
             "into another folder"
         )
     return vision
@@ -94,5 +97,5 @@ def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
 def episode_surprise(
     surprise: Surprise, frames: UInt8[np.ndarray, "frames 64 64 3"], stride: int = 1
 ) -> float:
-    """Surprise of an episode in nats per frame: the mean over every stride-th of its frames."""
+    """Return the mean surprise in nats per frame, over every stride-th frame of an episode."""
     return float(surprise.surprise(frames[::stride]).mean())

@@ -1,1 +1,1 @@
-"""What lies in the folder of a run, and how it is written."""
+"""The files in the folder of a run, and how they are written."""

@@ -1,6 +1,6 @@
-"""Weights + config + provenance in one safetensors file, written whole or not at all.
+"""Store weights, config and provenance in one safetensors file, written whole or not at all.
 
-A checksum over all of it lies in the file, so that a changed bit is noticed and not trained on.
+The file holds a checksum of its content, so that a changed bit is noticed when the file is read.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from worldmodels.errors import UserError, one_line, reading
 from worldmodels.runs.stage_folder import has_file, read_file
 
 METADATA_KEY = "worldmodels"
-CHECKSUM = "checksum"  # in the metadata: a second key beside it would come in any order
+CHECKSUM = "checksum"  # inside the metadata, as safetensors would not keep the order of two keys
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors and the JSON metadata that says how to rebuild what they belong to."""
+    """Named tensors, and JSON metadata from which the model of these tensors can be rebuilt."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -54,7 +54,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping
     header = {METADATA_KEY: json.dumps({**metadata, CHECKSUM: checksum})}
     with replacing(path) as partial:
         partial.touch()
-        mode = partial.stat().st_mode  # the user's umask; safetensors would take 0600
+        mode = partial.stat().st_mode  # follows the user's umask; safetensors would set 0600
         try:
             save_file(plain, partial, metadata=header)
         except safetensors.SafetensorError as error:
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     Args:
         hint: what the user can do when the file is missing or broken; ends the error line.
 
-    Raises: UserError naming the file if it is missing, damaged or not one of ours.
+    Raises: UserError naming the file if it is missing, damaged or not written by worldmodels.
     """
     if not has_file(path):
         raise UserError(f"no file {path}: {hint}")
@@ -80,7 +80,7 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} ({one_line(error)}): {hint}") from error
     if not isinstance(metadata, dict):
-        raise UserError(f"cannot read {path} (its metadata is no JSON object): {hint}")
+        raise UserError(f"cannot read {path} (its metadata is not a JSON object): {hint}")
     # Files written before there were checksums have none.
     checksum = metadata.pop(CHECKSUM, None)
     if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
@@ -106,9 +106,10 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:
 def restore_module(
     make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, hint: str
 ) -> Module:
-    """A module as `make` builds it from a file's config, with the weights of that file.
+    """A module that `make` builds from a file's config, with the weights of that file.
 
-    It is built without memory first, to compare shapes: a damaged config may hold any size.
+    To compare shapes, the module is first built without memory, because a damaged config may hold
+    any size.
 
     Raises: UserError naming `path` if the config is of another version, or the weights do not fit.
     """

@@ -1,4 +1,4 @@
-"""What a collection leaves beside its episodes: figures, a picture and a manifest."""
+"""Summarize a collection of episodes by figures, a picture and a manifest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +16,10 @@ SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 
 def is_summarized(run: Run) -> bool:
-    """Whether the manifest, and what was written before it, is of these episodes."""
+    """Whether the manifest, the figures and the picture are those of the present episodes."""
     try:
         manifest = run.manifest("collect")
-    except UserError:  # damaged: it is written anew
+    except UserError:  # a damaged manifest is written anew
         return False
     if manifest is None or manifest.get("output") != run.store.digest:
         return False
@@ -48,7 +48,7 @@ def write_summary(
 
 
 def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
-    """Frames of the newest episodes: a row each, evenly spread over its steps."""
+    """Frames of the newest episodes: one row per episode, evenly spread over its steps."""
     rows = {}
     for episode in run.store.episodes[-SHEET_ROWS:]:
         frames = episode.load().frames
@@ -58,7 +58,7 @@ def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
 
 
 def figures(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """How many episodes these are, one at least, how long, how good and how large."""
+    """The number, length, returns and size of the given episodes, at least one."""
     returns = [episode.meta["episode_return"] for episode in episodes]
     return {
         "episodes": len(episodes),

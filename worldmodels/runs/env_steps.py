@@ -1,4 +1,4 @@
-"""How many steps of the real env a run has taken, and what for.
+"""Count the steps of the real env that a run has taken, by purpose.
 
     collected   episodes in the store, and candidates that `--select-by-surprise` discarded
     searched    fitness of candidate controllers
@@ -6,9 +6,9 @@
     selected    evaluations by which the run's best agent is selected
     reported    scores of the agent and of baseline policies, for people to read
 
-Work that is done again, after a kill or because its command was repeated, counts once, and a search
-that was stopped and never finished does not count. Recording a video and
-playing at the keyboard are not counted: nothing is learned, selected or reported from them.
+Work that is done again, after a kill or because its command was repeated, counts once. A search
+that was stopped and never finished does not count. Recording a video and playing at the keyboard
+do not count, because nothing is learned, selected or reported from them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from worldmodels.runs.run import Run
 StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
 PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
 LEDGER = "env_steps.json"
-HINT = "delete it, which forgets all env steps but the collected ones"
+HINT = "delete it, which resets the counts of all env steps except the collected ones"
 
 
 def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
-    """Write down the steps of one piece of work.
+    """Record the env steps of one piece of work.
 
     Args:
         work: a name that the same work has every time it is done, so that it counts once.

@@ -1,33 +1,34 @@
-"""Which training seeds the episodes of a run are played on, candidates for one included.
+"""Choose the training seeds for the episodes of a run and for their candidates.
 
-Counted from the first seed of the run's stretch, around the circle of all training seeds: episode
-i is played on seed i. The further candidates of `wm collect --select-by-surprise` lie before that
-first seed, counted backwards, so that no two episodes or candidates of a run share a seed, in
-whatever order episodes with and without candidates were collected.
+Every run has a first seed, and the training seeds wrap around at their end. Episode i is played on
+the i-th seed after the first one. The further candidates of `wm collect --select-by-surprise` take
+the seeds before the first one, counted backwards. No two episodes or candidates of a run therefore
+share a seed, in whatever order episodes with and without candidates were collected.
 """
 
 from agents.seeds import SEED_RANGES
 from worldmodels.errors import UserError
 
-# From the first seed of a run to that of the next. Runs of different seeds have no track in common
-# up to 20,000 episodes, or up to 6,666 that were each chosen among three candidates.
+# Distance between the first seeds of two runs whose `--seed` differs by 1. Runs of different seeds
+# have no track in common up to 20,000 episodes, or up to 6,666 episodes that were each chosen
+# among three candidates.
 SEEDS_PER_RUN = 20_000
 NUM_SEEDS = len(SEED_RANGES["training"])
 
 
 def episode_seeds(run_seed: int, index: int, num_candidates: int = 1) -> list[int]:
-    """The training seeds of the candidates for an episode; the first is that of a single one."""
+    """The training seeds of an episode's candidates; the first is the seed without a choice."""
     first, further = run_seed * SEEDS_PER_RUN, num_candidates - 1
     offsets = [index, *(-1 - further * index - number for number in range(further))]
     return [SEED_RANGES["training"][(first + offset) % NUM_SEEDS] for offset in offsets]
 
 
 def check_seeds_suffice(num_episodes: int, num_chosen: int, num_candidates: int) -> None:
-    """Raise UserError where a run's seeds would come round to those it has used.
+    """Raise UserError if a run would need more training seeds than there are.
 
     Args:
-        num_episodes: of the run.
-        num_chosen: so many of them, the first, may have been chosen among `num_candidates`.
+        num_episodes: number of episodes of the run.
+        num_chosen: number of first episodes that may each be chosen among `num_candidates`.
     """
     needed = num_episodes + (num_candidates - 1) * num_chosen
     if needed > NUM_SEEDS:

@@ -1,4 +1,4 @@
-"""JSON files: written whole or not at all, strict JSON, with a checksum if asked for."""
+"""Write strict JSON files whole or not at all, with an optional checksum, and read them."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ CHECKSUM = "checksum"
 
 
 def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
-    """Write a JSON file, and the folder it lies in; what was there stays if that fails.
+    """Write a JSON file and create its folder; an existing file stays if writing fails.
 
     JSON has neither NaN nor infinity, so these are written as null.
 
     Args:
-        checksum: add one to the object, which `read_json` compares and takes away.
+        checksum: add a checksum to the object, which `read_json` compares and removes.
     """
     content = nonfinite_to_none(content)
     if checksum:
@@ -32,13 +32,13 @@ def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
 def read_json(
     path: Path, hint: str = "delete it", read: Callable[[Path], str] = Path.read_text
 ) -> Any:
-    """What a JSON file holds, None if there is none.
+    """The content of a JSON file; None if there is no such file.
 
     Args:
         hint: what the user can do if the file is damaged; ends the error line.
-        read: gives the text of the file.
+        read: returns the text of the file.
 
-    Raises: UserError if it is not JSON, or not what was written with a checksum.
+    Raises: UserError if the file is not JSON, or its content does not match its checksum.
     """
     try:
         content = json.loads(read(path))
@@ -59,7 +59,7 @@ def read_json(
 def read_object(
     path: Path, hint: str, read: Callable[[Path], str] = Path.read_text
 ) -> dict[str, Any] | None:
-    """What `read_json` reads, if it is a JSON object; raises UserError for anything else."""
+    """The JSON object that `read_json` reads, or None; raises UserError for other content."""
     content = read_json(path, hint, read)
     if not isinstance(content, dict | None):
         raise UserError(f"{path} is not a JSON object: {hint}")
@@ -67,6 +67,6 @@ def read_object(
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    # Of what reading gives back: JSON turns tuples into lists and numbered keys into strings.
+    # The checksum is that of the content as read: JSON makes tuples lists and int keys strings.
     text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How a run learned: a row per round, and their picture, in the run's folder."""
+"""The learning curve of a run: one row per round, and a picture, in the run's folder."""
 
 import time
 from typing import Any
@@ -15,11 +15,15 @@ ROUNDS, PICTURE = "rounds.json", "rounds.png"
 class LearningCurve:
     """Rows of `rounds.json`, each written when its round is over.
 
-    A row holds `round`; `seconds` of the run so far (work that a kill undid is not counted);
-    `env_steps` of the real env so far, for whatever purpose, and `env_steps_by_purpose` (see
-    `worldmodels.runs.env_steps`); `vision_error` of V, `memory_nll` and `reward_r2` of M; of the
-    round's agent on the selection episodes `score`, `std` (None for one episode) and `episodes`;
-    and of the run's best agent so far `best_round`, `best_score` and `best_episodes`.
+    A row holds the `round` and these figures:
+
+    - `seconds` of the run so far, without work that a kill undid
+    - `env_steps` of the real env so far for all purposes, and `env_steps_by_purpose` (see
+      `worldmodels.runs.env_steps`)
+    - `vision_error` of V, `memory_nll` and `reward_r2` of M
+    - `score`, `std` (None for one episode) and `episodes` of the round's agent on the selection
+      episodes
+    - `best_round`, `best_score` and `best_episodes` of the run's best agent so far
     """
 
     def __init__(self, run: Run) -> None:
@@ -32,11 +36,11 @@ class LearningCurve:
             if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
                 raise ValueError("a row lacks the round, its time or its score")
             self._previous_seconds = float(self.rows[-1]["seconds"] if self.rows else 0.0)
-        if self.rows and "searched" in self.rows[-1]:  # of an earlier version, without a ledger
+        if self.rows and "searched" in self.rows[-1]:  # written before there was a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 
     def record_round(self, round_: int) -> None:
-        """Add the row of a round that has just ended; one that is there stays."""
+        """Add the row of a round that has just ended; an existing row stays."""
         if any(row["round"] >= round_ for row in self.rows):
             return
         run = self.run
@@ -83,7 +87,8 @@ class LearningCurve:
             minutes, score, std = row["seconds"] / 60, row["score"], row["std"]
             curves.setdefault("agent of the round", []).append((minutes, score))
             if "best_score" in row:
-                # Scores over other numbers of episodes are not comparable: each has its own line.
+                # Scores over different numbers of episodes are not comparable, so each number
+                # of episodes has its own line.
                 name = f"best agent so far, {row['best_episodes']} episodes"
                 curves.setdefault(name, []).append((minutes, row["best_score"]))
             if std is not None:

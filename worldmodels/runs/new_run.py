@@ -1,4 +1,4 @@
-"""A new run that is refused, or stopped, while its first episodes are played."""
+"""Create a run, and remove it again if it fails or is stopped before it stores an episode."""
 
 import shutil
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from worldmodels.runs.run import Run
 def created_run(run: Run) -> Iterator[None]:
     """Create the run; a new one is removed again if the block raises before an episode is stored.
 
-    Otherwise its settings would stand against the corrected command. Episodes that are stored stay.
+    Otherwise its settings would conflict with the corrected command. Stored episodes stay.
     """
     was_present = run.exists
     try:

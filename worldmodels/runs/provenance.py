@@ -1,4 +1,4 @@
-"""What a result was made from and with: digests, settings, versions."""
+"""The provenance of a result: digests of its inputs, settings and versions."""
 
 import hashlib
 import json
@@ -28,13 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON gives it back, so that it compares equal after a round trip."""
+    """A config in the form that JSON returns, so that it compares equal after a round trip."""
     is_instance = is_dataclass(config) and not isinstance(config, type)
     return json.loads(json.dumps(asdict(config) if is_instance else config))
 
 
 def nonfinite_to_none(content: Any) -> Any:
-    """Facts as JSON has them: None, its null, for nan and infinity."""
+    """Replace NaN and infinity, which JSON does not have, by None, which it writes as null."""
     if isinstance(content, dict):
         return {name: nonfinite_to_none(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

@@ -1,4 +1,4 @@
-"""A run's folder: where each stage reads and writes, and what it says of itself.
+"""A run's folder: the files that each stage reads and writes, and the run's settings.
 
     runs/a/
       run.json             env, kind of V, preset, seed
@@ -6,14 +6,14 @@
       vision/  memory/  controller/
                            one folder per stage: weights, result.json, a PNG, manifest.json
       best.safetensors     the best agent of all rounds, by its real score
-      elites/              the same, of agents that drive each in its own way, where asked for
-      prior/               the same, of a run with codes, where it was asked for
-      evaluation/          scores, one file for each way of measuring
-      .vision.partial/     a stage under way; killed, it goes on from there
-      .lock, .writer.json  who writes into the run, see `run_lock.py`
+      elites/              optional folder of a stage: agents that each drive in another way
+      prior/               optional folder of a stage: a prior over the codes of a quantized V
+      evaluation/          scores, one file per kind of evaluation
+      .vision.partial/     an unfinished stage; after a kill it continues from there
+      .lock, .writer.json  the lock of the process that writes into the run, see `run_lock.py`
 
-A stage's folder appears whole, by a rename, or not at all. Nothing here but `create`,
-`choose_kind`, `begin` and `write_json` writes.
+A stage's folder appears whole, by a rename, or not at all. Of the methods of `Run`, only `create`,
+`choose_kind`, `begin` and `write_json` write.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STAGE_INPUTS = {
     "prior": ("episodes", "vision"),
     "elites": ("vision", "memory"),
 }
-# What a stage's manifest must hold.
+# The entries that a stage's manifest must hold, and their types.
 MANIFEST_TYPES = {
     "round": (int,),
     "config": (dict,),
@@ -70,7 +70,7 @@ class Run:
     """The folder of a run; nothing is written before `create`.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         new: settings of a new run, used if the folder holds no run yet.
     """
 
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether a run was made here."""
+        """Whether the folder holds a run."""
         return (self.folder / RUN).is_file()
 
     @property
@@ -103,7 +103,7 @@ class Run:
             return RunSettings.from_dict(content)
         except (TypeError, ValueError, EnvError) as error:
             raise UserError(
-                f"{self.folder / RUN} is no run's settings ({error}): {hint}"
+                f"{self.folder / RUN} does not hold the settings of a run ({error}): {hint}"
             ) from error
 
     def create(self) -> None:
@@ -120,8 +120,8 @@ class Run:
         if self.has("vision") and self.settings.quantized != quantized:
             kinds = ("continuous", "quantized")
             raise UserError(
-                f"{self.folder} holds a {kinds[not quantized]} V, requested was a "
-                f"{kinds[quantized]} one: name another folder with --run"
+                f"{self.folder} holds a {kinds[not quantized]} V, but a {kinds[quantized]} V was "
+                "requested: name another folder with --run"
             )
 
     def choose_kind(self, quantized: bool) -> None:
@@ -143,7 +143,7 @@ class Run:
         return EpisodeStore(self.folder / "episodes")
 
     def weights(self, stage: str) -> Path:
-        """The file that a stage leaves for those after it."""
+        """The file of weights that a stage writes for later stages."""
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
@@ -162,7 +162,7 @@ class Run:
         for name, kinds in MANIFEST_TYPES.items():
             if type(content.get(name)) not in kinds:  # not isinstance: true is an int
                 raise UserError(
-                    f"{self.folder / stage / MANIFEST} is no manifest ({name} is "
+                    f"{self.folder / stage / MANIFEST} is not a valid manifest ({name} is "
                     f"{manifest.get(name)!r}): delete it, and run the stage again"
                 )
         return manifest
@@ -186,18 +186,18 @@ class Run:
             damaged = read_file(self.folder / stage / MANIFEST, find)
             if not damaged or self.manifest(stage) == manifest:
                 return damaged
-            # A writer committed meanwhile: those were the files of another manifest.
+            # A writer committed meanwhile, so the files did not belong to this manifest.
         return []
 
     @property
     def round(self) -> int:
         """The newest round in which an episode was collected; 1 before the first episode."""
-        # Of the whole ones: collecting must get as far as setting damaged ones aside.
+        # Damaged episodes are ignored here, so that `wm collect` can go on and quarantine them.
         return max((episode.round for episode in self.store.contents.episodes), default=1)
 
     @property
     def vision_model(self) -> dict[str, Any]:
-        """The settings of the run's V; none where there is no V."""
+        """The settings of the run's V; empty if there is no V."""
         manifest = self.manifest("vision") or {"config": {}}
         model = manifest["config"].get("model")
         return model if isinstance(model, dict) else {}
@@ -214,16 +214,16 @@ class Run:
         if len(repeats) != 1:
             raise UserError(
                 f"episodes in {self.store.folder} hold actions for {sorted(repeats)} env steps, "
-                "expected one number: collect them into a run of their own"
+                "expected one number: collect episodes with another action repeat into another run"
             )
         return repeats.pop()
 
     def inputs(self, stage: str) -> dict[str, str]:
-        """Digests of what `stage` reads, as they are now."""
+        """The current digests of the inputs of `stage`."""
         return {name: self._digest(name) for name in STAGE_INPUTS[stage]}
 
     def stale(self, stage: str) -> list[str]:
-        """Which inputs of a finished stage have changed since it read them."""
+        """The inputs of a finished stage that have changed since it read them."""
         manifest = self.manifest(stage)
         if manifest is None:
             return []
@@ -235,11 +235,11 @@ class Run:
     ) -> StageFolder | None:
         """Open the folder of a stage for work; None if it is done with this config and input.
 
-        A partial folder of the same work is kept, so that training goes on from its checkpoint;
-        one of other work is removed.
+        A partial folder of the same work is kept, so that training continues from its checkpoint.
+        A partial folder of other work is removed.
 
         Args:
-            log: called with a line if the stage is done, or if it is damaged and made again.
+            log: called with a line if the stage is done, or if it is damaged and run again.
         """
         work = {"stage": stage, "round": round_, "config": plain(config), "seed": seed}
         return begin_work(self.folder / stage, {**work, "inputs": self.inputs(stage)}, log)

@@ -1,8 +1,8 @@
-"""One writer at a time: a lock of the operating system, which ends with the process that holds it.
+"""Allow one writer at a time, by a lock of the operating system that ends with its process.
 
-Whoever writes into a folder of results holds its lock. Readers need none, because files and stages
-appear by renames. A file beside the lock says who holds it; only the lock itself counts, so what a
-killed process left there does no harm.
+Every process that writes into a folder of results holds the folder's lock. Readers need no lock,
+because files and stages appear by renames. A second file names the process that holds the lock.
+Only the lock itself counts, so a file that a killed process left does no harm.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is created; again within this block is no second writer.
+    """Create a folder if needed and hold its lock; the same process may take it again inside.
 
     The folder is removed if nothing was written into it.
 
@@ -56,27 +56,28 @@ def write_lock(folder: Path) -> Iterator[None]:
     finally:
         if lock.lock_counter == 1:
             (folder / WRITER).unlink(missing_ok=True)
-            # While it is held, so that filelock notices it if another process has just opened it.
-            with contextlib.suppress(PermissionError):  # Windows removes no open file
+            # Removed while the lock is held, so that filelock notices the removal if another
+            # process has just opened the file.
+            with contextlib.suppress(PermissionError):  # Windows cannot remove open files
                 (folder / LOCK).unlink(missing_ok=True)
         lock.release()
         for place in created:
-            with contextlib.suppress(OSError):  # there is something in it
+            with contextlib.suppress(OSError):  # the folder is not empty
                 place.rmdir()
 
 
 def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
-    """The lock of a run's folder if `path` lies in it, else nothing."""
+    """The lock of a run's folder if `path` lies in it, otherwise a context without a lock."""
     inside = path.resolve().is_relative_to(run.resolve()) and run.is_dir()
     return write_lock(run) if inside else nullcontext()
 
 
 def locks_run(stage: Stage) -> Stage:
-    """A stage that holds its run's lock while it works; the run is its first argument."""
+    """Make a stage hold the lock of its run while it works; the run is its first argument."""
 
     @functools.wraps(stage)
     def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
-        _ = run.settings  # no folder is made for a run that is not there
+        _ = run.settings  # raises for a missing run, before its folder is made
         with write_lock(run.folder):
             return stage(run, *args, **kwargs)
 
@@ -110,6 +111,6 @@ def _describe_owner(folder: Path) -> str:
         content = read_json(folder / WRITER)
         command, process, host = content["command"], content["process"], content["host"]
     except (UserError, TypeError, KeyError):
-        return "another process"  # it holds the lock and has not said yet who it is
+        return "another process"  # it has not written its name yet
     place = "" if host == socket.gethostname() else f" on {host}"
     return f'"{command}" (process {process}{place})'

@@ -1,4 +1,4 @@
-"""What all stages of a run share."""
+"""The settings that all stages of a run share."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from envs.config import EnvConfig
 
-MAX_SEED = 2**62  # stages add to it, and torch takes no more than 64 bits
+MAX_SEED = 2**62  # stages add numbers to the seed, and torch takes at most 64 bits
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What all stages of a run share, fixed when the run is made.
+    """The settings that all stages of a run share; they are fixed when the run is made.
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
@@ -35,12 +35,12 @@ class RunSettings:
 
     @classmethod
     def of(cls, env: EnvConfig, preset: str, seed: int) -> RunSettings:
-        """Those of a new run in `env`."""
+        """The settings of a new run in `env`."""
         return cls(env.env_id, preset, seed, None, env.kwargs, env.observation_key)
 
     @classmethod
     def from_dict(cls, content: Any) -> RunSettings:
-        """From JSON; raises TypeError or ValueError if it is not what `asdict` gives."""
+        """The settings from JSON; raises TypeError or ValueError if they are not valid."""
         settings = cls(**content)
         kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
         for name, kind in kinds.items():
@@ -48,5 +48,5 @@ class RunSettings:
                 raise TypeError(f"{name} is {getattr(settings, name)!r}")
         if not 0 <= settings.seed <= MAX_SEED:
             raise ValueError(f"seed is {settings.seed}")
-        _ = settings.env  # checks its own
+        _ = settings.env  # `EnvConfig` checks the settings of the env
         return settings

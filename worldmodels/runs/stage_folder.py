@@ -1,7 +1,7 @@
-"""A stage's folder: worked on beside its place, and put there whole or not at all.
+"""A stage's folder: written under another name, and put in its place whole or not at all.
 
-A commit renames the old folder away and the new one into its place. Between these two renames, and
-for ever after a kill between them, the old folder is the one that counts: readers look there, and
+A commit first renames the old folder and then puts the new folder in its place. Between these two
+renames, and after a kill between them, the old folder is the valid one: readers read from it, and
 the next writer puts it back.
 """
 
@@ -20,17 +20,17 @@ from worldmodels.runs.provenance import file_digest, versions
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
-# What a stage under way needs to go on after a kill.
+# Files that an unfinished stage needs to continue after a kill.
 CHECKPOINTS = ("resume.safetensors", "search.safetensors", "work.json")
 
-COMMITS_AT_ONCE = 5  # that a reader may meet one after the other
+COMMITS_AT_ONCE = 5  # number of commits in a row during which a reader tries again
 
 Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """A stage under way: write into `partial`, then `commit`."""
+    """An unfinished stage: write into `partial`, then `commit`."""
 
     partial: Path
     final: Path
@@ -60,7 +60,7 @@ class StageFolder:
             os.replace(place, old)
         os.replace(self.partial, place)
         sync(place.parent)
-        # Only now: a kill before would have cost the checkpoint.
+        # Checkpoints are removed only now, because a kill before the renames needs them.
         for name in CHECKPOINTS:
             (place / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -70,13 +70,14 @@ class StageFolder:
 def begin_work(
     final: Path, work: dict[str, Any], log: Callable[[str], object]
 ) -> StageFolder | None:
-    """Open a folder for `work`, what a result depends on; None if its whole result is there.
+    """Open a folder for `work`; None if the result of this work is already complete.
 
-    A partial folder of the same work is kept, so that it goes on from its checkpoint; one of other
-    work is removed.
+    A partial folder of the same work is kept, so that the work continues from its checkpoint. A
+    partial folder of other work is removed.
 
     Args:
-        log: called with a line if the stage is done, or if it is damaged and made again.
+        work: everything that the result depends on.
+        log: called with a line if the stage is done, or if it is damaged and run again.
     """
     restore(final)
     if _is_done(final, work, log):
@@ -94,7 +95,7 @@ def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Files of a finished stage that are missing or are not what the stage wrote.
 
     Args:
-        path: of the manifest; FileNotFoundError is raised if it is not there.
+        path: path of the manifest; FileNotFoundError is raised if it is not there.
     """
     os.stat(path)
     folder = path.parent
@@ -107,7 +108,7 @@ def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def restore_stages(run: Path) -> None:
-    """Put back what a kill between the two renames of a commit left; for writers alone."""
+    """Put back old folders after a kill between the two renames of a commit; for writers only."""
     for place in run.iterdir():
         if place.is_symlink() and not place.exists():
             restore(place)
@@ -116,7 +117,7 @@ def restore_stages(run: Path) -> None:
 
 
 def restore(final: Path) -> None:
-    """Put the old folder back, or remove it if the new one is in place; for writers alone."""
+    """Put the old folder back, or remove it if the new one is in place; for writers only."""
     place = link_target(final)
     old = _old(place)
     if old.exists():
@@ -127,7 +128,7 @@ def restore(final: Path) -> None:
 
 
 def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
-    """What `read` returns for a file of a stage, whatever a writer does meanwhile.
+    """The value of `read` for a file of a stage, even while a writer commits the stage.
 
     Raises: what `read` raises; FileNotFoundError if the file is in neither folder.
     """
@@ -137,12 +138,12 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
                 return read(place)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-        # It is in neither, or a commit ended between the two.
+        # The file is in neither folder, or a commit ended between the two attempts.
     return read(path)
 
 
 def has_file(path: Path) -> bool:
-    """Whether a stage has this file, in its folder or, amid a commit, in the old one."""
+    """Whether a stage has this file, in its folder or, during a commit, in the old folder."""
     try:
         read_file(path, os.stat)
     except (FileNotFoundError, NotADirectoryError):
@@ -155,7 +156,7 @@ def _old(place: Path) -> Path:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Digests of weights and figures. Pictures and logs are for people, and may be thrown away."""
+    """Digests of weights and figures. Pictures and logs are for people, and may be deleted."""
     return {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())
@@ -168,13 +169,13 @@ def _is_done(final: Path, work: dict[str, Any], log: Callable[[str], object]) ->
     if not isinstance(manifest, dict):
         if (final / MANIFEST).exists():
             log(f"{final / MANIFEST} is damaged, so the stage is run again")
-            (final / MANIFEST).unlink()  # nobody can go on from it
+            (final / MANIFEST).unlink()  # nothing can be continued from it
         return False
     if any(manifest.get(key) != value for key, value in work.items()):
         return False
     damaged = damaged_outputs(final / MANIFEST, manifest)
     if damaged:
-        log(f"{final}: {', '.join(damaged)} not as the stage wrote it, so the stage is run again")
+        log(f"{final}: {', '.join(damaged)} missing or changed, so the stage is run again")
     return not damaged
 
 

@@ -1,1 +1,1 @@
-"""One file per stage: it reads what earlier stages left in the run's folder, and leaves its own."""
+"""Stages, one per file; each reads files of earlier stages in the run's folder and adds its own."""

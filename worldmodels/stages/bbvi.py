@@ -1,4 +1,4 @@
-"""BBVI: the experiments of black-box variational inference, their figures and pictures."""
+"""Run the experiments of black-box variational inference, and write figures and pictures."""
 
 import json
 import math
@@ -30,7 +30,7 @@ from worldmodels.runs.provenance import nonfinite_to_none
 from worldmodels.runs.run_lock import write_lock
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
-# Of these experiments, what result.json holds beside their fits.
+# Figures of these experiments that result.json holds in addition to their fits.
 FIGURES = {
     "logistic": ("log_evidence", "standard_error", "r_hat"),
     "variance": ("best_elbo", "log_evidence", "least_kl", "gradient_variance", "cut"),
@@ -38,8 +38,8 @@ FIGURES = {
 }
 PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")
 HIGH_K = (
-    f"k-hat above {GOOD_PARETO_K}: q misses mass that the posterior has, too narrow or not fitted "
-    "yet; do not trust its spreads and tails, nor averages reweighted from its samples"
+    f"k-hat above {GOOD_PARETO_K}: q misses mass of the posterior, since it is too narrow or not "
+    "fitted yet; do not trust its spread and tails, nor averages of its reweighted samples"
 )
 
 
@@ -48,9 +48,9 @@ class ExperimentsConfig:
     """Which experiments, and how.
 
     Attributes:
-        num_steps: of every fit; None leaves each experiment its own number.
+        num_steps: optimizer steps of every fit; None keeps each experiment's own number.
         only: the name of one experiment; None runs all.
-        num_repeats: gradients per estimator, for their variance.
+        num_repeats: number of gradients per estimator, to measure their variance.
     """
 
     seed: int = 0
@@ -59,10 +59,10 @@ class ExperimentsConfig:
     num_repeats: int = 200
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63:  # torch's generators take no larger one
+        if not 0 <= self.seed < 2**63:  # torch's generators take no larger seed
             raise UserError(f"expected a seed of 0 or more and below 2**63, got {self.seed}")
         if self.num_steps is not None:
-            BBVIConfig(num_steps=self.num_steps)  # the check is its own
+            BBVIConfig(num_steps=self.num_steps)  # raises UserError for a wrong number
         if self.only is not None:
             check_choice("only", self.only, NUM_FITS)
 
@@ -73,12 +73,12 @@ class ExperimentsConfig:
 
 
 def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
-    """Run, draw, and write result.json; what an earlier run left in `folder` is replaced.
+    """Run the experiments; write result.json and pictures, which replace earlier ones in `folder`.
 
-    Ended before all is drawn, it leaves no new folder and the earlier result as it was.
+    A call that ends before all pictures are drawn leaves no new folder, and keeps earlier results.
 
-    Returns: `fits`, a row each as `Fit`; further figures of the experiments; `warnings`.
-    Raises: UserError, before any fit, where nothing can be written to `folder`.
+    Returns: `fits`, with a row per `Fit`; further figures of the experiments; `warnings`.
+    Raises: UserError, before any fit, if nothing can be written to `folder`.
     """
     _check_writable(folder)
     with write_lock(folder):
@@ -134,7 +134,7 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """A hidden folder whose files, once all are written, replace the earlier ones in `folder`."""
+    """Yield a hidden folder whose files, once all are written, replace those in `folder`."""
     partial = folder / ".bbvi.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -164,15 +164,15 @@ def _draw(folder: Path, results: dict[str, Any]) -> None:
 
 
 def _warnings(fits: list[Fit]) -> list[str]:
-    """Which fits not to believe, and why."""
+    """Messages that name the fits which must not be trusted, and why."""
     above = [fit for fit in fits if fit.pareto_k > GOOD_PARETO_K]
     named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
     diverged = "; ".join(_name(fit) for fit in fits if fit.diverged)
     unjudged = "; ".join(_name(fit) for fit in fits if math.isnan(fit.pareto_k))
     warnings = {
-        f"{HIGH_K}. Here: {named}": named,
+        f"{HIGH_K}. Affected fits: {named}": named,
         f"ended early at a gradient that was not finite: {diverged}": diverged,
-        f"no k-hat, importance weights not finite or tied: {unjudged}": unjudged,
+        f"no k-hat, because importance weights are not finite or tied: {unjudged}": unjudged,
     }
     return [warning for warning, fits_meant in warnings.items() if fits_meant]
 

@@ -1,4 +1,4 @@
-"""Collect: play a policy and store its episodes."""
+"""Play a policy and store its episodes."""
 
 import functools
 import itertools
@@ -28,7 +28,7 @@ from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
 
-# Measured: a 64 x 64 frame of CarRacing, well driven, takes 1,071 bytes; some room beside it.
+# A 64 x 64 frame of CarRacing, driven well, takes 1,071 bytes (measured); the rest is a margin.
 BYTES_A_FRAME = 1_200
 
 
@@ -43,7 +43,7 @@ class CollectConfig:
             "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).
         action_repeat: env steps per agent step; None takes the task's. Agents keep theirs.
         select_by_surprise: play several candidates for each episode and keep the one whose frames
-            the run's V and prior find least likely.
+            are the least likely under the run's V and prior.
     """
 
     episodes: int = 10_000
@@ -56,13 +56,13 @@ class CollectConfig:
         check_at_least(1, self, "episodes", "max_episode_steps", "action_repeat")
         if self.episodes > NUM_SEEDS:
             raise UserError(
-                f"expected {NUM_SEEDS:,} episodes or fewer, as many as there are training "
+                f"expected at most {NUM_SEEDS:,} episodes, the number of training "
                 f"seeds, got {self.episodes:,}"
             )
         check_choice("policy", self.policy, POLICIES)
 
 
-# Episodes by how and in which round they are played.
+# Indices of episodes, by the config and the round with which they are played.
 Parts = dict[tuple[CollectConfig, int], list[int]]
 
 
@@ -70,11 +70,11 @@ Parts = dict[tuple[CollectConfig, int], list[int]]
 def collect(
     run: Run, config: CollectConfig, *, workers: Workers, report: Report, round_: int = 1
 ) -> dict[str, Any]:
-    """Bring the run's store to `config.episodes` episodes; those there are left as they are.
+    """Play and store episodes until the run has `config.episodes`; existing ones stay unchanged.
 
-    Episodes are played in chunks counted from the first one of the round, so a collection that
-    was cut off goes on with the episodes it would have had. Damaged files are set aside first;
-    episodes in their place are played as those were, where that is still known.
+    Episodes are played in chunks counted from the first one of the round, so that an interrupted
+    collection continues with the same episodes as one without interruption. Damaged files are
+    quarantined first. Their episodes are played again in the same way, if it is still known.
     """
     store = run.store
     store.repair(report.log)
@@ -84,9 +84,9 @@ def collect(
     num_fresh = config.episodes - sum(index < config.episodes for index in present)
     if not num_fresh + num_replaced:
         report.log(f"collect: done, {len(store)} episodes in {store.folder}")
-        run.create()  # its settings may have been lost
+        run.create()  # the file of its settings may be missing
         result = figures(store.episodes)
-        if not is_summarized(run):  # killed after the last episode
+        if not is_summarized(run):  # an earlier call was killed after the last episode
             write_summary(run, asdict(config), round_, result, 0.0)
         return result
     _check_playable(run, config, parts)
@@ -110,7 +110,7 @@ def collect(
 
 
 def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
-    """Raise UserError where seeds, agents or the prior are missing, before anything is played."""
+    """Raise UserError if seeds, agents or the prior are missing, before anything is played."""
     chosen = [episode.index for episode in run.store if "surprise" in episode.meta]
     for (part, _), missing in parts.items():
         if part.select_by_surprise:
@@ -123,7 +123,7 @@ def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
 
 
 def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) -> EpisodeSelection:
-    """Play all parts, the earlier rounds first; returns what chose among candidates."""
+    """Play all parts, earlier rounds first; return the selection among candidates."""
     rounds = {episode.index: episode.round for episode in run.store}
     rounds |= {index: round_ for (_, round_), part in parts.items() for index in part}
     selection = EpisodeSelection()
@@ -143,7 +143,7 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
                 episode: PackedEpisode = selection(candidates) if surprise else candidates[0]
                 if index not in kept:
                     continue
-                if surprise:  # first: a kill may come before the episode is there
+                if surprise:  # first, as a kill may come before the episode is stored
                     work = f"collect/candidates/{index:06d}"
                     record_env_steps(run, work, {"collected": selection.discarded_steps})
                 run.store.put(index, episode)
@@ -155,10 +155,10 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
 
 
 def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[str], None]) -> Parts:
-    """Episodes set aside, by how and in which round each is played again; tells `log` a line each.
+    """Missing episodes by the config and the round with which each is played again; logs each.
 
-    What a damaged file no longer tells is taken from the nearest one that does, an earlier one
-    first; where that does not help either, `config` and `round_` count.
+    An episode whose damaged file has no readable metadata is played like the nearest episode, an
+    earlier one if possible. If there is none, `config` and `round_` are used.
     """
     missing = run.store.missing()
     known = {episode.index: episode.meta for episode in run.store}
@@ -170,7 +170,7 @@ def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[st
         number = like["round"]
         again, how = _as_before(run, config, like)
         kin = [metadata for metadata in known.values() if metadata.get("round", 1) == number]
-        if kin:  # the round was cut after so many steps
+        if kin:  # episodes of this round were truncated after as many steps
             cuts = [metadata["num_steps"] for metadata in kin if metadata["truncated"]]
             again = replace(again, max_episode_steps=max(cuts, default=None))
         parts.setdefault((again, number), []).append(index)
@@ -179,10 +179,10 @@ def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[st
 
 
 def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[CollectConfig, str]:
-    """The policy an episode is played with again, and what to say of it.
+    """The config with which an episode is played again, and its description for the log.
 
     Args:
-        like: metadata of the episode, or of one that is likely the same in this.
+        like: metadata of the episode, or of one that was probably played in the same way.
     """
     name = str(like.get("policy", "unknown"))
     policy = "agent" if name == AGENT_NAME else name
@@ -191,7 +191,7 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
     if policy == ELITES_NAME and not run.has("elites"):
         return config, f"{config.policy} policy: the elites that played it are gone"
     if policy not in POLICIES:
-        return config, f"{config.policy} policy: what played it is not known"
+        return config, f"{config.policy} policy: the policy that played it is unknown"
     again = replace(
         config,
         policy=policy,
@@ -199,19 +199,19 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
         select_by_surprise="surprise" in like,
     )
     if policy == ELITES_NAME and like.get("elites") != file_digest(run.weights("elites")):
-        return again, "by the elites there are: those that played it were others"
+        return again, "by the current elites: other elites played it before"
     if policy != "agent":
         return again, f"{policy} policy"
     trained = (run.manifest("controller") or {}).get("round")
     if trained == like["round"] - 1:
         return again, "agent policy"
-    return again, f"by the agent there is, of round {trained}: the one that played it may be gone"
+    return again, f"by the current agent, of round {trained}: the one that played it may be gone"
 
 
 def _played(
     run: Run, config: CollectConfig, round_: int, indices: list[int], workers: Workers
 ) -> Iterator[list[Any]]:
-    """The candidates for the episode of each index; only one where none is to be selected."""
+    """Yield the candidates for the episode of each index; only one if there is no selection."""
     settings = run.settings
     factory, metadata = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}

@@ -1,4 +1,4 @@
-"""Compare: any runs side by side, as a table and as learning curves."""
+"""Compare runs side by side, in a table and in learning curves."""
 
 import csv
 import re
@@ -21,10 +21,10 @@ NOT_COMPARABLE = "scores of different protocols are not comparable"
 
 
 def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[str, Any]:
-    """One row per run, written to `out` as CSV and, where there are rounds, as curves.
+    """Write one row per run to `out` as CSV, and learning curves if the runs have rounds.
 
     The score of a run is that of its best agent on the episodes that selected it. Runs whose
-    `protocol` differs were not scored on the same episodes, so their curves name it.
+    `protocol` differs were not scored on the same episodes, so the names of their curves show it.
 
     Raises: UserError for a folder that is no run, is given twice or has no result, and where `out`
         lies in a run.
@@ -57,7 +57,7 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """What a run is and how good its models are; None for what it does not have."""
+    """Settings and scores of a run; None for a score that it does not have."""
     settings = run.settings
     best = _best(run)
     vision, memory = (run.result(stage) for stage in ("vision", "memory"))
@@ -98,11 +98,11 @@ def _best(run: Run) -> dict[str, Any]:
 
 
 def _test_score(run: Run) -> dict[str, Any]:
-    """The agent's score over the most test episodes, those of the reference env before others."""
+    """The agent's score over the most test episodes; if equal, the reference env comes first."""
     tested = [
         (len(row["returns"]), "stock" in name, name, row)
         for name, row in all_evaluations(run).items()
-        if re.fullmatch(r"test-(stock|fast)-\d+-agent", name)  # not perturbed
+        if re.fullmatch(r"test-(stock|fast)-\d+-agent", name)  # without a perturbation
     ]
     *_, name, row = max(tested, default=(None, {}), key=lambda each: each[:2])
     return {"test_score": row.get("mean"), "test_std": row.get("std"), "test_protocol": name}
@@ -110,5 +110,5 @@ def _test_score(run: Run) -> dict[str, Any]:
 
 def _rounds(run: Run) -> list[dict[str, Any]]:
     rounds = run.read_json(ROUNDS) or []
-    with reading(run.folder / ROUNDS, "delete it, which forgets the curve of the rounds so far"):
+    with reading(run.folder / ROUNDS, "delete it, which removes the curve of the rounds so far"):
         return [row for row in rounds if "env_steps" in row and row["score"] is not None]

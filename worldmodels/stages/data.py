@@ -1,4 +1,4 @@
-"""Data: what a run's episodes amount to, and their way to and from Minari."""
+"""Figures of a run's episodes, and their export to and import from Minari."""
 
 import math
 import time
@@ -21,7 +21,7 @@ from worldmodels.runs.run_lock import write_lock
 from worldmodels.runs.run_settings import RunSettings
 
 NAMESPACE_FILE = "namespace_metadata.json"
-# A frame in HDF5, as `minari_export` compresses it: measured 1.9 kB on driven CarRacing.
+# Bytes of a frame in HDF5, compressed by `minari_export`: 1.9 kB were measured on CarRacing.
 EXPORTED_BYTES_A_FRAME = 2_200
 IMPORTED_BYTES_A_FRAME = 1_200
 
@@ -30,11 +30,11 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
     """Episodes, steps, returns, bytes, and every file that is not a whole episode.
 
     Args:
-        check: read all of every file; otherwise damage within one may go unnoticed.
+        check: read every file completely; otherwise damage within a file may remain undetected.
 
     Raises: UserError where there is no run.
     """
-    _ = run.settings  # says so where there is no run
+    _ = run.settings  # raises the right error if there is no run
     run.store.refresh()
     contents = run.store.contents
     episodes = contents.episodes
@@ -67,13 +67,13 @@ def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
 
 
 def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> dict[str, Any]:
-    """Write all episodes of the run as a new Minari dataset; whole or not at all.
+    """Write all episodes of the run as a new Minari dataset, completely or not at all.
 
     Args:
-        name: of the dataset, `namespace/name-v0`.
-        root: the folder of datasets; None is Minari's own.
+        name: name of the dataset, such as `namespace/name-v0`.
+        root: folder of datasets; None takes Minari's own.
 
-    Raises: UserError for a run without episodes, damaged ones, or a dataset that is there.
+    Raises: UserError for a run without episodes, damaged episodes, or a dataset that exists.
     """
     settings = run.settings
     run.store.refresh()
@@ -82,7 +82,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
         raise UserError(f'no episodes in {run.store.folder}: run "wm collect --run {run}" first')
     folder = dataset_folder(name, root)
     if folder.exists():
-        raise UserError(f"{folder} is there already: choose another --dataset, or delete it")
+        raise UserError(f"{folder} exists already: choose another --dataset, or delete it")
     steps = sum(episode.num_steps for episode in episodes)
     report.estimate(
         f"export: {len(episodes):,} episodes, {steps:,} steps, to {folder}",
@@ -95,7 +95,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
         with report.progress("export", total=len(episodes)) as meter:
             write_dataset(partial, name, episodes, metadata, meter.advance)
         for parent in list(folder.parents)[: name.count("/")]:
-            namespace = parent / NAMESPACE_FILE  # so that Minari lists what is below
+            namespace = parent / NAMESPACE_FILE  # so that Minari lists the datasets below
             if not namespace.exists():
                 namespace.write_text("{}")
     written = sum(path.stat().st_size for path in folder.rglob("*"))
@@ -112,16 +112,16 @@ def import_data(
     env: EnvConfig | None = None,
     report: Report,
 ) -> dict[str, Any]:
-    """Make a run of a Minari dataset on this machine; whole or not at all.
+    """Create a run from a Minari dataset on this machine, completely or not at all.
 
-    A dataset that came from a run brings back its env, seed and preset; `preset` and `env`
-    replace those.
+    A dataset that was exported from a run restores the run's env, seed and preset; `preset` and
+    `env` override them.
 
     Args:
         check_preset: raises UserError for the name of a preset that does not exist.
 
-    Raises: UserError for a run that is there, or a dataset that is damaged, without pixels, with
-        actions that are not its env's, or without an env.
+    Raises: UserError for a run that exists already, or a dataset that is damaged, without pixels,
+        without an env, or with actions that do not fit its env.
     """
     with write_lock(run_folder):
         dataset = open_dataset(name, root, env)
@@ -145,7 +145,7 @@ def import_data(
 
 
 def _import_episodes(dataset: Dataset, run: Run, report: Report) -> None:
-    """Store the episodes and create the run; its store appears last."""
+    """Store the episodes and create the run; the folder of episodes appears last."""
     total, steps = len(dataset.data), int(dataset.data.total_steps)
     report.estimate(
         f"import: {total:,} episodes, {steps:,} steps, into {run}",

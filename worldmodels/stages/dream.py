@@ -1,4 +1,4 @@
-"""A dream on film: an agent's, a policy's, or under actions from a file."""
+"""Record a dream under the actions of an agent, of a policy, or from a file."""
 
 import functools
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ class DreamVideoConfig:
     """What to record.
 
     Attributes:
-        horizon: agent steps at most; the dream ends earlier where M says so.
-        episode: of the validation split, whose first frame the dream begins at.
-        temperature: of the dream.
-        agent: an agent's file or run, which dreams with the V and M it was made with; None takes
-            the run's own.
-        policy: a policy to act instead of an agent: "exploring", "random", "brownian", or one of
+        horizon: most agent steps; the dream ends earlier where M predicts the end.
+        episode: number of the validation episode at whose first frame the dream begins.
+        temperature: temperature of the dream.
+        agent: an agent's file or a run, whose V and M the dream uses; None takes the run's own
+            agent.
+        policy: a policy that acts instead of an agent: "exploring", "random", "brownian", or one of
             the task's constant actions by its name.
-        actions: a file of encoded actions to take instead, .npy, float (agent steps, A).
+        actions: a .npy file of encoded actions to execute instead, float (agent steps, A).
     """
 
     horizon: int = 250
@@ -61,14 +61,14 @@ class DreamVideoConfig:
 def record_dream(
     run: Run, out: Path, config: DreamVideoConfig, *, report: Report
 ) -> dict[str, Any]:
-    """Write a video of one dream; the same one every time.
+    """Write a video of one dream; every call writes the same video.
 
-    Raises: UserError for a run without V and M, actions that do not fit the env, a video's name
-    or folder that cannot be written.
+    Raises: UserError for a run without V and M, actions that do not fit the env, or a video
+    whose name or folder cannot be written.
     """
     check_video(out)
     if config.agent is None:
-        _ = run.settings  # where there is no run at all, that is what to say
+        _ = run.settings  # raises the right error if there is no run at all
     horizon = config.horizon
     if config.policy is None and config.actions is None:
         dream = ActedDream.of_agent(load_agent(config.agent or run.folder), config.temperature)
@@ -106,7 +106,7 @@ def _read_actions(path: Path, size: int) -> Float32[Tensor, "agent_step action"]
     try:
         actions = np.lib.format.read_array(path.open("rb"), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no readable .npy of actions: {error}") from error
+        raise UserError(f"{path} is not a readable .npy file of actions: {error}") from error
     fits = actions.ndim == 2 and actions.shape[1] == size and len(actions) > 0
     if not fits or actions.dtype.kind not in "biuf" or not np.isfinite(actions).all():
         raise UserError(

@@ -1,4 +1,4 @@
-"""Dream check: the returns of agents in the dream, compared with their returns in the game."""
+"""Compare the returns of agents in the dream with their returns in the game."""
 
 import functools
 from collections.abc import Sequence
@@ -36,22 +36,22 @@ from worldmodels.training.device import device_of
 from worldmodels.training.fit import step_generator
 
 HORIZONS = (10, 20, 50, 100, 200)  # env steps
-LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # on the run's C, in its weights' rms
+LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # noise on C's weights, relative to their rms
 
 
 @dataclass(frozen=True)
 class DreamCheckConfig:
-    """What is compared.
+    """Which agents, episodes and dreams are compared.
 
     Attributes:
-        agents: number of agents: the run's own, and the same with more and more noise on C's
-            weights, each in a direction of its own.
+        agents: number of agents: the run's own, and copies with increasing noise on C's weights,
+            each in a random direction of its own.
         episodes: real episodes per agent, on validation tracks.
         starts: start states per agent, from those episodes.
         samples: dreams per start state.
-        temperature: of the dreams.
-        good: the real score of a good agent. Good agents are also compared among themselves. None
-            takes half of the best score.
+        temperature: temperature of the dreams.
+        good: the lowest real score of a good agent. Good agents are also compared among
+            themselves. None takes half of the best score.
     """
 
     agents: int = 12
@@ -70,8 +70,8 @@ class DreamCheckConfig:
         check_temperature(self.temperature)
 
 
-# Sums of rewards since the same start states, after each agent step: "real", "dreamed" and
-# "unconstrained" ones.
+# Sums of rewards from the same start states up to each agent step, by kind: "real", "dreamed" and
+# "unconstrained".
 Returns = dict[str, Float[Tensor, "start agent_step"]]
 
 
@@ -81,12 +81,12 @@ def dream_check(
 ) -> dict[str, Any]:
     """Compare the dreamed and the real return of the same agents from the same states.
 
-    Every agent plays, and its dreams begin at states of its own episodes. Dreams end where they
-    leave `Support`; `unconstrained` ones may go anywhere.
+    Every agent plays real episodes, and its dreams begin at states of these episodes. Dreams end
+    where they leave `Support`; `unconstrained` dreams do not.
 
     Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
     start states; `rank_correlation` over the agents' means, of all and of the good ones alone; the
-    same of `unconstrained` dreams.
+    same for `unconstrained` dreams.
     """
     agent = load_agent(run.folder)
     agent.vision.to(device)
@@ -123,7 +123,7 @@ def dream_check(
 
 
 def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np.ndarray]]:
-    """Levels of noise, and the C's (D,) with so much noise on the weights; the first has none."""
+    """Noise levels, and C's weights (D,) with noise of each level; the first level is 0."""
     rng = np.random.default_rng(0)
     rms = np.sqrt(np.mean(own**2))
     noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, count - 1).round(3).tolist()]
@@ -131,7 +131,7 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
-    """The real and the dreamed returns after the longest horizon."""
+    """Draw the real and the dreamed returns after the longest horizon."""
     groups = {}
     for number, (returns, score) in enumerate(zip(each, scores, strict=True)):
         points = returns["real"][:, -1].numpy(), returns["dreamed"][:, -1].numpy()
@@ -155,13 +155,13 @@ def _returns(
     """Real and dreamed returns of one agent from states of its own episodes."""
     horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
-    # After a termination there are no rewards; after a truncation they are not known.
+    # After a termination all rewards are 0; after a truncation they are unknown.
     known = sequences.terminated.any(1)[rows] | (steps + horizon <= sequences.mask.sum(1)[rows])
     room = known.nonzero()[:, 0]
     if len(room) == 0:
         raise UserError(
-            f"all of an agent's episodes are cut off within {horizon * agent.action_repeat} steps: "
-            "ask for more with --episodes"
+            f"all episodes of an agent are truncated within {horizon * agent.action_repeat} steps: "
+            "play more with --episodes"
         )
     chosen = evenly_spread(room, config.starts)
     rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)
@@ -203,7 +203,7 @@ def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str
 def rank_correlation(
     dreamed: list[np.ndarray], real: list[np.ndarray], chosen: Sequence[int]
 ) -> float | None:
-    """Spearman's, of the chosen agents' mean returns; None for fewer than two."""
+    """Spearman's correlation of the chosen agents' mean returns; None for fewer than two agents."""
     if len(chosen) < 2:
         return None
     ranks = [rankdata([returns[i].mean() for i in chosen]) for returns in (dreamed, real)]
@@ -211,7 +211,7 @@ def rank_correlation(
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's; None where one of them does not vary."""
+    """Pearson's correlation of `a` and `b`; None if one of them does not vary."""
     if a.std() < 1e-12 or b.std() < 1e-12:
         return None
     return float(np.corrcoef(a, b)[0, 1])

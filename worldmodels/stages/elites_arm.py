@@ -1,4 +1,4 @@
-"""MAP-Elites on the planar arm: an archive of solutions, and an autoencoder of what they share."""
+"""MAP-Elites on the planar arm: an archive of solutions, and an autoencoder of its elites."""
 
 import time
 from dataclasses import asdict
@@ -21,17 +21,17 @@ from worldmodels.runs.stage_folder import RESULT, begin_work
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 
 CHECKPOINT_SECONDS = 20.0
-# Of several hundred generations each a point of the curves, of more one in ten.
+# Up to this number of generations each is a point of the curves, beyond it every tenth.
 FINE_GENERATIONS = 500
 
 
-# Long: the steps of the stage, one after the other, around one loop.
+# The function is long because it holds all steps of the stage in order, around one loop.
 def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any]:
-    """Fill an archive and leave it in `folder`, with curves and a picture.
+    """Fill an archive and write it to `folder`, with curves and a picture.
 
-    Killed, the same call goes on from its last checkpoint and ends with the same archive.
+    After a kill the same call continues from the last checkpoint and ends with the same archive.
 
-    Returns: the last figures, `history` of them, and how long training the model took.
+    Returns: the last figures, with their `history` and the time that training the model took.
     """
     started = time.monotonic()
     search_config = config.representation_search

@@ -1,7 +1,7 @@
-"""MAP-Elites over controllers: the best C of every way of driving, slow or fast, straight or not.
+"""MAP-Elites over controllers: the best C for every way of driving, such as slow or fast.
 
-The archive is a set of agents, `wm collect --policy elites` plays them, and what V and M then
-learn from is whatever ways of driving there are, in equal parts.
+The archive is a set of agents, which `wm collect --policy elites` plays. V and M are then trained
+on all these ways of driving in equal parts.
 """
 
 import math
@@ -39,21 +39,21 @@ CHECKPOINT_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class DriveConfig:
-    """What is searched for, and how; C is linear, as in the paper.
+    """Settings of the search; C is linear, as in the paper.
 
     Attributes:
-        evaluations: of solutions in all; whole generations, so that it may be a few more.
-        episodes: a solution; on the same tracks for all of a search, as elites of early
-            generations are held against late ones.
-        max_steps: env steps of an episode: enough for the first bends.
+        evaluations: number of evaluated solutions, rounded up to whole generations.
+        episodes: episodes per solution, on the same tracks in the whole search, because elites of
+            early generations are compared with later solutions.
+        max_steps: most env steps of an episode, enough for the first bends.
         cells: cells along each of the task's measures.
-        batch_size: solutions a generation.
-        inputs: C sees "zh" or "z".
-        start_sigma: spread of the first weights. With 0.1 the wheel is turned by 0.1 to 0.8 on
-            average, with 0.4 by 0.8 or more and the car hardly moves.
+        batch_size: solutions per generation.
+        inputs: inputs of C, "zh" or "z".
+        start_sigma: standard deviation of the first weights. With 0.1 the steering is 0.1 to 0.8 on
+            average. With 0.4 it is 0.8 or more, and the car hardly moves.
         iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
             solutions an iso_sigma of 0.02 had filled 0.48 of the cells, 0.05 had 0.41 (one seed).
-        bound: of every weight, to either side.
+        bound: largest absolute value of a weight.
         qd_score_offset: subtracted from each fitness in the QD score; no drive of 300 steps has a
             return below -130.
     """
@@ -83,7 +83,7 @@ class DriveConfig:
 
     @property
     def elites(self) -> ElitesConfig:
-        """The settings of the search itself."""
+        """The settings of MAP-Elites itself."""
         return ElitesConfig(
             batch_size=self.batch_size,
             start_sigma=self.start_sigma,
@@ -93,7 +93,7 @@ class DriveConfig:
         )
 
 
-# Long: the steps of the stage, one after the other, around one loop.
+# The function is long because it holds all steps of the stage in order, around one loop.
 @locks_run
 def drive_elites(
     run: Run,
@@ -103,12 +103,12 @@ def drive_elites(
     report: Report,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Fill an archive with C's for the run's V and M and leave it in the run's folder.
+    """Fill an archive with C's for the run's V and M, and write it to the run's folder.
 
-    Killed, the same call goes on from its last checkpoint and ends with the same archive.
+    After a kill the same call continues from the last checkpoint and ends with the same archive.
 
     Args:
-        seed: of the search and of its tracks, all of them training tracks; None takes the run's.
+        seed: seed of the search and of its tracks, all training tracks; None takes the run's.
 
     Raises: UserError where V or M is missing, or a seed is negative.
     """
@@ -177,7 +177,7 @@ def _run(
     work: StageFolder,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Search to the end, from where it was saved; the curve, an entry a generation."""
+    """Search to the end from the saved state; return the curve, one entry per generation."""
     path = work.partial / SEARCH
     history = search.resume(path)
     last = history[-1] if history else {"seconds": 0.0, "steps": 0}
@@ -187,7 +187,7 @@ def _run(
         tensors, metadata = search.state_dict()
         return tensors, {**metadata, "history": list(history)}
 
-    # Ctrl-C may come in the middle of a generation: what is saved then is the last whole one.
+    # Ctrl-C may come within a generation, so the state after the last whole one is kept for saving.
     ended = state()
     total = config.generations * config.batch_size
     with (

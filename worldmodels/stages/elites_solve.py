@@ -1,4 +1,4 @@
-"""Elites re-used: targets searched in the code space of their autoencoder, and without it."""
+"""Search targets of the arm in the code space of an archive's autoencoder, and without it."""
 
 import csv
 import itertools
@@ -18,13 +18,13 @@ from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import file_digest, plain
 from worldmodels.runs.stage_folder import RESULT, begin_work
 
-CLOSE = 0.01  # of a target, in the space of measures, whose width is 1
+CLOSE = 0.01  # from a reached target, in the space of measures, whose width is 1
 MARKS = (500, 1_000, 5_000)
 
 
 @dataclass(frozen=True)
 class SolveConfig:
-    """How targets are searched: so many evaluations each, in either space.
+    """How targets are searched: the evaluations per target, equal in both spaces.
 
     Source: arXiv 2003.04389, section 4.3.
     """
@@ -38,13 +38,13 @@ class SolveConfig:
 
 
 def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report) -> dict[str, Any]:
-    """Search the targets with CMA-ES, with equal evaluations in both spaces; leave it in `out`.
+    """Search the targets by CMA-ES in both spaces, and write the results to `out`.
 
     Args:
         archive: folder of a finished `wm elites arm` with an autoencoder.
 
-    Returns: for each space its figures after `MARKS` evaluations; `history`, the median distance
-        at every tenth evaluation.
+    Returns: for each space, its figures after `MARKS` evaluations; as `history`, the median
+        distance at every tenth evaluation.
     Raises: UserError where there is no such archive, or it has no autoencoder.
     """
     started = time.monotonic()
@@ -78,7 +78,7 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
 
 
 def summary(attempts: list[Attempt]) -> dict[str, Any]:
-    """Targets reached, median distance and the joints' mean variance, at each of the marks."""
+    """Reached targets, median distance and mean variance of the joints, after each mark."""
     rows = {}
     for mark in _marks(attempts[0]):
         distances = np.array([attempt.distances[mark - 1] for attempt in attempts])
@@ -98,7 +98,7 @@ def median_curve(attempts: list[Attempt]) -> list[float]:
 
 
 def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """Median distance to the targets against evaluations, with its quartiles."""
+    """Draw the median distance to the targets against evaluations, with its quartiles."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -117,7 +117,7 @@ def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
 
 
 def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """A row per target and space: distance and joint spread of the best, at the marks."""
+    """Write the distance and joint spread of the best solution per space, target and mark."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])

@@ -1,4 +1,4 @@
-"""Evaluate: held-out episodes of the agent, and of baseline policies."""
+"""Evaluate the agent and baseline policies on validation or test episodes."""
 
 import functools
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from worldmodels.runs.run_lock import locks_run
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How an agent is scored: over the first `episodes` of a split.
+    """How an agent is scored: on the first `episodes` of a split.
 
     Attributes:
         stock: evaluate in the slower reference env, as for reported scores.
@@ -45,10 +45,10 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.episodes <= len(SEED_RANGES[self.split]):
             raise UserError(
-                f"expected 1 episode or more, and seeds for them all, got {self.episodes}"
+                f"expected 1 episode or more, at most one per seed, got {self.episodes}"
             )
         if self.perturbation is not None:
-            from envs.perturbations import PERTURBATIONS  # Box2D, only where it is needed
+            from envs.perturbations import PERTURBATIONS  # imports Box2D, only if needed
 
             check_choice("perturbation", self.perturbation, PERTURBATIONS)
 
@@ -63,9 +63,9 @@ class EvaluateConfig:
 def evaluate_run(
     run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
 ) -> dict[str, Any]:
-    """Score the run's agent, and the baselines if the config has them; keep the scores.
+    """Score the run's agent, and the baselines if the config has them; store the scores.
 
-    What was scored before is read back. Baselines do not change, so they are scored once per run.
+    Stored scores are read back. Baselines do not change, so they are scored once per run.
 
     Returns: as `evaluate_agent`.
     """
@@ -80,13 +80,13 @@ def evaluate_agent(
 
     Args:
         place: an agent's file, or a run's folder.
-        run: in whose folder scores are kept and read back, and whose env steps are counted;
-            None keeps none.
+        run: run in whose folder scores are stored and read, and whose env steps are counted;
+            None stores nothing.
 
-    Returns: `{"rows": [...]}`, the agent's first; each row is `Scores.to_dict` with the mean, the
-    std and the 95 % interval, the last two None for a single episode.
+    Returns: `{"rows": [...]}`, with the agent's row first. Each row is `Scores.to_dict` with the
+    mean, the std and the 95 % interval; std and interval are None for a single episode.
     """
-    agent = load_agent(place)  # refuse before anything is played
+    agent = load_agent(place)  # raises its errors before anything is played
     file, env = agent_file(place), agent.spec.env
     protocol = _protocol(place, env, config)
     choices = {"env_kwargs": dict(env.kwargs), "observation_key": env.observation_key}
@@ -127,11 +127,13 @@ def evaluate_agent(
 
 
 def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> EvaluationProtocol:
-    """Raises: UserError for a perturbation that the env does not have."""
+    """Return the protocol; raise UserError for a perturbation that the env does not have."""
     task = task_for(env)
     env_id = task.reference_env_id if config.stock else task.env_id
     if config.perturbation is not None and env_id not in CAR_RACING_IDS:
-        raise UserError(f"perturbations are CarRacing's, {place} is an agent for {env_id}")
+        raise UserError(
+            f"perturbations exist only for CarRacing, but {place} is an agent for {env_id}"
+        )
     played = replace(env, env_id=env_id)
     return EvaluationProtocol.of(
         played, config.split, config.episodes, perturbation=config.perturbation
@@ -139,7 +141,7 @@ def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> Evaluation
 
 
 def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
-    """What makes each policy in the workers: the agent first, then the baselines of the task."""
+    """Functions that make each policy in the workers: the agent, then the baselines of the task."""
     task = task_for(env)
     moving = [] if task.action_map.discrete else ["brownian"]
     names = ["random", *moving, *task.constant_actions] if baselines else []
@@ -148,7 +150,7 @@ def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callabl
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> None:
-    """A bar per policy, with its interval."""
+    """Draw a bar per policy, with its interval."""
     changed = f", {config.perturbation}" if config.perturbation else ""
     save_bars(
         path,
@@ -161,6 +163,6 @@ def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> Non
 def _read(place: Path, digest: str) -> dict[str, Any] | None:
     try:
         row = read_json(place)
-    except UserError:  # damaged: it is measured and written anew
+    except UserError:  # the file is damaged: the scores are measured anew
         return None
     return row if isinstance(row, dict) and row.get("agent_digest") == digest else None

@@ -1,4 +1,4 @@
-"""Evaluate M: nats beside two baselines, and dreams beside what happened."""
+"""Evaluate M: compare its nats with two baselines, and its dreams with real episodes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -40,9 +40,9 @@ class EvaluateMemoryConfig:
 
     Attributes:
         steps: length of the dreams in env steps.
-        starts: real held-out states at which they begin.
-        samples: dreams from each start, whose mean frame is compared.
-        temperature: of the dreams.
+        starts: number of real held-out states at which the dreams begin.
+        samples: dreams per start state; their mean frame is compared with the real frame.
+        temperature: temperature of the dreams.
     """
 
     steps: int = 100
@@ -59,12 +59,12 @@ class EvaluateMemoryConfig:
 def evaluate_memory(
     run: Run, config: EvaluateMemoryConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Figures of the run's M on its held-out episodes; writes their JSON and two pictures.
+    """Evaluate the run's M on held-out episodes; write its figures as JSON and two pictures.
 
-    The second baseline is trained here, each time anew, with the settings that M was trained
-    with, as in a first round: see `train_memoryless`.
+    The second baseline, of `train_memoryless`, is trained anew in every call, with M's settings
+    of a first round.
 
-    Raises: UserError where V, M or episodes are missing, or episodes shorter than the dreams.
+    Raises: UserError if V, M or episodes are missing, or all episodes are shorter than the dreams.
     """
     vision, memory = load_world_model(run, device)
     run.store.require(run.folder)
@@ -91,21 +91,21 @@ def evaluate_memory(
     draw_dreams(folder / "dreams.png", DreamModel(vision, memory), held_out, frames, row, repeat)
     report.log(
         f"memory: held-out {result['nll']:.2f} nats per agent step (without recurrence "
-        f"{result['memoryless_nll']:.2f}, persistence {result['persistence_nll']:.2f}); dreams "
-        f"beat the last frame for {result['open_loop']['steps_below_persistence']} of "
-        f"{config.steps} steps"
+        f"{result['memoryless_nll']:.2f}, persistence {result['persistence_nll']:.2f}); the "
+        f"error of dreams is below that of the last frame for "
+        f"{result['open_loop']['steps_below_persistence']} of {config.steps} steps"
     )
     return result
 
 
 def _settings(run: Run) -> MemoryStageConfig:
-    """What the run's M was trained with."""
+    """The settings with which the run's M was trained."""
     manifest = run.manifest("memory") or {}
     try:
         return MemoryStageConfig.from_dict(manifest["config"])
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{run.weights('memory').parent} does not say how M was trained ({error!r}): "
+            f"{run.weights('memory').parent} lacks the settings of the training of M ({error!r}): "
             f'run "wm train-memory --run {run}" again'
         ) from error
 
@@ -120,10 +120,10 @@ def train_memoryless(
     seed: int,
     report: Report,
 ) -> Memory:
-    """The same net, of the same size, trained on the same agent steps but each on its own.
+    """Train a network like M on the same agent steps, but on each agent step alone.
 
-    It gets the present frame and the action and nothing of what came before: what M predicts
-    better is due to its memory.
+    Its input is the current frame and the action, without any earlier step. What M predicts
+    better is therefore due to its memory.
     """
     torch.manual_seed(seed + 1)
     memory = new_memory(config, vision, train.num_actions)
@@ -157,12 +157,12 @@ def memory_figures(
     config: EvaluateMemoryConfig,
     action_repeat: int,
 ) -> tuple[dict[str, Any], OpenLoop]:
-    """Figures of M on held-out episodes beside both baselines, and its open-loop curves.
+    """Figures of M and of both baselines on held-out episodes, and M's open-loop curves.
 
     Args:
-        dream: of M; its temperature counts, not that of `config`.
-        memoryless: of `train_memoryless`.
-        frames: of each held-out episode, one per agent step and the last one.
+        dream: dream of M; its temperature is used, not that of `config`.
+        memoryless: the baseline of `train_memoryless`.
+        frames: frames of each held-out episode, one per agent step and the last one.
     """
     alone = held_out_metrics(memoryless, held_out.single_steps())
     horizon = max(1, config.steps // action_repeat)
@@ -183,7 +183,7 @@ def memory_figures(
 
 
 def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) -> None:
-    """Errors against env steps, of one M or of several by name."""
+    """Draw errors against env steps, of one M or of several by name."""
     kinds = {"predicted": "dream", "persistence": "last frame", "reconstruction": "V's own error"}
     lines = {}
     for name, curve in curves.items():
@@ -202,7 +202,7 @@ def draw_dreams(
     row: int,
     action_repeat: int,
 ) -> None:
-    """A few dreams from the middle of one episode, beside what happened."""
+    """Draw a few dreams from the middle of one episode, with its real frames."""
     episode = episodes[row : row + 1]
     agent_steps = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(

@@ -1,4 +1,4 @@
-"""Info: the machine and the install, or everything a run holds."""
+"""Show the machine and the installation, or everything that a run holds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worldmodels.runs.provenance import versions
 from worldmodels.runs.run import STAGES, Run
 from worldmodels.runs.stage_folder import RESULT
 
-# Of each stage's result, what a look at a run should tell.
+# Keys of each stage's result that `wm info` shows.
 HEADLINES = {
     "vision": "error mean_frame_error gain psnr foreground_error mean_frame_foreground_error "
     "rare_error mean_frame_rare_error bits_per_frame codes_used perplexity epoch_codes_used "
@@ -28,7 +28,7 @@ OPTIONAL = ("prior", "elites")
 
 def install_info() -> dict[str, Any]:
     """The machine and the versions that results depend on."""
-    import torch  # takes a second or more, which what is said of a run does not need
+    import torch  # takes a second or more, and `run_info` does not need it
 
     from worldmodels.hardware import choose_device, num_cores
 
@@ -44,7 +44,7 @@ def install_info() -> dict[str, Any]:
 
 
 def run_info(run: Run) -> dict[str, Any]:
-    """Settings, episodes, stages with their figures, what is stale, and all scores.
+    """Settings and episodes of a run, its stages with figures, what is stale, and all scores.
 
     Raises: UserError where there is no run.
     """
@@ -61,7 +61,7 @@ def run_info(run: Run) -> dict[str, Any]:
         "env_steps": env_steps(run),
     }
     for stage in STAGES:
-        if stage != "prior" or settings.quantized:  # there are no codes to have one over
+        if stage != "prior" or settings.quantized:  # a continuous V has no codes for a prior
             summary[stage] = _stage_summary(run, stage)
     scores = {name: _score(row) for name, row in all_evaluations(run).items()}
     return {**summary, "scores": scores or "none"}
@@ -94,7 +94,7 @@ def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
 
 
 def _command(run: Run, stage: str) -> str:
-    """What makes the stage anew, of the same kind as it was."""
+    """The command that runs the stage again, with the same kind of model as before."""
     command = f"wm {'elites drive' if stage == 'elites' else f'train-{stage}'} --run {run}"
     if stage == "vision" and run.settings.quantized:
         return f"{command} --quantized"

@@ -1,4 +1,4 @@
-"""Play: a person at the keyboard, in the game or in a run's dream."""
+"""Let a person play at the keyboard, in the game or in a run's dream."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ WINDOW = (800, 640)
 
 
 class Keyboard:
-    """A window, and the action that the keys held down in it mean; keys add up.
+    """A window, and the action of the keys that are held down in it; actions of keys add up.
 
-    Raises: UserError where the window would open nowhere.
+    Raises: UserError if there is no screen for the window.
     """
 
     def __init__(self, title: str, task: Task) -> None:
@@ -51,7 +51,7 @@ class Keyboard:
         self.closed = False
 
     def show(self, frame: np.ndarray, frames_per_second: float) -> None:
-        """Draw a frame over the whole window and wait until it is due."""
+        """Draw a frame over the whole window and wait until the next one is due."""
         pygame = self._pygame
         large = cv2.resize(frame, WINDOW, interpolation=cv2.INTER_NEAREST)
         surface = pygame.surfarray.make_surface(large.swapaxes(0, 1))
@@ -82,7 +82,7 @@ class Keyboard:
 def chosen_env(
     run: Run, env_id: str | None, env_kwargs: Mapping[str, Any] | None, key: str | None
 ) -> EnvConfig:
-    """The run's env, unless another is named; arguments and an observation key replace its own."""
+    """The run's env, or another if it is named; `env_kwargs` and `key` replace those of the env."""
     if env_id is None and run.exists:
         chosen = run.settings.env
     else:
@@ -92,7 +92,7 @@ def chosen_env(
 
 
 def play_game(env: EnvConfig, seed: int) -> float:
-    """One episode at the keyboard; its score."""
+    """Play one episode at the keyboard, and return the sum of its rewards."""
     _check_seed(seed)
     task = task_for(env)
     episode_return = 0.0
@@ -113,7 +113,7 @@ def play_game(env: EnvConfig, seed: int) -> float:
 
 @torch.no_grad()
 def play_dream(run: Run, seed: int) -> float:
-    """A run's dream at the keyboard, from a real first frame; the reward it expected in all."""
+    """Play in a run's dream from a real first frame, and return the sum of the expected rewards."""
     _check_seed(seed)
     agent = load_agent(run.folder)
     task = task_for(agent.spec.env)

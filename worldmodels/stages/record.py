@@ -1,4 +1,4 @@
-"""Record: a video of the agent in the game, in its dream, or of both beside what V sees."""
+"""Record a video of the agent in the game, in its dream, or of both with the reconstruction."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,7 +21,7 @@ from worldmodels.progress import Report
 from worldmodels.runs.run import Run
 from worldmodels.training.fit import step_generator
 
-RESYNC = 15  # agent steps after which a dream beside reality is set to reality again
+RESYNC = 15  # agent steps after which a side-by-side dream is reset to the real state
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class RecordConfig:
 
     Attributes:
         dream: record the agent in its dream, which begins at a real first frame.
-        side_by_side: real | V's reconstruction | M's dream of the same moment.
-        max_steps: env steps at most; None records the whole episode.
-        episode: which one of the validation split.
-        temperature: of the dream, with `dream` or `side_by_side`.
+        side_by_side: show the real frame, V's reconstruction and M's dream of the same step.
+        max_steps: most env steps; None records the whole episode, up to 1,000 env steps.
+        episode: number of the validation episode.
+        temperature: temperature of the dream, with `dream` or `side_by_side`.
     """
 
     dream: bool = False
@@ -49,20 +49,20 @@ class RecordConfig:
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
         if self.temperature != 1.0 and not (self.dream or self.side_by_side):
-            raise UserError("--temperature is a dream's: add --dream or --side-by-side")
+            raise UserError("--temperature is an option of dreams: add --dream or --side-by-side")
         check_temperature(self.temperature)
 
 
 def record(
     run: Run, out: Path, config: RecordConfig, *, report: Report, agent: Path | None = None
 ) -> dict[str, Any]:
-    """Write a video of an episode of the validation split; the same video every time.
+    """Write a video of a validation episode; every call writes the same video.
 
     Args:
         agent: an agent's file, or a run's folder; None takes the run's own.
     """
     if agent is None:
-        _ = run.settings  # where there is no run at all, that is what to say
+        _ = run.settings  # raises the right error if there is no run at all
     player = load_agent(agent or run.folder)
     steps = config.max_steps or 1000
     if config.dream:
@@ -82,7 +82,7 @@ def record(
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
-    """Frames of one real episode: the env's own large picture, or the three side by side."""
+    """Yield frames of one real episode: the env's large picture, or three pictures side by side."""
     seed = seeds("validation", 1, start=config.episode)[0]
     follower = _Follower(agent, config.temperature)
     episode_return, reward = 0.0, 0.0
@@ -107,7 +107,7 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
 
 
 class _Follower:
-    """Dreams along with a real episode: same actions, reality only every `RESYNC` agent steps."""
+    """A dream under a real episode's actions, reset to its state every `RESYNC` agent steps."""
 
     def __init__(self, agent: Agent, temperature: float) -> None:
         self.agent = agent
@@ -117,7 +117,7 @@ class _Follower:
 
     @torch.no_grad()
     def take_step(self, step: int) -> None:
-        """Take in what the agent has just decided at env step `step`."""
+        """Advance the dream after the agent has chosen its action at env step `step`."""
         if step % self.agent.action_repeat:
             return
         self.age = step // self.agent.action_repeat % RESYNC

@@ -1,4 +1,4 @@
-"""Sample new frames from the prior over V's latents into one picture."""
+"""Sample new frames from the prior over V's latents, and save them as one picture."""
 
 import math
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ class SampleConfig:
     """What to sample.
 
     Attributes:
-        prior: sample the prior over codes; otherwise z ~ N(0, temperature^2) of a continuous V.
+        prior: sample from the prior over codes; otherwise sample z ~ N(0, temperature^2) of a
+            continuous V.
         count: number of frames.
-        temperature: 0 takes the likeliest values, 1 is the distribution itself.
+        temperature: 0 takes the most likely values, 1 leaves the distribution unchanged.
     """
 
     prior: bool = False
@@ -46,7 +47,7 @@ def sample_frames(
 ) -> dict[str, Any]:
     """Sample frames and write them as one picture.
 
-    Raises: UserError for `prior` on a continuous V, and for codes without it.
+    Raises: UserError for `prior` with a continuous V, and for a quantized V without `prior`.
     """
     if out.suffix != ".png":
         raise UserError(f"expected a picture name ending in .png, got {out}")
@@ -55,7 +56,7 @@ def sample_frames(
     draw = _from_prior if config.prior else _from_normal
     frames, nats = draw(run, config, device)
     save_grid(out, _rows(frames))
-    report.log(f"drew {len(frames)} frames to {out}")
+    report.log(f"saved {len(frames)} sampled frames to {out}")
     result: dict[str, Any] = {"picture": str(out), "frames": len(frames)}
     if nats is not None:
         result["nats_per_frame"] = nats
@@ -63,7 +64,7 @@ def sample_frames(
 
 
 def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
-    """Frames, and how surprising they are to the prior itself."""
+    """Frames sampled from the prior, and their mean surprise under it."""
     surprise = load_surprise(run, device)
     generator = step_generator(config.seed, 0, device)
     codes = surprise.prior.sample(config.count, config.temperature, generator)
@@ -83,7 +84,7 @@ def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarra
 
 
 def _rows(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """A grid about as wide as it is high, its last row filled up with black."""
+    """Rows of a grid that is nearly square; black frames fill its last row."""
     columns = math.ceil(math.sqrt(len(frames)))
     missing = -len(frames) % columns
     whole = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), frames.dtype)])

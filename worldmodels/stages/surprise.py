@@ -1,8 +1,9 @@
-"""Surprise: how soon dreamed frames become unlike any real one.
+"""Measure how soon dreamed frames become unlike any real frame.
 
-M dreams from real held-out states under the episode's own actions, and the prior over codes gives
-the surprise of each dreamed frame, beside that of the real frame of the same agent step. Frames are
-measured one by one: whether their codes fit each other, not whether they follow from the past.
+M dreams from real held-out states under the actions of the real episode. The prior over codes gives
+the surprise of each dreamed frame and of the real frame of the same agent step. Every frame is
+measured alone: surprise shows whether the codes of a frame fit each other, not whether the frame
+follows from the past.
 """
 
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ class SurpriseConfig:
     """How surprise is measured.
 
     Attributes:
-        starts: real states, drawn from the held-out episodes.
+        starts: number of real start states, sampled from the held-out episodes.
         horizon: agent steps of each dream.
-        temperature: of the dream.
+        temperature: temperature of the dreams.
     """
 
     starts: int = 64
@@ -59,12 +60,12 @@ class SurpriseConfig:
 def measure_surprise(
     run: Run, config: SurpriseConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Surprise of dreamed and of real frames at each agent step; writes JSON and a picture.
+    """Measure surprise of dreamed and real frames at each agent step; write JSON and a picture.
 
-    The figures include two references: frames sampled from the prior itself, and codes sampled
-    for each position on its own, which is the surprise of frames without any structure.
+    The figures include the surprise of two references: frames sampled from the prior itself, and
+    codes sampled independently for each position, that is, frames without any structure.
 
-    Raises: UserError where V, M or the prior is missing, or episodes are shorter than the dreams.
+    Raises: UserError if V, M or the prior is missing, or all episodes are shorter than the dreams.
     """
     surprise = load_surprise(run, device)
     _, memory = load_world_model(run, device)
@@ -102,7 +103,7 @@ def measure_surprise(
 def choose_starts(
     sequences: SequenceBatch, config: SurpriseConfig
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Episode and agent step of each start: uniform over all that leave room for a whole dream."""
+    """Sample each start's episode and agent step uniformly from all with room for a whole dream."""
     lengths = sequences.mask.sum(1)
     room = (lengths - config.horizon + 1).clamp(min=0)
     if not room.any():
@@ -126,16 +127,16 @@ def dream_codes(
     steps: Int[Tensor, "start"],
     config: SurpriseConfig,
 ) -> Int[Tensor, "start agent_step code"]:
-    """Codes that M dreams after each start, under the actions that its episode really took."""
+    """Codes that M dreams after each start, under the actions of the real episode."""
     dream = DreamModel(surprise.vision, memory, config.temperature)
     latents = replay(dream, sequences, rows, steps, config.horizon, seed=config.seed)
     return latents[1:].transpose(0, 1)
 
 
 def curve_figures(curves: dict[str, Float[Tensor, "start agent_step"]]) -> dict[str, Any]:
-    """Means over starts and their standard errors, at each agent step and at a few to quote.
+    """Means over starts with standard errors at each agent step, and means at `HEADLINES`.
 
-    A single start has no standard error: None.
+    The standard error of a single start is None.
     """
     columns: dict[str, list[Any]] = {}
     for name, nats in curves.items():

@@ -1,4 +1,4 @@
-"""Search C: by CMA-ES in the dream or in the real game, or by gradients in the dream."""
+"""Search C by CMA-ES, in the dream or in the real game, or by gradients in the dream."""
 
 import functools
 import time
@@ -44,7 +44,7 @@ from worldmodels.training.fit import FitConfig
 SEARCHES = ("cmaes", "gradient")
 WORLD_MODEL_FILE = "world_model.safetensors"
 
-# Both are evaluated three times, so that both select the best of three.
+# Both searches by gradients evaluate C three times, so that both select the best of three.
 _PATHWISE_FIT = FitConfig(
     900, 128, learning_rate=1e-3, final_learning_rate=1e-4, validate_every=300
 )
@@ -60,18 +60,19 @@ class ControllerStageConfig:
     Attributes:
         search: "cmaes" or "gradient", which needs the dream.
         dream: search in M's dream instead of the real game.
-        temperature: of the dream.
-        far_from_reward_fraction: of the dreams, those that begin far from any reward. There all
-            controllers fare alike, but C can learn to come back. None draws all states alike.
-        inputs: of C: "zh", latent features and M's hidden state, or "z", the features alone.
+        temperature: temperature of the dream.
+        far_from_reward_fraction: fraction of the dreams that begin far from any reward. All
+            controllers score the same there, but C can learn to come back. None samples start
+            states uniformly.
+        inputs: inputs of C: "zh", latent features and M's hidden state, or "z", the features alone.
         hidden: tanh units of C; 0 is the paper's linear C.
-        action_map: one of the task's; None takes its default.
-        sample_latent: C sees a sample of V's posterior, as in the paper, instead of its mean.
+        action_map: one of the task's action maps; None takes its default.
+        sample_latent: C receives a sample of V's posterior, as in the paper, instead of its mean.
         eval_episodes: episodes of each evaluation during a search.
-        selection_episodes: episodes by which the run's best agent is selected.
-        start: digest of the agent file that the search began with; None is for the run's own V and
-            M.
-        cmaes: settings of CMA-ES, which goes on from the C of the round before.
+        selection_episodes: episodes on which the run's best agent is selected.
+        start: digest of the agent file that the search began with; None stands for the run's own V
+            and M.
+        cmaes: settings of CMA-ES, which continues from the C of the round before.
         pathwise, ppo: settings of the search by gradients, which begins with a new C in every
             round. Pathwise gradients are for latents and continuous actions, PPO is for codes or
             discrete actions.
@@ -102,7 +103,7 @@ class ControllerStageConfig:
         check_at_least(1, self, "eval_episodes", "selection_episodes")
 
 
-# Long list of parameters: those of a training stage, the workers, and where the search begins.
+# The parameters are those of a training stage, the workers, and where the search begins.
 @locks_run
 def train_controller(
     run: Run,
@@ -117,8 +118,8 @@ def train_controller(
 ) -> dict[str, Any]:
     """Search C and write the whole agent, its figures and its curve to the run's folder.
 
-    CMA-ES leaves a mean of the search distribution, never the best sample. The search by gradients
-    leaves the moving average of C with the best score on the monitoring episodes. The agent is then
+    CMA-ES gives a mean of the search distribution, never the best sample. The search by gradients
+    gives the moving average of C with the best score on the monitoring episodes. The agent is then
     scored on the selection episodes. It becomes the run's best agent if it scores more than every
     agent that the run had before.
 
@@ -134,7 +135,7 @@ def train_controller(
     work = run.begin("controller", config, run.settings.seed, round_, report.log)
     evaluate_file = evaluator(workers)
     if run.has("controller"):
-        # A kill may have come before the newest agent was compared, and now it will be replaced.
+        # A kill may have come before the newest agent was compared, and this call will replace it.
         keep_best(run, evaluate_file)
     if work is None:
         return run.result("controller") or {}
@@ -159,9 +160,9 @@ def train_controller(
 
 
 def _estimate(run: Run, agent: Agent, config: ControllerStageConfig, report: Report) -> None:
-    """Log what the search will take."""
+    """Log the disk and the memory that the search needs."""
     memory_bytes = None
-    if config.dream:  # the search itself adds little beside the start states
+    if config.dream:  # the search itself needs little more than the start states
         memory_bytes = PROCESS_BYTES + start_bytes(run, agent.vision, agent.memory)
     report.estimate(
         f"controller: {agent.controller.num_parameters} parameters, {config.search} in "
@@ -181,7 +182,7 @@ def _search(
     workers: Workers,
     device: str,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """C's parameters (D,) and the figures of the search; CMA-ES without a start begins at zeros."""
+    """Search C; return its parameters (D,) and figures. CMA-ES without a start begins at zeros."""
     world_model_file = context.work.partial / WORLD_MODEL_FILE
     save_agent(world_model_file, agent, {})
     cmaes, size = config.cmaes, agent.controller.num_parameters
@@ -209,7 +210,7 @@ def _search(
 def _dream(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
 ) -> tuple[DreamModel, StartStates, float]:
-    """The dream of the agent's V and M, which move to the device; its starts; the reward scale."""
+    """Move V and M to the device; return their dream, its start states and the reward scale."""
     vision, memory = agent.vision, agent.memory
     sequences = encode_recent(run, vision, report)
     starts = StartStates.of_episodes(
@@ -218,7 +219,7 @@ def _dream(
     reward_scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
     support = Support.fit(vision, memory, sequences).to(device)
     for weight in (*vision.parameters(), *memory.parameters()):
-        weight.requires_grad_(False)  # a third of the time of a gradient through a dream
+        weight.requires_grad_(False)  # saves a third of the time of a gradient through a dream
     dream = DreamModel(vision.to(device), memory.to(device), config.temperature, support)
     return dream, starts, reward_scale
 
@@ -232,7 +233,7 @@ def _write(
     figures: dict[str, Any],
     work: StageFolder,
 ) -> dict[str, Any]:
-    """Write the agent and its scores on the selection episodes; the figures of the stage."""
+    """Write the agent and its scores on the selection episodes; return the stage's figures."""
     selection = Selection(protocol, scores.mean, scores.std)
     file = work.partial / WEIGHTS["controller"]
     save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
@@ -258,7 +259,7 @@ def _first_agent(
     start_from: Path | None,
     requested: Mapping[str, Any],
 ) -> tuple[Agent, np.ndarray | None]:
-    """The agent to search a C for, and the parameters (D,) to begin at, if there are any."""
+    """The agent whose C is searched, and the parameters (D,) to begin at, or None."""
     if start_from is not None:
         agent = start_agent(run, start_from, requested)
         return agent, agent.parameters[0].double().numpy()
@@ -276,7 +277,7 @@ def _first_agent(
 
 
 def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:
-    """The C of the round before, (D,), where it had the same size."""
+    """Parameters (D,) of the C of the round before; None if there is none of the same kind."""
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
         path, hint = run.weights("controller"), "delete it to start anew"

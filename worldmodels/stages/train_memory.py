@@ -1,4 +1,4 @@
-"""Train M on the stored episodes as V sees them."""
+"""Train M on the stored episodes, encoded by V."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from worldmodels.training.fit import FitConfig
 from worldmodels.training.stage import TrainingStage
 from worldmodels.vision import Vision, load_vision
 
-# Per number of V's posterior in a batch: as a record, and as a tensor.
+# Bytes per number of V's posterior in a batch, which is held as a record and as a tensor.
 BATCH_BYTES = 8
 SHOWN = (0, 1, 2, 4, 8, 12, 16)  # agent steps since the pictured dream began
 
@@ -101,7 +101,7 @@ def _plan(
 def _new_or_earlier(
     run: Run, config: MemoryStageConfig, vision: Vision, round_: int, report: Report
 ) -> tuple[AnyMemory, bool]:
-    """The M of the round before, or one with random weights; and whether it is new."""
+    """The M of the round before, or a new M with random weights; and whether it is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, run.store.episodes[0].action_size)
     manifest = run.manifest("memory")
@@ -110,9 +110,9 @@ def _new_or_earlier(
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint=f'run "wm train-memory --run {run}" again')
     if checkpoint.metadata.get("memory") != memory_metadata(memory):
-        report.log("memory: another size or version than the round before, so it starts anew")
+        report.log("memory: M has another size or version than the round before, so it starts anew")
         return memory, True
-    # V may have moved its codebook since: M keeps what it learned, with the new vectors.
+    # V's codebook may have changed since, so M keeps its weights but takes the new code vectors.
     vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}
     load_weights(memory, {**checkpoint.part("memory"), **vectors}, path)
     return memory, False

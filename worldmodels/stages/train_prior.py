@@ -1,4 +1,4 @@
-"""Train the prior over the codes that V gives the stored frames."""
+"""Train the prior over the codes of the stored frames."""
 
 import functools
 import math
@@ -32,7 +32,8 @@ from worldmodels.training.stage import TrainingStage
 from worldmodels.vision import VQVAE
 from worldmodels.vision.batched import decode_frames, encode_frames
 
-# Beyond so many frames neighbours in time are left out; 64 codes of up to 256 values are 64 MB.
+# If there are more frames, a larger stride skips some. A million frames of 64 codes with up to 256
+# values are 64 MB.
 MAX_TRAINING_FRAMES = 1_000_000
 MAX_HELD_OUT_FRAMES = 10_000
 VALIDATION_BATCH = 512
@@ -41,10 +42,10 @@ PICTURES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class PriorStageConfig:
-    """How the prior is trained: afresh in every round, for V's codes change their meaning.
+    """How the prior is trained: anew in every round, because V's codes change their meaning.
 
     Attributes:
-        fit: batches are of frames.
+        fit: settings of the fit loop, whose batches are of frames.
     """
 
     model: PriorSettings = field(default_factory=PriorSettings)
@@ -61,7 +62,7 @@ class PriorStageConfig:
     )
 
     def with_steps(self, num_steps: int | None) -> "PriorStageConfig":
-        """The same for so many optimizer steps; None changes nothing."""
+        """Return the same config with `num_steps` optimizer steps; None changes nothing."""
         if num_steps is None:
             return self
         return replace(self, fit=replace(self.fit, num_steps=num_steps))
@@ -78,7 +79,7 @@ def train_prior(
 ) -> dict[str, Any]:
     """Train the prior and write it, its figures and its picture to the run's folder.
 
-    Raises: UserError where the run's V is continuous: its prior is N(0, 1) already.
+    Raises: UserError if the run's V is continuous, because the prior of its latents is N(0, 1).
     """
     settings = run.settings
     run.store.refresh()
@@ -115,7 +116,7 @@ def train_prior(
     ).run(work, report)
     report.log(
         f"prior: held-out {result['nats_per_code']:.3f} nats per code "
-        f"(each position alone {result['position_entropy']:.3f}, uniform {result['log_k']:.3f})"
+        f"(independent positions {result['position_entropy']:.3f}, uniform {result['log_k']:.3f})"
     )
     return result
 
@@ -127,7 +128,7 @@ def new_prior(settings: PriorSettings, vision: VQVAE) -> CodePrior:
 
 
 def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
-    """The peak of the stage: the process, the codes it keeps, and what a batch takes."""
+    """Peak memory of the stage: the process, the codes it keeps, and one batch."""
     in_layers = activation_bytes(prior, lambda copied: copied.log_prob(held_out[:1]))
     kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
     return (
@@ -141,11 +142,11 @@ def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size:
 def score_prior(
     prior: CodePrior, train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
 ) -> dict[str, Any]:
-    """Held-out nats per code beside those of codes that ignore each other, and bits per frame.
+    """Held-out nats per code of the prior and of independent codes, and bits per frame.
 
-    `position_entropy` is taken on the held-out codes themselves, and `gain_over_position` is the
-    part of it that the prior saves; the two cross-entropies use training frequencies, as a model
-    must.
+    `position_entropy` is computed from the held-out codes themselves, and `gain_over_position` is
+    the fraction of it that the prior saves. The two cross-entropies use the frequencies of the
+    training codes, as a model must.
     """
     num_values = prior.config.num_values
     nats = _held_out_loss(prior.eval(), held_out)["nats_per_code"]
@@ -163,7 +164,7 @@ def score_prior(
 
 
 def _codes_at(codes: Tensor, batch_size: int, step: int, generator: torch.Generator) -> Tensor:
-    """Codes of frames sampled uniformly, with replacement; of any step."""
+    """Codes of frames that are sampled uniformly with replacement; `step` has no effect."""
     picks = torch.randint(len(codes), (batch_size,), generator=generator)
     return codes[picks].long()
 
@@ -175,10 +176,10 @@ def encode_codes(
     most: int,
     report: Report,
 ) -> Integer[Tensor, "frame code"]:
-    """Codes of every stride-th frame, on the CPU; of evenly fewer where they would be too many.
+    """Codes of every `stride`-th frame, on the CPU; a larger stride limits them to about `most`.
 
-    One episode's frames are in memory at a time, and the codes in the smallest type that holds
-    them.
+    Only one episode's frames are in memory at a time. The codes have the smallest type that holds
+    their values.
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))
@@ -220,7 +221,7 @@ def _write(vision: VQVAE, prior: CodePrior, run: Run, work: StageFolder) -> None
 
 
 def _pictured_frames(run: Run) -> np.ndarray:
-    """Held-out frames, evenly spread over at most as many episodes."""
+    """`PICTURES` held-out frames, evenly spread over at most as many episodes."""
     episodes = run.store.split(held_out=True)[:PICTURES]
     each = -(-PICTURES // len(episodes))
     frames = []

@@ -46,8 +46,8 @@ class VisionStageConfig(TrainingStageConfig):
     """How V is trained.
 
     Attributes:
-        frame_stride: every such frame is used; None takes the env's action repeat.
-        recent_fraction: part of each batch that comes from the newest round.
+        frame_stride: use every `frame_stride`-th frame; None takes the env's action repeat.
+        recent_fraction: fraction of each batch that comes from the newest round.
     """
 
     model: VisionConfig
@@ -118,7 +118,7 @@ def _log(result: dict[str, Any], report: Report) -> None:
 def _memory_bytes(
     vision: AnyVision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
 ) -> float:
-    """The peak of the stage: the process, the frames it keeps, and what a batch takes."""
+    """Peak memory of the stage: the process, the frames it keeps, and one batch."""
     frame = others[0][:1]
     in_layers = activation_bytes(vision, lambda v: v.decode(v.mode(v.encode(frame))))
     kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
@@ -126,12 +126,12 @@ def _memory_bytes(
 
 
 def _spread(frames: Tensor, most: int) -> Tensor:
-    """At most so many frames, evenly spread; a copy, so that the others need not stay."""
+    """At most `most` frames, evenly spread, copied so that the other frames can be freed."""
     return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
 def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> AnyVision:
-    """A fresh V that begins at the mean frame; in later rounds, the V of the round before."""
+    """A new V whose output begins at the mean frame; in later rounds, the V of the round before."""
     model = replace(config.model, common_colors=common_colors(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
@@ -142,8 +142,8 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
         checkpoint = load_checkpoint(path, hint=f'run "wm train-vision --run {run}" again')
         if type(restore_vision(checkpoint, path).config) is not type(model):
             raise UserError(
-                f"{path} holds another kind of V than asked for in round {round_}: "
-                "ask for the same as in the round before, or name another folder with --run"
+                f"{path} holds another kind of V than was requested in round {round_}: "
+                "request the kind of the round before, or name another folder with --run"
             )
         load_weights(vision, checkpoint.part("vision"), path)
     return vision
@@ -152,9 +152,9 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
 def _validate(
     vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
 ) -> Metrics:
-    """The held-out loss, the errors, and how the codes are used over all frames.
+    """The held-out loss, the errors, and the usage of the codes over all frames.
 
-    `sample` are training frames, by which the scales of codes are brought up to date before.
+    `sample` holds training frames, with which the scales of V are updated first.
     """
     device = device_of(vision)
     vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
@@ -168,9 +168,9 @@ def _validate(
 
 
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """How the codes are used over all training frames; nothing for a VAE.
+    """The usage of the codes over all training frames; empty for a VAE.
 
-    Where the frames are more than fit into memory, over as many as `all_frames` gives.
+    If the frames do not fit into memory, `frames` holds as many as `all_frames` returns.
     """
     if not isinstance(vision, VQVAE):
         return {}

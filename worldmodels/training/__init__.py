@@ -1,1 +1,1 @@
-"""The one fit loop, and what training stages share around it."""
+"""The fit loop, and the code around it that all training stages share."""

@@ -1,4 +1,4 @@
-"""What a model holds of its inputs while it computes: for the estimate before a stage."""
+"""Measure the memory that a model's activations take, for the estimate before a stage."""
 
 import copy
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-# While a gradient is taken, each layer's output is there about three times: itself, its gradient,
-# and a copy that the layer or the one after it works on.
+# During backpropagation, memory holds about three arrays of the size of each layer's output: the
+# output, its gradient, and a copy that the layer or the next layer works on.
 COPIES_IN_TRAINING = 3
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -18,8 +18,8 @@ Model = TypeVar("Model", bound=nn.Module)
 def activation_bytes(model: Model, compute: Callable[[Model], Any]) -> int:
     """Bytes of the outputs of all of a model's layers, in one call of `compute`.
 
-    The call is made with a copy of the model on the CPU: a codebook that takes its first vectors
-    from the first data it meets must not take them from here.
+    The call is made with a copy of the model on the CPU, because it must not initialize a codebook
+    that takes its first vectors from the first data of the training.
     """
     sizes: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits until a step is done."""
+"""Defer Ctrl-C until a step is done."""
 
 import signal
 import threading
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the caller asks, so that no step is cut in half.
+    """Hold Ctrl-C back until the caller checks for it, so that no step is interrupted.
 
-    Yields a function that returns whether Ctrl-C was pressed since. Outside the main thread, where
-    Python delivers no signals, it always returns False.
+    Yields a function that returns whether Ctrl-C was pressed in the block so far. Outside the main
+    thread, where Python delivers no signals, the function always returns False.
     """
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -22,5 +22,5 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(pressed)
     finally:
         signal.signal(signal.SIGINT, previous)
-    if pressed:  # after the last time that the caller asked
+    if pressed:  # Ctrl-C may have come after the caller's last check
         raise KeyboardInterrupt

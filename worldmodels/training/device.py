@@ -1,4 +1,4 @@
-"""Where a model computes."""
+"""The device on which a model computes."""
 
 import torch
 from torch import nn
@@ -7,5 +7,5 @@ from worldmodels.training.model import Model
 
 
 def device_of(model: nn.Module | Model) -> torch.device:
-    """Where a model's parameters are."""
+    """The device of a model's parameters."""
     return next(model.parameters()).device

@@ -1,8 +1,8 @@
-"""The one fit loop: batches -> (loss, metrics), with resume, early stop and a learning-rate decay.
+"""The fit loop that trains every model, with resume, early stopping and learning-rate decay.
 
 Every step draws its batch and its noise from a seed of its own, `(seed, step)`. A killed
 training therefore resumes exactly where its checkpoint was, and ends with the same weights as
-an undisturbed one.
+an uninterrupted training.
 """
 
 import copy
@@ -29,27 +29,28 @@ Metrics = dict[str, float]
 
 @runtime_checkable
 class Batch(Protocol):
-    """What a model learns from in one step: a tensor, sequences, start states."""
+    """The training data of one step: a tensor, sequences, or start states."""
 
     def to(self, device: torch.device, /) -> "Batch":
-        """The same on another device."""
+        """The same batch on another device."""
 
 
-FIRST_CHECKPOINT = 10  # the step after which it is written
-CHECKPOINT_SECONDS = 20.0  # between two of them
+FIRST_CHECKPOINT = 10  # the step after which the first checkpoint is written
+CHECKPOINT_SECONDS = 20.0  # seconds between two checkpoints
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a model is fitted.
+    """Settings for fitting a model.
 
     Attributes:
-        num_steps: optimizer steps.
+        num_steps: number of optimizer steps.
         batch_size: items per step; what an item is depends on the batches.
-        learning_rate: Adam's, in the first step.
-        final_learning_rate: reached by a cosine at the last step; None keeps it constant.
-        max_gradient_norm: gradients are scaled down to this norm, those of each of a model's
-            `independent_parts` on their own; None leaves them.
+        learning_rate: Adam's learning rate in the first step.
+        final_learning_rate: learning rate in the last step, reached by a cosine decay; None keeps
+            it constant.
+        max_gradient_norm: gradients are scaled down to this norm, separately for each of a model's
+            `independent_parts`; None does not scale them.
         validate_every: steps between two validations on held-out data.
         patience: validations without improvement after which training stops; None never stops.
     """
@@ -78,7 +79,7 @@ class FitConfig:
 
 @dataclass
 class FitResult:
-    """What a training came to: held-out metrics at each validation, and where it was best."""
+    """The result of a training: held-out metrics of each validation, and the best step."""
 
     history: list[Metrics]
     best_step: int
@@ -104,18 +105,19 @@ def fit(
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best validation.
 
-    A batch is cut by the model's `split`, if it has one. The gradients of the parts are added up
-    before the one step of the optimizer, so that a step needs the memory of one part.
+    If the model has a `split`, each batch is cut into parts. The gradients of the parts are added
+    up before the optimizer step, so that a step needs the memory of one part.
 
     Args:
         batch_at: (step, generator) -> batch on the CPU; it must depend on nothing else. `fit` moves
             each batch to the model's device.
-        validate: held-out metrics of the model as it is; `loss` decides which is best.
-        folder: where the resume checkpoint is while training runs.
-        on_step: called with the training metrics of each step and the held-out ones ("val/...").
+        validate: returns held-out metrics of the current model; the lowest `loss` is the best.
+        folder: folder of the resume checkpoint while training runs.
+        on_step: called with the training metrics of each step and with the held-out metrics
+            ("val/...").
 
-    Raises: UserError where the loss, or the first held-out one, is not finite; the checkpoint
-        before it stays.
+    Raises: UserError if the loss, or the first held-out loss, is not finite; the last checkpoint
+        stays.
     """
     device = device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -139,7 +141,8 @@ def fit(
                 progress.record(held_out)
                 on_step(progress.step, {f"val/{k}": v for k, v in held_out.items()})
             stop = interrupted()
-            # The first one early: a disk that cannot be written shows before hours are spent.
+            # The first checkpoint comes early, so that a disk that cannot be written raises an
+            # error before hours are spent.
             is_due = time.monotonic() - progress.saved_at > CHECKPOINT_SECONDS
             if stop or is_due or progress.step == FIRST_CHECKPOINT:
                 progress.save()
@@ -170,7 +173,7 @@ def _train_step(
             for name, value in {"loss": loss, **metrics}.items():
                 totals[name] = totals.get(name, 0.0) + weight * float(value.detach())
     if config.max_gradient_norm is not None:
-        # Independent parts are clipped one by one, so that each trains as it would alone.
+        # Independent parts are clipped separately, so that each trains as it would alone.
         for independent in getattr(model, "independent_parts", [model]):
             nn.utils.clip_grad_norm_(independent.parameters(), config.max_gradient_norm)
     optimizer.step()
@@ -182,12 +185,12 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
         raise UserError(
             f"the {name} became {loss} at step {step}: nothing was overwritten; "
             f"the data may hold extreme values, or the preset's learning rate of "
-            f"{config.learning_rate_at(step - 1):g} is too high for it"
+            f"{config.learning_rate_at(step - 1):g} is too high for them"
         )
 
 
 class _Progress:
-    """Where a training is: everything that `fit` needs to go on after a kill."""
+    """The state of a training: everything that `fit` needs to continue after a kill."""
 
     SAVED = ("step", "seconds", "history", "best_step", "best_loss")
 
@@ -203,7 +206,7 @@ class _Progress:
 
     @property
     def seconds(self) -> float:
-        """Spent on the training so far, before a kill too."""
+        """Seconds of training so far, including those before a kill."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def record(self, metrics: Metrics) -> None:
@@ -238,7 +241,7 @@ class _Progress:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers of its parameters, each tensor named `parameter.slot`."""
+    """The state of an optimizer, with each tensor named `parameter.slot`."""
     tensors = {}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors.update(with_prefix(str(index), slots))
@@ -248,7 +251,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of `optimizer_tensors`, for an optimizer of the same parameters.
 
-    The optimizer itself moves them to its parameters' device; Adam's step counter stays on the CPU.
+    The optimizer moves the tensors to its parameters' device; Adam's step counter stays on the CPU.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

@@ -1,4 +1,4 @@
-"""The contract of what `fit` trains: a torch module that has a loss."""
+"""The interface of the models that `fit` trains: a torch module with a loss."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -12,7 +12,7 @@ LossAndMetrics = tuple[Tensor, dict[str, Tensor]]
 
 @runtime_checkable
 class Model(Protocol):
-    """A torch module with a loss; everything but `loss` is as of `torch.nn.Module`.
+    """A torch module with a loss; everything but `loss` is as in `torch.nn.Module`.
 
     A model may have two more parts. `split(batch)` cuts a batch into parts, each with its weight;
     the weights add up to 1. `independent_parts` are modules that do not depend on each other.
@@ -21,7 +21,7 @@ class Model(Protocol):
     training: bool
 
     def loss(self, batch: Any, generator: torch.Generator, /) -> LossAndMetrics:
-        """A scalar loss, and named scalars worth watching."""
+        """A scalar loss, and named scalar metrics."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters."""
@@ -33,10 +33,10 @@ class Model(Protocol):
         """Take parameters and buffers by name."""
 
     def train(self: Own, mode: bool = True, /) -> Own:
-        """Training mode."""
+        """Switch to training mode."""
 
     def eval(self: Own) -> Own:
-        """Evaluation mode."""
+        """Switch to evaluation mode."""
 
     def to(self: Own, device: torch.device | str, /) -> Own:
-        """Move it to a device."""
+        """Move the model to a device."""

@@ -1,4 +1,4 @@
-"""Random numbers that a seed alone decides, on any device."""
+"""Random numbers that depend on a seed alone, on any device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ import torch
 def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
     """Seed torch's global generators of the CPU and of `device`; both are restored afterwards.
 
-    Dropout and the quantizers draw from them, on a GPU from the GPU's own. `torch.manual_seed`
-    would also seed the generators of all other devices, which nothing restores.
+    Dropout and the quantizers draw from the generator of the device that they compute on.
+    `torch.manual_seed` would also seed the generators of all other devices, which nothing restores.
     """
     place = torch.device(device)
     with torch.random.fork_rng(devices=[]):
@@ -29,7 +29,7 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
-    """The CPU generator itself where `device` is the CPU; otherwise one there, which it seeds."""
+    """The generator itself if `device` is the CPU; otherwise one on `device` that it seeds."""
     if torch.device(device).type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator)

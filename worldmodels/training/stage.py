@@ -1,4 +1,4 @@
-"""What training stages share: fit with a progress bar, curves, and a commit at the end."""
+"""The code that training stages share: a fit with a progress bar, curves, and a commit."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,22 +20,22 @@ Config = TypeVar("Config", bound="TrainingStageConfig")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStageConfig:
-    """How often a model is fitted.
+    """Settings for fitting a model in each round.
 
     Attributes:
-        fit: the fit of the first round.
-        later: the fit of rounds after it, which go on from the weights before.
+        fit: settings of the fit in the first round.
+        later: settings of the fit in later rounds, which continue from the earlier weights.
     """
 
     fit: FitConfig
     later: FitConfig
 
     def in_round(self, round_: int) -> FitConfig:
-        """The fit of that round, counted from 1."""
+        """The settings of the fit in a round, counted from 1."""
         return self.later if round_ > 1 else self.fit
 
     def with_steps(self: Config, num_steps: int | None) -> Config:
-        """The same for so many optimizer steps in every round; None changes nothing."""
+        """The config for `num_steps` optimizer steps in every round; None changes nothing."""
         if num_steps is None:
             return self
         fit, later = (replace(each, num_steps=num_steps) for each in (self.fit, self.later))
@@ -44,12 +44,12 @@ class TrainingStageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStage:
-    """A model, how it is fitted, and what its stage writes.
+    """A model, the settings of its fit, and the outputs of its stage.
 
     Attributes:
         model, batch_at, validate, fit, seed: see `worldmodels.training.fit.fit`.
-        shown: metrics beside the progress bar; TensorBoard gets all of them.
-        figures: figures of the trained model, for result.json.
+        shown: metrics that the progress bar shows; TensorBoard gets all metrics.
+        figures: returns the figures of the trained model, for result.json.
         write: writes the model and its pictures into the partial folder.
     """
 

@@ -1,4 +1,4 @@
-"""V: frames to a small latent and back."""
+"""V, the vision model: it encodes frames as small latents, and decodes latents to frames."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -20,31 +20,34 @@ from worldmodels.vision.vqvae import VQVAEConfig as VQVAEConfig
 VisionConfig = VAEConfig | VQVAEConfig
 AnyVision = VAE | VQVAE  # every implementation of `Vision`
 
-# The class of V that each class of config makes; "kind" is what a checkpoint calls it.
+# The class of V that belongs to each class of config. Its `kind` is its name in checkpoints.
 _KINDS: dict[type[VisionConfig], type[AnyVision]] = {
     VAEConfig: VAE,
     VQVAEConfig: VQVAE,
     CategoricalVAEConfig: CategoricalVAE,
 }
 
-# Settings in files of earlier versions, by their present names.
+# Names of settings in files of earlier versions, and their present names.
 _PRESENT_NAMES = {"common_colours": "common_colors"}
 
 
 def make_vision(config: VisionConfig) -> AnyVision:
-    """A new V, its weights drawn from torch's global generator."""
+    """Make a V with new weights, which are drawn from torch's global generator."""
     return _KINDS[type(config)](config)  # type: ignore[arg-type]
 
 
 def vision_metadata(vision: Vision) -> dict[str, Any]:
-    """What `restore_vision` needs beside the weights, as JSON."""
+    """Return what `restore_vision` needs in addition to the weights, as JSON values."""
     return {"kind": vision.kind, "config": asdict(vision.config)}
 
 
 def restore_vision(
     checkpoint: Checkpoint, path: Path, device: str | torch.device = "cpu"
 ) -> AnyVision:
-    """V from the `vision` part of a checkpoint; raises UserError naming `path`."""
+    """Restore V from the `vision` part of a checkpoint.
+
+    Raises: UserError that names `path`, if the checkpoint is not valid.
+    """
     hint = "train V again"
     with reading(path, hint):
         metadata = checkpoint.metadata["vision"]
@@ -59,13 +62,16 @@ def restore_vision(
 
 
 def load_vision(run: Run, device: str | torch.device = "cpu", options: str = "") -> AnyVision:
-    """The V of a run; raises UserError, with the options that train one, where there is none."""
-    _ = run.settings  # a folder that holds no run is refused first
+    """Load the V of a run.
+
+    Raises: UserError if there is none; it recommends `wm train-vision` with `options`.
+    """
+    _ = run.settings  # refuses a folder that holds no run
     path = run.weights("vision")
     hint = f'run "wm train-vision --run {run}{options}" first'
     return restore_vision(load_checkpoint(path, hint=hint), path, device)
 
 
 def _as_tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
+    """Convert lists from JSON back to tuples."""
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list) else value

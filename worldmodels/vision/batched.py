@@ -1,4 +1,4 @@
-"""Many frames encoded, or many latents decoded, batch by batch."""
+"""Encoding of many frames, and decoding of many latents, batch by batch."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ DECODE_BATCH = 256
 
 @torch.no_grad()
 def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -> Tensor:
-    """Posteriors of many frames, on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
+    """Encode many frames as posteriors on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
     device = device_of(vision)
     parts = [
         vision.encode(part.to(device)).cpu()
@@ -25,7 +25,7 @@ def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -
 
 @torch.no_grad()
 def decode_frames(vision: Vision, latents: Tensor) -> UInt8[np.ndarray, "frames 64 64 3"]:
-    """The frames that latents (n, ...) on the CPU stand for, drawn in parts on V's device."""
+    """Decode latents (n, ...) on the CPU to frames, batch by batch on V's device."""
     device = device_of(vision)
     parts = [vision.decode(part.to(device)).cpu() for part in latents.split(DECODE_BATCH)]
     return torch.cat(parts).numpy()

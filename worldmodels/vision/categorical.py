@@ -1,10 +1,10 @@
 """V with categorical latents: its posterior is a distribution over codes, trained by its ELBO.
 
-Where a VQ-VAE rounds, this V draws: every cell of the grid has a categorical posterior over the
-K values of its code. A draw has no derivative, so the encoder learns by one of two estimators:
-`score`, the black-box gradient of `worldmodels.bbvi`, unbiased and noisy; or
-`straight-through`, which passes the gradient as if the draw were its probabilities, biased and
-calm (arXiv 1308.3432).
+A VQ-VAE rounds, but this V samples: every cell of the grid has a categorical posterior over the
+K values of its code. Samples are not differentiable, so the encoder's gradient comes from one of
+two estimators. `score` is the black-box gradient of `worldmodels.bbvi`, which is unbiased and has a
+high variance. `straight-through` passes the gradient as if the sample were its probabilities,
+which is biased and has a low variance (arXiv 1308.3432).
 """
 
 import math
@@ -31,12 +31,13 @@ LOGIT_SPREAD = 8.0
 class CategoricalVAEConfig(VQVAEConfig):
     """Settings of V with categorical latents; see VQVAEConfig for the rest.
 
-    Both estimators fill a code of 32 values better than one of 256: each value has to be drawn
-    before anything is learned of it.
+    Both estimators use more of a code's values if it has 32 than if it has 256, because each value
+    has to be sampled before anything is learned about it.
 
     Attributes:
-        estimator: of the encoder's gradient, "score" or "straight-through".
-        num_samples: draws of a frame's codes; "score" needs two, each the other's baseline.
+        estimator: estimator of the encoder's gradient, "score" or "straight-through".
+        num_samples: samples of a frame's codes; "score" needs at least two, because each sample is
+            a baseline for the others.
         kl_weight: weight of the KL to the uniform distribution over codes.
     """
 
@@ -60,16 +61,16 @@ class CategoricalVAEConfig(VQVAEConfig):
 class CategoricalVAE(VQVAE):
     """Frames <-> N codes, each drawn from a categorical distribution of its own.
 
-    Used after training, it is a VQ-VAE: the codes of a frame are the likeliest ones.
+    After training it is used like a VQ-VAE: the codes of a frame are the likeliest ones.
     """
 
     kind = "categorical-vae"
     config: CategoricalVAEConfig
 
     def _add_quantizer(self, config: VQVAEConfig) -> None:
-        # As torch makes them, logits are alike for all frames: draws do not depend on the
-        # frame, and the decoder learns to ignore them for good. Spread out, the error was 31 after
-        # one epoch of CarRacing (score) against the mean frame's 137.
+        # With torch's initial weights the logits are nearly equal for all frames: samples do not
+        # depend on the frame, and the decoder permanently learns to ignore them. With spread-out
+        # logits the error after one epoch of CarRacing (score) was 31; the mean frame's was 137.
         self.encoder[-1] = CellNorm(config.num_codes * config.channels)
         to_logits = nn.Conv2d(config.channels, config.num_values, 1)
         nn.init.normal_(to_logits.weight, std=LOGIT_SPREAD / config.channels**0.5)
@@ -82,16 +83,16 @@ class CategoricalVAE(VQVAE):
         return self.table.weight
 
     def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
-        """The likeliest codes of each frame, row by row of the grid."""
+        """Return the likeliest codes of each frame, row by row of the grid."""
         return self._logits(frames).argmax(-1)
 
     def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
-        """Negative evidence lower bound: squared error + KL to the uniform distribution.
+        """Return the negative ELBO: the squared error plus the KL to the uniform distribution.
 
-        The KL is exact. The error is a mean over draws; its gradient reaches the decoder and the
-        code vectors directly, the encoder by the estimator.
+        The KL is exact. The error is a mean over samples. Its gradient reaches the decoder and the
+        code vectors directly, and the encoder through the estimator.
 
-        Source: arXiv 1401.0118, equation 2, with Kool et al. (2019)'s leave-one-out baseline.
+        Source: arXiv 1401.0118, equation 2, with the leave-one-out baseline of Kool et al. (2019).
         """
         config = self.config
         log_q = self._logits(frames).log_softmax(-1)
@@ -108,7 +109,7 @@ class CategoricalVAE(VQVAE):
         if config.estimator == "score":
             of_draw = (F.one_hot(codes, config.num_values) * log_q).sum((2, 3))
             surrogate = score_surrogate(of_draw, error) / len(frames)
-            loss = loss + surrogate - surrogate.detach()  # its gradient, not its value
+            loss = loss + surrogate - surrogate.detach()  # adds its gradient, not its value
         return loss, {"error": plain_error.mean(), "kl": kl}
 
     def _logits(self, frames: Frames) -> Float[Tensor, "batch code value"]:

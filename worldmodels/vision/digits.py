@@ -1,4 +1,4 @@
-"""How many values a code may have, and how codes are stored."""
+"""Limits on the number of values of a code, and the integer types that store codes."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ MAX_TABLE = 2**24  # numbers of a table with a row per value and a column per va
 
 
 def check_digit_sizes(sizes: Sequence[int]) -> None:
-    """Raise UserError unless codes of digits with so many values each fit a table in memory."""
+    """Raise UserError unless a table of the codes with digits of these sizes fits into memory."""
     values = math.prod(sizes)
     if not sizes or min(sizes) < 2:
         raise UserError(f"every digit of a code must have 2 values or more, got {tuple(sizes)}")
@@ -24,6 +24,6 @@ def check_digit_sizes(sizes: Sequence[int]) -> None:
 
 
 def smallest_type(num_values: int) -> np.dtype:
-    """The smallest integer type that holds codes below `num_values`."""
+    """Return the smallest integer type that holds codes below `num_values`."""
     kinds: tuple[type[np.integer], ...] = (np.uint8, np.int16, np.int32)
     return np.dtype(next(kind for kind in kinds if num_values - 1 <= np.iinfo(kind).max))

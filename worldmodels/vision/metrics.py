@@ -1,4 +1,4 @@
-"""How good a V is on frames it was not trained on, and how its codes are used."""
+"""Metrics of V on frames that it was not trained on, and of the usage of its codes."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ Image = Float[Tensor, "3 64 64"]
 
 
 def mean_frame(frames: Frames) -> Image:
-    """The mean of the frames, in 0..1: what a V that sees nothing would draw."""
+    """Return the mean of the frames, in 0..1, the best output of a V that ignores its input."""
     return frames.float().mean(0).permute(2, 0, 1) / 255.0
 
 
@@ -31,7 +31,7 @@ def mean_frame(frames: Frames) -> Image:
 def score_vision(
     vision: Vision, frames: Frames, baseline: Image, colors: ErrorConfig | None = None
 ) -> dict[str, Any]:
-    """Errors of the reconstructed frames, compared with the errors of `baseline`.
+    """Measure the errors of the reconstructed frames, compared with the errors of `baseline`.
 
     Args:
         baseline: one picture for all frames, such as `mean_frame` of the training frames.
@@ -39,14 +39,15 @@ def score_vision(
 
     The figures are:
 
-    - `error`, `mean_frame_error`: squared error summed over a frame, full scale 1; the mean.
-    - `gain`: their ratio.
-    - `psnr`: of the mean error, in dB.
-    - `foreground_error`, `mean_frame_foreground_error`: errors on whatever is not of the commonest
-      color, and on its surroundings (road, curbs and car).
-    - `rare_error`, `mean_frame_rare_error`: errors on what has none of the common colors (curbs
-      and car).
-    - `bits_per_frame`, `codes_used`, `perplexity`: of codes; see `code_usage`.
+    - `error`, `mean_frame_error`: mean squared error of the reconstruction and of `baseline`,
+      summed over a frame, full scale 1.
+    - `gain`: `mean_frame_error` divided by `error`.
+    - `psnr`: peak signal-to-noise ratio of the mean error, in dB.
+    - `foreground_error`, `mean_frame_foreground_error`: errors on pixels that do not have the
+      commonest color, and on their surroundings (road, curbs and car).
+    - `rare_error`, `mean_frame_rare_error`: errors on pixels that have none of the common colors
+      (curbs and car).
+    - `bits_per_frame`, `codes_used`, `perplexity`: size and usage of codes; see `code_usage`.
     """
     vision.eval()
     device, colors = device_of(vision), colors or vision.config
@@ -79,18 +80,18 @@ def score_vision(
 
 
 def score_alike(vision: Vision, frames: Frames) -> dict[str, Any]:
-    """Errors on frames by which several V are compared: the common colors are these frames' own.
+    """Measure errors that are comparable between Vs, with the common colors of these frames.
 
     `score_vision` takes the common colors of each V's own training frames by default.
 
-    Returns: as `score_vision`, with the mean of these frames as the baseline.
+    Returns: the figures of `score_vision`, with the mean of these frames as the baseline.
     """
     colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
     return score_vision(vision, frames, mean_frame(frames), colors)
 
 
 def code_usage(codes: Int[Tensor, "frames code"], num_values: int) -> dict[str, float]:
-    """Share of the codebook used, and the perplexity of the codes, over all frames given."""
+    """Compute the fraction of the codebook that is used, and the perplexity of the codes."""
     frequency = torch.bincount(codes.flatten(), minlength=num_values).double()
     frequency /= frequency.sum()
     entropy = -(frequency * frequency.clamp(min=1e-12).log()).sum()

@@ -1,8 +1,8 @@
 """Encoders and decoders between 64 x 64 frames and a grid or vector of features.
 
 `paper`: the four convolutions and deconvolutions of Ha & Schmidhuber (arXiv 1803.10122, A.1).
-`lean`: our own, several times cheaper: its first layer already leaves 16 x 16, and its decoder
-rearranges channels into pixels instead of convolving at full size.
+`lean`: a network that is several times cheaper. The output of its first layer is already 16 x 16,
+and its decoder rearranges channels into pixels instead of convolving at full size.
 """
 
 from itertools import pairwise
@@ -20,12 +20,12 @@ Grids = Float[Tensor, "batch channels grid grid"]
 
 
 def to_unit(frames: UInt8[Tensor, "batch height width 3"]) -> Images:
-    """Stored frames as the networks' input, 0..255 to 0..1."""
+    """Convert stored frames to the networks' input, 0..255 to 0..1."""
     return frames.permute(0, 3, 1, 2).float() / 255.0
 
 
 def to_frames(images: Images) -> UInt8[Tensor, "batch height width 3"]:
-    """The networks' output as frames, clipped to 0..1 and rounded to 0..255."""
+    """Convert the networks' output to frames, clipped to 0..1 and rounded to 0..255."""
     return (images.clamp(0, 1) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -75,8 +75,9 @@ class LeanEncoder(nn.Sequential):
 class LeanDecoder(nn.Module):
     """A grid of features, 4 x 4 or 8 x 8 cells -> frame, by pixel shuffles.
 
-    `wide` channels at 8 x 8, half of them at 16 x 16, where most of its time goes. Its output is
-    the mean frame of the data, a parameter of its own, plus what depends on the grid.
+    It has `wide` channels at 8 x 8 and half as many at 16 x 16, where it spends most of its time.
+    Its output is the mean frame of the data, a separate parameter, plus a part that depends on the
+    grid.
     """
 
     def __init__(self, channels: int, wide: int, grid: int = 4) -> None:
@@ -96,12 +97,12 @@ class LeanDecoder(nn.Module):
     def init_from_data(
         self, images: Float[Tensor, "batch 3 64 64"], features: Grids | None = None
     ) -> None:
-        """Let the output begin at the mean of `images`, with less around it than torch gives.
+        """Initialize the output at the mean of `images`, with a smaller spread than torch's.
 
-        Given the `features` of those images: with a tenth of the images' spread. Otherwise the
-        last layer's weights are halved. With the spread torch gives it (a sixth), or with all of
-        it, the decoder first learns to ignore the latent, and a VAE at KL weight 1 stays there for
-        hundreds of steps.
+        If the `features` of those images are given, the output has a tenth of the images' spread.
+        Otherwise the last layer's weights are halved. With the spread of torch's initial weights (a
+        sixth of the images'), or with the full spread, the decoder first learns to ignore the
+        latent, and a VAE at KL weight 1 stays in that state for hundreds of steps.
         """
         self.mean_frame.copy_(images.mean(0))
         if features is None:

@@ -1,4 +1,4 @@
-"""Pictures of what a V does: reconstructions, code maps, interpolations."""
+"""Pictures of V's results: reconstructions, code maps and interpolations."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
 
 
 def reconstructions(vision: Vision, frames: Frames) -> Rows:
-    """Frames and their reconstructions; of a VAE also samples of N(0, 1), of codes their map."""
+    """Return frames and their reconstructions, and a VAE's decoded samples or the code maps."""
     latent = vision.mode(encode_frames(vision, frames.numpy()))
     rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
     if isinstance(vision, VQVAE):
@@ -32,7 +32,7 @@ def reconstructions(vision: Vision, frames: Frames) -> Rows:
 
 
 def interpolations(vision: Vision, frames: Frames) -> Rows:
-    """Straight lines through latent space: each row leads from one frame to another, decoded.
+    """Decode straight lines in latent space; each row leads from one frame to another.
 
     The outer columns are the frames themselves.
     """
@@ -50,9 +50,9 @@ def interpolations(vision: Vision, frames: Frames) -> Rows:
 def code_maps(
     codes: Int[Tensor, "frame code"], code_vectors: Float[Tensor, "value vector"]
 ) -> UInt8[np.ndarray, "frame 64 64 3"]:
-    """The grid of codes as colored squares; codes of like vectors have like colors.
+    """Draw the grid of codes as colored squares; codes with similar vectors have similar colors.
 
-    The color is the vector's place along the three directions in which the vectors differ most.
+    The color is the vector's position along the three directions in which the vectors differ most.
     """
     centred = code_vectors.double() - code_vectors.double().mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]

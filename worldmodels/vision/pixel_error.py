@@ -1,4 +1,4 @@
-"""V's error: a squared error that can weigh what stands out more."""
+"""V's error: a squared error that can have other weights on background and rare colors."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,8 @@ class ErrorConfig:
     """Weights of V's squared error.
 
     Attributes:
-        background_weight: weight of the error on the commonest color; 1 weighs all alike.
-        rare_weight: weight of the error on pixels of none of the common colors, such as curbs.
+        background_weight: weight of the error on the commonest color; 1 is the normal weight.
+        rare_weight: weight of the error on pixels with none of the common colors, such as curbs.
         common_colors: the common colors, 0..255, as found in the data; the commonest first.
     """
 
@@ -37,9 +37,10 @@ class ErrorConfig:
 
 
 def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Color, ...]:
-    """The colors that nearly all pixels are close to, the commonest first; in CarRacing two.
+    """Find the colors that nearly all pixels are close to, the commonest first.
 
-    Found over cells of 16 levels per channel; each color takes all pixels around it with it.
+    CarRacing has two common colors. The search counts pixels in cells of 16 levels per channel,
+    and removes all pixels that are close to a color once it is found.
     """
     pixels = frames.reshape(-1, 3)
     found: list[Color] = []
@@ -55,17 +56,17 @@ def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[C
 
 
 def foreground(images: Images, config: ErrorConfig) -> Mask:
-    """Whatever is not of the commonest color, and its surroundings.
+    """Mark the pixels that do not have the commonest color, and their surroundings.
 
-    In CarRacing that color is grass: it makes up most of a plain squared error, while road, curbs
-    and car are a few hundred of 4,096 pixels and all that matters to driving.
+    In CarRacing the commonest color is grass, and it makes up most of a plain squared error. Road,
+    curbs and car are only a few hundred of 4,096 pixels, but all that matters for driving.
     """
     apart = _unlike(images, config.common_colors[0]).float()
     return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
 
 
 def error_weight(images: Images, config: ErrorConfig) -> Weight:
-    """`rare_weight` on what is rare, `background_weight` far from all foreground, 1 between."""
+    """Return `rare_weight` on rare colors, `background_weight` on background, and 1 elsewhere."""
     weight = torch.ones_like(images[:, :1])
     if config.background_weight != 1.0:
         weight.masked_fill_(~foreground(images, config), config.background_weight)
@@ -75,7 +76,7 @@ def error_weight(images: Images, config: ErrorConfig) -> Weight:
 
 
 def rare(images: Images, config: ErrorConfig) -> Mask:
-    """Pixels of none of the common colors: in CarRacing curbs and car."""
+    """Mark the pixels with none of the common colors; in CarRacing these are curbs and car."""
     return torch.stack([_unlike(images, color) for color in config.common_colors]).all(0)
 
 
@@ -86,7 +87,7 @@ def _unlike(images: Images, color: Color) -> Mask:
 
 
 def squared_error(images: Images, target: Images, weight: Weight | None = None) -> PerFrame:
-    """Squared error of each frame, summed over its pixels and channels; full scale is 1."""
+    """Compute each frame's squared error, summed over pixels and channels; full scale is 1."""
     error = (images - target).square()
     if weight is not None:
         error = error * weight
@@ -96,7 +97,7 @@ def squared_error(images: Images, target: Images, weight: Weight | None = None) 
 def training_error(
     images: Images, target: Images, config: ErrorConfig
 ) -> tuple[PerFrame, PerFrame]:
-    """The error that V is trained on, and the plain squared error, without gradient."""
+    """Return the error that V is trained on, and the plain squared error without gradient."""
     even = config.background_weight == config.rare_weight == 1.0
     weight = None if even else error_weight(target, config)
     return squared_error(images, target, weight), squared_error(images.detach(), target)

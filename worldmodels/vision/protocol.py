@@ -1,4 +1,4 @@
-"""The contract of V: frames to a small latent and back, whatever kind the latent is."""
+"""The contract of V: it encodes frames as small latents of any kind, and decodes them."""
 
 from typing import Protocol, runtime_checkable
 
@@ -14,11 +14,11 @@ class Vision(Model, Protocol):
     """Frames uint8 (B, 64, 64, 3) -> posterior -> latent -> features float (B, F), and frames.
 
     Attributes:
-        kind: its name in files.
-        discrete: whether latents are codes, which let no gradient through.
-        num_features: F, the number of features that C and M get.
-        posterior_size: numbers of a frame's posterior.
-        posterior_type: how one of these numbers is stored.
+        kind: the name of V's kind in files.
+        discrete: whether latents are codes, which are not differentiable.
+        num_features: F, the number of features that C and M receive.
+        posterior_size: how many numbers a frame's posterior has.
+        posterior_type: the NumPy type that stores one of these numbers.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Vision(Model, Protocol):
 
     @property
     def config(self) -> ErrorConfig:
-        """Its settings."""
+        """The settings of V."""
 
     def init_from_data(self, frames: Tensor) -> None:
         """Fit the initial weights to frames."""
@@ -38,22 +38,22 @@ class Vision(Model, Protocol):
         """Update the statistics that lag behind the weights, such as running averages."""
 
     def encode(self, frames: Tensor) -> Tensor:
-        """The posterior of each frame."""
+        """Return the posterior of each frame."""
 
     def sample(self, posterior: Tensor, generator: Generator | None = None) -> Tensor:
-        """A latent sampled from each posterior."""
+        """Sample a latent from each posterior."""
 
     def mode(self, posterior: Tensor) -> Tensor:
-        """The likeliest latent of each posterior."""
+        """Return the likeliest latent of each posterior."""
 
     def features(self, latent: Tensor) -> Tensor:
-        """The features that C and M receive."""
+        """Return the features that C and M receive."""
 
     def feature_bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Lower and upper bounds of all features, each (F,); None where latents have no bounds."""
+        """Return the bounds of all features, low and high (F,); None if they have no bounds."""
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The frames that latents stand for."""
+        """Return the frames that latents stand for."""
 
     def loss(self, frames: Tensor, generator: Generator | None = None) -> LossAndMetrics:
-        """Mean over frames, and metrics."""
+        """Return the mean loss over frames, and metrics."""

@@ -30,10 +30,10 @@ class VAEConfig(ErrorConfig):
     Attributes:
         network: "paper" (4,348,547 parameters at 32 latents) or "lean".
         channels: width of the lean network.
-        decoder_channels: width of its decoder. At KL weight 1, 32 trains at 1.3 times the speed of
-            64, at the same error after five epochs of CarRacing (27.6 against 27.7).
+        decoder_channels: width of the lean decoder. At KL weight 1, 32 channels train at 1.3 times
+            the speed of 64, with the same error after five epochs of CarRacing (27.6 and 27.7).
         kl_weight: beta, the weight of the KL term.
-        free_nats: floor of the KL, in nats per dimension; below it no gradient flows from it.
+        free_nats: floor of the KL, in nats per dimension; below the floor the KL has no gradient.
     """
 
     num_latents: int = 32
@@ -51,8 +51,8 @@ class VAEConfig(ErrorConfig):
 class VAE(nn.Module):
     """Frames <-> a Gaussian over Z latents.
 
-    Its posterior is mean and log-variance side by side, float (B, 2 Z); a latent is a point z,
-    float (B, Z), and is its own features.
+    Its posterior is the concatenated mean and log-variance, float (B, 2 Z). A latent is a point z,
+    float (B, Z), and its features are z itself.
     """
 
     kind = "vae"
@@ -80,14 +80,17 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, frames: Frames) -> None:
-        """Fit the first weights to the data (lean network only; the paper's starts as torch does).
+        """Fit the initial weights to the data; the paper's network keeps torch's initial weights.
 
-        The output begins at the mean frame. At a KL weight of 1 latents also begin to differ
-        between frames: means of spread 1, posteriors somewhat narrower. Without, the lean VAE drew
-        the mean frame for 400 steps; with it, 300 steps leave a quarter of that error. A lighter KL
-        does not need that, and then it harms: all latents stay equally in use, where else few carry
-        most. A linear C searched over them scored 145 in the demo; with small first outputs of the
-        decoder, but latents as torch makes them, 289 and 352; with neither 372 to 754 (four runs).
+        The output starts at the mean frame. At a KL weight of 1 or more, latents also differ
+        between frames from the start: their means have a spread of 1, and the posteriors are
+        somewhat narrower. Without this, the lean VAE decoded the mean frame for 400 steps; with it,
+        the error is a quarter of the mean frame's after 300 steps.
+
+        At a smaller KL weight this is not needed and does harm: all latents remain equally in use,
+        while otherwise a few carry most of the information. A linear C over such latents scored 145
+        in the demo. With torch's initial latents, but small initial outputs of the decoder, it
+        scored 289 and 352. With neither it scored 372 to 754 (four runs).
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
@@ -97,7 +100,7 @@ class VAE(nn.Module):
             return
         hidden = self.encoder(images)
         std, mean = torch.std_mean(self.to_mean(hidden), 0)
-        std = torch.where(std > 1e-6, std, 1.0)  # nothing varies, or there is but one frame
+        std = torch.where(std > 1e-6, std, 1.0)  # a mean is constant, or there is one frame
         self.to_mean.weight.div_(std[:, None])
         self.to_mean.bias.sub_(mean).div_(std)
         self.to_logvar.weight.mul_(0.01)
@@ -106,39 +109,40 @@ class VAE(nn.Module):
         self.decoder.init_from_data(images, self.from_latent(latent))
 
     def calibrate(self, frames: Frames) -> None:
-        """Nothing lags behind the weights."""
+        """Do nothing, because a VAE has no statistics that lag behind its weights."""
 
     def encode(self, frames: Frames) -> Float[Tensor, "batch two_z"]:
-        """Mean and log-variance of each frame's latent."""
+        """Return the mean and the log-variance of each frame's latent."""
         return self._posterior(to_unit(frames))
 
     def sample(
         self, posterior: Posterior, generator: Generator | None = None
     ) -> Float[Tensor, "*batch z"]:
-        """A latent drawn from its posterior."""
+        """Sample a latent from each posterior."""
         return sample_gaussian(posterior, generator)
 
     def mode(self, posterior: Posterior) -> Float[Tensor, "*batch z"]:
-        """The likeliest latent: the posterior's mean."""
+        """Return the likeliest latent, which is the posterior's mean."""
         return posterior.chunk(2, dim=-1)[0]
 
     def features(self, latent: Float[Tensor, "*batch z"]) -> Float[Tensor, "*batch z"]:
-        """The features that C and M receive: the latent itself."""
+        """Return the features that C and M receive, which are the latent itself."""
         return latent
 
     def feature_bounds(self) -> None:
-        """None: a latent may be any number."""
+        """Return None, because a latent may be any number."""
 
     def decode(self, latent: Float[Tensor, "batch z"]) -> Frames:
-        """The frame a latent stands for."""
+        """Return the frames that latents stand for."""
         return to_frames(self.decoder(self.from_latent(latent)))
 
     def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
-        """Negative evidence lower bound, in the paper's form.
+        """Return the negative evidence lower bound, in the paper's form.
 
-        Squared error summed over pixels + KL to the standard normal, floored at `free_nats` per
-        dimension. Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
-        Differs: weights on error and KL, 1 by default.
+        It is the squared error summed over pixels, plus the KL to the standard normal, floored at
+        `free_nats` per dimension.
+        Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
+        Differs: error and KL have weights, which are 1 by default.
         """
         images = to_unit(frames)
         posterior = self._posterior(images)
@@ -156,7 +160,7 @@ class VAE(nn.Module):
 
 
 def sample_gaussian(posterior: Posterior, generator: Generator | None) -> Float[Tensor, "*batch z"]:
-    """A point drawn from a Gaussian given by mean and log-variance, side by side."""
+    """Sample from a Gaussian that is given by its concatenated mean and log-variance."""
     mu, logvar = posterior.chunk(2, dim=-1)
     noise = torch.randn(mu.shape, generator=generator, device=mu.device)
     return mu + (0.5 * logvar).exp() * noise

@@ -1,8 +1,8 @@
 """V with a discrete latent: the vector-quantized autoencoder.
 
-A frame becomes a grid of N codes. Two quantizers, both from vector-quantize-pytorch: `vq`, a
-learned codebook updated by exponential moving averages (arXiv 1711.00937, A.1), and `fsq`, a
-fixed lattice of a few levels per dimension (arXiv 2309.15505).
+A frame becomes a grid of N codes. There are two quantizers, both from vector-quantize-pytorch:
+`vq`, a learned codebook updated by exponential moving averages (arXiv 1711.00937, A.1), and `fsq`,
+a fixed lattice of a few levels per dimension (arXiv 2309.15505).
 """
 
 import math
@@ -34,9 +34,10 @@ class VQVAEConfig(ErrorConfig):
         grid: codes along each side of a frame, 4 or 8.
         codebook_size, code_size: K vectors of this dimension, for "vq".
         levels: levels per dimension, for "fsq"; their product is K.
-        decay, commitment: the EMA codebook's (arXiv 1711.00937, A.1 and equation 3).
+        decay, commitment: decay of the EMA codebook, and weight of the commitment loss (arXiv
+            1711.00937, A.1 and equation 3).
         channels: width of the network.
-        decoder_channels: width of its decoder.
+        decoder_channels: width of the decoder.
     """
 
     QUANTIZERS: ClassVar[tuple[str, ...]] = ("vq", "fsq")
@@ -56,7 +57,7 @@ class VQVAEConfig(ErrorConfig):
         if self.grid not in (4, 8):
             raise UserError(f"grid must be 4 or 8, got {self.grid}")
         check_at_least(2, self, "codebook_size")
-        # Two levels need a symmetric lattice, which the library rounds in another way.
+        # Two levels need a symmetric lattice, which the library rounds differently.
         if not self.levels or min(self.levels) < 3:
             raise UserError(f"levels must be 3 or more each, got {self.levels}")
         check_digit_sizes(self.digit_sizes)
@@ -68,7 +69,7 @@ class VQVAEConfig(ErrorConfig):
 
     @property
     def digit_sizes(self) -> tuple[int, ...]:
-        """A code index as digits, the first one changing fastest: FSQ's levels, or just K."""
+        """Values of each digit of a code, the first changing fastest: FSQ's levels, or (K,)."""
         return self.levels if self.quantizer == "fsq" else (self.codebook_size,)
 
     @property
@@ -83,14 +84,15 @@ class VQVAEConfig(ErrorConfig):
 
 
 class CellNorm(nn.BatchNorm1d):
-    """Brings each number of each cell of the grid to mean 0 and spread 1 over the data.
+    """Normalizes each number of each cell of the grid to mean 0 and spread 1 over the data.
 
-    A learned codebook moves to where the data is; a lattice stays, so the data must come to it:
-    most cells show grass most of the time, and one fixed scale for all leaves most of the
-    lattice empty. On held-out driving frames nearly all of 240 values were used and the perplexity
-    was 115, against 66 % and 64 without, at the same error (15.0).
+    A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to it.
+    In CarRacing most cells show grass most of the time, and one scale for all cells would leave
+    most of the lattice unused. On held-out driving frames nearly all of 240 values were used and
+    the perplexity was 115. Without normalization 66 % of the values were used and the perplexity
+    was 64, at the same error (15.0).
 
-    In training it takes the spread from the batch, else from running averages.
+    In training, mean and spread are those of the batch; otherwise they are running averages.
     """
 
     MOMENTUM = 0.05
@@ -100,7 +102,7 @@ class CellNorm(nn.BatchNorm1d):
         self.momentum: float = self.MOMENTUM
 
     def forward(self, grid: Grid) -> Grid:
-        """The grid with its numbers brought to scale."""
+        """Normalize the numbers of the grid."""
         return F.batch_norm(
             grid.flatten(1),
             self.running_mean,
@@ -114,8 +116,8 @@ class CellNorm(nn.BatchNorm1d):
 class VQVAE(nn.Module):
     """Frames <-> N codes.
 
-    Its posterior is the codes themselves, int64 (B, N): there is nothing to sample. A latent is
-    the same; its features are the code vectors side by side, float (B, N * vector size).
+    Its posterior is the codes themselves, int64 (B, N), so there is nothing to sample. A latent is
+    the codes, too. Its features are the concatenated code vectors, float (B, N * vector size).
     """
 
     kind = "vqvae"
@@ -141,7 +143,7 @@ class VQVAE(nn.Module):
         self.quantizer: nn.Module
         if config.quantizer == "fsq":
             self.encoder.append(CellNorm(self.num_features))
-            with torch.device("cpu"):  # it computes its lattice, which the meta device cannot
+            with torch.device("cpu"):  # the meta device cannot compute FSQ's lattice
                 self.quantizer = FSQ(levels=list(config.levels))
         else:
             self.quantizer = VectorQuantize(
@@ -150,9 +152,9 @@ class VQVAE(nn.Module):
                 decay=config.decay,
                 commitment_weight=config.commitment,
                 kmeans_init=True,
-                # The library's default never revives: codes used less than this come back.
+                # Codes that are used less than this are replaced. The library's default is never.
                 threshold_ema_dead_code=1,
-                # And its default bends the gradient; the paper copies it straight through.
+                # The library's default rotates the gradient; the paper copies it straight through.
                 rotation_trick=False,
             )
 
@@ -165,17 +167,17 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, frames: Frames) -> None:
-        """Let the output begin near the data's mean frame."""
+        """Initialize the output near the mean frame of the data."""
         grid = self.config.grid
         vectors = torch.randn(len(frames), self.config.vector_size, grid, grid)
         self.decoder.init_from_data(to_unit(frames), self.from_codes(vectors))
 
     @torch.no_grad()
     def calibrate(self, frames: Frames) -> None:
-        """Bring the scales that `CellNorm` keeps to what these frames give with today's weights.
+        """Set the averages of `CellNorm` to those of these frames at the present weights.
 
-        Its running averages lag behind a V that still learns fast: after 200 steps the held-out
-        error was 63 with them and 21 without the lag.
+        Running averages lag behind the weights of a V that still learns fast. After 200 steps the
+        held-out error was 63 with running averages and 21 without the lag.
         """
         norms = [module for module in self.modules() if isinstance(module, CellNorm)]
         if not norms or len(frames) < 2:
@@ -190,50 +192,50 @@ class VQVAE(nn.Module):
         self.train(training)
 
     def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
-        """The codes of each frame, row by row of the grid."""
+        """Return the codes of each frame, row by row of the grid."""
         return self._quantize(self.encoder(to_unit(frames)))[1]
 
     def sample(self, posterior: Codes, generator: Generator | None = None) -> Codes:
-        """The codes themselves: the posterior is a point."""
+        """Return the codes themselves, because the posterior is a point."""
         return posterior
 
     def mode(self, posterior: Codes) -> Codes:
-        """The codes themselves."""
+        """Return the codes themselves."""
         return posterior
 
     def features(self, latent: Codes) -> Float[Tensor, "*batch feature"]:
-        """What C and M get of the codes: their vectors, side by side."""
+        """Return the features that C and M receive: the concatenated code vectors."""
         return self.code_vectors[latent].flatten(-2)
 
     def feature_bounds(self) -> tuple[Float[Tensor, "feature"], Float[Tensor, "feature"]]:
-        """The smallest and the largest value of each number of a frame's code vectors."""
+        """Return the smallest and the largest value of each number of a frame's code vectors."""
         vectors, count = self.code_vectors, self.config.num_codes
         return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
     def decode(self, latent: Int[Tensor, "batch code"]) -> Frames:
-        """The frame the codes stand for."""
+        """Return the frames that codes stand for."""
         return to_frames(self._draw(self.code_vectors[latent]))
 
     def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
-        """Squared error summed over pixels + the quantizer's commitment.
+        """Return the squared error summed over pixels, plus the quantizer's commitment loss.
 
-        Source: arXiv 1711.00937, equation 3, the codebook term replaced by moving averages.
-        Differs: the error is a sum over pixels, so the commitment is scaled to stay beside it.
+        Source: arXiv 1711.00937, equation 3, with moving averages instead of the codebook term.
+        Differs: the error is a sum over pixels, so the commitment loss is scaled up accordingly.
         """
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
         error, plain_error = training_error(self._draw(vectors), images, self.config)
-        # One unit of commitment per number of a code vector; errors are a few tens per frame.
+        # The commitment is summed over the numbers of all code vectors; errors are a few tens.
         return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 
     def _quantize(
         self, grid: Grid
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
-        """The chosen code vectors, their codes, and the commitment loss (0 for a lattice)."""
+        """Return the chosen code vectors, their codes, and the commitment loss (lattice: 0)."""
         quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
         return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 
     def _draw(self, vectors: Float[Tensor, "batch code vector"]) -> Images:
-        """The image that code vectors stand for; not limited to 0..1."""
+        """Decode code vectors to images, which are not limited to 0..1."""
         grid = vectors.transpose(1, 2).unflatten(2, (self.config.grid, self.config.grid))
         return cast(Tensor, self.decoder(self.from_codes(grid)))

@@ -1,13 +1,13 @@
-"""What a quantized V brings: runs of every kind side by side, measured alike.
+"""Compare continuous and quantized V over whole runs, with the same measures.
 
-kinds.py         which runs there are, and what C sees in ablations
-study.py         one run, and what is measured of it
-ablation.py      how well C drives with parts of what it sees
-measures.py      what is measured of a finished run
-code_gallery.py  what a code stands for: frames that share one
+kinds.py         the runs, and the inputs of C in ablations
+study.py         one run and its measures
+ablation.py      scores of C with a part of its inputs
+measures.py      measures of a finished run
+code_gallery.py  pictures of frames that share a code
 rates.py         bits per frame, of codes and of latents
-metrics.py       the figures that are compared, each with its name and its direction
+metrics.py       the figures that are compared, with their labels and directions
 verdicts.py      in which figures codes and latents differ significantly
 page.py          docs/results.md
-figures.py       its figures
+figures.py       figures of docs/results.md
 """

@@ -1,7 +1,8 @@
-"""How well a linear C drives with parts of what it sees, searched by CMA-ES in the real env.
+"""Score a linear C with a part of its inputs, found by CMA-ES in the real env.
 
-One search per kind of V and inputs, on V and M of that kind's first run in the experiment
-`quantized`, which is made if it is not there. Draws docs/results.md.
+There is one search per kind of V and inputs of C, on V and M of that kind's first run in the
+experiment `quantized`. That run is done first if it is missing. The experiment draws
+docs/results.md.
 
 Source: arXiv 1803.10122, table 1: z alone, and z with h.
 """
@@ -33,11 +34,11 @@ SEARCH = ControllerStageConfig(
 
 @dataclass(frozen=True)
 class Ablations(Experiment):
-    """Kinds of inputs over kinds of V.
+    """Compare inputs of C over kinds of V.
 
     Attributes:
-        preset: of the runs.
-        search: from zero, whatever the inputs.
+        preset: preset of the runs.
+        search: settings of the search from zero, the same for all inputs.
     """
 
     name = "ablation"
@@ -46,7 +47,7 @@ class Ablations(Experiment):
     search: ControllerStageConfig = SEARCH
 
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
-        """The search, in a folder of its own."""
+        """Run the search in a folder of its own."""
         run_name, inputs = spec
         kind, seed = RUNS[run_name]
         run = finished_run(run_name, context.runs.parent / Quantized.name, self.preset, context)
@@ -54,7 +55,7 @@ class Ablations(Experiment):
         return {"kind": kind, "seed": seed, "ablation": inputs, **measures}
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page of all runs and ablations."""
+        """Draw the page of all runs and ablations."""
         draw_page(docs)
 
 
@@ -62,7 +63,7 @@ class Ablations(Experiment):
 def ablation_measures(
     run: Run, name: str, search: ControllerStageConfig, context: Context
 ) -> Result:
-    """A search from zero on the run's V and M, in a folder of the run named for C's inputs."""
+    """Search from zero on the run's V and M, in a folder of the run named after C's inputs."""
     label, inputs = INPUTS[name]
     fork = fork_run(run, run.folder / "ablation" / name)
     if name == "untrained":
@@ -79,7 +80,7 @@ def ablation_measures(
 
 
 def evaluations_in(result: Result) -> list[Result]:
-    """Time, steps and score of each evaluation that monitored a search."""
+    """Return time, steps and score of each evaluation that monitored a search."""
     return [
         {key: round(entry[key], 1) for key in ("seconds", "steps", "real_score")}
         for entry in result["history"]
@@ -94,6 +95,6 @@ def reset_recurrent_weights(run: Run, seed: int) -> None:
     config = restore_memory(checkpoint, path).config
     with global_seed(seed):
         fresh = make_memory(config)
-    assert not isinstance(fresh, MemoryEnsemble), "the study's M is no ensemble"
+    assert not isinstance(fresh, MemoryEnsemble), "the study's M is not an ensemble"
     recurrent = with_prefix("memory.lstm", fresh.lstm.state_dict())
     save_checkpoint(path, {**checkpoint.tensors, **recurrent}, checkpoint.metadata)

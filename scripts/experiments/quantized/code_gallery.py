@@ -1,4 +1,4 @@
-"""What a code stands for: frames that share one, and how much of their variance it explains."""
+"""Frames that share a code, and the variance of frames that a code explains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ Codes = Int[np.ndarray, "frame cell"]
 
 
 def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
-    """How much of a frame's variance a single code explains; draws frames that share a code.
+    """Measure how much variance a single code explains, and draw frames that share a code.
 
-    Returns: `same_cell` and `other_cells`, fractions of the variance in the code's own cell and
-        in another cell, means over cells.
+    Returns: `same_cell` and `other_cells`, the explained fractions of the variance of the code's
+        own cell and of another cell, as means over cells.
     """
     codes = [frame_codes(vision, frames) for frames in drives]
     grid = vision.config.grid
@@ -31,23 +31,23 @@ def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) ->
 
 
 def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
-    """The likeliest codes of frames, cell by cell from the upper left."""
+    """Return the most likely codes of frames, cell by cell from the upper left."""
     return vision.mode(encode_frames(vision, frames)).numpy()
 
 
 def explained_variance_by_code(
     drives: Sequence[tuple[FrameRow, Codes]], grid: int
 ) -> Float[np.ndarray, "code_cell cell"]:
-    """Fraction of the variance of a cell's pixels that the code of a cell, alone, explains.
+    """Return the fraction of a cell's pixel variance that the code of a single cell explains.
 
-    A code predicts of a cell the mean of that cell over the frames that have the code, of every
-    other drive. The fraction is 1 - squared error / squared error of the mean of all frames, on
-    the other half of the drives; it is negative where the code predicts worse than that mean.
+    The prediction of a cell from a code is the mean of that cell over the frames with that code, in
+    every second drive. The fraction is 1 - squared error / squared error of the mean of all frames,
+    on the other half of the drives. It is negative where the code predicts worse than that mean.
 
     Args:
-        drives: frames and codes, two drives at least.
+        drives: frames and codes of two or more drives.
 
-    Returns: a row for the cell that the code is taken from, a column for the one it explains.
+    Returns: a row per cell of the code, and a column per explained cell.
     """
 
     def joined(half: Sequence[tuple[FrameRow, Codes]]) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +69,7 @@ def explained_variance_by_code(
 
 
 def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]:
-    """Frames cut into grid x grid cells, in 0 to 1."""
+    """Cut frames into grid x grid cells, with values from 0 to 1."""
     side = frames.shape[1] // grid
     parts = frames.reshape(len(frames), grid, side, grid, side, 3).swapaxes(2, 3)
     return parts.reshape(len(frames), grid * grid, -1).astype(np.float32) / 255.0
@@ -78,12 +78,12 @@ def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]
 def code_gallery(
     frames: FrameRow, codes: Codes, *, grid: int, rows: int, columns: int
 ) -> dict[str, UInt8[np.ndarray, "column 64 64 3"]]:
-    """A row per code, by a name for it: those codes of one cell that explain most of it.
+    """Return a row of frames per code, by a label, for the most explanatory codes of one cell.
 
-    What a code explains is its frequency times the squared distance between the mean of its cell
-    over the frames that have it and over all frames. The cell is the one whose codes explain most
-    together; it is framed in every picture. Frames of a row are spread over all that have the
-    code, so that they are not adjacent.
+    A code explains its frequency times the squared distance between two means of its cell: over the
+    frames with the code, and over all frames. The cell is the one whose codes explain most in sum;
+    it is framed in every picture. Frames of a row are spread over all frames with the code, so that
+    they are not adjacent.
     """
     parts = _cells(frames, grid)
     explained = [_explained(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
@@ -99,7 +99,7 @@ def code_gallery(
 def _explained(
     pictures: Float[np.ndarray, "frame value"], codes: Int[np.ndarray, "frame"]
 ) -> dict[int, float]:
-    """What each code of a cell explains of it, not normalized."""
+    """Return the variance of a cell that each of its codes explains, not normalized."""
     mean = pictures.mean(0)
     explained = {}
     for value in np.unique(codes):
@@ -109,7 +109,7 @@ def _explained(
 
 
 def framed(pictures: FrameRow, cell: int, grid: int) -> FrameRow:
-    """The pictures with the border of one cell, of grid x grid, in yellow."""
+    """Return copies of the pictures with a yellow border around one of grid x grid cells."""
     side = pictures.shape[1] // grid
     top, left = cell // grid * side, cell % grid * side
     marked = pictures.copy()

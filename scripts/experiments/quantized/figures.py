@@ -14,7 +14,7 @@ THOUSANDS = (25, 50, 100, 200, 400)  # agent steps at the ticks
 
 
 def save_learning(path: Path, results: RunsByKind) -> None:
-    """Score of each round's agent against agent steps in the real env, a line per run."""
+    """Plot the score of each round's agent against agent steps in the real env, a line per run."""
     with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
             curves = []
@@ -32,9 +32,9 @@ def save_learning(path: Path, results: RunsByKind) -> None:
 
 
 def save_dreams(path: Path, results: RunsByKind) -> None:
-    """Error of dreams under real actions, step by step: the mean over seeds, and their range.
+    """Plot the error of dreams under real actions per step: the mean and the range over seeds.
 
-    Beside it the error of V's reconstructions and of the last-frame baseline.
+    The figure also shows the errors of V's reconstructions and of the last-frame baseline.
     """
     with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
@@ -53,7 +53,7 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
 
 
 def save_perturbed(path: Path, results: RunsByKind) -> None:
-    """Scores as trained and perturbed: means over seeds, and a point per seed."""
+    """Plot scores as trained and perturbed: means over seeds, and a point per seed."""
     width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED))
     with saved_axes(path, SIZE, LEGEND, grid="y") as axes:
         for number, (kind, runs) in enumerate(results.items()):

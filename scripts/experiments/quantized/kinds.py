@@ -1,4 +1,4 @@
-"""The runs that are compared: kinds of V, seeds, and what C sees."""
+"""The runs that are compared: kinds of V, seeds, and inputs of C."""
 
 from dataclasses import dataclass, replace
 
@@ -12,14 +12,14 @@ class Kind:
     """A kind of V.
 
     Attributes:
-        quantizer: of a V with codes; None is the VAE.
+        quantizer: quantizer of a V with codes; None for the VAE.
     """
 
     label: str
     quantizer: str | None
 
     def settings(self, preset: Preset) -> Preset:
-        """A preset with this kind's quantizer; all else is the same for all kinds."""
+        """Return the preset with this kind's quantizer, in which alone kinds differ."""
         model = override(preset.vqvae.model, quantizer=self.quantizer)
         return replace(preset, vqvae=replace(preset.vqvae, model=model))
 
@@ -31,13 +31,13 @@ KINDS = {
 }
 
 
-# What an ablation lets C see, by a label and its inputs; "untrained" has random recurrent weights.
+# The label and the inputs of C in each ablation; the M of "untrained" has random recurrent weights.
 INPUTS = {
     "z": ("z only", "z"),
     "untrained": ("z and h of an untrained M", "zh"),
     "zh": ("z and h", "zh"),
 }
-# Kinds and seeds, in the order in which they are done: a seed of all kinds before the next.
+# Kind and seed of each run, in the order in which runs are done: one seed after the other.
 RUNS = {f"{kind}-{seed}": (kind, seed) for seed in SEEDS for kind in KINDS}
-# Runs and inputs.
+# Run and inputs of C of each ablation.
 ABLATIONS = {f"{run}-{inputs}": (run, inputs) for run in ("vae-1", "fsq-1") for inputs in INPUTS}

@@ -1,4 +1,4 @@
-"""What is measured of a finished run: its agent, V, M and dreams."""
+"""Measures of a finished run: of its agent, V, M and dreams."""
 
 from dataclasses import asdict
 from itertools import compress
@@ -27,14 +27,15 @@ from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.vision import VQVAE
 from worldmodels.vision.metrics import score_alike
 
-SCORE_THRESHOLD = 500  # agent steps until such a score are counted
+SCORE_THRESHOLD = 500  # agent steps until this score are counted
 HORIZON = 100  # env steps of open-loop dreams
-# With its defaults, 80 and 120, and an action every fourth frame, half of the drives go off road.
+# With the driver's defaults (80 and 120) and one action per four frames, half of the drives leave
+# the road.
 DRIVER = {"top_speed": 60.0, "cornering": 80.0}
 
 
 def agent_measures(run: Run, episodes: int, context: Context) -> Result:
-    """Scores over test tracks, as they are (`none`) and perturbed; in the fast env."""
+    """Return scores over test tracks of the fast env, unperturbed (`none`) and perturbed."""
     scores = {}
     for name in (None, *PERTURBATIONS):
         config = EvaluateConfig(episodes=episodes, split="test", perturbation=name)
@@ -44,7 +45,7 @@ def agent_measures(run: Run, episodes: int, context: Context) -> Result:
 
 
 def curve_measures(run: Run) -> Result:
-    """The run's rounds, and the agent steps taken in the real env until a score of 500.
+    """Return the run's rounds, and the agent steps in the real env until a score of 500.
 
     `agent_steps_to_threshold` is None where no round's agent scored `SCORE_THRESHOLD`.
     """
@@ -62,10 +63,10 @@ def curve_measures(run: Run) -> Result:
 def world_measures(
     run: Run, drives: int, report: Report, gallery: Path, device: str = "cpu"
 ) -> Result:
-    """V and M of the best agent on episodes of the scripted driver, the same for all runs.
+    """Measure V and M of the best agent on the same drives of the scripted driver for all runs.
 
     Args:
-        gallery: where a picture of frames that share a code goes, if V has codes.
+        gallery: path of the picture of frames that share a code, drawn if V has codes.
     """
     agent = load_agent(run.folder)
     vision, memory, repeat = agent.vision.to(device), agent.memory.to(device), agent.action_repeat
@@ -92,6 +93,6 @@ def world_measures(
 
 
 def dream_measures(run: Run, config: DreamCheckConfig, context: Context) -> Result:
-    """Returns in the dream beside those in the real env, of the agent and of noisier copies."""
+    """Compare returns in the dream and in the real env, of the agent and of noisier copies."""
     checked = dream_check(run, config, **context.resources)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

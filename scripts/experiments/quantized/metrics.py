@@ -1,4 +1,4 @@
-"""The figures by which kinds are compared: each with its name, its direction and its place."""
+"""The figures by which kinds of V are compared, with their labels, directions and paths."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from scripts.experiments.quantized.measures import SCORE_THRESHOLD
 
 BASE, CODES = "vae", ("fsq", "vq")
 LAST_ROUNDS = 4
-# Metrics that are scores, by what was perturbed.
+# Metrics that are scores, with labels of their perturbations.
 PERTURBED = {"score": "as trained", "color": "colors", "bars": "bars", "blob": "blob"}
 SHORT, LONG = 48, 200  # env steps of dreams whose returns are compared
 HIGHER, LOWER = True, False
@@ -27,10 +27,10 @@ class Metric:
     """One figure of a run's result file.
 
     Attributes:
-        of: the path of the figure within the file, or what computes it.
+        of: the path of the figure within the file, or a function that computes it.
         higher_is_better: None where neither direction is better.
-        digits: shown behind the point.
-        scale: that the figure is multiplied with.
+        digits: number of decimals that are shown.
+        scale: factor by which the figure is multiplied.
     """
 
     label: str
@@ -40,22 +40,22 @@ class Metric:
     scale: float = 1.0
 
     def values(self, results: list[Result]) -> list[float]:
-        """Of the runs that have one."""
+        """Return the figures of the runs that have one."""
         figure = partial(_at, self.of) if isinstance(self.of, str) else self.of
         return [self.scale * value for value in map(figure, results) if value is not None]
 
     def mean(self, results: list[Result]) -> str:
-        """The mean over the runs that have one, with its interval; empty where none has."""
+        """Return the mean and its interval over the runs that have a figure; empty without any."""
         values = self.values(results)
         return mean_over(values).text(self.digits) if values else ""
 
     def cell(self, results: list[Result]) -> str:
-        """The mean, and over how many runs it is if not over all."""
+        """Return the mean, and the number of its runs if some runs lack the figure."""
         count, mean = len(self.values(results)), self.mean(results)
         return f"{mean} ({count} of {len(results)} runs)" if 0 < count < len(results) else mean
 
     def difference_cell(self, results: RunsByKind, kind: str) -> str:
-        """The difference to latents, bold where significant; empty where there is none."""
+        """Return the difference to latents, bold where significant; empty where there is none."""
         found = self.difference(results, kind)
         if found is None:
             return ""
@@ -63,7 +63,10 @@ class Metric:
         return f"{bold}{found.text(self.digits)}{bold}"
 
     def difference(self, results: RunsByKind, kind: str) -> Estimate | None:
-        """A kind's mean minus that of latents; None for fewer than two runs, or one without it."""
+        """Return a kind's mean minus that of latents.
+
+        None if a side has fewer than two runs, or a run without the figure.
+        """
         runs = [results.get(kind, []), results.get(BASE, [])]
         values = [self.values(side) for side in runs]
         if [len(side) for side in values] != [max(2, len(side)) for side in runs]:
@@ -71,13 +74,13 @@ class Metric:
         return difference(*values)
 
     def answer(self, results: RunsByKind) -> str:
-        """A sentence: the means of each kind of codes and of latents; empty without any."""
+        """Return a sentence with the means of codes and of latents; empty without any mean."""
         texts = []
         for kind in CODES:
             mean, found = self.mean(results.get(kind, [])), self.difference(results, kind)
             if found is not None:
                 verdict = "" if found.significant else ", no significant difference"
-                mean += f" against {self.mean(results[BASE])}{verdict}"
+                mean += f" against {self.mean(results[BASE])} of the VAE{verdict}"
             if mean:
                 texts.append(f"{kind.upper()} {mean}")
         label = self.label[0].upper() + self.label[1:]
@@ -85,7 +88,7 @@ class Metric:
 
 
 def _at(path: str, value: Any) -> Any:
-    """What lies at the path within a result; None where the result has no such thing."""
+    """Return the value at the path within a result; None where the result has no such value."""
     for key in path.split("."):
         value = value[int(key)] if isinstance(value, list) else (value or {}).get(key)
     return value
@@ -93,7 +96,7 @@ def _at(path: str, value: Any) -> Any:
 
 def _dream_error(step: int) -> Metric:
     path = f"open_loop.predicted.{step // REPEAT - 1}"
-    return Metric(f"error of dreams after {step} steps", path, LOWER, 1)
+    return Metric(f"error of dreams after {step} env steps", path, LOWER, 1)
 
 
 def _bias(steps: int) -> Metric:
@@ -101,7 +104,7 @@ def _bias(steps: int) -> Metric:
         figures = result["dream"]["horizons"][str(steps)]
         return float(100.0 * figures["dreamed"]["bias"] / figures["real_mean"])
 
-    return Metric(f"dreamed minus real return, {steps} steps, %", percent, None, 1)
+    return Metric(f"dreamed minus real return over {steps} env steps, %", percent, None, 1)
 
 
 def _round_std(result: Result) -> float:
@@ -116,15 +119,17 @@ METRICS = {
     "agent_steps_to_threshold": Metric(
         f"agent steps until a score of {SCORE_THRESHOLD}", "agent_steps_to_threshold", LOWER
     ),
-    "round_std": Metric(f"standard deviation of the last {LAST_ROUNDS} rounds", _round_std, LOWER),
-    "color": Metric("score under other colors", "scores.color.mean", HIGHER),
-    "bars": Metric("score behind bars", "scores.bars.mean", HIGHER),
-    "blob": Metric("score beside a blob", "scores.blob.mean", HIGHER),
+    "round_std": Metric(
+        f"standard deviation of the scores of the last {LAST_ROUNDS} rounds", _round_std, LOWER
+    ),
+    "color": Metric("score with other colors", "scores.color.mean", HIGHER),
+    "bars": Metric("score with bars", "scores.bars.mean", HIGHER),
+    "blob": Metric("score with a blob", "scores.blob.mean", HIGHER),
     **{f"dream_error_{step}": _dream_error(step) for step in (20, 52, 100)},
     "bias_short": _bias(SHORT),
     "bias_long": _bias(LONG),
     "rank": Metric(
-        f"rank correlation of dreamed and real returns, {SHORT} steps",
+        f"rank correlation of dreamed and real returns over {SHORT} env steps",
         f"{_RANK}.rank_correlation",
         digits=2,
     ),
@@ -133,12 +138,14 @@ METRICS = {
     ),
     "error": Metric("V's error", "vision.error", LOWER, 1),
     "foreground_error": Metric("V's error on road and car", "vision.foreground_error", LOWER, 1),
-    "bits_alone": Metric("bits per frame, alone", "bits.alone", None, 1),
-    "bits_persistence": Metric("bits per frame given the last one", "bits.persistence", None, 1),
+    "bits_alone": Metric("bits per frame without context", "bits.alone", None, 1),
+    "bits_persistence": Metric("bits per frame given the last frame", "bits.persistence", None, 1),
     "bits_memory": Metric("bits per frame given M's state", "bits.memory", LOWER, 1),
-    "reward_r2": Metric("R2 of M's rewards, the run's own driving", "rounds.-1.reward_r2", None, 2),
+    "reward_r2": Metric(
+        "R2 of M's rewards on the run's own driving", "rounds.-1.reward_r2", None, 2
+    ),
     "drives_reward_r2": Metric(
-        "R2 of M's rewards, the scripted driver's steady laps", "memory.reward_r2", None, 2
+        "R2 of M's rewards on steady laps of the scripted driver", "memory.reward_r2", None, 2
     ),
     "same_cell": Metric(
         "variance of its own cell that a code explains, %", f"{_BY_CODE}.same_cell", scale=100
@@ -148,5 +155,5 @@ METRICS = {
     ),
     "codes_used": Metric("codes used, %", "vision.codes_used", scale=100),
     "perplexity": Metric("perplexity of the codes", "vision.perplexity"),
-    "minutes": Metric("minutes, one core", "minutes"),
+    "minutes": Metric("minutes on one core", "minutes"),
 }

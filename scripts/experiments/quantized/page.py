@@ -1,4 +1,4 @@
-"""docs/results.md: what was measured, in words that follow the intervals."""
+"""Write docs/results.md, whose statements follow from the intervals."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"
 
 
 def draw_page(docs: Path) -> None:
-    """Draw the figures and write the page from the result files that there are."""
+    """Draw the figures and write the page from the existing result files."""
     results = read_results(docs / FOLDER, RUNS)
     by_kind: RunsByKind = grouped(results, RUNS)
     ablations = read_results(docs / "results/ablation", ABLATIONS)
@@ -71,7 +71,7 @@ def _gallery(name: str) -> str:
 
 
 def summary(results: RunsByKind) -> dict[str, Any]:
-    """What the summary says: in what codes are better, in what worse, and how certain that is."""
+    """Return the values of the summary: figures in which codes are better, worse, or uncertain."""
     seeds = {kind: len(runs) for kind, runs in results.items()}
     several = [kind for kind in (BASE, *CODES) if seeds.get(kind, 0) > 1]
     enough = several[:2] == [BASE, CODES[0]]
@@ -84,11 +84,12 @@ def summary(results: RunsByKind) -> dict[str, Any]:
     return {
         "too_few_runs": "" if enough else counts or "none",
         "differences": " ".join(
-            f"With codes of {CODEBOOKS[kind]}, better: {_listed(verdict['improved'])}; "
-            f"worse: {_listed(verdict['worsened'])}."
+            f"Codes of {CODEBOOKS[kind]} are significantly better in: "
+            f"{_listed(verdict['improved'])}. They are significantly worse in: "
+            f"{_listed(verdict['worsened'])}."
             for kind, verdict in verdicts.items()
         ),
-        "with_either": " with either:" if len(verdicts) > 1 else ":",
+        "with_either": " for either kind of codes:" if len(verdicts) > 1 else ":",
         "inconclusive": ", ".join(labels) or "none",
         "sides": ", ".join(f"{seeds[kind]} of {kind.upper()}" for kind in several),
         "num_tested": sum(map(len, differences)),
@@ -104,21 +105,21 @@ def _listed(found: Mapping[str, Estimate]) -> str:
 
 
 def _steps(agent: Mapping[str, Any]) -> str:
-    """Env steps of a run; of one that did not count its evaluations, at most how many they had."""
+    """Return the env steps of a run, and an upper bound of those of uncounted evaluations."""
     episodes = agent.get("uncounted_episodes", 0)
     text = f"{agent['env_steps']:,}"
     return f"{text} and at most {1_000 * episodes:,}" if episodes else text
 
 
 def _uncounted_rounds(results: Results) -> int | str:
-    """Rounds of runs that did not yet count their steps by purpose; empty without such runs."""
+    """Return the rounds of runs that do not count steps by purpose; empty without such runs."""
     rounds = [result["rounds"] for result in results.values()]
     counted = all("env_steps_by_purpose" in row for rows in rounds for row in rows)
     return "" if counted else STUDY.rounds
 
 
 def _answers(results: RunsByKind) -> dict[str, str]:
-    """A sentence per metric for the questions that the page asks; none without scores."""
+    """Return a sentence per metric for the questions of the page; none without scores."""
     if METRICS["score"].difference(results, CODES[0]) is None:
         return {}
     return {name: metric.answer(results) for name, metric in METRICS.items()}

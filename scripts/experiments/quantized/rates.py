@@ -1,9 +1,9 @@
 """Bits per frame of codes and of latents: alone, after the last frame, and given M's state.
 
-Nats of latents (a density) and of codes (a probability) do not compare. What does compare is the
-number of bits that a receiver with the same models needs: of codes -log2 p(codes); of a latent
-sampled from the posterior q, log2 q(z) - log2 p(z), as the sample itself can carry other bits
-("bits back").
+Nats of latents (a density) and of codes (a probability) cannot be compared. The numbers of bits
+that a receiver with the same models needs can be compared. For codes this number is -log2 p(codes).
+For a latent sampled from the posterior q it is log2 q(z) - log2 p(z), since the sample itself can
+carry other bits ("bits back").
 
 Source: Hinton & van Camp 1993, https://doi.org/10.1145/168304.168306; arXiv 1901.04866.
 """
@@ -17,12 +17,14 @@ from worldmodels.vision import VQVAE, Vision
 def rates(
     vision: Vision, episodes: SequenceBatch, *, persistence_nll: float, nll: float
 ) -> dict[str, float]:
-    """From nats per agent step of latents sampled from V's posterior, as in `score_memory`.
+    """Compute bits per frame from the nats per agent step that `score_memory` returns.
+
+    The nats are of latents sampled from V's posterior.
 
     Returns:
-        alone: without context: codes of equal length, or the KL divergence to V's prior.
-        persistence: given the frame before, by the baseline in `memory.baselines`.
-        memory: given all frames and actions before, by M.
+        alone: bits without context: codes of equal length, or the KL divergence to V's prior.
+        persistence: bits given the previous frame, by the baseline in `memory.baselines`.
+        memory: bits given all previous frames and actions, by M.
     """
     if isinstance(vision, VQVAE):
         alone = vision.config.num_codes * math.log(vision.config.num_values)

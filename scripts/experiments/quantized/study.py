@@ -1,6 +1,7 @@
-"""What a quantized V brings: whole runs of three kinds of V over three seeds, measured alike.
+"""Compare whole runs of three kinds of V over three seeds, with the same measures.
 
-Draws docs/results.md. A run takes 19 to 44 minutes of one core, and one that was stopped resumes.
+The experiment draws docs/results.md. A run takes 19 to 44 minutes on one core. A run that was
+stopped resumes.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from worldmodels.stages.dream_check import DreamCheckConfig
 
 
 def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run:
-    """The run of this name in the folder `runs`, all its rounds done."""
+    """Return the run of this name in the folder `runs`, after all its rounds are done."""
     kind_name, seed = RUNS[name]
     kind = KINDS[kind_name]
     preset = kind.settings(preset)
@@ -37,13 +38,13 @@ def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run
 
 @dataclass(frozen=True)
 class Quantized(Experiment):
-    """Kinds of V over seeds.
+    """Compare kinds of V over seeds.
 
     Attributes:
-        preset: of every run.
-        episodes: test tracks, as they are and under each perturbation.
-        drives: of the scripted driver, on which V and M are evaluated.
-        dream: how returns in the dream and in the real env are compared.
+        preset: preset of every run.
+        episodes: number of test tracks, unperturbed and under each perturbation.
+        drives: number of drives of the scripted driver, on which V and M are evaluated.
+        dream: settings of the comparison of returns in the dream and in the real env.
     """
 
     name = "quantized"
@@ -58,7 +59,7 @@ class Quantized(Experiment):
         check_at_least(2, self, "drives")
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
-        """The run, and what is measured of it."""
+        """Do the run and return its measures."""
         run = finished_run(name, context.runs, self.preset, context)
         gallery = context.docs / self.folder / f"codes-{name}.png"
         return {
@@ -71,5 +72,5 @@ class Quantized(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """The page of all runs and ablations."""
+        """Draw the page of all runs and ablations."""
         draw_page(docs)

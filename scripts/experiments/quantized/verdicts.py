@@ -1,14 +1,14 @@
-"""In which figures a kind of codes differs significantly from latents, and in which direction."""
+"""Determine in which figures codes differ significantly from latents, and in which direction."""
 
 from scripts.experiments.estimates import Estimate
 from scripts.experiments.quantized.metrics import METRICS, RunsByKind
 
 
 def verdicts_on(results: RunsByKind, kind: str) -> dict[str, dict[str, Estimate]]:
-    """Differences between a kind of codes and latents, by the verdict and the metric's name.
+    """Return differences between a kind of codes and latents, by verdict and metric name.
 
-    Verdicts are `improved`, `worsened` and `inconclusive`. Left out are metrics that have no better
-    direction, or not enough runs.
+    Verdicts are `improved`, `worsened` and `inconclusive`. Metrics without a
+    better direction, or with too few runs, are left out.
     """
     verdicts: dict[str, dict[str, Estimate]] = {"improved": {}, "worsened": {}, "inconclusive": {}}
     for name, metric in METRICS.items():

@@ -71,7 +71,7 @@ def test_page_only_does_no_run(tmp_path: Path) -> None:
     ("options", "expected"),
     [
         (("--only", "c-1"), 'expected one of a-1, a-2, b-1, got "c-1"'),
-        (("--page-only", "--all"), "expected --page-only, or --only and --all, got both"),
+        (("--page-only", "--all"), "expected --page-only without --only or --all, got both"),
         (("--only", "a-2"), "no two"),
     ],
 )

@@ -123,7 +123,7 @@ def test_verdicts_follow_the_intervals(results: RunsByKind, tmp_path: Path) -> N
     assert "minutes" not in verdicts["inconclusive"]  # has no better direction
     assert verdicts["improved"]["score"].value == pytest.approx(100.0)
     text = drawn(tmp_path, results)
-    assert "With codes of a fixed lattice (FSQ), better: score (100 ± 2)" in text
+    assert "Codes of a fixed lattice (FSQ) are significantly better in: score (100 ± 2)" in text
     assert "learned codebook" not in text and "Too few runs" not in text
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
@@ -135,12 +135,15 @@ def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path:
     for result in results["vq"]:
         result["bits"]["memory"] += 20.0
     text = drawn(tmp_path, results)
-    assert "With codes of a learned codebook (VQ-VAE), better: nothing; worse: bits per" in text
+    assert (
+        "(VQ-VAE) are significantly better in: nothing. They are significantly worse in: bits per"
+        in text
+    )
     assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
     inconclusive = (
-        text.split("No significant difference with either: ")[1].split(".")[0].split(", ")
+        text.split("not significant for either kind of codes: ")[1].split(".")[0].split(", ")
     )
-    assert "error of dreams after 20 steps" in inconclusive
+    assert "error of dreams after 20 env steps" in inconclusive
     assert "score" not in inconclusive
     assert "bits per frame given M's state" not in inconclusive
 
@@ -222,9 +225,10 @@ def test_answers_give_codes_alone_where_latents_have_no_figure(
         result["explained_variance_by_code"] = {"same_cell": 0.7, "other_cells": 0.25}
     text = drawn(tmp_path, results)
     assert "Variance of its own cell that a code explains, %: FSQ 70 ± 0." in text
-    assert "Score: FSQ 802 ± 2 against 702 ± 2." in text
+    assert "Score: FSQ 802 ± 2 against 702 ± 2 of the VAE." in text
     same = (
-        "V's error on road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0, no significant difference."
+        "V's error on road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0 of the VAE, "
+        "no significant difference."
     )
     assert same in text
 

@@ -128,7 +128,7 @@ def test_pathwise_without_a_gradient_is_refused() -> None:
 def test_wrong_shapes_are_refused(unchecked: None) -> None:
     family = MeanFieldGaussian(2)
     with pytest.raises(
-        UserError, match=r"one number a sample: expected shape \(4,\), got \(4, 2\)"
+        UserError, match=r"one number per sample: expected shape \(4,\), got \(4, 2\)"
     ):
         elbo_surrogate(lambda z: z, family, Estimator(), 4, draw(0))
     with pytest.raises(UserError, match=r"expected shape \(4, 2\), got \(4, 1\)"):

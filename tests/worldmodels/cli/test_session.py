@@ -15,10 +15,10 @@ from worldmodels.runs.run_settings import RunSettings
     [
         (
             {"env_id": "CarRacing-v3"},
-            "was made with env Tiny-v0, requested was CarRacing-v3: name another",
+            "was made with env Tiny-v0, but CarRacing-v3 was requested: name another",
         ),
-        ({"preset": "paper"}, "was made with preset demo, requested was paper"),
-        ({"seed": 1}, "was made with seed 0, requested was 1"),
+        ({"preset": "paper"}, "was made with preset demo, but paper was requested"),
+        ({"seed": 1}, "was made with seed 0, but 1 was requested"),
         ({"seed": -1}, r"expected a seed from 0 to 2\*\*62, got -1"),
     ],
 )

@@ -71,7 +71,7 @@ def test_a_dream_that_leaves_all_bounds_is_named() -> None:
     assert isinstance(memory, MDNRNN)
     with torch.no_grad():
         memory.outcome.linear.bias.fill_(float("inf"))
-    with pytest.raises(UserError, match=r"a dream of generation 2 left all bounds \(return nan\)"):
+    with pytest.raises(UserError, match=r"a dream of generation 2 diverged \(return nan\)"):
         fitness(candidates, 2)
 
 

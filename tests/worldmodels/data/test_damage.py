@@ -1,4 +1,4 @@
-"""Files of a store that are not whole episodes of its env: named, refused or set aside."""
+"""Files of a store that are not whole episodes of its env: listed, refused or quarantined."""
 
 import errno
 import io

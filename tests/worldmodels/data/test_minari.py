@@ -170,7 +170,7 @@ def test_an_env_that_is_not_installed_is_named_and_V_and_M_can_be_trained(
     read(tmp_path / "run", tmp_path, name, report=Report())
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "cannot be used" in line]
     assert line.startswith(f"Elsewhere-v0, the environment of {name}, cannot be used: ")
-    assert line.endswith("; V and M can be trained, and C once it can")
+    assert line.endswith("; V and M can be trained, but C needs the environment")
     assert Run(tmp_path / "run").settings.env_id == "Elsewhere-v0"
 
 

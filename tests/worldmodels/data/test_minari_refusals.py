@@ -217,7 +217,7 @@ def test_names_and_folders_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no Minari dataset in .*minari download some/none-v0"):
         read(tmp_path / "new", tmp_path, "some/none-v0")
     export(run, tmp_path)
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export(run, tmp_path)
     with pytest.raises(UserError, match="is a run already"):
         read(run.folder, tmp_path)

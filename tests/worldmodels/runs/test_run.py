@@ -82,14 +82,14 @@ def test_the_kind_of_v_is_free_until_there_is_a_v(run: Run, quantized: bool) -> 
     run.choose_kind(quantized)
     assert Run(run.folder).settings == replace(SETTINGS, quantized=quantized)
     holds, requested = ("quantized", "continuous")[:: 1 if quantized else -1]
-    with pytest.raises(UserError, match=f"holds a {holds} V, requested was a {requested} one"):
+    with pytest.raises(UserError, match=f"holds a {holds} V, but a {requested} V was requested"):
         run.choose_kind(not quantized)
 
 
 def test_damaged_settings_are_named(run: Run) -> None:
     path = run.folder / "run.json"
     path.write_text('{"env_id": "x", "color": 1}')
-    with pytest.raises(UserError, match=r"run\.json is no run's settings"):
+    with pytest.raises(UserError, match=r"run\.json does not hold the settings of a run"):
         _ = run.settings
     path.write_text('{"env_id": ')
     with pytest.raises(UserError, match=r"run\.json is not readable JSON .*: restore it"):

@@ -268,7 +268,7 @@ def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites: R
     ("gone", "words", "policy"),
     [
         (True, "exploring policy: the elites that played it are gone", "exploring"),
-        (False, "by the elites there are: those that played it were others", "elites"),
+        (False, "by the current elites: other elites played it before", "elites"),
     ],
 )
 def test_what_is_not_played_by_the_same_elites_says_so(

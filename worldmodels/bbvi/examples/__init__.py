@@ -1,1 +1,1 @@
-"""Models to try black-box variational inference on, and the experiments with them."""
+"""Example models for black-box variational inference, and experiments with them."""

@@ -1,12 +1,12 @@
-"""Amortised inference, an example: a variational autoencoder of binary pixels, with this library.
+"""An example of amortised inference: a variational autoencoder of binary pixels.
 
-Each point is drawn from one of three Gaussians in the plane, and seen only as 100 binary pixels:
-which cosines of random projections of it are positive. The model knows neither plane nor
-Gaussians; its two latents should find them.
+Each point is drawn from one of three Gaussians in the plane, and observed only as 100 binary
+pixels. A pixel is 1 where the cosine of a random projection of the point is positive. The model is
+given neither the plane nor the Gaussians; its two latents should recover them.
 
-A family per point would be thousands of them: here a network, the encoder, proposes the
-parameters of q from the pixels. To `elbo_surrogate` a batch of B points is one q with 2 B latents,
-and the gradient flows through its samples into encoder and decoder alike.
+One family per point would mean thousands of families. Instead, an encoder network computes the
+parameters of q from the pixels. `elbo_surrogate` treats a batch of B points as one q with 2 B
+latents, and the gradient flows through its samples into the encoder and the decoder.
 
 >>> import torch
 >>> points = draw_points(200, torch.Generator().manual_seed(0))
@@ -37,19 +37,19 @@ NUM_CLUSTERS = 3
 NUM_PIXELS = 100
 Pixels = Float[Tensor, "point pixel"]
 Latents = Float[Tensor, "point latent"]
-WORLD_SEED = 1401  # of the projections, the same for training and held-out points
+WORLD_SEED = 1401  # seed of the projections, which are the same for training and held-out points
 
 
 @dataclass(frozen=True)
 class Points:
-    """What is seen, and what is not: the pixels, 0.0 or 1.0, and each point's Gaussian."""
+    """Observed pixels, 0.0 or 1.0, and the hidden index of each point's Gaussian."""
 
     pixels: Pixels
     cluster: Int[Tensor, "point"]
 
 
 def draw_points(num_points: int, generator: Generator) -> Points:
-    """Points of three Gaussians of spread 0.5 on a circle of radius 2, as pixels."""
+    """Draw points, as pixels, from three Gaussians (sd 0.5) on a circle of radius 2."""
     cluster = torch.randint(NUM_CLUSTERS, (num_points,), generator=generator)
     angle = cluster * (2 * math.pi / NUM_CLUSTERS)
     centre = 2.0 * torch.stack([angle.cos(), angle.sin()], 1)
@@ -65,8 +65,8 @@ class BinaryVAEConfig:
     """The model and its training.
 
     Attributes:
-        num_samples: of q, for each point of a batch.
-        learning_rate: Adam's, in the first step; it falls to 0 by a cosine.
+        num_samples: samples of q per point of a batch.
+        learning_rate: Adam's learning rate in the first step; it falls to 0 by a cosine.
     """
 
     num_latents: int = 2
@@ -84,9 +84,9 @@ class BinaryVAEConfig:
 
 
 class EncodedGaussian(VariationalFamily):
-    """Independent normals over the latents of a batch of points, side by side.
+    """Independent normals over the concatenated latents of a batch of points.
 
-    Its parameters are the encoder's; what is handed over is what the encoder proposed.
+    `mean` and `log_scale` are outputs of the encoder, which holds the trainable parameters.
     """
 
     def __init__(self, mean: Latents, log_scale: Latents) -> None:
@@ -94,17 +94,17 @@ class EncodedGaussian(VariationalFamily):
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Mean + scale x standard normal noise."""
+        """Return mean + scale x standard normal noise."""
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
 
     def log_prob(self, z: Samples) -> OfFactors:
-        """Of each latent of each point."""
+        """Return the log-density of each latent of each point, in nats."""
         return log_normal(((z - self.mean) * (-self.log_scale).exp()).square()) - self.log_scale
 
 
 class BinaryVAE(nn.Module):
-    """z ~ N(0, I), each pixel ~ Bernoulli(sigmoid(decoder(z))); q by the encoder."""
+    """A VAE: z ~ N(0, I), each pixel ~ Bernoulli(sigmoid(decoder(z))), q from the encoder."""
 
     def __init__(self, config: BinaryVAEConfig) -> None:
         super().__init__()
@@ -113,11 +113,11 @@ class BinaryVAE(nn.Module):
         self.decoder = _network(config.num_latents, config.num_hidden, NUM_PIXELS)
 
     def posterior(self, pixels: Pixels) -> EncodedGaussian:
-        """The q of all latents of these points."""
+        """Return q over all latents of these points."""
         return EncodedGaussian(*self.encoder(pixels).chunk(2, dim=1))
 
     def log_joint(self, pixels: Pixels) -> LogJoint:
-        """Log p(pixels, z) of these points together, in nats, as a function of z alone."""
+        """Return log p(pixels, z) of these points together, in nats, as a function of z alone."""
 
         def log_joint(z: Samples) -> Float[Tensor, "sample"]:
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
@@ -129,27 +129,27 @@ class BinaryVAE(nn.Module):
 
     @torch.no_grad()
     def elbo(self, pixels: Pixels, num_samples: int, generator: Generator) -> float:
-        """The ELBO in nats per point, from samples of q."""
+        """Return the ELBO in nats per point, estimated from samples of q."""
         return float(self.log_weights(pixels, num_samples, generator).mean()) / len(pixels)
 
     def log_weights(
         self, pixels: Pixels, num_samples: int, generator: Generator
     ) -> Float[Tensor, "sample"]:
-        """Log p(pixels, z) - log q(z) at samples of q, for these points together."""
+        """Return log p(pixels, z) - log q(z) at samples of q, for these points together."""
         family = self.posterior(pixels)
         z = family.rsample(num_samples, generator)
         return log_weights(self.log_joint(pixels), family, z)
 
     @torch.no_grad()
     def means(self, pixels: Pixels) -> Latents:
-        """Where q's means put these points in the latent space."""
+        """Return the mean of q for each of these points."""
         return cast(Tensor, self.encoder(pixels).chunk(2, dim=1)[0])
 
 
 def train_binary_vae(
     pixels: Pixels, config: BinaryVAEConfig
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
-    """Fit encoder and decoder to the pixels; also the ELBO of each step's batch, nats per point."""
+    """Fit encoder and decoder to the pixels; also return each batch's ELBO, in nats per point."""
     generator = Generator().manual_seed(config.seed)
     pathwise = Estimator("pathwise", "none")
     with global_seed(config.seed):  # initial weights draw from the global generator

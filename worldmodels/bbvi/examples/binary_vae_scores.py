@@ -1,4 +1,4 @@
-"""Whether the binary VAE learned anything: against baselines, in its latents, and its q."""
+"""Evaluation of the binary VAE: its ELBO against baselines, its latents, and its q."""
 
 import math
 import time
@@ -22,23 +22,23 @@ from worldmodels.bbvi.examples.binary_vae import (
 from worldmodels.bbvi.examples.experiments import Fit, FittingPlan
 
 NUM_TRAINING, NUM_HELD_OUT = 4000, 1000
-NUM_EVALUATED = 100  # held-out points whose q is judged, by so many weights each
+NUM_EVALUATED = 100  # held-out points whose q is evaluated, each by `NUM_WEIGHTS` weights
 NUM_WEIGHTS = 2000
 PerPoint = Float[Tensor, "point"]
 
 
 @dataclass(frozen=True)
 class BinaryVAEFit:
-    """The trained model and its figures, all on held-out points and in nats per point.
+    """The trained model and its scores on held-out points, with likelihoods in nats per point.
 
     Attributes:
         fit: its KL and k-hat are the mean and the median over points.
         history: the ELBO of each training step's batch.
         elbo: a lower bound of the log-likelihood.
-        independent_pixels: log-likelihood of pixels that know nothing of each other.
-        pixels_of_cluster: the same, told which Gaussian a point is from.
-        accuracy: share of points whose latent mean lies nearest to that of their own Gaussian.
-        fraction_above: of points whose k-hat is above 0.7.
+        independent_pixels: log-likelihood under a model with independent pixels.
+        pixels_of_cluster: the same log-likelihood where the model is given each point's Gaussian.
+        accuracy: fraction of points whose latent mean is nearest to the mean of their own Gaussian.
+        fraction_above: fraction of points whose k-hat is above 0.7.
     """
 
     fit: Fit
@@ -53,7 +53,7 @@ class BinaryVAEFit:
 
 
 def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
-    """Train on points of the three Gaussians and judge on others."""
+    """Train on points of the three Gaussians and evaluate on other points."""
     generator = plan.generator()
     training, held_out = (draw_points(n, generator) for n in (NUM_TRAINING, NUM_HELD_OUT))
     started = time.monotonic()
@@ -83,9 +83,9 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
 def evaluate_points(
     vae: BinaryVAE, pixels: Pixels, generator: torch.Generator
 ) -> tuple[PerPoint, PerPoint]:
-    """KL(q, posterior) of each point in nats, and k-hat of its importance weights.
+    """Return each point's KL(q, posterior) in nats, and k-hat of its importance weights.
 
-    The KL takes log p from those weights: where k-hat is high, it comes out too small.
+    log p is estimated from these weights, so the KL is too small where k-hat is high.
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
@@ -102,19 +102,19 @@ def nearest_mean_accuracy(
     held_out: Float[Tensor, "other latent"],
     held_out_cluster: Int[Tensor, "other"],
 ) -> float:
-    """Share of held-out latents nearest to the mean of their own cluster's training latents."""
+    """Return the fraction of held-out latents nearest to their own cluster's training mean."""
     means = [training[training_cluster == number].mean(0) for number in range(NUM_CLUSTERS)]
     nearest = torch.cdist(held_out, torch.stack(means)).argmin(1)
     return float((nearest == held_out_cluster).float().mean())
 
 
 def independent_pixels(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> float:
-    """Log-likelihood of held-out points, nats per point, each pixel by its training frequency."""
+    """Return the held-out log-likelihood, nats per point, under each pixel's training frequency."""
     return float(_bernoulli(training, held_out).mean())
 
 
 def pixels_of_cluster(training: Points, held_out: Points) -> float:
-    """The same with the frequencies of a point's own cluster, which a model would have to guess."""
+    """Return `independent_pixels` with frequencies per cluster, which a model has to infer."""
     total = 0.0
     for number in range(NUM_CLUSTERS):
         inside = held_out.pixels[held_out.cluster == number]
@@ -123,5 +123,5 @@ def pixels_of_cluster(training: Points, held_out: Points) -> float:
 
 
 def _bernoulli(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> Float[Tensor, "other"]:
-    chance = (training.sum(0) + 1) / (len(training) + 2)  # Laplace: no pixel is impossible
+    chance = (training.sum(0) + 1) / (len(training) + 2)  # Laplace smoothing avoids zeros
     return (held_out * chance.log() + (1 - held_out) * (-chance).log1p()).sum(1)

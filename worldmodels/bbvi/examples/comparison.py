@@ -1,4 +1,4 @@
-"""All estimators on one model of 20 latents: how fast each climbs, how noisy its gradient is."""
+"""Comparison of all estimators on one model of 20 latents: ELBO curves and gradient variances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,22 +15,24 @@ from worldmodels.bbvi.variance import gradient_variance
 
 NUM_LATENTS = 20
 NUM_SAMPLES = 16
-# AdaGrad's steps shrink from the first on: at Adam's rate it would hardly move. At 0.5 its first
-# steps, as long as the rate whatever the gradient, throw some estimators to where exp overflows.
+# AdaGrad's steps shrink from the start, so at Adam's rate the parameters would hardly move. Its
+# first steps are as long as the rate for any gradient; at a rate of 0.5, some estimators reach
+# parameters where exp overflows.
 LEARNING_RATES = {"adam": 0.05, "adagrad": 0.2}
 FIRST, LAST = "start", "end"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the estimators came to.
+    """Results of all estimators.
 
     Attributes:
         curves: optimizer -> estimator -> the exact ELBO after each step, in nats; shorter
             where a fit diverged.
-        best_elbo: the highest of any q of the family.
-        log_evidence: exact.
-        gradient_variance: where -> estimator -> the gradient's variance, summed over parameters.
+        best_elbo: the highest ELBO of any q of the family.
+        log_evidence: exact log-evidence, in nats.
+        gradient_variance: "start" or "end" -> estimator -> the gradient's variance, summed over
+            parameters.
     """
 
     curves: Mapping[str, Mapping[str, Float[Tensor, "step"]]]
@@ -45,7 +47,7 @@ class Comparison:
 
     @property
     def cut(self) -> dict[str, dict[str, float]]:
-        """How many times smaller each estimator's variance is than the plain one's."""
+        """How many times smaller each estimator's variance is than the plain score's."""
         plain = str(Estimator("score", "none"))
         return {
             where: {name: variances[plain] / variance for name, variance in variances.items()}
@@ -54,10 +56,10 @@ class Comparison:
 
 
 def compare_estimators(plan: FittingPlan) -> Comparison:
-    """Fit counts in groups by every estimator and optimizer; then measure gradients.
+    """Fit `HierarchicalPoisson` by every estimator and optimizer, then measure gradient variances.
 
-    Every fit begins at the same q and takes as many samples per step, at one learning
-    rate. Gradients are measured at that first q, and at the best q.
+    Every fit starts at the same q, with the same number of samples per step and one learning rate
+    per optimizer. Gradients are measured at that first q and at the best q.
     """
     model = HierarchicalPoisson.synthetic(NUM_LATENTS)
     best, evidence = best_family(model), log_evidence(model)
@@ -88,7 +90,7 @@ def _elbo_curve(
     estimator: Estimator,
     optimizer: str,
 ) -> Float[Tensor, "step"]:
-    """The exact ELBO after each step of one fit."""
+    """Return the exact ELBO after each step of one fit."""
     family, rate = MeanFieldGaussian(NUM_LATENTS), LEARNING_RATES[optimizer]
     config = BBVIConfig(estimator, NUM_SAMPLES, 600, optimizer, rate)
     curve: list[float] = []
@@ -104,7 +106,7 @@ def _elbo_curve(
 
 
 def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
-    """The mean-field Gaussian of the highest ELBO, by a deterministic optimizer."""
+    """Find the mean-field Gaussian of the highest ELBO with a deterministic optimizer."""
     family = MeanFieldGaussian(model.num_latents)
     optimizer = torch.optim.LBFGS(family.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
@@ -119,15 +121,16 @@ def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
 
 
 def log_evidence(model: HierarchicalPoisson, num_points: int = 801) -> float:
-    """Log p(counts) in nats, exact to five digits: given the mean, groups are independent.
+    """Return log p(counts) in nats, exact to five digits.
 
-    Two nested integrals on a grid: over each group's log-rate, then over the mean, both 8 standard
-    deviations of their priors wide to either side.
+    Given the mean, groups are independent, so two nested integrals on a grid are enough: over each
+    group's log-rate, then over the mean. Both reach 8 standard deviations of their priors to either
+    side.
     """
     grid = torch.linspace(-8.0, 8.0, num_points, dtype=torch.float64)
     log_normal = grid.square().mul(-0.5).log_softmax(0)  # weights of the grid's points
     mean = model.PRIOR_SCALE * grid
-    log_rate = mean[:, None] + grid  # mean, offset
+    log_rate = mean[:, None] + grid  # axes: mean, offset
     likelihood = torch.zeros(num_points, dtype=torch.float64)
     for count in model.counts.double():
         of_count = count * log_rate - log_rate.exp() - torch.lgamma(count + 1)

@@ -1,6 +1,6 @@
-"""Fits whose answer is known: a coin, a linear regression, and a logistic one beside HMC.
+"""Fits with a known answer: a coin, a linear regression, and a logistic regression against HMC.
 
-Each experiment fits q by several estimators and says how far it is from the exact posterior.
+Each experiment fits q by several estimators and reports how far q is from the exact posterior.
 """
 
 import math
@@ -37,14 +37,15 @@ Family = TypeVar("Family", bound=VariationalFamily)
 
 @dataclass(frozen=True)
 class Fit:
-    """A row of the table.
+    """One fit, which is a row of the results table.
 
     Attributes:
-        family: what q is.
+        family: name of q's family.
         kl: KL(q, posterior) in nats.
-        pareto_k: k-hat of the importance weights; nan where they have no tail to judge.
-        seconds: of the fit alone.
-        diverged: it ended early, at a gradient that was not finite; KL and k-hat may be nan.
+        pareto_k: k-hat of the importance weights; nan where they have no tail.
+        seconds: wall time of the fit alone.
+        diverged: whether the fit ended early at a non-finite gradient; KL and k-hat may then be
+            nan.
     """
 
     experiment: str
@@ -59,12 +60,12 @@ class Fit:
 
 @dataclass(frozen=True)
 class FittingPlan:
-    """What all fits of a command share.
+    """Settings that all fits of a command share.
 
     Attributes:
-        num_steps: of every fit; None leaves each experiment its own number.
-        on_fit: told every fit when it is done.
-        num_repeats: gradients per estimator, for their variance.
+        num_steps: optimizer steps of every fit; None keeps each experiment's own number.
+        on_fit: called with every fit when it is done.
+        num_repeats: gradients per estimator from which their variance is estimated.
     """
 
     seed: int = 0
@@ -73,11 +74,11 @@ class FittingPlan:
     num_repeats: int = 200
 
     def steps(self, config: Config) -> Config:
-        """The config, with the number of steps asked for."""
+        """Return the config with this plan's number of steps."""
         return config if self.num_steps is None else replace(config, num_steps=self.num_steps)
 
     def generator(self) -> Generator:
-        """A fresh one: every fit draws the same noise."""
+        """Return a new generator with the same seed, so that every fit draws the same noise."""
         return Generator().manual_seed(self.seed)
 
     def fit(
@@ -90,17 +91,17 @@ class FittingPlan:
         kl: Callable[[Family], float],
         on_step: Callable[[int, float], None] = lambda step, elbo: None,
     ) -> Fit:
-        """Fit `family` in place, judge it, and tell.
+        """Fit `family` in place, evaluate it, and pass the result to `on_fit`.
 
         Args:
-            kl: KL(q, posterior) in nats of the family as it then is.
+            kl: returns KL(q, posterior) of the fitted family, in nats.
         """
         generator, config = self.generator(), self.steps(config)
         names = experiment, family_name, str(config.estimator), config.optimizer
         started, diverged = time.monotonic(), False
         try:
             fit_bbvi(model, family, config, generator=generator, on_step=on_step)
-        except NonFiniteGradient:  # a finding here: the noisiest do it
+        except NonFiniteGradient:  # the noisiest estimators diverge, which is a result
             diverged = True
         seconds = time.monotonic() - started
         try:
@@ -114,7 +115,7 @@ class FittingPlan:
 
 @dataclass(frozen=True)
 class ExactFits:
-    """Fits, the q that each of them found, and the exact posterior, of the same class as q."""
+    """Fits, their fitted q, and the exact posterior, which has the same class as q."""
 
     fits: list[Fit]
     found: list[Any]
@@ -122,7 +123,7 @@ class ExactFits:
 
 
 def fit_coin(plan: FittingPlan) -> ExactFits:
-    """Beta(10, 10), six ones, four zeros: the posterior is Beta(16, 14)."""
+    """Fit a coin with prior Beta(10, 10), six ones, four zeros; its posterior is Beta(16, 14)."""
     model = BetaBernoulli()
     exact = model.posterior
     posterior = distributions.Beta(exact.concentration1.double(), exact.concentration0.double())
@@ -132,7 +133,7 @@ def fit_coin(plan: FittingPlan) -> ExactFits:
 
 
 def fit_gaussian(plan: FittingPlan) -> ExactFits:
-    """Linear regression with five correlated weights, by a Gaussian of full covariance."""
+    """Fit linear regression with five correlated weights by a full-covariance Gaussian."""
     model, names = LinearRegression.synthetic(), ("gaussian", "full covariance")
     families = {e: FullCovarianceGaussian(5) for e in (FITTED, LEAVE_ONE_OUT, PATHWISE)}
     return _exact_fits(plan, names, model.joint, families, model.posterior, CONFIG)
@@ -146,7 +147,7 @@ def _exact_fits(
     posterior: distributions.Distribution,
     config: BBVIConfig,
 ) -> ExactFits:
-    """One family per estimator, each fitted in double precision."""
+    """Fit one family per estimator, in double precision."""
 
     def kl(family: VariationalFamily) -> float:
         return distributions.kl_divergence(family.distribution(), posterior).item()
@@ -160,11 +161,11 @@ def _exact_fits(
 
 @dataclass(frozen=True)
 class LogisticFits:
-    """Fits and the q that each of them found, beside draws of the posterior.
+    """Fits, their fitted q, and draws of the posterior.
 
     Attributes:
-        log_evidence: by importance sampling, in nats; and its standard error.
-        r_hat: of the chains, the worst latent's; below 1.01 they agree.
+        log_evidence, standard_error: estimated by importance sampling, in nats.
+        r_hat: largest R-hat of any latent; below 1.01 the chains agree.
     """
 
     fits: list[Fit]
@@ -176,9 +177,10 @@ class LogisticFits:
 
 
 def fit_logistic(plan: FittingPlan) -> LogisticFits:
-    """Logistic regression with five weights; HMC stands in for the posterior.
+    """Fit logistic regression with five weights; HMC draws represent the posterior.
 
-    KL(q, posterior) is log p(x) - ELBO; log p(x) by importance sampling, since no closed form is.
+    KL(q, posterior) is log p(x) - ELBO. log p(x) has no closed form and is estimated by importance
+    sampling.
     """
     joint = LogisticRegression.synthetic().joint
     chains = hmc(joint, 5, HMCConfig(), generator=plan.generator())
@@ -210,15 +212,16 @@ def importance_log_evidence(
     covariance: Float[Tensor, "latent latent"],
     generator: Generator,
 ) -> tuple[float, float]:
-    """Log p(x) in nats and its standard error, from a Student-t around a posterior's moments.
+    """Estimate log p(x) and its standard error, in nats, by importance sampling.
 
-    With 5 degrees of freedom its tails are heavier than those of a posterior under a Gaussian
-    prior, so the weights are bounded.
+    The proposal is a Student-t around the posterior's moments. With 5 degrees of freedom, its tails
+    are heavier than those of a posterior under a Gaussian prior, so the weights are bounded.
     """
     degrees, num_latents, num_samples = 5.0, len(mean), 100_000
     tril = torch.linalg.cholesky(covariance)
     noise = torch.randn(num_samples, num_latents, generator=generator, dtype=mean.dtype)
-    # torch's own StudentT takes no generator; a chi-square is twice a gamma of half the degrees.
+    # torch's StudentT takes no generator. A chi-square variable is twice a gamma variable with half
+    # the degrees.
     shape = torch.full((num_samples, 1), degrees / 2, dtype=mean.dtype)
     t = noise * (degrees / (2 * torch._standard_gamma(shape, generator=generator))).sqrt()
     half = torch.tensor([degrees + num_latents, degrees], dtype=mean.dtype) / 2

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo, many chains at once: the reference that a fitted q is held against."""
+"""Hamiltonian Monte Carlo with many parallel chains, the reference for a fitted q."""
 
 import math
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ class HMCConfig:
     """Number of chains and their lengths.
 
     Attributes:
-        num_warmup: transitions that find step size and covariance, and are thrown away.
-        num_draws: transitions kept, of each chain.
-        max_leapfrog: gradient steps of a transition: 1 to so many, drawn for each.
+        num_warmup: transitions that tune step size and covariance, and are discarded.
+        num_draws: transitions kept per chain.
+        max_leapfrog: most gradient steps of a transition; each transition draws a number from 1 to
+            this.
         target_acceptance: mean acceptance that the step size is tuned to.
     """
 
@@ -43,8 +44,8 @@ class HMCResult:
     """Draws of the posterior, and whether the chains agree.
 
     Attributes:
-        r_hat: of each latent; below 1.01 the chains agree.
-        acceptance: mean over the kept transitions.
+        r_hat: R-hat of each latent; below 1.01 the chains agree.
+        acceptance: mean acceptance over the kept transitions.
     """
 
     draws: Float[Tensor, "chain draw latent"]
@@ -53,20 +54,20 @@ class HMCResult:
 
     @property
     def mean(self) -> Float[Tensor, "latent"]:
-        """Of all draws."""
+        """Mean of all draws."""
         return self.draws.flatten(0, 1).mean(0)
 
     @property
     def covariance(self) -> Float[Tensor, "latent latent"]:
-        """Of all draws."""
+        """Covariance of all draws."""
         return torch.cov(self.draws.flatten(0, 1).T)
 
 
 def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Generator) -> HMCResult:
     """Sample the posterior of a differentiable log-joint over all of R^D.
 
-    Chains start at draws of the standard normal and run in step. The warm-up whitens the
-    posterior with the chains' own covariance and tunes one step size for all.
+    Chains start at draws of the standard normal and advance together. The warm-up whitens the
+    posterior with the chains' own covariance and tunes one step size for all chains.
 
     Source: Neal, "MCMC using Hamiltonian dynamics", arXiv 1206.1901.
     """
@@ -79,7 +80,8 @@ def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Gene
     accepted: list[float] = []
     warmed = config.num_warmup
     for transition in range(warmed + config.num_draws):
-        # Of random length: a fixed one may close on itself (R-hat 1.03 where this has 1.006).
+        # The length is random, as a trajectory of fixed length may return to its start (R-hat 1.03
+        # instead of 1.006).
         length = 1 + int(torch.rand((), generator=generator, **exact) * config.max_leapfrog)
         z, acceptance = _transition(model, z, tril, math.exp(log_step), length, generator)
         if transition < warmed:
@@ -103,7 +105,10 @@ def _transition(
     num_leapfrog: int,
     generator: Generator,
 ) -> tuple[Chains, float]:
-    """One leapfrog trajectory in whitened space and its Metropolis test; mean acceptance."""
+    """Make one leapfrog trajectory in whitened space and accept or reject it per chain.
+
+    Return the chains and the mean acceptance.
+    """
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
     log_p, gradient = _value_and_gradient(model, z)
     before = log_p - 0.5 * momentum.square().sum(-1)
@@ -114,7 +119,7 @@ def _transition(
         log_p, gradient = _value_and_gradient(model, proposal)
         momentum = momentum + 0.5 * step * gradient @ tril
     after = log_p - 0.5 * momentum.square().sum(-1)
-    # A trajectory that diverged has no finite energy: never accepted.
+    # A trajectory that diverged has no finite energy and is never accepted.
     chance = (after - before).nan_to_num(-torch.inf).clamp(max=0).exp()
     uniform = torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device)
     accept = uniform < chance

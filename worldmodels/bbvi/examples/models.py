@@ -1,4 +1,4 @@
-"""Models to try inference on: small, factored, and with exact answers where there are any."""
+"""Small factored models for inference, with exact answers where these exist."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class BetaBernoulli:
-    """A coin's chance z of a one, after some throws. One latent in (0, 1).
+    """A coin's probability z of a one, given some throws; z is one latent in (0, 1).
 
     Source: the first example of Pyro's SVI tutorial: Beta(10, 10), six ones, four zeros.
     """
@@ -30,7 +30,7 @@ class BetaBernoulli:
 
     @property
     def joint(self) -> FactoredJoint:
-        """Terms: the prior, the throws."""
+        """Log-joint with two terms: the prior and the throws."""
         return FactoredJoint(self._terms, torch.ones(1, 2, dtype=torch.bool))
 
     def _terms(self, z: Float[Tensor, "sample latent"]) -> Float[Tensor, "sample term"]:
@@ -41,7 +41,7 @@ class BetaBernoulli:
 
     @property
     def posterior(self) -> distributions.Beta:
-        """Exact: Beta(16, 14) by default."""
+        """Exact posterior, Beta(16, 14) by default."""
         alpha, beta = self._posterior_parameters
         return distributions.Beta(torch.tensor([alpha]), torch.tensor([beta]))
 
@@ -58,14 +58,17 @@ class BetaBernoulli:
 
 @dataclass(frozen=True)
 class _Regression(ABC):
-    """Weights z ~ N(0, I), and a target for each row whose distribution depends on inputs z."""
+    """Weights z ~ N(0, I), and one target per row, whose distribution depends on inputs z."""
 
     inputs: Float[Tensor, "row latent"]
     targets: Float[Tensor, "row"]
 
     @property
     def joint(self) -> FactoredJoint:
-        """Terms: each weight's prior; each row's likelihood, which involves every weight."""
+        """Log-joint with one prior term per weight and one likelihood term per row.
+
+        Each likelihood term involves every weight.
+        """
         num_rows, num_latents = self.inputs.shape
         rows = torch.ones(num_latents, num_rows, dtype=torch.bool)
         return FactoredJoint(self._terms, torch.cat([torch.eye(num_latents).bool(), rows], 1))
@@ -78,7 +81,7 @@ class _Regression(ABC):
     def _log_likelihood(
         self, predicted: Float[Tensor, "sample row"]
     ) -> Float[Tensor, "sample row"]:
-        """Of each row's target, in nats."""
+        """Return the log-likelihood of each row's target, in nats."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class LinearRegression(_Regression):
 
     @classmethod
     def synthetic(cls) -> "LinearRegression":
-        """Correlated inputs, so that the posterior's covariance is far from diagonal."""
+        """Draw correlated inputs, so that the posterior's covariance is far from diagonal."""
         generator = Generator().manual_seed(0)
         inputs, predicted = _correlated_inputs(20, generator)
         return cls(inputs, predicted + 0.7 * torch.randn(20, generator=generator), 0.7)
@@ -100,7 +103,7 @@ class LinearRegression(_Regression):
 
     @property
     def posterior(self) -> distributions.MultivariateNormal:
-        """Exact, in double precision."""
+        """Exact posterior, in double precision."""
         inputs, targets = self.inputs.double(), self.targets.double()
         eye = torch.eye(inputs.shape[1], dtype=torch.float64)
         precision = eye + inputs.T @ inputs / self.noise**2
@@ -118,15 +121,16 @@ class LinearRegression(_Regression):
 
 @dataclass(frozen=True)
 class LogisticRegression(_Regression):
-    """Weights z ~ N(0, I), targets ~ Bernoulli(sigmoid(inputs z)): no closed form.
+    """Weights z ~ N(0, I), targets ~ Bernoulli(sigmoid(inputs z)), without a closed-form posterior.
 
-    `mcmc.hmc` gives the reference posterior. It is skewed: the best Gaussian has its means and
-    spreads within 3 %, and still a k-hat of 0.7 to 0.9, for weights see the tails too.
+    `mcmc.hmc` gives the reference posterior, which is skewed. The best Gaussian matches its means
+    and standard deviations within 3 %, but has a k-hat of 0.7 to 0.9, because importance weights
+    depend on the tails too.
     """
 
     @classmethod
     def synthetic(cls, num_rows: int = 200) -> "LogisticRegression":
-        """Correlated inputs; targets drawn from the model itself."""
+        """Draw correlated inputs, and targets from the model itself."""
         generator = Generator().manual_seed(0)
         inputs, predicted = _correlated_inputs(num_rows, generator)
         return cls(inputs, torch.bernoulli(predicted.sigmoid(), generator=generator))
@@ -137,12 +141,12 @@ class LogisticRegression(_Regression):
 
 @dataclass(frozen=True)
 class HierarchicalPoisson:
-    """Counts of groups whose log-rates share a mean: one global latent, one a group.
+    """Counts of groups whose log-rates share a mean: one global latent and one per group.
 
         z_0 ~ N(0, 2^2)    z_i ~ N(z_0, 1)    counts_i ~ Poisson(exp(z_i))
 
-    Each z_i sees two terms of all, so it shows what Rao-Blackwellization saves; z_0 sees nearly
-    half of them.
+    Each z_i occurs in only two terms, which shows what Rao-Blackwellization saves. z_0 occurs in
+    nearly half of the terms.
     """
 
     counts: Float[Tensor, "group"]
@@ -155,19 +159,19 @@ class HierarchicalPoisson:
 
     @classmethod
     def synthetic(cls, num_latents: int = 20) -> "HierarchicalPoisson":
-        """Counts drawn from the model with z_0 = 1; `num_latents` - 1 groups."""
+        """Draw the counts of `num_latents` - 1 groups from the model with z_0 = 1."""
         generator = Generator().manual_seed(0)
         log_rate = 1.0 + torch.randn(num_latents - 1, generator=generator)
         return cls(torch.poisson(log_rate.exp(), generator=generator))
 
     @property
     def num_latents(self) -> int:
-        """The mean and the groups."""
+        """Number of latents: the mean and one per group."""
         return len(self.counts) + 1
 
     @property
     def joint(self) -> FactoredJoint:
-        """Terms: the mean's prior; each group's prior; each group's count."""
+        """Log-joint whose terms are the mean's prior, each group's prior and each group's count."""
         groups = len(self.counts)
         involves = torch.zeros(groups + 1, 2 * groups + 1, dtype=torch.bool)
         involves[0, : groups + 1] = True
@@ -182,9 +186,9 @@ class HierarchicalPoisson:
         return torch.cat([top, group, count], 1)
 
     def exact_elbo(self, family: MeanFieldGaussian) -> Float[Tensor, ""]:
-        """The ELBO of a mean-field Gaussian in closed form, in nats, differentiable.
+        """Return the ELBO of a mean-field Gaussian in closed form, in nats; it is differentiable.
 
-        E[(z_i - z_0)^2] = (m_i - m_0)^2 + s_i^2 + s_0^2 and E[exp(z)] = exp(m + s^2 / 2).
+        It uses E[(z_i - z_0)^2] = (m_i - m_0)^2 + s_i^2 + s_0^2 and E[exp(z)] = exp(m + s^2 / 2).
         """
         mean, variance = family.mean, (2 * family.log_scale).exp()
         local, spread = mean[1:], variance[1:]
@@ -196,7 +200,7 @@ class HierarchicalPoisson:
 
 
 def log_normal(square: Tensor, scale: float = 1.0) -> Tensor:
-    """Log-density of a normal, in nats, from the squared distance to its mean."""
+    """Return the log-density of a normal, in nats, from the squared distance to its mean."""
     return -0.5 * (square / scale**2 + LOG_2PI) - math.log(scale)
 
 
@@ -207,7 +211,7 @@ def _log_beta_function(alpha: float, beta: float) -> float:
 def _correlated_inputs(
     num_rows: int, generator: Generator
 ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row"]]:
-    """Inputs of five latents, and what random weights make of them."""
+    """Draw inputs of five latents, and their products with random weights."""
     shared = torch.randn(num_rows, 1, generator=generator)
     inputs = 0.6 * shared + 0.8 * torch.randn(num_rows, 5, generator=generator)
     return inputs, inputs @ torch.randn(5, generator=generator)
