@@ -1,7 +1,7 @@
 """Policies, rollouts, evaluation, and the search for controllers.
 
-This package works on arrays and environments, and uses neither V nor M. Read `policy` (policies),
-`rollout` (one episode), `collecting` (many episodes, over `workers`), `controller` and `cmaes` (C
-and its search), and `evaluation` (scores). Then read `elites` with `operators`, `bandit` and
-`cells` (MAP-Elites).
+This package works on arrays and environments, and uses neither V nor M. Read `policy` (policies)
+first, then `rollout` (one episode), `collecting` (many episodes), `workers` (processes that play
+episodes), `controller` (C), `cmaes` (the search for C) and `evaluation` (scores). The modules
+`elites`, `operators`, `bandit` and `cells` implement MAP-Elites.
 """

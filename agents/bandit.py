@@ -7,23 +7,24 @@ from jaxtyping import Float64
 
 
 class SlidingWindowBandit:
-    """Upper confidence bounds over the last `window` plays.
+    """Selects a choice by upper confidence bounds that are computed from the last `window` plays.
 
-    The value of a choice is its mean reward in the window plus
-    `exploration * sqrt(2 ln n / n_k)`, with n plays in the window, of which n_k took this choice. A
-    choice without plays is selected first. Rewards lie in [0, 1], so that both terms have the same
-    scale.
+    The value of a choice is its mean reward in the window plus `exploration * sqrt(2 ln n / n_k)`.
+    Here n is the number of plays in the window, and n_k is the number of these plays that took the
+    choice. A choice that has no plays in the window is selected first. Rewards must lie in [0, 1],
+    so that the mean reward and the exploration term have the same scale.
 
-    Source: arXiv 2003.04389, algorithm 2, after arXiv 0805.3415. Differs: the authors' code takes
-    the number of elites as reward, up to a hundred per play, so that the second term is negligible.
+    Source: arXiv 2003.04389, algorithm 2, which follows arXiv 0805.3415. Differs: the code of arXiv
+    2003.04389 uses the number of new elites as the reward. A reward of up to a hundred per play
+    makes the exploration term negligible.
     """
 
     def __init__(self, num_arms: int, *, window: int = 1_000, exploration: float = 0.1) -> None:
-        """Raises ValueError for fewer than 1 choice, or a window of fewer plays than choices."""
+        """Raises ValueError if `num_arms` is below 1, or if `window` is below `num_arms`."""
         if num_arms < 1 or window < num_arms:
             raise ValueError(
-                f"expected 1 choice or more and a window of at least as many plays, got "
-                f"{num_arms} and {window}"
+                "expected 1 choice or more, and a window of at least as many plays as choices, got "
+                f"{num_arms} choices and a window of {window} plays"
             )
         self.num_arms = num_arms
         self.window = window
@@ -33,7 +34,7 @@ class SlidingWindowBandit:
 
     @property
     def plays(self) -> list[tuple[int, float]]:
-        """Choice and reward of each play in the window, oldest first."""
+        """The choice and the reward of each play in the window, beginning with the oldest play."""
         return list(zip(self._arms.tolist(), self._rewards.tolist(), strict=True))
 
     def counts(self) -> Float64[np.ndarray, " choice"]:
@@ -41,7 +42,10 @@ class SlidingWindowBandit:
         return np.bincount(self._arms, minlength=self.num_arms).astype(np.float64)
 
     def values(self) -> Float64[np.ndarray, " choice"]:
-        """Return each choice's upper confidence bound, infinite without plays in the window."""
+        """Return each choice's upper confidence bound.
+
+        The bound is infinite for a choice that has no plays in the window.
+        """
         counts = self.counts()
         sums = np.bincount(self._arms, weights=self._rewards, minlength=self.num_arms)
         pulls_per_arm = np.maximum(counts, 1)
@@ -51,13 +55,13 @@ class SlidingWindowBandit:
         )
 
     def select(self) -> int:
-        """Return the choice with the highest bound; the first one if several are equal."""
+        """Return the choice with the highest bound; in a tie, return the first tied choice."""
         return int(np.argmax(self.values())) if self.num_arms > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:
         """Record one play. Raises ValueError for an unknown choice or a reward outside [0, 1]."""
         if not 0 <= choice < self.num_arms:
-            raise ValueError(f"expected a choice of 0 to {self.num_arms - 1}, got {choice}")
+            raise ValueError(f"expected a choice from 0 to {self.num_arms - 1}, got {choice}")
         if not 0 <= reward <= 1:
             raise ValueError(f"expected a reward within [0, 1], got {reward}")
         self._arms = np.append(self._arms, choice)[-self.window :]

@@ -1,4 +1,4 @@
-"""A regular grid of cells in a box of measures, so that a picture's axes can be read."""
+"""The cells of MAP-Elites as a regular grid, in which each axis is one measure."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from agents.elites import Centroids
 
 
 def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroids:
-    """Return the centres of `cells` equal cells along each of M measures, (cells ** M, M).
+    """Return the centres of a grid that has `cells` equal cells along each of M measures.
 
-    The index of the first measure varies slowest. A point belongs to the nearest centre. Inside the
-    box, this is the cell that contains the point, in any units of the measures, because each
-    coordinate is compared by itself. A point outside the box belongs to a cell at the border.
+    The result has the shape (cells ** M, M). The centres are in C order, so the position along the
+    first measure varies slowest.
 
-    Raises ValueError where there are no measures, a range is empty, or cells are fewer than 1.
+    MAP-Elites assigns a point to the cell with the nearest centre. If the point lies within the
+    ranges, the nearest centre is that of the cell that contains the point. The nearest centre is
+    the same in any units of the measures, because it can be found one measure at a time. A point
+    outside the ranges belongs to a cell at the border of the grid.
+
+    Raises ValueError if there are no ranges, if a range is empty, or if `cells` is below 1.
     """
     if cells < 1:
         raise ValueError(f"expected 1 cell or more along each measure, got {cells}")
     if not ranges or any(not low < high for low, high in ranges):
-        raise ValueError(f"expected 1 range or more with low below high, got {list(ranges)}")
+        raise ValueError(f"expected 1 range or more, each with low below high, got {list(ranges)}")
     middles = (np.arange(cells) + 0.5) / cells
     axes = [low + (high - low) * middles for low, high in ranges]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(ranges))

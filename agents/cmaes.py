@@ -1,9 +1,10 @@
-"""CMA-ES with an ask-and-tell interface: it maximises, and a saved search resumes exactly.
+"""CMA-ES with an ask-and-tell interface, which maximises and can resume a saved search exactly.
 
-pycma keeps its state in objects that only an executable pickle could hold. A saved search therefore
-holds the seed and all fitness values, and replaying them gives the same candidates. Replay costs
-only CMA-ES's own time: 35 ms per generation at 867 parameters (2.4 ms diagonal), while the episodes
-of a generation take seconds.
+pycma keeps its state in objects that only pickle could save, and loading a pickle can execute code.
+A saved search therefore holds its settings, its seed and all fitness values. Replaying the search
+with the saved fitness values gives the same candidates. A replay plays no episodes, so it takes
+only CMA-ES's own time, which is 35 ms per generation at 867 parameters, or 2.4 ms if the covariance
+is diagonal. The episodes of a generation take seconds.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ Fitness = Float64[np.ndarray, " candidate"]
 class CMAES:
     """Covariance matrix adaptation over flat parameter vectors.
 
-    `diagonal` learns a variance per parameter instead of all covariances. With 867 parameters, the
-    full matrix takes about 22,000 generations to learn, and the diagonal about 58.
+    `diagonal=True` learns one variance per parameter instead of the full covariance matrix. With
+    867 parameters, learning the full matrix takes about 22,000 generations, and learning only the
+    diagonal takes about 58 generations.
 
-    Source: arXiv 1803.10122, A.4: sigma0 0.1, population 64.
+    Source: arXiv 1803.10122, A.4, which has a `sigma0` of 0.1 and a population of 64.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class CMAES:
         mean: ArrayLike | None = None,
         bounds: tuple[float, float] | None = None,
     ) -> None:
-        """`mean` is where the search starts, zeros by default; `bounds` hold for every parameter.
+        """The search starts at `mean`, by default at zeros; `bounds` apply to every parameter.
 
-        Raises ValueError for fewer than 2 parameters, or a mean of another shape.
+        Raises ValueError if there are fewer than 2 parameters, or if the shape of `mean` is not
+        (num_parameters,).
         """
         if num_parameters < 2:
             raise ValueError(f"CMA-ES needs 2 parameters or more, got {num_parameters}")
@@ -80,19 +83,26 @@ class CMAES:
 
     @property
     def generation(self) -> int:
-        """Number of generations whose fitness was given."""
+        """Number of generations whose fitness `tell` has received."""
         return len(self._fitness_history)
 
     @property
     def mean(self) -> Float64[np.ndarray, " parameter"]:
-        """The distribution's mean, which is the result to report, and not the best sample."""
+        """Mean of the search distribution.
+
+        The result to report is the mean of the search distribution, not the best sample.
+        """
         return np.array(self._search.mean)
 
     def recent_mean(self, generations: int) -> Float64[np.ndarray, " parameter"]:
-        """Average the means after each of the last `generations` generations, or of all if fewer.
+        """Return the average of the distribution's means after the last `generations` generations.
 
-        With noisy fitness, the mean fluctuates around an optimum, and its average lies closer to
-        it. Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, for gradients.
+        If fewer generations are done, the average is over all generations.
+
+        With noisy fitness, the mean fluctuates around an optimum, and the average of the means lies
+        closer to the optimum.
+
+        Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, about stochastic gradients.
         """
         recent = self._means[-generations:]
         return np.mean(recent, axis=0) if recent else self.mean
@@ -103,17 +113,22 @@ class CMAES:
         return float(self._search.sigma)
 
     def ask(self) -> Candidates:
-        """Return this generation's candidates, (population, num_parameters), fixed until `tell`."""
+        """Return this generation's candidates, (population, num_parameters).
+
+        The candidates stay the same until `tell` is called.
+        """
         if self._candidates is None:
             with warnings.catch_warnings(action="ignore"):
                 self._candidates = self._search.ask()
         return np.array(self._candidates)
 
     def tell(self, fitness: ArrayLike) -> None:
-        """Receives the fitness (population,) of the candidates from `ask`; higher is better.
+        """Receive the fitness, (population,), of the candidates from `ask`.
 
-        Raises ValueError where the fitness has another shape or is not finite, and RuntimeError
-        where `ask` was not called.
+        A higher fitness is better.
+
+        Raises ValueError if the fitness has another shape than (population,) or is not finite.
+        Raises RuntimeError if `ask` was not called since the last `tell`.
         """
         values = np.array(fitness, dtype=np.float64)
         if values.shape != (self.population,):
@@ -121,11 +136,11 @@ class CMAES:
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             raise ValueError(
-                f"expected finite fitness, got {values[wrong[0]]} for candidate {wrong[0]} "
-                f"({len(wrong)} of {len(values)} in generation {self.generation})"
+                f"expected finite fitness, got {values[wrong[0]]} for candidate {wrong[0]}: in "
+                f"generation {self.generation}, {len(wrong)} of {len(values)} values are not finite"
             )
         if self._candidates is None:
-            raise RuntimeError("no candidates to tell about: call ask() before each tell()")
+            raise RuntimeError("tell() needs candidates from ask(): call ask() before each tell()")
         with warnings.catch_warnings(action="ignore"):
             self._search.tell(self._candidates, (-values).tolist())  # pycma minimises
         self._candidates = None
@@ -133,7 +148,10 @@ class CMAES:
         self._means.append(self.mean)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `from_state_dict` needs: JSON-able `settings` and float64 arrays."""
+        """Return the state that `from_state_dict` needs.
+
+        The state consists of `settings`, which JSON can store, and of float64 arrays.
+        """
         return {
             "settings": dict(self._settings),
             "start": self._start.copy(),
@@ -145,8 +163,9 @@ class CMAES:
     def from_state_dict(cls, state: Mapping[str, Any]) -> CMAES:
         """Restore a saved search by replaying its fitness values.
 
-        Raises ValueError where the replay ends at another mean, because another pycma or numpy
-        wrote the state.
+        Raises ValueError if the replay ends at a mean that differs from the saved mean. The saved
+        mean differs from the mean of the replay if another version of pycma or numpy wrote the
+        state.
         """
         start = np.asarray(state["start"], dtype=np.float64)
         search = cls(len(start), mean=start, **state["settings"])
@@ -155,8 +174,8 @@ class CMAES:
             search.tell(fitness)
         if not np.array_equal(search.mean, state["mean"]):
             raise ValueError(
-                f"replaying {search.generation} generations gave another search than saved: "
-                "resume on the machine, and with the versions of cma and numpy, that wrote it"
+                f"replaying {search.generation} generations gave another search than was saved: "
+                "resume on the machine that wrote the search, with the same cma and numpy versions"
             )
         return search
 
@@ -178,12 +197,15 @@ def evolve(
     generations: int,
     on_generation: Callable[[GenerationStats], bool | None] = lambda stats: None,
 ) -> None:
-    """Run until `generations` generations are done, including those of a resumed search.
+    """Run the search until it has done `generations` generations in total.
 
-    The search ends earlier if `on_generation`, which is called after each generation, returns True.
+    The total includes the generations that were done before a resume.
 
-    `fitness(candidates, generation)` returns (population,) values to maximise, from the real game
-    or from a dream; `generation` counts from 0.
+    `on_generation` is called after each generation. The search ends early if `on_generation`
+    returns True.
+
+    `fitness(candidates, generation)` returns the fitness of each candidate, (population,), from the
+    real game or from a dream. The search maximises the fitness. `generation` counts from 0.
     """
     while search.generation < generations:
         generation = search.generation

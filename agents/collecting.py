@@ -1,4 +1,4 @@
-"""Play many episodes over workers, and yield them in the order of their seeds."""
+"""Play many episodes with workers, and yield the episodes in the order of the given seeds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ Result = TypeVar("Result")
 
 @runtime_checkable
 class EpisodePolicyFactory(Protocol):
-    """A policy factory that needs the seeds of the episodes that its policy will play."""
+    """A policy factory that is given the seeds of its policy's episodes."""
 
     def for_episodes(self, seeds: Sequence[int]) -> Policy:
-        """Return a policy of `CHUNK` rows; row i plays `seeds[i]`, further rows are not used."""
+        """Return a policy that acts in `CHUNK` rows.
+
+        Row i plays the episode of `seeds[i]`. Rows without a seed are not used.
+        """
 
 
 PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
@@ -29,18 +32,21 @@ PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
 
 @dataclass(frozen=True)
 class PlayChunk(Generic[Result]):
-    """A call for a worker, which plays one chunk of seeds with a policy of its own.
+    """A callable that plays the episodes of one chunk of seeds in a worker, with a new policy.
 
     All fields must be picklable.
 
     Attributes:
-        policy_factory: called once per chunk. It is a top-level function, or a functools.partial of
-            one over plain data and bytes. If it has `for_episodes`, this is called with the chunk's
-            seeds.
-        max_steps: env steps after which an episode is truncated; None leaves the environment's own
-            limit.
-        play: `agents.rollout.play`, `play_scores`, or a function with the same parameters.
-        perturbation: one of `envs.perturbations.PERTURBATIONS`.
+        policy_factory: returns a new policy, and is called once per chunk. The factory is a
+            top-level function, or a functools.partial of a top-level function with plain data and
+            bytes as arguments. If the factory has a method `for_episodes`, that method is called
+            instead of the factory, with the chunk's seeds.
+        max_steps: number of env steps after which an episode is truncated. If `max_steps` is None,
+            only the environment's own limit applies.
+        play: function that plays the chunk's episodes: `agents.rollout.play`,
+            `agents.rollout.play_scores`, or a function with the same parameters.
+        perturbation: name of a perturbation in `envs.perturbations.PERTURBATIONS`, or None for no
+            perturbation.
     """
 
     env: str | EnvConfig
@@ -50,7 +56,7 @@ class PlayChunk(Generic[Result]):
     perturbation: str | None = None
 
     def __call__(self, seeds: Sequence[int]) -> list[Result]:
-        """Play the episodes of up to `CHUNK` seeds, and return their results in order."""
+        """Play the episodes of up to `CHUNK` seeds; return the results in the seeds' order."""
         make = functools.partial(make_env, self.env, perturbation=self.perturbation)
         factory = self.policy_factory
         if isinstance(factory, EpisodePolicyFactory):
@@ -60,7 +66,10 @@ class PlayChunk(Generic[Result]):
         return self.play(make, policy, seeds, max_steps=self.max_steps, batch_size=CHUNK)
 
     def episodes(self, seeds: Sequence[int], workers: Workers) -> Iterator[Result]:
-        """Yield one result per seed, in order; memory holds at most two chunks per worker."""
+        """Yield one result per seed, in the order of `seeds`.
+
+        At most two chunks per worker are in memory at the same time.
+        """
         for results in workers.map(self, chunks(seeds)):
             yield from results
 
@@ -73,20 +82,21 @@ def play_episodes(
     workers: Workers,
     max_steps: int | None = None,
 ) -> Iterator[Rollout]:
-    """Yield one episode per seed, in the order of `seeds`; see `PlayChunk`."""
+    """Yield one episode per seed, in the order of `seeds`; `PlayChunk` describes the parameters."""
     return PlayChunk(env, policy_factory, max_steps, play).episodes(seeds, workers)
 
 
 @dataclass(frozen=True)
 class TransformedPlay(Generic[Result]):
-    """Plays episodes like `agents.rollout.play`, and returns `transform` of each rollout.
+    """Plays episodes as `agents.rollout.play` does, and transforms each resulting rollout.
 
-    In workers, the transforms are thus executed in parallel, and a rollout's frames, 12 MB for
-    1,000 steps, are not sent between processes.
+    If this class is used in workers, they execute the transforms in parallel and send only the
+    transformed results. The frames of a rollout, 12 MB for 1,000 steps, are not sent between
+    processes.
     """
 
     transform: Callable[[Rollout], Result]
 
     def __call__(self, *arguments: Any, **settings: Any) -> list[Result]:
-        """Play with the parameters of `play`, and transform each rollout."""
+        """Pass all arguments to `agents.rollout.play`, and transform each rollout."""
         return [self.transform(rollout) for rollout in play(*arguments, **settings)]

@@ -1,4 +1,4 @@
-"""The controller C; a population of controllers is evaluated as one batched tensor product."""
+"""The controller C; one batched tensor product computes the outputs of many controllers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from envs.actions import ActionMap
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """Sizes of a controller: linear, or with one layer of `hidden` tanh units.
+    """Sizes of a controller, which is linear or has one layer of `hidden` tanh units.
 
-    Source: arXiv 1803.10122, 2.3: a = W [z, h] + b, so no hidden units. Differs: hidden units are
-    optional, for search by gradients, which can train more parameters.
+    Source: arXiv 1803.10122, section 2.3: a = W [z, h] + b, without hidden units. Differs: hidden
+    units are possible here. Hidden units are meant for the search by gradients, which can train
+    more parameters than CMA-ES can.
     """
 
     num_features: int
@@ -28,24 +29,27 @@ class ControllerConfig:
     def __post_init__(self) -> None:
         if self.num_features < 1 or self.num_outputs < 1 or self.hidden < 0:
             raise ValueError(
-                "expected num_features and num_outputs of 1 or more and hidden of 0 or more, "
+                "expected num_features and num_outputs of 1 or more, and hidden of 0 or more, "
                 f"got {self}"
             )
 
     @property
     def layers(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of each layer."""
+        """The number of inputs and the number of outputs of each layer."""
         hidden = (self.hidden,) if self.hidden else ()
         return tuple(itertools.pairwise((self.num_features, *hidden, self.num_outputs)))
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights and biases; 867 for the paper's 288 features and 3 outputs."""
+        """Number of weights and biases, which is 867 for the paper's 288 features and 3 outputs."""
         return sum((inputs + 1) * outputs for inputs, outputs in self.layers)
 
     @property
     def num_last_parameters(self) -> int:
-        """Number of weights and biases of the last layer, which are the last parameters."""
+        """Number of weights and biases of the last layer.
+
+        The last layer's parameters are the last entries of a candidate's parameters.
+        """
         inputs, outputs = self.layers[-1]
         return (inputs + 1) * outputs
 
@@ -55,22 +59,24 @@ def control(
     parameters: Float[Tensor, "candidate parameter"],
     features: Float[Tensor, "candidate batch feature"],
 ) -> Float[Tensor, "candidate batch output"]:
-    """Return raw outputs of every candidate for its own batch of features; one agent is P = 1.
+    """Return the raw outputs of each candidate for the candidate's own batch of features.
 
-    A layer's parameters are its weights, (inputs, outputs) row by row, then its biases. The action
-    map applies tanh to the outputs.
+    The parameters of P candidates have the shape (P, num_parameters). Their features have the shape
+    (P, B, num_features), where B is the length of each candidate's batch. For a single agent, P is
+    1. The parameters of a layer are first its weights, a matrix (inputs, outputs) row by row, and
+    then its biases. This function does not apply tanh to the outputs, because the action map does.
 
-    Raises ValueError where the parameters' or features' sizes are not the config's.
+    Raises ValueError if the size of the parameters or of the features does not match `config`.
     """
     if parameters.shape[-1] != config.num_parameters:
         raise ValueError(
-            f"expected parameters of shape (P, {config.num_parameters}) for {config}, "
-            f"got {tuple(parameters.shape)}"
+            f"expected parameters of shape (P, {config.num_parameters}) with P candidates for "
+            f"{config}, got {tuple(parameters.shape)}"
         )
     if features.ndim != 3 or features.shape[-1] != config.num_features:
         raise ValueError(
-            f"expected features of shape (P, B, {config.num_features}) for {config}, "
-            f"got {tuple(features.shape)}"
+            f"expected features of shape (P, B, {config.num_features}) with P candidates and "
+            f"batches of length B for {config}, got {tuple(features.shape)}"
         )
     sizes = [size for inputs, outputs in config.layers for size in (inputs * outputs, outputs)]
     parts = iter(parameters.split(sizes, dim=1))
@@ -86,12 +92,12 @@ def control(
 def apply_action_map(
     action_map: ActionMap, outputs: Float[Tensor, "*batch output"]
 ) -> Float[Tensor, "*batch action"]:
-    """Return encoded actions, the same numbers as `action_map(outputs)` in NumPy.
+    """Return encoded actions, which equal those that `action_map(outputs)` computes in NumPy.
 
-    A continuous map is differentiable. A discrete map is not, because it returns the one-hot vector
-    of the largest output.
+    A continuous action map is differentiable. A discrete action map is not differentiable, because
+    it returns the one-hot vector of the largest output.
 
-    Raises ValueError where the outputs' last axis is not the map's `num_outputs`.
+    Raises ValueError if the size of the outputs' last axis is not `action_map.num_outputs`.
     """
     if outputs.shape[-1] != action_map.num_outputs:
         raise ValueError(
@@ -114,10 +120,13 @@ def choose_actions(
     parameters: Float[Tensor, "candidate parameter"],
     features: Float[Tensor, "batch feature"],
 ) -> Float[Tensor, "batch action"]:
-    """Return encoded actions of every candidate for its block of the batch, all of equal length.
+    """Return the encoded actions of every candidate for the candidate's own block of the batch.
+
+    The batch consists of one block per candidate, and all blocks have the same length.
 
     Args:
-        features: z followed by h; a controller with fewer features uses only the first ones.
+        features: z followed by h. A controller uses only the first `config.num_features` of these
+            features.
     """
     seen = features[:, : config.num_features].unflatten(0, (len(parameters), -1))
     return apply_action_map(action_map, control(config, parameters, seen)).flatten(0, 1)

@@ -1,8 +1,9 @@
-"""MAP-Elites with an ask-and-tell interface: it finds the best solution of every cell.
+"""MAP-Elites with an ask-and-tell interface; it searches for the best solution of every cell.
 
-New solutions are variations of existing ones. Archives come from pyribs. Everything random in a
-generation is drawn from `(seed, generation)`, so that a saved search continues exactly. The saved
-state is the archive, the bandit's window and the counts of generations and evaluations.
+New solutions are variations of existing solutions. The archive is a class of pyribs. All random
+numbers of a generation come from a generator that `(seed, generation)` seeds, so that a saved
+search continues exactly. The saved state consists of the archive, the bandit's window, and the
+counts of generations and evaluations.
 """
 
 from __future__ import annotations
@@ -28,17 +29,21 @@ class ElitesConfig:
     """Settings of MAP-Elites.
 
     Attributes:
-        batch_size: children per generation.
-        initial_coverage: fraction of all cells that random solutions fill before children are made.
-        start_sigma: standard deviation of the random solutions around 0.
-        bounds: bounds of every number of a solution; numbers outside are clipped.
-        mixes: mixes of operators; a bandit selects among several mixes by the elites that they add.
-        bandit_window: number of last generations that the bandit uses.
-        exploration: weight of the bandit's uncertainty term. UCB1 uses 1. After 200 generations
-            with nine mixes, its term of 0.7 would dominate the fractions of added elites, 0.2 to
+        batch_size: number of solutions per generation.
+        initial_coverage: while less than this fraction of all cells is filled, solutions are
+            random; after that, solutions are children of elites.
+        start_sigma: standard deviation of the numbers of a random solution; their mean is 0.
+        bounds: the lowest and the highest value of every number of a solution. Numbers of a
+            solution that lie outside the bounds are clipped.
+        mixes: mixes of operators. If there are several mixes, a bandit selects one per generation.
+            The bandit's reward is the fraction of the generation's solutions that became elites.
+        bandit_window: number of recent generations whose rewards the bandit uses.
+        exploration: weight of the exploration term in the bandit's upper confidence bounds. UCB1
+            uses a weight of 1. With a weight of 1, the exploration term is about 0.7 after 200
+            generations with nine mixes. A term of 0.7 would dominate the rewards, which are 0.2 to
             0.6.
-        qd_score_offset: subtracted from every fitness in the QD score. It is the least possible
-            fitness, so that no cell counts below 0.
+        qd_score_offset: number that the QD score subtracts from the fitness of every elite. Set
+            `qd_score_offset` to the lowest possible fitness, so that no elite lowers the QD score.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -61,7 +66,7 @@ class ElitesConfig:
         if not self.mixes:
             raise ValueError("expected 1 mix of operators or more, got none")
         if not self.bounds[0] < self.bounds[1]:
-            raise ValueError(f"expected a lower bound below the upper one, got {self.bounds}")
+            raise ValueError(f"expected a lower bound below the upper bound, got {self.bounds}")
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,12 @@ class EliteStats:
 
     Attributes:
         coverage: fraction of cells that hold an elite.
-        norm_qd_score: sum over elites of fitness - `qd_score_offset`, divided by the number of
-            cells.
+        norm_qd_score: sum of (fitness - `qd_score_offset`) over all elites, divided by the number
+            of cells.
         mean_fitness: mean fitness of all elites.
-        added: solutions of the last generation that became elites.
-        mix: index of the mix that made these solutions; None for random solutions.
+        added: number of solutions of the last generation that became elites.
+        mix: index of the mix that made the solutions of the last generation, or None if these
+            solutions were random.
     """
 
     generation: int
@@ -88,15 +94,18 @@ class EliteStats:
 
 
 class MapElites:
-    """The search: `ask()` returns solutions, `tell(fitness, measures)` takes their results.
+    """The search: `ask()` returns solutions, and `tell(fitness, measures)` receives their results.
 
     Args:
         num_parameters: how many numbers a solution has.
         centroids: centroids of the cells, in the space of measures.
-        ranges: range of each measure, for pictures; None takes the ranges of the centroids.
-        reconstruct: decode(encode(x)) of a model of the elites, for mixes that need one.
+        ranges: range of each measure in pictures. If `ranges` is None, pictures show the ranges of
+            the centroids.
+        reconstruct: function that returns decode(encode(x)), where encode and decode belong to a
+            model of the elites. Only mixes with reconstruction need `reconstruct`.
 
-    Source: arXiv 1504.04909; cells as in arXiv 1610.05729, operators as in arXiv 2003.04389.
+    Source: arXiv 1504.04909. The cells follow arXiv 1610.05729, and the operators follow arXiv
+    2003.04389.
     """
 
     def __init__(
@@ -133,21 +142,24 @@ class MapElites:
 
     @property
     def elites(self) -> Solutions:
-        """All elites, (n, D), in the order in which their cells were filled."""
+        """All elites, in the order in which their cells were filled."""
         return self.archive.data("solution")
 
     @property
     def evaluations(self) -> int:
-        """How many solutions have been evaluated."""
+        """Number of solutions that have been evaluated."""
         return self.generation * self.config.batch_size
 
     @property
     def started(self) -> bool:
-        """Whether enough cells are filled to make children."""
+        """Whether enough cells are filled to make children of elites."""
         return len(self.archive) >= max(self.config.initial_coverage * self.archive.cells, 1)
 
     def ask(self) -> Solutions:
-        """Return this generation's solutions, (batch_size, D), fixed until `tell`."""
+        """Return this generation's solutions, (batch_size, num_parameters).
+
+        The solutions stay the same until `tell` is called.
+        """
         if self._pending is None:
             config = self.config
             generator = self._generator
@@ -170,16 +182,20 @@ class MapElites:
         return self._pending[0].copy()
 
     def tell(self, fitness: ArrayLike, measures: Float[np.ndarray, "solution measure"]) -> None:
-        """Receive the fitness (batch_size,), where higher is better, and the measures.
+        """Receive the fitness, (batch_size,), and the measures of the solutions from `ask`.
 
-        Raises ValueError where a value is not finite, and RuntimeError where `ask` was not called.
+        A higher fitness is better.
+
+        Raises ValueError if a fitness or a measure is not finite. Raises RuntimeError if `ask` was
+        not called since the last `tell`.
         """
         if self._pending is None:
-            raise RuntimeError("no solutions to tell about: call ask() before each tell()")
+            raise RuntimeError("tell() needs solutions from ask(): call ask() before each tell()")
         values = np.asarray(fitness, dtype=np.float64)
         if not np.isfinite(values.sum() + measures.sum()):
             raise ValueError(
-                f"expected finite fitness and measures, got others in generation {self.generation}"
+                "expected finite fitness and measures, got values that are not finite in "
+                f"generation {self.generation}"
             )
         solutions, mix = self._pending
         added = int(np.count_nonzero(self.archive.add(solutions, values, measures)["status"]))
@@ -206,7 +222,10 @@ class MapElites:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what `load_state_dict` needs: arrays, and the JSON-able `search`."""
+        """Return the state that `load_state_dict` needs.
+
+        The state consists of arrays, and of `search`, which JSON can store.
+        """
         data = self.archive.data(["solution", "objective", "measures"], return_type="tuple")
         return {
             **dict(zip(("solutions", "fitness", "measures"), data, strict=True)),
@@ -230,13 +249,13 @@ class MapElites:
 
 
 def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
-    """Return centroids of equal cells in the disc that an arm of length 1 can reach.
+    """Return centroids of equal cells in the disc of measures that an arm of length 1 can reach.
 
-    The disc is centred at (0.5, 0.5). The cells are a centroidal Voronoi tessellation by k-means:
-    each centroid is the middle of its cell.
+    The disc has the centre (0.5, 0.5) and the radius 0.5. The cells form a centroidal Voronoi
+    tessellation, which k-means computes: each centroid is the middle of its cell.
 
-    Source: arXiv 1610.05729, algorithm 1. Differs: all sampled points lie in the disc, so that
-    every cell can be filled and a coverage of 1 means that all are.
+    Source: arXiv 1610.05729, algorithm 1. Differs: all points that k-means uses lie in the disc.
+    Every cell can therefore be filled, and a coverage of 1 means that every cell is filled.
     """
     generator = np.random.default_rng(seed)
     count = SAMPLES_PER_CELL * num_cells

@@ -1,4 +1,4 @@
-"""Evaluation of a policy on held-out episodes: mean, standard deviation, confidence interval."""
+"""Evaluation of a policy: the mean and the spread of its returns over held-out episodes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from agents.workers import Workers
 
 
 def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
-    """Return the sample standard deviation (n - 1), or None for a single value.
+    """Return the sample standard deviation (with divisor n - 1), or None for a single value.
 
-    Every reported standard deviation over episodes is computed like this. JSON stores None as null,
-    as it has no nan.
+    This function computes every standard deviation over episodes that is reported. For a single
+    value, the result is None and not nan, because JSON has null but no nan.
     """
     numbers = np.asarray(values, dtype=np.float64)
     return float(numbers.std(ddof=1)) if len(numbers) > 1 else None
@@ -31,9 +31,10 @@ def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
 
 @dataclass(frozen=True)
 class Scores:
-    """Returns of one policy over the episodes of a split; `lengths` count env steps.
+    """The return and the length in env steps of each episode that one policy played in a split.
 
-    Raises ValueError where the lists differ in length or are empty.
+    Raises ValueError if `seeds`, `returns`, `lengths`, `terminated` and `truncated` are empty or
+    differ in length.
     """
 
     policy: str
@@ -53,7 +54,7 @@ class Scores:
         if len(set(sizes)) != 1 or sizes[0] == 0:
             raise ValueError(
                 "expected seeds, returns, lengths, terminated and truncated of one length, "
-                f"1 or more, got lengths {sizes}"
+                f"which must be 1 or more, got the lengths {sizes}"
             )
 
     @property
@@ -63,17 +64,20 @@ class Scores:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over episodes, see `sample_std`."""
+        """Sample standard deviation of the returns, which `sample_std` computes."""
         return sample_std(self.returns)
 
     @property
     def env_steps(self) -> int:
-        """Env steps of all episodes together."""
+        """Number of env steps of all episodes together."""
         return sum(self.lengths)
 
     @property
     def confidence_interval(self) -> tuple[float, float] | None:
-        """95 % interval of the mean, by Student's t; None for a single episode."""
+        """95 % confidence interval of the mean return, by Student's t.
+
+        The interval is None for a single episode.
+        """
         std, num_episodes = self.std, len(self.returns)
         if std is None:
             return None
@@ -102,10 +106,11 @@ def evaluate(
     max_steps: int | None = None,
     on_episodes: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Plays the episodes of a protocol; see `PlayChunk`.
+    """Play the episodes of a protocol, and return the policy's scores.
 
     Args:
-        on_episodes: called with the number of episodes done so far.
+        policy_factory, max_steps: as in `PlayChunk`.
+        on_episodes: called after each episode with the number of episodes done so far.
     """
     play_chunk = PlayChunk(
         protocol.env, policy_factory, max_steps, play_scores, protocol.perturbation

@@ -1,4 +1,4 @@
-"""Exploration policies: noise that is correlated in time, alone or added to another policy."""
+"""Exploration policies: noise that is correlated in time, alone or on another policy's actions."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,20 +29,20 @@ NOISE_STRENGTHS = (0.1, 0.3, 0.6)
 
 
 class CorrelatedNoise:
-    """Ornstein-Uhlenbeck noise of unit variance, one row of `size` numbers per environment."""
+    """Ornstein-Uhlenbeck noise of unit variance, with one row of `size` numbers per environment."""
 
     def __init__(self, num_envs: int, size: int, correlation_steps: float) -> None:
-        """After `correlation_steps` the autocorrelation has fallen to 1/e."""
+        """After `correlation_steps` calls of `step`, the autocorrelation has fallen to 1/e."""
         self.values: Float64[np.ndarray, "env size"] = np.zeros((num_envs, size))
         self._autocorrelation = np.exp(-1 / correlation_steps)
         self._noise_scale = np.sqrt(1 - self._autocorrelation**2)
 
     def restart(self, i: int, generator: np.random.Generator) -> None:
-        """Draws row i from the stationary distribution, so that noise has full strength at once."""
+        """Draw row i from the stationary distribution, so that noise starts at full strength."""
         self.values[i] = generator.standard_normal(self.values.shape[1])
 
     def step(self, i: int, generator: np.random.Generator) -> Float64[np.ndarray, " size"]:
-        """Advance row i by one agent step, and return it."""
+        """Advance row i by one agent step, and return row i."""
         noise = generator.standard_normal(self.values.shape[1])
         self.values[i] = self._autocorrelation * self.values[i] + self._noise_scale * noise
         result: np.ndarray = self.values[i]
@@ -50,22 +50,26 @@ class CorrelatedNoise:
 
 
 class ExploringPolicy(RepeatingPolicy):
-    """Policy for the first data: raw controller outputs are correlated noise in the task's styles.
+    """Policy that collects the first data.
 
-    A style is drawn when an episode begins and again every `STYLE_STEPS` env steps on average.
-    Outputs go through the task's default action map, so a Discrete action is repeated in runs.
+    Instead of a controller's raw outputs, the policy uses the mean of a style plus correlated
+    noise.
+
+    One of the task's styles is drawn when an episode begins, and again every `STYLE_STEPS` env
+    steps on average. The mean plus the noise goes through the task's default action map. Because
+    the noise is correlated in time, a Discrete action is often repeated for several agent steps.
     """
 
     def __init__(
         self, task: Task, action_space: gym.Space[Any], action_repeat: int | None = None
     ) -> None:
-        """`action_repeat` None takes the task's."""
+        """If `action_repeat` is None, the policy uses the task's action repeat."""
         super().__init__(action_space, "exploring", action_repeat or task.action_repeat)
         self._styles = task.exploration
         self._action_map = task.action_map
 
     def begin(self, starting: EnvMask) -> None:
-        """Draws a style and the noise's first values."""
+        """For each starting environment, draw a style and the first values of the noise."""
         if starting.all():
             self._noise = CorrelatedNoise(
                 self.num_envs, self._action_map.num_outputs, CORRELATION_STEPS / self.action_repeat
@@ -76,7 +80,7 @@ class ExploringPolicy(RepeatingPolicy):
             self._style[i] = self.generators[i].integers(len(self._styles))
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return the style's mean plus noise, through the action map."""
+        """Return the actions that the action map makes from a style's mean plus noise."""
         outputs = np.zeros_like(self._noise.values)
         for i in indices_of(due):
             generator = self.generators[i]
@@ -88,17 +92,19 @@ class ExploringPolicy(RepeatingPolicy):
 
 
 class NoisyPolicy(RepeatingPolicy):
-    """Another policy with correlated noise on its actions, of a strength drawn per episode.
+    """Adds correlated noise to the actions of an inner policy, with a strength drawn per episode.
 
-    Box: Ornstein-Uhlenbeck noise of standard deviation strength x half the range, clipped to
-    the bounds. Discrete: random actions for a fraction `strength` of the time, in runs. The inner
-    policy receives the executed actions, so that its recurrent state follows the real episode.
+    In a Box space, the noise is an Ornstein-Uhlenbeck process. The standard deviation of the noise
+    is the strength times half the range of the action, and the noisy actions are clipped to the
+    bounds. In a Discrete space, random actions replace the inner policy's actions for a fraction
+    `strength` of the time, and each random action is repeated for several steps. The inner policy
+    receives the executed actions, so that its recurrent state follows the real episode.
     """
 
     def __init__(
         self, policy: RepeatingPolicy, strengths: float | Sequence[float] = NOISE_STRENGTHS
     ) -> None:
-        """Raises ValueError for a negative strength, or one above 1 on a Discrete space."""
+        """Raises ValueError if a strength is negative, or above 1 in a Discrete space."""
         super().__init__(
             policy.action_space, f"noisy {policy.name}", policy.action_repeat, noise_stream=1
         )
@@ -112,12 +118,12 @@ class NoisyPolicy(RepeatingPolicy):
         self._half_range = (np.array(self._bounds.high) - np.array(self._bounds.low)) / 2
 
     def reset(self, num_envs: int, seed: int = 0) -> None:
-        """Seeds both policies; each draws from streams of its own."""
+        """Seed this policy and the inner policy, which draw from separate random streams."""
         self._policy.reset(num_envs, seed)
         super().reset(num_envs, seed)
 
     def begin(self, starting: EnvMask) -> None:
-        """Draws a strength, and resets the inner policy too."""
+        """For each starting environment, draw a strength and reset the inner policy's state."""
         agent_steps = CORRELATION_STEPS / self.action_repeat
         if starting.all():
             self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, agent_steps)
@@ -131,7 +137,7 @@ class NoisyPolicy(RepeatingPolicy):
         self._policy.begin(starting)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return the inner policy's actions with noise, and pass them to its `executed`."""
+        """Return the noisy actions, after passing them to the `executed` of the inner policy."""
         actions = self._policy.select_actions(frames, due).copy()
         for i in indices_of(due):
             if self._bounds.discrete:
@@ -149,7 +155,7 @@ class NoisyPolicy(RepeatingPolicy):
         return actions
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Pass the actions on to the inner policy, which may contain another policy."""
+        """Pass the executed actions on to the inner policy, which may wrap a further policy."""
         self._policy.executed(actions, due)
 
     def _redraw_run(self, i: int) -> None:

@@ -1,4 +1,4 @@
-"""Operators that make children of elites: noise, steps along lines, and a model's crossover."""
+"""Operators that make children of elites: noise, steps along lines, reconstruction by a model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ Reconstruct = Callable[[Solutions], Solutions]
 
 @dataclass(frozen=True)
 class Mix:
-    """Fraction of a generation's children that each operator makes; noise alone makes the rest.
+    """The fraction of a generation's children that each operator makes.
+
+    The remaining children are made by noise alone: child = x + noise, where x is an elite.
 
     Attributes:
-        reconstruction: child = (x + decode(encode(x))) / 2.
-        line: child = x + noise + a step along the line to another elite.
+        reconstruction: fraction of children that are (x + decode(encode(x))) / 2, where x is an
+            elite.
+        line: fraction of children that are x + noise + a step along the line from the elite x to
+            another elite.
     """
 
     reconstruction: float = 0.0
@@ -27,10 +31,12 @@ class Mix:
 
     def __post_init__(self) -> None:
         if min(self.reconstruction, self.line) < 0 or self.reconstruction + self.line > 1:
-            raise ValueError(f"expected shares of 0 or more that add up to at most 1, got {self}")
+            raise ValueError(
+                f"expected fractions of 0 or more that add up to at most 1, got {self}"
+            )
 
     def counts(self, batch_size: int) -> tuple[int, int, int]:
-        """Return the numbers of children by reconstruction, along lines and by noise alone."""
+        """Return how many children are made by reconstruction, along lines, and by noise alone."""
         reconstructed = round(self.reconstruction * batch_size)
         along = min(round(self.line * batch_size), batch_size - reconstructed)
         return reconstructed, along, batch_size - reconstructed - along
@@ -44,9 +50,10 @@ ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=quarters / 4) for quarters in ran
 
 @dataclass(frozen=True)
 class OperatorConfig:
-    """Step sizes of the operators, in units of the solutions.
+    """Step sizes of the operators, in the units of a solution's numbers.
 
-    Source: arXiv 2003.04389, section 4: 0.003 and 0.1 of a range of 2.
+    Source: arXiv 2003.04389, section 4: `iso_sigma` is 0.003 times the range of a solution's
+    numbers, and `line_sigma` is 0.1 times this range. In this module, the range is 2.
     """
 
     iso_sigma: float = 0.006
@@ -65,12 +72,13 @@ def breed(
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
 ) -> Float32[np.ndarray, "child parameter"]:
-    """Return `batch_size` children of elites, (batch_size, D), not clipped to any bounds.
+    """Return `batch_size` children of elites, which are not clipped to any bounds.
 
     Args:
-        draw: returns the given number of elites, each drawn at random among all.
+        draw: function that returns the given number of elites, each drawn at random from all
+            elites.
 
-    Raises ValueError where the mix has reconstruction and `reconstruct` is None.
+    Raises ValueError if the mix has reconstruction and `reconstruct` is None.
     """
     reconstructed, along, by_noise = mix.counts(batch_size)
     children = []

@@ -1,4 +1,4 @@
-"""Policies: the protocol, the base class that repeats an action, and the simplest policies."""
+"""The protocol of policies, a base class that repeats actions, and the simplest policies."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -17,13 +17,14 @@ EncodedActions = Float32[np.ndarray, "env action"]
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts in several environments at once, one row of `frames` for each.
+    """Acts in several environments at once; `frames` has one row per environment.
 
-    `act` is called every environment step and returns native actions: (B, A) of a Box's own type,
-    int64 (B,) for a Discrete space. It holds an action for `action_repeat` steps. Where
-    `reset_mask` is true, an environment starts a new episode: its agent step clock, its recurrent
-    state and its noise are reset. Policies add their exploration noise themselves, so that recorded
-    actions are the executed ones.
+    `act` is called at every environment step and returns native actions for B environments. In a
+    Box space, native actions are an array (B, A) of the space's own dtype. In a Discrete space,
+    native actions are an int64 array (B,). `act` repeats an action for `action_repeat` environment
+    steps. Where `reset_mask` is True, an environment starts a new episode, and the policy resets
+    this environment's agent step clock, recurrent state and noise. A policy adds its exploration
+    noise itself, so that the recorded actions are the executed actions.
     """
 
     name: str
@@ -33,22 +34,23 @@ class Policy(Protocol):
         """Resets the state of `num_envs` environments, and seeds all randomness with `seed`."""
 
     def act(self, frames: Frames, reset_mask: EnvMask | None = None) -> np.ndarray:
-        """Return native actions for uint8 frames (B, H, W, 3), as described above."""
+        """Return native actions, as `Policy` describes them, for uint8 frames (B, H, W, 3)."""
         ...
 
 
 class RepeatingPolicy(ABC):
     """Calls `select_actions`, then repeats the actions for `action_repeat` environment steps.
 
-    A subclass returns encoded actions, float32 (B, A): Box values, or a one-hot Discrete action.
-    Each environment has its own generator, `self.generators[i]`. A subclass that draws only from it
-    makes environment i independent of the number of environments.
+    In a subclass, `select_actions` returns encoded actions, float32 (B, A). An encoded action holds
+    the values of a Box action, or is the one-hot vector of a Discrete action. Each environment has
+    its own generator, `self.generators[i]`. If a subclass draws environment i's random numbers only
+    from `self.generators[i]`, these numbers do not depend on the number of environments.
     """
 
     def __init__(
         self, action_space: gym.Space[Any], name: str, action_repeat: int = 1, noise_stream: int = 0
     ) -> None:
-        """`noise_stream` keeps a policy's draws apart from those of a policy wrapped in it."""
+        """A wrapper and its inner policy draw different numbers if their `noise_stream` differs."""
         if action_repeat < 1:
             raise ValueError(f"action_repeat must be 1 or more, got {action_repeat}")
         self.action_space = action_space
@@ -59,7 +61,7 @@ class RepeatingPolicy(ABC):
         self._noise_stream = noise_stream
 
     def reset(self, num_envs: int, seed: int = 0) -> None:
-        """Resets the state of `num_envs` environments, with new generators."""
+        """Resets the state of `num_envs` environments, and makes new generators."""
         self.num_envs = num_envs
         # A spawn key is used instead of SeedSequence([seed, i]): numpy pads entropy with zeros, so
         # that [seed, 0] is the same stream as Gymnasium's for env.reset(seed=seed).
@@ -77,7 +79,8 @@ class RepeatingPolicy(ABC):
         if len(frames) != self.num_envs:
             raise ValueError(
                 f"policy {self.name!r} was reset for {self.num_envs} environments, "
-                f"got frames of {len(frames)}: call reset(num_envs={len(frames)}) first"
+                f"got frames of {len(frames)} environments: "
+                f"call reset(num_envs={len(frames)}) first"
             )
         if reset_mask is not None and reset_mask.any():
             self._env_steps_since_action[reset_mask] = 0
@@ -91,31 +94,32 @@ class RepeatingPolicy(ABC):
 
     @abstractmethod
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return encoded actions (B, A), of which only the rows of `due` are used.
+        """Return encoded actions (B, A); only the rows where `due` is True are used.
 
-        Only the state of these rows may change. `frames` has all B rows, so that a batched network
-        always has one batch size.
+        Only the state of the rows where `due` is True may change. `frames` has all B rows, so that
+        a batched network always gets the same batch size.
         """
 
     def begin(self, starting: EnvMask) -> None:  # noqa: B027 (a hook: most policies keep no state)
-        """Reset the state of the environments in `starting`."""
+        """Reset the state of the environments where `starting` is True."""
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:  # noqa: B027 (a hook)
-        """Receive the actions that a wrapper executed in place of this policy's own.
+        """Receive the actions that a wrapper executed instead of this policy's actions.
 
-        A policy that feeds its own action to a recurrent state must use these instead.
+        A policy that feeds its own actions to a recurrent state must feed the executed actions
+        instead.
         """
 
 
 class RandomPolicy(RepeatingPolicy):
-    """A uniform draw from the action space at every agent step."""
+    """Draws a uniform action from the action space at every agent step."""
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
         super().__init__(action_space, "random", action_repeat)
         self._bounds = ActionMap.for_space(action_space)  # raises for unbounded spaces
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Draws from each environment's own generator."""
+        """Draws each environment's action from the environment's own generator."""
         actions = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
         for i in indices_of(due):
             actions[i] = uniform_action(self._bounds, self.generators[i])
@@ -123,12 +127,15 @@ class RandomPolicy(RepeatingPolicy):
 
 
 class BrownianPolicy(RepeatingPolicy):
-    """A random walk through a Box: a += sqrt(1/50) N(0, 1) per env step, clipped to its bounds.
+    """A random walk through a Box space: a += sqrt(1/50) N(0, 1) per env step.
+
+    The walk is clipped to the bounds of the space.
 
     Raises UnsupportedActionSpace for a Discrete space.
 
-    Source: later copies of the paper (50 is CarRacing's frame rate). Differs: the paper itself
-    collects with random policies; an agent step held for k steps moves by sqrt(k/50).
+    Source: later reimplementations of the paper; 50 is CarRacing's frame rate. Differs: the paper
+    itself collects data with random policies. In this class, an action is repeated for k env steps,
+    and then changes by sqrt(k/50) N(0, 1).
     """
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
@@ -137,12 +144,12 @@ class BrownianPolicy(RepeatingPolicy):
         if self._bounds.discrete:
             raise UnsupportedActionSpace(
                 f"a Brownian walk needs a Box action space, got {action_space}: "
-                "take RandomPolicy or ExploringPolicy"
+                "use RandomPolicy or ExploringPolicy"
             )
         self._step = np.sqrt(action_repeat / 50)
 
     def begin(self, starting: EnvMask) -> None:
-        """Starts the walk at a uniformly drawn position in the Box."""
+        """Starts the walk at a uniformly drawn position in the Box space."""
         if starting.all():
             self._position = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
         for i in indices_of(starting):
@@ -158,7 +165,7 @@ class BrownianPolicy(RepeatingPolicy):
 
 
 class ConstantPolicy(RepeatingPolicy):
-    """A constant encoded action, for example standing still; a baseline for every score."""
+    """Repeats one encoded action, for example standing still, as a baseline for every score."""
 
     def __init__(
         self,
@@ -184,7 +191,7 @@ class ConstantPolicy(RepeatingPolicy):
 def uniform_action(
     bounds: ActionMap, generator: np.random.Generator
 ) -> Float32[np.ndarray, " action"]:
-    """Draw one encoded action, uniform over the space that `bounds` was made for."""
+    """Draw one encoded action uniformly from the action space of `bounds`."""
     if bounds.discrete:
         return one_hot(generator.integers(bounds.size), bounds.size)
     if bounds.integer:
@@ -194,5 +201,5 @@ def uniform_action(
 
 
 def indices_of(mask: EnvMask) -> list[int]:
-    """Return the indices of the environments in a mask, in order."""
+    """Return the indices of the environments where the mask is True, in ascending order."""
     return list(np.flatnonzero(mask).tolist())

@@ -1,4 +1,4 @@
-"""Evaluation protocols: scores are comparable only where their protocols are the same."""
+"""Evaluation protocols: two scores are comparable only if their protocols are the same."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ Purpose = Literal["monitoring", "selection", "validation", "test"]
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """The episodes of one score.
+    """The settings that determine which episodes a score is computed over.
 
     Attributes:
-        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
-        purpose: purpose of the score, which is also the split that the seeds come from.
+        env_id, env_kwargs, observation_key: the environment, as in `EnvConfig`.
+        purpose: purpose of the score. The seeds come from the split with the same name.
         episodes: number of episodes, 1 or more.
-        start: position of the first seed within the split.
-        perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
+        start: position of the first seed within the split, counted from 0.
+        perturbation: name of a perturbation in `envs.perturbations.PERTURBATIONS`, or None for no
+            perturbation.
 
-    Raises ValueError for an unknown purpose, fewer than 1 episode, or too few seeds in the split.
+    Raises ValueError if the purpose is unknown, if `episodes` is below 1, or if the split has too
+    few seeds.
     """
 
     env_id: str
@@ -38,7 +40,7 @@ class EvaluationProtocol:
     def of(
         cls, env: EnvConfig, purpose: Purpose, episodes: int, perturbation: str | None = None
     ) -> EvaluationProtocol:
-        """Return the protocol of a score in `env`."""
+        """Return the protocol of a score in the environment `env`."""
         return cls(env.env_id, purpose, episodes, 0, perturbation, env.kwargs, env.observation_key)
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ class EvaluationProtocol:
 
     @property
     def env(self) -> EnvConfig:
-        """The env that is played."""
+        """The environment in which the episodes are played."""
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @property

@@ -30,12 +30,13 @@ class EpisodeInfo:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rollout(EpisodeInfo):
-    """One episode of T environment steps: frames[t], actions[t] -> rewards[t], frames[t+1].
+    """One episode of T environment steps.
 
-    Actions are the executed ones, encoded as Box values or one-hot. There are T+1 frames: the last
-    frame belongs to this episode, never to the next one.
+    The action actions[t] is taken in frames[t], and leads to the reward rewards[t] and to
+    frames[t+1]. The actions are the executed actions, encoded as Box values or as one-hot vectors.
+    There are T+1 frames, and the last frame belongs to this episode, never to the next episode.
 
-    Raises ValueError where shapes or types differ from these.
+    Raises ValueError if an array has another shape or dtype than its annotation states.
     """
 
     frames: UInt8[np.ndarray, "steps_plus_1 height width channel"]
@@ -72,7 +73,7 @@ class Rollout(EpisodeInfo):
 class EpisodeScore(EpisodeInfo):
     """The score of an episode, without its frames; `num_steps` counts env steps.
 
-    `measures` are the requested measures, each the mean over all env steps.
+    `measures` holds the mean of each requested measure over all env steps.
     """
 
     episode_return: float
@@ -82,9 +83,10 @@ class EpisodeScore(EpisodeInfo):
 
 @dataclass
 class _Recording:
-    """An episode while it is played. `frames` holds only the latest frame, unless all are kept.
+    """The record of an episode that is still being played.
 
-    `fields` are those of an `EpisodeInfo`; `readings` has a row of measures per step.
+    `frames` holds only the latest frame, unless all frames are kept. `fields` holds the fields of
+    an `EpisodeInfo`. `readings` holds one row of measures per env step.
     """
 
     frames: list[np.ndarray]
@@ -103,17 +105,18 @@ def play(
     max_steps: int | None = None,
     batch_size: int | None = None,
 ) -> list[Rollout]:
-    """Plays one episode per seed, all in this process, with one batched policy.
+    """Plays one episode per seed in this process, with one batched policy.
 
-    The policy gets `batch_size` rows at every step (None: one per seed), because the results of
-    batched networks differ in the last bit with the batch size. A row without an episode is black,
-    and an ended episode keeps its last frame; neither is recorded. The policy's own randomness is
-    seeded with the first seed.
+    The policy gets `batch_size` rows at every step. If `batch_size` is None, the policy gets one
+    row per seed. The number of rows is fixed because a network's results for different batch sizes
+    differ in the last bit. A row without an episode is a black frame, and a row whose episode has
+    ended repeats the last frame of that episode; these rows are not recorded. The policy's own
+    randomness is seeded with the first seed.
 
-    `max_steps` env steps truncate an episode.
+    An episode is truncated after `max_steps` env steps.
 
-    Raises ValueError where there are no seeds, or more than `batch_size`, or max_steps is below
-    1. The environments are always closed, also after an error.
+    Raises ValueError if there are no seeds, if there are more seeds than `batch_size`, or if
+    `max_steps` is below 1. The environments are always closed, also after an error.
     """
     return [
         Rollout(
@@ -135,7 +138,7 @@ def play_scores(
     batch_size: int | None = None,
     measures: Sequence[Measure] = (),
 ) -> list[EpisodeScore]:
-    """Plays like `play`, but keeps no frames: returns each episode's score and `measures`."""
+    """Plays episodes as `play` does, and returns only each episode's score and measures."""
     return [
         EpisodeScore(
             # Rewards are rounded as in a Rollout, so that both kinds of result agree.

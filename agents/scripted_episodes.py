@@ -38,10 +38,12 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
     """Drive one episode on the track of `seed`.
 
     Args:
-        action_repeat: frames for which an action is held; the driver selects no action in between.
-        noise: standard deviation of the noise on steering; gas gets half of it and the brake a
-            fifth. The noise is correlated in time.
-        settings: settings of the `ScriptedDriver`.
+        action_repeat: number of env steps for which an action is held. While an action is held, the
+            driver selects no other action.
+        noise: standard deviation of the noise on steering. The standard deviation of the noise is
+            half as large for gas as for steering, and a fifth as large for the brake. The noise is
+            correlated in time.
+        settings: keyword arguments of `ScriptedDriver`.
     """
     env = make_env(DEFAULT_ENV_ID)
     policy = _NoisyDriver(ScriptedDriver(env, **settings), action_repeat, noise, seed)

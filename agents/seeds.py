@@ -21,9 +21,11 @@ SEED_RANGES: dict[Split, range] = {
 
 
 def seeds(split: Split, count: int, start: int = 0) -> list[int]:
-    """Return `count` consecutive seeds of a split, from the `start`-th on.
+    """Return `count` consecutive seeds of a split.
 
-    Raises ValueError for an unknown split, or where the seeds would leave the split's range.
+    The first of the `count` seeds has the position `start` in the split, counted from 0.
+
+    Raises ValueError if the split is unknown, or if the split has too few seeds.
     """
     if split not in get_args(Split):
         expected = ", ".join(get_args(Split))
@@ -32,16 +34,16 @@ def seeds(split: Split, count: int, start: int = 0) -> list[int]:
     if count < 0 or start < 0 or start + count > len(allowed):
         raise ValueError(
             f"the {split} split holds {len(allowed):,} seeds: "
-            f"cannot take {count:,} of them from number {start:,} on"
+            f"cannot take {count:,} seeds that start at position {start:,}"
         )
     return list(allowed[start : start + count])
 
 
 def check_training_seed(seed: int) -> None:
-    """Raises ValueError for a seed that is kept for validation or test."""
+    """Raise ValueError if `seed` is not a seed for training."""
     if seed not in SEED_RANGES["training"]:
         last = SEED_RANGES["training"].stop - 1
         raise ValueError(
             f"seed {seed:,} is not a training seed: expected 0 to {last:,}; "
-            "higher ones are kept for validation and test"
+            "higher seeds are kept for validation and test"
         )

@@ -1,4 +1,4 @@
-"""Write episodes as mp4 or gif videos, with captions and side by side."""
+"""Write episodes as mp4 or gif videos; add captions to frames and place frames side by side."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _TEXT_COLOR = (235, 235, 235)
 
 
 def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes RGB frames of one shape as ``.mp4`` (H.264 that browsers play) or ``.gif``.
+    """Writes RGB frames, all of one shape, as ``.gif`` or as ``.mp4`` (H.264, for browsers).
 
-    The video is written to a temporary file in the folder of `path` and renamed when complete, so
-    that `path` never holds an incomplete video. Frames of an mp4 are written one at a time; a gif
-    holds all frames in memory.
+    The video is first written to a temporary file in the folder of `path`. The complete file is
+    then renamed to `path`, so that `path` never holds an incomplete video. Frames of an mp4 are
+    written one at a time; a gif holds all frames in memory.
 
-    Raises ValueError for another suffix, or for no frames.
+    Raises ValueError if `path` ends neither in .mp4 nor in .gif, or if there are no frames.
     """
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
@@ -57,7 +57,10 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
 
 
 def caption(frame: Frame, lines: Sequence[str]) -> Frame:
-    """Return the frame below a black strip with the lines of text; text that is too wide is cut."""
+    """Return the frame below a black strip that holds the lines of text.
+
+    Text that is wider than the frame is cut.
+    """
     strip = np.zeros((_LINE_HEIGHT * len(lines) + 4, frame.shape[1], 3), dtype=np.uint8)
     for row, line in enumerate(lines):
         origin = (4, _LINE_HEIGHT * (row + 1) - 4)
@@ -68,11 +71,12 @@ def caption(frame: Frame, lines: Sequence[str]) -> Frame:
 
 
 def side_by_side(frames: Sequence[Frame], labels: Sequence[str], height: int = 256) -> Frame:
-    """Place frames from left to right, scaled to one height, each below its label.
+    """Scale the frames to one height, and place them from left to right, each below its label.
 
-    Enlarged frames keep their pixels visible, because the agent's frames are 64 x 64.
+    Frames are enlarged without interpolation, so that each pixel of the agent's 64 x 64 frames
+    stays visible.
 
-    Raises ValueError where there are not as many labels as frames.
+    Raises ValueError if there are no frames, or if the numbers of labels and frames differ.
     """
     if len(frames) != len(labels) or not frames:
         raise ValueError(

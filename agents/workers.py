@@ -1,8 +1,8 @@
-"""Work over several processes, with the same result for any number of processes.
+"""Runs work in several processes, with the same results for any number of processes.
 
 Work is cut into chunks of one fixed size, and the number of workers decides only which process runs
-a chunk. Pass functions and factories that pickle to few bytes, never torch modules, which slow the
-parent's later training 2-3x.
+a chunk. Pass functions and factories whose pickles are small. Never pass torch modules, because
+they make later training in the parent process 2-3x slower.
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """Runs functions in `num_workers` processes, or in this process for 0 or 1.
+    """Runs functions in `num_workers` processes, or in this process if `num_workers` is 0 or 1.
 
-    As a context manager, it ends the processes on exit, immediately after an exception (also
-    Ctrl-C). Processes start when first needed, so that the constructor costs nothing.
+    If the object is used as a context manager, the processes end when the `with` block ends. After
+    an exception or Ctrl-C, the processes end at once, even during calls. A process starts only when
+    it is first needed, so that the constructor takes no time.
 
-    Each process has its own pipe, and a thread of this process waits for it. The standard library's
-    ProcessPoolExecutor has one pipe for all results: if a process is killed in the middle of a
-    large result, the executor waits for the rest forever. It also needs semaphores in shared
-    memory, and cannot drop queued calls.
+    Each worker process has its own pipe, and a separate thread of the parent process reads from
+    each pipe. The standard library's ProcessPoolExecutor has one pipe for all results. If a worker
+    process is killed while it sends a large result, the executor waits forever for the rest of this
+    result. ProcessPoolExecutor also needs semaphores in shared memory, and cannot drop queued
+    calls.
 
     Args:
-        log: called with one line when a process died and a new one replaced it.
+        log: called with one line of text when a worker process died and a new process replaces it.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
@@ -60,7 +62,9 @@ class Workers:
         self.close(immediately=kind is not None)
 
     def close(self, immediately: bool = False) -> None:
-        """End the processes, after their current calls or immediately; `map` then no longer works.
+        """End the processes; `map` cannot be used afterwards.
+
+        The processes end after their current calls, or at once if `immediately` is True.
 
         Queued calls are dropped.
         """
@@ -79,15 +83,17 @@ class Workers:
             return [each.pid for each in processes if each.pid and each.is_alive()]
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield results in the order of `items`, each when it and all earlier ones are ready.
+        """Yield results in the order of `items`, each as soon as it and all earlier results exist.
 
-        At most two items per worker are taken ahead, so that neither items nor results accumulate.
+        At most two items per worker are taken from `items` in advance, so that neither items nor
+        results accumulate.
 
-        If a process dies (killed, out of memory), a new one replaces it and repeats its current
-        call. The results are the same for functions whose results depend only on their item.
+        If a process dies, for example because it is out of memory, a new process replaces it and
+        repeats the interrupted call. The results stay the same if the result of `function` depends
+        only on the item.
 
-        Raises WorkerDiedError if processes die `MAX_DEATHS` times without a result in between. An
-        exception in `function` is raised here unchanged.
+        Raises WorkerDiedError if processes die `MAX_DEATHS` times in a row, with no result in
+        between. An exception in `function` is raised here unchanged.
         """
         if self.num_workers <= 1:
             for item in items:
@@ -107,7 +113,9 @@ class Workers:
                 except WorkerDiedError as error:
                     deaths += 1
                     if deaths == MAX_DEATHS:
-                        raise WorkerDiedError(f"{deaths} times in a row: {error}") from error
+                        raise WorkerDiedError(
+                            f"worker processes died {deaths} times in a row: {error}"
+                        ) from error
                     self._log("a worker process died: its work is repeated in a new process")
                     again = self._threads.submit(self._call, function, item)
                     pending.appendleft((item, again))
@@ -119,11 +127,14 @@ class Workers:
                 future.cancel()
 
     def _call(self, function: Callable[[Item], Result], item: Item) -> Result:
-        """Return `function(item)` from this thread's process, or from a new one."""
+        """Return `function(item)`, computed by this thread's worker process.
+
+        If this thread has no living worker process, a new process is started.
+        """
         worker: WorkerProcess | None = getattr(self._of_this_thread, "worker", None)
         with self._lock:
             if self._closed:
-                raise WorkerDiedError("the worker processes were ended")
+                raise WorkerDiedError("this call cannot run: the worker processes were ended")
             is_new = worker is None or not worker.process.is_alive()
             if worker is None or is_new:
                 # They are not daemons, because an environment may have processes of its own.
@@ -139,7 +150,7 @@ class Workers:
 
 
 class _Caller:
-    """The object in a worker process, which calls the functions that it receives."""
+    """Calls, in a worker process, the functions that the parent process sends."""
 
     def __init__(self) -> None:
         import torch
@@ -160,7 +171,10 @@ def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
 
 
 def _call_with_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
-    """Call with one thread, as in a worker: sums over several threads differ in the last bit."""
+    """Return `function(item)`, computed with one thread of torch, as in a worker process.
+
+    With another number of threads, sums would differ in the last bit.
+    """
     import torch
 
     num_threads = torch.get_num_threads()

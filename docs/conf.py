@@ -1,4 +1,4 @@
-"""Sphinx: how the documentation site is built. `python -m sphinx -W docs docs/_build`."""
+"""Settings of Sphinx for the documentation, which `sphinx -W docs docs/_build` builds."""
 
 import re
 from importlib.metadata import version as installed_version
@@ -66,7 +66,7 @@ _properties: dict[str, list[str]] = {}  # their docstrings, which napoleon would
 def emphasize_labels(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Make each labeled paragraph one with a bold label; before napoleon."""
+    """Make the labels of labeled paragraphs bold, before napoleon processes the docstring."""
     indent: int | None = None  # of the paragraph that the line belongs to
     result: list[str] = []
     for line in lines:
@@ -90,7 +90,7 @@ def emphasize_labels(
 def restore_properties(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Undo what napoleon made of a property, and escape the stars of shapes; after napoleon."""
+    """Restore the docstring of a property after napoleon, and escape stars in its type."""
     if what == "property":
         lines[:] = _properties.pop(name)
     lines[:] = [line.replace("*", r"\*") if ":type:" in line else line for line in lines]
@@ -99,7 +99,7 @@ def restore_properties(
 def shorten_signature(
     app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str, returned: str
 ) -> tuple[str, str] | None:
-    """Signatures that a person would write: no protocol's, no factory, NumPy's own aliases."""
+    """Shorten a signature; the signature of a protocol is left out."""
     if getattr(obj, "_is_protocol", False):
         return "", ""
     if not signature:
@@ -109,7 +109,7 @@ def shorten_signature(
 
 
 def write_command_line(app: Sphinx) -> None:
-    """The page about the command line, from the options that the commands declare."""
+    """Write the page about the command line from the options that the commands declare."""
     command = get_command(wm)
     context = typer.Context(command, info_name="wm")
     text = get_docs_for_click(obj=command, ctx=context, name="wm")
@@ -118,7 +118,7 @@ def write_command_line(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Napoleon has the priority 500."""
+    """Connect the functions above; priorities below 500 come before napoleon."""
     app.connect("builder-inited", write_command_line)
     app.connect("autodoc-process-docstring", emphasize_labels, priority=400)
     app.connect("autodoc-process-docstring", restore_properties, priority=600)

@@ -1,9 +1,9 @@
-"""Gymnasium environments with small pictures as observations, and the settings of each.
+"""Gymnasium environments whose observations are small pictures, and their settings.
 
-Importing this package registers `worldmodels/CarRacing-v3`. Read `config`, `registration`,
-`actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks` and `make` first; then
-`car_racing` with its `renderer`; then `vector`, `vector_share` and `processes`, which step many
-environments at once.
+Importing this package registers `worldmodels/CarRacing-v3`. Read the modules `config`,
+`registration`, `actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks` and
+`make` first. Read `car_racing` and `renderer` next, which contain the fast CarRacing. Read
+`vector`, `vector_share` and `processes` last, which step many environments at once.
 """
 
 import os

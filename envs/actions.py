@@ -1,8 +1,10 @@
-"""Encoding of actions as float vectors, and maps from a controller's outputs to such vectors.
+"""Encoding of actions as float vectors, and maps from a controller's outputs to encoded actions.
 
-An *encoded* action is a float32 vector of length A. A Box action is encoded as it is, rounded where
-the Box holds integers; a Discrete action is one-hot. `plain_actions` converts other spaces to these
-two. Memories and stores use only encoded actions; environments use only native ones.
+A *native* action is an element of the environment's action space. An *encoded* action is a float32
+vector of length A. The encoding of a Box action is the action itself, rounded if the Box holds
+integers. The encoding of a Discrete action is one-hot. The module `plain_actions` converts all
+other action spaces to a Box or a Discrete space. Episodes contain only encoded actions, and M gets
+only encoded actions.
 """
 
 from __future__ import annotations
@@ -36,18 +38,20 @@ def action_size(space: spaces.Space[Any]) -> int:
         return int(space.n)
     raise UnsupportedActionSpace(
         f"expected a 1-D Box or a Discrete action space, got {space}: "
-        "wrap the environment so that it takes one of these"
+        "wrap the environment so that its action space is one of these"
     )
 
 
 def encode_actions(
     space: spaces.Space[Any], actions: NDArray[Any]
 ) -> Float32[np.ndarray, "batch action"]:
-    """Encode native actions, (B, A) for a Box or (B,) for a Discrete space, as float32 (B, A).
+    """Encode native actions as float32 (B, A).
+
+    The shape of native actions is (B, A) for a Box and (B,) for a Discrete space.
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
-        ValueError: the actions' shape, or a discrete action's value, does not fit the space.
+        ValueError: the shape of `actions`, or the value of a discrete action, does not fit `space`.
     """
     size = action_size(space)
     native = np.asarray(actions)
@@ -55,8 +59,9 @@ def encode_actions(
         index = native - space.start
         if index.ndim != 1 or not np.isin(index, np.arange(size)).all():
             raise ValueError(
-                f"expected actions of shape (B,) in {space.start}..{space.start + size - 1}, "
-                f"got shape {native.shape}, values {np.unique(native)[:8]}"
+                "expected actions of shape (B,) with values in "
+                f"{space.start}..{space.start + size - 1}, "
+                f"got shape {native.shape} with values {np.unique(native)[:8]}"
             )
         return one_hot(index.astype(np.int64), size)
     _check_encoded(native, size)
@@ -67,11 +72,14 @@ def encode_actions(
 
 
 def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[Any]:
-    """Decode actions (B, A) to native ones: (B, A) within a Box and of its type, or int64 (B,).
+    """Decode encoded actions (B, A) to native actions.
+
+    Native actions of a Box have the shape (B, A) and the type of the Box, and are clipped to its
+    bounds. Native actions of a Discrete space are int64 (B,).
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
-        ValueError: `encoded` is not (B, A).
+        ValueError: the shape of `encoded` is not (B, A).
     """
     size = action_size(space)
     vectors = np.asarray(encoded, dtype=np.float32)
@@ -86,7 +94,7 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
 
 
 def one_hot(index: Any, size: int) -> Float32[np.ndarray, "*batch {size}"]:
-    """Return float32 vectors with a 1 at each index, without np.eye, whose size is quadratic."""
+    """Return one float32 one-hot vector per index, without the size x size matrix of np.eye."""
     index = np.asarray(index)
     vectors = np.zeros((*index.shape, size), np.float32)
     np.put_along_axis(vectors, index[..., None], 1.0, axis=-1)
@@ -94,7 +102,7 @@ def one_hot(index: Any, size: int) -> Float32[np.ndarray, "*batch {size}"]:
 
 
 def is_integer(space: spaces.Box) -> bool:
-    """Whether a Box holds whole numbers."""
+    """Whether a Box holds integers."""
     return space.dtype is not None and space.dtype.kind in "biu"
 
 
@@ -105,12 +113,13 @@ def _check_encoded(vectors: NDArray[Any], size: int) -> None:
 
 @dataclass(frozen=True)
 class ActionMap:
-    """Map from a controller's raw outputs to an encoded action; all its fields are plain values.
+    """Map from a controller's raw outputs to an encoded action.
 
-    Continuous: `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j],
-    high[j])`. Discrete: one-hot of the largest output; `start` is the first native action.
-    `dataclasses.asdict` converts the map for JSON, `from_dict` restores it, and any array library
-    can implement it.
+    For a Box, `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j], high[j])`.
+    For a Discrete space, the encoded action is one-hot at the largest output, and `start` is the
+    first native action. `dataclasses.asdict` converts a map to values that JSON can store, and
+    `from_dict` restores the map. All fields are plain values, so that any array library can compute
+    the map.
     """
 
     num_outputs: int
@@ -128,7 +137,8 @@ class ActionMap:
         lengths = list(map(len, tuples))
         if len(set(lengths)) != 1:
             raise ValueError(
-                f"expected source, scale, offset, low and high of one length, got lengths {lengths}"
+                "expected source, scale, offset, low and high of the same length, "
+                f"got lengths {lengths}"
             )
         if any(not 0 <= index < self.num_outputs for index in self.source):
             raise ValueError(
@@ -143,7 +153,7 @@ class ActionMap:
 
     @property
     def space(self) -> spaces.Box | spaces.Discrete:
-        """The action space that the map is for."""
+        """The action space to which the encoded actions belong."""
         if self.discrete:
             return spaces.Discrete(self.size, start=self.start)
         low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
@@ -155,7 +165,7 @@ class ActionMap:
         """Map raw outputs (..., num_outputs) to encoded actions (..., A).
 
         Raises:
-            ValueError: the last axis is not `num_outputs` long.
+            ValueError: the last axis of `outputs` does not have the length `num_outputs`.
         """
         raw = np.asarray(outputs, dtype=np.float32)
         if raw.ndim == 0 or raw.shape[-1] != self.num_outputs:
@@ -169,7 +179,7 @@ class ActionMap:
         return self.within(scale * selected + offset)
 
     def within(self, actions: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
-        """Return executable encoded actions: clipped to the bounds, and rounded if integer."""
+        """Return encoded actions clipped to the bounds, and rounded if the Box holds integers."""
         actions = np.rint(actions) if self.integer else actions
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
         result: np.ndarray = np.clip(actions, low, high).astype(np.float32)
@@ -177,10 +187,13 @@ class ActionMap:
 
     @classmethod
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
-        """Return a map for any space: tanh scaled to a Box's bounds, or the largest output.
+        """Return a map for an action space.
+
+        For a Box, the map scales the tanh of each output to the bounds of the Box. For a Discrete
+        space, the map selects the action with the largest output.
 
         Raises:
-            UnsupportedActionSpace: neither a 1-D Box with finite bounds nor Discrete.
+            UnsupportedActionSpace: `space` is neither a 1-D Box with finite bounds nor Discrete.
         """
         size = action_size(space)
         if isinstance(space, spaces.Discrete):
@@ -193,7 +206,7 @@ class ActionMap:
         if not is_bounded.all():
             raise UnsupportedActionSpace(
                 f"expected an action space with finite bounds, at most {MAX_RANGE:,} apart, "
-                f"got {space}: declare such bounds, or wrap the environment with "
+                f"got {space}: declare finite bounds, or wrap the environment with "
                 "gymnasium.wrappers.RescaleAction or ClipAction"
             )
         return cls(
@@ -209,7 +222,7 @@ class ActionMap:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionMap:
-        """Restore a map from `dataclasses.asdict`, or from JSON, where tuples became lists."""
+        """Restore a map from a dict of its fields; lists become tuples, as JSON has only lists."""
         tuples = ("source", "scale", "offset", "low", "high")
         values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in fields.items()}
         return cls(**values)

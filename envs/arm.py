@@ -1,4 +1,4 @@
-"""The planar arm: a chain of joints in the plane, whose end should reach many places."""
+"""The planar arm: a chain of joints, the end of which should reach many places in the plane."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ CHUNK = 2_000_000  # numbers held at once: cosines of more do not fit a core's c
 
 @dataclass(frozen=True)
 class PlanarArm:
-    """An arm of equal links, 1 long in all; a solution turns joints by x * pi / 2, x in [-1, 1].
+    """A planar arm with links of equal length and a total length of 1.
 
-    Fitness is MAP-Elites' term for the quality of a solution. It is minus the standard deviation of
-    the angles in radians, so that equal angles are best. The measures are the position of the arm's
-    end.
+    A solution has one number x in [-1, 1] per joint, which turns the joint by x * pi / 2 radians.
+    Fitness is MAP-Elites' term for the quality of a solution. The arm's fitness is minus the
+    standard deviation of the angles in radians, so that equal angles are best. The two measures of
+    a solution are the coordinates of the arm's end, scaled to [0, 1].
 
-    Source: arXiv 2003.04389, section 4: angles, fitness and measures.
+    Source: arXiv 2003.04389, section 4, for the angles, the fitness and the measures.
     """
 
     num_joints: int
@@ -32,9 +33,10 @@ class PlanarArm:
             raise ValueError(f"expected 1 joint or more, got {self.num_joints}")
 
     def evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
-        """Return fitness (B,), at most 0, and measures (B, 2) within [0, 1] of solutions (B, J).
+        """Return the fitness (B,) and the measures (B, 2) of solutions (B, J).
 
-        Raises ValueError where solutions have another number of joints.
+        A fitness is at most 0, and a measure is in [0, 1]. Raises ValueError if the solutions do
+        not have one number per joint.
         """
         if solutions.ndim != 2 or solutions.shape[1] != self.num_joints:
             raise ValueError(

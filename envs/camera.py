@@ -1,8 +1,9 @@
-"""CarRacing's camera, and the colors that arrive in the small picture.
+"""CarRacing's camera, and the change of colors when the window is shrunk.
 
-The stock window is 1000x800 pixels. The camera turns with the car, whose origin stays in the middle
-of the row three quarters down. The lowest eighth of the window shows indicators. World coordinates
-are in Box2D units, x to the right, y up.
+The window of Gymnasium's CarRacing has 1000x800 pixels. The camera moves and turns with the car, so
+the car is always halfway across the window and three quarters of the way down. The lowest eighth of
+the window shows indicators. World coordinates are in Box2D units; the x axis points right and the y
+axis points up.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ CAR_X, CAR_Y = WINDOW_W / 2, WINDOW_H * 3 / 4  # window pixels, from the left an
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that shows the window's 1000x700 playfield as `columns` x `rows` pixels."""
+    """A camera that shows the 1000x700 pixels above the indicators as `columns` x `rows`."""
 
     columns: int
     rows: int
 
     @property
     def x_scale(self) -> float:
-        """Pixels of the picture per window pixel, horizontally."""
+        """Columns of the camera's picture per column of the window."""
         return self.columns / WINDOW_W
 
     @property
     def y_scale(self) -> float:
-        """Pixels of the picture per window pixel, vertically."""
+        """Rows of the camera's picture per row of the window."""
         return self.rows / PLAYFIELD_HEIGHT
 
     def to_texture(
@@ -49,11 +50,12 @@ class Camera:
         density: float,
         origin: float,
     ) -> Float64[np.ndarray, "2 3"]:
-        """Return the affine map from pixels (column, row) to texels (x, y), counted from centres.
+        """Return the affine map from the camera's pixels (column, row) to texels (x, y).
 
-        The car is at `position`, heading `angle` radians, and `zoom` window pixels show one unit. A
-        texture has `density` texels per unit; its texel borders (`origin`, `origin`) meet at the
-        world's origin.
+        The centres of pixels and texels have integer coordinates. The car is at `position`, and the
+        car's direction is `angle` radians. One world unit is `zoom` window pixels and `density`
+        texels long. The distance of the world's origin from the first row and the first column of
+        the texture is `origin` texels.
         """
         right, down = density / (zoom * self.x_scale), density / (zoom * self.y_scale)
         cos, sin = math.cos(angle), math.sin(angle)
@@ -68,7 +70,9 @@ STOCK_CAMERA = Camera(columns=96, rows=84)
 
 
 def camera_zoom(seconds: float) -> float:
-    """Return window pixels per unit; the first second of an episode zooms in, from 0.6 to 16.2.
+    """Return the zoom in window pixels per world unit, `seconds` after the start of an episode.
+
+    The zoom grows from 0.6 to 16.2 in the first second.
 
     Source: gymnasium's CarRacing._render.
     """
@@ -76,6 +80,9 @@ def camera_zoom(seconds: float) -> float:
 
 
 def after_smoothscale(color: Sequence[int] | NDArray[Any]) -> Color:
-    """Return the color in the stock frame, where smoothscale's rounding loses two levels."""
+    """Return the color that a color of the window has in Gymnasium's frame of 96x96 pixels.
+
+    Gymnasium shrinks the window with pygame's smoothscale, which lowers every level by two.
+    """
     red, green, blue = (max(int(level) - 2, 0) for level in color)
     return red, green, blue

@@ -1,4 +1,4 @@
-"""CarRacing-v3 with fast drawing, and the same physics, tracks, rewards and ends, bit for bit."""
+"""CarRacing-v3 with a fast renderer, and bitwise the same tracks, physics and rewards."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from envs.renderer import VIEWS, Renderer
 
 
 class TileContactListener(FrictionDetector):
-    """Gymnasium's contact listener, which also records tiles at a wheel's first contact."""
+    """Gymnasium's contact listener, extended to record each tile when a wheel first touches it."""
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
-        """Listen to `env`; `new_tiles` collects tile indices until the next frame is drawn."""
+        """Listen to contacts in `env`; `new_tiles` lists the tiles touched since the last frame."""
         super().__init__(env, lap_complete_percent)  # type: ignore[no-untyped-call]
         self.new_tiles: list[int] = []
         self._visited: set[int] = set()
@@ -34,12 +34,14 @@ class TileContactListener(FrictionDetector):
 
 
 class FastCarRacing(CarRacing):
-    """Gymnasium's CarRacing with observations that are drawn directly, dozens of times as fast.
+    """Gymnasium's CarRacing with a faster renderer, which makes steps dozens of times as fast.
 
-    Observations are uint8. `view="paper"` gives (64, 64, 3): rows 0:84 of the stock frame's 96,
-    area-resized. `view="stock"` gives (96, 96, 3), including indicators. Both are within 0.5/255 of
-    Gymnasium's in mean absolute difference over an episode. Everything else, including `render()`,
-    is Gymnasium's.
+    Observations are uint8. With `view="paper"`, observations are (64, 64, 3) and show rows 0 to 83
+    of the 96 rows of Gymnasium's frame, resized by area averaging. With `view="stock"`,
+    observations are (96, 96, 3) and show the whole frame with its indicators. In both views, the
+    mean absolute difference from Gymnasium's frames over an episode is at most 0.5 of 255 levels.
+    Everything except the observations is the same as in Gymnasium's CarRacing, including
+    `render()`.
     """
 
     def __init__(
@@ -51,13 +53,13 @@ class FastCarRacing(CarRacing):
         continuous: bool = True,
         view: str = "paper",
     ) -> None:
-        """Take Gymnasium's arguments, and `view`, the kind of observations: "paper" or "stock".
+        """Take the arguments of Gymnasium's CarRacing, and the view, "paper" or "stock".
 
         Raises:
-            gymnasium.error.UnsupportedMode: an unknown view.
+            gymnasium.error.UnsupportedMode: `view` is neither "paper" nor "stock".
         """
         if view not in VIEWS:
-            raise error.UnsupportedMode(f"expected a view of {sorted(VIEWS)}, got {view!r}")
+            raise error.UnsupportedMode(f"expected a view among {sorted(VIEWS)}, got {view!r}")
         arguments = (render_mode, verbose, lap_complete_percent, domain_randomize, continuous)
         super().__init__(*arguments)
         EzPickle.__init__(self, *arguments, view)
@@ -70,7 +72,7 @@ class FastCarRacing(CarRacing):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset like Gymnasium's CarRacing, which ends a reset with a step without an action."""
+        """Reset like Gymnasium's CarRacing, whose `reset` ends with a step without an action."""
         self._is_resetting = True
         try:
             result: tuple[Any, dict[str, Any]] = super().reset(seed=seed, options=options)
@@ -79,15 +81,17 @@ class FastCarRacing(CarRacing):
             self._is_resetting = False
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step like Gymnasium's CarRacing, but raise for invalid actions, which it executes.
+        """Step like Gymnasium's CarRacing, but raise an error for an invalid action.
+
+        Gymnasium's CarRacing executes continuous actions that lie outside the action space.
 
         Raises:
-            gymnasium.error.ResetNeeded: before the first reset(), or after close().
-            gymnasium.error.InvalidAction: continuous: not three finite numbers, steering in
-                -1 to 1, gas and brake in 0 to 1; discrete: not 0 to 4.
+            gymnasium.error.ResetNeeded: the environment has not been reset, or is closed.
+            gymnasium.error.InvalidAction: a continuous action is not three numbers, with steering
+                in -1 to 1, gas in 0 to 1 and brake in 0 to 1; a discrete action is not in 0 to 4.
         """
         if self._listener is None:
-            raise error.ResetNeeded("expected reset() before step(), got no track")
+            raise error.ResetNeeded("expected reset() before step(), got step() without a track")
         if self._is_resetting:
             assert self.car is not None  # reset() has just made it
             patch_fast_physics(self.car)
@@ -101,8 +105,9 @@ class FastCarRacing(CarRacing):
     def _create_track(self) -> bool:
         """Create the track, paint it, and listen for touched tiles.
 
-        reset() calls this until it succeeds, after setting its own listener and before the first
-        physics step, so that no contact is missed.
+        `reset` calls this method until the creation of a track succeeds. The method replaces
+        Gymnasium's contact listener, which `reset` has set. The replacement comes before the first
+        physics step, so that the new listener misses no contact.
         """
         if not super()._create_track():  # type: ignore[no-untyped-call]
             return False
@@ -120,12 +125,13 @@ class FastCarRacing(CarRacing):
         return frame
 
     def close(self) -> None:
-        """Close like Gymnasium's CarRacing, and release the painted track.
+        """Close the environment, destroy its Box2D bodies, and release the painted track.
 
-        Env, world and listener refer to each other: until Python's garbage collector runs, every
-        closed environment would keep 5 MB, or 12 MB in the stock view. Bodies that stay in a Box2D
-        world are never freed: with 300 bodies, or 0.3 MB, per environment, an hour of playing took
-        8 GB.
+        The environment, the Box2D world and the listener refer to each other, so only Python's
+        garbage collector frees them. A closed environment that did not release its track would keep
+        5 MB until the next garbage collection, or 12 MB in the stock view. A Box2D body that is not
+        destroyed is never freed. An environment has 300 bodies, which take 0.3 MB. In an hour of
+        playing, bodies that were not destroyed took 8 GB.
         """
         if self.car is not None and self.car.hull is not None:  # no reset was interrupted
             self._destroy()  # type: ignore[no-untyped-call]
@@ -135,7 +141,7 @@ class FastCarRacing(CarRacing):
 
 
 def _checked_action(action: Any) -> np.ndarray:
-    """Return the action as an array; raise unless it lies in the action space."""
+    """Return the action as an array; raise InvalidAction for an action outside the space."""
     array = np.asarray(action)
     if array.shape == (3,) and array.dtype.kind in "fiu":
         steer, gas, brake = array.tolist()
@@ -143,6 +149,6 @@ def _checked_action(action: Any) -> np.ndarray:
         if -1 <= steer <= 1 and 0 <= gas <= 1 and 0 <= brake <= 1:
             return array
     raise error.InvalidAction(
-        "expected an action of three numbers, steering in -1 to 1, gas and brake in 0 to 1, "
-        f"got {action!r}"
+        "expected an action of three numbers (steering in -1 to 1, gas in 0 to 1 and brake in "
+        f"0 to 1), got {action!r}"
     )

@@ -1,8 +1,9 @@
-"""Small pictures (sprites) of the car in the camera's view, each drawn once and cached.
+"""Small pictures (sprites) of the car as the camera shows it; each is drawn once and cached.
 
-The camera turns with the hull, and the joints hold to 1e-4 units. At one zoom the hull therefore
-always looks the same, and a wheel differs only by its steering angle and its rolling angle. Drawing
-cached pictures takes a sixth of the time of drawing polygons (54 us).
+The camera turns with the hull, and the joints keep the wheels in place to within 1e-4 world units.
+At a given zoom, the picture of the hull is therefore always the same, and the picture of a wheel
+depends only on its steering angle and its rolling angle. Drawing the car as polygons takes 54 us,
+and drawing the car from cached pictures takes a sixth of this time.
 """
 
 from __future__ import annotations
@@ -50,15 +51,15 @@ Sprite = Float32[np.ndarray, "rows columns 4"]
 
 @lru_cache
 def car_sprites(camera: Camera) -> CarSprites:
-    """Return the sprites of `camera`, which all environments of this process share."""
+    """Return the sprites for `camera`; all environments of this process share these sprites."""
     return CarSprites(camera)
 
 
 class CarSprites:
-    """Draws the car for one camera, from pictures made when first needed."""
+    """Draws the car for one camera from sprites; a sprite is made when it is first needed."""
 
     def __init__(self, camera: Camera) -> None:
-        """Prepare the sprites of `camera`."""
+        """Prepare for `camera`, but draw no sprite yet."""
         self.camera = camera
         self._patch = _patch(camera)
         self._hull = lru_cache(maxsize=256)(self._draw_hull)
@@ -72,7 +73,7 @@ class CarSprites:
         car: Car,
         seconds: float,
     ) -> None:
-        """Draw `car` into a frame, in place, `seconds` after the episode began."""
+        """Draw `car` into `frame` in place, as it appears `seconds` after the episode began."""
         moment = min(round(seconds * FPS), FPS)  # constant after the first second
         steps_per_radian, steps_per_turn = _STEPS[moment]
         per_radian = steps_per_turn / math.tau
@@ -95,7 +96,7 @@ class CarSprites:
         return sprite
 
     def _draw_wheel(self, moment: int, wheel: int, angle: int, rolled: int) -> Sprite:
-        """Draw a wheel and the white mark on its tread, without the part that the hull hides.
+        """Draw a wheel and the white mark on its tread, except for the part that the hull hides.
 
         Source: gymnasium's Car.draw.
         """
@@ -119,7 +120,7 @@ class CarSprites:
 
 
 class _Canvas:
-    """A canvas of color indices, with the resolution of the stock window."""
+    """A canvas whose pixels are color indices, at the resolution of Gymnasium's window."""
 
     def __init__(self) -> None:
         rows, columns = _BLOCK
@@ -129,14 +130,14 @@ class _Canvas:
         self._indices = np.zeros((self._size[1] * _DETAIL, self._size[0] * _DETAIL), np.uint8)
 
     def fill(self, polygons: list[NDArray[np.float64]], color: Color | None) -> None:
-        """Fill polygons with a color, or clear them for None."""
+        """Fill polygons with a color; the color None erases them."""
         if color is not None and color not in self._colors:
             self._colors.append(color)
         index = 0 if color is None else 1 + self._colors.index(color)
         fill_polygons(self._indices, polygons, index)
 
     def sprite(self, camera: Camera) -> Sprite:
-        """Return the sprite for `camera`: the stock camera's picture, area-resized."""
+        """Return the canvas as a sprite for `camera`, resized by area averaging."""
         block = _block(camera)
         rows, columns = (side.stop - side.start for side in block)
         sprite = np.zeros((rows, columns, 4), np.float32)
@@ -158,7 +159,7 @@ def _hull_points(moment: int) -> list[NDArray[np.float64]]:
 
 
 def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.float64]:
-    """Convert a polygon, x + iy in the car's own units, to pixels of a canvas."""
+    """Convert corners from the car's own units, as complex numbers x + iy, to canvas pixels."""
     ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
     window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * _ZOOMS[moment])
     rows, columns = _BLOCK
@@ -177,7 +178,7 @@ def _block(camera: Camera) -> tuple[slice, slice]:
 
 
 def _patch(camera: Camera) -> tuple[slice, slice]:
-    """Return rows and columns of the camera's picture that the car can cover, inside the block."""
+    """Return the rows and columns of the camera's picture that the car can cover."""
     column, row = CAR_X * camera.x_scale, CAR_Y * camera.y_scale
     across = _HALF_WIDTH * _ZOOMS[-1] * camera.x_scale
     along = _HALF_LENGTH * _ZOOMS[-1] * camera.y_scale

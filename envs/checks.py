@@ -1,8 +1,8 @@
-"""Checks of every environment: five results per step, finite rewards, and bool ends.
+"""Checks of the values that an environment returns; for example, rewards must be finite.
 
-An error in an environment becomes one line that names the environment, its episode and its step. If
-the environment raised an exception, this is the cause of the error, and `WM_TRACEBACK=1` prints its
-traceback.
+An error in an environment becomes an EnvError, whose one line names the environment, the episode
+and the step. If the environment raised an exception, the exception becomes the cause of the
+EnvError, and `WM_TRACEBACK=1` prints the traceback of the exception.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment with finite float rewards and bool ends; anything else raises an EnvError.
+    """A wrapper that raises an EnvError for an invalid result or an exception of the environment.
 
-    Rewards, terminated and truncated may come as arrays of one element.
+    A reward must be a finite number, and terminated and truncated must be bools. The environment
+    may return a reward or a bool as an array of one element.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
-        """`name` is the environment's name in messages."""
+        """`name` is the environment's name in error messages."""
         super().__init__(env)
         self.name = name
         self._seed: int | None = None
@@ -38,14 +39,14 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def location(self) -> str:
-        """Environment, episode and step, as messages name them."""
+        """The environment, the episode and the step, as error messages name them."""
         episode = "" if self._seed is None else f", episode of seed {self._seed}"
         return f"{self.name}{episode}, step {self._step}"
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment; without a seed, messages name no seed of the episode."""
+        """Reset the environment; if `seed` is given, error messages contain the seed."""
         self._seed, self._step = seed, 0
         with self._raises_env_errors("reset()"):
             result = self.env.reset(seed=seed, options=options)
@@ -94,8 +95,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         number = reward if type(reward) is float else _one_number(reward, "biuf")
         if number is None or not abs(number) <= MAX_REWARD:  # true for NaN
             raise EnvError(
-                f"{self.location}: expected a reward that is one finite number of at most "
-                f"{MAX_REWARD:g}, got {_describe(reward)}"
+                f"{self.location}: expected a reward that is one finite number of magnitude at "
+                f"most {MAX_REWARD:g}, got {_describe(reward)}"
             )
         return number
 
@@ -107,7 +108,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _one_number(value: Any, kinds: str) -> float | None:
-    """Return the number in a scalar or an array of one element; None for anything else."""
+    """Return the number in a scalar or in an array of one element, or None for other values."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError):

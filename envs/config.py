@@ -1,4 +1,4 @@
-"""The choice of an environment: its id, its constructor's arguments, and what its frames are."""
+"""The configuration of an environment: its id, its arguments, and the source of its frames."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ _RESERVED = ("id", "render_mode", "max_episode_steps", "disable_env_checker")
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """The choice of an environment, as runs and agents store it.
+    """The configuration of an environment, as runs and agents store it.
 
     Attributes:
         env_id: a Gymnasium id, or `module:id`, where the module registers the id. The module may
             lie in the current folder.
-        kwargs: arguments of the environment's constructor; JSON values.
-        observation_key: the entry of a Dict observation that is the picture; "render" draws the
-            environment through `render()` for any observation. None finds the picture.
+        kwargs: arguments of the environment's constructor, which must be JSON values.
+        observation_key: the key of the picture in a Dict observation. With the key "render", the
+            frames are the pictures of `render()`, whatever the observations are. With the key
+            None, the frames are the only picture in the observation, or the pictures of `render()`
+            if the observation contains no picture.
 
-    Raises EnvError for fields of another type, an argument that cannot be set here, or a value that
-    JSON does not have.
+    Raises EnvError if a field has the wrong type, if `kwargs` contains `render_mode` or an argument
+    of `gymnasium.make`, or if a value in `kwargs` is not a JSON value.
     """
 
     env_id: str
@@ -37,19 +39,19 @@ class EnvConfig:
         fits = isinstance(self.env_id, str) and isinstance(self.kwargs, Mapping)
         if not fits or not isinstance(self.observation_key, str | None):
             raise EnvError(
-                "expected an environment's id, its arguments by name and an observation key, got "
+                "expected an environment's id, a dict of its arguments and an observation key, got "
                 f"{self.env_id!r}, {self.kwargs!r} and {self.observation_key!r}"
             )
         for name in self.kwargs:
             if name in _RESERVED:
                 raise EnvError(
-                    f"{name} is no argument of an environment's own: leave out --env-arg {name}"
+                    f"{name} is not an argument that --env-arg can set: leave out --env-arg {name}"
                 )
         try:
             plain = json.loads(json.dumps(dict(self.kwargs), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise EnvError(
-                f"expected arguments of {self.env_id} as JSON values, got {dict(self.kwargs)}: "
+                f"expected JSON values as arguments of {self.env_id}, got {dict(self.kwargs)}: "
                 f"{error}"
             ) from error
         object.__setattr__(self, "kwargs", plain)  # tuples became lists, as they do in a file
@@ -65,5 +67,5 @@ class EnvConfig:
 
     @classmethod
     def of(cls, env: str | EnvConfig) -> EnvConfig:
-        """Return `env` itself, or the config of an id alone."""
+        """Return `env` if it is an EnvConfig; if it is an id, return an EnvConfig of this id."""
         return cls(env) if isinstance(env, str) else env

@@ -1,4 +1,4 @@
-"""Errors of environments that cannot be made or that break the rules of environments."""
+"""Errors of environments that cannot be made or that return invalid results."""
 
 import traceback
 
@@ -8,14 +8,14 @@ MAX_ERROR_LENGTH = 300  # characters of the text of an exception from foreign co
 
 
 class EnvError(gym.error.Error):
-    """One line for the environment's user: what was expected, what came, and what helps.
+    """An error of an environment; its one-line message describes the problem and the solution.
 
-    It is raised with its message alone, so that it can be sent from one process to another.
+    The message is the error's only argument, so that one process can send the error to another.
     """
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe type, text and place of an exception from foreign code in one line."""
+    """Describe an exception from foreign code in one line: its type, its text and its place."""
     try:
         text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     except Exception:  # foreign code makes its text, too

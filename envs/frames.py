@@ -1,4 +1,4 @@
-"""Frames of any environment: its observations if they are pictures, else its rendered pictures."""
+"""Frames of any environment, which are its observations or, if needed, its rendered pictures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ Drawable = Callable[[], CheckedEnv]
 
 
 class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """Observes an environment as RGB frames through a view, uint8 (size, size, 3).
+    """A wrapper whose observations are RGB frames in a view, uint8 (size, size, 3).
 
-    The first observation decides whether observations are the frames or the environment is drawn,
-    and which format the frames have. All later frames are checked against this format. `render()`
-    returns the large RGB picture: the environment's own or, if it draws none, the latest
-    observation.
+    The first observation decides whether the frames are the environment's observations or its
+    rendered pictures. All later frames must have the format of the first frame. `render()` returns
+    an RGB picture in the original size. If the environment cannot render, `render()` returns the
+    latest frame.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Observe `env`.
 
         Args:
-            config: with the key of the picture, if one was chosen.
-            drawable: makes the same environment with `render_mode="rgb_array"`; None where `env`
-                was made with it.
+            config: configuration of the environment, with the key of the picture.
+            drawable: function that makes the same environment with `render_mode="rgb_array"`, or
+                None if `env` already has this render mode.
         """
         super().__init__(env)
         self._config, self._view, self._drawable = config, view, drawable
@@ -57,7 +57,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of the frames that the environment gives or draws, after a reset."""
+        """Height and width of the frames before the view resizes them; requires a reset."""
         assert self._latest is not None, "there is a frame from the first reset on"
         height, width, _ = self._latest.shape
         return height, width
@@ -68,7 +68,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Start an episode and return its first frame.
 
         Raises:
-            EnvError: the environment neither observes nor draws a picture.
+            EnvError: the observation contains no picture, and the environment cannot render.
         """
         observation, info = self.env.reset(seed=seed, options=options)
         if self._latest is None:
@@ -81,42 +81,45 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._frame(observation), info
 
     def step(self, action: Any) -> tuple[NDArray[np.uint8], float, bool, bool, dict[str, Any]]:
-        """Step the environment, with a frame as observation."""
+        """Step the environment, and return a frame in place of the observation."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return self._frame(observation), float(reward), terminated, truncated, info
 
     def render(self) -> NDArray[np.uint8]:
-        """Return the large picture, uint8 (H, W, 3)."""
+        """Return a picture in the original size, uint8 (H, W, 3)."""
         if self._drawn or self._drawable is not None or not can_draw(self.env):
             assert self._latest is not None, "there is a frame from the first reset on"
             return self._latest
         return self._rgb(self.env.render(), "render()")
 
     def _choose(self, observation: Any) -> None:
-        """Decide by the first observation what the frames are."""
+        """Decide from the first observation whether frames are observations or renderings."""
         key, space = self._config.observation_key, declared_space(self.env)
         entries = observation if isinstance(observation, Mapping) else {}
         names = [name for name, entry in entries.items() if is_picture(entry, _of(space, name))]
         if key is None and len(names) > 1:
             raise EnvError(
-                f"{self._config} observes several pictures, {', '.join(map(str, names))}: "
-                f"name one of them, or {RENDER}, with --observation-key"
+                f"the observations of {self._config} contain several pictures, "
+                f"{', '.join(map(str, names))}: "
+                f"select one of them, or {RENDER}, with --observation-key"
             )
         if key not in (None, RENDER, *names):
-            fault = f"expected an entry {key} in what {self._config.env_id} observes, got "
+            fault = f"expected an entry {key} in the observations of {self._config.env_id}, got "
             fault += ", ".join(entries) if entries else "no Dict"
             if key in entries:
                 fault = f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
                 fault += describe_value(entries[key])
-            raise EnvError(f"{fault}: correct --observation-key; {RENDER} draws the environment")
+            raise EnvError(
+                f"{fault}: correct --observation-key; the key {RENDER} renders the environment"
+            )
         self._drawn = key == RENDER or not (names or is_picture(observation, space))
         if names and not self._drawn:
             self._key = key or names[0]
         if self._drawn and not can_draw(self.env):
             raise EnvError(
-                f"expected {self._config} to observe or to draw pictures ({EXPECTED}), got "
-                f"observations that are {describe_value(observation)}, and no render mode "
-                f"rgb_array among {list(self.env.metadata.get('render_modes') or [])}"
+                f"expected pictures ({EXPECTED}) as observations of {self._config}, or the render "
+                f"mode rgb_array, got observations that are {describe_value(observation)}, and the "
+                f"render modes {list(self.env.metadata.get('render_modes') or [])}"
             )
 
     def _frame(self, observation: Any) -> NDArray[np.uint8]:
@@ -131,7 +134,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._view(self._latest)
 
     def _rgb(self, picture: Any, source: str) -> NDArray[np.uint8]:
-        """Return a picture as RGB; a source's first picture fixes the format of later ones."""
+        """Return a picture as RGB; it must have the format of the first picture from `source`."""
         array = as_array(picture)
         format_ = self._formats.get(source) or PictureFormat.of(array)
         self._formats[source] = format_
@@ -147,7 +150,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def seems_drawn(config: EnvConfig, space: Any) -> bool:
-    """Whether the frames must be drawn, according to the observation space alone."""
+    """Whether `config` and the observation space require that the frames are rendered."""
     if config.observation_key is not None:
         return config.observation_key == RENDER
     entries = space.values() if isinstance(space, spaces.Dict) else [space]
@@ -155,7 +158,7 @@ def seems_drawn(config: EnvConfig, space: Any) -> bool:
 
 
 def declared_space(env: gym.Env[Any, Any]) -> Any:
-    """Return the observation space, or None if there is none, as observations count more."""
+    """Return the observation space, or None if the environment declares no observation space."""
     try:
         return env.observation_space
     except AttributeError:
@@ -163,10 +166,10 @@ def declared_space(env: gym.Env[Any, Any]) -> Any:
 
 
 def _of(space: Any, name: Any) -> Any:
-    """Return the space of an entry, or None if the space does not have this entry."""
+    """Return the space of the entry `name` of `space`, or None if `space` has no such entry."""
     return space.spaces.get(name) if isinstance(space, spaces.Dict) else None
 
 
 def can_draw(env: gym.Env[Any, Any]) -> bool:
-    """Whether the environment declares that it can draw pictures."""
+    """Whether the environment declares that it can render pictures."""
     return "rgb_array" in (env.metadata.get("render_modes") or ())

@@ -1,4 +1,4 @@
-"""The strip below the stock playfield: score, speed, wheels, steering and turning."""
+"""CarRacing's indicators: score, speed, wheel speeds, steering angle and rate of turn."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MIN_VALUE = 1e-4  # smaller values are not drawn
 
 
 def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None:
-    """Draw the strip for the current state of `env`, in place."""
+    """Draw the indicators of the current state of `env` into `strip`, in place."""
     car: Any = env.car
     wheels = car.wheels
     values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
@@ -52,7 +52,7 @@ def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None
 def _bars(
     starts: NDArray[Any] | int, values: NDArray[Any], scales: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
-    """Return the fraction of each pixel inside a bar, whose length shows a value."""
+    """Return the fraction of each pixel that a bar covers; a bar's length shows its value."""
     ends = (starts + values * scales).astype(int)
     covered = _coverage(np.minimum(starts, ends), np.maximum(starts, ends) + 1, edges)
     covered[np.abs(values) <= _MIN_VALUE] = 0
@@ -62,7 +62,10 @@ def _bars(
 def _coverage(
     starts: NDArray[Any], ends: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
-    """Return the fraction of each pixel between start and end, which are in window pixels."""
+    """Return the fraction of each pixel that lies between the start and the end of each bar.
+
+    Starts, ends and edges of pixels are in window pixels.
+    """
     inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
     result: np.ndarray = (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
     return result
@@ -81,7 +84,10 @@ _HORIZONTAL_ROWS = _coverage(_TOP, _TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 
 @lru_cache(maxsize=2048)
 def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
-    """Draw the score, white on black; drawing takes 60 us, and few scores of an episode differ."""
+    """Draw a score in white on black, or return its cached picture.
+
+    Drawing a score takes 60 us, and most scores of an episode are repeated.
+    """
     pygame.font.init()
     image = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE).render(
         text, True, _WHITE, (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Make environments of small frames from ids: a single one, or a vector of them."""
+"""Make a single environment or a vector environment, whose observations are small frames."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ def make_env(
     max_episode_steps: int | None = None,
     perturbation: str | None = None,
 ) -> gym.Env[Any, Any]:
-    """Make one environment whose observations are the task's frames, uint8 (size, size, 3).
+    """Make one environment whose observations are frames in the task's view.
 
-    Observations that are pictures are used as they are; anything else is drawn through
-    `render()`; see `FrameEnv`. Actions are those of a Box with one axis or of a Discrete space,
-    see `plain_action_space`; rewards and ends are checked, see `CheckedEnv`. With
-    `render_mode="rgb_array"`, `render()` gives the large picture.
-    `max_episode_steps` counts steps of the environment; None keeps the registered limit.
-    `perturbation` is one of `envs.perturbations.PERTURBATIONS`, which change CarRacing's
-    appearance.
+    Observations are uint8 (size, size, 3). The frames are the environment's observations if these
+    are pictures, and otherwise its rendered pictures, see `FrameEnv`. The action space is a Box
+    with one axis or a Discrete space, see `plain_action_space`. Rewards and ends of episodes are
+    checked, see `CheckedEnv`. With `render_mode="rgb_array"`, `render()` returns a picture in the
+    original size. `max_episode_steps` limits the env steps of an episode; the value None keeps the
+    limit with which the environment is registered. `perturbation` is a key of
+    `envs.perturbations.PERTURBATIONS`; perturbations change CarRacing's pictures.
 
     Raises:
-        ValueError: no such perturbation.
-        TypeError: a perturbation of something else than CarRacing.
-        gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: no policy supports this kind of action.
-        gymnasium.error.UnsupportedMode: a window was requested while the frames have to be drawn.
-        EnvError: see `create_env`; from the first reset on, also as `FrameEnv` and `CheckedEnv`.
+        ValueError: `perturbation` is not the name of a perturbation.
+        TypeError: `perturbation` is given, and the environment is not CarRacing.
+        gymnasium.error.UnregisteredEnv: no environment has this id (Gymnasium's error, unchanged).
+        UnsupportedActionSpace: no policy supports the environment's action space.
+        gymnasium.error.UnsupportedMode: the frames must be rendered, and `render_mode` is neither
+            None nor "rgb_array".
+        EnvError: raised by `create_env`; from the first reset on, also raised by `FrameEnv` and
+            `CheckedEnv`.
     """
     config = EnvConfig.of(env)
     _draw_without_display()
@@ -77,7 +79,7 @@ def _with_frames(
     create: Callable[[str | None], gym.Env[Any, Any]],
     render_mode: str | None,
 ) -> FrameEnv:
-    """Make the environment with all checks, able to draw if its frames or `render()` need it."""
+    """Make the environment with all checks, in mode "rgb_array" if it must render pictures."""
 
     def checked(mode: str | None) -> CheckedEnv:
         made = create(mode)
@@ -92,8 +94,8 @@ def _with_frames(
         has_to_draw = drawable and seems_drawn(config, declared_space(env))
         if has_to_draw and render_mode not in (None, "rgb_array"):
             raise gym.error.UnsupportedMode(
-                f'expected render_mode None or "rgb_array" for {config}, whose frames are drawn '
-                f'for the agent, got {render_mode!r}: record a video with "rgb_array" instead'
+                f'expected render_mode None or "rgb_array" for {config}, whose frames must be '
+                f'rendered, got {render_mode!r}: record a video with "rgb_array" instead'
             )
         if has_to_draw or (drawable and render_mode == "rgb_array"):
             try:
@@ -120,7 +122,7 @@ def _closed_on_errors(env: gym.Env[Any, Any]) -> Iterator[None]:
 def check_env(env: str | EnvConfig) -> None:
     """Make the environment and reset it, so that an unusable environment fails early.
 
-    Raises: as `make_env` and `task_for`; EnvError also as the first reset of a `FrameEnv`.
+    Raises the errors of `make_env`, of `task_for` and of the first reset of a `FrameEnv`.
     """
     config = EnvConfig.of(env)
     task_for(config)
@@ -139,28 +141,31 @@ def make_envs(
     copy: bool = True,
     **settings: Any,
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """Make environments of `make_env` that `num_workers` processes (0: this one) step together.
+    """Make a vector environment of `num_envs` environments, each made by `make_env`.
 
-    Shapes: observations uint8 (num_envs, size, size, 3), actions those of `env_id` with a first
-    axis (num_envs,), rewards float64, terminated and truncated bool (num_envs,). Results do not
-    depend on `num_workers`, but workers refuse actions of another dtype than the space's.
-    `reset(seed=s)` seeds environment i with s + i. `copy=False` returns observations that are valid
-    until the next step. `settings` are those of `make_env`. If a module registers the id, put the
-    module's name before it, "module:Name-v0", so that processes can import the module::
+    `num_workers` processes step the environments together; with 0 workers, the current process
+    steps them. Observations are uint8 (num_envs, size, size, 3). Actions have a first axis of
+    length num_envs. Rewards are float64 (num_envs,), terminated and truncated are bool (num_envs,).
+    Results do not depend on `num_workers`, except that worker processes raise an error if the dtype
+    of the actions is not that of the action space. `reset(seed=s)` seeds environment i with s + i.
+    With `copy=False`, observations are valid only until the next step. `settings` are keyword
+    arguments of `make_env`. If a module of your own registers the id, write the id as
+    "module:Name-v0", so that worker processes import this module. In a script, code like this
+    example must be below `if __name__ == "__main__":`::
 
-        envs = make_envs(16, num_workers=2)  # in a script, below if __name__ == "__main__":
+        envs = make_envs(16, num_workers=2)
         frames, infos = envs.reset(seed=0)
         for _ in range(1000):
             frames, rewards, terminated, truncated, infos = envs.step(envs.action_space.sample())
         envs.close()
 
     Raises:
-        ValueError: no environments, or fewer than 0 or more than `num_envs` workers.
-        Exception: those of `make_env`, and while stepping those of `ProcessVectorEnv`.
+        ValueError: `num_envs` is less than 1, or `num_workers` is negative or more than `num_envs`.
+        Exception: an error of `make_env`, or an error of `ProcessVectorEnv` during a step.
     """
     if num_envs < 1 or not 0 <= num_workers <= num_envs:
         raise ValueError(
-            "expected 1 environment or more, and 0 to as many workers, "
+            "expected num_envs >= 1 and 0 <= num_workers <= num_envs, "
             f"got {num_envs} and {num_workers}"
         )
     make = [functools.partial(make_env, env_id, **settings)] * num_envs
@@ -170,9 +175,9 @@ def make_envs(
 
 
 def view_of(env: str | EnvConfig) -> View:
-    """Return the task's view, with the size of the frames that the env itself gives or draws.
+    """Return the task's view, with the original size of the environment's frames as its source.
 
-    Raises: as `check_env`.
+    Raises the errors of `check_env`.
     """
     view = task_for(env).view
     if view.source is not None:
@@ -184,7 +189,7 @@ def view_of(env: str | EnvConfig) -> View:
 
 
 def _draw_without_display() -> None:
-    """Keep SDL from searching for a display on a server; an existing display or setting stays."""
+    """Set SDL's dummy video driver on Linux, unless a display exists or a driver is set."""
     has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if sys.platform.startswith("linux") and not has_display:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

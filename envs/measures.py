@@ -1,4 +1,4 @@
-"""Measures that distinguish ways of acting: numbers read at every step of an episode."""
+"""Measures that distinguish ways of acting, such as the mean speed over an episode."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ Reading = Callable[[gym.Env[Any, Any], NDArray[np.float32]], float]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number about how an episode is played: the mean of a reading over its env steps.
+    """A number that describes how an episode is played: the mean of `read` over the env steps.
 
-    A measure may read state that is hidden from agents: it only sorts agents, and nothing is
-    trained on it.
+    A measure may read state that is hidden from agents, because measures only sort agents and
+    nothing is trained on measures.
 
     Attributes:
-        unit: unit of the number, "" where it has none.
-        low, high: range of the number; values outside count as the nearest border.
-        read: reads the number after a step. It is sent to workers, so it must pickle.
+        unit: unit of the measure, or "" if the measure has no unit.
+        low, high: ends of the range; a value outside the range counts as the nearest end.
+        read: function that returns a number after each env step. The function must be picklable,
+            because it is sent to worker processes.
     """
 
     name: str
@@ -38,31 +39,34 @@ class Measure:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(
-                f"expected a range that is not empty for the measure {self.name!r}, "
-                f"got {self.low} to {self.high}"
+                f"expected low < high for the measure {self.name!r}, "
+                f"got low {self.low} and high {self.high}"
             )
 
     @property
     def label(self) -> str:
-        """Name and unit, for axes and tables."""
+        """The name and the unit of the measure, for axes and tables."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 @dataclass(frozen=True)
 class Magnitude:
-    """The absolute value of one number of the encoded action; for one-hot actions, a frequency."""
+    """Reads the absolute value of one element of the encoded action.
+
+    If actions are one-hot, the mean of this value over an episode is the frequency of one action.
+    """
 
     index: int
 
     def __call__(self, env: gym.Env[Any, Any], action: NDArray[np.float32]) -> float:
-        """Read the number from the action alone."""
+        """Return the absolute value of element `index` of `action`."""
         return abs(float(action[self.index]))
 
 
 def hull_speed(env: gym.Env[Any, Any], action: NDArray[np.float32]) -> float:
     """Return the speed of CarRacing's hull, in world units (Box2D's metres) per second.
 
-    The speed is read from the environment and not put into `info`, which stays Gymnasium's.
+    The function reads the speed from the environment, because `info` does not contain it.
     """
     car = env.unwrapped.car  # type: ignore[attr-defined]
     return float(car.hull.linearVelocity.length)
@@ -81,10 +85,12 @@ MAX_MEASURES = 2  # each one multiplies the cells, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
-    """Return measures for any environment: which actions were taken, and how strongly.
+    """Return measures for any environment, which describe the actions of an episode.
 
-    Box: the mean magnitudes of the first two dimensions. Discrete: the frequencies of the first two
-    actions, or only of the first action if there are two, as the other frequency is the rest.
+    For a Box, the measures are the mean magnitudes of the first two dimensions of the actions. For
+    a Discrete space, the measures are the frequencies of the first two actions. If there are only
+    two actions, the only measure is the frequency of the first action, because the second frequency
+    follows from the first.
     """
     if action_map.discrete:
         count = max(min(MAX_MEASURES, action_map.size - 1), 1)

@@ -1,4 +1,4 @@
-"""Rectangles drawn over CarRacing's pictures, as if the environment had drawn them itself."""
+"""Rectangles drawn over CarRacing's pictures, with the same result as in Gymnasium's window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from envs.views import View
 
 
 class WindowRectangle(NamedTuple):
-    """A part of CarRacing's window, in fractions of its width and height from the top left."""
+    """A rectangle in CarRacing's window.
+
+    Edges are fractions of the window's width and height, measured from the window's top left.
+    """
 
     left: float
     top: float
@@ -30,10 +33,11 @@ def blend(
     *,
     view: View | None = None,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Return a copy with the rectangles in `color`; a partly covered pixel is mixed accordingly.
+    """Return a copy of `picture` with `rectangles` drawn in `color`.
 
-    The picture shows the whole window or, given a `view`, the stock frame through that view.
-    `color` is the color that arrives in pictures, see `envs.camera.after_smoothscale`.
+    A partly covered pixel becomes a mixture of its old color and `color`. If `view` is None, the
+    picture shows the whole window. If `view` is given, the picture shows Gymnasium's frame of 96x96
+    pixels in this view. `color` is a color after smoothscale, see `envs.camera.after_smoothscale`.
     """
     blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, but 32 in C order
     height, width, _ = picture.shape
@@ -44,7 +48,7 @@ def blend(
 
 
 class _Patch(NamedTuple):
-    """Pixels that a rectangle touches, and their new values, pixels * keep + add."""
+    """The pixels that a rectangle touches; their new values are `pixels * keep + add`."""
 
     rows: slice
     columns: slice
@@ -83,7 +87,7 @@ def _patches(
 def _cover(
     rectangle: WindowRectangle, height: int, width: int
 ) -> Float32[np.ndarray, "{height} {width}"]:
-    """Return the fraction of each pixel under a rectangle, in a picture of the whole window."""
+    """Return the fraction of each pixel that a rectangle covers in a picture of the window."""
     left, top, right, bottom = rectangle
     down = _overlap(top * height, bottom * height, height)
     across = _overlap(left * width, right * width, width)
@@ -91,13 +95,13 @@ def _cover(
 
 
 def _overlap(first: float, last: float, length: int) -> Float64[np.ndarray, "{length}"]:
-    """Return the fraction of each of `length` pixels in a line between `first` and `last`."""
+    """Return, for each pixel in a line, the fraction that lies between `first` and `last`."""
     pixels = np.arange(length)
     result: np.ndarray = np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
     return result
 
 
 def _span(cover: Float32[np.ndarray, "length"]) -> slice:
-    """Return the slice from the first nonzero number to the last."""
+    """Return the slice from the first nonzero number to the last nonzero number."""
     where = np.flatnonzero(cover)
     return slice(int(where[0]), int(where[-1]) + 1) if len(where) else slice(0)

@@ -1,11 +1,12 @@
-"""Perturbations of CarRacing's pictures: other colors, bars at the border, a red blob.
+"""Perturbations of CarRacing's pictures: changed colors, bars at the border, or a red square.
 
-Only the pictures change; physics, tracks, rewards and ends stay the same. Perturbations apply to
-Gymnasium's `CarRacing-v3` and to `worldmodels/CarRacing-v3`.
+Only the pictures change; physics, tracks, rewards and ends of episodes stay the same. Perturbations
+apply to Gymnasium's `CarRacing-v3` and to `worldmodels/CarRacing-v3`.
 
-Source: Tang, Nguyen & Ha, arXiv 2003.08165, and the environments published with it.
-Differs: the originals build on CarRacing-v0, whose camera turns with the car's velocity. The camera
-of v3 turns with the hull, so that the blob stands still in the picture even when the car slides.
+Source: Tang, Nguyen & Ha, arXiv 2003.08165, and the environments that these authors published.
+Differs: the published environments use CarRacing-v0, whose camera turns with the car's velocity.
+The camera of CarRacing-v3 turns with the hull, so the red square keeps its place in the picture
+even when the car slides.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # part of the window's height abo
 
 
 class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A wrapper that is applied to CarRacing before its frames are cut or resized.
+    """A wrapper of CarRacing that must be inside all wrappers that crop or resize frames.
 
     Raises:
-        TypeError: not CarRacing, or its observations have been changed.
+        TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
@@ -37,41 +38,42 @@ class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
         super().__init__(env)
         car_racing = env.unwrapped
         if not isinstance(car_racing, CarRacing):
-            raise TypeError(f"expected CarRacing to perturb, got {env}")
+            raise TypeError(f"expected CarRacing as the environment to perturb, got {env}")
         self._car_racing = car_racing
         view = getattr(car_racing, "view", "stock")
         changed = env.observation_space != car_racing.observation_space
         if changed or view not in VIEWS:
             raise TypeError(
-                f"expected observations as CarRacing draws them, "
+                f"expected CarRacing's own observations, of shape "
                 f"{car_racing.observation_space.shape} in a view among {sorted(VIEWS)}, "
-                f"got {env.observation_space.shape} in the view {view!r}: "
-                "perturb first, then wrap in ViewObservation"
+                f"got observations of shape {env.observation_space.shape} in the view {view!r}: "
+                "apply the perturbation before ViewObservation"
             )
         if env.render_mode not in (None, *car_racing.metadata["render_modes"]):
             raise TypeError(
                 f"expected a render mode among {car_racing.metadata['render_modes']}, "
-                f"got {env.render_mode!r}: perturb first, then collect the pictures"
+                f"got {env.render_mode!r}: apply the perturbation before RenderCollection"
             )
         self._view = VIEWS[view].of_stock
 
 
 class ColorPerturbation(_Perturbation):
-    """Every reset makes lane and grass lighter or darker, each by its own random amount.
+    """Every reset makes the lane and the grass lighter or darker by two random amounts.
 
-    Both amounts are uniform in [-0.2, 0.2] of full scale and added equally to red, green and blue;
-    `info["color_shift"]` of reset is (lane, grass). They come from a separate generator, made from
-    reset's seed; a reset without a seed continues with this generator. Tracks depend only on the
-    seed, as without the perturbation.
+    Each amount is uniform in [-0.2, 0.2] of full scale, and is added equally to red, green and
+    blue. `reset` returns the amounts as `info["color_shift"]`, (lane, grass). A separate random
+    generator draws the amounts. A reset with a seed makes a new generator from this seed; a reset
+    without a seed continues with the existing generator. The perturbation does not change which
+    track belongs to a seed.
 
-    Source: the environments of arXiv 2003.08165. There too, the lighter squares of the grass
-    and the curbs keep their colors, lane tiles stay 0, 1 or 2 hundredths lighter than the lane's
-    color, and a touched tile takes that color. Differs: the originals draw from numpy's global
-    generator.
+    Source: the environments published with arXiv 2003.08165. As in the published environments, the
+    curbs and the lighter squares of the grass keep their colors. A lane tile is lighter than the
+    lane's color by 0, 1 or 2 hundredths of full scale, until a wheel touches the tile.
+    Differs: the published environments draw the amounts from NumPy's global generator.
 
     Raises:
-        TypeError: not CarRacing, or its observations have been changed.
-        ValueError: the environment draws its own colors.
+        TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
+        ValueError: the environment has `domain_randomize=True` and chooses its colors itself.
     """
 
     LARGEST_SHIFT = 0.2
@@ -79,7 +81,7 @@ class ColorPerturbation(_Perturbation):
     GRASS_COLOR = (102, 204, 102)
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap a CarRacing with `domain_randomize=False`, directly."""
+        """Wrap CarRacing with `domain_randomize=False`, before any wrapper changes its frames."""
         super().__init__(env)
         if self._car_racing.domain_randomize:
             raise ValueError(
@@ -91,7 +93,7 @@ class ColorPerturbation(_Perturbation):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Draw new colors, then reset; info also has "color_shift": (lane, grass)."""
+        """Draw new colors and reset; `info["color_shift"]` contains the amounts (lane, grass)."""
         if seed is not None:
             # The spawn key makes this generator differ from the environment's own of the same seed.
             sequence = np.random.SeedSequence(seed, spawn_key=tuple(b"color"))
@@ -104,20 +106,20 @@ class ColorPerturbation(_Perturbation):
 
 
 def _shifted(color: Color, shift: float) -> np.ndarray:
-    """Return `color` with `shift` of full scale added, as integers like CarRacing's colors."""
+    """Return `color` + 255 * `shift`, rounded to integers like CarRacing's colors."""
     return np.rint(np.array(color) + 255 * shift).astype(int)
 
 
 class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
-    """Rectangles drawn over observations and over `render()`'s pictures.
+    """A perturbation that draws rectangles over observations and over the pictures of `render()`.
 
-    With `render_mode="human"` the window on the screen stays as it is.
+    With `render_mode="human"`, the window on the screen does not show the rectangles.
     """
 
     COLOR: Color
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """Return the rectangles to draw now."""
+        """Return the rectangles to draw at the current step."""
         raise NotImplementedError
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
@@ -136,12 +138,14 @@ class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
 
 
 class BarsPerturbation(_Overlay):
-    """A black bar at the left and the right border, from the top down to the indicators.
+    """Two black bars at the left and the right border, from the top down to the indicators.
 
-    Source: the environments of arXiv 2003.08165: 3/40 of the window's width each.
+    The width of each bar is 3/40 of the window's width.
+
+    Source: the environments published with arXiv 2003.08165.
 
     Raises:
-        TypeError: not CarRacing, or its observations have been changed.
+        TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
     """
 
     COLOR = after_smoothscale((0, 0, 0))
@@ -156,11 +160,13 @@ class BarsPerturbation(_Overlay):
 class BlobPerturbation(_Overlay):
     """A red square ahead of the car and to its right, which moves and turns with the car.
 
-    Source: the environments of arXiv 2003.08165: 8 x 8 world units, its near left corner 20
-    to the right and 10 ahead of the hull's rear right corner, (1, -2.4).
+    The square measures 8 x 8 world units. The square's near left corner is 20 units to the right
+    and 10 units ahead of the hull's rear right corner, which has the coordinates (1, -2.4).
+
+    Source: the environments published with arXiv 2003.08165.
 
     Raises:
-        TypeError: not CarRacing, or its observations have been changed.
+        TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
     """
 
     COLOR = after_smoothscale((204, 0, 0))
@@ -168,7 +174,7 @@ class BlobPerturbation(_Overlay):
     SIDE = 8.0
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """Return the square, as large as the camera's zoom shows it."""
+        """Return the square in the size that the camera's current zoom gives it."""
         zoom = camera_zoom(self._car_racing.t)
         left, near = self.NEAR_LEFT
         square = WindowRectangle(
@@ -188,13 +194,15 @@ PERTURBATIONS: Mapping[str, type[_Perturbation]] = {
 
 
 def perturb(env: gym.Env[Any, Any], name: str) -> gym.Env[Any, Any]:
-    """Wrap `env` in the perturbation of that name, one of `PERTURBATIONS`.
+    """Wrap `env` in the perturbation `name`, which is a key of `PERTURBATIONS`.
 
-    Perturbations can be nested, but must be inside wrappers that cut, resize or stack frames.
+    Perturbations can be nested. All wrappers that crop, resize or stack frames must be outside the
+    perturbations.
 
     Raises:
-        ValueError: no such name, or colors for an environment that draws its own.
-        TypeError: not CarRacing, or its observations have been changed.
+        ValueError: no perturbation has this name, or the perturbation changes colors, which this
+            environment chooses itself.
+        TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
     """
     if name not in PERTURBATIONS:
         raise ValueError(f"expected a perturbation among {sorted(PERTURBATIONS)}, got {name!r}")

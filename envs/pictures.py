@@ -1,4 +1,4 @@
-"""Conversion of an environment's pictures to RGB frames, and what counts as a picture."""
+"""The formats that count as pictures, and the conversion of pictures to RGB frames."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ EXPECTED = (
 
 
 class NotAPictureError(ValueError):
-    """An array does not have a picture's format, or not the format of earlier pictures."""
+    """An array is not a picture, or does not have the format of the earlier pictures."""
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """The layout of one source's pictures, which the first picture fixes.
+    """The format of all pictures from one source, which is the format of the first picture.
 
     Attributes:
-        shape: shape of the array, with its channels if it has any.
+        shape: shape of the picture's array, including the axis of channels.
         floats: whether values are floats in [0, 1] instead of uint8.
-        channel_axis: 0 or 2; None for gray pictures without channels.
+        channel_axis: axis of the channels, 0 or 2, or None for an array of two axes.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class PictureFormat:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> PictureFormat | None:
-        """Return the format of an array, or None if it is no picture. Values are not checked."""
+        """Return the format of an array, or None if its shape or type is not a picture's."""
         shape, floats = array.shape, array.dtype.kind == "f"
         if array.dtype != np.uint8 and not floats:
             return None
@@ -53,12 +53,13 @@ class PictureFormat:
         return None
 
     def rgb(self, array: NDArray[Any]) -> UInt8[np.ndarray, "height width 3"]:
-        """Convert a picture of this format to uint8 RGB; alpha is dropped, gray is repeated.
+        """Convert a picture of this format to uint8 RGB.
 
-        uint8 RGB is returned unchanged, without a copy.
+        An alpha channel is dropped, and a gray channel is repeated. A picture that is already uint8
+        RGB is returned unchanged, without a copy.
 
         Raises:
-            NotAPictureError: another shape or type, or floats outside [0, 1].
+            NotAPictureError: the array does not have this format, or has floats outside [0, 1].
         """
         has_type = array.dtype.kind == "f" if self.floats else array.dtype == np.uint8
         if array.shape != self.shape or not has_type:
@@ -82,7 +83,7 @@ class PictureFormat:
 
 
 def declares_picture(space: Any) -> bool:
-    """Whether a space declares its values as a picture; floats must be bounded by 0 and 1."""
+    """Whether all values of a space are pictures; floats must have bounds within [0, 1]."""
     if not isinstance(space, spaces.Box) or space.dtype is None:
         return False
     found = PictureFormat.of(np.broadcast_to(np.zeros((), space.dtype), space.shape))
@@ -92,7 +93,7 @@ def declares_picture(space: Any) -> bool:
 
 
 def is_picture(value: Any, space: Any) -> bool:
-    """Whether a value is a picture; floats are one only if the space bounds them by 0 and 1."""
+    """Whether `value` is a picture; floats are a picture only if `space` is within [0, 1]."""
     found = PictureFormat.of(as_array(value))
     if found is None or not found.floats:
         return found is not None
@@ -100,7 +101,10 @@ def is_picture(value: Any, space: Any) -> bool:
 
 
 def as_array(value: Any) -> NDArray[Any]:
-    """Return a value as an array, empty if that fails; a list of one frame counts as the frame."""
+    """Return a value as an array, or an empty array if the conversion fails.
+
+    A list of one frame is converted like the frame itself.
+    """
     if isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
     try:

@@ -1,4 +1,4 @@
-"""Conversion of any action space to one that policies support: Discrete, or a Box with one axis."""
+"""Conversion of action spaces to a Discrete space or a Box with one axis, for policies."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ MAX_COMBINATIONS = 64  # each is one controller output
 
 
 def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete:
-    """Return the space that policies use in place of an environment's own.
+    """Return the plain action space, which policies use in place of the environment's own space.
 
-    Discrete stays as it is. Box gets one axis, and float32 in place of another float type.
-    MultiBinary and MultiDiscrete become the Discrete of their combinations, where the last number
-    varies fastest.
+    A Discrete space stays as it is. A Box gets one axis, and a float type other than float32
+    becomes float32. A MultiBinary or MultiDiscrete space becomes a Discrete space with one action
+    per combination of its numbers; the last number varies fastest.
 
     Raises:
-        UnsupportedActionSpace: another kind of space, or too many combinations.
+        UnsupportedActionSpace: the space is not Discrete, Box, MultiBinary or MultiDiscrete, or the
+            space has too many combinations of numbers.
     """
     if isinstance(space, spaces.Discrete):
         return space
     if isinstance(space, spaces.Box):
         if np.prod(space.shape) == 0:
             raise UnsupportedActionSpace(
-                f"expected a Box of one number or more as action space, got {space}: extend it"
+                f"expected a Box of one number or more as action space, got {space}: "
+                "declare a larger Box"
             )
         dtype = np.dtype(space.dtype if is_integer(space) else np.float32)
         if len(space.shape) == 1 and space.dtype == dtype:
@@ -41,39 +43,39 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
             return spaces.Discrete(count)
         raise UnsupportedActionSpace(
             f"expected at most {MAX_COMBINATIONS} combinations of actions, got {count:,} in "
-            f"{space}: wrap the environment so that it offers those that matter, as Discrete"
+            f"{space}: wrap the environment so that it has a Discrete space of useful combinations"
         )
     raise UnsupportedActionSpace(
         f"expected a Box, Discrete, MultiBinary or MultiDiscrete action space, got {space}: "
-        "wrap the environment so that it takes one of these"
+        "wrap the environment so that its action space is one of these"
     )
 
 
 def native_action_space(env: gym.Env[Any, Any]) -> spaces.Space[Any]:
-    """Return the environment's action space; raises UnsupportedActionSpace where it has none."""
+    """Return the environment's action space; raise UnsupportedActionSpace if there is none."""
     try:
         return env.action_space
     except AttributeError as error:
         raise UnsupportedActionSpace(
-            f"expected {env} to have an action_space, got none: set it in the constructor"
+            f"expected {env} to have an action_space, got none: set action_space in the constructor"
         ) from error
 
 
 class PlainActions(gym.ActionWrapper[Any, Any, Any]):
-    """Takes actions of the plain space, and passes native actions to the environment.
+    """A wrapper that takes actions of the plain space and converts them for the environment.
 
-    A Box action is rounded where the Box holds integers, clipped to the bounds, and converted to
+    A Box action is rounded if the Box holds integers, clipped to the bounds, and converted to
     the Box's shape and type.
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Raises UnsupportedActionSpace, see `plain_action_space`."""
+        """Wrap `env`; raise UnsupportedActionSpace in the cases of `plain_action_space`."""
         super().__init__(env)
         self._native = native_action_space(env)
         self.action_space = plain_action_space(self._native)
 
     def action(self, action: Any) -> Any:
-        """Return the environment's own action for a plain one."""
+        """Convert an action of the plain space to an action of the environment."""
         native = self._native
         if isinstance(native, spaces.Box):
             numbers = np.asarray(action).reshape(native.shape)
@@ -88,6 +90,6 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
 
 
 def _choices(space: spaces.MultiBinary | spaces.MultiDiscrete) -> tuple[int, ...]:
-    """Return how many choices each number of the flattened action has."""
+    """Return the number of values that each element of the flattened action can have."""
     choices = space.nvec if isinstance(space, spaces.MultiDiscrete) else np.full(space.shape, 2)
     return tuple(choices.reshape(-1).tolist())

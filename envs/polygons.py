@@ -1,4 +1,4 @@
-"""Convex polygons with subpixel corners and hard edges."""
+"""Drawing of convex polygons with subpixel corners and hard edges."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def fill_polygons(
     polygons: Sequence[NDArray[np.float64]] | NDArray[np.float64],
     color: int | tuple[int, ...],
 ) -> None:
-    """Fill polygons, (n, 2) each, in pixels from the picture's corner, in place."""
+    """Fill polygons with a color, in place.
+
+    A polygon is an array (n, 2) of corners in pixels; (0, 0) is the first corner of the picture.
+    """
     for polygon in polygons:
         # cv2 counts from pixel centres.
         corners = np.rint((polygon - 0.5) * (1 << _SHIFT)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Worker processes that each keep an object, and call its methods on request."""
+"""Worker processes, each of which holds an object and calls the object's methods on request."""
 
 from __future__ import annotations
 
@@ -33,16 +33,19 @@ class WorkerDiedError(RuntimeError):
 
 
 class WorkerProcess:
-    """A process that keeps the object which `make(*arguments)` returns, and calls its methods.
+    """A worker process that holds the object returned by `make(*arguments)`.
 
-    The object can be called without arguments, and has a `close` that is called when the process
-    ends. The first answer is None, once the object is made. The process ends when `connection` is
-    closed, and when this process ends, even if it is killed. Only this process receives interrupts
-    (on Windows, once the other has started).
+    The worker process calls the object's methods on request. The object must be callable without
+    arguments, and its method `close` is called before the process ends. The first answer of the
+    process is None, and shows that the object is made. The worker process ends when `connection` is
+    closed and when the parent process ends, even if the parent is killed. Only the parent receives
+    interrupts from the keyboard; on Windows, a worker process receives interrupts until it has
+    started.
 
     Args:
-        name: name of the process in messages.
-        daemon: a daemon can have no processes of its own, and ends with this process at the latest.
+        name: name of the process in error messages.
+        daemon: whether the process is a daemon. A daemon cannot start processes, and ends at the
+            latest with the parent.
     """
 
     def __init__(
@@ -56,7 +59,7 @@ class WorkerProcess:
             self.process.start()
 
     def send(self, call: Call | None) -> None:
-        """Request a call; None calls the object itself. Raises WorkerDiedError."""
+        """Request a call; `call=None` calls the object itself. Raises WorkerDiedError."""
         message = _EMPTY_MESSAGE if call is None else pickle.dumps(call)
         try:
             self.connection.send_bytes(message)
@@ -68,8 +71,8 @@ class WorkerProcess:
 
         Raises:
             WorkerDiedError: the process ended without an answer.
-            Exception: what the call raised, in its own type if that can be pickled, else as
-                RuntimeError; with the traceback as a note.
+            Exception: the exception of the call, with its traceback as a note. An exception that
+                cannot be pickled is raised as a RuntimeError.
         """
         try:
             # This sleeps in the kernel until the process has answered or ended.
@@ -94,9 +97,10 @@ class WorkerProcess:
 def start_processes(
     workers: list[WorkerProcess], make: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Add a process with `make(*each)` for each of `arguments`; return when all objects exist.
+    """Start one worker process per item of `arguments`, and wait until every object is made.
 
-    Even if an error is raised, `workers` has all processes that were started.
+    A process makes its object with `make(*item)`. All started processes are added to `workers`,
+    even if an error is raised.
     """
     with interrupts_held(), _one_thread_each():
         for number, each in enumerate(arguments, start=1):
@@ -107,10 +111,10 @@ def start_processes(
 
 
 def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -> None:
-    """End the processes: by themselves within seconds, otherwise by force.
+    """Close the connections of the processes, and kill those that do not end in 5 seconds.
 
     Args:
-        immediately: use force without waiting. The connections of the processes stay open.
+        immediately: whether to kill all processes at once and leave their connections open.
     """
     deadline = time.monotonic() + (0.0 if immediately else _CLOSE_SECONDS)
     if not immediately:
@@ -126,7 +130,7 @@ def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -
 
 
 def _prepare_worker() -> None:
-    """Set up a worker process: one thread, no display, no Ctrl-C, and an end with its parent."""
+    """Set up a worker process, which has one thread, ignores Ctrl-C and ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SDL_VIDEODRIVER"] = "dummy"
@@ -138,7 +142,7 @@ def _prepare_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """End with the parent: a killed parent cannot end its workers, which would run forever."""
+    """End this process when its parent ends, because a killed parent cannot end its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # only ever called in a worker
     parent.join()
@@ -162,7 +166,7 @@ def _work(connection: Connection, make: Callable[..., Any], arguments: tuple[Any
 
 
 def _answer(kept: Any, message: bytes) -> bytes:
-    """Return the pickled result or exception of the call in a message."""
+    """Execute the call in a message, and return the pickled result or the pickled exception."""
     try:
         if message == _EMPTY_MESSAGE:
             result = kept()
@@ -175,10 +179,11 @@ def _answer(kept: Any, message: bytes) -> bytes:
 
 
 def _spin_wait(connection: Connection) -> None:
-    """Poll without sleeping for as long as a quick caller takes until its next call.
+    """Poll the connection for up to 200 us, because a fast caller sends its next call by then.
 
-    Waking a sleeping process costs the caller 30 to 50 us and the process 60 to 90 us. Two workers
-    step 64 environments 1.88 times as fast as one worker with this polling, and 1.75 times without.
+    Waking a sleeping worker process takes 30 to 50 us in the caller and 60 to 90 us in the worker.
+    With polling, two workers step 64 environments 1.88 times as fast as one worker does. Without
+    polling, two workers are 1.75 times as fast as one worker.
     """
     until = time.perf_counter() + _SPIN_SECONDS
     while not connection.poll() and time.perf_counter() < until:
@@ -186,7 +191,7 @@ def _spin_wait(connection: Connection) -> None:
 
 
 def _pickled_error(error: Exception) -> bytes:
-    """Pickle (`error`, None), an answer that raises the error in the parent."""
+    """Return the pickled answer (`error`, None), which makes the parent raise the error."""
     note = f"raised in a worker process:\n{traceback.format_exc()}"
     error.add_note(note)
     try:
@@ -201,7 +206,7 @@ def _pickled_error(error: Exception) -> bytes:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Let processes that are started meanwhile load their libraries for one thread."""
+    """Set OMP_NUM_THREADS=1 for all processes that are started within this context."""
     name = "OMP_NUM_THREADS"  # read when a library is loaded, before any code of ours runs
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -215,7 +220,10 @@ def _one_thread_each() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C; processes started meanwhile never receive it, not even while they import."""
+    """Delay Ctrl-C until the end of this context.
+
+    Processes that are started within the context never receive Ctrl-C, even during their imports.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return

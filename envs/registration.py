@@ -20,19 +20,20 @@ _MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
 
 
 class RenderModeError(EnvError):
-    """The constructor takes no `render_mode`, so that the environment cannot be drawn."""
+    """The constructor takes no `render_mode`, so the environment cannot be rendered."""
 
 
 def create_env(
     env: str | EnvConfig, *, render_mode: str | None = None, max_episode_steps: int | None = None
 ) -> gym.Env[Any, Any]:
-    """Make the environment with Gymnasium, without its checks, because ours are stricter.
+    """Make the environment with Gymnasium, without its checks, because our checks are stricter.
 
-    `render_mode` None is not passed on, so that constructors without this argument work.
+    `render_mode` is passed to the constructor unless it is None, so that constructors without this
+    argument work.
 
     Raises:
         EnvError: the module cannot be imported, or the constructor raised an exception.
-        RenderModeError: `render_mode` was given, and the constructor takes none.
+        RenderModeError: `render_mode` is given, but the constructor does not take this argument.
         gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
     """
     config = EnvConfig.of(env)
@@ -51,20 +52,21 @@ def create_env(
         except (Exception, SystemExit) as error:
             if isinstance(error, TypeError) and "argument 'render_mode'" in str(error):
                 raise RenderModeError(
-                    f"{config} cannot be drawn, as its constructor takes no render_mode: add "
-                    "this argument, or observe pictures"
+                    f"{config} cannot be rendered, because its constructor takes no render_mode: "
+                    "add this argument, or return pictures as observations"
                 ) from error
             helps = f": correct --env-arg ({', '.join(config.kwargs)})" if config.kwargs else ""
             raise EnvError(
-                f"{config} could not be made, its constructor raised {describe_error(error)}{helps}"
+                f"{config} could not be made, because its constructor raised "
+                f"{describe_error(error)}{helps}"
             ) from error
 
 
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Make the current folder importable, which it is not in the command `wm`.
+    """Add the current folder to `sys.path`; in the command `wm`, the path lacks this folder.
 
-    It comes last, so that no file in it hides a package.
+    The folder is the last entry of `sys.path`, so that none of its files hides a package.
     """
     folder = os.getcwd()
     is_missing = folder not in sys.path and "" not in sys.path

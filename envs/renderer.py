@@ -1,7 +1,7 @@
-"""Fast drawing of CarRacing's pictures: a warp of the painted track, the car, the indicators.
+"""Fast drawing of CarRacing's pictures, which show a painted track, the car and the indicators.
 
-Gymnasium draws a 1000x800 window at each step and shrinks it to 96x96, which takes 98 % of its
-time.
+At each step, Gymnasium draws a window of 1000x800 pixels and shrinks it to 96x96 pixels. Drawing
+and shrinking the window take 98 % of the time of a step.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from envs.views import PAPER_VIEW, View
 
 @dataclass(frozen=True)
 class DrawnView:
-    """How a view of CarRacing is drawn.
+    """The settings with which a view of CarRacing is drawn.
 
-    `shape` is the shape of its frames: the camera's rows come first, and indicators fill the rest.
-    `density` is in texels per unit; a frame shows a unit as 1 x 1.5 pixels (paper) or 1.6 x 1.9
-    (stock). `of_stock` is the view that makes the same from Gymnasium's frame, or None if it is
-    that frame.
+    `shape` is the shape of a frame. The camera's rows are the first rows of the frame, and
+    indicators fill the other rows. `density` is the number of texels per world unit. A frame shows
+    a world unit as 1 x 1.5 pixels in the paper's view, and as 1.6 x 1.9 pixels in the stock view.
+    `of_stock` is the `View` that makes the same frame from Gymnasium's frame, or None if the two
+    frames are the same.
     """
 
     shape: tuple[int, int, int]
@@ -76,10 +77,11 @@ class Renderer:
         )
 
     def draw(self, env: CarRacing, new_tiles: Iterable[int]) -> UInt8[np.ndarray, "height width 3"]:
-        """Draw the current frame of `env`, in the view's shape.
+        """Return the current frame of `env`, in the view's shape.
 
         Args:
-            new_tiles: tiles touched since the last frame; they take the plain road's color.
+            new_tiles: indices of the tiles touched since the last frame. A touched tile gets the
+                plain color of the road.
         """
         for index in new_tiles:
             self._track.mark_visited(index)

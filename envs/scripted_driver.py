@@ -1,7 +1,8 @@
 """A driver that reads the track, for tests, benchmarks and held-out driving frames only.
 
-Nothing is ever trained on its frames or actions. An agent learns only from frames, actions, rewards
-and ends, and data of a driver that reads the track would contain more information.
+No agent is ever trained on the scripted driver's frames or actions. Agents learn only from frames,
+actions, rewards and ends of episodes. The actions of a driver that reads the track would give an
+agent additional information.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ _LOOK_AHEAD = 5.0  # units, at a standstill
 
 
 class ScriptedDriver:
-    """Pure pursuit of a point ahead on the centre line, at a speed that the curvature allows.
+    """A driver that steers towards a point ahead on the centre line and slows down for curves.
 
-    A driver is made for one environment; `act()` reads the car's state and returns the next action,
-    float32 (3,). Distances are in world units (a tile is 3.5 long, the road 13.3 wide), speeds in
-    units/s.
+    The steering method is called pure pursuit. A driver is made for one environment. `act()` reads
+    the car's state and returns the next action, float32 (3,). Distances are in world units: a tile
+    is 3.5 units long, and the road is 13.3 units wide. Speeds are in units/s.
     """
 
     def __init__(
         self, env: gym.Env[Any, Any], *, top_speed: float = 80.0, cornering: float = 120.0
     ) -> None:
-        """Drive `env` at most at `top_speed`, and with `cornering` units/s^2 sideways.
+        """Drive `env` at up to `top_speed`, with lateral acceleration of up to `cornering`.
+
+        Speeds are in units/s, and accelerations are in units/s^2.
 
         Raises:
             TypeError: `env` is not CarRacing with continuous actions.

@@ -1,7 +1,7 @@
-"""Settings of each environment; the only module with special cases.
+"""Settings of each environment; no other module has special cases for an environment.
 
-Any Gymnasium id works without an entry here. An environment that needs its own view, action maps or
-exploration gets one more `Task` below.
+Any Gymnasium id works, even without an entry in this module. An environment that needs its own
+view, action maps or exploration gets a `Task` in this module.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class ExplorationStyle:
     """One way of acting without a controller.
 
     Raw outputs are `mean + spread * noise`, where the noise is correlated in time and has unit
-    variance. They go through the task's *default* action map, so `mean` and `spread` are in units
-    of its raw outputs, before tanh. Several styles give M more varied data than one style.
+    variance. The task's default action map turns the raw outputs into actions, so `mean` and
+    `spread` have the units of that map's inputs, before tanh. Several styles give M more varied
+    data than one style.
     """
 
     name: str
@@ -37,13 +38,13 @@ class ExplorationStyle:
 
 @dataclass(frozen=True)
 class Task:
-    """An environment id and everything about it that other packages need.
+    """An environment id, and everything about the environment that other packages need.
 
-    `reference_env_id` is the reference environment that headline scores are measured in (`env_id`
-    itself where there is none). `constant_actions` are encoded actions of trivial baselines.
-    `action_repeat` counts env steps per agent step and is a value that works well, not a property
-    of the environment. `action_maps` map raw controller outputs to encoded actions. `measures`
-    describe how agents act.
+    `reference_env_id` is the id of the environment in which headline scores are measured, usually
+    `env_id` itself. `constant_actions` are encoded actions of baselines that always take the same
+    action. `action_repeat` is the number of env steps per agent step; the environment does not
+    prescribe this number, which was chosen because it works well. `action_maps` map raw controller
+    outputs to encoded actions. `measures` describe how agents act.
     """
 
     env_id: str
@@ -65,7 +66,10 @@ class Task:
 
     @property
     def noop_action(self) -> NDArray[np.float32]:
-        """The encoded action of a person who holds no key, float32 (A,): zeros, or index 0."""
+        """The encoded action of a human player who presses no key, float32 (A,).
+
+        This action is zero for a Box, and one-hot at index 0 for a Discrete space.
+        """
         idle = np.zeros(self.action_map.size, dtype=np.float32)
         if self.action_map.discrete:
             idle[0] = 1.0
@@ -129,9 +133,9 @@ def task_for(env: str | EnvConfig) -> Task:
     """Return the task of any environment.
 
     Raises:
-        gymnasium.error.UnregisteredEnv: no such id (Gymnasium's own error, unchanged).
-        UnsupportedActionSpace: no plain space for the actions, or a Box without bounds.
-        EnvError: as `create_env`.
+        gymnasium.error.UnregisteredEnv: no environment has this id (Gymnasium's error, unchanged).
+        UnsupportedActionSpace: the action space has no plain space, or is a Box without bounds.
+        EnvError: raised by `create_env`.
     """
     config = EnvConfig.of(env)
     is_car_racing = config.env_id in CAR_RACING_IDS
@@ -166,7 +170,10 @@ def known_view(config: EnvConfig) -> View:
 
 
 def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
-    """Return the keys: digits for discrete actions, arrows for a Box's first two dimensions."""
+    """Return the keys of a human player, with the encoded action of each key.
+
+    The keys are digits for discrete actions, and arrows for the first two dimensions of a Box.
+    """
     one_hots = _one_hots(action_map.size, 10)
     if action_map.discrete:
         return {str(index): action for index, action in enumerate(one_hots)}
@@ -178,5 +185,5 @@ def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
 
 
 def _one_hots(size: int, most: int) -> list[tuple[float, ...]]:
-    """Return one-hot vectors of length `size`, for at most the first `most` indices."""
+    """Return the first `most` one-hot vectors of length `size`, or all if there are fewer."""
     return [tuple(row) for row in one_hot(np.arange(min(size, most)), size).tolist()]

@@ -1,7 +1,8 @@
 """A track that is painted once into a texture; a frame is one affine warp of the texture.
 
-Texels have four bytes, of which the last is unused: OpenCV warps four channels in 9 us, but three
-channels in 21 us. Texture rows run along +y.
+A texel, which is a pixel of the texture, has three bytes of color and one unused byte. OpenCV
+warps a texture with four channels in 9 us, but a texture with three channels in 21 us. The world's
+y coordinate increases with the row of the texture.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ _INNER_EDGE_WIDTH = 1.0  # painting a tile must not change the road's soft edge
 
 
 class TrackPicture:
-    """One track as a pyramid of textures, and frames cut from it.
+    """One track as a pyramid of textures, from which frames are cut.
 
     The arrays are reused for every track: `paint` overwrites them.
     """
 
     def __init__(self, density: float) -> None:
-        """Prepare textures without a track; the finest has `density` texels per unit."""
+        """Prepare textures without a track; the finest texture has `density` texels per unit."""
         self.density = density
         size = _texture_size(density)
         self._textures = [
@@ -56,7 +57,10 @@ class TrackPicture:
         background_color: Color,
         grass_color: Color,
     ) -> None:
-        """Paint a track: corners are (left, right, right, left) of a tile's end and start."""
+        """Paint a track of tiles and curbs.
+
+        The corners of a tile are left and right of its end, then right and left of its start.
+        """
         finest = self._textures[0]
         np.copyto(finest, _grass(self.density, background_color, grass_color))
         corners = _texels([at for at, _ in tiles], self.density)
@@ -76,7 +80,7 @@ class TrackPicture:
         self._level = _LEVELS - 1
 
     def mark_visited(self, index: int) -> None:
-        """Tile `index` was touched: it takes the plain road's color."""
+        """Paint tile `index` in the plain color of the road, because the tile was touched."""
         # The camera only zooms in, so levels coarser than the last crop's are not used again.
         for level, texture in enumerate(self._textures[: self._level + 1]):
             fill_polygons(texture, [self._tiles[index] / 2**level], self._road_color)
@@ -84,10 +88,10 @@ class TrackPicture:
     def crop(
         self, camera: Camera, position: tuple[float, float], angle: float, zoom: float
     ) -> UInt8[np.ndarray, "{camera.rows} {camera.columns} 4"]:
-        """Return the camera's picture of the playfield, for a car at `position` heading `angle`.
+        """Return the camera's picture of the playfield, given the car's position and direction.
 
-        `zoom` is in window pixels per unit, `angle` in radians. Between two calls of `paint`, the
-        zoom must not decrease.
+        `angle` is the car's direction in radians, and `zoom` is in window pixels per unit. Between
+        two calls of `paint`, the zoom must not decrease.
         """
         # A row has two texels or fewer, so that linear interpolation skips none.
         texels_per_row = self.density / (zoom * camera.y_scale)
@@ -111,7 +115,7 @@ class TrackPicture:
 def _grass(
     density: float, background_color: Color, grass_color: Color
 ) -> UInt8[np.ndarray, "texels texels 4"]:
-    """Return a texture of the playfield without a road, black outside."""
+    """Return a texture of the playfield without a road; texels outside the playfield are black."""
     size = _texture_size(density)
     texture = np.zeros((size, size, 4), dtype=np.uint8)
     square = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
@@ -127,7 +131,7 @@ def _fill(
     polygons: Float64[np.ndarray, "polygon 4 2"],
     color: Color,
 ) -> None:
-    """Paint convex polygons, in texels, all of one color and with soft edges."""
+    """Paint convex polygons, whose corners are in texels, with soft edges and in one color."""
     left, top = np.floor(polygons.min(axis=(0, 1))).astype(int) - 1
     right, bottom = np.ceil(polygons.max(axis=(0, 1))).astype(int) + 1
     box = texture[top:bottom, left:right]
@@ -145,7 +149,7 @@ def _fill(
 
 
 def _texture_size(density: float) -> int:
-    """Return the texels per side, so that each level is half the one before."""
+    """Return the texels per side of the finest texture, a number that every level can halve."""
     coarsest = 2 ** (_LEVELS - 1)
     return int(math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest)
 
@@ -153,7 +157,7 @@ def _texture_size(density: float) -> int:
 def _texels(
     world: Sequence[NDArray[np.float64]], density: float
 ) -> Float64[np.ndarray, "polygon 4 2"]:
-    """Convert world polygons to texels from the texture's corner."""
+    """Convert polygons from world coordinates to texels, counted from the texture's corner."""
     points = np.array(world, dtype=np.float64).reshape(-1, 4, 2)
     return points * density + _texture_size(density) / 2
 

@@ -1,7 +1,7 @@
-"""Environments in lockstep over several processes, with the same result for any number of them.
+"""Environments that several processes step together; the number of processes changes no result.
 
-Every process runs Gymnasium's `SyncVectorEnv` of its part of the environments, and writes into
-arrays that all processes share; only infos and rare calls are pickled.
+Every process steps its part of the environments with Gymnasium's `SyncVectorEnv`, and writes the
+results into arrays that all processes share. Only infos and rare calls are pickled.
 """
 
 from __future__ import annotations
@@ -26,24 +26,25 @@ from envs.vector_share import IndexedInfo, SharedArrays, WorkerVectorEnv
 class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     """`num_envs` environments, stepped together by `num_workers` processes.
 
-    It returns the same as `gymnasium.vector.SyncVectorEnv`, including infos, in each of its
-    autoreset modes: an ended environment is reset by the next step (`NEXT_STEP`), by the step that
-    ended it (`SAME_STEP`), or by the client, with `reset(options={"reset_mask": ended})`
-    (`DISABLED`).
+    The results, including infos, are the same as those of `gymnasium.vector.SyncVectorEnv` in each
+    autoreset mode. In mode `NEXT_STEP`, an environment is reset by the step after the end of its
+    episode. In mode `SAME_STEP`, an environment is reset by the step that ends its episode. In mode
+    `DISABLED`, the caller resets ended environments with `reset(options={"reset_mask": ended})`.
 
-    It is stricter: it refuses actions of another dtype than the space's, and a step before reset.
+    Unlike `SyncVectorEnv`, this class raises an error if the dtype of the actions is not that of
+    the action space, and if `step` is called before `reset`.
 
-    Shapes: observations and actions (num_envs, ...) in the environments' own types, rewards
-    float64 (num_envs,), terminated and truncated bool (num_envs,).
+    Observations and actions have the shape (num_envs, ...) and the dtypes of the environments.
+    Rewards are float64 (num_envs,), terminated and truncated are bool (num_envs,).
 
-    An exception in an environment is raised here in its own type, with the worker's traceback as a
-    note. The vector environment is closed after an exception, an interrupt or a worker's death.
-    Processes are spawned, so that a script needs its `if __name__ == "__main__":`.
+    An exception in an environment is raised in this process with its own type, and with the
+    worker's traceback as a note. The vector environment is closed after an exception, an interrupt
+    or a worker's death. Processes are spawned, so a script needs `if __name__ == "__main__":`.
 
     Raises (every method):
         WorkerDiedError: a worker process ended without an answer.
-        SharedMemoryError: there is no memory that processes can share.
-        gymnasium.error.ClosedEnvironmentError: used after it was closed.
+        SharedMemoryError: the system has too little memory that processes can share.
+        gymnasium.error.ClosedEnvironmentError: the vector environment is closed.
     """
 
     def __init__(
@@ -54,19 +55,19 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
     ) -> None:
-        """Start the workers, whose numbers of environments differ by at most one.
+        """Start the workers; their numbers of environments differ by at most one.
 
         Args:
-            env_fns: one factory per environment; the first is called in this process too, to get
-                the spaces.
+            env_fns: one function per environment, which makes the environment. The first function
+                is also called in this process, to read the spaces.
             num_workers: number of processes, at most one per environment.
-            autoreset_mode: what resets an environment after its episode's end.
-            copy: False returns the shared memory itself as observations, which are valid until the
-                next `step` or `reset`.
+            autoreset_mode: when an environment is reset after the end of its episode.
+            copy: whether to return copies of the observations. Without copies, observations are
+                valid only until the next `step` or `reset`.
 
         Raises:
-            ValueError: no environments, or fewer than 1 or more than `num_envs` workers.
-            gymnasium.error.CustomSpaceError: actions or observations are not single arrays.
+            ValueError: `env_fns` is empty, or `num_workers` is less than 1 or more than `num_envs`.
+            gymnasium.error.CustomSpaceError: an action or an observation is not a single array.
             RuntimeError: the environments' spaces differ.
         """
         self._workers: list[WorkerProcess] = []
@@ -74,7 +75,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self.num_envs = len(env_fns)
         if not 1 <= num_workers <= self.num_envs:
             raise ValueError(
-                "expected 1 environment or more, and 1 to as many workers, "
+                "expected num_envs >= 1 and 1 <= num_workers <= num_envs, "
                 f"got {self.num_envs} and {num_workers}"
             )
         self.copy = copy
@@ -98,17 +99,19 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Reset all environments, or those in a mask, and return observations and infos.
+        """Reset all environments or the environments in a mask, and return observations and infos.
 
         Args:
-            seed: environment i gets `seed + i`, or item i of a list.
-            options: passed to the environments, except for "reset_mask", the mask, bool
-                (num_envs,).
+            seed: if this is an int, environment i gets the seed `seed + i`; if this is a list,
+                environment i gets item i.
+            options: options for the environments. The option "reset_mask" is the mask, bool
+                (num_envs,), and is not passed to the environments.
 
         Raises:
-            ValueError: not `num_envs` seeds; not `num_envs` items in the mask, or none True.
-            TypeError: the mask is no bool array.
-            gymnasium.error.ResetNeeded: the first reset leaves environments out.
+            ValueError: the number of seeds is not `num_envs`, the shape of the mask is not
+                (num_envs,), or no item of the mask is True.
+            TypeError: the mask is not a bool array.
+            gymnasium.error.ResetNeeded: the mask of the first reset leaves environments out.
         """
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + index for index in range(self.num_envs)]
@@ -135,22 +138,25 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """Step all environments, and return the five results of a step.
 
         Raises:
-            gymnasium.error.InvalidAction: the actions' shape or dtype is not the space's.
-            gymnasium.error.ResetNeeded: before the first reset; in mode `DISABLED`, before
-                ended environments are reset.
+            gymnasium.error.InvalidAction: the shape or the dtype of the actions is not that of the
+                action space.
+            gymnasium.error.ResetNeeded: the environments have not been reset; in mode `DISABLED`,
+                an ended environment has not been reset.
         """
         self._check_open()
         if not self._was_reset:
             raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             raise gym.error.ResetNeeded(
-                f"expected no ended episodes, got them in {np.flatnonzero(self._done)}: "
+                "expected no ended episodes, got ended episodes in environments "
+                f"{np.flatnonzero(self._done)}: "
                 'call reset(options={"reset_mask": terminated | truncated})'
             )
         received, ours = np.asarray(actions), self._arrays["actions"]
         if received.shape != ours.shape or received.dtype != ours.dtype:
             raise gym.error.InvalidAction(
-                f"expected actions {ours.dtype} {ours.shape}, got {received.dtype} {received.shape}"
+                f"expected actions of type {ours.dtype} and shape {ours.shape}, "
+                f"got type {received.dtype} and shape {received.shape}"
             )
         ours[...] = received
         infos = self._call(dict.fromkeys(range(len(self._worker_slices))))
@@ -161,11 +167,11 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return self._observations(), rewards, terminated, truncated, self._merged(infos)
 
     def render(self) -> tuple[Any, ...]:
-        """Return one picture per environment, or whatever else its `render()` returns."""
+        """Return the result of `render()` for each environment, which is usually a picture."""
         return self.call("render")
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Return what each environment's method `name` returns, or its attribute of that name."""
+        """Call method `name` of each environment, or read attribute `name`; return the results."""
         each: Call = ("call", (name, *args), kwargs)
         answers = self._call(dict.fromkeys(range(len(self._worker_slices)), each))
         return tuple(result for results in answers.values() for result in results)
@@ -181,14 +187,17 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Copies of each environment's generator as it is now."""
+        """A copy of each environment's random generator in its present state."""
         return self.get_attr("np_random")
 
     def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
-        """Set attribute `name` to one value for all, or to a list or tuple of one value each.
+        """Set the attribute `name` of all environments.
+
+        A list or a tuple contains one value per environment. Any other value is set in every
+        environment.
 
         Raises:
-            ValueError: not `num_envs` values.
+            ValueError: the number of values is not `num_envs`.
         """
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
@@ -198,11 +207,11 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         )
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the workers, after their current calls or by force if these take seconds."""
+        """End the workers after their current calls, or kill them after 5 seconds."""
         self._end_workers()
 
     def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
-        """Take spaces, metadata and render mode from one environment."""
+        """Read the spaces, the metadata and the render mode of one environment."""
         with env_fn() as env:
             self.metadata = {**env.metadata, "autoreset_mode": self.autoreset_mode}
             self.render_mode = env.render_mode
@@ -221,7 +230,8 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def _check_open(self) -> None:
         if self.closed:
             raise gym.error.ClosedEnvironmentError(
-                f"expected an open vector environment, got {self} after close() or an error"
+                f"expected an open vector environment, got {self}, which is closed: "
+                "make a new vector environment"
             )
 
     def _checked_mask(self, mask: Any) -> NDArray[np.bool_]:
@@ -229,11 +239,14 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if not isinstance(mask, np.ndarray):
             raise TypeError(f"{expected}, got {type(mask)}")
         if mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"{expected} with at least one True, got {mask}")
+            raise ValueError(f"{expected} that is True for at least one environment, got {mask}")
         if mask.dtype != np.bool_:
             raise TypeError(f"{expected}, got {mask.dtype}")
         if not (self._was_reset or mask.all()):
-            raise gym.error.ResetNeeded("expected a first reset without a mask: call reset()")
+            raise gym.error.ResetNeeded(
+                "expected a first reset without a mask, got a mask that leaves environments out: "
+                "call reset()"
+            )
         return mask
 
     def _observations(self) -> NDArray[Any]:
@@ -241,7 +254,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return observations.copy() if self.copy else observations
 
     def _merged(self, answers: dict[int, list[IndexedInfo] | None]) -> dict[str, Any]:
-        """Merge infos into one dict as Gymnasium does, in the order of a single process."""
+        """Merge the infos of all environments into one dict, in the order of the environments."""
         infos: dict[str, Any] = {}
         for worker, pairs in answers.items():
             for index, info in pairs or ():
@@ -249,7 +262,10 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return infos
 
     def _call(self, calls: Mapping[int, Call | None]) -> dict[int, Any]:
-        """Return each worker's result of its call; None is a step. All workers work at once."""
+        """Send calls to workers, and return the workers' results; the call None is a step.
+
+        All workers execute their calls at the same time.
+        """
         self._check_open()
         with self._closed_by_exceptions():
             for index, each in calls.items():

@@ -21,21 +21,21 @@ IndexedInfo = tuple[int, dict[str, Any]]
 
 
 class SharedMemoryError(RuntimeError):
-    """The system has no memory that processes can share: it is full or not writable."""
+    """The memory that processes can share is full or not writable."""
 
 
 class SharedArrays:
-    """Actions, observations, rewards and ends of a batch, in memory that processes share.
+    """Actions and results of a step of all environments, in memory that processes share.
 
-    The memory has no name (on POSIX systems, it is an unlinked file), so it is freed with the last
-    process that uses it, even if all processes are killed. A process receives it as an argument at
-    its start.
+    The memory has no name; on POSIX systems it is an unlinked file. The system frees the memory
+    when the last process that uses it ends, even if all processes are killed. A process receives
+    the shared arrays as an argument when it starts.
     """
 
     def __init__(
         self, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
     ) -> None:
-        """Allocate zeros, for batched spaces whose samples are arrays.
+        """Allocate arrays of zeros for batched spaces, whose samples must be arrays.
 
         Raises:
             SharedMemoryError: there is not enough shared memory.
@@ -54,18 +54,21 @@ class SharedArrays:
         except OSError as error:
             raise SharedMemoryError(
                 f"no shared memory (/dev/shm) for {self._layout.itemsize:,} bytes, "
-                f"{error.strerror}: make room there, or step the environments in this process "
-                "(--workers 1)"
+                f"{error.strerror}: free space in /dev/shm, or step the environments in this "
+                "process (--workers 1)"
             ) from error
 
     def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
-        """Return the arrays by name, or some rows of each, as views of the memory."""
+        """Return a dict from the name of each array to a view of the array's `rows`."""
         record = np.frombuffer(self._memory, self._layout)
         return {name: record[name][0, rows] for name in self._layout.names or ()}
 
 
 class WorkerVectorEnv(SyncVectorEnv):
-    """Gymnasium's vector of the environments in `rows`, with results in shared arrays."""
+    """Gymnasium's vector environment for one worker, which writes results to shared arrays.
+
+    `rows` are the worker's rows of the shared arrays.
+    """
 
     def __init__(
         self,
@@ -78,7 +81,7 @@ class WorkerVectorEnv(SyncVectorEnv):
         """Make the environments.
 
         Raises:
-            RuntimeError: their (action, observation) spaces are not `single_spaces`.
+            RuntimeError: the environments' (action, observation) spaces are not `single_spaces`.
         """
         super().__init__(env_fns, copy=False, autoreset_mode=autoreset_mode)
         ours = (self.single_action_space, self.single_observation_space)
@@ -90,7 +93,7 @@ class WorkerVectorEnv(SyncVectorEnv):
     def reset_shared(
         self, seed: Sequence[int | None], options: dict[str, Any] | None
     ) -> list[IndexedInfo] | None:
-        """Reset, but write observations to shared memory and do not merge infos."""
+        """Reset environments, write observations to shared memory, and return unmerged infos."""
         self._shared["observations"][...], infos = self.reset(seed=list(seed), options=options)
         return infos.get("unmerged")
 
@@ -105,9 +108,10 @@ class WorkerVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        """Collect infos in order; Gymnasium's own hook merges them.
+        """Collect the infos in a list, in contrast to Gymnasium's method, which merges them.
 
-        A merged array has the type of the batch's first value, which may belong to another worker.
+        A worker cannot merge infos: the first value of the whole batch decides the type of a merged
+        array, and this value may be that of another worker.
         """
         if env_info:
             vector_infos.setdefault("unmerged", []).append((env_num, env_info))

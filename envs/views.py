@@ -1,4 +1,4 @@
-"""Views: the part of a frame that agents get, which is some rows, shrunk to a small square."""
+"""Views: the rows of a frame that agents get, resized to a small square."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class View:
-    """Keep `rows` (first, past-last; None keeps all), then area-resize to `size` x `size` pixels.
+    """Keep some rows of a frame, and resize them to `size` x `size` pixels by area averaging.
 
-    `source` is the height and width of the env's frames; None accepts frames of any size. Frames of
-    another size raise an error.
+    `rows` is (first row, last row + 1), or None if all rows are kept. `source` is the height and
+    the width of the environment's frames, or None if frames of any size are accepted. A frame that
+    has neither the size `source` nor the view's own size raises a ValueError.
 
-    Source: Ha & Schmidhuber, arXiv 1803.10122, A.1: 64x64 RGB frames; their code first cuts
-    CarRacing's indicators off and keeps rows 0:84 of 96, so its pixels are not square.
+    Source: Ha & Schmidhuber, arXiv 1803.10122, A.1, for RGB frames of 64x64 pixels. The authors'
+    code keeps rows 0 to 83 of 96, which show no indicators, so pixels of the view are not square.
     """
 
     rows: tuple[int, int] | None = None
@@ -34,7 +35,7 @@ class View:
         if self.size < 1:
             raise ValueError(f"expected a size of at least 1 pixel, got {self.size}")
         if self.rows is not None and not 0 <= self.rows[0] < self.rows[1]:
-            raise ValueError(f"expected rows (first, past-last), 0 <= first, got {self.rows}")
+            raise ValueError(f"expected rows (first, end) with 0 <= first < end, got {self.rows}")
         if self.source is not None and min(self.source) < 1:
             raise ValueError(f"expected a source of at least 1x1 pixels, got {self.source}")
 
@@ -43,12 +44,11 @@ class View:
     ) -> UInt8[np.ndarray, "*batch {self.size} {self.size} 3"]:
         """Convert frames (..., H, W, 3) to this view, uint8 (..., size, size, 3).
 
-        Frames of size x size were already drawn for this view: the same array is returned, and no
-        rows are cut.
+        Frames of `size` x `size` pixels are already in this view and are returned unchanged.
 
         Raises:
-            ValueError: not uint8, not (..., H, W, 3), neither of the source's size nor of the
-                view's own, or fewer rows than the view keeps.
+            ValueError: the frames are not uint8 (..., H, W, 3), have neither the source's size nor
+                the view's own size, or have fewer rows than the view keeps.
         """
         dtype = getattr(frames, "dtype", None)
         shape: tuple[int, ...] = getattr(frames, "shape", ())
@@ -62,8 +62,8 @@ class View:
         if self.source is not None and (height, width) != self.source:
             source, own = (f"{rows}x{columns}" for rows, columns in (self.source, [self.size] * 2))
             raise ValueError(
-                f"expected frames of {source} pixels, or of {own} that went through the view "
-                f"already, got {height}x{width}"
+                f"expected frames of {source} pixels, or of {own} pixels if the frames are already "
+                f"in the view, got {height}x{width}"
             )
         first, last = self.rows or (0, height)
         if last > height:
@@ -78,9 +78,10 @@ class View:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> View:
-        """Restore a view from `dataclasses.asdict`, or from JSON, where tuples became lists.
+        """Restore a view from a dict of its fields; lists become tuples, as JSON has only lists.
 
-        A view without a source takes frames of any size, except for the paper's view.
+        If `fields` has no source, the paper's view gets its own source, and any other view accepts
+        frames of any size.
         """
         rows = None if fields["rows"] is None else tuple(fields["rows"])
         before = PAPER_VIEW.source if rows == PAPER_VIEW.rows else None
@@ -93,7 +94,7 @@ PAPER_VIEW = View(rows=(0, 84), size=64, source=(96, 96))
 
 
 class ViewObservation(TransformObservation[Any, Any, Any]):
-    """Shows an environment's pixel observations through a `View`.
+    """A wrapper that applies a `View` to an environment's observations, which must be frames.
 
     Raises:
         ValueError: the observations are not uint8 (H, W, 3).
@@ -104,14 +105,14 @@ class ViewObservation(TransformObservation[Any, Any, Any]):
         if not has_pixels(env.observation_space):
             raise ValueError(
                 f"expected uint8 (H, W, 3) observations, got {env.observation_space}: "
-                "wrap it with gymnasium.wrappers.AddRenderObservation first"
+                "wrap the environment with gymnasium.wrappers.AddRenderObservation first"
             )
         gym.utils.RecordConstructorArgs.__init__(self, view=view)
         super().__init__(env, view, spaces.Box(0, 255, (view.size, view.size, 3), np.uint8))
 
 
 def has_pixels(space: spaces.Space[Any]) -> bool:
-    """Whether observations are uint8 frames (H, W, 3)."""
+    """Whether the values of a space are uint8 frames (H, W, 3)."""
     return (
         isinstance(space, spaces.Box)
         and space.dtype == np.uint8

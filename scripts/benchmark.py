@@ -1,4 +1,4 @@
-"""Measure speeds, each together with that of a named peer in the same run.
+"""Measure speeds, and compare each with the speed of a named peer, measured at the same time.
 
     python scripts/benchmark.py env
     python scripts/benchmark.py data
@@ -8,8 +8,9 @@
     python scripts/benchmark.py arm
 
 The result is a table on the screen and, with `--json FILE`, the same numbers in a file. Each module
-has `OPTIONS`, flags with their defaults and meanings; `PACKAGES`, whose versions its numbers depend
-on; and `run`, which measures, prints the table and returns its numbers.
+in the folder `benchmarks` has the constants `OPTIONS` and `PACKAGES`, and the function `run`.
+`OPTIONS` contains the flags with their defaults and meanings. `PACKAGES` contains the packages on
+whose versions the numbers depend. `run` measures, prints a table and returns the table's numbers.
 """
 
 from __future__ import annotations

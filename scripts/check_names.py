@@ -1,9 +1,9 @@
 """List uses of retired names: private words for which the field has a standard term.
 
-    python scripts/check_names.py    prints a line per use; exit code 1 if there are any
+    python scripts/check_names.py    prints a line per use; the exit code is 1 if it finds a use
 
-The script checks identifiers in all Python files, and string literals that are a name, such as JSON
-keys, metrics and flags. Names of tests are sentences and are not checked.
+The script checks the identifiers in all Python files, and the string literals that are names, such
+as JSON keys, metrics and flags. Names of tests are sentences and are not checked.
 """
 
 import ast
@@ -67,7 +67,7 @@ _NAME = re.compile(r"--[a-z-]+|[A-Za-z_]\w*")
 
 
 def names_in(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line and text of every identifier, and of every string that is a name or a flag."""
+    """Yield the line and the text of each identifier, and of each string that is a name or flag."""
     for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
         if token.type == tokenize.NAME:
             yield token.start[0], token.string

@@ -1,14 +1,15 @@
 """Compute digests of everything that tiny runs write, to show that a change alters no result.
 
     python scripts/digests.py --out before.json      before the change
-    python scripts/digests.py --against before.json  after it: exit code 1 if anything differs
+    python scripts/digests.py --against before.json  after it; exit code 1 if digests differ
 
-Every kind of V, M, C and search is trained for a few steps through the command line, and so are the
-three experiments. After each command, the script computes digests of the files that it changed: of
-the bytes of every tensor and array, and of the numbers of every JSON file, in sorted order. Names
-do not count, so that a change which only renames things gives the same digests. Times, settings,
-paths and versions do not count either. Digests agree only on the same machine with the same build
-of torch.
+The script trains every kind of V, M, C and search for a few steps through the command line. The
+script also executes MAP-Elites, black-box variational inference and the prior over codes. After
+each command, the script computes digests of the files that the command changed. A digest covers the
+bytes of all tensors and arrays of a file, or the numbers of a JSON file, in sorted order. Digests
+do not cover names, so that a change of names alone gives the same digests. Digests do not cover
+times, settings, paths and versions either. Digests agree only on the same machine with the same
+build of torch.
 """
 
 import hashlib
@@ -109,7 +110,7 @@ UNREPEATABLE = re.compile(
 def main(
     out: Path | None = None, against: Path | None = None, only: str | None = None, jobs: int = 2
 ) -> None:
-    """Compute the digests of all cases, or only of one, and write or compare them."""
+    """Compute the digests of all cases or of the case `only`; write or compare the digests."""
     cases = list(CASES) if only is None else [only]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         made = pool.map(lambda name: case_digests(name, Path(folder) / name), cases)
@@ -123,7 +124,7 @@ def main(
 
 
 def case_digests(name: str, folder: Path) -> Digests:
-    """Execute the commands of one case, and return digests of the files that each one changed."""
+    """Execute the commands of one case; return digests of the files that each command changed."""
     digests: Digests = {}
     seen: set[str] = set()
     folder.mkdir()
@@ -176,17 +177,17 @@ def array_digest(array: np.ndarray) -> str:
 
 
 def bytes_digest(content: bytes) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """Return the digest of strings in any order."""
+    """Return a digest of strings that does not depend on their order."""
     return bytes_digest("\n".join(sorted(parts)).encode())
 
 
 def report_differences(before: Digests, after: Digests) -> bool:
-    """Print what differs, a line per command, and return the exit code."""
+    """Print one line per command whose digests differ, and return the exit code."""
     different = 0
     for name in sorted({*before, *after}):
         old, new = set(before.get(name, [])), set(after.get(name, []))

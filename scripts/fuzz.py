@@ -1,19 +1,19 @@
-"""Fuzz the readers of files: damaged and hostile files give a one-line error or their content.
+"""Fuzz the readers of files with damaged files and with hostile files.
 
     python scripts/fuzz.py                       1,000 mutations of a tiny run's files
     python scripts/fuzz.py --mutations 50 --seed 7
 
 Each mutation spoils one file of a run: an episode, a checkpoint, a manifest or run.json. *Damage*
-changes bytes, as faulty disks do. A *forgery* changes the file's content and corrects its
-checksums, which does not happen by accident. After each mutation, the readers of that file must
+changes bytes, as faulty disks do. A *forgery* changes a file's content and corrects the checksums
+of the file, which does not happen by accident. After each mutation, there are two correct outcomes:
 
-- raise UserError with a message of one line, or
-- accept the file; a damaged file must then give exactly its original content;
-- never raise anything else or use more than 1 GiB, which the operating system enforces
-  (only on Linux).
+- A reader of the file raises UserError with a message of one line.
+- The readers accept the file. From a damaged file, readers must return the original content.
 
-Otherwise the script prints one line per failure and ends with exit code 1. A failure is repeated
-with --seed and --only.
+The readers must never raise another exception, and must never use more than 1 GiB of memory. The
+operating system enforces the limit of memory (only on Linux). The script prints one line per
+failure, and ends with exit code 1 if there is a failure. The options --seed and --only repeat a
+failure.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def main(mutations: int = 1_000, seed: int = 0, only: int | None = None) -> None
 
 
 def make_run(folder: Path, kind: str) -> Run:
-    """Make a run with all stages that a V of this kind can have, each trained for a few steps."""
+    """Make a run with a V of the given kind and with all stages, each trained for a few steps."""
     for command in COMMANDS[kind]:
         done = CliRunner().invoke(app, f"{command} --run {folder} --quiet")
         if done.exit_code:
@@ -91,7 +91,7 @@ def make_run(folder: Path, kind: str) -> Run:
 
 
 def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
-    """Spoil one file, read it and restore it; return the outcome and the bytes of memory used."""
+    """Spoil, read and restore one file; return the outcome and the memory of reading in bytes."""
     random = np.random.default_rng([seed, number])
     kind = list(READERS)[number // 2 % len(READERS)]
     files = files_of(run, kind)
@@ -131,7 +131,7 @@ def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
 
 
 def command_outcome(run: Run, kind: str) -> str | None:
-    """Run a command on the run; return None, or how the command failed."""
+    """Execute a command on the run; return how the command failed, or None if it succeeded."""
     command = ["data", "info", "--verify"] if kind == "episode" else ["info"]
     error = io.StringIO()
     with (
@@ -150,7 +150,7 @@ def command_outcome(run: Run, kind: str) -> str | None:
 
 
 def files_of(run: Run, kind: str) -> list[Path]:
-    """Return the files of a run that the readers of this kind read."""
+    """Return the files of a run that the reader of `kind` reads."""
     if kind == "episode":
         return [episode.path for episode in run.store]
     if kind == "checkpoint":
@@ -160,7 +160,7 @@ def files_of(run: Run, kind: str) -> list[Path]:
 
 
 def read_episode(run: Run, path: Path) -> Any:
-    """Read everything of an episode."""
+    """Read everything that an episode contains."""
     store = EpisodeStore(path.parent)
     (episode,) = [each for each in store.episodes if each.path == path]
     rollout = episode.load()
@@ -185,7 +185,7 @@ def read_checkpoint(run: Run, path: Path) -> Any:
 
 
 def read_facts(run: Run, path: Path) -> Any:
-    """Read all metadata of a run, and whether its stages are stale."""
+    """Return all metadata of a run, including which stages are stale."""
     stages = [(run.manifest(name), run.stale(name)) for name in STAGES]
     return run_info(run), run.settings, run.estimator, stages
 
@@ -194,7 +194,7 @@ READERS = {"episode": read_episode, "checkpoint": read_checkpoint, "json": read_
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether nested values and arrays are equal, where NaN equals itself."""
+    """Whether nested values and arrays are equal; two NaNs count as equal."""
     try:
         np.testing.assert_equal(one, other)
     except AssertionError:
@@ -203,14 +203,14 @@ def same(one: Any, other: Any) -> bool:
 
 
 def memory_status(name: str) -> int:
-    """Return one of the byte counts that Linux reports for this process."""
+    """Return the number of bytes that Linux reports under `name` for this process."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
 
 
 @contextlib.contextmanager
 def memory_limit(num_bytes: int) -> Iterator[None]:
-    """Limit the further memory of this process to `num_bytes`."""
+    """Let this process allocate at most `num_bytes` of additional memory."""
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit = memory_status("VmSize") + num_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))

@@ -3,9 +3,10 @@
     wm run --preset cpu --seed 22 --run runs/cpu
     python scripts/ship_agent.py --run runs/cpu --name carracing
 
-The script evaluates the agent over 100 test tracks in the stock env, unless that is done. It writes
-agents/pretrained/NAME.safetensors (the weights with their provenance), docs/results/NAME.json (the
-cost and the scores) and docs/results/NAME.png (the run's learning curve).
+The script evaluates the agent over 100 test tracks of Gymnasium's own CarRacing, unless the run
+already contains this evaluation. The script writes agents/pretrained/NAME.safetensors (the weights
+with their provenance), docs/results/NAME.json (the cost and the scores) and docs/results/NAME.png
+(the run's learning curve).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """World models: agents that learn inside their own dream.
 
-An agent has three parts, after Ha & Schmidhuber, "World Models" (arXiv 1803.10122)::
+An agent has three parts, as in "World Models" by Ha & Schmidhuber (arXiv 1803.10122)::
 
-    V, vision       encodes a frame as a small latent: continuous (VAE) or codes (VQ-VAE)
-    M, memory       predicts what comes next, given the past and an action, and samples dreams
+    V, vision       encodes a frame as a latent, which is continuous (VAE) or discrete (VQ-VAE)
+    M, memory       predicts the next latent, the reward and the end of the episode
     C, controller   maps [z, h] to an action, and is searched in the real env or in the dream
 
 These symbols are used in equations only::
@@ -14,14 +14,19 @@ These symbols are used in equations only::
     log_pi  log-weights of a mixture's components
     tau     temperature of a dream
 
-Where shapes are unpacked, these letters name the axes: B batch, T env steps, D agent steps,
-P candidates, S starts, Z latents, N codes, K values per code or components of a mixture, H hidden
-units, A numbers of an encoded action, F features, H x W x 3 frames.
+These letters name the axes of arrays, in shapes and in code that unpacks shapes::
 
-Read the files in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`,
-`controller/agent.py`, `stages/train_controller.py`; then `vision/vqvae.py`, `memory/codernn.py` and
-`memory/code_head.py` for the discrete kind, and `dream/env.py` for dreams as Gymnasium
-environments.
+    B  batch          T  env steps      D  agent steps
+    P  candidates     S  start states   Z  latents
+    N  codes          F  features       A  numbers of an encoded action
+    H  hidden units   K  values per code, or components of a mixture
+
+The shape of a frame is H x W x 3, where H is the height and W is the width.
+
+Read the files of the package in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`,
+`controller/agent.py`, `stages/train_controller.py`. For V and M over codes, then read
+`vision/vqvae.py`, `memory/codernn.py` and `memory/code_head.py`. For dreams as Gymnasium
+environments, read `dream/env.py`.
 """
 
 from __future__ import annotations
@@ -77,7 +82,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name on its first use, because torch takes a second and `wm --help` must not."""
+    """Import a name when it is first used, so that `wm --help` does not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

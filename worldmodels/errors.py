@@ -19,16 +19,17 @@ MALFORMED_FILE_ERRORS = (
 class UserError(Exception):
     """An error that the user can correct, such as a missing file or an impossible setting.
 
-    The message is one line. It says what was expected, what was found, and what to do. `wm` prints
-    the message without a traceback and ends with exit code 2.
+    The message is one line long. The message names what was expected, what was found, and what to
+    do. `wm` prints the message without a traceback and ends with exit code 2.
     """
 
 
 @contextmanager
 def reading(path: Path, hint: str) -> Iterator[None]:
-    """Turn errors that the content of the file `path` causes in the block into a UserError.
+    """Raise UserError if the block fails because of the content of the file `path`.
 
-    The block must only read and build, because any other error would be blamed on the file.
+    The block must only read the file and build objects from it, because the message blames the file
+    for every error in the block.
     """
     try:
         yield
@@ -43,13 +44,13 @@ def one_line(error: BaseException) -> str:
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise UserError if the value of a setting is not one of its choices."""
+    """Raise UserError if `value`, the value of the setting `name`, is not one of `choices`."""
     if value not in choices:
         raise UserError(f'{name} must be one of {", ".join(choices)}, got "{value}"')
 
 
 def check_at_least(least: int, config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is below `least`; None passes."""
+    """Raise UserError if one of the named settings is below `least`; a setting may be None."""
     for name in names:
         value = getattr(config, name)
         if value is not None and value < least:
@@ -57,7 +58,7 @@ def check_at_least(least: int, config: object, *names: str) -> None:
 
 
 def check_above_zero(config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is not above 0; None passes."""
+    """Raise UserError if one of the named settings is not above 0; a setting may be None."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
@@ -65,8 +66,8 @@ def check_above_zero(config: object, *names: str) -> None:
 
 
 def check_fraction(config: object, *names: str) -> None:
-    """Raise UserError for a setting of these names that is not within 0 and 1; None passes."""
+    """Raise UserError if one of the named settings is below 0 or above 1; a setting may be None."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 <= value <= 1:
-            raise UserError(f"{name} must be within 0 and 1, got {value}")
+            raise UserError(f"{name} must be between 0 and 1, got {value}")

@@ -1,6 +1,7 @@
 """Devices and cores of this machine, and a check that Python imports the right packages.
 
-torch is imported where it is needed, because `import worldmodels` imports this module.
+Only functions that need torch import it, because `import worldmodels` imports this module and must
+be fast.
 """
 
 import os
@@ -14,9 +15,9 @@ SIBLINGS = ("agents", "envs")
 
 
 def choose_device(name: str) -> str:
-    """The device to train on: cpu, cuda or mps; auto takes a GPU where there is one.
+    """Return the device to train on: cpu, cuda or mps; "auto" stands for a GPU if there is one.
 
-    Raises: UserError for a device this machine lacks.
+    Raises: UserError if this machine does not have the device.
     """
     import torch
 
@@ -30,14 +31,14 @@ def choose_device(name: str) -> str:
 
 
 def num_cores() -> int:
-    """Cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def shadowed_imports() -> dict[str, str]:
-    """Sibling packages that Python finds outside the folder of this project, and where."""
+    """Return sibling packages that Python finds outside this project, and their locations."""
     home = Path(__file__).resolve().parent.parent
     locations = {name: _location(name) for name in SIBLINGS}
     return {
@@ -48,11 +49,12 @@ def shadowed_imports() -> dict[str, str]:
 
 
 def check_imports() -> None:
-    """Raise UserError if Python finds another package `agents` or `envs` before this project's."""
+    """Raise UserError if `agents` or `envs` is not imported from this project."""
     for name, location in shadowed_imports().items():
         raise UserError(
             f'"import {name}" finds {location}, not the package next to worldmodels: '
-            f"leave that folder, rename it, or install worldmodels into an environment of its own"
+            f"call Python from another folder, rename the other folder or file, or install "
+            f"worldmodels into a separate virtual environment"
         )
 
 
@@ -63,7 +65,7 @@ def started_as_command() -> bool:
 
 
 def _location(name: str) -> Path | None:
-    """The folder of a package, or the file of a module, that an import gives."""
+    """Return the folder of the package, or the file of the module, that `import name` loads."""
     module = sys.modules.get(name)
     if module is not None:  # an import gives the module that is loaded already
         locations = [*getattr(module, "__path__", ()), getattr(module, "__file__", None)]

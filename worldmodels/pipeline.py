@@ -33,12 +33,13 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """Run all rounds, fine-tune the best agent, and evaluate it on validation episodes.
 
-    A round collects episodes, trains V and M, and searches C. The first round collects with
-    exploration noise alone. Each later round collects with the agent of the round before and
-    noise, and continues the training on all episodes. After the last round `preset.finetune`
-    continues the search from the best agent of the run. Finished stages are skipped.
+    A round collects episodes, trains V and M, and searches C. The first round collects with the
+    exploring policy of the preset. Each later round collects with the agent of the round before,
+    whose actions get noise. Each later round also continues the training of the models on all
+    episodes. After the last round, `preset.finetune` is a further search, which begins with the
+    best agent of the run. Stages that are finished already are skipped.
 
-    Source: arXiv 1803.10122, 5, the iterative procedure.
+    Source: arXiv 1803.10122, section 5, the iterative procedure.
     """
     if rounds < 1:
         raise UserError(f"expected 1 round or more, got {rounds}")

@@ -20,7 +20,7 @@ def save_grid(
     columns: Sequence[str] | None = None,
     label_width: int = LABEL_WIDTH,
 ) -> None:
-    """Save rows of frames, each with its name on the left, enlarged with visible pixels.
+    """Save rows of enlarged frames as one picture, with the name of each row on the left.
 
     `label_width` is the width of the column of names in pixels.
     """
@@ -50,7 +50,10 @@ def save_curves(
     y_label: str,
     bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
-    """Save lines of (x, y), and shaded bands of (x, low, high), in one plot."""
+    """Save a plot of lines through points (x, y), and of shaded bands from `low` to `high`.
+
+    A band is a sequence of (x, low, high).
+    """
     with _plot(path, x_label, y_label) as axes:
         for name, band in (bands or {}).items():
             x, low, high = np.array(band).T
@@ -65,7 +68,11 @@ def save_curves(
 
 
 def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_label: str) -> None:
-    """Save a bar for each (value, low, high), with the interval as a whisker."""
+    """Save a plot with one bar per name, and with a whisker on each bar.
+
+    `bars` maps each name to (value, low, high): the bar ends at the value, and the whisker is from
+    low to high.
+    """
     values, low, high = np.array(list(bars.values())).T
     whiskers = np.nan_to_num(np.stack([values - low, high - values]))
     with _plot(path, "", y_label, grid="y") as axes:
@@ -75,7 +82,7 @@ def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_l
 def save_scatter(
     path: Path, groups: Mapping[str, tuple[np.ndarray, np.ndarray]], *, x_label: str, y_label: str
 ) -> None:
-    """Save a scatter plot of points (x, y) in groups, with the line x = y."""
+    """Save a scatter plot of groups of points (x, y), with the line x = y."""
     with _plot(path, x_label, y_label, height=5) as axes:
         for name, (x, y) in groups.items():
             axes.scatter(x, y, s=8, label=name)
@@ -87,7 +94,7 @@ def save_scatter(
 def _plot(
     path: Path, x_label: str, y_label: str, *, height: int = 4, grid: Literal["both", "y"] = "both"
 ) -> Iterator[Any]:
-    """Yield axes to draw into, `height` inches high, and write them to `path` at the end."""
+    """Yield the axes of a plot of `height` inches; at the end, write the plot to `path`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, height), layout="constrained")

@@ -20,14 +20,16 @@ class Preset:
     """Settings of every stage.
 
     Attributes:
-        rounds: number of rounds; each collects, trains V and M, and searches C.
-        vision_rounds: number of first rounds in which V is trained. Its latents keep their meaning
-            afterwards. None trains V in every round.
-        later_episodes: episodes that each later round adds.
-        vae, vqvae: V's stage, continuous and quantized.
-        dream_search, real_search: C's stage, in the dream and in the real game.
-        finetune: C's stage after the last round, from the best agent of the run; None skips it.
-        evaluation_episodes: validation episodes at the end of a run.
+        rounds: number of rounds. Each round collects episodes, trains V and M, and searches C.
+        vision_rounds: number of rounds after which V is not trained any more, so that V's latents
+            keep their meaning. If `vision_rounds` is None, V is trained in every round.
+        later_episodes: number of episodes that each round after the first adds.
+        vae, vqvae: settings of the training of a continuous V and of a quantized V.
+        dream_search, real_search: settings of the search of C in the dream and in the real game.
+        finetune: settings of a further search of C after the last round, which begins with the best
+            agent of the run. None stands for no further search.
+        evaluation_episodes: number of validation episodes that evaluate the agent at the end of a
+            run.
     """
 
     name: str
@@ -46,35 +48,36 @@ class Preset:
 
     @property
     def controller(self) -> ControllerStageConfig:
-        """C's stage in the dream or in the real game, whichever this preset selects."""
+        """The settings of the search of C, in the dream if `search_in_dream`, else in the game."""
         return self.dream_search if self.search_in_dream else self.real_search
 
     def searching(self, *, dream: bool) -> "Preset":
-        """Return the same preset with C searched only in the dream, or only in the real game."""
+        """Return this preset with a search of C only in the dream, or only in the real game."""
         return replace(self, search_in_dream=dream, finetune=None)
 
     def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
-        """Return V's stage of the requested kind.
+        """Return the settings of the training of a V of the requested kind.
 
         Args:
-            estimator: how an encoder with categorical latents gets its gradient; None takes the
-                preset's own quantizer. A run keeps the estimator of its V, see `Run.estimator`.
+            estimator: estimator of the encoder's gradient, for a V with categorical latents. None
+                stands for a V with the quantizer of the preset. In a run whose V has categorical
+                latents, `Run.estimator` is the estimator of this V.
 
-        Raises: UserError for an estimator of a continuous V.
+        Raises: UserError if an estimator is given for a continuous V.
         """
         if estimator is None:
             return self.vqvae if quantized else self.vae
         if not quantized:
-            raise UserError(f"--estimator {estimator} is for codes: add --quantized")
+            raise UserError(f"--estimator {estimator} is only for a V with codes: add --quantized")
         weight = self.vqvae.model.background_weight
         model = CategoricalVAEConfig(estimator=estimator, background_weight=weight)
         return replace(self.vqvae, model=model)
 
 
 def override(config: Config, **settings: Any) -> Config:
-    """Return `config` with the given settings; a setting that is None keeps its value.
+    """Return `config` with the given settings; a setting that is given as None is not changed.
 
-    The name of a nested setting has two underscores: `memory__fit__num_steps`.
+    In the name of a nested setting, two underscores separate the levels: `memory__fit__num_steps`.
     """
     for name, value in settings.items():
         outer, _, inner = name.partition("__")
@@ -260,7 +263,7 @@ _PRESETS = {preset.name: preset for preset in (DEMO, CPU, STUDY, PAPER, GPU, TIN
 
 
 def preset_named(name: str) -> Preset:
-    """Return the preset of this name; raise UserError if there is none."""
+    """Return the preset of this name; raise UserError if no preset has this name."""
     if name not in _PRESETS:
         raise UserError(f'expected a preset among {", ".join(_PRESETS)}, got "{name}"')
     return _PRESETS[name]

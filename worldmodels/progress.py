@@ -1,4 +1,4 @@
-"""Report progress with the remaining time, log lines, and TensorBoard events of a stage."""
+"""Print the progress bars and log lines of a stage, and write TensorBoard events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ ESTIMATE_AT_LATEST = 30.0
 
 
 class Report:
-    """Prints to stderr, so that stdout holds results alone; `quiet` prints nothing."""
+    """Prints progress to stderr, so that stdout holds only results.
+
+    If `quiet` is True, nothing is printed.
+    """
 
     def __init__(self, quiet: bool = False) -> None:
         self.quiet = quiet
@@ -43,11 +46,11 @@ class Report:
     def estimate(
         self, what: str, *, disk_bytes: float, folder: Path, memory_bytes: float | None = None
     ) -> None:
-        """Print what is about to happen and how much disk and memory it needs.
+        """Print the description `what` of a task, and how much disk and memory the task needs.
 
         Args:
-            memory_bytes: peak RAM of the whole process, without the memory of a GPU; None if
-                there is no estimate.
+            memory_bytes: estimated peak RAM of the whole process, without GPU memory; None stands
+                for no estimate.
 
         Raises: UserError if the disk has less free space than `disk_bytes`.
         """
@@ -58,13 +61,13 @@ class Report:
         self.log(f"{what}; about {disk} on disk{ram}")
         if disk_bytes > free:
             raise UserError(
-                f"{folder} needs about {disk}, the disk has {decimal(free)} free: "
+                f"{folder} needs about {disk}, but the disk has only {decimal(free)} free: "
                 "make room, or name a folder on another disk"
             )
 
     @contextmanager
     def progress(self, label: str, total: int, done: int = 0) -> Iterator[Meter]:
-        """A progress bar with elapsed and remaining time, and the latest metrics."""
+        """Show a progress bar with the elapsed time, the remaining time and the latest metrics."""
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(bar_width=24),
@@ -78,7 +81,10 @@ class Report:
             yield Meter(bar, task, self)
 
     def track(self, label: str, items: Sequence[Item]) -> Iterator[Item]:
-        """Yield the items with a progress bar; only a `for` loop closes the bar on an error."""
+        """Yield the items and show a progress bar.
+
+        An error closes the bar only if the items are read by a `for` loop.
+        """
         with self.progress(label, total=len(items)) as meter:
             yield from meter.counted(items)
 
@@ -108,7 +114,7 @@ class Meter:
         self.to(self.done + steps)
 
     def counted(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items; each is a step that is finished when the next item is requested."""
+        """Yield the items; an item counts as a finished step when the next item is requested."""
         for item in items:
             yield item
             self.advance()
@@ -132,14 +138,14 @@ class Meter:
             self._report.log(f"{task.description}: about {left} to go")
 
     def show(self, metrics: Mapping[str, float]) -> None:
-        """Show metrics next to the bar; a new value of a name replaces the earlier one."""
+        """Show metrics next to the bar; a new value of a metric replaces its earlier value."""
         self._shown.update(metrics)
         text = "  ".join(f"{name} {value:.4g}" for name, value in self._shown.items())
         self._bar.update(self._task, metrics=text)
 
 
 def tensorboard(folder: Path) -> AbstractContextManager[Any]:
-    """A TensorBoard writer of scalars in `folder`, closed at the end of its block."""
+    """Return a TensorBoard writer of scalars in `folder`; the end of its `with` block closes it."""
     # The import stays here because it takes longer than all others of this module together.
     from torch.utils.tensorboard.writer import SummaryWriter
 

@@ -1,7 +1,8 @@
-"""MAP-Elites on the planar arm: evaluations per second, and generations against plain pyribs.
+"""MAP-Elites on the planar arm: speed of evaluations, and speed of generations against pyribs.
 
-Both searches have the same cells, batch size and step sizes, and the line operator. Contenders take
-turns; each number is the median over the turns. Everything runs in one thread.
+Our search and the search of pyribs have the same cells, batch size and step sizes, and both use the
+line operator. Contenders take turns; each number is the median over the turns. Everything runs in
+one thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PACKAGES = ("ribs", "numpy")
 
 
 def evaluations(joints: int) -> tuple[Work, Work]:
-    """Return two kinds of work: evaluations in one batch, and one solution after the other."""
+    """Return two contenders: evaluation in one batch, and evaluation of one solution per call."""
     arm = PlanarArm(joints)
     generator = np.random.default_rng(0)
     solutions = generator.uniform(-1, 1, (EVALUATIONS[joints], joints)).astype(np.float32)
@@ -50,7 +51,7 @@ def evaluations(joints: int) -> tuple[Work, Work]:
 
 
 def generations(joints: int, centroids: np.ndarray, count: int) -> tuple[Work, Work]:
-    """Return two kinds of work: MAP-Elites generations with the line operator, ours and pyribs'."""
+    """Return two contenders: generations of our MAP-Elites, and of the MAP-Elites of pyribs."""
     arm, config = PlanarArm(joints), ElitesConfig(batch_size=BATCH)
     archive = MapElites(joints, centroids, config).archive
     emitter = IsoLineEmitter(

@@ -24,7 +24,10 @@ Read = Callable[[list[bytes], tuple[int, ...]], Frames]  # takes the bytes and t
 
 
 def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any]]:
-    """Print and return a row per codec: its best turn, as other load only adds time."""
+    """Print and return one row per codec, with the codec's shortest times over all turns.
+
+    The shortest time is the best estimate, because other programs on the machine only add time.
+    """
     codecs = {
         "PNG per frame": (_write_png, _read_png),
         **{name: _codec(*functions) for name, functions in COMPRESSORS.items()},
@@ -60,7 +63,7 @@ def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any
 
 
 def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, float, int]:
-    """Return the seconds of writing and of reading, and the number of bytes written."""
+    """Return the seconds of writing, the seconds of reading, and the number of bytes written."""
     start = time.perf_counter()
     written = [write(frames) for frames in episodes]
     middle = time.perf_counter()

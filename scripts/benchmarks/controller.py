@@ -1,9 +1,10 @@
-"""Cost of a search for C: the real game and the dream, each against the bare env or dream.
+"""Cost of a search for C: the speed of CMA-ES, compared with that of the env or dream alone.
 
-In the real game, generations of CMA-ES whose workers play the fast env with V and M are compared
-with the same workers stepping the bare env with a constant action, held for as long. In the dream,
-generations with the lean M are compared with steps of the bare dream with constant actions.
-Contenders take turns; each number is the median over the turns. Each process has one thread.
+In the real game, one contender is CMA-ES, whose workers play the fast env with V and M. The other
+contender is the same workers, which step the env alone with a constant action and for the same
+number of steps. In the dream, one contender is CMA-ES with the lean M, and the other contender
+steps the dream alone with constant actions. Contenders take turns; each number is the median over
+the turns. Each process has one thread.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ PACKAGES = ("torch", "cma", "gymnasium")
 
 
 def agent_of(kind: str) -> Agent:
-    """Make an agent of untrained V and M in the demo's sizes, and a linear C."""
+    """Make an agent of a linear C and of untrained V and M in the sizes of the preset `demo`."""
     torch.manual_seed(0)
     task = task_for(DEFAULT_ENV_ID)
     vision = make_vision(KINDS[kind].model)
@@ -53,7 +54,7 @@ def agent_of(kind: str) -> Agent:
 
 
 def bare_env(seed: int) -> int:
-    """Play a quarter of a generation's episodes with gentle gas, and return the env steps."""
+    """Play a quarter of a generation's episodes with gentle gas; return the number of steps."""
     action = np.array([0.0, 0.1, 0.0], np.float32)
     env, steps = make_env(DEFAULT_ENV_ID), 0
     for _ in range(REAL_POPULATION * REAL_EPISODES // 4):
@@ -68,7 +69,7 @@ def bare_env(seed: int) -> int:
 
 
 def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
-    """Return two kinds of work: agent steps of one generation, in a search and bare."""
+    """Return two contenders for the real game: one generation of CMA-ES, and the env alone."""
     agent = agent_of(kind)
     config = CMAESConfig(population=REAL_POPULATION, episodes=REAL_EPISODES, horizon=REAL_STEPS)
     fitness = RealFitness(config, agent, workers, 0, folder / f"{kind}.safetensors")
@@ -88,7 +89,7 @@ def real_game(kind: str, workers: Workers, folder: Path) -> tuple[Work, Work]:
 
 @torch.no_grad()
 def dream(kind: str) -> tuple[Work, Work]:
-    """Return two kinds of work: dreamed agent steps of one generation, in a search and bare."""
+    """Return two contenders for the dream: one generation of CMA-ES, and the dream alone."""
     agent = agent_of(kind)
     config = CMAESConfig(population=DREAM_POPULATION, episodes=DREAM_STARTS, horizon=DREAM_STEPS)
     dream = DreamModel(agent.vision, agent.memory)

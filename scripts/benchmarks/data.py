@@ -1,9 +1,9 @@
 """Stored episodes: codecs, and training of V and M from stores far larger than memory.
 
-Codecs take turns over frames of driven episodes. The stores hold a few of these episodes,
-hard-linked many times. A child process opens a store and trains on it, with the stage that `wm
-train-vision` or `wm train-memory` calls. V is that of the `cpu` preset, M that of the `paper`
-preset.
+Codecs take turns at the frames of episodes of the scripted driver. The stores consist of many hard
+links to a few episodes of the scripted driver. A child process opens a store and trains on it, with
+the stage that `wm train-vision` or `wm train-memory` calls. V has the sizes of the preset `cpu`,
+and M has the sizes of the preset `paper`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Speed of the dream for each kind of M, against a plain PyTorch model.
+"""Speed of the dream for each kind of M, compared with a plain PyTorch model.
 
-Contenders take turns at steps of one batch of dreams; each number is the median over the turns.
+Contenders take turns at stepping a batch of dreams. Each number is the median over the turns.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ Step = Callable[[], Any]
 
 
 class PlainDream(nn.Module):
-    """The paper's M, written with torch's own modules: the named peer.
+    """The paper's M, written with torch's own modules, with which our M is compared.
 
-    It draws a component and then from its Normal. With `at_once`, it draws from a
-    `MixtureSameFamily`, which draws from all components and then selects one.
+    This model draws a component, and then draws the latent from the Normal of this component. With
+    `at_once`, the model draws from a `MixtureSameFamily`, which draws a latent from every component
+    and then selects one of these latents.
     """
 
     def __init__(self, at_once: bool) -> None:
@@ -47,7 +48,7 @@ class PlainDream(nn.Module):
     def forward(
         self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Return the next latent and state, the reward, and the probability of the end."""
+        """Return the next latent, the next state, the reward, and the probability of the end."""
         h, c = self.cell(torch.cat([z, action], -1), state)
         output = self.mixture(h).view(-1, 3, NUM_LATENTS, NUM_MIXTURES)
         logits, mu, log_sigma = output.unbind(1)
@@ -92,7 +93,7 @@ def dream_step(
 
 
 def some_states(dream: DreamModel, batch: int) -> DreamState:
-    """Return start states for dreams of which only the speed matters."""
+    """Return start states from random frames, for dreams that only measure speed."""
     size = (batch, 64, 64, 3)
     frames = torch.randint(256, size, dtype=torch.uint8, device=dream.device)
     latent = dream.vision.mode(dream.vision.encode(frames))
@@ -100,7 +101,7 @@ def some_states(dream: DreamModel, batch: int) -> DreamState:
 
 
 def products_step(batch: int, device: str) -> Step:
-    """Return a step with only the matrix products that the paper's M needs."""
+    """Return a step that computes only the matrix products of the paper's M."""
     inputs = torch.randn(batch, NUM_LATENTS + NUM_ACTIONS + NUM_HIDDEN, device=device)
     hidden = torch.randn(batch, NUM_HIDDEN, device=device)
     to_gates = torch.randn(inputs.shape[1], 4 * NUM_HIDDEN, device=device)

@@ -1,7 +1,7 @@
-"""Steps, resets and memory of Gymnasium's, EnvPool's and our CarRacing.
+"""Speed of steps and resets, and memory, of Gymnasium's, EnvPool's and our CarRacing.
 
-All environments execute random actions. Contenders take turns, so that a machine that slows down
-slows all of them. Rates of steps exclude resets, which are timed separately.
+All environments execute random actions. Contenders take turns, so that all contenders become slower
+if the machine becomes slower. Rates of steps exclude resets, which are timed separately.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Contender:
 
     @property
     def episode_seconds(self) -> float:
-        """Seconds of 1,000 env steps and the reset before them."""
+        """Seconds that a reset and 1,000 env steps take."""
         return EPISODE / self.rate + statistics.median(self.resets)
 
     def warm_up(self) -> None:
@@ -78,7 +78,7 @@ class Contender:
         self.resets.clear()
 
     def turn(self, seconds: float) -> float:
-        """Return env steps per second over `seconds` seconds, in as many episodes as needed."""
+        """Step for `seconds` seconds, in one or more episodes, and return env steps per second."""
         steps, elapsed = 0, 0.0
         while elapsed < seconds:
             seed, start = next(self.seeds), time.perf_counter()
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def list_contenders() -> list[Contender]:
-    """List the contenders, peers first; EnvPool is among them only if it is installed."""
+    """Return the contenders, peers first; EnvPool is a contender only if it is installed."""
     pair = partial(gym.make_vec, STOCK_ID, num_envs=2, vectorization_mode="async")
     contenders = [
         Contender("Gymnasium", "96x96", partial(gym.make, STOCK_ID)),
@@ -148,9 +148,11 @@ def _envpool(num_envs: int, threads: int) -> Any:
 
 
 def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
-    """Return a row per contender; ratios are per worker, to Gymnasium's env and EnvPool's thread.
+    """Return one row per contender.
 
-    Resets and memory of vectors are left out, and memory if the system does not report it.
+    A ratio is a contender's speed per worker, divided by the speed of one environment of Gymnasium
+    or by EnvPool's best speed on one thread. Rows of vector environments contain neither resets nor
+    memory. On systems other than Linux, no row contains memory.
     """
     gymnasium = contenders[0]
     threads = [c.rate for c in contenders if c.name.startswith("EnvPool") and c.workers == 1]
@@ -175,7 +177,7 @@ def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
 
 
 def weigh(make: Callable[[], Any], num_envs: int) -> float:
-    """Return the megabytes of process memory per environment that was reset and stepped."""
+    """Return the megabytes of memory that one environment takes after a reset and a step."""
     action = np.zeros((1, 3) if num_envs else 3, dtype=np.float32)
     kept, sizes = [], []
     for _ in range(1 + COPIES):

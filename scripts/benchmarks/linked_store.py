@@ -1,4 +1,4 @@
-"""Runs with any number of episodes, which are hard links to a few driven ones."""
+"""Runs with any number of episodes, all of which are hard links to a few driven episodes."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ EPISODES = 4  # driven ones, to which all others are links
 
 
 def whole_episode(seed: int) -> Rollout:
-    """Drive 1,000 steps; if the lap ends early, repeat the episode from its first frame."""
+    """Drive an episode; repeat it from its first frame if it has fewer than 1,000 steps."""
     driven = drive(seed, top_speed=62.0, cornering=95.0)
     return dataclasses.replace(
         driven,
@@ -32,7 +32,7 @@ def whole_episode(seed: int) -> Rollout:
 
 
 def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> None:
-    """Fill the store of a run's folder up to `episodes` episodes."""
+    """Add episodes to the store in a run's folder until the store has `episodes` episodes."""
     store = EpisodeStore(folder / "episodes")
     for index in range(len(store), max(episodes, len(driven))):
         if index < len(driven):
@@ -42,7 +42,7 @@ def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> Non
 
 
 def new_run(folder: Path, preset: str) -> Run:
-    """Make a run with the episodes that lie in its folder."""
+    """Make a run in `folder`, which already contains the episodes."""
     run = Run(folder, new=RunSettings(DEFAULT_ENV_ID, preset, 0))
     run.create()
     return run

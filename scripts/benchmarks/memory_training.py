@@ -1,9 +1,9 @@
-"""Memory of training M at the paper's sizes from two stores, one four times as large.
+"""Memory that training the paper's M takes, with a store and with a store four times as large.
 
-The stores are a few driven episodes, hard-linked many times. Equal files have equal digests, so the
-stage finds the cached encodings of these few. This leaves out V's time, half an hour for four
-million frames. Every episode gets its own copy of the encodings, as if all files were different, so
-everything that M's stage holds is measured.
+The stores consist of many hard links to a few driven episodes. Equal files have equal digests, so
+the stage finds the cached encodings of the driven episodes. V therefore does not encode the whole
+store, which would take half an hour for four million frames. Every episode gets its own copy of the
+encodings, so that training takes as much memory as it would with different files.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ OPTIONS = {
 def weigh(
     arguments: argparse.Namespace, folder: Path, driven: Sequence[Rollout]
 ) -> list[dict[str, Any]]:
-    """Print and return the figures of both kinds and both stores."""
+    """Measure, print and return the memory for each kind of M and for both stores."""
     rows: list[dict[str, Any]] = []
     for kind in arguments.memory_kinds:
         run, quantized = folder / kind, kind == "codes"
@@ -64,20 +64,20 @@ def weigh(
 
 
 def train_vision(folder: Path, quantized: bool) -> None:
-    """Train the paper preset's V for a few steps on the driven episodes."""
+    """Train V of the preset `paper` for a few steps on the driven episodes."""
     config = preset_named("paper").vision(quantized).with_steps(VISION_STEPS)
     vision_stage.train_vision(new_run(folder, "paper"), config, report=Report(quiet=True))
 
 
 class CopiedEncodings(encoding.Encodings):
-    """Encodings that give every episode a copy of its own."""
+    """A cache of encodings that returns a separate copy for every episode."""
 
     def of(self, *arguments: Any, **settings: Any) -> Iterator[np.ndarray]:
         return (records.copy() for records in super().of(*arguments, **settings))
 
 
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
-    """Train the paper preset's M for a few steps by its stage, and measure memory."""
+    """Train M of the preset `paper` for a few steps with M's stage, and measure the memory."""
     run = Run(folder)
     vision = load_vision(run)
     different = {episode.digest: episode for episode in run.store}

@@ -1,4 +1,4 @@
-"""Call a function in its own process, so that the process's memory is that of the function."""
+"""Call a function in a new process, so that the memory of the process is the function's memory."""
 
 import multiprocessing
 import resource
@@ -16,6 +16,6 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def peak_bytes() -> int:
-    """Return the peak memory of this process so far."""
+    """Return the peak memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

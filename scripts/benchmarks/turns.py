@@ -1,7 +1,7 @@
 """Contenders that take turns, and a table of their measurements.
 
-Each contender has a turn before any has its next one, so that a machine that slows down slows all
-of them. Ratios are taken within a turn, for the same reason.
+Every contender has one turn per round, so that all contenders become slower if the machine becomes
+slower. For the same reason, a ratio divides two rates of the same round.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def take_turns(
 def compare(
     title: str, headings: Sequence[str], contests: Iterable[tuple[str, Work, Work]], turns: int
 ) -> dict[str, Any]:
-    """Print and return the median rates of ours and of its peer, and the median of their ratios.
+    """Print and return, for each contest, both contenders' median rates and their median ratio.
 
     Args:
-        headings: headings of the contests' names, of our rates and of the peers' rates.
-        contests: for each contest its name, our work and the peer's work.
+        headings: headings of three columns: names of contests, our rates, rates of the peers.
+        contests: one tuple per contest, which consists of the name, our work and the peer's work.
     """
     what, mine, others = headings
     columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
@@ -62,7 +62,7 @@ def _rate(work: Work) -> float:
 def steps_per_second(
     step: Callable[[], Any], seconds: float, now: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Return the rate of a step that is repeated for `seconds` seconds."""
+    """Repeat `step` for `seconds` seconds, and return the number of steps per second."""
     step()  # not timed: buffers are made anew after another contender's turn
     count, start = 0, now()
     while now() - start < seconds:
@@ -75,10 +75,11 @@ def steps_per_second(
 def print_table(
     title: str, columns: Mapping[str, tuple[str, str]], rows: Rows, bold: str = ""
 ) -> None:
-    """Print a row per contender.
+    """Print one row per contender.
 
     Args:
-        columns: for each key of a row its heading, and the format of its values; None stays empty.
+        columns: keys of the rows, with the heading and the number format of each key's column. The
+            value None in a row becomes an empty cell.
         bold: name of the row to print in bold.
     """
     table = Table(title=title)

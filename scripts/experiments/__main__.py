@@ -1,11 +1,11 @@
 """Run an experiment and draw its figures.
 
-    python -m scripts.experiments NAME                     do the first run without a result
-    python -m scripts.experiments NAME --all               do all runs without a result
-    python -m scripts.experiments NAME --only 'gradient-*' do the first matching run
+    python -m scripts.experiments NAME                     do the first run that has no result
+    python -m scripts.experiments NAME --all               do all runs that have no result
+    python -m scripts.experiments NAME --only 'gradient-*' do one missing run that matches
     python -m scripts.experiments NAME --page-only         only draw the figures and the page
 
-A run that has a result is not repeated, so every call continues where the last one ended.
+A run that has a result is not repeated, so every call continues where the last call ended.
 """
 
 import argparse
@@ -40,7 +40,7 @@ EXPERIMENTS = {kind.name: kind for kind in KINDS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the requested runs of one experiment, draw its page, and return the exit code."""
+    """Do the requested runs of one experiment, write its page, and return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.page_only and (options.only or options.all):

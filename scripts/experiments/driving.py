@@ -36,7 +36,10 @@ VISIONS = {
 
 
 def trained_vision(data: Run, kind: str, steps: int | None, context: Context) -> Vision:
-    """Train a V on the episodes of `data`, in a run next to `data`; an existing V is loaded."""
+    """Train a V on the episodes of `data`, or load it if an earlier call has trained it.
+
+    The V belongs to a run of its own, in a folder next to that of `data`.
+    """
     run = fork_run(data, data.folder.parent / kind, stages=())
     train_vision(run, VISIONS[kind].with_steps(steps), report=context.report)
     return load_vision(run)
@@ -44,7 +47,12 @@ def trained_vision(data: Run, kind: str, steps: int | None, context: Context) ->
 
 @dataclass(frozen=True)
 class Encoded:
-    """Training, validation and evaluation episodes of M, as one V encodes them."""
+    """The training, validation and evaluation episodes of M, encoded by one V.
+
+    Attributes:
+        drives: evaluation episodes, which are drives of the scripted driver.
+        drive_frames: the frames of each drive.
+    """
 
     train: SequenceBatch
     validation: SequenceBatch
@@ -53,7 +61,7 @@ class Encoded:
 
     @classmethod
     def by(cls, vision: Vision, data: Run, num_drives: int) -> "Encoded":
-        """Encode the episodes of `data`, and new drives on validation tracks."""
+        """Encode the episodes of `data`, and `num_drives` new drives on validation tracks."""
         rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
         train, validation = (
             encode_episodes(vision, data.store.split(held_out), REPEAT)
@@ -65,7 +73,7 @@ class Encoded:
 def encoded_drives(
     vision: Vision, rollouts: Sequence[Rollout], repeat: int
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """Return the encoded episodes and their frames, one per agent step and the last one."""
+    """Return the encoded episodes, and the frames of each: one per agent step, and the last."""
     lengths = [rollout.num_steps for rollout in rollouts]
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     return encode_rollouts(vision, rollouts, lengths, repeat), frames
@@ -74,7 +82,7 @@ def encoded_drives(
 def trained_memory(
     vision: Vision, encoded: Encoded, config: MemoryStageConfig
 ) -> tuple[Memory, int, float]:
-    """Train an M from random weights; return it, its optimizer steps and its seconds."""
+    """Train an M from random weights; return M, the optimizer steps, and the training time."""
     torch.manual_seed(1)
     memory = new_memory(config, vision, encoded.train.num_actions)
     memory.calibrate(encoded.train)

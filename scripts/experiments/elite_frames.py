@@ -1,10 +1,11 @@
-"""Train V and M on frames of elites, of exploration or of random actions; evaluate on driving.
+"""Compare V and M trained on frames of elites, of the exploring policy or of random actions.
 
-Elites are those of `wm elites drive --run RUN`, with RUN as in `--elites-run`. Every source plays
-the same tracks for the same number of frames. For each source, V (lean, or with FSQ codes as in the
-presets) and M are trained on its frames alone, for the same number of steps. They are evaluated on
-frames and episodes of the scripted driver, on validation tracks, which select nothing. The
-experiment draws docs/elites_frames.md and takes about a quarter of an hour on one core.
+The elites come from `wm elites drive --run RUN`, where RUN is the value of `--elites-run`. Every
+source of frames plays the same tracks for the same number of frames. For each source, a lean V, a V
+with FSQ codes as in the presets, and an M for each V are trained on the frames of that source
+alone. The number of optimizer steps is the same for all sources. Every V and every M is evaluated
+on episodes of the scripted driver on validation tracks, which are not used for any selection. The
+experiment writes docs/elites_frames.md and takes about a quarter of an hour on one core.
 """
 
 import shutil
@@ -50,14 +51,14 @@ METRICS = (*ERRORS, "psnr", "codes_used", "perplexity", "mean_frame_error", "rew
 
 @dataclass(frozen=True)
 class EliteFrames(Experiment):
-    """Compare sources of frames for two kinds of V.
+    """Compare three sources of training frames, for two kinds of V.
 
     Attributes:
-        elites_run: the run whose elites and whose env are played.
+        elites_run: the run whose elites play. All sources of frames play in the env of that run.
         frames: number of frames per source.
         max_steps: env steps per episode.
-        drives: number of drives to evaluate on.
-        steps: optimizer steps of V and of M; None takes the presets' numbers.
+        drives: number of drives on which V and M are evaluated.
+        steps: number of optimizer steps of V and of M; None means the number in the preset.
     """
 
     name = "elite-frames"
@@ -69,7 +70,7 @@ class EliteFrames(Experiment):
     steps: int | None = None
 
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
-        """Train one V and one M; return their figures on held-out driving."""
+        """Train one V and one M; return their metrics on held-out driving."""
         source, kind = spec
         settings = RunSettings(Run(self.elites_run).settings.env_id, DEMO.name, seed=0)
         data = Run(context.runs / source / "data", settings)
@@ -101,9 +102,11 @@ class EliteFrames(Experiment):
         }
 
     def collect_frames(self, source: str, data: Run, context: Context) -> Result:
-        """Collect episodes of `frames` frames in all, one per agent step; return their figures.
+        """Collect episodes until they have `frames` frames; return metrics of the episodes.
 
-        Raises: UserError where the run has no elites, or episodes have too few frames.
+        One frame per agent step is counted.
+
+        Raises: UserError if the run has no elites, or if all episodes together have too few frames.
         """
         facts_file = data.folder / "collected.json"
         collected: Result | None = read_json(facts_file)
@@ -128,7 +131,7 @@ class EliteFrames(Experiment):
                 break
         else:
             raise UserError(
-                f"{source}: {len(tracks)} episodes have too few frames: {missing} are missing"
+                f"{len(tracks)} episodes of {source} have too few frames: {missing} more are needed"
             )
         collected = {
             "frames": self.frames - missing,
@@ -153,7 +156,7 @@ class EliteFrames(Experiment):
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:
-    """Return the first env steps of an episode as an episode of its own."""
+    """Return the first `steps` env steps of an episode as an episode of its own."""
     if steps >= rollout.num_steps:
         return rollout
     parts = {name: getattr(rollout, name)[:steps] for name in ("actions", "rewards")}

@@ -1,8 +1,10 @@
-"""Run MAP-Elites on the arm, with and without an autoencoder of its elites.
+"""Run MAP-Elites on the arm, with and without an autoencoder of the elites.
 
-The experiment has three parts with three seeds each: searches with each operator at 1,000 joints;
-searches for targets in the codes of archives at 200 joints; and codebooks with and without the
-quantizer library's remedies. It draws docs/elites.md and takes a quarter of an hour on one core.
+The experiment has three parts, with three seeds each. The first part compares operators on an arm
+of 1,000 joints. The second part searches for solutions that reach targets with an arm of 200
+joints. The search space is either the codes of an autoencoder or the solutions themselves. The
+third part compares codebooks with and without the quantizer library's remedies. The experiment
+writes docs/elites.md and takes a quarter of an hour on one core.
 """
 
 import tempfile
@@ -54,7 +56,7 @@ Groups = Mapping[str, list[Result]]
 
 
 def search(config: ArmConfig, seed: int) -> Result:
-    """Run one search; return its figures and its curve."""
+    """Run one search; return its metrics and its learning curve."""
     with tempfile.TemporaryDirectory() as folder:
         result = search_arm(Path(folder) / "search", replace(config, seed=seed), Report())
     names = ("evaluations", "coverage", "norm_qd_score", "mean_fitness")
@@ -65,7 +67,7 @@ def search(config: ArmConfig, seed: int) -> Result:
 
 
 def solve(operator: str, seed: int) -> Result:
-    """Make an archive with an autoencoder, and search targets in its codes and directly."""
+    """Train an autoencoder in a search; then search for targets over codes and over solutions."""
     config = ArmConfig(joints=SOLVE_JOINTS, operator=operator, evaluations=FEWER, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
@@ -75,7 +77,7 @@ def solve(operator: str, seed: int) -> Result:
 
 
 def codebook(remedies: tuple[str, ...], seed: int) -> Result:
-    """Run a search on 20 joints; return the cosines of its code vectors and its figures."""
+    """Run a search with 20 joints; return the cosines between code vectors, and other metrics."""
     config = ArmConfig(operator="vqvae").representation_search
     model = replace(CODEBOOK, remedies=remedies)
     found = RepresentationSearch(20, disc_centroids(1_950), replace(config, model=model), seed)
@@ -112,18 +114,18 @@ TABLE = {f"{kind.replace(', ', '-')}-{seed}": (kind, seed) for seed in SEEDS for
 
 @dataclass(frozen=True)
 class Elites(Experiment):
-    """Searches, targets and codebooks over three seeds."""
+    """Compare operators, searches for targets, and codebooks, each with three seeds."""
 
     name = "elites"
     table = TABLE
 
     def run(self, name: str, spec: tuple[str, int], context: Context) -> Result:
-        """Run one search, or one archive and its targets, or one codebook."""
+        """Do one run: a search, a search for targets, or the training of a codebook."""
         kind, seed = spec
         return KINDS[kind](seed)
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page and its figures."""
+        """Write the page and draw its plots."""
         groups = grouped(results, self.table)
         draw_searches(docs / "elites_arm.png", groups)
         draw_solved(docs / "elites_targets.png", groups)
@@ -146,13 +148,13 @@ class Elites(Experiment):
 
 
 def _rows(groups: Groups, prefix: str, names: Iterable[str]) -> list[Result]:
-    """Return a row per search or codebook that has results: the figures of all its seeds."""
+    """Return one row per search or codebook with results. A row holds the metrics of all seeds."""
     found = {name: groups[prefix + name] for name in names if prefix + name in groups}
     return [{"name": name, **per_seed(results)} for name, results in found.items()]
 
 
 def _after(found: list[Result], space: str) -> dict[str, Any]:
-    """Return the figures of target searches in a space, by the number of evaluations."""
+    """Return the metrics of searches for targets over one space, by number of evaluations."""
     return {
         f"after{mark}": per_seed([result[space][mark] for result in found])
         for mark in ("500", "1000", "5000")
@@ -188,7 +190,7 @@ def draw_solved(path: Path, groups: Groups) -> None:
 
 
 def draw_codebooks(path: Path, groups: Groups) -> None:
-    """Plot the density of cosines between code vectors, and that of random directions."""
+    """Plot the density of cosines, both between code vectors and between random directions."""
     with saved_axes(path, (11, 3.2), grid=None, ncols=len(CODEBOOKS), sharey=True) as row:
         for axes, name in zip(row, CODEBOOKS, strict=True):
             found = groups.get(f"codebook-{name}", [])

@@ -10,7 +10,7 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and half the width of its interval, which is nan for a single seed."""
+    """A value and half the width of its 95 % interval; the width is nan for a single seed."""
 
     value: float
     half_width: float
@@ -21,7 +21,7 @@ class Estimate:
         return abs(self.value) > self.half_width  # a comparison with nan is false
 
     def text(self, digits: int = 0) -> str:
-        """Format the value and, where it is known, half the width of the interval."""
+        """Format the value, and half the width of the interval unless the width is nan."""
         known = not math.isnan(self.half_width)
         return f"{self.value:.{digits}f}" + known * f" ± {self.half_width:.{digits}f}"
 
@@ -37,7 +37,8 @@ def mean_over(values: Sequence[float]) -> Estimate:
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """Return the mean of `ours` minus the mean of `theirs`, over three or more independent seeds.
 
-    Both sides share one variance, so that three seeds per side leave four degrees of freedom.
+    `ours` and `theirs` are assumed to have the same variance. With three seeds each, the difference
+    has four degrees of freedom.
     """
     degrees = len(ours) + len(theirs) - 2
     variance = (np.var(ours) * len(ours) + np.var(theirs) * len(theirs)) / degrees

@@ -1,4 +1,4 @@
-"""The base class of experiments: a table of runs, a result file per run, and figures."""
+"""The base class of experiments: a table of runs, a result file per run, and plots."""
 
 import fnmatch
 import os
@@ -26,8 +26,8 @@ class Context:
     """Folders and resources of the runs.
 
     Attributes:
-        docs: folder of result files, figures and pages.
-        runs: folder of the other files of runs, such as weights; it may be deleted.
+        docs: folder of result files, plots and pages.
+        runs: folder of files that only the runs need, such as weights. `runs` may be deleted.
     """
 
     docs: Path
@@ -43,12 +43,13 @@ class Context:
 
 
 class Experiment(ABC):
-    """An experiment, a dataclass whose fields are the settings of all its runs.
+    """An experiment: a dataclass whose fields are the settings that all runs share.
 
     Attributes:
         name: name of the experiment on the command line.
-        folder: folder of the result files within the docs; by default named after the experiment.
-        table: the `spec` of each run by the run's name, in the order in which runs are done.
+        folder: folder of the result files within `docs`, by default `results/` and the experiment's
+            name.
+        table: maps the name of each run to the run's `spec`, in the order in which runs are done.
     """
 
     name: ClassVar[str]
@@ -65,7 +66,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the figures and write the page from the existing results."""
+        """Draw the plots and write the page from the existing results."""
 
     def results(self, docs: Path) -> dict[str, Result]:
         """Return the existing results, in the order of the table."""
@@ -74,7 +75,7 @@ class Experiment(ABC):
     def missing(self, docs: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
         """Return the names of the runs that match any of the patterns and have no result.
 
-        Raises: UserError for a pattern that matches no run.
+        Raises: UserError if a pattern matches no run.
         """
         wanted: set[str] = set()
         for pattern in patterns:
@@ -86,7 +87,7 @@ class Experiment(ABC):
         return [name for name in self.table if name in wanted]
 
     def do(self, names: Iterable[str], context: Context) -> None:
-        """Do the runs and write their results; then draw all existing results."""
+        """Do the named runs and write their results; then draw all existing results."""
         folder = context.docs / self.folder
         for name in names:
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,19 +118,22 @@ class Experiment(ABC):
 
     @classmethod
     def options(cls) -> list[Field[Any]]:
-        """Return the settings that are options of the command: integers, None, and paths."""
+        """Return the settings that are options of the command.
+
+        A setting is an option if its default is an integer, a path or None.
+        """
         of_experiment = fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
         return [each for each in of_experiment if isinstance(each.default, int | Path | None)]
 
 
 def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
-    """Read the result files of these names that exist in the folder."""
+    """Read the result files of the named runs; names without a file are left out."""
     found = {name: read_json(folder / f"{name}.json") for name in names}
     return {name: result for name, result in found.items() if result is not None}
 
 
 def grouped(results: Results, table: Mapping[str, tuple[str, Any]]) -> dict[str, list[Result]]:
-    """Group the results by the first part of their runs' specs, in the order of the table."""
+    """Group the results by the first item of the run's spec, in the order of the table."""
     groups: dict[str, list[Result]] = {kind: [] for kind, _ in table.values()}
     for name, result in results.items():
         groups[table[name][0]].append(result)

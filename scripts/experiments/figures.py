@@ -1,4 +1,4 @@
-"""Figures of several runs: a color per kind, a line per run."""
+"""Plots of several runs, with one color per kind of run and one line per run."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ def saved_axes(
     grid: Literal["both", "y"] | None = "both",
     **subplots: Any,
 ) -> Iterator[Any]:
-    """Yield axes to draw in, as `Figure.subplots` returns them, and then save the figure.
+    """Yield the axes that `Figure.subplots` returns, and save the figure after the `with` block.
 
     Args:
-        legend: settings of the legend above the axes; None leaves it out.
-        grid: axis or axes of the grid lines; None draws no grid.
+        legend: settings of the legend above the axes. If `legend` is None, there is no legend.
+        grid: axis or axes of the grid lines. If `grid` is None, there are no grid lines.
     """
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(**subplots)
@@ -43,5 +43,5 @@ def plot_runs(axes: Axes, curves: Iterable[Any], label: str | None, **style: Any
 
 
 def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Float[np.ndarray, "name row"]:
-    """Return the figures of these names over all rows, one array per name."""
+    """Return the named values of all rows, as one array per name."""
     return np.array([[row[name] for name in names] for row in rows]).T

@@ -12,12 +12,12 @@ from worldmodels.runs.run import RUN, Run
 def fork_run(
     run: Run, folder: Path, *, seed: int | None = None, stages: Sequence[str] = ("vision", "memory")
 ) -> Run:
-    """Make a run in `folder` from copies of the stages of `run` and a link to its episodes.
+    """Make a run in `folder` from copies of stages of `run` and a link to the episodes of `run`.
 
-    A run that already exists in `folder` is kept, so that its training can resume.
+    If `folder` already holds a run, that run is kept, so that its training can resume.
 
     Args:
-        seed: seed of the new run; None takes the seed of `run`.
+        seed: seed of the new run. If `seed` is None, the new run has the seed of `run`.
     """
     if not (folder / RUN).exists():
         shutil.rmtree(folder, ignore_errors=True)

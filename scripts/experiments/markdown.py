@@ -1,4 +1,4 @@
-"""Markdown pages, made from one template per page in `pages/` and from values."""
+"""Write Markdown pages, each from a template in `pages/` and from values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,24 @@ TEMPLATES = Path(__file__).parent / "pages"
 
 
 class PerSeed(list[Any]):
-    """A figure of several seeds; a template shows it for every seed."""
+    """The values of one metric for several seeds; a template shows all of these values."""
 
     def __format__(self, spec: str) -> str:
         return ", ".join(format(value, spec) for value in self)
 
 
 def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
-    """Collect every figure over the seeds of a search, by the figure's name."""
+    """Return, for every metric of a search, the name of the metric and its values for all seeds."""
     return {name: PerSeed(result[name] for result in results) for name in results[0]}
 
 
 def write_page(path: Path, **values: Any) -> None:
-    """Fill the template that has the page's name with values, and write the page.
+    """Write the page: fill in the values in the template that has the same name as the page.
 
-    A line that names figures of a list of results, as in `| {table[label]} |`, is repeated for each
-    result. A cell is empty where a result lacks the figure. A paragraph that names an empty string
-    is left out, and so is a whole section that names any other empty value.
+    A template line that names an item of a list, as `| {table[label]} |` does for the list `table`,
+    is repeated for each result in the list. If a result lacks the value of a table cell, the cell
+    is empty. A paragraph that names an empty string is left out. A section that names an empty
+    list, an empty dict or None is left out as a whole.
     """
     template = (TEMPLATES / path.name).read_text(encoding="utf-8")
     empty = {name for name, value in values.items() if value in (None, [], {})}
@@ -49,7 +50,7 @@ def _names(text: str) -> set[str]:
 
 
 def _row(line: str, name: str, result: Mapping[str, Any]) -> str:
-    """Fill each cell of a table's line; a cell is empty where the result lacks the figure."""
+    """Fill each cell of a table's line; a cell is empty if the result lacks the cell's value."""
 
     def fill(cell: re.Match[str]) -> str:
         try:

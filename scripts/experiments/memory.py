@@ -1,10 +1,11 @@
-"""Compare kinds of M on the same episodes: held-out nats, two baselines, and open-loop dreams.
+"""Compare kinds of M and two baselines by held-out nats and open-loop dreams.
 
-Every M is trained on episodes of the exploring policy and of the scripted driver with noise, slow
-and fast, on training tracks. It is evaluated on the same driver without noise, on validation
-tracks, whose episodes select nothing. (None of these models drives, since no agent is trained on a
-driver that reads the track.) The experiment draws docs/memory.md, the open-loop curves and pictures
-of dreams. It takes about 20 minutes on one core.
+Every M is trained on the same episodes on training tracks: episodes of the exploring policy, and
+episodes of the scripted driver with noise and at different speeds. Every M is evaluated on episodes
+of the scripted driver without noise, on validation tracks. The evaluation episodes are not used for
+any selection. No agent is trained on episodes of the scripted driver, because the driver reads the
+track. The experiment writes docs/memory.md, and draws the open-loop curves and pictures of dreams.
+The experiment takes about 20 minutes on one core.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -45,7 +46,11 @@ INDEPENDENT = replace(LEAN, model=replace(LEAN.model, autoregressive=False))
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of M, its kind of V, and a name for the picture of its dreams, if there is one."""
+    """A kind of M, and the kind of V whose latents M predicts.
+
+    Attributes:
+        drawn: name of the picture of M's dreams; empty if there is no such picture.
+    """
 
     label: str
     vision: str
@@ -71,9 +76,9 @@ class MemoryKinds(Experiment):
 
     Attributes:
         episodes: number of episodes of the exploring policy.
-        noisy: number of episodes of the driver with noise.
-        drives: number of episodes on which M is evaluated.
-        steps: optimizer steps of V and of M; None takes the presets' numbers.
+        noisy: number of episodes of the scripted driver with noise.
+        drives: number of drives on which M is evaluated.
+        steps: number of optimizer steps of V and of M; None means the number in the preset.
     """
 
     name = "memory"
@@ -84,7 +89,7 @@ class MemoryKinds(Experiment):
     steps: int | None = None
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """Train one M and the same network without recurrence; return their figures."""
+        """Train one M and the same network without recurrence; return the metrics of both."""
         data = self.data(context)
         vision = trained_vision(data, spec.vision, self.steps, context)
         encoded = Encoded.by(vision, data, self.drives)
@@ -113,7 +118,7 @@ class MemoryKinds(Experiment):
         }
 
     def data(self, context: Context) -> Run:
-        """Make a run with the training episodes and nothing else."""
+        """Make a run that holds the training episodes and nothing else."""
         run = Run(context.runs / "data", RunSettings(DEFAULT_ENV_ID, DEMO.name, seed=0))
         config = replace(DEMO.collect, episodes=self.episodes)
         if len(run.store) < self.episodes:
@@ -129,7 +134,7 @@ class MemoryKinds(Experiment):
         return run
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page, and open-loop errors of the kinds whose dreams are drawn."""
+        """Write the page, and plot open-loop errors of the kinds of M whose dreams are drawn."""
         curves = {
             KINDS[name].drawn: OpenLoop(*itemgetter(*CURVES)(row["open_loop"]))
             for name, row in results.items()

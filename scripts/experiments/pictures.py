@@ -1,8 +1,9 @@
-"""Compare frames of the fast CarRacing with Gymnasium's own while the scripted driver drives.
+"""Compare frames of the fast CarRacing with Gymnasium's frames of the same drives.
 
-The result holds mean absolute differences in levels of 255, within the first second and after it,
-without the indicators. The experiment draws docs/car_racing.png: Gymnasium's frame, the fast
-renderer's frame and eight times their difference, for the paper's view and for Gymnasium's.
+The scripted driver drives. The result holds mean absolute differences between pixel values from 0
+to 255, without the indicators. The differences in the first second of an episode are separate from
+later differences. The experiment draws docs/car_racing.png, which shows Gymnasium's frame, the fast
+renderer's frame and eight times their difference, for the paper's view and for the stock view.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 @dataclass(frozen=True)
 class Pictures(Experiment):
-    """Compare the frames of two views, in one run.
+    """Compare the frames of two renderers in one run, for two views.
 
     Attributes:
         episodes: number of episodes per view.
@@ -43,7 +44,7 @@ class Pictures(Experiment):
     episodes: int = 20
 
     def run(self, name: str, spec: tuple[str, ...], context: Context) -> Result:
-        """Measure the differences per view, and draw the picture from the frames."""
+        """Measure the differences for each view, and draw the picture of both views."""
         result: Result = {"gymnasium": gym.__version__}
         columns = []
         for view in spec:
@@ -64,7 +65,7 @@ class Pictures(Experiment):
 
 
 def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[Picture]]:
-    """Return differences within the first second, later differences, and rows of pictures."""
+    """Return the differences in the first second, the later differences, and rows of pictures."""
     env = FastCarRacing(view=view)
     first_second: list[float] = []
     later: list[float] = []

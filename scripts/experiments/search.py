@@ -1,13 +1,14 @@
-"""Compare searches for C on one V and M: gradients, and CMA-ES in the dream and in the real env.
+"""Compare searches for C: gradients in the dream, CMA-ES in the dream, CMA-ES in the real env.
 
-V and M are those of the agent `carracing`. The first call makes the run: it collects the episodes
-in which dreams begin, 96 of exploration and 160 of that agent with noise.
+V and M are those of the agent `carracing`. The first call collects the episodes in which dreams
+begin: 96 episodes of the exploring policy, and 160 episodes of the agent `carracing` with noise.
 
-All searches begin from scratch. Each search is evaluated twelve times, evenly spread, on the same
-16 monitoring episodes, and returns the controller that scored best on them. That controller is
-scored on 100 validation episodes, which selected nothing. The length of a search is a number of
-steps, never a time, so that a result does not depend on the machine. Each search uses one process
-and one thread; a search that was stopped resumes. The experiment draws docs/search.md.
+All searches begin from scratch. During each search, the controller is evaluated twelve times, at
+equal intervals, on the same 16 monitoring episodes. The search returns the controller with the best
+score on these episodes. The returned controller is scored on 100 validation episodes, which are not
+used for any selection. The length of a search is a number of steps, never a time, so that a result
+does not depend on the machine. Each search uses one process and one thread. A search that was
+stopped resumes. The experiment writes docs/search.md.
 """
 
 import itertools
@@ -52,7 +53,7 @@ class Search:
     """One of the compared searches.
 
     Attributes:
-        seeds: number of seeds; a search with one seed takes long.
+        seeds: number of seeds. The slowest search has only one seed.
     """
 
     label: str
@@ -90,7 +91,7 @@ TABLE = {
 
 @dataclass(frozen=True)
 class Searches(Experiment):
-    """Searches for C over seeds."""
+    """Compare searches for C, most of them over several seeds."""
 
     name = "search"
     table = TABLE
@@ -125,7 +126,7 @@ class Searches(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page and its figure."""
+        """Write the page and draw its plot."""
         by_search = grouped(results, self.table)
         draw_curves(docs / "search.png", by_search)
         shipped = read_json(docs / f"results/{AGENT}.json")
@@ -164,7 +165,7 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
 
 
 def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) -> None:
-    """Write a stage of the run, its weights by `save`, unless the stage exists."""
+    """Write a stage of the run with `save`, which writes the weights, unless the stage exists."""
     work = run.begin(stage, {}, 0, 1)
     if work is not None:
         save(work.partial / WEIGHTS[stage], *content)
@@ -172,7 +173,7 @@ def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) 
 
 
 def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
-    """Plot the real score against search time and against env steps, a line per search."""
+    """Plot the real score against search time and against env steps, with one line per run."""
     with saved_axes(path, (11, 4.5), {"ncols": 3}, ncols=2, sharey=True) as both:
         by_time, by_steps = both
         for number, (name, found) in enumerate(results.items()):
@@ -187,7 +188,7 @@ def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
 
 
 def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return minutes, million real env steps and score of each evaluation."""
+    """Return the minutes, the millions of real env steps and the score at each evaluation."""
     seconds, steps, scores = columns(result["evaluations"], "seconds", "steps", "real_score")
     searched = 0 if result["dream"] else steps
     monitored = result["env_steps"]["monitored"] * np.arange(1, len(steps) + 1) / len(steps)
@@ -195,7 +196,7 @@ def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _summary(found: Sequence[Result]) -> Result:
-    """Return the table's row of one search: means over its seeds."""
+    """Return the row of one search in the table, with means over the seeds of the search."""
     first, scores = found[0], [result["score"] for result in found]
     if len(scores) > 1:
         scored = mean_over(scores).text()
@@ -228,8 +229,8 @@ def _differences(results: Mapping[str, Sequence[Result]]) -> str:
     for one, other in itertools.combinations(many, 2):
         found = difference(scores[one], scores[other])
         verdict = "" if found.significant else ": not significant"
-        lines.append(f"- {one} minus {other}: {found.text()}{verdict}")
-    few = [name for name in scores if name not in many]
+        lines.append(f'- "{one}" minus "{other}": {found.text()}{verdict}')
+    few = [f'"{name}"' for name in scores if name not in many]
     if few:
         lines += ["", f"These searches have too few seeds to claim a difference: {', '.join(few)}."]
     return "\n".join(lines)

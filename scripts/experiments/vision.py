@@ -1,8 +1,9 @@
-"""Compare kinds of V on the same frames: held-out error and use of codes.
+"""Compare kinds of V on the same frames by held-out error and by use of codes.
 
-Every V is trained on frames of the exploring policy and evaluated on frames of the scripted driver,
-on validation tracks. The last kinds weight the error on curbs more and train longer. The experiment
-draws docs/vision.md and docs/vision.png. It takes about an hour on one core.
+Every V is trained on frames of the exploring policy, and evaluated on frames of the scripted driver
+on validation tracks. The last three kinds of V have a higher weight for the error on curbs and car,
+and are trained for longer. The experiment writes docs/vision.md and docs/vision.png. The experiment
+takes about an hour on one core.
 """
 
 import functools
@@ -96,7 +97,7 @@ class VisionKinds(Experiment):
     epochs: int = 5
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """Train one V; save a strip of its reconstructions and return its figures."""
+        """Train one V; save a strip of its reconstructions and return its metrics."""
         frames = exploring_frames(self.episodes, context.workers)
         held_out, shown = driven_frames(self.drives)
         vision, usage = trained(spec, frames, self.epochs)
@@ -118,7 +119,7 @@ class VisionKinds(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page, and the frames with the reconstructions of all kinds."""
+        """Write the page, and draw frames with their reconstructions by all kinds of V."""
         names = {"frame": "frames", **{KINDS[name].label: name for name in results}}
         strips = {
             label: strip_frames(docs / self.folder / f"{name}.png") for label, name in names.items()
@@ -137,7 +138,7 @@ def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
 
 
 def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
-    """Return held-out frames of the scripted driver, one per agent step, and those shown."""
+    """Return held-out frames of the scripted driver, one per agent step, and the frames to show."""
     drives = [drive(seed) for seed in seeds("validation", num_drives)]
     held_out = np.concatenate([rollout.frames[::REPEAT] for rollout in drives])
     # The sharpness of a turn is the mean absolute steering in the env steps around the frame.
@@ -165,7 +166,7 @@ def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 6
 
 
 def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[str, float]]]:
-    """Train a V from random weights; return it and its use of codes after each epoch."""
+    """Train a V from random weights; return V, and its use of codes after each epoch."""
     torch.manual_seed(0)
     colors = common_colors(frames[::5].numpy())
     vision = make_vision(replace(kind.config, common_colors=colors))

@@ -1,4 +1,4 @@
-"""Forgeries of files: changed content with correct checksums."""
+"""Forgeries of files: the content is changed, but the checksums are correct."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def forge_checkpoint(path: Path, random: np.random.Generator) -> str:
 
 
 def forge_episode(path: Path, random: np.random.Generator) -> str:
-    """Change one value of an episode's metadata, or make a member declare or have a large size."""
+    """Change one value of an episode's metadata, or the declared or the real size of its arrays."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     choice = random.integers(4)
@@ -63,7 +63,7 @@ def forge_episode(path: Path, random: np.random.Generator) -> str:
 
 
 def _large(summary: dict[str, Any], random: np.random.Generator) -> dict[str, bytes]:
-    """Return members of a few kilobytes that consistently declare gigabytes of frames."""
+    """Return small members of an episode's file that consistently declare gigabytes of frames."""
     steps = int(random.choice([1, 100, 200_000]))
     side = 64 if steps > 1000 else int(2 ** random.integers(8, 15))
     summary |= {"num_steps": steps, "frame_shape": [side, side, 3]}
@@ -77,7 +77,7 @@ def _large(summary: dict[str, Any], random: np.random.Generator) -> dict[str, by
 
 
 def _zeros(size: int) -> bytes:
-    """Return an array of compressed black frames of `size` bytes."""
+    """Return a .npy file of compressed black frames, which decompress to `size` bytes."""
     compressor = zstandard.ZstdCompressor().compressobj(size=size)
     zeros = bytes(2**24)
     parts = [compressor.compress(zeros[: size - i]) for i in range(0, size, len(zeros))]
@@ -85,7 +85,7 @@ def _zeros(size: int) -> bytes:
 
 
 def _forge_header(member: bytes, random: np.random.Generator) -> bytes:
-    """Return the member with a header that declares another shape or type."""
+    """Return a .npy file with a new header, which declares another shape or type."""
     shapes = ((10**14,), (10**7, 10**7), (0,), (2**40, 0), (3,), ())
     types = ("<f4", "|u1", "<f8", "|O", "<U1000000", "|V1000000000")
     file = io.BytesIO()
@@ -137,7 +137,7 @@ def _change(summary: Any, random: np.random.Generator) -> str:
 
 
 def _places(summary: Any, name: str) -> Any:
-    """Yield every value in a dict or a list, as holder, key and name."""
+    """Yield every value in nested dicts and lists, as its container, its key and its name."""
     if isinstance(summary, dict | list):
         keys = list(summary) if isinstance(summary, dict) else range(len(summary))
         for key in keys:

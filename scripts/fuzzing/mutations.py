@@ -1,4 +1,4 @@
-"""Damage to files as faulty disks, cables and killed programs cause it."""
+"""Damage to files, like the damage that faulty disks, cables and killed programs cause."""
 
 from pathlib import Path
 
@@ -31,7 +31,10 @@ def damage(path: Path, random: np.random.Generator) -> str:
 
 
 def _place(content: bytes, random: np.random.Generator) -> int:
-    """Draw a position; half of them are near an end, where headers and directories are."""
+    """Draw a position in a file.
+
+    Half of the draws are near the start or the end of the file, where headers and directories are.
+    """
     near = min(len(content), 512)
     draw = random.random()
     if draw < 0.25:

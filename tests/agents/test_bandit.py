@@ -54,9 +54,9 @@ def test_plays_that_left_the_window_do_not_count() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="a window of at least as many plays, got 5 and 4"):
+    with pytest.raises(ValueError, match="got 5 choices and a window of 4 plays"):
         SlidingWindowBandit(5, window=4)
-    with pytest.raises(ValueError, match="expected a choice of 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="expected a choice from 0 to 1, got 2"):
         SlidingWindowBandit(2).tell(2, 0.5)
     with pytest.raises(ValueError, match=r"expected a reward within \[0, 1\], got 7"):
         SlidingWindowBandit(2).tell(0, 7.0)

@@ -228,5 +228,5 @@ def test_closed_environments_leave_no_bodies_behind() -> None:
 
 
 def test_an_unknown_view_is_refused() -> None:
-    with pytest.raises(gym.error.UnsupportedMode, match=r"expected a view of .*'paper'.*got 'big'"):
+    with pytest.raises(gym.error.UnsupportedMode, match=r"a view among .*'paper'.*got 'big'"):
         gym.make("worldmodels/CarRacing-v3", view="big")

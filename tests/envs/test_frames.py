@@ -89,8 +89,8 @@ def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named() -> None:
     assert shown(odd("render", observation="dicts")) == 2 + DRAWN
     assert shown(odd("render", observation="rgb", drawing="gray")) == 2 + DRAWN
     refusals = {
-        None: r"several pictures, left, right: name one of them, or render, with --observation-key",
-        "middle": "an entry middle in what .* observes, got left, .*: correct --observation-key",
+        None: r"several pictures, left, right: select one of them, or render, with --obs",
+        "middle": "an entry middle in the observations of .*, got left, .*: correct --obs",
         "map": r"picture .* as map of .*, got uint8 of shape \(7, 7, 3\)",
     }
     for key, message in refusals.items():
@@ -131,9 +131,9 @@ def test_a_frame_unlike_the_first_is_refused_at_its_step(
         ),
         (odd(observation="vector", drawing="small"), r"got uint8 of shape \(7, 7, 3\)"),
         (odd(observation="vector", drawing="number"), "got int"),
-        (odd(env_id=BLIND_ID, observation="vector"), "to observe or to draw .*float32 of shape"),
-        (odd("render", env_id=BLIND_ID), "no render mode rgb_array"),
-        (odd("render", env_id=STUBBORN_ID), "drawn, as its constructor takes no render_mode"),
+        (odd(env_id=BLIND_ID, observation="vector"), "expected pictures .*float32 of shape"),
+        (odd("render", env_id=BLIND_ID), r"or the render mode rgb_array, .* the render modes \["),
+        (odd("render", env_id=STUBBORN_ID), "because its constructor takes no render_mode"),
     ],
 )
 def test_what_can_be_neither_observed_nor_drawn_is_refused(config: EnvConfig, words: str) -> None:

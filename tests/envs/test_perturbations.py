@@ -268,10 +268,10 @@ def test_an_unknown_perturbation_is_refused() -> None:
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_environments_that_do_not_fit_are_refused(name: str) -> None:
-    with pytest.raises(TypeError, match=r"expected CarRacing to perturb, got .*CartPole"):
+    with pytest.raises(TypeError, match=r"expected CarRacing as the .*, got .*CartPole"):
         perturb(gym.make("CartPole-v1"), name)
     seen = ViewObservation(CarRacing(), PAPER_VIEW)
-    with pytest.raises(TypeError, match=r"\(96, 96, 3\) .* got \(64, 64, 3\) .* perturb first"):
+    with pytest.raises(TypeError, match=r"\(96, 96, 3\) .* got .* \(64, 64, 3\) .* before ViewObs"):
         perturb(seen, name)
     collecting = gym.make("CarRacing-v3", render_mode="rgb_array_list")
     with pytest.raises(TypeError, match=r"render mode among .* got 'rgb_array_list'"):

@@ -119,10 +119,10 @@ def test_an_env_config_survives_a_round_trip_through_json() -> None:
     assert choice != EnvConfig("X-v0", {"name": "a", "sizes": [1, 2]})
     assert str(choice) == 'X-v0 (name="a", sizes=[1, 2], observation key image)'
     assert EnvConfig.of("X-v0") == EnvConfig("X-v0")
-    with pytest.raises(EnvError, match="render_mode is no argument of an environment's own"):
+    with pytest.raises(EnvError, match="render_mode is not an argument that --env-arg can set"):
         EnvConfig("X-v0", {"render_mode": "human"})
     for value in (float("nan"), {1, 2}):
-        with pytest.raises(EnvError, match="as JSON values"):
+        with pytest.raises(EnvError, match="expected JSON values as arguments of X-v0"):
             EnvConfig("X-v0", {"value": value})
 
 

@@ -121,7 +121,7 @@ def test_the_client_has_to_reset_ended_environments(shared_envs: ProcessVectorEn
     shared_envs.set_attr("left", [9, 1, 9, 9, 1])
     actions = random_actions(1)[0]
     *_, terminated, truncated, _ = shared_envs.step(actions)
-    with pytest.raises(gym.error.ResetNeeded, match=r"no ended episodes, got them in \[1 4\]"):
+    with pytest.raises(gym.error.ResetNeeded, match=r"got ended episodes in environments \[1 4\]"):
         shared_envs.step(actions)
     shared_envs.reset(options={"reset_mask": terminated | truncated})
     shared_envs.step(actions)
@@ -132,7 +132,7 @@ def test_wrong_actions_are_refused_and_change_nothing(shared_envs: ProcessVector
     shared_envs.set_attr("actions", [[] for _ in range(NUM_ENVS)])
     for wrong in (np.zeros((5, 2)), np.zeros((4, 2), np.float32), [0, 1], np.float32(1)):
         with pytest.raises(
-            gym.error.InvalidAction, match=r"expected actions float32 \(5, 2\), got"
+            gym.error.InvalidAction, match=r"actions of type float32 and shape \(5, 2\), got"
         ):
             shared_envs.step(wrong)
     assert shared_envs.get_attr("actions") == ([],) * NUM_ENVS
@@ -203,10 +203,10 @@ def test_statistics_outlast_the_reset_of_others() -> None:
 
 
 def test_numbers_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected 1 environment or more, .*, got 0 and 1"):
+    with pytest.raises(ValueError, match=r"expected num_envs >= 1 and .*, got 0 and 1"):
         ProcessVectorEnv([], 1)
     for num_workers in (-1, 0, 6):
-        message = f"and 1 to as many workers, got 5 and {num_workers}"
+        message = f"1 <= num_workers <= num_envs, got 5 and {num_workers}"
         with pytest.raises(ValueError, match=message):
             ProcessVectorEnv(factories(), num_workers)
 

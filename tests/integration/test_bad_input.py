@@ -127,7 +127,7 @@ def test_options_that_make_no_sense(
         (["record", "--out", "nowhere/drive.mp4"], ["no folder nowhere"]),
         (["record", "--dream", "--side-by-side"], ["one of --dream and --side-by-side"]),
         (["record", "--max-steps", "0"], ["max_steps must be at least 1"]),
-        (["record", "--episode", "-1"], ["an episode among the validation seeds", "-1"]),
+        (["record", "--episode", "-1"], ["the number of a validation episode", "-1"]),
         (["record", "--dream", "--temperature", "-1"], ["a temperature of 0 or more", "-1"]),
         (["train-vision", "--train-steps", "0"], ["num_steps must be at least 1"]),
         (["train-controller", "--population", "1"], ["population must be at least 4"]),

@@ -103,7 +103,7 @@ def test_what_cannot_be_compared_is_one_line(runs: tuple[Path, Path], tmp_path: 
     shutil.copy(runs[0] / "run.json", empty)
     for given, place, expected in (
         ((runs[0], tmp_path / "none"), out, "no run in"),
-        ((runs[0], runs[0]), out, "got one of them twice"),
+        ((runs[0], runs[0]), out, "got the same run twice"),
         ((runs[0], empty), out, "has no result to compare"),
         ((runs[0],), runs[0] / "out", "name another folder with --out"),
     ):

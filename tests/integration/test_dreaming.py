@@ -205,5 +205,5 @@ def test_a_memory_of_another_v_is_refused_everywhere(run: Path) -> None:
 def test_dreams_longer_than_the_episodes_are_refused(made: Path) -> None:
     refused(
         *("evaluate-memory", "--run", made, "--horizon", 400, "--quiet"),
-        expected="ask for fewer with --horizon",
+        expected="shorten the dreams with --horizon",
     )

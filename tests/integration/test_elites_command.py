@@ -130,5 +130,5 @@ def test_what_is_refused(tmp_path: Path, archive: Path) -> None:
     refused("solve", "--archive", archive, *few, expected="expected 11 evaluations or more, got 5")
     line = tmp_path / "line"
     wm_json("elites", "arm", "--joints", 5, "--evaluations", 300, "--out", line)
-    refused("solve", "--archive", line, expected="was searched with the line operator")
+    refused("solve", "--archive", line, expected="its search had the line operator")
     assert not list(tmp_path.glob("*new*"))

@@ -42,7 +42,7 @@ def test_the_estimator_reaches_v_and_all_that_comes_after_takes_its_codes(
 def test_an_estimator_is_for_codes(collected: Path) -> None:
     done = wm("train-vision", "--run", collected, "--estimator", "score")
     assert done.code == 2
-    assert done.error.strip() == "wm: --estimator score is for codes: add --quantized"
+    assert done.error.strip() == "wm: --estimator score is only for a V with codes: add --quantized"
     done = wm("train-vision", "--run", collected, "--quantized", "--estimator", "magic")
     assert done.code == 2 and len(done.error.strip().splitlines()) == 1
     assert "'magic' is not one of 'score', 'straight-through'" in done.error

@@ -190,7 +190,7 @@ def test_the_surprise_of_dreams(quantized: Path) -> None:
 
 def test_a_continuous_v_has_no_prior_but_samples(continuous: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.png"
-    words = "has a continuous V, and a prior needs codes: train V with --quantized"
+    words = "has a continuous V, but a prior needs codes: train V with --quantized"
     refused("train-prior", "--run", continuous, "--quiet", expected=words)
     refused("surprise", "--run", continuous, expected=words)
     refused("sample", "--run", continuous, "--prior", "--out", out, expected=words)

@@ -70,7 +70,7 @@ def test_the_second_writer_is_refused_and_the_error_names_the_first(run: Path) -
             done = wm(*command, "--run", run)
             assert (done.code, done.error.count("\n")) == (2, 1), done
             assert f"train-vision --run {run} --train-steps 100000" in done.error
-            assert f"(process {first.pid})" in done.error and "wait until it ends" in done.error
+            assert f"(process {first.pid})" in done.error and "wait until that" in done.error
         wm_json("info", "--run", run)  # readers are not kept waiting
         assert first.poll() is None
         first.send_signal(signal.SIGKILL)
@@ -199,7 +199,7 @@ def test_a_linked_stage_is_written_through_its_link(run: Path, tmp_path: Path) -
     assert "vision: done" in done.output + done.error and (scratch / "v").is_dir()
     shutil.rmtree(scratch)
     done = wm("train-vision", "--run", run, "--train-steps", 6)
-    assert done.code == 2 and "mount its disk" in done.error and str(scratch) in done.error
+    assert done.code == 2 and "mount the disk" in done.error and str(scratch) in done.error
 
 
 def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error_names(
@@ -246,8 +246,8 @@ def test_a_folder_that_cannot_be_one_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     for name, words in (
-        ("file", "a file is in its place"),
-        ("file/sub", "a file is in its place"),
+        ("file", "a file blocks this path"),
+        ("file/sub", "a file blocks this path"),
         ("a\udcff", "in UTF-8"),
         ("loop", "symbolic links"),
     ):

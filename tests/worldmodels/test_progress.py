@@ -57,7 +57,7 @@ def test_what_does_not_fit_the_disk_is_refused(
     estimate = report.Report(quiet=True).estimate
     estimate("a little", disk_bytes=1e6, folder=tmp_path / "run")
     assert lines == ["a little; about 1.0 MB on disk"]
-    with pytest.raises(UserError, match=r"needs about 1.0 PB, the disk has .* free: make room"):
+    with pytest.raises(UserError, match=r"needs about 1.0 PB, but the disk has only .* free: make"):
         estimate("too much", disk_bytes=1e15, folder=tmp_path / "run")
 
 

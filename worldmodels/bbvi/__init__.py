@@ -1,8 +1,8 @@
 """Black-box variational inference approximates the posterior of any model with a known log-joint.
 
-Write log p(x, z) as a function of samples z (sample, latent) and choose a family q; `fit_bbvi` then
-moves q towards the posterior. The example is a coin that showed six ones and four zeros, with a
-prior of Beta(10, 10). Its exact posterior is Beta(16, 14):
+Write log p(x, z) as a function of samples z, (sample, latent), and choose a family q. `fit_bbvi`
+then moves q towards the posterior. In this example, z is a coin's probability of a one. The prior
+is Beta(10, 10), and ten throws gave six ones and four zeros. The exact posterior is Beta(16, 14):
 
 >>> import torch
 >>> from torch.distributions import Beta, kl_divergence
@@ -23,11 +23,11 @@ True
 True
 
 `Estimator` selects how gradients are estimated. A `FactoredJoint` declares which terms of the joint
-involve which latent; the method "rao-blackwell" needs it. `gradient_variance` compares all
-estimators.
+involve which latent. The method "rao-blackwell" needs a `FactoredJoint`. `gradient_variance`
+compares the gradient variances of all estimators.
 
-Equations use these symbols: q and lambda are the variational family and its parameters; f and h are
-a sample's gradient and its control variate; a* is the control variate's best scale.
+Equations use these symbols: q is the variational family, lambda are the parameters of q, f is the
+gradient of one sample, h is the control variate of this gradient, and a* is the best scale of h.
 
 Read `score.py`, `families.py` and `fit.py` first, then `variance.py` and `examples/models.py`.
 """

@@ -1,4 +1,4 @@
-"""Checks of whether q is close enough to the posterior, and whether Markov chains agree."""
+"""Checks whether q is close enough to the posterior, and whether Markov chains agree."""
 
 import math
 from typing import Any
@@ -17,7 +17,7 @@ MAX_LOG_SPREAD = 700.0  # nats, within a tail; exp(x) loses digits below x = -70
 
 
 class NoParetoTail(UserError):
-    """The importance weights have no tail: they are not finite or have few distinct values."""
+    """The importance weights have no tail: some are not finite, or too few are distinct."""
 
 
 @torch.no_grad()
@@ -28,17 +28,20 @@ def pareto_k(
     num_samples: int = 10_000,
     generator: torch.Generator,
 ) -> float:
-    """Return k-hat of the importance weights p(x, z) / q(z), a measure of their heavy tails.
+    """Return k-hat of the importance weights p(x, z) / q(z).
 
-    k-hat needs a continuous q: discrete latents have only a few distinct weights, which form no
-    tail.
+    k-hat measures how heavy the tail of the weights is.
 
-    Below 0.5, q is close to the posterior. Above 0.7 (`GOOD_PARETO_K`), q misses mass that the
-    posterior has, as a too narrow q does; then neither q nor importance sampling from q should be
-    trusted. Only p's shape matters, not its normalizer. With 10,000 samples, k-hat is accurate to
-    about 0.1.
+    k-hat needs a continuous q, because the weights of discrete latents have only a few distinct
+    values and thus no tail.
 
-    Raises: the same as `pareto_k_of_weights`, and `NoParetoTail` where most samples are repeats.
+    If k-hat is below 0.5, q is close to the posterior. If k-hat is above 0.7 (`GOOD_PARETO_K`), q
+    misses mass of the posterior, for example because q is too narrow. With a k-hat above 0.7, trust
+    neither q nor importance sampling from q. k-hat does not depend on the normalizer of p. With
+    10,000 samples, k-hat is accurate to about 0.1.
+
+    Raises: the errors of `pareto_k_of_weights`, and `NoParetoTail` if fewer than half of the
+    samples are distinct.
 
     Source: Yao, Vehtari, Simpson & Gelman, "Yes, but Did It Work?", arXiv 1802.02538.
     """
@@ -46,27 +49,32 @@ def pareto_k(
     num_distinct = len(z.unique(dim=0))
     if num_distinct < num_samples / 2:
         raise NoParetoTail(
-            f"k-hat needs a continuous q, got {num_distinct} distinct of {num_samples} samples"
+            f"k-hat needs a continuous q, got {num_distinct} distinct values "
+            f"in {num_samples} samples"
         )
     return pareto_k_of_weights(log_weights(model, family, z))
 
 
 def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
-    """Return k-hat of importance weights, which are given as logarithms up to a constant.
+    """Return k-hat of importance weights.
 
-    k-hat is 0 where the largest weights agree to a thousandth, because there is no tail to fit. It
-    can be negative where the weights are bounded. It is infinite where the tail spans more than 700
-    nats.
+    `weights` are the logarithms of the importance weights, up to an additive constant.
 
-    Raises: UserError with fewer than 100 weights. `NoParetoTail` where some weights are nan or
-    infinite, where all are zero, where the lowest quarter of the tail is tied, and where the tail
-    has fewer than 10 distinct weights.
+    k-hat is 0 if the largest weights differ by less than a thousandth, because there is then no
+    tail to fit. k-hat can be negative if the weights are bounded. k-hat is infinite if the
+    logarithms of the tail's weights span more than 700 nats.
+
+    Raises: UserError if there are fewer than 100 weights. `NoParetoTail` if a weight is nan or
+    infinite, if all weights are zero, if all weights in the lowest quarter of the tail are equal,
+    or if the tail has fewer than 10 distinct weights.
     """
     num = len(weights)
     if num < 100:
         raise UserError(f"k-hat needs at least 100 samples, got {num}")
     if weights.isnan().any() or weights.max().isinf():
-        raise NoParetoTail("log_joint - log_q is nan or infinite: the weights have no tail")
+        raise NoParetoTail(
+            "log_joint - log_q is nan or infinite: the importance weights have no tail"
+        )
     # This is the tail that arviz fits, in decreasing order, and the cutoff below it. The fit
     # divides by the distance of the tail's lower quartile from the cutoff.
     size = int(3 * num**0.5 if num > 225 else num / 5)
@@ -77,8 +85,8 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
     distinct = len(tail[:-1].unique())
     if distinct < MIN_DISTINCT_WEIGHTS or lower_quartile == tail[-1]:
         raise NoParetoTail(
-            f"the largest {size} importance weights are tied, {distinct} of them distinct: "
-            "k-hat needs a continuous q, and double precision where q is almost exact"
+            f"some of the largest {size} importance weights are equal ({distinct} are distinct): "
+            "k-hat needs a continuous q, and it needs double precision if q is almost exact"
         )
     if tail[0] - lower_quartile > MAX_LOG_SPREAD:
         return math.inf
@@ -88,7 +96,9 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
 
 
 def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Tensor, "latent"]:
-    """Return each latent's split, rank-normalized R-hat: 1 where chains agree, good below 1.01.
+    """Return the rank-normalized split R-hat of each latent.
+
+    R-hat is 1 if the chains agree perfectly; an R-hat below 1.01 is good.
 
     Source: Vehtari et al., arXiv 1903.08008.
     """
@@ -97,7 +107,10 @@ def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Te
 
 
 def _arviz() -> Any:
-    """Import arviz when used: it loads SciPy's statistics, and V needs only gradients from here."""
+    """Import arviz only when it is used, because arviz loads SciPy's statistics.
+
+    V uses only the gradients of this package and does not need arviz.
+    """
     try:
         from arviz_stats.base import array_stats  # type: ignore[attr-defined]
     except ModuleNotFoundError as error:

@@ -1,6 +1,6 @@
 """Variational families q(z; lambda): independent factors, each over one or several latents.
 
-Parameters are unconstrained (means, log-scales, logits), so any optimizer may move them.
+Parameters are unconstrained (means, log-scales, logits), so any optimizer can be used.
 """
 
 import math
@@ -17,12 +17,12 @@ OfFactors = Float[Tensor, "sample factor"]
 
 
 class VariationalFamily(nn.Module):
-    """Base class of variational families: samples, and the log-probability of each factor.
+    """Base class of variational families, which return samples and the factors' log-probabilities.
 
-    A subclass defines `sample`, and either `log_prob` or `distribution`. It defines `rsample` where
-    samples can carry a gradient to the parameters, and `membership` where a factor has more than
-    one latent. Factors must be independent of each other, because Rao-Blackwellization relies on
-    it.
+    A subclass defines `sample`, and either `log_prob` or `distribution`. A subclass also defines
+    `rsample` if samples can carry a gradient to the parameters, and `membership` if a factor has
+    more than one latent. Factors must be independent of each other, because Rao-Blackwellization
+    assumes their independence.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -33,18 +33,18 @@ class VariationalFamily(nn.Module):
 
     @property
     def membership(self) -> Bool[Tensor, "factor latent"]:
-        """True where a latent belongs to a factor; by default each latent is a factor."""
+        """True where a latent belongs to a factor; by default, each latent is its own factor."""
         return torch.eye(self.num_latents, dtype=torch.bool)
 
     @property
     def can_rsample(self) -> bool:
-        """Whether samples carry a gradient, so that the pathwise estimator works."""
+        """Whether samples carry a gradient, which the pathwise estimator needs."""
         return type(self).rsample is not VariationalFamily.rsample
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
         """Return samples that are differentiable in the parameters.
 
-        Raises: UserError in a family that has no differentiable samples.
+        Raises: UserError if the family has no differentiable samples.
         """
         raise UserError(
             f"{type(self).__name__} has no reparameterised samples: "
@@ -59,7 +59,7 @@ class VariationalFamily(nn.Module):
     def log_prob(self, z: Samples) -> OfFactors:
         """Return each factor's log-density or log-probability at z, in nats.
 
-        By default each latent is a factor.
+        By default, each latent is a factor of its own.
         """
         return self.distribution().log_prob(z)
 
@@ -81,14 +81,15 @@ class MeanFieldGaussian(VariationalFamily):
         return distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Return mean + scale x standard normal noise."""
+        """Return mean + scale * noise, where the noise is standard normal."""
         return self.mean + self.log_scale.exp() * _noise(num_samples, self.mean, generator)
 
 
 class FullCovarianceGaussian(VariationalFamily):
-    """One normal over all latents, with a Cholesky factor; initialized to the standard normal.
+    """One normal distribution over all latents, initialized to the standard normal distribution.
 
-    It is a single factor, so Rao-Blackwellization has no terms to leave out.
+    The covariance is parameterized by its Cholesky decomposition. All latents are in one factor of
+    q, so Rao-Blackwellization has no terms to leave out.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -99,11 +100,14 @@ class FullCovarianceGaussian(VariationalFamily):
 
     @property
     def membership(self) -> Bool[Tensor, "factor latent"]:
-        """True everywhere, as all latents are in one factor."""
+        """True everywhere, because all latents are in one factor."""
         return torch.ones(1, self.num_latents, dtype=torch.bool)
 
     def scale_tril(self) -> Float[Tensor, "latent latent"]:
-        """Return the covariance's Cholesky factor, a lower triangle with a positive diagonal."""
+        """Return the Cholesky factor of the covariance.
+
+        The Cholesky factor is a lower triangular matrix with a positive diagonal.
+        """
         size = self.num_latents
         row, column = torch.tril_indices(size, size, -1, device=self.mean.device)
         return self.log_diagonal.exp().diag().index_put((row, column), self.below_diagonal)
@@ -114,11 +118,11 @@ class FullCovarianceGaussian(VariationalFamily):
         return distributions.MultivariateNormal(self.mean, scale_tril=tril, validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Return mean + Cholesky factor x standard normal noise."""
+        """Return mean + Cholesky factor @ noise, where the noise is standard normal."""
         return self.mean + _noise(num_samples, self.mean, generator) @ self.scale_tril().T
 
     def log_prob(self, z: Samples) -> OfFactors:
-        """Return the log-density of the whole vector, in nats."""
+        """Return the log-density of the vector of all latents, in nats."""
         noise = torch.linalg.solve_triangular(self.scale_tril(), (z - self.mean).T, upper=False)
         normalizer = 0.5 * self.num_latents * math.log(2 * math.pi) + self.log_diagonal.sum()
         return cast(Tensor, (-0.5 * noise.square().sum(0) - normalizer)[:, None])
@@ -127,8 +131,8 @@ class FullCovarianceGaussian(VariationalFamily):
 class MeanFieldBeta(VariationalFamily):
     """Independent Beta distributions on (0, 1), initialized to Beta(2, 2).
 
-    The uniform Beta(1, 1) is avoided at the start, because its samples come close to 0 and 1, where
-    log-joints are steep.
+    The family does not start at the uniform Beta(1, 1), because samples of Beta(1, 1) come close to
+    0 and 1. Log-joints are steep near 0 and 1.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -141,7 +145,11 @@ class MeanFieldBeta(VariationalFamily):
         return distributions.Beta(self.log_alpha.exp(), self.log_beta.exp(), validate_args=False)
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Return one gamma variable as a fraction of the sum of two, differentiated implicitly."""
+        """Return a / (a + b) for two gamma variables a and b.
+
+        The fraction a / (a + b) has a Beta distribution. The gamma variables are differentiated
+        implicitly.
+        """
         shape = (num_samples, self.num_latents)
         # torch.distributions.Gamma calls this function too, but takes no generator.
         first, second = (
@@ -186,7 +194,7 @@ class MeanFieldCategorical(VariationalFamily):
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: Generator) -> Samples:
-        """Return the indices of values, as int64."""
+        """Return samples from 0 to K - 1, as int64."""
         chances = self.logits.softmax(-1)
         return torch.multinomial(chances, num_samples, True, generator=generator).T
 

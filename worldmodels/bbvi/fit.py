@@ -39,15 +39,17 @@ class Estimator:
     """How a gradient of the ELBO is estimated; every estimator is unbiased.
 
     Attributes:
-        method: "score" needs only the value of the model. "rao-blackwell" is the same method, but
-            uses for each factor of q only the terms that involve it; it needs a `FactoredJoint`.
-            "pathwise" differentiates through the samples; it needs a model that is differentiable
-            in z and a family with `rsample`.
-        control: what is subtracted from a score-function signal to reduce its variance: "none",
-            "fitted" (the paper's, at least 3 samples) or "leave-one-out" (at least 2). "pathwise"
-            takes "none".
+        method: "score" needs only the value of the log-joint. "rao-blackwell" is the score method
+            with fewer terms. For each factor of q, "rao-blackwell" uses only the terms of the
+            log-joint that involve this factor, which requires a `FactoredJoint`. "pathwise"
+            differentiates through the samples. The method "pathwise" needs a log-joint that is
+            differentiable in z, and a family with `rsample`.
+        control: control variate that is subtracted from the signal of a score-function method to
+            reduce the variance of the gradient. "none" subtracts nothing. "fitted" is the paper's
+            control variate and needs at least 3 samples. "leave-one-out" needs at least 2 samples.
+            The method "pathwise" requires the control "none".
 
-    Source: arXiv 1401.0118, 2.2 ("score"), 3.1 ("rao-blackwell"), 3.2 ("fitted").
+    Source: arXiv 1401.0118, sections 2.2 ("score"), 3.1 ("rao-blackwell") and 3.2 ("fitted").
     """
 
     method: str = "score"
@@ -58,7 +60,8 @@ class Estimator:
         check_choice("control", self.control, CONTROLS)
         if self.method == "pathwise" and self.control != "none":
             raise UserError(
-                f'the pathwise method takes no control variate: control="none", got {self.control}'
+                "the pathwise method takes no control variate: "
+                f'expected control="none", got control="{self.control}"'
             )
 
     def __str__(self) -> str:
@@ -78,9 +81,10 @@ def elbo_surrogate(
     num_samples: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
-    """Return a scalar whose gradient estimates the ELBO's, and log p - log q of each sample.
+    """Return a scalar whose gradient estimates the ELBO's gradient, and log p - log q.
 
-    The mean of log p - log q estimates the ELBO itself, in nats; this output has no autograd graph.
+    The second output is log p - log q of each sample, in nats, without an autograd graph. The mean
+    of log p - log q over the samples estimates the ELBO.
 
     Raises: UserError if the model or the family does not support the estimator.
     """
@@ -92,7 +96,7 @@ def elbo_surrogate(
         if not log_p.requires_grad:
             raise UserError(
                 "log_joint has no gradient in z, which the pathwise method needs: "
-                'use "score" or "rao-blackwell"'
+                'use the method "score" or "rao-blackwell"'
             )
         difference = log_p - family.log_prob(z).sum(-1)
         return difference.mean(), difference.detach()
@@ -115,7 +119,11 @@ def elbo_surrogate(
 def _blanket_signal(
     model: LogJoint, family: VariationalFamily, z: Tensor, log_q: OfFactors
 ) -> tuple[OfFactors, Float[Tensor, "sample"]]:
-    """Return each factor's own terms of log p minus its own log q, and the whole log p."""
+    """Return the signal of each factor, and log p.
+
+    The signal of a factor is the sum of the terms of log p that involve the factor, minus the
+    factor's log q.
+    """
     if not isinstance(model, FactoredJoint):
         raise UserError(
             'the method "rao-blackwell" needs to know which terms involve which latent: '
@@ -129,17 +137,19 @@ def _blanket_signal(
 
 @dataclass(frozen=True)
 class BBVIConfig:
-    """How q is fitted.
+    """Settings of a fit of q.
 
     Attributes:
-        num_samples: samples of q per step.
-        num_steps: optimizer steps.
+        num_samples: number of samples of q per step.
+        num_steps: number of optimizer steps.
         optimizer: "adam", or "adagrad" as in the paper.
-        learning_rate: learning rate of the first step. AdaGrad needs about ten times Adam's.
-        final_learning_rate: learning rate of the last step, reached by a cosine; None keeps the
-            rate constant.
-        average_last: fraction of the steps, at the end of the fit, over which the parameters are
-            averaged into the result (Polyak-Ruppert); 0 turns averaging off.
+        learning_rate: learning rate of the first step. AdaGrad needs a learning rate that is about
+            ten times as high as Adam's learning rate.
+        final_learning_rate: learning rate of the last step, to which a cosine schedule leads. If
+            `final_learning_rate` is None, the learning rate is constant.
+        average_last: the result is the average of the parameters over the last steps of the fit
+            (Polyak-Ruppert averaging). `average_last` is the fraction of the steps that are
+            averaged; 0 turns averaging off.
     """
 
     estimator: Estimator = Estimator()
@@ -158,7 +168,7 @@ class BBVIConfig:
         check_fraction(self, "average_last")
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of step `step`, counted from 0."""
+        """Return the learning rate of a step; `step` is counted from 0."""
         if self.final_learning_rate is None:
             return self.learning_rate
         cosine = 0.5 * (1.0 + math.cos(math.pi * step / max(self.num_steps - 1, 1)))
@@ -171,7 +181,7 @@ class BBVIResult:
 
     Attributes:
         elbo_history: the ELBO estimate of each step, in nats, from that step's samples.
-        seconds: wall time.
+        seconds: wall time of the fit.
     """
 
     elbo_history: Float[Tensor, "step"]
@@ -186,15 +196,18 @@ def fit_bbvi(
     generator: Generator,
     on_step: Callable[[int, float], None] = lambda step, elbo: None,
 ) -> BBVIResult:
-    """Fit the parameters of `family` by maximizing the ELBO, in place.
+    """Fit the parameters of `family` in place, by maximizing the ELBO.
 
     Args:
-        model: z (sample, latent) -> log p(x, z) (sample,), or a `FactoredJoint`.
+        model: function that maps z, (sample, latent), to log p(x, z), (sample,). The model may be a
+            `FactoredJoint`.
         generator: source of all randomness, on the family's device.
-        on_step: called after each step with its number, from 1, and its ELBO estimate in nats.
+        on_step: called after each step with the number of the step, counted from 1, and the ELBO
+            estimate of the step in nats.
 
     Raises: UserError if the model or the family does not support the estimator. `NonFiniteGradient`
-        if a gradient is not finite; the parameters then stay as they were before that step.
+        if the gradient of a step is not finite; the parameters then stay as they were before the
+        step.
     """
     started = time.monotonic()
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]
@@ -214,7 +227,7 @@ def fit_bbvi(
             raise NonFiniteGradient(
                 f"the gradient of step {step + 1} is not finite (ELBO {difference.mean():g}): "
                 f"use a learning rate below {config.learning_rate_at(step):g}, or check that "
-                "log_joint is finite wherever the family can sample"
+                "log_joint is finite for every sample that the family can draw"
             )
         optimizer.step()
         history.append(float(difference.mean()))
@@ -240,9 +253,10 @@ class ElboEstimate:
 def estimate_elbo(
     model: LogJoint, family: VariationalFamily, num_samples: int, generator: Generator
 ) -> ElboEstimate:
-    """Estimate the ELBO of q, which is below log p(x) by KL(q, posterior).
+    """Estimate the ELBO of q, which equals log p(x) - KL(q, posterior).
 
-    Raises: UserError with fewer than 2 samples, which have no spread.
+    Raises: UserError if there are fewer than 2 samples, because a single sample has no standard
+    error.
     """
     if num_samples < 2:
         raise UserError(f"num_samples must be at least 2, got {num_samples}")

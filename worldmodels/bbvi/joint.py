@@ -1,4 +1,4 @@
-"""A log-joint written as a sum of terms, and which latents each term involves."""
+"""A log-joint that is written as a sum of terms, and declares which latents each term involves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,17 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True)
 class FactoredJoint:
-    """A log-joint log p(x, z) as a sum of terms, which can be called like a plain log-joint.
+    """A log-joint log p(x, z) that is a sum of terms; it can be called like a plain log-joint.
 
     Attributes:
-        terms: z (sample, latent) -> each term's value in nats (sample, term).
-        involves: True where a term depends on a latent: the latent's Markov blanket. A superfluous
-            True costs variance. A missing True biases the gradient, see `check`.
+        terms: function that maps z, (sample, latent), to the value of each term in nats, (sample,
+            term).
+        involves: True where a term depends on a latent. The terms that involve a latent are the
+            latent's Markov blanket. A superfluous True increases the variance of the gradient. A
+            missing True biases the gradient; `check` detects a missing True.
 
-    Source: arXiv 1401.0118, 3.1: p_i, "the terms in the joint that depend on the i-th variable".
+    Source: arXiv 1401.0118, section 3.1, where p_i denotes "the terms in the joint that depend on
+    the i-th variable".
     """
 
     terms: Callable[[Tensor], Tensor]
@@ -38,13 +41,15 @@ class FactoredJoint:
         return self.evaluate(z).sum(-1)
 
     def evaluate(self, z: Samples) -> Float[Tensor, "sample term"]:
-        """Return the terms at z.
+        """Return the value of each term at each sample of z.
 
-        Raises: UserError where the number of terms or of latents differs from that of `involves`.
+        Raises: UserError if the number of terms or the number of latents does not match `involves`.
         """
         num_latents, num_terms = self.involves.shape
         if z.shape[1] != num_latents:
-            raise UserError(f"involves has {num_latents} latents, the samples have {z.shape[1]}")
+            raise UserError(
+                f"involves has {num_latents} latents, but the samples have {z.shape[1]}"
+            )
         values = self.terms(z)
         if values.shape != (len(z), num_terms):
             raise UserError(
@@ -55,12 +60,13 @@ class FactoredJoint:
 
     @torch.no_grad()
     def check(self, z: Samples) -> None:
-        """Change one latent at a time and check which terms change, with one evaluation per latent.
+        """Check `involves` by changing one latent at a time and comparing the terms.
 
         Args:
-            z: at least 2 samples, which differ.
+            z: at least 2 samples that differ from each other.
 
-        Raises: UserError where a term changes with a latent although `involves` is False.
+        Raises: UserError if a term changes with a latent although `involves` is False for this term
+        and this latent.
         """
         values = self.evaluate(z)
         for latent in range(z.shape[1]):
@@ -71,7 +77,8 @@ class FactoredJoint:
                 term = int(changed.nonzero()[0])
                 raise UserError(
                     f"term {term} depends on latent {latent}, but involves[{latent}, {term}] is "
-                    "False: mark it, or Rao-Blackwellized gradients are biased"
+                    "False: set this entry to True, because otherwise Rao-Blackwellized gradients "
+                    "are biased"
                 )
 
 

@@ -31,14 +31,14 @@ POSTERIOR_LINES = {  # estimator -> color, width
 
 
 def estimator_style(name: str) -> dict[str, Any]:
-    """Return an estimator's line style for all pictures: color by method, dashes by control."""
+    """Return an estimator's line style: the color shows its method, the dashes show its control."""
     method, _, control = name.partition(" + ")
     dashes = "-" if method == "pathwise" else DASHES[control or "none"]
     return {"color": COLORS[method], "linestyle": dashes, "label": name}
 
 
 def _posterior_style(fit: Fit) -> dict[str, Any]:
-    """Return a line style that keeps coinciding lines visible: later lines are narrower."""
+    """Return a line style that keeps coinciding lines visible by different widths."""
     color, width = POSTERIOR_LINES[fit.estimator]
     dashes = ":" if fit.estimator == "score" else "-"
     return {"color": color, "linewidth": width, "linestyle": dashes}
@@ -47,7 +47,7 @@ def _posterior_style(fit: Fit) -> dict[str, Any]:
 def save_posteriors(
     path: Path, coin: ExactFits | None, gaussian: ExactFits | None, logistic: LogisticFits | None
 ) -> None:
-    """Draw the fitted q over the exact posterior, with a panel per experiment that is given."""
+    """Draw each fitted q over the exact posterior; experiments that are None are left out."""
     upper = [(_draw_coin, coin), (_draw_gaussian, gaussian)]
     panels = [(draw, fits) for draw, fits in upper if fits is not None]
     num_rows = bool(panels) + (logistic is not None)
@@ -149,7 +149,7 @@ def _draw_logistic(figure: SubFigure, logistic: LogisticFits) -> None:
 
 
 def save_elbo_curves(path: Path, comparison: Comparison) -> None:
-    """Plot the exact ELBO over steps and, below it on a log scale, the gap to the best ELBO."""
+    """Plot the exact ELBO over steps; panels below show the gap to the best ELBO on a log scale."""
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     panels = figure.subplots(2, len(comparison.curves), sharex=True, sharey="row")
     evidence, best = comparison.log_evidence, comparison.best_elbo
@@ -177,7 +177,7 @@ def save_elbo_curves(path: Path, comparison: Comparison) -> None:
 
 
 def save_variances(path: Path, comparison: Comparison) -> None:
-    """Draw bars of the gradient's variance, at the first q and at the best q."""
+    """Draw each estimator's gradient variance as a bar, at the first q and at the best q."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     measured = comparison.gradient_variance
     panels = figure.subplots(1, len(measured), sharex=True, sharey=True)
@@ -197,7 +197,7 @@ def save_variances(path: Path, comparison: Comparison) -> None:
 
 @torch.no_grad()
 def save_binary_vae(path: Path, result: BinaryVAEFit) -> None:
-    """Draw the latent plane, the ELBO curve, and points with their reconstructions and samples."""
+    """Draw the latent plane, the ELBO curve, and images of points, reconstructions and samples."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     plane, elbo_curve, grid = figure.subplots(1, 3, width_ratios=(1, 1.2, 1))
     z = result.vae.means(result.held_out.pixels)

@@ -2,7 +2,7 @@
 
     d E_q[f(z)] = E_q[(f(z) - a) d log q(z)]     for any a that is independent of z
 
-f may be anything: a black box, a program, a reward. Only log q is differentiated.
+f may be any function, for example a program or a reward, because only log q is differentiated.
 """
 
 from collections.abc import Iterable
@@ -24,17 +24,19 @@ def score_surrogate(
 ) -> Float[Tensor, ""]:
     """Return a scalar whose gradient is the score-function estimate of d E_q[signal].
 
-    The scalar's value has no meaning. The gradient is the mean over samples and the sum over
+    The scalar's value has no meaning. The gradient is averaged over samples and summed over
     factors.
 
     Args:
-        log_q: log-probability, in nats, of each sample under each factor, with its graph.
-        signal: what to maximize, one value per sample and factor; treated as a constant.
-        control: "leave-one-out" subtracts from each sample's signal the mean signal of the
-            other samples; this is unbiased, as they are independent of the sample. "none" subtracts
-                nothing.
+        log_q: log-probability, in nats, of each sample under each factor, with its autograd graph.
+        signal: the values to maximize, one per sample and factor. The signal is treated as a
+            constant.
+        control: "leave-one-out" subtracts the mean signal of all other samples from each sample's
+            signal. The gradient stays unbiased, because the samples are independent of each other.
+            "none" subtracts nothing.
 
-    Raises: UserError for another control, and for "leave-one-out" with a single sample.
+    Raises: UserError if `control` is unknown, or if it is "leave-one-out" and there is only one
+    sample.
 
     Source: arXiv 1401.0118, 2.2. "leave-one-out": Kool, van Hoof & Welling, "Buy 4 REINFORCE
     samples, get a baseline for free!" (2019).
@@ -46,7 +48,7 @@ def score_surrogate(
         if num_samples < 2:
             raise UserError(
                 f'control "leave-one-out" needs at least 2 samples, got {num_samples}: '
-                'take more, or use control="none"'
+                'take more samples, or use control="none"'
             )
         # f - mean of the others = (f - mean of all) S / (S - 1)
         signal = (signal - signal.mean(0)) * (num_samples / (num_samples - 1))
@@ -54,10 +56,10 @@ def score_surrogate(
 
 
 def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
-    """Return the score, d log q, of each sample and factor for the concatenated parameters.
+    """Return the score d log q of each sample and factor, for the concatenated parameters.
 
-    This takes one batched backward pass for any family. Memory grows with (samples x factors)
-    squared, so this is for tens of samples. The graph of `log_q` is kept.
+    The function needs one batched backward pass for any family. Memory grows with the square of
+    samples x factors, so the function is meant for tens of samples. The graph of `log_q` is kept.
     """
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     num_samples, num_factors = log_q.shape
@@ -80,21 +82,22 @@ def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
 def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
     """Return the paper's a* = Cov(f, h) / Var(h), fitted for each sample on all other samples.
 
-    h is the score, and f = h x signal. There is one a* per factor: covariances and variances are
-    summed over the parameters. Subtract the result from the signal. a* is 0 where the other samples
-    do not vary, as when a discrete factor has the same value in all of them.
+    h is the score, and f = h * signal. There is one a* per factor: covariances and variances are
+    summed over the parameters. Subtract the returned a* from the signal. a* is 0 if the other
+    samples do not vary, for example if a discrete factor has the same value in all of them.
 
-    Raises: UserError with fewer than 3 samples, because the other samples must have a variance.
+    Raises: UserError if there are fewer than 3 samples, because the other samples must have a
+    variance.
 
-    Source: arXiv 1401.0118, 3.2 and algorithm 2. Differs: the paper fits a* on the samples that it
-    corrects, which biases the gradient by O(1/S). Leaving each sample out of its own fit removes
-    this bias, as E[a* h] = E[a*] E[h] = 0 when a* and h are independent.
+    Source: arXiv 1401.0118, 3.2 and algorithm 2. Differs: the paper fits a* on the same samples
+    that a* corrects, which biases the gradient of S samples by O(1/S). Leaving each sample out of
+    its own fit removes this bias. Then a* and h are independent, so that E[a* h] = E[a*] E[h] = 0.
     """
     num_samples = len(signal)
     if num_samples < 3:
         raise UserError(
             f'control "fitted" needs at least 3 samples, got {num_samples}: '
-            'take more, or use "leave-one-out"'
+            'take more samples, or use control="leave-one-out"'
         )
     signal = signal.detach()
     h = score - score.mean(0)  # centring h and f reduces cancellation in the sums below

@@ -15,7 +15,7 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True)
 class GradientMoments:
-    """Mean and variance of one estimator's gradient over repetitions, parameters concatenated."""
+    """Mean and variance, over repetitions, of one estimator's gradient for all parameters."""
 
     mean: Float[Tensor, "parameter"]
     variance: Float[Tensor, "parameter"]
@@ -28,7 +28,7 @@ class GradientMoments:
 
     @property
     def standard_error(self) -> Float[Tensor, "parameter"]:
-        """Standard error of the mean."""
+        """Standard error of the mean gradient, for each parameter."""
         return (self.variance / self.num_repeats).sqrt()
 
 
@@ -57,11 +57,14 @@ def gradient_variance(
     """Estimate the mean and variance of every estimator's ELBO gradient at fixed parameters.
 
     Args:
-        num_samples: samples of q per gradient.
-        num_repeats: gradients per estimator, each from fresh samples; at least 2.
-        estimators: the estimators to compare; None takes all that are applicable.
+        num_samples: number of samples of q per gradient.
+        num_repeats: number of gradients per estimator, at least 2; each is computed from new
+            samples.
+        estimators: the estimators to compare. If `estimators` is None, all applicable estimators
+            are compared.
 
-    Returns: the name of an estimator ("rao-blackwell + leave-one-out") -> its moments.
+    Returns: a dictionary that maps the name of each estimator, for example "rao-blackwell +
+    leave-one-out", to the moments of its gradient.
     """
     if num_repeats < 2:
         raise UserError(f"num_repeats must be at least 2, got {num_repeats}")

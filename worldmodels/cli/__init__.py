@@ -1,7 +1,8 @@
-"""The command `wm`: each command parses its options, calls one stage and prints the result.
+"""The program `wm`: each of its commands parses options, calls one stage and prints the result.
 
-Each file holds a group of commands. Importing the file registers them, and the help lists them in
-the order of the imports. Heavy imports stay inside the commands, so that `wm --help` starts fast.
+Each file of this package holds a group of commands. Importing a file registers its commands, and
+`wm --help` lists the commands in the order of the imports. Slow imports are inside the functions of
+the commands, so that `wm --help` starts fast.
 """
 
 # isort: off

@@ -1,4 +1,4 @@
-"""The command `wm bbvi`: the experiments of black-box variational inference."""
+"""The command `wm bbvi`, which runs the experiments of black-box variational inference."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,7 +28,7 @@ VARIANCES = {
 
 
 def print_experiments(result: dict[str, Any]) -> None:
-    """Print a row per fit, then gradient variances, and the binary VAE with its baselines."""
+    """Print the fits, the gradient variances, the scores of the binary VAE, and the warnings."""
     print_table(FITS, result["fits"])
     if "variance" in result:
         summary = result["variance"]

@@ -1,8 +1,9 @@
-"""Build commands from functions and shared groups of options, and print their results.
+"""Build commands from functions and from shared groups of options, and print results.
 
-A command is a function from options to a result, a dict. A parameter whose type is a dataclass is
-a group of options: each field becomes an option with its own `Annotated` help and default.
-`--json` is added to every command.
+A command is a function that takes options and returns its result as a dict. A parameter whose type
+is a dataclass stands for a group of options. Each field of the dataclass becomes one option, with
+the help text from the field's `Annotated` type and with the field's default. Every command also
+gets the option `--json`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MAX_PRINTED_VALUES = 8  # longer lists are only in the JSON
 
 
 def print_result(summary: Result, indent: str = "") -> None:
-    """Print each name and its value on one line; histories are only in the JSON."""
+    """Print one line per key of the result, but no histories and no long lists."""
     width = max((len(name) for name in summary), default=0) + 2
     for name, value in summary.items():
         if name == "history" or (isinstance(value, list) and len(value) > MAX_PRINTED_VALUES):
@@ -52,8 +53,8 @@ def command(
     """Register a function as a command of `app`.
 
     Args:
-        name: name of the command; None takes the function's name.
-        show: prints the result for people.
+        name: name of the command; None stands for the name of the function.
+        show: function that prints the result if `--json` is not given.
     """
 
     def register(function: Command) -> Command:
@@ -80,7 +81,7 @@ def command(
 
 
 def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Parameter]]:
-    """The groups of a command by parameter, and its options with `--quiet` and `--json` last."""
+    """Return the groups of options by parameter name, and all options; `--json` is the last one."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {}
     options: dict[str, tuple[Any, Any]] = {}
@@ -100,7 +101,7 @@ def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Paramet
 
 
 def _fields(group: Any) -> dict[str, tuple[Any, Any]]:
-    """Type and default of every option of a group."""
+    """Return the type and the default of every option of a group."""
     hints = get_type_hints(group, include_extras=True)
     return {
         field.name: (

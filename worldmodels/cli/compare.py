@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def print_runs(result: dict[str, Any]) -> None:
-    """Print a row per run, then the files that were written."""
+    """Print one row per run, and then the paths of the files that were written."""
     from worldmodels.stages.compare import NOT_COMPARABLE
 
     print_table(COLUMNS, result["runs"])
@@ -42,7 +42,7 @@ def compare(
     ),
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Compare runs in a table of scores and models, and in learning curves."""
+    """Compare runs in a table of their scores and errors, and in a plot of learning curves."""
     from worldmodels.progress import Report
     from worldmodels.stages.compare import compare_runs
 

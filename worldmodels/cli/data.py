@@ -1,4 +1,4 @@
-"""The command `wm data`: figures of a run's episodes, export to and import from Minari."""
+"""The command `wm data`, which describes, exports and imports the episodes of a run."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +31,7 @@ def info(
         bool, typer.Option("--verify", help="Read every episode completely to find damage.")
     ] = False,
 ) -> dict[str, Any]:
-    """Show a run's episodes, steps, returns, bytes per frame, and damaged files."""
+    """Show the number, the returns and the size of a run's episodes, and the damaged files."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
@@ -64,7 +64,7 @@ def import_(
     observation_key: ObservationKeyOption = None,
     preset: PresetOption = None,
 ) -> dict[str, Any]:
-    """Make a run from a Minari dataset with pictures."""
+    """Create a run from a Minari dataset whose observations are pictures."""
     from envs.config import EnvConfig
     from worldmodels.errors import UserError
     from worldmodels.presets import preset_named
@@ -73,7 +73,7 @@ def import_(
 
     arguments = env_arguments(env_arg)
     if env is None and (arguments or observation_key):
-        raise UserError("--env-arg and --observation-key need --env: add it")
+        raise UserError("--env-arg and --observation-key have no effect without --env: add --env")
     return import_data(
         options.run,
         dataset,

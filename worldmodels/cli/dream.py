@@ -1,4 +1,4 @@
-"""Commands around M and its dreams: evaluate M, record a dream, compare dreams with the game."""
+"""Commands that evaluate M, record a dream, and compare dreams with the game."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ SamplesOption = Annotated[int, typer.Option(help="Dreams per start state.")]
 
 @dataclass(frozen=True)
 class ActorOptions:
-    """What acts in a dream."""
+    """The options that select the actions of a dream."""
 
     agent: AgentOption = None
     policy: Annotated[
@@ -41,7 +41,7 @@ def evaluate_memory(
     samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Compare M with baselines on held-out episodes, and its dreams with the real frames."""
+    """Compare M with baselines, and M's dreams with real frames, on held-out episodes."""
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
     config = EvaluateMemoryConfig(horizon, starts, samples, temperature)
@@ -58,7 +58,7 @@ def dream(
     temperature: TemperatureOption = 1.0,
     episode: Annotated[int, typer.Option(help="Validation episode that the dream starts in.")] = 0,
 ) -> dict[str, Any]:
-    """Record a video of a dream, with actions of the agent, of a policy or from a file."""
+    """Record a video of a dream whose actions come from the agent, from a policy or from a file."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.runs.run_lock import write_lock_if_inside
@@ -73,7 +73,7 @@ def dream(
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """Which agents are compared in the dream and in the game, and over how many episodes."""
+    """The options that select the agents, the episodes and the dreams of a comparison."""
 
     agents: Annotated[int, typer.Option(help="Agents: the run's own and noisy copies of it.")] = 12
     episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4
@@ -90,7 +90,7 @@ class ComparisonOptions:
 
 @command(app)
 def dream_check(options: SearchOptions, comparison: ComparisonOptions) -> dict[str, Any]:
-    """Compare returns of agents in the dream with their returns in the game."""
+    """Compare the returns of agents in the dream with the same agents' returns in the game."""
     from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
     config = DreamCheckConfig(**vars(comparison))

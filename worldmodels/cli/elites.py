@@ -1,4 +1,4 @@
-"""The command `wm elites`: MAP-Elites with learned representations, for the arm and driving."""
+"""The command `wm elites`, which runs MAP-Elites for a planar arm and for driving controllers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def arm(
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Search poses of a planar arm: one for every place that its end can reach."""
+    """Use MAP-Elites to find a pose of a planar arm for every point that the arm can reach."""
     from worldmodels.map_elites.arm import ArmConfig
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
@@ -57,7 +57,7 @@ def solve(
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Search targets by CMA-ES, over the codes of an autoencoder and over the joint angles."""
+    """Use CMA-ES to reach targets, over an autoencoder's codes and over the arm's joint angles."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
@@ -70,7 +70,7 @@ def solve(
 
 @dataclass(frozen=True)
 class DriveOptions:
-    """The search by MAP-Elites."""
+    """The options of the search by MAP-Elites."""
 
     evaluations: Annotated[int | None, typer.Option(help="Number of evaluations.")] = None
     episodes: Annotated[int | None, typer.Option(help="Episodes per controller.")] = None
@@ -90,7 +90,7 @@ def drive(
         int | None, typer.Option(help="Seed of the search; default: the run's.")
     ] = None,
 ) -> dict[str, Any]:
-    """Search by MAP-Elites the best controller for every combination of speed and steering."""
+    """Use MAP-Elites to find the best controller for every combination of speed and steering."""
     from worldmodels.presets import override
     from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 

@@ -10,11 +10,13 @@ from worldmodels.errors import UserError
 
 
 def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
-    """Return arguments by name from texts `name=value`; None if there are none.
+    """Return the arguments by name, from texts of the form `name=value`.
 
-    A value is read as JSON, or as a string if it is not JSON, so that words need no quotes.
+    If there are no texts, the result is None.
 
-    Raises: UserError for anything else than `name=value`, or a name that is given twice.
+    A value is read as JSON. A value that is not JSON is a string, so that words need no quotes.
+
+    Raises: UserError if a text has another form than `name=value`, or if a name is given twice.
     """
     if not given:
         return None
@@ -24,19 +26,19 @@ def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
         if not equals or not name.isidentifier():
             raise UserError(f'expected --env-arg name=value, got "{text}"')
         if name in arguments:
-            raise UserError(f"expected one --env-arg {name}, got two: leave one out")
+            raise UserError(f"expected one --env-arg {name}, got two: leave out one of them")
         arguments[name] = json_or_text(value)
     return arguments
 
 
 def json_or_text(text: str) -> Any:
-    """Read a value of the command line as JSON; return the text itself if it is not JSON."""
+    """Return the value of `text`, read as JSON, or `text` itself if `text` is not JSON."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:
         return text
     except RecursionError as error:
-        raise UserError("expected a value that is not nested too deeply") from error
+        raise UserError("expected a value with fewer nested brackets") from error
 
 
 def _no_constant(word: str) -> Any:

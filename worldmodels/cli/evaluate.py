@@ -1,4 +1,4 @@
-"""Commands that evaluate, record, play and describe what was trained."""
+"""The commands `wm evaluate`, `wm record`, `wm play` and `wm info`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from worldmodels.cli.tables import print_scores
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Which episodes are played, and in which environment."""
+    """The options that select the episodes and the environment of an evaluation."""
 
     episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100
     split: Annotated[
@@ -50,7 +50,7 @@ class EvaluationOptions:
 def evaluate(
     options: WorkerOptions, evaluation: EvaluationOptions, agent: AgentOption = None
 ) -> dict[str, Any]:
-    """Evaluate the agent, and untrained policies, on episodes that nothing was trained on."""
+    """Evaluate the agent and untrained policies on episodes that no model was trained on."""
     from worldmodels.cli.session import open_workers
     from worldmodels.runs.run import Run
     from worldmodels.stages.evaluate import EvaluateConfig, evaluate_agent, evaluate_run
@@ -66,7 +66,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """What is recorded."""
+    """The options that select what a video shows."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Record the agent in its dream.")] = False
     side_by_side: Annotated[
@@ -107,7 +107,7 @@ def play(
     observation_key: ObservationKeyOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the episode.")] = 0,
 ) -> None:
-    """Play with the arrow keys, in the game or in a run's dream; Escape ends the episode."""
+    """Play the game, or a run's dream, with the arrow keys; Escape ends the episode."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.play import chosen_env, play_dream, play_game
 
@@ -129,7 +129,7 @@ def play(
 def info(
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the run.")] = None,
 ) -> dict[str, Any]:
-    """Show the installation, or with --run what a run holds, its scores, and what is stale."""
+    """Show the installation; with --run, show a run's contents, scores and stale stages instead."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.info import install_info, run_info
 

@@ -6,10 +6,11 @@ from worldmodels.errors import UserError
 
 
 def refuse_ignored(options: Mapping[str, object], reason: str) -> None:
-    """Raise UserError for the first option that was given, that is, whose value is not None.
+    """Raise UserError if the user gave any of the options, that is, if any value is not None.
 
     Args:
-        reason: why the option has no effect and what to do; follows its name in the message.
+        reason: text that says why the option has no effect, and what to do. The message is the name
+            of the option, followed by this text.
     """
     for name, value in options.items():
         if value is not None:

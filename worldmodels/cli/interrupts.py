@@ -1,9 +1,10 @@
-"""End a command within seconds of Ctrl-C, at whatever point it is pressed.
+"""End a command within seconds after Ctrl-C, even while a library is being imported.
 
-Ctrl-C raises KeyboardInterrupt. A library that is being imported may turn KeyboardInterrupt into an
-exception of its own, or swallow it, as matplotlib does. The interrupt is therefore recorded, and a
-process that has not ended two seconds later is ended by force. This leaves no broken file, because
-files are written whole or not at all.
+Ctrl-C raises KeyboardInterrupt. A library that is being imported may raise another exception
+instead of KeyboardInterrupt, or may swallow KeyboardInterrupt, as matplotlib does. This module
+therefore records that Ctrl-C was pressed, and ends the process by force if the process still runs
+two seconds later. Ending by force leaves no broken file, because every file is written completely
+or not at all.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ class Interrupts:
         self._is_ending = False
 
     def watch(self) -> None:
-        """Handle Ctrl-C from now on, unless the parent process made this process ignore it."""
+        """Handle Ctrl-C from now on, unless the parent process made this process ignore Ctrl-C."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self._handle)
 
     def end(self) -> NoReturn:
-        """End the process with the code of an interrupt.
+        """End the process with exit code 130, which stands for an interrupt.
 
-        A usual exit takes a second, on a busy machine three, to unload torch. It also ends with
-        SIGINT instead of this code if the interrupt came while a library was being imported.
+        A normal exit also unloads torch, which takes a second, or three seconds on a busy machine.
+        If Ctrl-C was pressed while a library was being imported, a normal exit ends with the signal
+        SIGINT instead of exit code 130.
         """
         self._is_ending = True
         atexit._run_exitfuncs()

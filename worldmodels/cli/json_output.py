@@ -1,4 +1,4 @@
-"""The option `--json`: print one JSON document on stdout, and nothing else."""
+"""The option `--json`, which prints one JSON document and nothing else on stdout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 def keep_stdout_for_json(as_json: bool) -> bool:
-    """Send what environments and libraries print to stderr, as the callback of `--json`."""
+    """Redirect the output of libraries to stderr; this function is the callback of `--json`."""
     if as_json and sys.stdout is sys.__stdout__:
         _redirect_this_process()
     elif as_json:  # a caller in this process set it; `run_command` restores it
@@ -25,15 +25,15 @@ def keep_stdout_for_json(as_json: bool) -> bool:
 
 
 def write_json_to_stdout(result: dict[str, Any]) -> None:
-    """Print the result as JSON, with null for nan and infinity, which JSON does not have."""
+    """Print the result as JSON; nan and infinity become null, because JSON has neither of them."""
     document = json.dumps(nonfinite_to_none(result), indent=2, allow_nan=False)
     print(document, file=_STDOUT.get() or sys.stdout, flush=True)
 
 
 def _redirect_this_process() -> None:
-    """Redirect file descriptor 1 to stderr, for C code and worker processes too.
+    """Redirect file descriptor 1 to stderr, which also redirects the output of C code and workers.
 
-    It stays redirected until the process has ended, because libraries may print even then.
+    File descriptor 1 is never restored, because libraries may print while the process ends.
     """
     if sys.stdout is None:  # the parent process closed it
         return

@@ -1,4 +1,4 @@
-"""Start `wm`, and report a user's mistake in one line and with exit code 2."""
+"""Start `wm`, and answer a user's mistake with a message of one line and with exit code 2."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ FROM_WORKERS = ("WorkerDiedError", "SharedMemoryError")
 
 
 def main() -> None:
-    """Run the command, and end the process soon after Ctrl-C."""
+    """Run the command; if Ctrl-C is pressed, end the process within seconds."""
     interrupts = Interrupts()
     interrupts.watch()
     try:
@@ -34,9 +34,10 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """Call the app and exit, with code 2 and one line after a user's mistake, 130 after Ctrl-C.
+    """Run the app and exit: with code 2 after a user's mistake, with code 130 after Ctrl-C.
 
-    Raises: SystemExit with the code, always.
+    Raises: SystemExit with the exit code, even after success. Errors that are not a user's mistake
+        are raised as they are.
     """
     from worldmodels.hardware import check_imports
 
@@ -68,7 +69,7 @@ def run_command() -> None:
 
 
 def _user_message(error: Exception) -> str | None:
-    """The message for an error that the user can correct; None for any other error."""
+    """Return the message for an error that the user can correct, or None for any other error."""
     import errno
 
     if isinstance(error, UserError):

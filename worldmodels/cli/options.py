@@ -1,4 +1,4 @@
-"""Options that several commands share, and groups of options that open a run."""
+"""Options that several commands share, and groups of these options, whose `open` opens a run."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ TemperatureOption = Annotated[
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The run that a command works on."""
+    """The options of a command that works on a run."""
 
     run: RunOption = DEFAULT_RUN
     quiet: QuietOption = False
 
     def open(self) -> AbstractContextManager[Session]:
-        """Open the run with its preset, workers and a report; the workers end with the context."""
+        """Open the run, its preset, workers and a report; the workers end when the context ends."""
         from worldmodels.cli.session import open_session
 
         return open_session(self.run, quiet=self.quiet, **self._settings())
@@ -84,7 +84,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions(RunOptions):
-    """A run, and the device of its models."""
+    """The options of a run, and of the device on which the run's models compute."""
 
     device: DeviceOption = "auto"
 
@@ -94,7 +94,7 @@ class DeviceOptions(RunOptions):
 
 @dataclass(frozen=True)
 class WorkerOptions(RunOptions):
-    """A run, and the worker processes that play its episodes."""
+    """The options of a run, and of the workers that play episodes."""
 
     workers: WorkersOption = None
 
@@ -104,12 +104,12 @@ class WorkerOptions(RunOptions):
 
 @dataclass(frozen=True)
 class SearchOptions(DeviceOptions, WorkerOptions):
-    """A run, the device of its models, and the worker processes that play its episodes."""
+    """The options of a run, of the device of its models, and of the workers that play episodes."""
 
 
 @dataclass(frozen=True)
 class NewRunOptions(WorkerOptions):
-    """A run that is created if there is none, and the worker processes that play its episodes."""
+    """The options of a run that is created if it does not exist, and of the workers."""
 
     env: EnvOption = None
     env_arg: EnvArgOption = None
@@ -127,4 +127,4 @@ class NewRunOptions(WorkerOptions):
 
 @dataclass(frozen=True)
 class PipelineOptions(DeviceOptions, NewRunOptions):
-    """A run that is created if there is none, its worker processes and the device of its models."""
+    """The options of a run that is created if it does not exist, of its workers and its device."""

@@ -40,7 +40,7 @@ def surprise(
     horizon: Annotated[int, typer.Option(help="Length of each dream, in agent steps.")] = 100,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Measure the surprise of dreamed and of real frames, in nats per frame under the prior."""
+    """Measure how surprising dreamed and real frames are under the prior, in nats per frame."""
     from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 
     config = SurpriseConfig(starts=starts, horizon=horizon, temperature=temperature)

@@ -1,4 +1,4 @@
-"""Open what a command works with: a run, its preset, workers and a report."""
+"""Open the objects that a command works with: a run, its preset, workers and a report."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ class Session:
         return choose_device(self.requested_device)
 
     def train(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
-        """Run a training stage in the current round of the run, and return its result."""
+        """Run a training stage in the current round of the run, and return the stage's result."""
         return self.measure(stage, config, round_=self.run.round, **more)
 
     def measure(self, stage: Callable[..., Result], config: object, **more: Any) -> Result:
-        """Run a stage on the device, and return its result."""
+        """Run a stage on the device, and return the stage's result."""
         return stage(self.run, config, report=self.report, device=self.device, **more)
 
 
 @dataclass(frozen=True)
 class Requested:
-    """Settings that the user requested; None takes the run's own, or the default of a new run."""
+    """The requested settings of a run; a setting that the user did not give is None."""
 
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] | None = None
@@ -58,7 +58,10 @@ class Requested:
     seed: int | None = None
 
     def made_or_opened(self, run: Run) -> Run:
-        """Return the run, or a new one if there is none; raise UserError if its settings differ."""
+        """Return `run`, or a new run if `run` does not exist yet.
+
+        Raises: UserError if a requested setting is invalid or differs from the setting of the run.
+        """
         if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"expected a seed from 0 to 2**62, got {self.seed}")
         if not run.exists:
@@ -82,7 +85,7 @@ class Requested:
 def open_workers(
     quiet: bool = False, num_workers: int | None = None
 ) -> Iterator[tuple[Workers, Report]]:
-    """Open workers and a report without a run; the workers end with the context."""
+    """Open workers and a report, but no run; the workers end when the context ends."""
     if num_workers is not None and num_workers < 1:
         raise UserError(f"expected 1 worker or more, got {num_workers}")
     report = Report(quiet)
@@ -99,11 +102,13 @@ def open_session(
     device: str = "cpu",
     requested: Requested | None = None,
 ) -> Iterator[Session]:
-    """Open a run, or create it if `requested` is given; the workers end with the context.
+    """Open a run, its preset, workers and a report; the workers end when the context ends.
 
-    The env of a new run is checked before anything is written, so that an error leaves no files.
+    A run that does not exist is created if `requested` is given. The env of a new run is checked
+    before anything is written, so that an error leaves no files.
 
-    Raises: UserError for a run that does not exist, or that was made with other settings.
+    Raises: UserError if the run does not exist and `requested` is None, or if the run was made with
+        other settings than the requested settings.
     """
     run = Run(folder)
     if requested is not None:

@@ -1,4 +1,4 @@
-"""The option `--set`, as in `--set cmaes.sigma0=0.1`, which changes any setting of a stage."""
+"""The option `--set`, which changes a setting of a stage, as in `--set cmaes.sigma0=0.1`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,32 @@ SetOption = Annotated[
 
 
 def with_settings(config: Any, given: Sequence[str] | None) -> Any:
-    """Return the config of a stage with settings given as `name=value` or `part.name=value`.
+    """Return a stage's config with the settings in `given` changed.
 
-    Raises: UserError for a setting that does not exist, is given twice, or has another type.
+    Each text in `given` is `name=value`, or `group.name=value` for a setting in a nested group.
+
+    Raises: UserError if a setting does not exist, is given twice, or gets a value of the wrong
+        type.
     """
     names = [text.partition("=")[0] for text in given or ()]
     for text, name in zip(given or (), names, strict=True):
         if "=" not in text:
             raise UserError(f'expected --set name=value, got "{text}"')
         if names.count(name) > 1:
-            raise UserError(f"expected one --set {name}, got {names.count(name)}: leave one out")
+            raise UserError(f"expected one --set {name}, got {names.count(name)}: keep only one")
         config = _with(config, name.split("."), json_or_text(text.partition("=")[2]), name)
     return config
 
 
 def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
-    """Return `config` with one setting replaced, which may lie in a nested group."""
+    """Return `config` with one setting replaced; the setting may be in a nested group."""
     known = [field.name for field in fields(config) if field.init]
     first, *rest = path
     if first not in known:
-        raise UserError(f'expected --set with one of {", ".join(known)}, got "{first}" in "{name}"')
+        raise UserError(
+            f"expected the name of a setting, one of {', '.join(known)}, "
+            f'got "{first}" in --set {name}'
+        )
     current = getattr(config, first)
     if is_dataclass(current):
         if not rest:
@@ -46,7 +52,7 @@ def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
             raise UserError(f"{name} is a group of settings: set one of {inner}")
         return replace(config, **{first: _with(current, rest, value, name)})
     if rest:
-        raise UserError(f'"{first}" in --set {name} has no settings of its own')
+        raise UserError(f'"{first}" in --set {name} is a single setting, not a group of settings')
     kind = get_type_hints(type(config))[first]
     return replace(config, **{first: _as_type(value, kind, name)})
 
@@ -63,11 +69,11 @@ def _as_type(value: Any, kind: Any, name: str) -> Any:
             return float(value)
         return tuple(value) if origin is tuple else value
     expected = kind.__name__ if isinstance(kind, type) and origin is None else str(kind)
-    raise UserError(f"expected --set {name} to be {expected}, got {value!r}")
+    raise UserError(f"expected a value of the type {expected} for --set {name}, got {value!r}")
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value can be a setting of the type `kind`, which is not a union."""
+    """Whether a JSON value can be a setting of the type `kind`, which must not be a union."""
     origin = get_origin(kind)
     if kind is type(None):
         return value is None

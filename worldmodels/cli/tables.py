@@ -7,10 +7,11 @@ import typer
 
 
 def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print a line of headings, then a line per row; "-" stands for None.
+    """Print a line of headings and one line per row; a value that is None is printed as "-".
 
     Args:
-        columns: for each heading, the key and the format of its values, such as ".1f".
+        columns: maps each heading to a pair: the key of the column's values, and the format of
+            these values, such as ".1f".
     """
     lines = [list(columns)]
     for row in rows:
@@ -24,7 +25,7 @@ def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[s
 
 
 def print_scores(result: dict[str, Any]) -> None:
-    """Print a row per policy: mean, standard deviation, 95 % confidence interval of the mean."""
+    """Print one row per policy: mean return, standard deviation, and 95 % interval of the mean."""
     columns = {"policy": ("policy", "s"), "mean": ("mean", ".1f"), "std": ("std", ".1f")}
     rows = [dict(row) for row in result["rows"]]
     for row in rows:  # a single episode has neither a spread nor an interval

@@ -1,4 +1,4 @@
-"""Commands that create whole runs, episodes, V, M and the prior."""
+"""Commands that collect episodes, train V, M and the prior, or run all stages."""
 
 from typing import Annotated, Any, Literal
 
@@ -35,7 +35,7 @@ def run(
         ),
     ] = None,
 ) -> dict[str, Any]:
-    """Run every stage for several rounds, then evaluate the agent; resume a stopped run."""
+    """Run every stage for several rounds, then evaluate the agent; a stopped run is resumed."""
     from worldmodels.pipeline import run_pipeline
 
     with options.open() as session:
@@ -67,7 +67,7 @@ def collect(
         ),
     ] = False,
 ) -> dict[str, Any]:
-    """Play a policy and store its episodes."""
+    """Play episodes with a policy, and store the episodes."""
     from worldmodels.presets import override
     from worldmodels.stages.collect import collect
 
@@ -101,7 +101,7 @@ def train_vision(
     train_steps: TrainStepsOption = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Train V, which encodes frames as latents, or with --quantized as codes."""
+    """Train V, which encodes frames as continuous latents, or as codes if --quantized is given."""
     from worldmodels.stages.train_vision import train_vision
 
     with options.open() as session:
@@ -135,7 +135,7 @@ def train_memory(
 def train_prior(
     options: DeviceOptions, train_steps: TrainStepsOption = None, settings: SetOption = None
 ) -> dict[str, Any]:
-    """Train the prior over the codes of V, in a run made with --quantized."""
+    """Train the prior over V's codes, in a run whose V was trained with --quantized."""
     from worldmodels.stages.train_prior import PriorStageConfig, train_prior
 
     with options.open() as session:

@@ -39,7 +39,7 @@ OTHER_GRADIENT = (
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """Where and how C is searched."""
+    """The options that select where and how C is searched."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
     search: Annotated[
@@ -54,7 +54,7 @@ class MethodOptions:
 
 @dataclass(frozen=True)
 class CMAESOptions:
-    """The search by CMA-ES."""
+    """The options of the search by CMA-ES."""
 
     generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
     population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
@@ -69,7 +69,7 @@ class CMAESOptions:
 
 @dataclass(frozen=True)
 class ControllerOptions:
-    """Settings of C, and where its search starts."""
+    """The options that set C's size and inputs, and the agent whose C the search starts from."""
 
     hidden: Annotated[
         int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
@@ -92,7 +92,7 @@ def train_controller(
     controller: ControllerOptions,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Search C by CMA-ES or by gradients, in the real game, or with --dream in the dream."""
+    """Search C by CMA-ES or by gradients, in the real game, or in the dream if --dream is given."""
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:
@@ -154,7 +154,7 @@ def _refuse_ignored(
 def _requested(
     config: ControllerStageConfig, controller: ControllerOptions, settings: Sequence[str]
 ) -> dict[str, Any]:
-    """Settings of C that the user gave, and that the agent the search starts from must have."""
+    """Return the settings of C that the user gave; the start agent must have the same settings."""
     names = {each.partition("=")[0] for each in settings}
     names |= {name for name in ("hidden", "inputs") if getattr(controller, name) is not None}
     of_controller = ("hidden", "inputs", "action_map", "sample_latent")

@@ -1,1 +1,1 @@
-"""C: the controller and everything that searches for one."""
+"""C, the controller, and the code that searches for its parameters."""

@@ -1,12 +1,12 @@
-"""The parts that both searches for C by gradients in the dream share.
+"""The code that is common to `pathwise.py` and `ppo.py`, the two gradient searches for C.
 
-C acts in short dreams that begin at real states. A learned value estimates the return after
-the end of a dream:
+C acts in short dreams that begin at real states. A value network estimates the rewards that would
+follow the last state of a dream, so the return is:
 
-    return = sum over agent steps of discount^t reward + discount^T value(last state)
+    return = sum over agent steps t of discount^t reward_t + discount^T value(state_T)
 
 `pathwise.py` differentiates the return itself, through rewards, latents and M's state. `ppo.py`
-compares the return of each of C's noisy outputs with the expected return. It therefore also works
+compares the return of each of C's noisy outputs with the expected return. PPO therefore also works
 with codes and discrete actions, through which no gradient flows.
 """
 
@@ -27,17 +27,19 @@ from worldmodels.errors import check_above_zero, check_at_least, check_fraction
 
 @dataclass(frozen=True, kw_only=True)
 class ActorCriticConfig:
-    """Settings for learning C and the value.
+    """Settings for training C and its value network.
 
     Attributes:
-        horizon: agent steps of a dream.
-        discount: weight of a reward that comes one agent step later.
-        lambda_: 0 ends returns in the value after one agent step, 1 in the value at the dream's
-            end; numbers between mix both.
+        horizon: number of agent steps of a dream.
+        discount: weight of the reward of the next agent step, relative to the present reward.
+        lambda_: mixing weight of lambda-returns. At 0, a return consists of one reward and the
+            value of the next state. At 1, a return consists of all rewards until the dream's end
+            and the value of the last state.
         noise: standard deviation of the noise that is added to C's outputs in the dream.
-        max_gradient_norm: C's gradient is scaled down to this norm.
-        critic_width: units in each of the two hidden layers of the value network.
-        ema_rate: weight of the newest C in the moving average of C, which is the result.
+        max_gradient_norm: largest norm of C's gradient; a larger gradient is scaled down to this
+            norm.
+        critic_width: number of units in each of the two hidden layers of the value network.
+        ema_rate: weight of the newest C in the moving average of C; this average is the result.
     """
 
     horizon: int = 15
@@ -56,11 +58,12 @@ class ActorCriticConfig:
 
 @dataclass(frozen=True)
 class DreamTask:
-    """The sizes of a C, its actions and the dream that it is trained in.
+    """The sizes and the action map of C, and the dream in which C is trained.
 
     Attributes:
-        reward_scale: rewards are divided by it, so that values are of the order of 1.
-        start: initial parameters; None draws random ones, with the last layer near zero.
+        reward_scale: number by which rewards are divided, so that values are of the order of 1.
+        start: initial parameters of C; None draws random parameters, which are near zero in the
+            last layer.
     """
 
     controller: ControllerConfig
@@ -71,14 +74,14 @@ class DreamTask:
 
 
 class Dreams(NamedTuple):
-    """The record of B dreams of T agent steps.
+    """The record of B dreams, each of T agent steps.
 
     Attributes:
-        features: [z, h] before every agent step and after the last one.
-        outputs: C's outputs, including their noise.
+        features: [z, h] before every agent step and after the last agent step.
+        outputs: C's outputs, including the noise that was added to them.
         rewards: rewards in units of `reward_scale`.
-        weight: probability that the dream still goes on, before every agent step and after the
-            last one.
+        weight: probability that the dream has not ended, before every agent step and after the last
+            agent step.
     """
 
     features: Float[Tensor, "state batch feature"]
@@ -89,7 +92,7 @@ class Dreams(NamedTuple):
     def lambda_returns(
         self, values: Float[Tensor, "agent_step batch"], config: ActorCriticConfig
     ) -> Float[Tensor, "agent_step batch"]:
-        """Lambda-returns from every agent step on, given the values of the states after each."""
+        """The lambda-return from each agent step on, given the value of the state after it."""
         continues = config.discount * continuation_probs(self.weight)
         return lambda_returns(self.rewards, values, continues, config.lambda_)
 
@@ -98,10 +101,11 @@ class ActorCritic(nn.Module):
     """A controller and a value network, both learned from the same dreams.
 
     Attributes:
-        ema_params: the moving average of C's parameters, (1, D), which is the result of a search.
+        ema_params: the moving average of C's parameters, (1, D); this average is the result of a
+            search.
 
-    Source: arXiv 1912.01603, 3 (Dreamer). Differs: C is the small controller of arXiv 1803.10122,
-    and the noise on its outputs has a given standard deviation.
+    Source: arXiv 1912.01603, section 3 (Dreamer). Differs: C is the small controller of arXiv
+    1803.10122, and the config sets the standard deviation of the noise on C's outputs.
     """
 
     ema_params: Tensor
@@ -124,7 +128,7 @@ class ActorCritic(nn.Module):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss that an optimizer step minimizes, and its metrics; defined by subclasses."""
+        """The loss that an optimizer step minimizes, and metrics; subclasses define both."""
         raise NotImplementedError
 
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
@@ -133,21 +137,22 @@ class ActorCritic(nn.Module):
         return control(self.task.controller, self.actor, seen)[0]
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
-        """The return expected from each state on, in units of `reward_scale`."""
+        """The expected return from each state on, in units of `reward_scale`."""
         result: Tensor = self.critic(features)[..., 0]
         return result
 
     def update_ema(self) -> None:
         """Move the moving average towards the current C.
 
-        Subclasses call this before each update, so that a resumed search is exact.
+        Subclasses call this method before each update of C, so that a resumed search gives the same
+        result as an uninterrupted search.
         """
         self.ema_params.lerp_(self.actor.detach(), self.config.ema_rate)
 
     def dreams(
         self, starts: DreamState, horizon: int, noise: float, generator: torch.Generator
     ) -> Dreams:
-        """Dreams from these states, in which C acts with noise on its outputs."""
+        """Dreams that begin at `starts`, in which C acts with noise on its outputs."""
         dream = self.task.dream
         state, features, weight = starts, [dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
@@ -167,16 +172,17 @@ class ActorCritic(nn.Module):
         return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
-        """Dreamed agent steps per optimizer step, with `num_dreams` dreams per batch."""
+        """Number of dreamed agent steps per optimizer step, if a batch has `num_dreams` dreams."""
         return self.config.horizon * num_dreams
 
     def total_loss(
         self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The value's error plus a loss whose descent raises `objective`, and the metrics.
+        """The sum of the value network's error and C's loss, and the metrics.
 
-        C's gradient is clipped separately, because the gradient of the value is many times as
-        large. C's loss is linear in its parameters: its gradient is minus the clipped gradient.
+        A gradient step on C's loss raises `objective`. C's gradient is clipped separately, because
+        the gradient of the value network is many times larger. C's loss is a linear function of C's
+        parameters. The gradient of this loss is minus the clipped gradient of `objective`.
         """
         (gradient,) = torch.autograd.grad(objective, self.actor)
         norm = gradient.norm()
@@ -189,7 +195,7 @@ class ActorCritic(nn.Module):
 
 
 def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
-    """Random weights for a controller, with zero biases and outputs near zero."""
+    """Random parameters for a controller: its biases are zero, and its outputs are near zero."""
     parts = []
     for layer, (inputs, outputs) in enumerate(controller.layers):
         scale = inputs**-0.5 * (0.01 if layer == len(controller.layers) - 1 else 1.0)
@@ -203,11 +209,12 @@ def lambda_returns(
     continues: Float[Tensor, "agent_step batch"],
     lambda_: float,
 ) -> Float[Tensor, "agent_step batch"]:
-    """Lambda-returns from every agent step on: means of discounted returns of all lengths.
+    """The lambda-return from each agent step on, a weighted mean of returns of all lengths.
 
     Args:
-        values: the values of the states after each agent step.
-        continues: discount times the probability that the dream goes on.
+        values: the value of the state after each agent step.
+        continues: for each agent step, the discount times the probability that the dream goes on
+            after that step.
 
     Source: arXiv 1912.01603, eq. 6.
     """
@@ -219,5 +226,5 @@ def lambda_returns(
 
 
 def continuation_probs(weight: Float[Tensor, "state batch"]) -> Float[Tensor, "agent_step batch"]:
-    """The probability that a dream goes on after each agent step that it reaches."""
+    """The probability that a dream goes on after an agent step, if it has reached that step."""
     return weight[1:] / weight[:-1].clamp(min=1e-6)

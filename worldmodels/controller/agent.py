@@ -1,4 +1,4 @@
-"""V + M + C as one policy with a recurrent state, in one file."""
+"""An agent: V, M and C as one policy with a recurrent state, stored in one file."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ class AgentSpec:
 
     Attributes:
         env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
-        view: turns the env's frames into those that V encodes.
+        view: turns the env's frames into the frames that V encodes.
         action_map: turns the outputs of C into an encoded action.
-        inputs: "zh", latent features and M's hidden state, or "z", the features alone.
-        action_repeat: env steps for which each action is held.
-        sample_latent: draw z from V's posterior, as the paper does, instead of taking its mean.
+        inputs: inputs of C; "zh" means the latent's features and M's hidden state, and "z" means
+            the latent's features alone.
+        action_repeat: number of env steps for which each action is held.
+        sample_latent: whether z is drawn from V's posterior, as in the paper; if false, z is the
+            mode of the posterior.
     """
 
     env_id: str
@@ -57,7 +59,7 @@ class AgentSpec:
 
     @classmethod
     def from_dict(cls, metadata: dict[str, Any]) -> AgentSpec:
-        """The inverse of `dataclasses.asdict`, also after a round trip through JSON."""
+        """Restore a spec from `dataclasses.asdict`, even if the dict was stored as JSON."""
         view = View.from_dict(metadata["view"])
         action_map = ActionMap.from_dict(metadata["action_map"])
         return cls(**{**metadata, "view": view, "action_map": action_map})
@@ -66,20 +68,21 @@ class AgentSpec:
 class Agent(RepeatingPolicy):
     """The policy that V, M and C form together.
 
-    `act` takes the env's own frames (or frames that already went through the agent's view) and
-    returns native actions: (B, A) within the action space, or int64 (B,). It raises
-    UserError for frames of another size than the env's.
+    `act` takes the env's own frames, or frames that have already gone through the agent's view.
+    `act` returns actions of the env's action space, (B, A) for a Box or int64 (B,) for a Discrete
+    space. `act` raises UserError for frames of any other size.
 
     Args:
         vision: V.
         memory: M.
         controller: the sizes of C.
-        parameters: one controller (1, D) for all envs, or one for each env, (num_envs, D).
+        parameters: C's parameters, either one row for all envs, (1, D), or one row per env,
+            (num_envs, D).
 
     Attributes:
-        latent: V's latents at the last agent step, (B, ...).
+        latent: V's latents of the frames at the last agent step, (B, ...).
         memory_state: M's state before the last agent step.
-        last_action: the encoded actions being held, (B, A).
+        last_action: the encoded actions that are being held, (B, A).
     """
 
     latent: Tensor
@@ -104,7 +107,7 @@ class Agent(RepeatingPolicy):
         self.metadata = metadata or {}
 
     def begin(self, starting: EnvMask) -> None:
-        """Reset the recurrent state of the envs in `starting`."""
+        """Reset the recurrent state for the envs that `starting` marks."""
         rows = torch.from_numpy(starting)
         fresh = self.memory.initial(self.num_envs)
         if starting.all():
@@ -131,7 +134,7 @@ class Agent(RepeatingPolicy):
 
     @torch.no_grad()
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Encoded actions of C for V's latents of the current frames and for M's state."""
+        """The encoded actions that C chooses from V's latents of `frames` and from M's state."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
         latent = self._see(frames, due)
@@ -150,11 +153,11 @@ class Agent(RepeatingPolicy):
     def actions_for(
         self, features: Float[Tensor, "batch feature"]
     ) -> Float[Tensor, "batch action"]:
-        """C's encoded actions for features [z, h], of a dream or of the real env."""
+        """C's encoded actions for features [z, h], which come from a dream or from the real env."""
         return choose_actions(self.controller, self.spec.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
-        """Record the actions that were executed in place of those of the last agent step."""
+        """Record the actions that the envs executed, which may differ from C's actions."""
         rows = torch.from_numpy(due)[:, None]
         self.last_action = torch.where(rows, torch.from_numpy(actions), self.last_action)
 
@@ -183,10 +186,10 @@ def save_agent(
     metadata: dict[str, Any],
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write V, M, C and the spec to one file; `metadata` says where they come from.
+    """Write V, M, C and the spec to one file, with `metadata` about their origin.
 
     Args:
-        extra_tensors: tensors about the agent that it does not need in order to act.
+        extra_tensors: further tensors to store, which the agent does not need in order to act.
     """
     save_checkpoint(
         path,
@@ -211,7 +214,7 @@ _EARLY_NAMES = {"body": "spec", "facts": "metadata"}
 
 
 def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of an agent's file of any version, under the names of this version."""
+    """The metadata of an agent's file, with old names of keys replaced by the present names."""
     return {_EARLY_NAMES.get(name, name): value for name, value in metadata.items()}
 
 
@@ -221,9 +224,10 @@ def load_agent(path: str | Path) -> Agent:
     The agent acts on the CPU.
 
     Args:
-        path: a run's folder, a file, or a name such as "carracing": see `pretrained_agents`.
+        path: a run's folder, an agent's file, or the name of a packaged agent such as "carracing";
+            `pretrained_agents` lists these names.
 
-    Raises: UserError if there is no such agent or its file cannot be read.
+    Raises: UserError if no agent is found at `path`, or if the agent's file cannot be read.
     """
     place = Path(path)
     file = agent_file(place)
@@ -250,18 +254,21 @@ def _cached_agent(path: Path, modified: int) -> Agent:
 
 @dataclass(frozen=True)
 class AgentFactory:
-    """Makes the agent of a file in the process that calls the factory; pickles to a few bytes.
+    """Loads the agent of a file, in the process that calls the factory.
+
+    A pickled factory is small, because it holds neither V nor M.
 
     Args:
         path: the agent's file.
-        parameters: controllers to use instead of the agent's own, (num_envs, D).
+        parameters: parameters of C that replace the agent's own, (num_envs, D); None keeps the
+            agent's own.
     """
 
     path: Path
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """An agent with its own state and controllers; V and M are read once per process."""
+        """Make an agent with its own state; V and M of the file are read once per process."""
         agent = copy.copy(_cached_agent(self.path, self.path.stat().st_mtime_ns))
         if self.parameters is not None:
             agent.parameters = torch.from_numpy(self.parameters).float()

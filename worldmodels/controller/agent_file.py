@@ -7,11 +7,15 @@ from worldmodels.runs.run import BEST, WEIGHTS
 
 
 def agent_file(place: str | Path) -> Path:
-    """The file of a run's best agent; without one, the path of its newest, which may not exist.
+    """The path of an agent's file.
+
+    For a run, this is the file of the run's best agent. If the run has no best agent yet, the
+    result is the path of the run's newest agent, which may not exist.
 
     Args:
-        place: a run's folder; or an agent file, which is returned as it is; or the name of an
-            agent that comes with the package, if no file or folder has that name.
+        place: a run's folder, an agent's file, or the name of a packaged agent. The path of an
+            agent's file is returned unchanged. If a file or folder has the same name as a packaged
+            agent, the file or folder takes precedence.
     """
     place = Path(place)
     if place.suffix == ".safetensors":

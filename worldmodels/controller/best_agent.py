@@ -1,7 +1,8 @@
-"""Keep the best agent that a run has had: V, M and C of the search whose agent scored best.
+"""Keep the best agent of a run: V, M and C of the search whose agent has the highest score.
 
 A later round may give a worse V, M or C. Every agent of a run is therefore evaluated on the
-selection episodes, and the best agent is kept whole, in addition to the run's newest stages.
+selection episodes. V, M and C of the best agent are kept in a file of their own, in addition to the
+newest V, M and C of the run.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class Selection:
     def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
         """Read the selection from the metadata of an agent's file.
 
-        Files written before protocols were recorded hold the mean and the number of episodes, which
-        were the first ones of the selection split.
+        Files of earlier versions record no protocol, but only the mean return and the number of
+        episodes. The episodes of such a file are the first episodes of the selection split.
         """
         saved_agent = with_present_names(metadata)
         details = saved_agent["metadata"]
@@ -63,7 +64,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Contender:
-    """The parts of an agent's file that the selection needs.
+    """The parts of an agent's file that are needed to select the best agent.
 
     Attributes:
         round: the round whose search found the agent.
@@ -84,7 +85,7 @@ class Contender:
             return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 
     def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
-        """The same agent with its score under `protocol`; evaluates it if that is missing."""
+        """The same agent, scored under `protocol`; evaluates the agent if this score is missing."""
         if self.selection.protocol == protocol:
             return self
         scores = evaluate(self.path, protocol)
@@ -105,19 +106,19 @@ def evaluator(workers: Workers) -> Evaluate:
 def keep_best(run: Run, evaluate: Evaluate) -> Contender:
     """Keep the run's newest agent if it is better than the best agent so far.
 
-    Both agents must be scored under one protocol. If they are not, the agent with fewer episodes is
-    evaluated again under the protocol of the other. If the scores are equal, the earlier agent
-    stays. This function must be called before a new search replaces the newest agent. Calling it
-    again changes nothing.
+    Both agents must be scored under the same protocol. If the protocols differ, the agent that was
+    evaluated on fewer episodes is evaluated again, under the other agent's protocol. If the scores
+    are equal, the earlier agent stays the best agent. This function must be called before a new
+    search replaces the newest agent. A second call for the same newest agent changes nothing.
 
-    Returns: the run's best agent now.
+    Returns: the run's best agent after the comparison.
     """
     newest, best = run.weights("controller"), run.folder / BEST
     digest = file_digest(newest)
     record = run.read_json(BEST_RECORD) or {}
     if not isinstance(record, dict):
         raise UserError(
-            f"{run.folder / BEST_RECORD} is not a JSON object: delete it, and run again"
+            f"{run.folder / BEST_RECORD} is not a JSON object: delete it, and run the command again"
         )
     if best.is_file() and record.get("compared") == digest:
         return Contender.read(best)

@@ -26,7 +26,7 @@ Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 @dataclass
 class Selected:
-    """The mean (D,) that would be the result if the search ended now."""
+    """The distribution's mean (D,) that would be the result if the search ended now."""
 
     mean: np.ndarray
     score: float = -math.inf
@@ -34,19 +34,21 @@ class Selected:
 
 
 class CMAESSearch:
-    """A search that resumes where it was stopped.
+    """A search by CMA-ES, which resumes where it was stopped.
 
-    The result is the last mean of the distribution, averaged over `config.averaged_generations`
-    generations. With `config.select_best`, the result is the evaluated mean with the best real
-    score.
+    The result is the average of the distribution's means over the last
+    `config.averaged_generations` generations. If `config.select_best` is true, the result is
+    instead the evaluated mean with the best score in the real env.
 
     Args:
-        start: C's parameters at which the distribution begins, (D,).
-        evaluate_start: with `config.select_best`, also evaluate the start, so that it can be
-            selected.
-        num_fixed: number of first parameters that are not searched and stay as in `start`.
+        start: C's parameters (D,), which are the first mean of the distribution.
+        evaluate_start: whether `start` is evaluated too, so that it can be the result; this
+            requires `config.select_best`.
+        num_fixed: number of parameters, counted from the first, that are not searched and stay as
+            in `start`.
 
-    Raises: UserError if an unfinished search was saved by other versions of cma or numpy.
+    Raises: UserError if an unfinished search was saved with versions of cma or numpy that are not
+        the installed versions.
     """
 
     def __init__(
@@ -80,7 +82,7 @@ class CMAESSearch:
         self._last_whole = self._checkpoint()
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Run the search; return the resulting mean (D,), and figures with their history."""
+        """Run the search; return its result (D,), and figures with the history of generations."""
         done = self.search.generation
         with self.context.log("generation", self.generations, done) as log:
             if self.evaluate_start and not self.history:
@@ -113,7 +115,7 @@ class CMAESSearch:
         }
 
     def _on_generation(self, stats: GenerationStats, log: SearchLog) -> bool:
-        """Evaluate, log and save if they are due; return whether the search ends now."""
+        """Record a generation, evaluate and save when due; return whether the search ends now."""
         clock, generation = self.clock, self.search.generation
         clock.steps = self._first_steps + self.fitness.steps
         figures = {
@@ -145,7 +147,7 @@ class CMAESSearch:
         return {"real_score": scores.mean, "eval_env_steps": scores.env_steps}
 
     def _whole(self, searched: np.ndarray) -> np.ndarray:
-        """All of C's parameters (..., D): the fixed ones, then those that are searched."""
+        """All of C's parameters (..., D): the fixed parameters, then the searched parameters."""
         fixed = np.broadcast_to(self._fixed, (*searched.shape[:-1], len(self._fixed)))
         return np.concatenate([fixed, searched], axis=-1)
 

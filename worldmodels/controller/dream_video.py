@@ -26,7 +26,7 @@ Actor = Callable[[DreamState, int], Tensor]
 
 @dataclass(frozen=True)
 class ActedDream:
-    """A dream, the actor in it, and the env that the dream imitates."""
+    """A dream, the actor that acts in the dream, and the env that the dream imitates."""
 
     model: DreamModel
     act: Actor
@@ -35,7 +35,7 @@ class ActedDream:
 
     @classmethod
     def of_agent(cls, agent: Agent, temperature: float) -> "ActedDream":
-        """An agent's own dream, in which its C acts on [z, h]."""
+        """The dream of an agent's V and M, in which the agent's C acts."""
         model = DreamModel(agent.vision, agent.memory, temperature)
         return cls(
             model,
@@ -48,13 +48,15 @@ class ActedDream:
 def write_dream_video(
     out: Path, dream: ActedDream, *, horizon: int, episode: int, report: Report
 ) -> dict[str, Any]:
-    """Write a video of one dream, which is the same for the same arguments.
+    """Write a video of one dream; the same arguments give the same video.
 
     Args:
-        horizon: maximum number of agent steps; the dream ends earlier if M predicts its end.
-        episode: number of the validation episode at whose first frame the dream begins.
+        horizon: maximum number of agent steps; the dream ends earlier if M predicts the end of the
+            episode.
+        episode: number of a validation episode; the dream begins at the first frame of this
+            episode.
 
-    Raises: UserError for a video's name or folder that cannot be written.
+    Raises: UserError if no video can be written under the name `out`.
     """
     check_video(out)
     totals = {"frames": 0, "dreamed_return": 0.0}
@@ -75,7 +77,7 @@ def write_dream_video(
 def dream_frames(
     dream: ActedDream, horizon: int, episode: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, each with the expected reward of the agent step after it."""
+    """Captioned frames of a dream, each with the expected reward of the agent step that follows."""
     model, generator = dream.model, step_generator(episode, 0)
     state = dream_start(model, dream.env, seeds("validation", 1, start=episode)[0])
     episode_return = reward = 0.0
@@ -95,11 +97,13 @@ def dream_frames(
 
 
 def check_video(out: Path) -> None:
-    """Raise UserError where no video could be written under this name."""
+    """Raise UserError if no video can be written under the name `out`."""
     if out.suffix not in (".mp4", ".gif"):
         raise UserError(f"expected a video name ending in .mp4 or .gif, got {out}")
     if not out.parent.is_dir():
-        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
+        raise UserError(
+            f"no folder {out.parent}: create it first, or name another folder with --out"
+        )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Elites as agents: one file holds V, M, and a C for every filled cell."""
+"""Elites as agents: one file holds V, M, and one C for every filled cell of the archive."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ ELITES_NAME = "elites"  # the policy's name in the metadata of its episodes
 def save_elites(
     path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
 ) -> None:
-    """Write V, M, the spec and the C's of all elites, (n, D), in the order of their cells.
+    """Write V, M, the spec and the parameters (n, D) of all elites, in the order of their cells.
 
     The file also holds `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
     `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
-    driven by an elite of its own.
+    driven by a different elite.
     """
     order = np.argsort(search.archive.data("index"))
     parameters, fitness, measures, cells = (
@@ -39,10 +39,12 @@ def save_elites(
 
 
 def elite_of(episode: int, num_elites: int) -> int:
-    """The elite that plays the episode of this number: all take turns, in a new order each turn.
+    """The index of the elite that plays the episode with this number.
 
-    Every tenth episode is held out from training. With a single order and a multiple of ten
-    elites, the same elites would play all held-out episodes.
+    In every turn, all elites play one episode each, in a new random order.
+
+    Every tenth episode is held out from training. If all turns had the same order and the number of
+    elites were a multiple of ten, the same elites would play all held-out episodes.
     """
     turn, place = divmod(episode, num_elites)
     return int(np.random.default_rng(turn).permutation(num_elites)[place])
@@ -50,16 +52,17 @@ def elite_of(episode: int, num_elites: int) -> int:
 
 @dataclass(frozen=True)
 class ElitesFactory:
-    """Makes the policy of a chunk of episodes, each played by an elite; pickles to a few bytes.
+    """Makes the policy that plays a chunk of episodes, each by one elite.
 
-    The episode's seed alone decides which elite plays. No noise is added to the actions, because
-    noise would move elites out of their cells, and elites are played for their variety.
+    A pickled factory takes a few bytes. The episode's seed alone decides which elite plays. Elites
+    are played for their variety. No noise is added to the actions, because noise would move the
+    elites out of their cells.
     """
 
     path: Path
 
     def for_episodes(self, seeds: Sequence[int]) -> Agent:
-        """A policy of `CHUNK` rows, of which row i plays the episode of `seeds[i]`."""
+        """A policy of `CHUNK` rows, in which row i plays the episode with the seed `seeds[i]`."""
         agent = AgentFactory(self.path)()
         chosen = [elite_of(seed, len(agent.parameters)) for seed in seeds]
         agent.parameters = agent.parameters[torch.from_numpy(np.resize(chosen, CHUNK))]

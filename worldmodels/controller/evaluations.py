@@ -1,4 +1,4 @@
-"""The scores that a run holds."""
+"""Read the scores that a run's folder holds."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from worldmodels.runs.stage_folder import has_file, read_file
 
 
 def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Every score file of the run, by name; scores of agents other than the current are left out.
+    """The scores of the current agent and of baseline policies, each under its file's name.
 
-    Raises: UserError for a file that is damaged.
+    Raises: UserError if a file of scores is damaged.
     """
     file = agent_file(run.folder)
     digest = read_file(file, file_digest) if has_file(file) else ""

@@ -1,4 +1,4 @@
-"""The fitness of candidate controllers: their return in the dream or in the real game."""
+"""The fitness of candidate controllers: their mean return in the dream or in the real game."""
 
 import functools
 from dataclasses import dataclass
@@ -23,26 +23,33 @@ from worldmodels.training.seeding import generator_on
 
 @dataclass(frozen=True)
 class CMAESConfig:
-    """Settings of CMA-ES; the defaults are the paper's (arXiv 1803.10122, A.4).
+    """Settings of CMA-ES; the defaults are the paper's (arXiv 1803.10122, appendix A.4).
 
     Attributes:
-        generations, later_generations: number of generations in the first round, and in later
-            rounds, which start from the existing C.
-        population, sigma0, covariance: settings of the CMA-ES distribution; "diagonal" adapts one
-            variance per parameter.
-        episodes: real episodes or dreams per candidate. All candidates of a generation get the
-            same tracks or start states, and every generation gets new ones.
-        horizon: agent steps of a dream, and of a real episode if below the env's own limit.
-        validate_every: generations between two evaluations of the distribution's mean in the real
-            env.
-        last_layer: search the weights of C's last layer alone; earlier layers stay.
-        averaged_generations: number of last generations over whose means the result is averaged;
-            1 takes the last mean itself.
-        select_best: take the evaluated mean with the best real score as the result. A search that
-            begins with an agent's C then also evaluates that C. If false, the result is the last
-            mean.
-        max_minutes: minutes of search, without evaluations, after which the search ends early;
-            None sets no limit.
+        generations: number of generations in the first round.
+        later_generations: number of generations in each later round, which starts from the existing
+            C.
+        population: number of candidates per generation.
+        sigma0: initial step size of CMA-ES.
+        covariance: "full" adapts a whole covariance matrix, and "diagonal" adapts one variance per
+            parameter.
+        episodes: number of real episodes, or of dreams, per candidate. All candidates of a
+            generation get the same tracks or start states, which change from generation to
+            generation.
+        horizon: maximum number of agent steps of a dream or of a real episode; the env may end real
+            episodes earlier.
+        validate_every: number of generations between two evaluations of the distribution's mean in
+            the real env.
+        last_layer: whether only the parameters of C's last layer are searched, while those of
+            earlier layers stay fixed.
+        averaged_generations: number of generations, up to the last, whose means are averaged to
+            give the result. At 1, the result is the last mean.
+        select_best: whether the result is the evaluated mean with the best real score. If
+            `select_best` is true, a search that begins with the C of an agent also evaluates this
+            C. If `select_best` is false, the result is the average that `averaged_generations`
+            describes.
+        max_minutes: time limit of the search in minutes, excluding the time of evaluations; None
+            sets no limit.
     """
 
     generations: int = 1_800
@@ -68,7 +75,7 @@ class CMAESConfig:
 
 @runtime_checkable
 class Fitness(Protocol):
-    """The fitness of candidates.
+    """A function that computes the fitness of candidates.
 
     Attributes:
         steps: total number of dreamed agent steps, or env steps, of all calls so far.
@@ -77,11 +84,11 @@ class Fitness(Protocol):
     steps: int
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness (P,) of candidates (P, D) in a generation, which the search maximizes."""
+        """The fitness (P,) of the candidates (P, D); the search maximizes the fitness."""
 
 
 class DreamFitness:
-    """Mean dreamed return of each candidate; all candidates form one batch on the device."""
+    """The mean dreamed return of each candidate; all candidates form one batch on the device."""
 
     def __init__(
         self, config: CMAESConfig, agent: Agent, dream: DreamModel, starts: StartStates, seed: int
@@ -93,7 +100,7 @@ class DreamFitness:
 
     @torch.no_grad()
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness of (population, D) candidates, from new start states in each generation."""
+        """The fitness of candidates (population, D); each generation has new start states."""
         device = self.dream.device
         generator = step_generator(self.seed, generation)
         parameters = torch.from_numpy(candidates).float().to(device)
@@ -113,7 +120,7 @@ class DreamFitness:
 
 
 class RealFitness:
-    """Mean real return of each candidate over the same tracks, played by the workers."""
+    """The mean return of each candidate in the real env; all candidates get the same tracks."""
 
     def __init__(
         self, config: CMAESConfig, agent: Agent, workers: Workers, seed: int, world_model_file: Path
@@ -123,7 +130,7 @@ class RealFitness:
         self._play = RealEpisodes(agent, workers, world_model_file, max_steps)
 
     def __call__(self, candidates: np.ndarray, generation: int) -> np.ndarray:
-        """Fitness of (population, D) candidates, on tracks drawn anew each generation."""
+        """The fitness of candidates (population, D); each generation has new tracks."""
         tracks = np.random.default_rng([self.seed, generation]).integers(
             SEED_RANGES["training"].stop, size=self.config.episodes
         )

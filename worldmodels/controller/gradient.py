@@ -1,4 +1,4 @@
-"""Search C by gradients in the dream, selected by its real score on the monitoring episodes."""
+"""Search C by gradients in the dream; the real score on monitoring episodes selects the result."""
 
 import math
 import time
@@ -28,16 +28,19 @@ class GradientConfig(TrainingStageConfig):
     """Settings of the search for C by gradients.
 
     Attributes:
-        fit, later: fits of the first and of later rounds; their batch size is a number of dreams.
+        fit, later: settings of the fit in the first round and in later rounds; `batch_size` is the
+            number of dreams per batch.
         learner: settings of the method that computes the gradient.
     """
 
     learner: PathwiseConfig | PPOConfig
 
     def with_steps(self, num_steps: int | None) -> "GradientConfig":
-        """The config for `num_steps` steps and equally many evaluations; None changes nothing.
+        """The config for `num_steps` optimizer steps, with an unchanged number of evaluations.
 
-        Searches over latents and over codes therefore still select among equally many evaluations.
+        If `num_steps` is None, the config is unchanged. Because the number of evaluations is
+        unchanged, searches over latents and searches over codes still select among equally many
+        evaluations.
         """
         if num_steps is None:
             return self
@@ -49,7 +52,10 @@ class GradientConfig(TrainingStageConfig):
         return replace(self, fit=fits["fit"], later=fits["later"])
 
     def with_lengths(self, num_steps: int | None, horizon: int | None) -> "GradientConfig":
-        """The config with these optimizer steps and agent steps per dream; None changes nothing."""
+        """The config for `num_steps` optimizer steps and dreams of `horizon` agent steps.
+
+        An argument that is None changes nothing.
+        """
         config = self.with_steps(num_steps)
         if horizon is None:
             return config
@@ -57,7 +63,7 @@ class GradientConfig(TrainingStageConfig):
 
 
 class GradientSearch:
-    """Trains C in the dream and leaves the C with the best real score of those evaluated.
+    """Trains C in the dream; the result is the evaluated C with the best real score.
 
     Args:
         starts: states at which dreams begin.
@@ -80,7 +86,7 @@ class GradientSearch:
         self.done, self.evaluations, self.clock = _so_far(context.work, self.agent_steps)
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Run the search; return C's parameters (D,), and figures with their history."""
+        """Run the search; return C's parameters (D,) and the figures of all evaluations."""
         config = self.fit_config
         with self.context.log("step", config.num_steps, self.done) as log:
             fitted = fit(
@@ -135,7 +141,7 @@ class GradientSearch:
 
 
 def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:
-    """Steps, evaluations and time of a stopped search; zero steps for a new search."""
+    """The steps, the evaluations and the time of a stopped search; a new search has none."""
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
@@ -148,5 +154,5 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
 
 
 def _shown(entry: Metrics) -> Metrics:
-    """The metrics of an entry, without those that only the fit and a resume need."""
+    """The metrics of an entry, without the metrics that only the fit and a resume need."""
     return {name: value for name, value in entry.items() if name not in ("loss", "eval_seconds")}

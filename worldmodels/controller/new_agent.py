@@ -1,4 +1,4 @@
-"""Make an agent of V and M of a run, and of a C that is not trained yet."""
+"""Make an agent from the V and M of a run and from an untrained C."""
 
 from dataclasses import replace
 
@@ -26,20 +26,21 @@ def new_agent(
     action_map: str | None = None,
     sample_latent: bool = False,
 ) -> Agent:
-    """An agent for the run's env whose C is all zeros.
+    """An agent for the run's env; all parameters of the agent's C are zero.
 
     Args:
-        action_map: name of one of the task's action maps; None takes the task's default.
+        action_map: name of one of the task's action maps; None selects the task's default action
+            map.
         inputs, hidden, sample_latent: see `AgentSpec` and `ControllerConfig`.
 
-    Raises: UserError for an action map that the task does not have.
+    Raises: UserError if the task has no action map with this name.
     """
     env = run.settings.env
     task = task_for(env)
     if action_map is not None and action_map not in task.action_maps:
         raise UserError(
             f"{env.env_id} has no action map named {action_map}, expected one of "
-            f"{', '.join(task.action_maps)}: leave out --paper, or use another preset than paper"
+            f"{', '.join(task.action_maps)}: leave out --paper, or use a preset other than paper"
         )
     chosen = task.action_maps[action_map or task.default_action_map]
     features = vision.num_features + (memory.config.num_hidden if inputs == "zh" else 0)
@@ -51,6 +52,6 @@ def new_agent(
 
 
 def check_inputs(inputs: str) -> None:
-    """Raise UserError for unknown inputs of C."""
+    """Raise UserError unless `inputs` is "zh" or "z"."""
     if inputs not in INPUTS:
         raise UserError(f'inputs must be "zh" or "z", got "{inputs}"')

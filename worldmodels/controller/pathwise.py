@@ -1,4 +1,4 @@
-"""Train C by the gradient of dreamed returns, through rewards, latents and M's state."""
+"""Train C by the gradient of returns, which flows through rewards, latents and M's state."""
 
 import copy
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class PathwiseConfig(ActorCriticConfig):
-    """Settings for learning C and the value by the gradient of the return.
+    """Settings for training C and its value network by the gradient of the return.
 
     Attributes:
-        target_ema_rate: weight of the newest value network in its moving average, which gives the
-            values in returns.
+        target_ema_rate: weight of the newest value network in the moving average of value networks;
+            this average computes the values in returns.
     """
 
     target_ema_rate: float = 0.02
@@ -29,8 +29,8 @@ class PathwiseActorCritic(ActorCritic):
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 
-    Differs: a dream that leaves `Support` ends at once, and this end has no derivative with
-    respect to latents. The gradient therefore ignores that an action makes such an end likelier.
+    Differs: a dream that leaves `Support` ends at once, and this end has no derivative with respect
+    to latents. The gradient therefore ignores that an action can make a dream leave `Support`.
 
     Raises: UserError for codes or discrete actions, through which no gradient flows.
     """
@@ -39,14 +39,14 @@ class PathwiseActorCritic(ActorCritic):
 
     def __init__(self, config: PathwiseConfig, task: DreamTask) -> None:
         if not is_differentiable(task.dream, task.action_map):
-            raise UserError("dreams over codes, or of discrete actions, are not differentiable")
+            raise UserError("dreams with codes or with discrete actions are not differentiable")
         super().__init__(config, task)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
 
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a step: minus the return of the dreams, plus the value's squared error."""
+        """The loss of a step: the value network's squared error minus the return of the dreams."""
         config = self.config
         self.update_ema()
         pairs = zip(self.target.parameters(), self.critic.parameters(), strict=True)

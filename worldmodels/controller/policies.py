@@ -1,4 +1,4 @@
-"""The policies that play collected episodes, by name; made in the process that plays them."""
+"""Make policies from their names, in the process that uses the policies to collect episodes."""
 
 import functools
 from pathlib import Path
@@ -23,7 +23,7 @@ AGENT_NAME = "noisy agent"  # the policy's name in the metadata of its episodes
 def player(
     run: Run, policy: str, action_repeat: int | None
 ) -> tuple[PolicyFactory, dict[str, Any]]:
-    """The factory of the named policy for the workers, and the metadata for its episodes."""
+    """The factory with which workers make the named policy, and metadata for its episodes."""
     if policy == ELITES_NAME:
         elites = run.weights("elites")
         return ElitesFactory(elites), {"elites": file_digest(elites)}
@@ -33,7 +33,7 @@ def player(
 
 
 def check_agents(run: Run, policy: str) -> None:
-    """Raise UserError if the run lacks the agents for this policy, or they are unreadable."""
+    """Raise UserError if this policy needs agents that the run lacks or that cannot be read."""
     if policy == "agent" and not run.has("controller"):
         raise UserError(
             f'no agent in {run}: run "wm train-controller --run {run}" first, '
@@ -51,8 +51,8 @@ def make_policy(
 ) -> Policy:
     """Make the named policy in the process that plays it.
 
-    A name is one of `POLICIES`, or that of one of the task's constant actions. Elites are made by
-    `ElitesFactory` instead, because the elite depends on the episode.
+    `name` is one of `POLICIES`, or the name of one of the task's constant actions. `ElitesFactory`,
+    not this function, makes elites, because the episode determines the elite.
     """
     task = task_for(env)
     space = task.action_map.space

@@ -1,4 +1,4 @@
-"""Train C in the dream by proximal policy optimization (PPO) over the noise on its outputs."""
+"""Train C in the dream by proximal policy optimization (PPO) over the noise on C's outputs."""
 
 import math
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from worldmodels.training.fit import FitConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig(ActorCriticConfig):
-    """Settings for learning C and the value by PPO.
+    """Settings for training C and its value network by PPO.
 
     Attributes:
         noise: standard deviation of the noise on C's outputs in the first dreams.
         final_action_std: standard deviation of the noise on C's outputs in the last dreams.
-        num_updates: optimizer steps per batch of dreams.
+        num_updates: number of optimizer steps per batch of dreams.
         minibatch_fraction: fraction of the batch's agent steps that each optimizer step draws.
-        clip_range: epsilon in the source; the ratio of an output's likelihood to its likelihood
-            in the dream is clipped to between 1 - epsilon and 1 + epsilon.
+        clip_range: epsilon of arXiv 1707.06347. The ratio of an output's present likelihood to its
+            likelihood during the dream is clipped to the range from 1 - epsilon to 1 + epsilon.
     """
 
     noise: float = 0.5
@@ -47,13 +47,15 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPOActorCritic(ActorCritic):
-    """Makes outputs with higher returns than expected likelier; needs no gradient of the dream.
+    """Raises the likelihood of outputs whose returns are higher than the expected return.
 
-    The distribution of the outputs is a Gaussian around C's outputs. The current dreams are buffers
-    of the module, so that a search can resume while they are in use.
+    PPO needs no gradient of the dream. Outputs are sampled from a Gaussian around C's own outputs.
+    The current batch of dreams is stored in buffers of the module, so that a search can resume
+    before the batch is used up.
 
     Args:
-        fit: the fit, whose batch size is the number of dreams; the noise falls over its steps.
+        fit: settings of the fit. `fit.batch_size` is the number of dreams per batch, and the noise
+            falls over the `fit.num_steps` optimizer steps.
 
     Source: arXiv 1707.06347 (clipped objective), arXiv 1506.02438 (advantages).
     """
@@ -82,10 +84,10 @@ class PPOActorCritic(ActorCritic):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a step: minus the clipped objective, plus the value's squared error.
+        """The loss of a step: the value network's squared error minus the clipped objective.
 
-        Every `num_updates`-th step makes new dreams from `starts`; the steps between use the same
-        dreams again. Each step takes a minibatch of the agent steps of the dreams.
+        Every `num_updates`-th step makes new dreams from `starts`. All other steps use the newest
+        dreams again. Each optimizer step draws a minibatch of agent steps from the dreams.
         """
         self.update_ema()
         update = int(self.step) % self.config.num_updates
@@ -99,11 +101,11 @@ class PPOActorCritic(ActorCritic):
         return self._minibatch_loss(rows, noise)
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
-        """See `ActorCritic`; each batch of dreams is used for several optimizer steps."""
+        """See `ActorCritic`; here, `num_updates` optimizer steps use the same batch of dreams."""
         return super().agent_steps_per_update(num_dreams) / self.config.num_updates
 
     def noise_at(self, step: int) -> float:
-        """The noise at an optimizer step; it falls geometrically over the search."""
+        """The noise's standard deviation at an optimizer step; the noise falls geometrically."""
         done = min(1.0, step / max(1, self.num_steps - 1))
         first, last = self.config.noise, self.config.final_action_std
         return float(first * (last / first) ** done)
@@ -147,10 +149,10 @@ class PPOActorCritic(ActorCritic):
 def standardized(
     numbers: Float[Tensor, "agent_step batch"], weight: Float[Tensor, "agent_step batch"]
 ) -> Float[Tensor, "agent_step batch"]:
-    """The numbers with a weighted mean of 0 and a weighted standard deviation of 1.
+    """Shift and scale numbers to a weighted mean of 0 and a weighted standard deviation of 1.
 
-    Agent steps after a dream's end have no weight in the objective, so they must not move the
-    advantages of the others either.
+    Agent steps after a dream's end have no weight in the objective, so they must not change the
+    advantages of the steps before the end.
     """
     total = weight.sum()
     centered = numbers - (weight * numbers).sum() / total

@@ -18,12 +18,12 @@ from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 
 
 class RealEpisodes:
-    """Plays each of several C's, with one V and M, on the same tracks.
+    """Plays several C's, with the same V and M, on the same tracks.
 
     Args:
-        max_steps: env steps after which an episode is cut.
+        max_steps: maximum number of env steps of an episode.
         world_model_file: file to which V, M and the spec are written for the workers.
-        measures: measures of each episode, in addition to its return.
+        measures: measures that are computed for each episode, in addition to its return.
 
     Attributes:
         steps: total number of env steps of all calls so far.
@@ -42,7 +42,7 @@ class RealEpisodes:
         save_agent(world_model_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, tracks: Sequence[int]) -> list[list[EpisodeScore]]:
-        """For each candidate of (P, D), its episodes on all tracks, in the order of the tracks."""
+        """For each row of `candidates` (P, D), one episode per track, in the order of `tracks`."""
         plays = []
         for part in chunks([(row, track) for row in range(len(candidates)) for track in tracks]):
             # A full chunk of controllers, because batched networks must get a fixed batch size.
@@ -67,6 +67,9 @@ def real_scores(
     protocol: EvaluationProtocol,
     parameters: Float[np.ndarray, "parameter"],
 ) -> Scores:
-    """Scores, under a protocol, of a C with these parameters and of V and M from a file."""
+    """The scores of one agent under a protocol.
+
+    The agent consists of V and M from `world_model_file` and of C with `parameters`.
+    """
     factory = AgentFactory(world_model_file, parameters[None].astype(np.float32))
     return evaluate(protocol, factory, workers)

@@ -1,4 +1,4 @@
-"""The context that every kind of search for C works in."""
+"""The context in which every kind of search for C works."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +17,10 @@ class SearchContext:
     """The folder, the seed, the round, the evaluation and the report of a search.
 
     Attributes:
-        work: the stage's folder, which holds the checkpoints.
+        work: folder of the stage, which holds the checkpoints of the search.
         round_: round of the run, counted from 1.
-        real_score: returns the scores in the real env of a C with these parameters (D,).
+        real_score: function that evaluates a C with given parameters (D,) in the real env and
+            returns the scores.
     """
 
     work: StageFolder
@@ -30,7 +31,7 @@ class SearchContext:
 
     @contextmanager
     def log(self, unit: str, total: int, done: int = 0) -> Iterator[SearchLog]:
-        """A log in the stage's folder, closed at the end; see `SearchLog`."""
+        """Open a `SearchLog` in the stage's folder, and close it at the end of the block."""
         folder = self.work.partial
         with (
             tensorboard(folder / "events") as events,

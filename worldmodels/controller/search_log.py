@@ -23,8 +23,8 @@ class SearchLog:
     """The log of one search.
 
     Args:
-        unit: the unit that the search counts, "generation" or "step"; also the key under which
-            every entry of a history holds its number.
+        unit: what the search counts: "generation" or "step". Each history entry holds the number of
+            its generation or step under the key that `unit` names.
     """
 
     def __init__(self, folder: Path, unit: str, meter: Meter, events: Any) -> None:
@@ -32,9 +32,10 @@ class SearchLog:
         self._meter, self._events = meter, events
 
     def progress(self, done: int, figures: Entry, *, sparse: bool = False) -> None:
-        """Report that `done` units are done, and the figures of the last one.
+        """Report the number of finished units, and the figures of the last finished unit.
 
-        With `sparse`, for units that are many and short, only one in `LOG_EVERY` is recorded.
+        If `sparse` is true, only every `LOG_EVERY`-th unit is recorded, because the units are many
+        and short.
         """
         self._meter.to(done)
         if not sparse or done % LOG_EVERY == 0:
@@ -47,7 +48,7 @@ class SearchLog:
             self._events.add_scalar(f"controller/{name}", value, done)
 
     def draw(self, history: Sequence[Entry]) -> None:
-        """Draw the curves so far."""
+        """Draw the curves of all entries of `history`."""
         draw_history(self.folder / CURVE, history, self.unit)
 
 
@@ -55,10 +56,10 @@ class Stopwatch:
     """Measures the time of a search, without the time of its evaluations in the real env.
 
     Args:
-        seconds, steps: seconds and steps of the search before a resume.
+        seconds, steps: seconds and steps that the search had taken before it was resumed.
 
     Attributes:
-        steps: total number of dreamed agent steps or env steps; the search updates it.
+        steps: total number of dreamed agent steps or env steps; the search updates this number.
     """
 
     def __init__(self, seconds: float = 0.0, steps: float = 0.0) -> None:
@@ -68,18 +69,18 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Seconds of search so far."""
+        """The seconds of the search so far, without its evaluations."""
         return time.monotonic() - self._started
 
     @property
     def steps_per_second(self) -> float:
-        """Steps per second since this process began to search."""
+        """The number of steps per second since this process began to search."""
         seconds, steps = self._first
         return (self.steps - steps) / max(self.seconds - seconds, 1e-9)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Do not count the time within the block."""
+        """Exclude the time of the block from `seconds`."""
         before = time.monotonic()
         try:
             yield
@@ -88,7 +89,7 @@ class Stopwatch:
 
 
 def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
-    """Draw the curves of a search: its objective and spread, real score, step size and speed."""
+    """Draw the curves of a search: objective with spread, real score, step size and speed."""
     from matplotlib.figure import Figure
 
     names = set().union(*history)
@@ -127,5 +128,5 @@ def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
 
 
 def _column(history: Sequence[Entry], name: str) -> Float[np.ndarray, "entry"]:
-    """One figure of each entry, NaN where an entry lacks it."""
+    """The figure `name` of each entry; NaN if an entry lacks this figure."""
     return np.array([entry.get(name, np.nan) for entry in history], dtype=float)

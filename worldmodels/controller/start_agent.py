@@ -13,32 +13,32 @@ _OPTIONS = {"hidden": "--hidden", "inputs": "--controller-inputs"}
 
 
 def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
-    """The agent at `place`, whose V, M and C a search begins with.
+    """Load the agent at `place`; a search begins with the V, M and C of this agent.
 
     Args:
         requested: the settings of C in `ControllerStageConfig` that the user gave explicitly.
 
-    Raises: UserError for an agent of another env or action repeat, for several controllers, and
-        for an agent whose C differs from the requested settings, because a search continues with
-        the C of the agent.
+    Raises: UserError if the agent has another env or action repeat than the run, if the agent's
+        file holds several controllers, or if C does not have the requested settings. C must have
+        these settings, because the search continues with the agent's C.
     """
     agent = load_agent(place)
     spec = agent.spec
     if spec.env != run.settings.env:
         raise UserError(
             f"{place} is an agent for {spec.env}, but {run} is for "
-            f"{run.settings.env}: name an agent of the same env with --init-from"
+            f"{run.settings.env}: give --init-from an agent for the run's env"
         )
     if len(agent.parameters) != 1:
         raise UserError(
-            f"{place} holds {len(agent.parameters)} controllers, expected one: "
-            "name a single agent's file with --init-from"
+            f"{place} holds {len(agent.parameters)} controllers, expected one controller: "
+            "give --init-from the file of a single agent"
         )
     if len(run.store) and run.action_repeat != spec.action_repeat:
         raise UserError(
-            f"{place} holds each action for {spec.action_repeat} env steps, but the episodes in "
-            f"{run} for {run.action_repeat}: name an agent with the same action repeat with "
-            "--init-from"
+            f"the agent {place} holds each action for {spec.action_repeat} env steps, but the "
+            f"episodes in {run} hold each action for {run.action_repeat}: give --init-from an "
+            "agent with the run's action repeat"
         )
     _check_requested(agent, place, requested)
     return agent
@@ -59,6 +59,6 @@ def _check_requested(agent: Agent, place: Path, requested: Mapping[str, Any]) ->
             option = _OPTIONS.get(name, name)
             without = _OPTIONS.get(name, "--paper")
             raise UserError(
-                f"expected {option} {found[name]}, as in {place}, whose C the search continues, "
-                f"got {value}: leave out {without}, or leave out --init-from"
+                f"expected {option} {found[name]}, because the search continues with the C of "
+                f"{place}, got {value}: leave out {without}, or leave out --init-from"
             )

@@ -1,1 +1,1 @@
-"""Episodes on disk, and batches of frames and of sequences read from them."""
+"""Episodes on disk, and batches of frames and sequences that are read from these episodes."""

@@ -1,4 +1,4 @@
-"""Arrays and bytes in a zip file, read without trust in the sizes that the file claims."""
+"""Read arrays and bytes from a zip file, without trusting the sizes that the file claims."""
 
 import io
 import zipfile
@@ -11,12 +11,15 @@ MAX_ARRAY_BYTES = 2**29  # size limit of a stored array: compressed frames, acti
 def read_array(
     archive: zipfile.ZipFile, name: str, dtype: type, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Read one array; raises ValueError for another header. -1 in `shape` allows any length."""
+    """Read one array; -1 in `shape` allows any length.
+
+    Raises: ValueError unless the array's header states the given dtype and shape.
+    """
     content = read_member(archive, name, MAX_ARRAY_BYTES)
     file = io.BytesIO(content)  # zipfile has checked the checksum of the whole member
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
-        raise ValueError(f"expected {name} in version 1.0 of its format, got {version}")
+        raise ValueError(f"expected {name} in version 1.0 of the npy format, got {version}")
     found, fortran, kind = np.lib.format.read_array_header_1_0(file)
     # NumPy's read_array would allocate any size that a header claims.
     array: np.ndarray = np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
@@ -27,7 +30,7 @@ def read_array(
 
 
 def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
-    """Read a member's bytes; raises ValueError if there are more than `max_bytes` of them."""
+    """Read a member's bytes; raises ValueError if the member has more than `max_bytes`."""
     info = archive.getinfo(name)
     if info.file_size > max_bytes:
         raise ValueError(f"expected {name} of {max_bytes:,} bytes or fewer, got {info.file_size:,}")
@@ -37,7 +40,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """An array as the bytes of an .npy file."""
+    """The bytes of an .npy file that holds the array."""
     file = io.BytesIO()
     np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
     return file.getvalue()

@@ -1,7 +1,8 @@
 """Batches read from stored episodes: frames for V, sequences of agent steps for M.
 
-A policy selects an action every `action_repeat` env steps. At agent step i it gets
-`frames[i * repeat]`, its action is held, and the rewards until the next agent step are summed:
+A policy selects an action every `action_repeat` env steps. At agent step i, the policy gets
+`frames[i * repeat]`. The policy's action is held until the next agent step, and the rewards of the
+agent step are summed:
 
     agent step     0           1                 D-1
     frame        0           repeat            (D-1) * repeat     T
@@ -37,11 +38,13 @@ class AgentSteps:
     """One episode cut into D agent steps.
 
     Attributes:
-        frames: uint8 (D + 1, H, W, 3); the last frame is the one after the last agent step.
-        actions: float32 (D, A), the mean over the env steps of each agent step, which are
-            all equal, because actions are held.
+        frames: uint8 (D + 1, H, W, 3), one frame before each agent step and one frame after the
+            last agent step.
+        actions: float32 (D, A), the action that was held during each agent step, computed as the
+            mean of the actions of its env steps.
         rewards: float32 (D,), summed over the env steps of each agent step.
-        terminated: bool (D,), true where the env terminated; false where a time limit was reached.
+        terminated: bool (D,), true where the env terminated the episode, and false where a time
+            limit ended the episode.
     """
 
     frames: np.ndarray
@@ -51,7 +54,7 @@ class AgentSteps:
 
     @classmethod
     def from_rollout(cls, rollout: Rollout, action_repeat: int) -> "AgentSteps":
-        """Gather env steps into agent steps; the last agent step may be cut short by the end."""
+        """Gather env steps into agent steps; the last agent step may have fewer env steps."""
         starts = np.arange(0, rollout.num_steps, action_repeat)
         bounds = np.append(starts, rollout.num_steps)
         sums = np.add.reduceat(rollout.actions, starts, axis=0)
@@ -64,24 +67,27 @@ class AgentSteps:
 
 
 class FrameBatches:
-    """Uniform batches of frames from episodes on disk, in bounded memory.
+    """Draws batches of frames uniformly from episodes on disk, with limited memory.
 
-    All frames stay in memory if they fit. Otherwise training goes through phases. A phase holds as
-    many whole episodes as fit in half of the memory, and lasts until each of their frames was drawn
-    once on average. Meanwhile, the other half is filled with the next phase's frames.
+    All frames stay in memory if they fit. If the frames do not fit in memory, training is divided
+    into phases. A phase holds as many whole episodes as fit in half of the memory, and lasts until
+    each frame of these episodes was drawn once on average. During a phase, the other half of the
+    memory is filled with the frames of the next phase.
 
     Args:
-        episodes: episodes with frames of one size, as a store returns them.
-        stride: keep every stride-th frame; consecutive frames are nearly the same picture.
+        episodes: episodes whose frames have the same size, like those of a store.
+        stride: only every stride-th frame is used, because consecutive frames are nearly equal.
         recent_fraction: fraction of each batch that comes from the episodes of the newest round.
         max_frames: maximum number of frames in memory, in both halves together.
-        num_readers: number of reading threads; None takes one for every four cores.
+        num_readers: number of reading threads; None means one thread for every four cores.
 
     Attributes:
-        seconds_waited: seconds that calls waited for frames, including those of the first phase.
-        frames_read, seconds_read: frames that were read for phases so far, and the seconds it took.
+        seconds_waited: total number of seconds that calls waited for frames, including the frames
+            of the first phase.
+        frames_read, seconds_read: the number of frames read so far, over all phases, and the
+            seconds that reading them took.
 
-    Raises: UserError during a call if a file is damaged.
+    Raises: UserError if a call reads a damaged file.
     """
 
     def __init__(
@@ -118,7 +124,7 @@ class FrameBatches:
     def __call__(
         self, step: int, generator: torch.Generator
     ) -> UInt8[Tensor, "batch height width 3"]:
-        """The batch of step `step`; it depends only on the step, the generator and the seed."""
+        """The batch of step `step`, which depends only on the step, the generator and the seed."""
         self._load_phase(self._phases.number_at(step))
         indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
@@ -128,7 +134,7 @@ class FrameBatches:
         return self._frames[indices]
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
-        """All frames in order, if they fit in memory; otherwise an evenly spread sample."""
+        """All frames in order if they fit in memory, otherwise an evenly spaced sample of them."""
         if self.fits_in_memory:
             self._load_phase(0)
             return self._frames
@@ -173,13 +179,13 @@ class FrameBatches:
 
     @cached_property
     def _buffers(self) -> list[UInt8[np.ndarray, "room height width 3"]]:
-        """Buffers of two phases; the system allocates their memory as they fill."""
+        """Buffers for the frames of phases; the system allocates memory as a buffer is filled."""
         room = max(self._phases.max_frames, int(self._counts.max()))
         rooms = [self.num_frames] if self.fits_in_memory else [room, room]
         return [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]
 
     def _buffer(self, number: int) -> UInt8[np.ndarray, "room height width 3"]:
-        """The buffer of a phase; phases use the buffers in turn."""
+        """The buffer of phase `number`; consecutive phases alternate between the buffers."""
         return self._buffers[number % len(self._buffers)]
 
 

@@ -1,4 +1,4 @@
-"""The errors that show that a file's bytes are not those of a whole episode."""
+"""The errors that show that a file does not hold a whole episode."""
 
 import errno
 import zipfile
@@ -18,7 +18,7 @@ DAMAGE = (*MALFORMED_FILE_ERRORS, *_OF_FILES)
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that should be an episode but is not a whole one."""
+    """A file that should hold a whole episode but does not, and the reason."""
 
     path: Path
     reason: str
@@ -32,11 +32,11 @@ class Damage:
 
 
 def damage_of(path: Path, error: Exception) -> Damage:
-    """The damage of a file; raises UserError if the error is not about the file's bytes."""
+    """The damage that `error` shows; raises UserError if `error` is not about the file's bytes."""
     # EINVAL: a damaged zip directory points to an invalid position in the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise UserError(
             f"{path} cannot be read ({error.strerror}): nothing was changed; "
-            "remove the cause, then run again"
+            "remove the cause, then run the command again"
         ) from error
     return Damage(path, str(error).partition("\n")[0])

@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, and are still whole after a power cut.
 
-A rename alone is not enough: a file system may keep the new name and lose the content. Therefore
-the content is flushed to the disk before the rename, and the folder that holds the name after it.
+A rename alone is not enough: a file system may keep the new name and lose the content. The content
+is therefore flushed to the disk before the rename. The folder that holds the name is flushed after
+the rename.
 """
 
 import os
@@ -15,13 +16,14 @@ from worldmodels.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the name of a partial file or folder; it becomes `path` if the block ends normally.
+    """Yield a partial path, which is renamed to `path` if the block ends without an exception.
 
-    An existing file at `path` stays if the block raises; there must be no folder at `path` yet. The
-    folder that holds `path` is created. If `path` is a symbolic link, the file that it points to
-    is replaced. What a killed process left under the partial name is removed first.
+    If the block raises an exception, an existing file at `path` stays. `path` must not be an
+    existing folder. The folder that holds `path` is created if needed. If `path` is a symbolic
+    link, the file that the link points to is replaced. A partial file or folder that a killed
+    process left is removed before the block begins.
 
-    Raises: UserError if `path` links into a folder that does not exist.
+    Raises: UserError if `path` is a symbolic link into a folder that does not exist.
     """
     target = link_target(path)
     link_target(target.parent).mkdir(parents=True, exist_ok=True)
@@ -44,10 +46,10 @@ def _remove(path: Path) -> None:
 
 
 def link_target(path: Path) -> Path:
-    """The target of `path` if it is a symbolic link, otherwise `path` itself.
+    """The target of `path` if `path` is a symbolic link, otherwise `path` itself.
 
-    Raises: UserError if `path` links into a folder that does not exist, for example on a disk that
-        is not mounted.
+    Raises: UserError if `path` is a symbolic link into a folder that does not exist, for example on
+        a disk that is not mounted.
     """
     if not path.is_symlink():
         return path
@@ -57,8 +59,8 @@ def link_target(path: Path) -> Path:
         raise UserError(f"{path} is a symbolic link to itself: remove the link") from error
     if not target.parent.is_dir():
         raise UserError(
-            f"{path} links to {target}, but {target.parent} is not a folder: mount its disk, "
-            "or remove the link"
+            f"{path} links to {target}, but {target.parent} is not a folder: mount the disk of "
+            "this folder, or remove the link"
         )
     return target
 

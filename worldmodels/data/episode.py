@@ -2,7 +2,7 @@
 
 A file is a zip of `meta.json` and three NumPy arrays: `frames.npy` (the bytes of
 `frame_codec.compress_frames`), `actions.npy` and `rewards.npy`. A zip file holds a checksum of
-every member, so damage is noticed on reading.
+every member, so damage is noticed when the file is read.
 """
 
 import io
@@ -50,10 +50,11 @@ class Episode:
     """One stored episode; its arrays are read on demand.
 
     Attributes:
-        index: its number in the store.
-        meta: env id, seed, policy, action repeat, round, number of steps, how it ended.
-        action_size: length A of its actions.
-        digest: changes with the stored bytes.
+        index: number of the episode in the store.
+        meta: env id, seed, policy, action repeat, round, number of steps, and how the episode
+            ended.
+        action_size: length A of each action.
+        digest: text that changes whenever the stored bytes change.
         num_bytes: size of the file in bytes.
     """
 
@@ -66,23 +67,26 @@ class Episode:
 
     @property
     def num_steps(self) -> int:
-        """Env steps T; there are T + 1 frames."""
+        """The number T of env steps; an episode has T + 1 frames."""
         return int(self.meta["num_steps"])
 
     @property
     def frame_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
+        """The height, the width and the number of channels of a frame."""
         height, width, channels = self.meta["frame_shape"]
         return height, width, channels
 
     @property
     def round(self) -> int:
-        """The round it was collected in, counted from 1."""
+        """The round in which the episode was collected, counted from 1."""
         return int(self.meta.get("round", 1))
 
     @property
     def held_out(self) -> bool:
-        """Whether it is held out from training: every tenth is, so that a store can grow."""
+        """Whether the episode is held out from training, as every tenth episode is.
+
+        Only the episode's index decides this, so the answer stays the same when episodes are added.
+        """
         return self.index % HELD_OUT_EVERY == 0
 
     def num_frames(self, stride: int = 1) -> int:
@@ -90,7 +94,7 @@ class Episode:
         return self.num_steps // stride + 1
 
     def load(self) -> Rollout:
-        """Read the whole episode; raises UserError naming the file where it is damaged."""
+        """Read the whole episode; raises UserError with the file's path if the file is damaged."""
         try:
             return self._load()
         except DAMAGE as error:
@@ -99,7 +103,10 @@ class Episode:
     def read_frames(
         self, out: UInt8[np.ndarray, "kept height width channel"], stride: int = 1
     ) -> None:
-        """Read every stride-th frame into `out`, (`num_frames(stride)`, ...); raises as `load`."""
+        """Read every stride-th frame into `out`, which has `num_frames(stride)` rows.
+
+        Raises: UserError with the file's path if the file is damaged.
+        """
         try:
             with zipfile.ZipFile(self.path) as archive:
                 data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
@@ -108,7 +115,11 @@ class Episode:
             raise UserError(str(damage_of(self.path, error))) from error
 
     def damage(self, *, decompress: bool = False) -> Damage | None:
-        """Check the checksums and array sizes, and on request the frames; None if all are right."""
+        """Check the file; return its damage, or None if the file is whole.
+
+        The check covers the checksums and the sizes of the arrays. If `decompress` is true, the
+        check also decompresses the frames.
+        """
         try:
             self._load() if decompress else self._read()
         except DAMAGE as error:
@@ -129,7 +140,7 @@ class Episode:
     def _read(
         self,
     ) -> tuple[memoryview, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
-        """Compressed frames, actions and rewards; raises where they do not fit the metadata."""
+        """Compressed frames, actions and rewards; raises if these do not fit the metadata."""
         steps = self.num_steps
         with zipfile.ZipFile(self.path) as archive:
             data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
@@ -155,12 +166,12 @@ class PackedEpisode:
 def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     """The bytes of an episode's file. `meta` is added to the metadata of the rollout.
 
-    Raises: UserError if the episode is too long to be read again.
+    Raises: UserError if the episode has so many frames that it could not be read again.
     """
     if rollout.frames.nbytes > MAX_FRAME_BYTES:
         raise UserError(
             f"an episode of {rollout.num_steps:,} steps takes {rollout.frames.nbytes:,} bytes, "
-            f"expected {MAX_FRAME_BYTES:,} or fewer: limit its steps with --max-steps"
+            f"expected {MAX_FRAME_BYTES:,} or fewer: shorten episodes with --max-steps"
         )
     metadata = {name: getattr(rollout, name, None) for name in METADATA_TYPES}
     metadata |= {"format": FORMAT, "frame_shape": list(rollout.frames.shape[1:]), **meta}
@@ -185,7 +196,7 @@ def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
     Args:
         index, num_bytes: see `Episode`.
 
-    Raises: UserError for a file of another version of this format, or one that cannot be read.
+    Raises: UserError if the file is in another version of this format or cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -212,24 +223,28 @@ def _read_metadata(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if "format" not in meta and isinstance(meta.get("num_steps"), int):
         raise UserError(
             f"{path} was written by an earlier version of worldmodels, which stored frames "
-            "in another way: collect again into another folder"
+            "in another way: collect the episodes again, into another folder"
         )
     if isinstance(meta["format"], int) and meta["format"] > FORMAT:
         raise UserError(
             f"{path} was written by a later version of worldmodels (format {meta['format']}, "
-            f"this one reads {FORMAT}): update worldmodels, or collect into another folder"
+            f"this version reads {FORMAT}): update worldmodels, or collect into another "
+            "folder"
         )
     _check_metadata(meta)
     return meta
 
 
 def _action_size(archive: zipfile.ZipFile, num_steps: int) -> int:
-    """Length A of the actions, from the members' sizes; raises if those do not fit T steps."""
+    """The length A of each action, computed from the sizes of the zip's members.
+
+    Raises: ValueError if these sizes do not fit `num_steps` steps.
+    """
     header = len(npy_bytes(np.empty(0, np.float32)))  # of one size: NumPy pads it
     width, rest = divmod(archive.getinfo("actions.npy").file_size - header, 4 * num_steps)
     rewards = archive.getinfo("rewards.npy").file_size - header
     if rewards != 4 * num_steps or rest or width < 1:
-        raise ValueError(f"actions.npy and rewards.npy are not of {num_steps} steps")
+        raise ValueError(f"the sizes of actions.npy and rewards.npy do not fit {num_steps} steps")
     return width
 
 
@@ -251,4 +266,6 @@ def _check_metadata(meta: dict[str, Any]) -> None:
         if not holds:
             raise ValueError(f"{name} is {meta[name]!r}")
     if (steps + 1) * math.prod(shape) > MAX_FRAME_BYTES:
-        raise ValueError(f"{steps} steps of {shape} are more than {MAX_FRAME_BYTES:,} bytes")
+        raise ValueError(
+            f"{steps} steps with frames of shape {shape} take more than {MAX_FRAME_BYTES:,} bytes"
+        )

@@ -1,7 +1,8 @@
 """Compress frames without loss, and restore them.
 
-Zstandard compresses runs and repeats. Frames are therefore stored channel by channel, and each
-channel column by column: the road ahead of the car extends upwards, and so along a column.
+Zstandard compresses runs of equal bytes and repeated sequences of bytes. Frames are therefore
+stored channel by channel, and every channel is stored column by column. The road ahead of the car
+extends upwards, which is the direction of a column.
 """
 
 import numpy as np
@@ -18,13 +19,16 @@ FRAMES_AT_ONCE = 64
 
 
 def compress_frames(frames: UInt8[np.ndarray, "frames height width channel"]) -> bytes:
-    """All frames as one Zstandard frame."""
+    """The compressed bytes of all frames, in the Zstandard format."""
     columns = np.ascontiguousarray(frames.transpose(0, 3, 2, 1))
     return zstandard.ZstdCompressor(level=LEVEL).compress(columns.reshape(-1).data)
 
 
 def size_of_frames(data: bytes | memoryview) -> int:
-    """The number of bytes that the frames have when decompressed; raises zstandard.ZstdError."""
+    """The number of bytes of the decompressed frames, which the header of `data` states.
+
+    Raises: zstandard.ZstdError if the header is damaged.
+    """
     return int(zstandard.frame_content_size(data))
 
 
@@ -34,9 +38,10 @@ def decompress_frames(
     num_frames: int,
     stride: int = 1,
 ) -> None:
-    """Write every stride-th of the `num_frames` frames to `out`, the first one included.
+    """Decompress every stride-th of `num_frames` frames into `out`, from the first frame on.
 
-    Raises: ValueError or zstandard.ZstdError if `data` is not `num_frames` frames of that size.
+    Raises: ValueError or zstandard.ZstdError if `data` does not hold `num_frames` frames of the
+        size that `out` has.
     """
     kept, height, width, channels = out.shape
     expected = num_frames * height * width * channels

@@ -1,4 +1,4 @@
-"""Check Minari datasets from other sources; every problem gives an error of one line."""
+"""Check Minari datasets from other sources; every problem raises an error of one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIXELS_KEY = "pixels"
 
 
 def env_task(name: str, env: EnvConfig) -> Task:
-    """The task of the env of a dataset.
+    """The task that belongs to a dataset's env.
 
     Raises: UserError if the env does not exist, or if agents cannot act in it.
     """
@@ -33,7 +33,7 @@ def env_task(name: str, env: EnvConfig) -> Task:
 
 
 def given_arguments(spec: EnvSpec) -> dict[str, Any]:
-    """The constructor arguments of a recorded env that its id does not already imply."""
+    """The constructor arguments of a recorded env, except those that the env id already implies."""
     registered = gym.registry[spec.id].kwargs if spec.id in gym.registry else {}
     given = {
         name: value
@@ -47,7 +47,7 @@ def given_arguments(spec: EnvSpec) -> dict[str, Any]:
 
 
 def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
-    """The key of the observations' part that holds frames; None if all of them are frames."""
+    """The key under which Dict observations hold frames; None if observations are frames."""
     if has_pixels(space):
         return None
     if isinstance(space, spaces.Dict):
@@ -55,15 +55,17 @@ def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
         if PIXELS_KEY in keys or len(keys) == 1:
             return PIXELS_KEY if PIXELS_KEY in keys else keys[0]
     raise UserError(
-        f"expected {name} to hold pixels, a Box of uint8 (H, W, 3) or a Dict with one such part, "
-        f"got {space}: record the env once more through gymnasium.wrappers.AddRenderObservation"
+        f"expected the observations of {name} to be pixels, in a Box of uint8 (H, W, 3) or in a "
+        f"Dict with one such Box, got {space}: record the dataset again with the wrapper "
+        "gymnasium.wrappers.AddRenderObservation"
     )
 
 
 def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
-    """Raise UserError if a dataset's actions have another meaning than those of the env.
+    """Raise UserError if a dataset's actions differ in meaning from the env's actions.
 
-    A Discrete space may start at another number, because its one-hot encoding is the same.
+    The first number of a Discrete space may differ, because it does not affect the one-hot
+    encoding.
     """
     space = task.action_map.space
     same = type(found) is type(space) and action_size(found) == action_size(space)
@@ -73,8 +75,8 @@ def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
         same = not found.is_bounded() or np.allclose(ours, theirs)
     if not same:
         raise UserError(
-            f"expected {name} to hold actions of {task.env_id}, {space}, got {found}: "
-            "name a dataset that was recorded with the env that gymnasium.make returns, or name "
+            f"expected {name} to hold the actions of {task.env_id}, {space}, got {found}: "
+            "name a dataset that was recorded without wrappers that change the actions, or name "
             "the dataset's own env with --env"
         )
 
@@ -85,38 +87,40 @@ def check_ends(
     """Raise UserError for an episode that ends before its last step.
 
     Args:
-        episode: its name in the message.
-        terminations, truncations: one flag per step.
+        episode: name of the episode, for the error message.
+        terminations, truncations: one flag per env step.
     """
     flags = {"termination": np.asarray(terminations), "truncation": np.asarray(truncations)}
     for kind, ends in flags.items():
         if ends.shape != (num_steps,):
             raise UserError(
-                f"expected {num_steps} {kind} flags in {episode}, one per reward, got "
-                f"{ends.shape}: repair the dataset"
+                f"expected {num_steps} {kind} flags in {episode}, one per reward, got an array of "
+                f"shape {ends.shape}: repair the dataset"
             )
         early = np.flatnonzero(ends[:-1])
         if len(early):
             raise UserError(
                 f"expected {episode} to end at its last step, got a {kind} at step "
-                f"{early[0]} of {num_steps}, counting from 0: cut the episode there"
+                f"{early[0]} of {num_steps}, counting from 0: cut the episode after that step"
             )
 
 
 def check_frames(episode: str, frames: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Raise UserError for frames of another shape than that of the dataset."""
+    """Raise UserError if frames do not have the shape that their dataset states."""
     if frames.shape[1:] != shape:
         raise UserError(
-            f"expected frames of shape {shape} in {episode}, as its dataset says, got "
-            f"{frames.shape[1:]}: leave the episode out, or put it into a dataset of its own"
+            f"expected frames of shape {shape} in {episode}, because the dataset states this "
+            f"shape, got {frames.shape[1:]}: leave the episode out, or put it into another dataset"
         )
 
 
 def finite_floats(episode: str, what: str, values: NDArray[Any]) -> NDArray[np.float32]:
-    """Values, whose first axis is time, as float32; raises UserError for nan and infinity.
+    """Convert values to float32; raises UserError if a value is NaN or infinite.
+
+    The first axis of `values` is time.
 
     Args:
-        episode, what: names of the episode and of the values in the message.
+        episode, what: names of the episode and of the values, for the error message.
     """
     with np.errstate(over="ignore"):  # values that are too large become infinite
         floats = np.asarray(values, np.float32)

@@ -33,11 +33,13 @@ def write_dataset(
     metadata: dict[str, Any],
     on_episode: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write a new dataset to `folder`, whose final path must be that of the dataset's name.
+    """Write a new dataset to `folder`; the caller moves `folder` to the place that `name` requires.
 
     Args:
-        episodes: episodes of one env, with actions and frames of one size, as a store returns them.
-        metadata: metadata of the dataset, with "env_id", as `Dataset.metadata` returns it.
+        episodes: episodes that have the same env, action size and frame size, like those of a
+            store.
+        metadata: metadata of the dataset in the form of `Dataset.metadata`, which includes
+            "env_id".
 
     Raises: UserError, before anything is written, for episodes that do not fit the env.
     """
@@ -48,8 +50,8 @@ def write_dataset(
     space, env_spec = _space_and_spec(env_of(metadata), first)
     if first.action_size != action_size(space):
         raise UserError(
-            f"{first.path} has actions of {first.action_size} numbers each, expected "
-            f"{action_size(space)}, as {metadata['env_id']} takes: move the episodes away"
+            f"{first.path} has actions of {first.action_size} numbers, but {metadata['env_id']} "
+            f"takes actions of {action_size(space)} numbers: move such episodes away"
         )
     (folder / "data").mkdir(parents=True)
     storage = MinariStorage.new(
@@ -74,7 +76,7 @@ def write_dataset(
 
 
 def _space_and_spec(env: EnvConfig, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
-    """The env's action space and spec; without the installed env, an unbounded Box and None."""
+    """The env's action space and spec; an unbounded Box and None if the env is not installed."""
     try:
         task = env_task("the run", env)
     except UserError:

@@ -24,10 +24,11 @@ KNOWN = (*METADATA_TYPES, "index", *minari_format.ENV_METADATA)
 
 @dataclass(frozen=True)
 class Dataset:
-    """A Minari dataset of pixels and Box or Discrete actions.
+    """A Minari dataset whose observations are pixels and whose actions are Box or Discrete.
 
     Attributes:
-        metadata: "env_id" at least; for a dataset of `write_dataset`, all that it was given.
+        metadata: at least "env_id"; for a dataset of `write_dataset`, all metadata that
+            `write_dataset` was given.
         data: Minari's own dataset object.
         unavailable_reason: why the env cannot be used and what can be done without it; None if the
             env can be used.
@@ -41,7 +42,9 @@ class Dataset:
     _view: View
 
     def episodes(self) -> Iterator[tuple[int, PackedEpisode]]:
-        """Yield each episode and its index, ready for a store; frames are resized if needed.
+        """Yield the index of each episode, and the episode packed for a store.
+
+        Frames are resized to the size that V encodes.
 
         Raises: UserError for an episode that is not whole.
         """
@@ -75,7 +78,7 @@ class Dataset:
             frames, space = frames[pixels], space[pixels]
         num_steps = len(content.rewards)
         if num_steps < 1:
-            raise ValueError("it has no steps")
+            raise ValueError("the episode has no steps")
         minari_checks.check_ends(label, num_steps, content.terminations, content.truncations)
         minari_checks.check_frames(label, frames, space.shape)
         minari_checks.finite_floats(label, "actions", content.actions)
@@ -97,10 +100,11 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
     """Open a dataset on this machine.
 
     Args:
-        env: the env to use instead of the one that the dataset names.
+        env: env that is used instead of the env that the dataset names; None uses the dataset's
+            env.
 
-    Raises: UserError if there is no such dataset, if its observations or actions do not fit, if it
-        names no env, or if `env` cannot be made.
+    Raises: UserError if the dataset does not exist or names no env, if its observations are not
+        pixels, if its actions are not those of the env, or if `env` cannot be made.
     """
     data, metadata = _open(name, root)
     try:
@@ -113,8 +117,8 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
         metadata |= zip(("env_id", *minari_format.ENV_METADATA), values, strict=True)
     if "env_id" not in metadata:
         raise UserError(
-            f"{name} does not name the environment it was recorded in: name one with --env, an id "
-            f"whose action space is {data.action_space}"
+            f"{name} does not name the environment that it was recorded in: use --env to name an "
+            f"environment whose action space is {data.action_space}"
         )
     env_id = None if env is None else env.env_id.rpartition(":")[2]
     try:
@@ -135,7 +139,7 @@ def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
     if not (folder / "data").is_dir():
         raise UserError(
             f'no Minari dataset in {folder}: download it with "minari download {name}", '
-            "or name its folder with --root"
+            "or name the folder that holds your datasets with --root"
         )
     try:
         data = minari.MinariDataset(folder / "data")

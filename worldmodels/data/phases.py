@@ -1,4 +1,4 @@
-"""Select the frames in memory while V trains on more than fit, and fetch them in threads."""
+"""Train V on more frames than fit in memory: frames are read phase by phase, in threads."""
 
 import sys
 import threading
@@ -16,13 +16,14 @@ from worldmodels.data.episode import Episode
 
 @dataclass(frozen=True)
 class Phase:
-    """A range of training steps during which the same frames are held.
+    """A range of training steps during which the same frames are in memory.
 
     Attributes:
         first_step, num_steps: the first training step, and the number of training steps.
-        episodes: the episodes whose frames are held, in this order.
-        num_drawn: number of first episodes that were drawn from the whole store; the others are
-            added so that the newest round is never missing.
+        episodes: the indices of the episodes whose frames are in memory, in the order of the
+            frames.
+        num_drawn: the first `num_drawn` episodes were drawn from the whole store. The remaining
+            episodes are added so that the newest round is never missing.
     """
 
     first_step: int
@@ -33,18 +34,20 @@ class Phase:
 
 @dataclass
 class Phases:
-    """The phases of a training, a function of the seed and of the episodes' lengths alone.
+    """The phases of a training, which depend only on the seed and on the episodes.
 
-    If all frames fit in memory, there is one phase, which never ends. Otherwise each pass over
-    the store draws a new order and cuts it into phases whose frames fit. A phase lasts
-    until each frame of its drawn episodes was drawn once on average.
+    If all frames fit in memory, there is one phase, which never ends. If the frames do not fit in
+    memory, each pass over the store draws a new order of the episodes. This order is cut into
+    phases whose frames fit in memory. A phase lasts until each frame of its first `num_drawn`
+    episodes was drawn once on average.
 
     Attributes:
         counts: number of frames of each episode.
-        newest: whether each episode is of the newest round.
-        max_frames: maximum number of frames in a phase; a longer episode is a phase of its own.
-            There is memory for two phases.
-        newest_fraction: fraction of each batch, and of the held frames, from the newest round.
+        newest: for each episode, whether the episode is of the newest round.
+        max_frames: maximum number of frames in a phase; an episode with more frames is a phase of
+            its own. The memory holds two phases at a time.
+        newest_fraction: fraction of each batch, and of the frames in memory, that comes from the
+            newest round.
     """
 
     counts: Int[np.ndarray, " episode"]
@@ -60,7 +63,7 @@ class Phases:
         self._new = self._all_phases()
 
     def __getitem__(self, number: int) -> Phase:
-        """The phase with this number, counted from 0; there is no last phase."""
+        """The phase with this number, counted from 0; the series of phases never ends."""
         self._drawn += islice(self._new, max(0, number + 1 - len(self._drawn)))
         return self._drawn[number]
 
@@ -90,22 +93,22 @@ class Phases:
             epoch += 1
 
     def _newest_of(self, number: int) -> Int[np.ndarray, " kept"]:
-        """Episodes of the newest round that phase `number` holds besides those drawn."""
+        """The episodes of the newest round that are added to the drawn episodes of a phase."""
         order = np.random.default_rng([self.seed, number, 1]).permutation(
             np.flatnonzero(self.newest)
         )
         return order[: self._num_fitting(order, int(self.max_frames * self.newest_fraction))]
 
     def _num_fitting(self, order: Int[np.ndarray, " episode"], room: int) -> int:
-        """How many of the first episodes in `order` have at most `room` frames together."""
+        """The number of episodes at the start of `order` whose frames fit together into `room`."""
         return int(np.searchsorted(np.cumsum(self.counts[order]), room, "right"))
 
 
 class Fetch:
-    """Fills each part of a buffer with the frames of an episode, in threads of its own.
+    """Reads the frames of each episode into one part of a buffer, in separate threads.
 
-    Decompressing and copying let other Python threads run. When the program ends, the threads end
-    after their current episode.
+    Other Python threads can run while frames are decompressed and copied. When the program ends,
+    each thread ends after its current episode.
     """
 
     def __init__(
@@ -126,7 +129,10 @@ class Fetch:
             thread.start()
 
     def wait(self) -> float:
-        """Wait until the buffer is full; return the seconds it took, or raise a reading error."""
+        """Wait until all frames are read; return how many seconds reading took.
+
+        Raises: the first error that a thread had.
+        """
         for thread in self._threads:
             thread.join()
         if self._errors:
@@ -134,7 +140,7 @@ class Fetch:
         return self._finished_at - self._started_at
 
     def cancel(self) -> None:
-        """Stop after the current episodes; the buffer is then incomplete."""
+        """Stop each thread after its current episode; the buffer stays incomplete."""
         list(self._jobs)  # leaves no jobs for the threads
         for thread in self._threads:
             thread.join()

@@ -17,12 +17,12 @@ PART_STEPS = 65_536
 class Sequences(Protocol):
     """Whole episodes from which batches are cut.
 
-    They stay on the CPU. Callers move each batch to the model's device.
+    The episodes stay on the CPU. Callers move each batch to the model's device.
     """
 
     @property
     def lengths(self) -> Int[Tensor, "episode"]:
-        """Agent steps of each episode."""
+        """The number of agent steps of each episode."""
 
     @property
     def num_actions(self) -> int:
@@ -34,33 +34,36 @@ class Sequences(Protocol):
     def windows(
         self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each chosen episode, from its start, padded with zeros."""
+        """Cut `length` agent steps from each episode in `rows`, from the step in `starts` on.
+
+        An episode that ends earlier is padded with zeros.
+        """
 
     def parts(self, max_steps: int) -> "Iterator[SequenceBatch]":
         """All episodes in order, as batches of about `max_steps` agent steps, padding included.
 
-        Every batch is padded to the longest episode of all, so that noise drawn for a batch does
-        not depend on how the episodes are divided into parts.
+        Every batch is padded to the length of the longest of all episodes. Noise that is drawn for
+        a batch therefore does not depend on how the episodes are divided into parts.
         """
 
     def single_steps(self) -> "Sequences":
-        """Each agent step as an episode of its own, without its past."""
+        """Each agent step as a separate episode of one agent step."""
 
 
 def part_slices(count: int, longest: int, max_steps: int) -> Iterator[slice]:
-    """The episodes that each part of `Sequences.parts` holds, at least one per part."""
+    """The slice of episodes for each part of `Sequences.parts`; a part has at least one episode."""
     size = max(1, max_steps // longest)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 @dataclass(frozen=True)
 class SequenceBatch:
-    """B sequences of up to L agent steps, padded at their end.
+    """B sequences of up to L agent steps; shorter sequences are padded at the end.
 
     Attributes:
-        posteriors: V's encoding of frames 0..L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
-        actions, rewards, terminated: of agent steps 0..L-1.
-        mask: true where an agent step is real, not padding.
+        posteriors: V's encodings of frames 0 to L: float (B, L + 1, 2 Z) or codes (B, L + 1, N).
+        actions, rewards, terminated: actions, rewards and terminations of agent steps 0 to L - 1.
+        mask: true for real agent steps, false for padding.
     """
 
     posteriors: Tensor
@@ -78,7 +81,7 @@ class SequenceBatch:
 
     @property
     def lengths(self) -> Int[Tensor, "batch"]:
-        """Agent steps of each sequence."""
+        """The number of agent steps of each sequence."""
         return self.mask.sum(1)
 
     @property
@@ -97,14 +100,14 @@ class SequenceBatch:
     def windows(
         self, rows: Int[Tensor, "chosen"], starts: Int[Tensor, "chosen"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each chosen sequence, from its own start."""
+        """Cut `length` agent steps from each sequence in `rows`, from the step in `starts` on."""
         frames = starts[:, None] + torch.arange(length + 1)
         steps = rows[:, None], frames[:, :-1]
         posteriors = self.posteriors[rows[:, None], frames]
         return SequenceBatch(posteriors, *(each[steps] for each in self._of_steps))
 
     def single_steps(self) -> "SequenceBatch":
-        """Each real agent step as a sequence of its own, without its past."""
+        """Each real agent step as a separate sequence of one agent step."""
         pairs = torch.stack([self.posteriors[:, :-1], self.posteriors[:, 1:]], dim=2)
         steps = (each[self.mask][:, None] for each in self._of_steps)
         return SequenceBatch(pairs[self.mask], *steps)

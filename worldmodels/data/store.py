@@ -5,15 +5,21 @@ while one writer adds episodes to it.
 
 A store treats files that are not usable episodes as follows:
 
-- Damaged files: training refuses to start, with one line per file. `wm collect` first reads every
-  file's checksums. It renames a damaged file to `*.damaged`, logs this, and plays an episode in
-  its place.
-- Inconsistent files are whole, but of another env, or with actions or frames of another size than
-  the others: training and `wm collect` refuse to start, with one line per file.
-- Files of another version of this format, or files that cannot be read at present: they are refused
-  and left as they are.
-- Foreign files, with any other name: `wm collect` and `wm data info` list them and ignore them.
-- Files `.episode-*.partial`, left by a killed writer: the next `wm collect` removes them.
+- Damaged files: training refuses to start, and prints one line per damaged file. `wm collect` first
+  checks the checksums of every file. `wm collect` renames a damaged file to `*.damaged`, logs the
+  new name, and plays an episode that replaces the damaged episode.
+
+- Inconsistent files hold whole episodes, but their env, action size or frame size is not that of
+  most episodes. Training and `wm collect` refuse to start, and print one line per inconsistent
+  file.
+
+- Files of another version of this format, and files that cannot be read at present: every command
+  refuses such files and leaves them unchanged.
+
+- Foreign files, which have any other name: `wm collect` and `wm data info` list these files and
+  ignore their content.
+
+- Files `.episode-*.partial`, which a killed writer left: the next `wm collect` removes them.
 """
 
 import hashlib
@@ -49,7 +55,7 @@ def file_name(index: int) -> str:
 
 
 def index_from_name(name: str) -> int | None:
-    """The number in an episode's file name; None for any other name."""
+    """The index in the name of an episode's file; None if `name` is not such a name."""
     match = re.fullmatch(r"episode-([0-9]{6}|[1-9][0-9]{6,})\.npz", name)
     return int(match[1]) if match else None
 
@@ -66,7 +72,7 @@ class Contents:
 
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
-        """Episodes whose env, actions or frames differ from most others, with the difference."""
+        """Episodes whose env, action size or frame size is unusual, with the difference."""
         kinds = [_kind(episode) for episode in self.episodes]
         common = Counter(kinds).most_common(1)[0][0] if kinds else ""
         return {
@@ -88,8 +94,8 @@ class EpisodeStore:
     def contents(self) -> Contents:
         """All files of the folder, with the metadata of the episodes.
 
-        Raises: UserError for an episode of another version of this format, or one that the
-            system cannot read.
+        Raises: UserError if the file of an episode is in another version of this format, or if the
+            system cannot read the file.
         """
         found = Contents([], [], [], [], [])
         opened: dict[tuple[str | int, ...], Episode | Damage] = {}
@@ -128,26 +134,26 @@ class EpisodeStore:
         return contents.episodes
 
     def refresh(self) -> None:
-        """Read the folder again; unchanged files are not opened again."""
+        """Read the folder again at the next access; unchanged files are not opened again."""
         self.__dict__.pop("contents", None)
 
     def add(self, index: int, rollout: Rollout, **meta: Any) -> None:
-        """Write `rollout` as episode `index`; it appears whole or not at all."""
+        """Write `rollout` as episode `index`; the file appears whole or not at all."""
         self.put(index, pack_episode(rollout, **meta))
 
     def put(self, index: int, episode: PackedEpisode) -> None:
-        """Write a packed episode; it appears whole, by a rename, or not at all."""
+        """Write a packed episode; a rename makes the file appear whole or not at all."""
         with replacing(self.folder / file_name(index)) as partial:
             partial.write_bytes(episode.content)
         self.refresh()
 
     def repair(self, log: Callable[[str], None]) -> None:
-        """Quarantine damaged files, remove what killed writers left, and log foreign files.
+        """Quarantine damaged files, remove partial files of killed writers, and log foreign files.
 
-        This reads every file's checksums, which takes about a millisecond per episode of 1,000
-        frames, and logs one line per affected file.
+        Checking the checksums of all files takes about a millisecond per episode of 1,000 frames.
+        One line is logged for each damaged, partial or foreign file.
 
-        Raises: UserError, before anything is renamed, as `contents` does.
+        Raises: the UserError of `contents`, before any file is renamed.
         """
         self.refresh()
         contents = self.contents
@@ -165,7 +171,7 @@ class EpisodeStore:
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
-        """Indices of quarantined episodes that were not replaced, with their metadata."""
+        """The indices of quarantined episodes that were not replaced, and the metadata of each."""
         present = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
         for path in self.contents.quarantined:
@@ -176,20 +182,20 @@ class EpisodeStore:
         return found
 
     def split(self, held_out: bool) -> list[Episode]:
-        """The training episodes, or the held-out ones."""
+        """The held-out episodes if `held_out` is true, otherwise the training episodes."""
         return [episode for episode in self.episodes if episode.held_out == held_out]
 
     @property
     def digest(self) -> str:
-        """Changes when any episode is added, removed or altered."""
+        """A hash that changes when any episode is added, removed or altered."""
         text = "\n".join(f"{episode.index} {episode.digest}" for episode in self.episodes)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def require(self, run: Path) -> None:
-        """Raise UserError if there are too few episodes to train on and to hold out."""
+        """Raise UserError unless the store has training episodes and held-out episodes."""
         if not (self.split(held_out=True) and self.split(held_out=False)):
             raise UserError(
-                f"{len(self.episodes)} episodes in {self.folder}, expected 2 or more: "
+                f"expected 2 or more episodes in {self.folder}, got {len(self.episodes)}: "
                 f'run "wm collect --run {run}" first'
             )
 
@@ -201,7 +207,7 @@ class EpisodeStore:
 
 
 def _kind(episode: Episode) -> str:
-    """An episode's env with its arguments, and the sizes of its actions and frames."""
+    """A text with an episode's env, the env's arguments, and the sizes of actions and frames."""
     chosen = (episode.meta.get(name) for name in ("env_kwargs", "observation_key"))
     words = [f" with {json.dumps(value, sort_keys=True)}" for value in chosen if value]
     env = "".join([episode.meta["env_id"], *words])
@@ -209,7 +215,7 @@ def _kind(episode: Episode) -> str:
 
 
 def _quarantine_name(path: Path) -> Path:
-    """An unused name for a quarantined file: `.damaged`, `.2.damaged`, .."""
+    """An unused path for a quarantined file, ending in `.damaged`, `.2.damaged` and so on."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
     candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
     return next(each for each in candidates if not each.exists())

@@ -1,1 +1,1 @@
-"""Dreams, in which M is the environment: start states, rollouts and Gymnasium environments."""
+"""Rollouts and Gymnasium environments of dreams, in which M replaces the real environment."""

@@ -1,7 +1,8 @@
-"""The dreams of a run as Gymnasium environments, in which any RL library can train.
+"""Gymnasium environments whose episodes are dreams of a run, for any RL library.
 
-One step is one agent step. The reward is the one that M expects. An episode ends with the
-probability that M predicts, and is truncated at a horizon.
+One step of the environment is one agent step. The reward of a step is the reward that M expects. At
+each step the episode terminates with the probability that M predicts. An episode that reaches the
+horizon is truncated.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ RENDER_MODES = ["rgb_array"]
 
 
 class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
-    """Many dreams of one run as a Gymnasium vector environment; see `make_dream`.
+    """A Gymnasium vector environment of many dreams of one run; see `make_dream`.
 
-    Autoreset is in Gymnasium's next-step mode. In the step after a dream's end the dream starts at
-    a new state, its action is ignored, and its reward is 0.
+    The vector environment uses Gymnasium's next-step autoreset. The step after the end of a dream
+    restarts this dream at a new state. The step that restarts a dream ignores the dream's action
+    and gives the dream a reward of 0.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         if num_envs < 1:
             raise UserError(f"expected 1 dream or more, got {num_envs}")
         if render_mode not in (None, *RENDER_MODES):
-            raise UserError(f'expected render_mode None or "rgb_array", got "{render_mode}"')
+            raise UserError(f'render_mode must be None or "rgb_array", got "{render_mode}"')
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.dreams = Dreams(run, num_envs, settings)
@@ -63,17 +65,18 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         """Start all dreams at new states; the same seed gives the same dreams.
 
         Args:
-            seed: an integer seeds one generator for all dreams, which are then stepped together.
-                A list holds one seed per dream, where None stands for a random seed; each dream
-                then equals that of a `DreamEnv` with the same seed. Dreams with separate generators
-                are stepped one by one, which is slower. None keeps the present generators.
+            seed: an integer seeds one generator that all dreams share, so that all dreams are
+                stepped together. A list holds one seed per dream, and None in the list stands for a
+                random seed. With a list, each dream equals the dream of a `DreamEnv` with the same
+                seed. Dreams that have separate generators are stepped one by one, so that a step
+                takes longer. If `seed` itself is None, the present generators stay in use.
 
-        Raises: UserError for a "reset_mask" among the options and for a list of the wrong length;
-            gymnasium.error.ClosedEnvironmentError after `close`.
+        Raises: UserError if the options contain "reset_mask" or if the list of seeds has the wrong
+            length; gymnasium.error.ClosedEnvironmentError if the environment is closed.
         """
         _check_open(self, self.closed)
         if options and "reset_mask" in options:
-            raise UserError("dreams reset automatically: expected a reset without reset_mask")
+            raise UserError("dreams reset automatically, so reset does not accept a reset_mask")
         if isinstance(seed, int | np.integer):
             super().reset(seed=int(seed))
             self._generators = None
@@ -88,9 +91,9 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one agent step in every dream; restart the dreams that had ended instead.
+        """Take one agent step in every dream, but restart each dream that has already ended.
 
-        Raises: gymnasium.error.ClosedEnvironmentError after `close`.
+        Raises: gymnasium.error.ClosedEnvironmentError if the environment is closed.
         """
         _check_open(self, self.closed)
         if self._over is None:
@@ -107,7 +110,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         return self.dreams.observe(), rewards, ended, cut, {}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Return the decoded frames of all dreams, or None without `render_mode`."""
+        """Return the decoded frames of all dreams, or None if `render_mode` is None."""
         _check_open(self, self.closed)
         return None if self.render_mode is None else tuple(self.dreams.frames())
 
@@ -116,19 +119,19 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
             self.dreams.begin(rows, generator)
 
     def _by_generator(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.random.Generator]]:
-        """Group the dreams of these rows by their generator."""
+        """Group the dreams with the indices `rows` by the generator that each dream uses."""
         if self._generators is not None:
             return [(np.array([row]), self._generators[row]) for row in rows]
         return [(rows, self.np_random)] if len(rows) else []
 
 
 class DreamEnv(gym.Env[np.ndarray, Any]):
-    """One dream of a run: `gymnasium.make("worldmodels/Dream-v0", run="runs/demo")`.
+    """One dream of a run, made by `gymnasium.make("worldmodels/Dream-v0", run="runs/demo")`.
 
-    It is a `DreamVectorEnv` of one dream, without autoreset.
+    This environment behaves like a `DreamVectorEnv` of one dream, but has no autoreset.
 
     Args:
-        settings: the fields of `DreamSettings`.
+        settings: fields of `DreamSettings`, as keyword arguments.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012  as in Gymnasium
@@ -149,7 +152,8 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the dream at a new state; the same seed gives the same dream.
 
-        A reset also reopens a closed dream, because the checks of Stable-Baselines3 rely on that.
+        A reset also reopens a closed dream, because the checks of Stable-Baselines3 rely on this
+        behavior.
         """
         super().reset(seed=seed)
         self._vector.closed = False
@@ -161,20 +165,20 @@ class DreamEnv(gym.Env[np.ndarray, Any]):
         """Take one agent step."""
         _check_open(self, self._vector.closed)
         if self._over:
-            raise ResetNeeded("expected a reset before the first step and after a dream's end")
+            raise ResetNeeded("expected a reset before the first step and after the end of a dream")
         native = _checked_actions(self.action_space, action)
         observations, rewards, ended, cut, _ = self._vector.step(native[None])
         self._over = bool(ended[0] or cut[0])
         return observations[0], float(rewards[0]), bool(ended[0]), bool(cut[0]), {}
 
     def render(self) -> np.ndarray | None:
-        """Return the decoded frame, or None without `render_mode`."""
+        """Return the decoded frame, or None if `render_mode` is None."""
         _check_open(self, self._vector.closed)
         frames = self._vector.render()
         return None if frames is None else frames[0]
 
     def close(self) -> None:
-        """Close the dream: from now on only `close` and `reset` are allowed."""
+        """Close the dream; afterwards only `close` and `reset` are allowed."""
         self._vector.close()
 
 
@@ -196,20 +200,22 @@ def make_dream(
         actions = dreams.action_space.sample()
         observations, rewards, terminated, truncated, _ = dreams.step(actions)
 
-    A step is an agent step. Its reward is the expected sum over the env steps of that agent step.
-    An observation is [z, h], float32 (F,), which is what C receives. Actions are those of the real
-    env; those of a Box are clipped to its bounds. An episode terminates with the probability that M
-    predicts, and if it leaves the `Support`. Otherwise it is truncated at the horizon.
+    One step of the environment is one agent step. The reward of a step is the reward that M
+    expects, summed over the env steps of the agent step. An observation is [z, h], the input of C,
+    as float32 (F,). The action space is that of the real env. Actions are clipped to the bounds of
+    the action space if this space is a Box. At each step the episode terminates with the
+    probability that M predicts. The episode also terminates if the dream leaves the `Support`. An
+    episode that reaches the horizon without terminating is truncated.
 
     `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` seeds a separate
     generator for each dream.
 
     Args:
-        run: the folder of a run with V and M.
+        run: the folder of a run that has a trained V and M.
         temperature, device, settings: see `DreamSettings`.
         render_mode: "rgb_array" makes `render` return decoded frames.
 
-    Raises: UserError for a run without V, M or episodes, and for invalid settings. `step` raises
+    Raises: UserError if the run lacks V, M or episodes, or if a setting is invalid. `step` raises
         UserError for actions of the wrong shape or type.
     """
     chosen = DreamSettings(temperature=temperature, device=device, **settings)
@@ -219,7 +225,7 @@ def make_dream(
 def _check_open(env: object, closed: bool) -> None:
     if closed:
         raise ClosedEnvironmentError(
-            f"expected an open environment, got a {type(env).__name__} after close()"
+            f"expected an open environment, but this {type(env).__name__} is closed"
         )
 
 
@@ -227,7 +233,7 @@ def _checked_actions(space: spaces.Space[Any], actions: Any) -> np.ndarray:
     native = np.asarray(actions)
     if native.shape != space.shape or native.dtype.kind not in "biuf":
         raise UserError(
-            f"expected numbers of shape {space.shape} as actions, got {native.dtype} of shape "
-            f"{native.shape}"
+            f"actions must be numbers of shape {space.shape}, got values of type {native.dtype} "
+            f"and shape {native.shape}"
         )
     return native

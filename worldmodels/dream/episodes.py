@@ -1,4 +1,4 @@
-"""A batch of dreams of one run: each begins at a real state and ends independently."""
+"""A batch of dreams of one run; each dream begins at a real state and ends independently."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ FRAME_SHAPE = (64, 64, 3)
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings:
-    """Settings of dreams: how they begin, continue and end, and what is observed.
+    """Settings of dreams: their temperature, start, horizon, observations and device.
 
     Attributes:
-        temperature: uncertainty of the dream; at 1, latents are sampled as M predicts them.
-        start: "real" starts at any agent step of the newest training episodes, with M's state
-            after the real past; "reset" starts at the first frame of one of these episodes.
-        horizon: agent steps after which a dream is truncated.
-        render_frames: observe decoded frames, uint8 (64, 64, 3), instead of features.
-        device: where V and M compute: cpu, cuda, mps or auto.
+        temperature: uncertainty of the dream; at 1, latents are sampled from exactly the
+            distribution that M predicts.
+        start: "real" starts each dream at a random agent step of the newest training episodes, and
+            M's state then follows from the real past of that episode. "reset" starts each dream at
+            the first frame of one of the newest training episodes.
+        horizon: number of agent steps after which a dream is truncated.
+        render_frames: whether observations are decoded frames, uint8 (64, 64, 3), instead of
+            features.
+        device: the device of V and M, which is "cpu", "cuda", "mps" or "auto".
     """
 
     temperature: float = 1.0
@@ -59,9 +62,10 @@ class DreamWorld:
     """The models, the support and the start states that all dreams of a run share.
 
     Attributes:
-        support: the latents and predictions that dreams are limited to.
-        states: all real states at which dreams may begin, (states, ...).
-        first: indices of those states that begin an episode, int64 (episodes,), on the CPU.
+        support: the limits that dreams have on their latents and predictions.
+        states: all states of real episodes at which dreams may begin, (states, ...).
+        first: for each episode, the index in `states` of its first state, int64 (episodes,), on the
+            CPU.
     """
 
     vision: Vision
@@ -72,7 +76,11 @@ class DreamWorld:
 
     @property
     def feature_space(self) -> spaces.Box:
-        """The range of the features: z within the bounds of V or the support, h within [-1, 1]."""
+        """The space of the features [z, h].
+
+        The bounds of z are those of V, or those of the support if V has no bounds. The bounds of h
+        are -1 and 1.
+        """
         low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
         one = torch.ones(self.memory.config.num_hidden)
@@ -82,10 +90,11 @@ class DreamWorld:
 
 @functools.lru_cache(maxsize=1)
 def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWorld:
-    """Load V and M of a run, and compute the start states from its newest episodes.
+    """Load V and M of a run, and compute the start states from the run's newest episodes.
 
-    The last world is cached until another one is loaded or its files change. Stable-Baselines3
-    makes eight environments of one run at once, and encoding the episodes takes most of the time.
+    The world that was loaded last is cached until another world is loaded or the files of the run
+    change. Stable-Baselines3 makes eight environments of one run at once. Without the cache, each
+    environment would encode the episodes again, which takes most of the time.
     """
     run = Run(folder)
     vision, memory = load_world_model(run, device)
@@ -108,12 +117,12 @@ class Dreams:
         count: B, the number of dreams.
 
     Attributes:
-        state: the present state of all dreams.
-        action_space: the env's action space, float32 if it is a Box.
+        state: the present states of all dreams.
+        action_space: the action space of the real env; a Box has the type float32.
         observation_space: the space of one dream's observation.
-        frames_per_second: agent steps per second of the real env.
+        frames_per_second: the number of agent steps in one second of the real env.
 
-    Raises: UserError for a run without V, M or episodes, or if M was trained on another V.
+    Raises: UserError if the run lacks V, M or episodes, or if M was trained on another V.
     """
 
     def __init__(self, run: str | Path | Run, count: int, settings: DreamSettings) -> None:
@@ -152,12 +161,13 @@ class Dreams:
     ) -> tuple[
         Float64[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"], Bool[np.ndarray, "chosen"]
     ]:
-        """Take one agent step in the chosen dreams; all their noise comes from `rng`.
+        """Take one agent step in the chosen dreams; all random numbers come from `rng`.
 
         Args:
-            encoded: actions of all dreams, see `encode`.
+            encoded: the actions of all dreams, as `encode` returns them.
 
-        Returns: the expected rewards, which dreams ended, and which others reached the horizon.
+        Returns: for each chosen dream, the expected reward, whether the dream ended, and whether
+            the dream reached the horizon without ending.
         """
         generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
         index = torch.from_numpy(rows).to(self._device)
@@ -173,9 +183,10 @@ class Dreams:
     def encode(
         self, rows: Int[np.ndarray, "chosen"], actions: np.ndarray
     ) -> Float32[np.ndarray, "dream action"]:
-        """Encode actions of the env for M, those of a Box clipped to the range of M's training.
+        """Encode actions of the real env as inputs of M.
 
-        Only the actions of the chosen dreams are read. The others are zeros in the result.
+        Actions of a Box are clipped to the range of M's training actions. Only the actions of the
+        chosen dreams are encoded. The result holds zeros for all dreams that are not chosen.
 
         Raises: UserError for invalid actions.
         """
@@ -186,8 +197,8 @@ class Dreams:
         wrong = np.isnan(chosen).any(1)
         if wrong.any():
             raise UserError(
-                f"expected actions that are numbers, got {actions[rows][wrong][0].tolist()} for "
-                f"dream {rows[wrong][0]}"
+                f"the action of dream {rows[wrong][0]} must be numbers without NaN, got "
+                f"{actions[rows][wrong][0].tolist()}"
             )
         encoded = np.zeros((len(actions), chosen.shape[1]), np.float32)
         encoded[rows] = chosen if self._action_map.discrete else self._action_map.within(chosen)
@@ -195,12 +206,12 @@ class Dreams:
 
     @torch.no_grad()
     def observe(self) -> np.ndarray:
-        """Return the observation of each dream: its features, float32 (B, F), or its frame."""
+        """Return each dream's observation: the features, float32 (B, F), or the decoded frame."""
         if self.settings.render_frames:
             return self.frames()
         return self.model.features(self.state).cpu().numpy()
 
     @torch.no_grad()
     def frames(self) -> np.ndarray:
-        """Decode the present latents to frames, uint8 (B, 64, 64, 3)."""
+        """Decode the present latents of all dreams to frames, uint8 (B, 64, 64, 3)."""
         return self.model.vision.decode(self.state.latent).cpu().numpy()

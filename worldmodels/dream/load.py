@@ -1,4 +1,4 @@
-"""Loading of a run's V and M, and of the episodes in which its dreams begin."""
+"""Functions that load V and M of a run, and the episodes that provide start states of dreams."""
 
 import itertools
 from pathlib import Path
@@ -28,10 +28,10 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     """Load V and M of a run.
 
     Args:
-        run: the run or its folder.
+        run: the run, or the folder of the run.
         device: "auto", "cpu", "cuda" or "mps".
 
-    Raises: UserError if one of them is missing or unreadable, or if M was trained on another V.
+    Raises: UserError if V or M is missing or unreadable, or if M was trained on another V.
     """
     run = run if isinstance(run, Run) else Run(run)
     device = choose_device(device)
@@ -40,8 +40,8 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     memory_file = load_checkpoint(memory_path, hint=f'run "wm train-memory --run {run}" first')
     if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"{memory_path} was trained on another V than {vision_path}, whose latents have "
-            f'another meaning: run "wm train-memory --run {run}" again'
+            f"{memory_path} was trained on another V than {vision_path}, and the latents of "
+            f'the two have different meanings: run "wm train-memory --run {run}" again'
         )
     return vision, restore_memory(memory_file, memory_path, device)
 
@@ -49,9 +49,10 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
 def encode_recent(
     run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
 ) -> SequenceBatch:
-    """Encode the newest training episodes, in which a run's dreams begin, as a batch on the CPU.
+    """Encode the newest training episodes of a run as one batch on the CPU.
 
-    Fewer episodes are used if they are long (see `MAX_STEPS_FOR_STARTS`), but at least one.
+    Dreams begin at states of the encoded episodes. If the episodes are long, the number of episodes
+    is reduced (see `MAX_STEPS_FOR_STARTS`), but at least one episode is encoded.
     """
     run.store.require(run.folder)
     chosen = recent_episodes(run, most)
@@ -59,7 +60,7 @@ def encode_recent(
 
 
 def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
-    """Return the training episodes that `encode_recent` encodes, the newest one first."""
+    """Return the training episodes that `encode_recent` encodes, beginning with the newest."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
     longest = itertools.accumulate(agent_steps_of(newest, run.action_repeat), max)
@@ -68,7 +69,7 @@ def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
-    """Estimate the bytes that start states take while M's states are being gathered."""
+    """Estimate how many bytes of memory the computation of the start states takes."""
     lengths = agent_steps_of(recent_episodes(run), run.action_repeat)
     padded = len(lengths) * max(lengths)
     states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden

@@ -1,7 +1,8 @@
-"""V and M as an environment, in which thousands of dreams run as one batch.
+"""V and M together as an environment that runs thousands of dreams as one batch.
 
-All tensors are on one device. A step is a function of its arguments and of a generator, and
-nothing is kept between steps. A dream begins at a real state; see `worldmodels.dream.starts`.
+All tensors are on one device. A step depends only on its arguments and on a random generator, and
+no state is kept between steps. A dream begins at a state of a real episode; see
+`worldmodels.dream.starts`.
 """
 
 import math
@@ -30,11 +31,11 @@ class DreamState(NamedTuple):
     weight: Float[Tensor, "batch"]
 
     def rows(self, index: Tensor) -> "DreamState":
-        """Return the dreams with these indices; an index may occur several times."""
+        """Return the states of the dreams with these indices; an index may occur several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
 
     def put(self, index: Int[Tensor, "chosen"], new: "DreamState") -> "DreamState":
-        """Return these dreams, with the states of the chosen ones replaced by `new`."""
+        """Return a copy in which `new` replaces the states of the dreams at `index`."""
 
         def replaced(old: Tensor, part: Tensor) -> Tensor:
             return old.index_copy(0, index, part)
@@ -56,7 +57,7 @@ def check_temperature(temperature: float) -> None:
 
 
 class DreamModel:
-    """V and M together as an environment; a step is a function of its arguments.
+    """V and M together as an environment whose `step` depends only on its arguments.
 
     Example::
 
@@ -68,10 +69,11 @@ class DreamModel:
 
     Args:
         vision: V.
-        memory: M, on the same device.
-        temperature: scales the uncertainty of the dream; above 1 the dream is harder to exploit
-            (arXiv 1803.10122, 4.2).
-        support: dreams end if they leave it; None makes dreams unconstrained.
+        memory: M, on the device of V.
+        temperature: scales the uncertainty of the dream; above 1 the dream is harder for C to
+            exploit (arXiv 1803.10122, section 4.2).
+        support: dreams end if they leave the support; if `support` is None, dreams are
+            unconstrained.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class DreamModel:
         return self.vision.num_features + self.memory.config.num_hidden
 
     def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
-        """Return [z, h], which is what C receives."""
+        """Return [z, h], which is the input of C."""
         return torch.cat(
             [self.vision.features(state.latent), self.memory.features(state.memory)], dim=-1
         )
@@ -112,13 +114,14 @@ class DreamModel:
     ) -> tuple[DreamState, Float[Tensor, "batch"]]:
         """Take one agent step in every dream; return the next state and the expected reward.
 
-        The reward is in the env's units and is not multiplied by `weight`.
+        The reward is in the units of the real env and is not multiplied by `weight`.
 
         Args:
             action: encoded actions.
-            generator: source of the noise; None uses torch's global generator.
-            num_candidates: the batch consists of this many blocks of equal size, and row i of
-                every block gets the same noise (common random numbers).
+            generator: draws the noise; if `generator` is None, torch's global generator draws the
+                noise.
+            num_candidates: number of blocks of equal size in the batch. Row i of every block gets
+                the same noise (common random numbers).
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
         latent = prediction.sample(self.temperature, generator, num_candidates)

@@ -20,13 +20,14 @@ from worldmodels.vision.pixel_error import squared_error
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Squared errors per frame, full scale 1, at each agent step since the dream began.
+    """Squared error per frame, for pixels within 0..1, at each agent step of the dream.
 
     Attributes:
-        predicted: error of the mean of several decoded dreams.
-        persistence: error of the last-frame baseline, the decoded frame at which the dream began.
-        reconstruction: error of V's reconstruction of the real frame, which no dream can beat for
-            long.
+        predicted: error of the mean of the decoded frames of several dreams.
+        persistence: error of the last-frame baseline, which repeats the decoded frame at which the
+            dream began.
+        reconstruction: error of V's reconstruction of the real frame; no dream has a smaller error
+            than this for long.
     """
 
     predicted: list[float]
@@ -35,7 +36,7 @@ class OpenLoop:
 
     @property
     def steps_below_persistence(self) -> int:
-        """Agent steps, counted from the first, for which dreams beat the last-frame baseline."""
+        """Number of agent steps before dreams first fail to beat the last-frame baseline."""
         better = [d < f for d, f in zip(self.predicted, self.persistence, strict=True)]
         return better.index(False) if False in better else len(better)
 
@@ -50,13 +51,15 @@ def open_loop(
     num_starts: int = 64,
     num_samples: int = 16,
 ) -> OpenLoop:
-    """Measure the error of dreams under real actions, at each agent step since they began.
+    """Measure the error of dreams under real actions, at each agent step of the dreams.
 
     Args:
-        frames: the frames of each episode: one per agent step, and the last frame.
-        num_starts: number of start states, evenly spread over the agent steps that leave room for
-            a dream; M's state at a start follows from the real past.
-        num_samples: dreams per start; the mean of their frames is compared with the real frame.
+        frames: for each episode, the frame before each agent step and the frame after the last
+            agent step.
+        num_starts: number of start states, which are evenly spread over the agent steps that leave
+            room for a dream. M's state at a start follows from the real past of the episode.
+        num_samples: number of dreams per start state, whose mean frame is compared with the real
+            frame.
 
     Raises: ValueError if no episode is longer than the dreams.
     """

@@ -24,16 +24,18 @@ def save_dreams(
     agent_steps: tuple[int, ...],
     num_dreams: int = 1,
 ) -> None:
-    """Draw real frames, V's reconstructions of them and M's dreams under the same actions.
+    """Draw real frames, V's reconstructions of these frames, and dreams under the same actions.
 
-    Dreams are sampled from M's predictions, because the likeliest codes mostly do not change.
+    The latents of the dreams are sampled from M's predictions, because the likeliest codes rarely
+    change between agent steps.
 
     Args:
         episode: a batch of one episode.
-        frames: one per agent step, and the last frame.
-        start: the agent step at which the dreams begin; M's state follows from the real past.
-        agent_steps: agent steps since the start, ascending, whose frames are drawn; those past the
-            episode's end are left out.
+        frames: the frame before each agent step, and the frame after the last agent step.
+        start: the agent step at which the dreams begin. M's state at the start follows from the
+            real past of the episode.
+        agent_steps: the agent steps whose frames are drawn, in ascending order and counted from
+            `start`. Agent steps past the end of the episode are left out.
     """
     vision, length = dream.vision, int(episode.mask.sum())
     shown = [step for step in agent_steps if start + step <= length]
@@ -50,7 +52,7 @@ def save_dreams(
 
 
 def most_active_episode(episodes: Sequences) -> int:
-    """Return the episode with the highest return; among equals, the one whose actions vary most."""
+    """Return the index of the episode with the highest return; varied actions break ties."""
     merits = []
     for part in episodes.parts(PART_STEPS):
         moves = (part.actions[:, 1:] - part.actions[:, :-1]).abs().sum((1, 2))

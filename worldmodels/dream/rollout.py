@@ -1,4 +1,4 @@
-"""Rollouts of dreams: returns under a controller, and latents under given actions."""
+"""Rollouts of dreams, which give returns under a controller or latents under given actions."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,10 @@ def dreamed_returns(
     generator: torch.Generator,
     num_candidates: int = 1,
 ) -> Float[Tensor, "agent_step batch"]:
-    """Compute the return of each dream since its start, after every agent step.
+    """Compute the return that each dream has reached after every agent step.
 
-    Each reward is weighted by the probability that the dream has not ended before. For
-    `num_candidates` see `DreamModel.step`.
+    The reward of an agent step is weighted by the probability that the dream has not ended before
+    this agent step. For `num_candidates` see `DreamModel.step`.
     """
     state, total, returns = starts, torch.zeros_like(starts.weight), []
     for _ in range(horizon):
@@ -42,7 +42,7 @@ def roll_out(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int =
     Starts, actions and latents are on the CPU; the dream runs on the device of V and M.
 
     Args:
-        actions: (batch, agent steps, A).
+        actions: encoded actions, (batch, agent steps, A).
     """
     generator = step_generator(seed, 0, dream.device)
     state, actions, latents = starts.to(dream.device), actions.to(dream.device), []

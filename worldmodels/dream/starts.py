@@ -1,4 +1,4 @@
-"""Start states of dreams: real states of V and M."""
+"""Start states of dreams, which are latents and states of M at agent steps of real episodes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ NEAR_STEPS = 8
 
 
 class StartStates:
-    """Real states from which start states are sampled, with weights; on the CPU.
+    """States of real episodes, on the CPU, from which start states are sampled with weights.
 
     Args:
-        weights: sampling weights of the states; none is negative, and not all are zero.
+        weights: sampling weights of the states; no weight is negative, and at least one weight is
+            above zero.
     """
 
     def __init__(self, states: DreamState, weights: Float[Tensor, "state"]) -> None:
@@ -35,10 +36,11 @@ class StartStates:
         *,
         far_from_reward_fraction: float | None,
     ) -> StartStates:
-        """Take the states of all agent steps of the episodes.
+        """Collect the states at all agent steps of the episodes.
 
-        The fraction `far_from_reward_fraction` of the samples is far from any reward. All states
-        have the same weight if it is None, if all are near a reward, or if none is.
+        A fraction `far_from_reward_fraction` of the sampled states is not near any reward (see
+        `near_reward`). All states have the same weight if `far_from_reward_fraction` is None, if
+        all states are near a reward, or if no state is near a reward.
         """
         near = near_reward(sequences, NEAR_STEPS)
         weights = torch.ones(len(near))
@@ -57,9 +59,10 @@ class StartStates:
 
 @torch.no_grad()
 def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
-    """Compute the states (states, ...) before every agent step, at which dreams can begin.
+    """Compute the state before every agent step, (states, ...); dreams can begin at each state.
 
-    M's state follows from the real past of the episode. Sequences and states are on the CPU.
+    M's state follows from the real past of the episode. The given sequences and the returned states
+    are on the CPU.
     """
     device = device_of(memory)
     latents = vision.mode(sequences.posteriors[:, :-1])
@@ -72,9 +75,10 @@ def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dre
 
 
 def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
-    """Mark the `real_states` that have a reward above the mean at most `within` agent steps away.
+    """Mark the `real_states` that are at most `within` agent steps from a reward above the mean.
 
-    Far from any reward all controllers get the same return, for example deep in the grass.
+    In a state far from any reward, for example deep in the grass of CarRacing, all controllers get
+    the same return.
     """
     good = (sequences.rewards > sequences.rewards[sequences.mask].mean()) & sequences.mask
     reach = torch.nn.functional.max_pool1d(
@@ -86,18 +90,19 @@ def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
 def spread_starts(
     episodes: SequenceBatch, horizon: int, count: int
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Choose episode and agent step of each start, evenly spread where a dream has room.
+    """Choose the episode and the agent step of each start, evenly spread over all possible starts.
 
-    No start is an episode's first agent step, because M has no past there.
+    A start is possible where at least `horizon` agent steps of the episode remain. The first agent
+    step of an episode is not a possible start, because M has no past at that agent step.
 
-    Raises: ValueError if no episode is long enough.
+    Raises: ValueError if no episode is longer than `horizon` agent steps.
     """
     rows, steps = episodes.mask.nonzero(as_tuple=True)
     lengths = episodes.mask.sum(1)
     room = ((steps + horizon <= lengths[rows]) & (steps > 0)).nonzero()[:, 0]
     if len(room) == 0:
         raise ValueError(
-            f"expected an episode of more than {horizon} agent steps, the longest has "
+            f"expected an episode of more than {horizon} agent steps, but the longest has "
             f"{int(lengths.max())}"
         )
     chosen = evenly_spread(room, count)
@@ -105,7 +110,7 @@ def spread_starts(
 
 
 def evenly_spread(places: Int[Tensor, "place"], count: int) -> Int[Tensor, "chosen"]:
-    """Choose `count` of the places at equal distances, or all of them if there are fewer."""
+    """Choose `count` of the places at equal distances, or all places if there are fewer."""
     return places[torch.linspace(0, len(places) - 1, min(count, len(places))).long()]
 
 
@@ -116,7 +121,7 @@ def states_at(
     rows: Int[Tensor, "start"],
     steps: Int[Tensor, "start"],
 ) -> DreamState:
-    """Return the real states before these agent steps of these episodes."""
+    """Return, for each i, the real state before agent step `steps[i]` of episode `rows[i]`."""
     lengths = episodes.mask.sum(1)
     places = (lengths.cumsum(0) - lengths)[rows] + steps
     return real_states(vision, memory, episodes).rows(places)

@@ -18,22 +18,25 @@ class Support:
     """The latents and predictions for which V and M had data.
 
     Dreamed latents are clamped to `low` and `high`, because V and M were not trained on latents
-    beyond that range. A dream is out of support, and ends, if a latent lies outside the range by
-    more than `MARGIN` times its width and more than `NOISE` times the standard deviation of V's
-    posterior. A dream of an ensemble also ends if its models disagree more than they do on 99.9 %
-    of the real agent steps. Codes cannot leave their range, so dreams of a single M over codes are
-    always in support.
+    beyond that range. A dream is out of support, and ends, if one of its latents is too far outside
+    the range from `low` to `high`. The largest allowed distance from the range is `MARGIN` times
+    the width of the range or `NOISE` times the standard deviation of V's posterior, whichever is
+    larger. A dream of an ensemble also ends if the disagreement of the models is larger than on
+    99.9 % of the real agent steps. Codes cannot leave their range, so dreams of a single M over
+    codes are always in support.
 
-    A dream gets no reward after its end. The return of a dream that leaves the support is too low
-    if the real episode would have had more reward, and too high if it would have had negative
-    reward. `wm dream-check` measures this bias, and compares it with that of unconstrained dreams.
+    A dream gets no reward after its end. The return of a dream that leaves the support is therefore
+    biased. The bias is negative if the rest of the real episode would have had positive reward, and
+    positive if the rest would have had negative reward. `wm dream-check` measures the bias of
+    dreams with a support and the bias of unconstrained dreams.
 
     Attributes:
-        low, high: range of each latent over real frames; None for codes.
+        low, high: the lowest and the highest value of each latent over real frames; both are None
+            if latents are codes.
         most_disagreement: the disagreement (see `EnsemblePrediction.disagreement`) above which a
-            dream is out of support; None for a single M.
-        noise: standard deviation of V's posterior for each latent, which M's predictions include;
-            None means no noise.
+            dream is out of support; `most_disagreement` is None if M is not an ensemble.
+        noise: standard deviation of V's posterior for each latent. M's predictions include the
+            noise of V's posterior. If `noise` is None, the noise counts as zero.
     """
 
     MARGIN: ClassVar[float] = 0.5
@@ -50,7 +53,7 @@ class Support:
     @classmethod
     @torch.no_grad()
     def fit(cls, vision: Vision, memory: Memory, sequences: SequenceBatch) -> "Support":
-        """Compute the support of real episodes; both are on the CPU."""
+        """Compute the support from real episodes; the episodes and the support are on the CPU."""
         mask = sequences.mask
         latents = vision.mode(sequences.posteriors)[:, :-1]
         low = high = most = noise = None
@@ -69,7 +72,7 @@ class Support:
         return cls(low, high, most, noise)
 
     def clamp(self, latent: Tensor, prediction: Prediction) -> tuple[Tensor, Bool[Tensor, "batch"]]:
-        """Clamp latents to the range, and return which dreams are out of support."""
+        """Return the latents clamped to the range, and which dreams are out of support."""
         out_of_support = torch.zeros(len(latent), dtype=torch.bool, device=latent.device)
         if self.low is not None and self.high is not None:
             dreamed, latent = latent, latent.clamp(self.low, self.high)

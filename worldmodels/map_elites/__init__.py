@@ -1,1 +1,1 @@
-"""Representations that MAP-Elites discovers: autoencoders of elites, trained during the search."""
+"""MAP-Elites with an autoencoder that is trained on the elites during the search."""

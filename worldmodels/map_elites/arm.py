@@ -1,4 +1,4 @@
-"""Searches on the planar arm: their settings, and the autoencoder of a finished search."""
+"""Settings of MAP-Elites searches on the planar arm, and loading of a search's autoencoder."""
 
 import functools
 import math
@@ -26,12 +26,14 @@ _MODEL_MIX = Mix(reconstruction=0.5, line=0.5)
 
 @dataclass(frozen=True)
 class ArmConfig:
-    """A search on the arm; the defaults are the paper's.
+    """Settings of a search on the planar arm; the defaults are those of arXiv 2003.04389.
 
     Attributes:
-        operator: "line", or the kind of autoencoder whose reconstruction is used as a crossover.
-        bandit: choose the mix of operators by the number of elites that each mix added recently.
-        num_cells: cells of equal size, in the disc that the arm can reach.
+        operator: "line" for steps along lines between elites, or the kind of autoencoder ("vae" or
+            "vqvae") whose reconstruction is used as a crossover.
+        bandit: whether the mix of operators is chosen by the number of elites that each mix added
+            recently.
+        num_cells: number of cells of equal size in the disc that the arm can reach.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -51,12 +53,12 @@ class ArmConfig:
 
     @property
     def generations(self) -> int:
-        """The fewest whole generations with at least `evaluations` evaluations."""
+        """The smallest number of generations that has at least `evaluations` evaluations."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property
     def representation_search(self) -> RepresentationSearchConfig:
-        """The settings of the search itself."""
+        """The settings of MAP-Elites and of the autoencoder."""
         mixes, model = LINE_MIXES if self.bandit else LINE_MIXES[-1:], None
         if self.operator != "line":
             mixes = ALL_MIXES if self.bandit else (_MODEL_MIX,)
@@ -73,7 +75,7 @@ class ArmConfig:
 
 
 def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
-    """Load the settings of an archive's search, and the autoencoder of its elites.
+    """Load from an archive the settings of its search and the autoencoder of its elites.
 
     Raises: UserError if the folder has no archive, or if the search had no autoencoder.
     """
@@ -84,6 +86,8 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
         config = ArmConfig(**saved.metadata["config"])
     settings = config.representation_search.model
     if settings is None:
-        raise UserError(f"{archive} was searched with the line operator and has no codes: {hint}")
+        raise UserError(
+            f"{archive} has no autoencoder, because its search had the line operator: {hint}"
+        )
     make = functools.partial(make_autoencoder, config.joints, settings)
     return config, restore_module(make, saved.part("model"), path, hint).eval()

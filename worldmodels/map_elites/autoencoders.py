@@ -1,8 +1,8 @@
-"""Autoencoders of the solutions that are elites of a MAP-Elites search.
+"""Autoencoders of solutions, which are trained on the elites of a MAP-Elites search.
 
-There are two kinds with the same interface. `encode` maps solutions to codes of a few numbers,
-`decode` maps codes to solutions, and `reconstruct` does both. A VQ-VAE's reconstruction goes
-through its codebook.
+The two kinds, a VAE and a VQ-VAE, have the same interface. `encode` maps solutions to codes, which
+consist of a few numbers. `decode` maps codes to solutions. `reconstruct` encodes solutions and
+decodes the resulting codes. The codes of a VQ-VAE consist of vectors from a codebook.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ class AutoencoderConfig:
 
     Attributes:
         kind: "vae" or "vqvae".
-        num_latents: numbers of a VAE's code, and half the hidden units of either kind.
-        kl_weight: weight of a VAE's KL. It is close to 0, because codes have to represent solutions
-            and are not sampled.
+        num_latents: length of a VAE's code. The hidden layers of both kinds have twice as many
+            units.
+        kl_weight: weight of a VAE's KL term. The weight is close to 0, because codes have to
+            represent solutions and are not sampled from the prior.
         num_codes, code_size, codebook_size: a VQ-VAE's code has `num_codes` vectors of `code_size`
-            numbers, each from a codebook of `codebook_size` vectors.
-        commitment, decay: weight of a VQ-VAE's commitment loss, and decay of its codebook's moving
-            average.
-        remedies: options of the quantizer library against code vectors that are unused or align.
-            "revival" starts vectors at k-means and replaces unused ones; "orthogonal" penalizes
-            their cosines; "cosine" keeps the codebook on the unit sphere; "rotation" rotates
-            gradients with the vectors.
+            numbers, and each vector comes from a codebook of `codebook_size` vectors.
+        commitment, decay: weight of a VQ-VAE's commitment loss, and decay of the moving averages of
+            a VQ-VAE's codebook.
+        remedies: options of the quantizer library that counter unused or parallel code vectors.
+            "revival" initializes code vectors by k-means and replaces unused code vectors.
+            "orthogonal" penalizes the cosines between code vectors. "cosine" keeps code vectors on
+            the unit sphere. "rotation" rotates gradients in the same way as encoder outputs are
+            rotated to code vectors.
 
-    Source: arXiv 2003.04389, section 4, and its code: one hidden layer of twice the latent's size.
+    Source: arXiv 2003.04389, section 4, and the code of that paper, in which the hidden layer has
+        twice the size of the latent.
     """
 
     kind: str = "vae"
@@ -66,9 +69,10 @@ class AutoencoderConfig:
 
 
 class SolutionAutoencoder(nn.Module):
-    """The common base of both kinds: an encoder and a decoder with one hidden layer each.
+    """Base class of both kinds, with one hidden layer in the encoder and one in the decoder.
 
-    Solutions are numbers within [-1, 1]; a code is `config.num_numbers` numbers.
+    A solution is a vector of numbers within [-1, 1], and a code is a vector of `config.num_numbers`
+    numbers.
     """
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig, num_outputs: int) -> None:
@@ -107,7 +111,7 @@ class SolutionAutoencoder(nn.Module):
 
 
 class SolutionVAE(SolutionAutoencoder):
-    """A VAE: its code is sampled from a Gaussian in training, and is the mean afterwards."""
+    """A VAE, whose code is a Gaussian sample in training and the Gaussian's mean afterwards."""
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
         super().__init__(num_parameters, config, 2 * config.num_latents)
@@ -128,9 +132,9 @@ class SolutionVAE(SolutionAutoencoder):
 
 
 class SolutionVQVAE(SolutionAutoencoder):
-    """A VQ-VAE: its code is a few vectors from one codebook.
+    """A VQ-VAE, whose code consists of a few vectors from one codebook.
 
-    Source: arXiv 1711.00937, with a codebook of moving averages (A.1).
+    Source: arXiv 1711.00937, with a codebook that is updated by moving averages (A.1).
     """
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
@@ -154,11 +158,11 @@ class SolutionVQVAE(SolutionAutoencoder):
         return result
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
-        """Return the nearest code vectors, concatenated."""
+        """Return the concatenated code vectors that are nearest to the encoder's outputs."""
         return self._nearest(solutions)[0].flatten(1)
 
     def codes(self, solutions: Float[Tensor, "batch parameter"]) -> Int[Tensor, "batch code"]:
-        """Return the indices of the nearest code vectors."""
+        """Return the indices of the code vectors that are nearest to the encoder's outputs."""
         return self._nearest(solutions)[1]
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
@@ -181,6 +185,6 @@ class SolutionVQVAE(SolutionAutoencoder):
 
 
 def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:
-    """Make an autoencoder of the config's kind, with new weights."""
+    """Make an autoencoder of the kind `config.kind`, with random weights."""
     kind = SolutionVAE if config.kind == "vae" else SolutionVQVAE
     return kind(num_parameters, config)

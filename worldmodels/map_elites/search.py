@@ -1,7 +1,8 @@
-"""MAP-Elites with an autoencoder of its elites, which is trained during the search.
+"""MAP-Elites, and an autoencoder that is trained on the elites during the search.
 
-In every generation the training of the autoencoder continues on the present elites. Children made
-by its crossover, (x + decode(encode(x))) / 2, keep what elites have in common and lose the rest.
+In every generation the training of the autoencoder continues on the present elites. The autoencoder
+makes children by the crossover (x + decode(encode(x))) / 2. The children of the crossover keep what
+all elites have in common, and lose what sets a single elite apart.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ WEIGHT_DECAY = 0.1
 
 @dataclass(frozen=True)
 class RepresentationSearchConfig:
-    """Settings of the search and of its model's training.
+    """Settings of a MAP-Elites search and of the training of its autoencoder.
 
     Attributes:
-        model: the autoencoder; None searches without one.
-        epochs: epochs over all elites per generation.
+        model: settings of the autoencoder; if `model` is None, the search has no autoencoder.
+        epochs: number of training epochs over all elites in each generation.
 
     Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs per generation.
-        Differs: weight decay is used.
+        Differs: the training uses weight decay.
     """
 
     elites: ElitesConfig = field(default_factory=ElitesConfig)
@@ -54,17 +55,19 @@ class RepresentationSearchConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "epochs")
         if self.model is None and any(mix.reconstruction for mix in self.elites.mixes):
-            raise UserError("a mix with reconstruction needs a model: set one, or use line mixes")
+            raise UserError(
+                "a mix with reconstruction needs an autoencoder: set `model`, or use line mixes"
+            )
 
 
 class RepresentationSearch:
-    """A search and its model; `step` is one generation.
+    """A MAP-Elites search and its autoencoder; `step` runs one generation.
 
     Args:
         ranges: see `MapElites`.
 
     Attributes:
-        training_seconds: time of the model's training so far.
+        training_seconds: seconds that the training of the autoencoder has taken so far.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class RepresentationSearch:
         )
 
     def step(self, evaluate: Callable[[Solutions], tuple[np.ndarray, np.ndarray]]) -> None:
-        """Train the model on the elites, make children, evaluate them, and update the archive."""
+        """Train the autoencoder, make children, evaluate the children, and update the archive."""
         if self.model is not None and self.search.started:
             self._train(torch.from_numpy(self.search.elites))
         self.search.tell(*evaluate(self.search.ask()))
@@ -115,7 +118,7 @@ class RepresentationSearch:
         return tensors, metadata
 
     def load_state_dict(self, saved: Checkpoint) -> None:
-        """Restore a saved search; it continues as if it had never stopped."""
+        """Restore a saved search, which then continues as if it had never stopped."""
         names = ("solutions", "fitness", "measures")
         arrays = {name: saved.tensors[name].numpy() for name in names}
         self.search.load_state_dict({**arrays, "search": saved.metadata["search"]})
@@ -125,7 +128,7 @@ class RepresentationSearch:
             restore_optimizer(self._optimizer, saved.part("optimizer"))
 
     def resume(self, path: Path) -> list[dict[str, Any]]:
-        """Restore the search saved at `path`, if there is one; return its curve so far."""
+        """Restore the search saved in the file `path`, if any, and return the search's history."""
         if not path.exists():
             return []
         hint = f"delete {path.parent} to start again"

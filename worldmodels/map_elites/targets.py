@@ -1,8 +1,8 @@
-"""Tests of a discovered representation: it should reach targets in few evaluations.
+"""A test of a discovered representation: how few evaluations a search needs to reach targets.
 
-A target is a point in the space of measures. CMA-ES searches for a solution with these measures,
-among the solutions themselves or among the codes of an autoencoder of elites. Codes stand for
-solutions that resemble elites.
+A target is a point in the space of measures. CMA-ES searches for a solution whose measures equal
+the target. The search is either over solutions or over the codes of an autoencoder of elites. The
+codes decode to solutions that resemble elites.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ SIGMA0, START_SPREAD = 0.1, 0.3
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A space for CMA-ES: `express` turns points (B, D) within `bounds` into solutions (B, J)."""
+    """A space that CMA-ES searches.
+
+    `express` maps points (B, D) within `bounds` to solutions (B, J).
+    """
 
     name: str
     num_parameters: int
@@ -44,20 +47,20 @@ class SearchSpace:
 
     @property
     def population(self) -> int:
-        """Candidates per generation of CMA-ES in this space, pycma's default."""
+        """The population size of CMA-ES in this space, which is pycma's default."""
         return 4 + int(3 * np.log(self.num_parameters))
 
 
 def direct_space(num_joints: int) -> SearchSpace:
-    """Return the space of the solutions themselves."""
+    """Return the space in which each point is a solution."""
     return SearchSpace("direct", num_joints, (-1.0, 1.0), lambda points: points.astype(np.float32))
 
 
 def code_space(model: SolutionAutoencoder) -> SearchSpace:
-    """Return the space of the codes of an autoencoder of elites.
+    """Return the space in which each point is a code of an autoencoder of elites.
 
-    Codes of a VQ-VAE are not rounded to its code vectors. Its decoder accepts points between them,
-    and there are too few rounded codes to come near every target.
+    The codes of a VQ-VAE are not rounded to the vectors of the codebook. The decoder also accepts
+    points between code vectors, and rounded codes are too few to come near every target.
     """
 
     @torch.no_grad()
@@ -73,8 +76,10 @@ class Attempt:
     """One search for one target.
 
     Attributes:
-        distances: distance to the target of the best solution after each evaluation, (E,).
-        spreads: standard deviation of that solution's angles, in radians, (E,).
+        distances: distance between the target and the best solution so far, after each evaluation,
+            (E,).
+        spreads: standard deviation of the joint angles of the best solution so far, in radians,
+            (E,).
     """
 
     distances: Float[np.ndarray, " evaluation"]
@@ -84,12 +89,12 @@ class Attempt:
 def reach(
     target: Float[np.ndarray, "2"], space: SearchSpace, arm: PlanarArm, evaluations: int, seed: int
 ) -> Attempt:
-    """Search by CMA-ES for a solution at the target, for a given number of evaluations.
+    """Search with CMA-ES for a solution near the target, with a given number of evaluations.
 
-    Source: arXiv 2003.04389, section 4.3: sigma0 0.1, start 0.3 N(0, 1). The fitness is minus the
-        distance.
+    Source: arXiv 2003.04389, section 4.3: the search starts at a sample of 0.3 N(0, 1) with a
+        sigma0 of 0.1. The fitness is the negative distance to the target.
 
-    Raises: ValueError for fewer evaluations than CMA-ES has candidates per generation.
+    Raises: ValueError if `evaluations` is smaller than one generation of CMA-ES.
     """
     population = space.population
     if evaluations < population:

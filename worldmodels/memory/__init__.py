@@ -39,7 +39,7 @@ def make_memory(
     """Make an M with random weights, or an ensemble if `ensemble_size` is above 1.
 
     Args:
-        code_vectors: the vectors of V's codes, (K, vector size); for M over codes only.
+        code_vectors: the vectors of V's codes, (K, vector size), which only an M over codes needs.
     """
 
     def make() -> MDNRNN | CodeRNN:
@@ -61,7 +61,7 @@ def restore_memory(
 ) -> AnyMemory:
     """Restore M from the `memory` part of a checkpoint.
 
-    Raises: UserError that names `path`, if the checkpoint is not valid.
+    Raises: UserError if the checkpoint is not valid; the message names `path`.
     """
     hint = "train M again"
     weights = {_present_name(name): w for name, w in checkpoint.part("memory").items()}
@@ -80,6 +80,6 @@ def restore_memory(
 
 
 def _present_name(name: str) -> str:
-    """Return the name of a setting or parameter in this version."""
+    """Return the present name of a setting or parameter, given its name in any version."""
     prefix, dot, last = name.rpartition(".")
     return f"{prefix}{dot}{_EARLY_NAMES.get(last, last)}"

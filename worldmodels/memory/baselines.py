@@ -1,7 +1,7 @@
-"""Persistence baselines of M: the next latent is the present one, with a fitted uncertainty.
+"""Persistence baselines for M, which predict the present latent with a fitted uncertainty.
 
-Both baselines depend on the data only through a few sums, so that one pass over any number of
-agent steps fits or scores them exactly.
+Each baseline depends on the data only through a few sums. One pass over any number of agent steps
+therefore fits or scores a baseline exactly.
 """
 
 import math
@@ -25,7 +25,7 @@ class PersistenceGaussian:
 
     @classmethod
     def fit(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
-        """Fit by maximum likelihood to latents before and after agent steps, part by part."""
+        """Fit by maximum likelihood; `pairs` has the latents before and after agent steps."""
         return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
 
     def nll(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
@@ -47,9 +47,10 @@ Counts = Float[Tensor, "code value"]
 
 
 def _count(pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> tuple[Counts, Counts, float]:
-    """Count each next value, each next value that equals the present one, and the agent steps.
+    """Count how often each value comes next, how often each value persists, and the agent steps.
 
-    This takes one pass. The counts are exact, because float64 holds large integers exactly.
+    The count takes one pass over `pairs`. The counts are exact, because float64 holds large
+    integers exactly.
     """
     counts = torch.zeros(0)
     for now, then in pairs:
@@ -62,12 +63,12 @@ def _count(pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> tuple[Count
 
 @dataclass(frozen=True)
 class PersistenceCategorical:
-    """A code persists with its position's probability, or is drawn from its position's frequencies.
+    """A baseline in which the code at each position either persists or is drawn anew.
 
     Attributes:
-        persistence: probability that a code is not drawn anew.
-        frequency: frequencies of values drawn anew, one row per position; the present value may be
-            drawn again.
+        persistence: for each position, the probability that the code is not drawn anew.
+        frequency: for each position, the probabilities of the values that are drawn anew, among
+            them the present value.
     """
 
     persistence: Float[Tensor, "code"]
@@ -77,7 +78,7 @@ class PersistenceCategorical:
     def fit(
         cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
     ) -> "PersistenceCategorical":
-        """Fit by maximum likelihood (EM) to codes before and after agent steps, part by part.
+        """Fit by maximum likelihood (EM); `pairs` has the codes before and after agent steps.
 
         The frequencies are smoothed by half a count per value.
         """

@@ -1,4 +1,4 @@
-"""Frequencies and persistence of codes, with which M over codes is initialized."""
+"""The frequencies and the persistence of codes, which initialize an M over codes."""
 
 from collections.abc import Iterable
 
@@ -13,10 +13,10 @@ Digits = Int[Tensor, "_ code digit"]
 def digit_frequencies(
     transitions: Iterable[tuple[Digits, Digits]], sizes: tuple[int, ...]
 ) -> list[Float[Tensor, "code _"]]:
-    """Compute the frequencies of each digit's values after an agent step, plus half a count.
+    """Compute the frequencies of each digit's values after agent steps; each count starts at 0.5.
 
     Args:
-        transitions: digits before and after agent steps, part by part.
+        transitions: parts of the digits before and after agent steps.
     """
     counts: list[Tensor] = []
     num_steps = 0
@@ -37,10 +37,11 @@ def digit_frequencies(
 def persistence_log_odds(
     transitions: Iterable[tuple[Digits, Digits]], frequencies: list[Float[Tensor, "code _"]]
 ) -> Float[Tensor, "code digit flag"]:
-    """Compute the log-odds that each digit persists, minus those of persisting by chance.
+    """Compute the log-odds that each digit persists, minus the log-odds of persisting by chance.
 
-    The frequencies determine the chance. Flag 1 counts the agent steps in which all earlier digits
-    of the same code persisted; flag 0 counts the others. Negative differences are set to 0.
+    The probability of persisting by chance follows from `frequencies`. The entry for flag 1 counts
+    only agent steps in which all earlier digits of the same code persisted. The entry for flag 0
+    counts all other agent steps. Negative differences are set to 0.
     """
     shape = 2, len(frequencies), len(frequencies[0])
     persisted, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))

@@ -1,4 +1,4 @@
-"""M's output over codes: a mixture over whole next frames, computed from M's state.
+"""M's output over codes: a mixture of distributions over whole frames of next codes.
 
 The probability of the next frame of codes is factored as follows:
 
@@ -10,13 +10,13 @@ The probability of the next frame of codes is factored as follows:
         4 2 4 2 ...          product over the codes of the group    p(d2 | d1 persisted or not)
         1 3 1 3 ...          of the product over their digits       p(d3 | d1, d2 persisted or not)
 
-    log-odds of a digit's values = queries(state, present codes, m)        moved by the component
-                                 + conditioning_logits(codes of the groups before)    a linear sum
-                                 + persistence_bonus, on the present value of the digit
+    log-odds of a digit's values = queries(state, present codes, component m)
+                                 + conditioning_logits(codes of the groups before)
+                                 + persistence_bonus, only for the present value of the digit
 
-A component is sampled first, and can change the probabilities of every code. Within a component,
-two codes can make each other more or less likely. Only the choice of a component can express
-dependencies among three codes.
+A component is sampled before the codes, and a component can change the probabilities of every code.
+Within a component, two codes can make each other more or less likely. Only the choice of a
+component can express dependencies among three codes.
 """
 
 import math
@@ -33,16 +33,17 @@ from worldmodels.memory.lstm import Hidden
 
 
 class CodeHead(nn.Module):
-    """M's state and the present codes -> a mixture over the next codes.
+    """Maps M's state and the present codes to a mixture over the next codes.
 
     The inputs of a hidden layer are M's state and the present codes. Each component of the mixture
-    adds its own vector to that layer, and all components share the output weights. In a dream the
-    component is sampled first, so more components cost no more time.
+    adds its own vector to that layer, and all components share the output weights. In a dream, a
+    single component is sampled before the codes, so a larger number of components takes no more
+    time.
 
     Args:
         width: units of the hidden layer.
-        autoregressive: False makes the whole frame one group: codes are independent given the
-            component.
+        autoregressive: whether groups of codes are sampled one after another. If False, the whole
+            frame is one group, and all codes are independent given the component.
     """
 
     order: Tensor
@@ -95,14 +96,14 @@ class CodeHead(nn.Module):
     def conditioning_logits(
         self, embedded: Float[Tensor, "*batch sampled"], codes: slice
     ) -> Queries:
-        """Compute what the embeddings of earlier codes add to the queries of these codes."""
+        """Compute the term that the embeddings of earlier codes add to the queries of `codes`."""
         size = self.table.size
         weights = self.coupling[: embedded.shape[-1], codes.start * size : codes.stop * size]
         return cast(Tensor, (embedded @ weights).unflatten(-1, (-1, size)))
 
 
 def groups_of(num_codes: int) -> Int[Tensor, "code"]:
-    """Return which of up to four groups each code of a frame is sampled in."""
+    """Assign each code of a frame to one of up to four groups; return each code's group index."""
     side = math.isqrt(num_codes)
     if side * side != num_codes:
         return torch.arange(num_codes) % min(4, num_codes)

@@ -25,10 +25,12 @@ from worldmodels.memory.outcome import Outcome
 
 @dataclass(frozen=True)
 class CodePrediction:
-    """A mixture over whole next frames of codes, and the outcome; `code_head` has the formula.
+    """A mixture over whole frames of next codes, and the predicted outcome of the agent step.
+
+    The module `code_head` has the formula of the mixture.
 
     Attributes:
-        head: the head that made the prediction; it computes log-odds only when they are needed.
+        head: the head that made the prediction; log-odds are computed only when they are needed.
         log_pi: log-weights of the mixture's components.
         base: the head's hidden layer before a component's vector is added.
         now: the present codes.
@@ -63,11 +65,12 @@ class CodePrediction:
         return (self.log_pi + total).logsumexp(-1)
 
     def mean(self) -> Float[Tensor, "*batch number"]:
-        """Compute the mean of the next codes, concatenated in the order of sampling.
+        """Compute the means of the next codes, concatenated in the order of sampling.
 
-        A lattice's mean is the probabilities of each digit's values; a codebook's is the mean of
-        the code vectors and of their squares. The result is approximate, because each code is
-        conditioned on the mean embeddings of the earlier codes.
+        For a lattice, the mean of a code consists of the probabilities of each digit's values. For
+        a codebook, the mean of a code consists of the mean code vector and the mean of the squared
+        code vectors. The result is approximate, because each code is conditioned on the mean
+        embeddings of the earlier codes.
         """
         head = self.head
         now = to_digits(self.now[..., head.order], head.table.digit_sizes)[..., None, :, :]
@@ -102,13 +105,14 @@ class CodePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Codes:
-        """Sample the next codes; temperature tau divides all log-odds.
+        """Sample the next codes; the temperature divides all log-odds.
 
-        Temperature 0 takes the likeliest component and, group by group, its likeliest digits. The
-        batch consists of `num_candidates` equal blocks, and row i of each gets the same noise.
+        At temperature 0 the likeliest component is taken, and then, group by group, the likeliest
+        digits under this component. The batch consists of `num_candidates` blocks of equal size,
+        and row i of every block gets the same noise.
 
-        The component is sampled first and then only its codes, because sampling over the log-odds
-        of all components costs several times as much.
+        First a component is sampled, and then codes are sampled under this component alone. The
+        log-odds of all components would take several times as long to compute.
         """
         head, batch = self.head, self.log_pi.shape[:-1]
         component = sample_categorical(self.log_pi, temperature, generator, num_candidates)

@@ -1,4 +1,4 @@
-"""The embeddings of codes, and the log-odds of their values from M's output."""
+"""The embeddings of codes, and the map from M's output to the log-odds of a code's values."""
 
 import math
 
@@ -14,21 +14,24 @@ Queries = Float[Tensor, "*batch code number"]
 
 
 class CodeTable(nn.Module):
-    """Embeds codes as E numbers each, and maps queries of E numbers to logits of a code's values.
+    """Embeds each code as E numbers, and maps a query of E numbers to logits of a code's values.
 
-    A lattice code has several digits of few values. Its E numbers are the one-hot vectors of its
-    digits, and a query consists of the logits themselves.
+    A code of a lattice (FSQ) has several digits, and each digit has few values. The E numbers of a
+    lattice code are the one-hot vectors of its digits. A query for a lattice code consists of the
+    logits of the values of its digits.
 
-    A codebook code has one digit of K values, so one-hot vectors would need K numbers. Its E
-    numbers are the code vector v of V, the squares of v, and `FREE_SIZE` learned numbers. The
-    logits are the inner products of a query with these numbers. With v and its squares a query can
-    express any diagonal Gaussian over code vectors. M's cost therefore hardly grows with K, and
-    values with similar vectors get similar logits.
+    A code of a codebook (VQ-VAE) has one digit with K values, so a one-hot vector would need K
+    numbers. The E numbers of a codebook code are V's code vector v, the squares of v, and
+    `FREE_SIZE` learned numbers. The logit of a value is the inner product of a query with the E
+    numbers of that value. Because the E numbers include the code vector and its squares, a query
+    can express any diagonal Gaussian over code vectors. The cost of M therefore hardly grows with
+    K, and values with similar vectors get similar logits.
 
     Attributes:
-        size: E, numbers per code.
-        digits: the digits of each value, (K, digits).
-        bias: added to the logits of each code's values, (N, values of all digits).
+        size: E, the length of a code's embedding.
+        digits: the digits of each value of a code, (K, digits).
+        bias: the numbers that are added to the logits of each code's values, (N, values of all
+            digits).
     """
 
     vectors: Tensor
@@ -60,7 +63,7 @@ class CodeTable(nn.Module):
         self.register_buffer("vectors", torch.cat([vectors, vectors.square() - 1.0], -1))
 
     def seen(self, codes: Int[Tensor, "*batch code"]) -> Float[Tensor, "*batch feature"]:
-        """Return the vectors that codes stand for and their squares, concatenated."""
+        """Return the code vectors of codes, concatenated with the squares of these vectors."""
         return F.embedding(codes, self.vectors).flatten(-2)
 
     def embed(self, codes: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch number"]:
@@ -71,11 +74,13 @@ class CodeTable(nn.Module):
     def expected(
         self, probabilities: Float[Tensor, "*batch value"], learned: bool = True
     ) -> Float[Tensor, "*batch number"]:
-        """Compute the mean of the E numbers.
+        """Compute the mean of a code's E numbers under the given probabilities.
 
         Args:
-            probabilities: probabilities of each digit's values, digit by digit.
-            learned: False leaves out the `FREE_SIZE` learned numbers of a codebook's values.
+            probabilities: the probabilities of the values of the first digit, then those of the
+                second digit, and so on.
+            learned: whether the result includes the `FREE_SIZE` learned numbers of a codebook's
+                values.
         """
         if self.lattice:
             return probabilities
@@ -87,7 +92,7 @@ class CodeTable(nn.Module):
         """Compute the log-odds, up to a constant, of the values of each digit.
 
         Args:
-            chosen: the codes of the frame to which the queries belong.
+            chosen: the positions, within the frame, of the codes to which the queries belong.
         """
         if not self.lattice:
             return ((queries @ self._rows().T).add_(self.bias[chosen]),)

@@ -27,11 +27,12 @@ MAX_CODES = 64**2  # a code for every pixel
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRNNSettings(MemorySettings):
-    """Settings of M over codes that do not depend on V.
+    """The V-independent settings of an M over codes.
 
     Attributes:
-        head_width: units of the hidden layer that the mixture is computed from.
-        autoregressive: whether codes of one frame depend on each other; see `CodeHead`.
+        head_width: number of units of the hidden layer from which the mixture is computed.
+        autoregressive: whether the codes of one frame depend on each other within a component of
+            the mixture; see `CodeHead`.
     """
 
     head_width: int = 256
@@ -44,11 +45,12 @@ class CodeRNNSettings(MemorySettings):
 
 @dataclass(frozen=True)
 class CodeRNNConfig(CodeRNNSettings):
-    """Settings of M over codes.
+    """All settings of an M over codes.
 
     Attributes:
-        num_codes: N, codes per frame.
-        digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
+        num_codes: N, the number of codes per frame.
+        digit_sizes: number of values of each digit of a code: FSQ's levels for a lattice, or (K,)
+            for a codebook.
         vector_size: length of the vector that a code stands for.
         num_actions: length A of an encoded action.
     """
@@ -67,10 +69,10 @@ class CodeRNNConfig(CodeRNNSettings):
 
 
 class CodeRNN(RecurrentMemory):
-    """Codes, action, state -> next state and a mixture over the next frame's codes.
+    """An M that maps codes, action and state to the next state and a mixture over next codes.
 
-    Its inputs are the vectors that V's codes stand for, so codes with similar vectors are similar
-    inputs. The model holds a copy of V's codebook.
+    The LSTM receives the code vectors of codes, so codes with similar vectors are similar inputs.
+    The model holds a copy of V's codebook.
     """
 
     kind = "codernn"
@@ -91,10 +93,11 @@ class CodeRNN(RecurrentMemory):
         self.outcome = OutcomeHead(config.num_hidden)
 
     def _calibrate_head(self, sequences: Sequences) -> None:
-        """Initialize the head with the frequencies and the persistence of the data.
+        """Initialize the head with the frequencies and the persistence of the training codes.
 
-        Each digit's log-frequencies become its biases, and its log-odds of persisting become its
-        persistence bonus. Training therefore begins near the persistence baseline.
+        The log-frequencies of a digit's values become the biases of the logits of these values. The
+        log-odds that a digit persists become the persistence bonus of this digit. Training
+        therefore begins near the persistence baseline.
         """
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
         bonus = persistence_log_odds(self._transitions(sequences), frequencies)
@@ -102,14 +105,14 @@ class CodeRNN(RecurrentMemory):
         self.head.persistence_bonus.copy_(bonus)
 
     def _transitions(self, sequences: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the digits before and after each agent step, in the order of sampling."""
+        """Yield the digits before and after each agent step, with codes in sampling order."""
         sizes, order = self.config.digit_sizes, self.head.order.cpu()
         for part in sequences.parts(PART_STEPS):
             digits = to_digits(part.posteriors[..., order], sizes)
             yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
     def predict(self, hidden: Hidden, latent: Codes) -> CodePrediction:
-        """Predict from M's state h after an agent step taken at the codes `latent`."""
+        """Predict from `latent`, the codes before an agent step, and M's h after the step."""
         return CodePrediction(
             self.head,
             self.head.log_pi(hidden).log_softmax(-1),
@@ -119,10 +122,10 @@ class CodeRNN(RecurrentMemory):
         )
 
     def training_floats(self) -> int:
-        """Return the most numbers that `loss` and its gradient hold per agent step.
+        """Return the largest number of floats that `loss` and its gradient hold per agent step.
 
-        The log-odds of every value of every code in every component are held 4.5 times
-        (measured), in addition to the LSTM's part; see `MDNRNN`.
+        The log-odds of all values of all codes in all components are held 4.5 times (measured). The
+        LSTM holds further numbers; see `MDNRNN.training_floats`.
         """
         values = self.config.num_mixtures * self.config.num_codes * sum(self.config.digit_sizes)
         return 24 * self.config.num_hidden + 5 * values

@@ -1,9 +1,10 @@
-"""Compact storage of encoded episodes, M's training data, in memory or in a temporary file.
+"""Compact storage of M's training data, the encoded episodes, in memory or in a file.
 
-An agent step is one record: the action, the reward, whether the episode ended, and V's encoding
-of the frame before it. An episode of D agent steps has D + 1 records, and the last one holds only
-the frame after the last agent step. Codes are stored in the smallest integer type that holds their
-K values and become int64 in a batch. Latents stay float32.
+Each agent step is stored as one record. A record holds V's encoding of the frame before the agent
+step, the action, the reward, and whether the episode ended. An episode of D agent steps has D + 1
+records, and the last record holds only the encoding of the frame after the last agent step. Codes
+are stored in the smallest integer type that can hold K values, and are converted to int64 in a
+batch. Latents stay float32.
 """
 
 import shutil
@@ -23,7 +24,7 @@ from worldmodels.errors import UserError
 
 
 class RecordsInMemory:
-    """Records in memory: one array per episode, which is not copied."""
+    """Records in memory, with one array per episode; no array is copied."""
 
     def __init__(self) -> None:
         self._episodes: list[np.ndarray] = []
@@ -44,18 +45,19 @@ class RecordsInFile:
     the process, up to the size of the file.
 
     Args:
-        folder: the folder of the file; the system's folder for temporary files may be in memory.
+        folder: the folder of the file. The system's folder for temporary files is not used, because
+            that folder may be in memory.
         record_type: the type of one record; see the function `record_type`.
         count: number of records that will be written.
 
-    Raises: UserError if the disk has too little room.
+    Raises: UserError if the disk has too little free space.
     """
 
     def __init__(self, folder: Path, record_type: np.dtype, count: int) -> None:
         num_bytes, free = count * record_type.itemsize, shutil.disk_usage(folder).free
         if num_bytes > free:
             raise UserError(
-                f"{folder} needs {num_bytes / 1e9:.1f} GB for encoded episodes while M is trained, "
+                f"the encoded episodes for training M need {num_bytes / 1e9:.1f} GB in {folder}, "
                 f"but the disk has {free / 1e9:.1f} GB free: make room, or use fewer episodes"
             )
         # The file is unbuffered, so that a read fetches only what it needs. It stays open as long
@@ -88,12 +90,12 @@ Rows = Int[Tensor, "batch"]
 
 
 class EncodedEpisodes:
-    """Whole episodes, encoded by V, from which batches are cut.
+    """Whole episodes that V has encoded, from which batches are cut.
 
     Args:
         records: the records of every episode.
         record_type: the type of one record; see the function `record_type`.
-        lengths: agent steps of each episode.
+        lengths: number of agent steps of each episode.
     """
 
     def __init__(
@@ -111,11 +113,12 @@ class EncodedEpisodes:
         lengths: Sequence[int],
         folder: Path | None = None,
     ) -> "EncodedEpisodes":
-        """Store the records of episodes one by one.
+        """Store the records of `episodes`, one episode after another.
 
         Args:
-            lengths: agent steps of each episode.
-            folder: folder of a temporary file for the records; None keeps the records in memory.
+            lengths: number of agent steps of each episode.
+            folder: folder of a temporary file for the records; if `folder` is None, the records
+                stay in memory.
         """
         rest = iter(episodes)
         first = next(rest)
@@ -140,7 +143,10 @@ class EncodedEpisodes:
         return (int(self.lengths.sum()) + len(self)) * self._type.itemsize
 
     def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
-        """Cut `length` agent steps from each chosen episode at its start, padded with zeros."""
+        """For each i, cut `length` agent steps from episode `rows[i]`, beginning at `starts[i]`.
+
+        A sequence is padded with zeros after the end of its episode.
+        """
         counts = (self.lengths[rows] - starts).clamp(max=length)
         records = np.zeros((len(rows), length + 1), self._type)
         places = zip(rows.tolist(), starts.tolist(), (counts + 1).tolist(), strict=True)
@@ -164,7 +170,7 @@ class EncodedEpisodes:
             yield self[rows]
 
     def __getitem__(self, rows: slice) -> SequenceBatch:
-        """Return whole episodes, padded to the longest of all episodes."""
+        """Return the chosen whole episodes, padded to the length of the longest stored episode."""
         chosen = torch.arange(*rows.indices(len(self)))
         return self.windows(chosen, torch.zeros_like(chosen), self._longest)
 
@@ -173,12 +179,12 @@ class EncodedEpisodes:
         return self[slice(None)]
 
     def single_steps(self) -> Sequences:
-        """Return each agent step as a separate episode, without its past."""
+        """Return each agent step as a separate episode of length 1."""
         return _SingleSteps(self)
 
 
 class _SingleSteps(EncodedEpisodes):
-    """The agent steps of episodes, each as an episode of length 1; nothing is copied."""
+    """A view of episodes in which each agent step is a separate episode of length 1."""
 
     def __init__(self, episodes: EncodedEpisodes) -> None:
         self._episodes = episodes
@@ -188,7 +194,7 @@ class _SingleSteps(EncodedEpisodes):
         super().__init__(episodes._records, episodes._type, lengths)
 
     def windows(self, rows: Rows, starts: Rows, length: int) -> SequenceBatch:
-        """Return the chosen agent steps; only the start 0 and the length 1 are possible."""
+        """Return the chosen agent steps; all `starts` must be 0, and `length` must be 1."""
         assert length == 1 and not starts.any(), "each episode has one agent step"
         episode = torch.searchsorted(self._ends, rows, right=True)
         first = self._ends[episode] - self._episodes.lengths[episode]
@@ -196,7 +202,7 @@ class _SingleSteps(EncodedEpisodes):
 
 
 def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
-    """Return the NumPy type in which one agent step is stored, without gaps."""
+    """Return the NumPy type of the record of one agent step, which has no gaps."""
     return np.dtype(
         [
             ("action", np.float32, (num_actions,)),

@@ -23,11 +23,11 @@ MAX_BYTES_IN_MEMORY = 100_000_000
 
 
 class Encodings:
-    """A cache of encoded episodes, so that several stages encode an episode only once per V.
+    """A cache of encoded episodes, so that several stages do not encode the same episode again.
 
     Args:
-        max_cached_steps: agent steps cached at most. One takes 273 bytes for 32 latents and 3
-            actions, and 33 bytes for 16 codes.
+        max_cached_steps: largest number of agent steps in the cache. With actions of 3 numbers, an
+            agent step takes 273 bytes for 32 latents, and 33 bytes for 16 codes.
     """
 
     def __init__(self, max_cached_steps: int = 1_000_000) -> None:
@@ -39,10 +39,10 @@ class Encodings:
     def of(
         self, vision: Vision, episodes: Iterable[Episode], action_repeat: int, keep: bool = True
     ) -> Iterator[np.ndarray]:
-        """Encode episodes one by one, or take their encodings by the same V from the cache.
+        """Encode the episodes one by one, but take encodings by the same V from the cache.
 
         Args:
-            keep: False adds nothing to the cache.
+            keep: whether new encodings are added to the cache.
         """
         digest = _digest(vision)
         if digest != self._vision:
@@ -93,13 +93,13 @@ def encode_dataset(
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
-    """Encode all episodes, in memory or, if they are large, in a file in `folder`.
+    """Encode all episodes; the result stays in memory or, if it is large, in a file.
 
     Args:
-        report: shows the progress; None shows nothing.
-        folder: the folder of the file; None keeps the encodings in memory in any case.
-        encodings: cache with the encodings of earlier calls. A data set that is written to a file
-            is not added to the cache.
+        report: shows the progress; if `report` is None, no progress is shown.
+        folder: the folder of the file; if `folder` is None, the encodings always stay in memory.
+        encodings: a cache with the encodings of earlier calls. Encodings that are written to a file
+            are not added to the cache.
     """
     encodings = encodings or Encodings(max_cached_steps=0)
     if encoded_bytes(vision, episodes, action_repeat) <= MAX_BYTES_IN_MEMORY:
@@ -112,7 +112,7 @@ def encode_dataset(
 
 
 def encode_split(run: Run, vision: Vision, held_out: bool, report: Report) -> EncodedEpisodes:
-    """Encode a run's training or held-out episodes."""
+    """Encode the training episodes or the held-out episodes of a run."""
     episodes, known = run.store.split(held_out), run.cached(Encodings)
     return encode_dataset(vision, episodes, run.action_repeat, report, run.folder, known)
 
@@ -131,12 +131,12 @@ def encode_episodes(
 def encode_rollouts(
     vision: Vision, rollouts: Iterable[Rollout], num_steps: Sequence[int], action_repeat: int
 ) -> SequenceBatch:
-    """Encode rollouts as one padded batch; `num_steps` are their lengths in env steps."""
+    """Encode rollouts as one padded batch; `num_steps` has each rollout's length in env steps."""
     each = (encode(vision, rollout, action_repeat) for rollout in rollouts)
     lengths = [-(-steps // action_repeat) for steps in num_steps]
     return EncodedEpisodes.gather(each, lengths).whole()
 
 
 def agent_steps_of(episodes: Sequence[Episode], action_repeat: int) -> list[int]:
-    """Count the agent steps of each episode; the last one may have fewer env steps."""
+    """Count the agent steps of each episode; the last agent step may have fewer env steps."""
     return [-(-episode.num_steps // action_repeat) for episode in episodes]

@@ -21,7 +21,7 @@ from worldmodels.training.model import LossAndMetrics
 
 @dataclass(frozen=True)
 class EnsembleOutcome:
-    """The mean over members of the expected reward and of the probability that the episode ends."""
+    """The expected reward and the end probability, averaged over the members of an ensemble."""
 
     reward: Float[Tensor, "*batch"]
     end_probability: Float[Tensor, "*batch"]
@@ -29,7 +29,7 @@ class EnsembleOutcome:
 
 @dataclass(frozen=True)
 class EnsemblePrediction:
-    """The mixture of the members' predictions, with equal weights."""
+    """The mixture of the predictions of all members, with equal weights."""
 
     members: Sequence[MixturePrediction | CodePrediction]
 
@@ -41,16 +41,16 @@ class EnsemblePrediction:
         return EnsembleOutcome(torch.stack(rewards).mean(0), torch.stack(ends).mean(0))
 
     def log_prob(self, latent_next: Tensor) -> Float[Tensor, "*batch"]:
-        """Return the log-likelihood of the next latent in nats, the log of the mean probability."""
+        """Return the log of the members' mean likelihood of the next latent, in nats."""
         each = torch.stack([member.log_prob(latent_next) for member in self.members])
         return each.logsumexp(0) - math.log(len(self.members))
 
     def sample(
         self, temperature: float = 1.0, generator: Generator | None = None, num_candidates: int = 1
     ) -> Tensor:
-        """Sample the next latent, each row from a member that is drawn at random.
+        """Sample the next latent of each row from one member, which is drawn at random.
 
-        The member is also drawn at random at temperature 0.
+        Even at temperature 0 the member is drawn at random.
         """
         drawn = [member.sample(temperature, generator, num_candidates) for member in self.members]
         uniform = shared_noise(torch.rand, drawn[0][..., 0].float(), generator, num_candidates)
@@ -61,8 +61,9 @@ class EnsemblePrediction:
     def disagreement(self) -> Float[Tensor, "*batch"]:
         """Return how far apart the members' expected next latents are.
 
-        The variance over the members is summed over the latents, or over the mean codes (see
-        `CodePrediction.mean`); the result is its square root. It is 0 if all members agree.
+        The result is the square root of a sum of variances over the members. The sum is over the
+        latents, or over the numbers of the mean codes (see `CodePrediction.mean`). The result is 0
+        if all members agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
@@ -71,7 +72,8 @@ class EnsemblePrediction:
 class MemoryEnsemble(nn.Module):
     """Models of one kind and size, trained on the same batches from different initial weights.
 
-    The state is the concatenated states of all members. C receives the first member's h.
+    The state of an ensemble consists of the concatenated states of all members. C receives only the
+    h of the first member.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:
@@ -96,41 +98,42 @@ class MemoryEnsemble(nn.Module):
         return state.h[..., : self.config.num_hidden]
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """Compute only the next state."""
+        """Compute only the next state, without a prediction."""
         return _join([m.advance(part, latent, action) for m, part in self._with_states(state)])
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
     ) -> tuple[LSTMState, EnsemblePrediction]:
-        """Take one agent step; return the next state and the members' prediction."""
+        """Take one agent step; return the next state and the prediction."""
         stepped = [m.step(part, latent, action) for m, part in self._with_states(state)]
         states, predictions = zip(*stepped, strict=True)
         return _join(states), EnsemblePrediction(predictions)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute h of all members after each agent step of sequences, as repeated steps would."""
+        """Compute the h of all members after each agent step; repeated `step` gives the same h."""
         run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
     def predict(self, hidden: Hidden, latent: Tensor) -> EnsemblePrediction:
-        """Predict from the concatenated h of all members."""
+        """Predict from `latent` and from `hidden`, the concatenated h of all members."""
         parts = hidden.split(self.config.num_hidden, dim=-1)
         pairs = zip(self.independent_parts, parts, strict=True)
         return EnsemblePrediction([member.predict(part, latent) for member, part in pairs])
 
     def training_floats(self) -> int:
-        """Return the most numbers that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
         return sum(member.training_floats() for member in self.independent_parts)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
-        """Split a batch into parts whose loss fits into memory, each with its weight."""
+        """Split a batch into weighted parts, so that the loss of each part fits into memory."""
         return split_batch(self, batch)
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Return the sum of the members' independent losses, and the means of their metrics.
 
-        The members draw from the generator one after the other, each equally many numbers.
+        The members draw random numbers from the generator one after another, and each member draws
+        equally many numbers.
         """
         each = (member.loss(batch, generator) for member in self.independent_parts)
         losses, metrics = zip(*each, strict=True)
@@ -139,7 +142,7 @@ class MemoryEnsemble(nn.Module):
 
     @property
     def independent_parts(self) -> list[MDNRNN | CodeRNN]:
-        """The members; `fit` limits the gradient norm of each one separately."""
+        """The members; `fit` limits the gradient norm of each member separately."""
         return list(self.members)  # type: ignore[arg-type]  # a ModuleList's items have type Module
 
     def _with_states(self, state: LSTMState) -> Iterator[tuple[MDNRNN | CodeRNN, LSTMState]]:

@@ -1,4 +1,4 @@
-"""The recurrent core of M: an LSTM with one bias per gate, stepped or run over a sequence."""
+"""The recurrent core of M: an LSTM with one bias per gate."""
 
 from typing import NamedTuple
 
@@ -21,14 +21,15 @@ class LSTMState(NamedTuple):
 
 
 LSTMOutput = tuple[Hidden, LSTMState]
-"""The state h after each agent step of whole sequences, and the state after the last one."""
+"""The state h after each agent step of sequences, and the state after the last agent step."""
 
 
 class LSTM(nn.Module):
     """One LSTM layer with a single bias per gate, like the paper's TensorFlow cell.
 
     torch's own LSTM has two biases, of which only the sum matters. This class passes zeros as the
-    second one, so that it has the paper's 4 H (I + H + 1) parameters.
+    second bias. With I inputs and H units, the class therefore has 4 H (I + H + 1) parameters, as
+    in the paper.
     """
 
     no_bias: Tensor
@@ -48,7 +49,7 @@ class LSTM(nn.Module):
             self.bias[num_hidden : 2 * num_hidden] = 1.0
 
     def initial(self, batch: int) -> LSTMState:
-        """Return the state before an episode's first frame, which is zeros."""
+        """Return the state before an episode's first frame, which consists of zeros."""
         zeros = self.bias.new_zeros(batch, self.num_hidden)
         return LSTMState(zeros, zeros)
 
@@ -66,7 +67,7 @@ class LSTM(nn.Module):
         return LSTMState(o.sigmoid() * c.tanh(), c)
 
     def sequence(self, inputs: Float[Tensor, "batch length input"], state: LSTMState) -> LSTMOutput:
-        """Compute the hidden state after each agent step, and the state after the last one."""
+        """Compute h after each agent step, and the state (h, c) after the last agent step."""
         weights = [self.weight_input, self.weight_hidden, self.bias, self.no_bias]
         hx = [state.h[None].contiguous(), state.c[None].contiguous()]
         outputs, h, c = torch.lstm(inputs, hx, weights, True, 1, 0.0, self.training, False, True)

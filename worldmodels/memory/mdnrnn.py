@@ -21,11 +21,11 @@ LOG_SIGMA_RANGE = (-7.0, 4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class MDNRNNSettings(MemorySettings):
-    """Settings of the MDN-RNN that do not depend on V.
+    """The V-independent settings of the MDN-RNN.
 
     Attributes:
-        predict_change: the Gaussians' means are offsets from the present latent; the paper
-            predicts the next latent itself.
+        predict_change: whether the means of the Gaussians are offsets from the present latent. In
+            the paper, the means predict the next latent itself.
     """
 
     predict_change: bool = False
@@ -33,7 +33,7 @@ class MDNRNNSettings(MemorySettings):
 
 @dataclass(frozen=True)
 class MDNRNNConfig(MDNRNNSettings):
-    """Settings of the MDN-RNN.
+    """All settings of the MDN-RNN.
 
     Attributes:
         num_latents, num_actions: the number Z of latents, and the length A of an encoded action.
@@ -48,7 +48,7 @@ class MDNRNNConfig(MDNRNNSettings):
 
 
 class MDNRNN(RecurrentMemory):
-    """Latent, action, state -> next state and a mixture over the next latent."""
+    """An M that maps latent, action and state to the next state and a mixture over next latents."""
 
     kind = "mdnrnn"
     config: MDNRNNConfig
@@ -61,12 +61,14 @@ class MDNRNN(RecurrentMemory):
     def _calibrate_head(self, sequences: Sequences) -> None:
         """Initialize the head at the persistence baseline, if `predict_change` is set.
 
-        The output layer starts near zero, with the spread of the latents' change as sigma, so that
-        training begins at that baseline instead of having to find it. The spread is that of
-        latents sampled from V's posterior, as in `loss`. The posterior's means alone hardly change
-        in a dimension that V ignores, and the first loss would be thousands of nats.
+        The weights of the output layer start near zero, and sigma starts at the standard deviation
+        of the change of the latents. Training therefore begins at the persistence baseline and does
+        not have to find this baseline. The standard deviation is computed for latents that are
+        sampled from V's posterior, as in `loss`. In a dimension that V ignores, the means of the
+        posterior hardly change. With a sigma from the means alone, the first loss would be
+        thousands of nats.
 
-        This takes one pass over all data, part by part.
+        The initialization takes one pass over all data, part by part.
         """
         if not self.config.predict_change:
             return
@@ -86,7 +88,7 @@ class MDNRNN(RecurrentMemory):
         bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
     def predict(self, hidden: Hidden, latent: Float[Tensor, "*batch latent"]) -> MixturePrediction:
-        """Predict from M's state h after an agent step taken at `latent`."""
+        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
         if self.config.predict_change:
@@ -99,10 +101,10 @@ class MDNRNN(RecurrentMemory):
         )
 
     def training_floats(self) -> int:
-        """Return the most numbers that `loss` and its gradient hold per agent step.
+        """Return the largest number of floats that `loss` and its gradient hold per agent step.
 
-        They take 28 kB (measured) at 256 units and 32 latents of 5 Gaussians, most of it for the
-        gates, the states and the gradients of the LSTM.
+        With 256 units and 32 latents of 5 Gaussians, the floats take 28 kB (measured). The gates,
+        the states and the gradients of the LSTM take most of the memory.
         """
         return 24 * self.config.num_hidden + 3 * self.mixture.out_features
 

@@ -1,4 +1,4 @@
-"""Metrics of M on held-out episodes: nats per agent step, rewards and ends.
+"""Metrics of M's predictions of latents, rewards and episode ends, on held-out episodes.
 
 The episodes move to M's device one part at a time. Only a few numbers per agent step are kept, on
 the CPU.
@@ -47,11 +47,11 @@ def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
 def score_memory(
     vision: Vision, memory: Memory, train: Sequences, held_out: Sequences
 ) -> dict[str, Any]:
-    """Compute held-out nats per agent step of M and the persistence baseline, R2 and AUC.
+    """Compute metrics of M on held-out episodes, and the likelihood of the persistence baseline.
 
-    The baseline is fitted on the training episodes. `reward_r2` is the R2 of the expected reward.
-    `end_auc` is the probability that an agent step that ended its episode got a higher end
-    probability than one that did not; it is None if no held-out episode ended.
+    The baseline is fitted to the training episodes. `reward_r2` is the R2 of the expected reward.
+    `end_auc` is the area under the ROC curve of the end probability, which predicts the agent steps
+    that end an episode. `end_auc` is None if no held-out episode ended.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = _mean_nll(vision, memory, held_out)
@@ -76,7 +76,10 @@ def score_memory(
 
 @torch.no_grad()
 def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
-    """Compute the nats per agent step of M's prediction; for an ensemble, of its mixture."""
+    """Compute the negative log-likelihood of the next latents, in nats per agent step.
+
+    For an ensemble, the likelihood is that of the mixture of the members' predictions.
+    """
     total, count = 0.0, 0
     samples = functools.partial(vision.sample, generator=step_generator(0, 0))
     for _, latents, prediction in _predictions(memory, episodes, samples):
@@ -88,7 +91,7 @@ def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
 def _predictions(
     memory: Memory, episodes: Sequences, latents_of: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[SequenceBatch, Tensor, Prediction]]:
-    """Yield parts of the episodes on the CPU, the next latents, and M's predictions of them."""
+    """Yield parts of the episodes on the CPU, with the next latents and M's predictions."""
     memory.eval()
     device = device_of(memory)
     for on_cpu in _parts(memory, episodes):
@@ -104,7 +107,10 @@ def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
 
 
 def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:
-    """Return the probability that an agent step with the event scores above one without it."""
+    """Return the area under the ROC curve of `scores` as predictions of `happened`.
+
+    The result is None if `happened` is true for all agent steps or for no agent step.
+    """
     ranks = rankdata(scores.double().numpy())[happened.numpy()]
     yes, no = len(ranks), len(scores) - len(ranks)
     return None if yes == 0 or no == 0 else float((ranks.mean() - (yes + 1) / 2) / no)

@@ -1,14 +1,15 @@
-"""Gradients of samples from mixtures of Gaussians, including the choice of the component.
+"""Gradients of samples from Gaussian mixtures, which include the effect of the mixture's weights.
 
-Each dimension has its own mixture, so its cumulative distribution F is a function of one number.
-A sample z keeps its quantile F(z) while the parameters theta change a little:
+Each dimension has a separate mixture, so the cumulative distribution F of a mixture is a function
+of one number. The gradient of a sample z follows from the condition that F(z) stays constant when
+the parameters theta change:
 
     dz/dtheta = -(dF/dtheta)(z) / p(z)
 
-If a sample kept its component instead, it would depend on that Gaussian alone, and its gradient
-would leave out the effect of the mixture's weights.
+If the component of a sample stayed constant instead of F(z), the sample would depend on one
+Gaussian alone, and the gradient would leave out the effect of the mixture's weights.
 
-Source: implicit reparameterization, arXiv 1805.08498, eq. 5 and 3.2.
+Source: implicit reparameterization, arXiv 1805.08498, equation 5 and section 3.2.
 """
 
 import math
@@ -23,7 +24,7 @@ Mixtures = Float[Tensor, "*batch mixture"]
 
 
 class _ImplicitSample(torch.autograd.Function):
-    """Unchanged samples, made differentiable in the mixtures they were drawn from."""
+    """Returns samples unchanged, but differentiable in the parameters of their mixtures."""
 
     @staticmethod
     def forward(ctx: Any, temperature: float, sample: Tensor, *mixture: Tensor) -> Tensor:
@@ -42,10 +43,10 @@ class _ImplicitSample(torch.autograd.Function):
 def attach_gradient(
     sample: Samples, log_pi: Mixtures, mu: Mixtures, log_sigma: Mixtures, temperature: float
 ) -> Samples:
-    """Make samples differentiable in the parameters of the mixtures they were drawn from.
+    """Make samples differentiable in the parameters of the mixtures from which they were drawn.
 
     Args:
-        temperature: divides the mixtures' logits and multiplies the variances.
+        temperature: divides the logits of the mixtures and multiplies the variances.
     """
     attached: Tensor = _ImplicitSample.apply(temperature, sample, log_pi, mu, log_sigma)  # type: ignore[no-untyped-call]
     return attached
@@ -56,8 +57,9 @@ def sample_derivatives(
 ) -> tuple[Mixtures, Mixtures, Mixtures]:
     """Compute the derivatives of the samples with respect to log_pi, mu and log_sigma.
 
-    Derivatives with respect to log_pi are large between components that lie far apart. Samples are
-    rare there in the same proportion, so the product of density and derivative is not large.
+    Derivatives with respect to log_pi are large between components that lie far apart. Samples
+    between such components are rare in the same proportion, so the product of density and
+    derivative is not large.
     """
     weights = (log_pi - log_pi.amax(-1, keepdim=True)).div(temperature).exp()
     weights = weights / weights.sum(-1, keepdim=True)
@@ -90,12 +92,13 @@ _ERFC = (
 
 
 def upper_tail(deviation: Samples) -> Samples:
-    """Compute the probability that a standard normal number exceeds `deviation`, 0 or more.
+    """Compute the probability that a standard normal number exceeds `deviation`.
 
-    In float32 its relative error stays below 1e-5 up to a deviation of 6, where 1 - erf would
-    round to 0. It uses only operations that every device has.
+    `deviation` must be 0 or more. In float32 the relative error of the result stays below 1e-5 up
+    to a deviation of 6. At a deviation of 6, the formula 1 - erf would round to 0. The function
+    uses only operations that every device has.
 
-    Source: Press et al., Numerical Recipes, 2nd edition, 6.2 (erfcc).
+    Source: Press et al., Numerical Recipes, 2nd edition, section 6.2 (function erfcc).
     """
     x = deviation / math.sqrt(2.0)
     t = 1.0 / (1.0 + 0.5 * x)

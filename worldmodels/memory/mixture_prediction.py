@@ -15,7 +15,7 @@ from worldmodels.memory.outcome import Outcome
 
 @dataclass(frozen=True)
 class MixturePrediction:
-    """A mixture of K Gaussians for each dimension of the next latent, and the outcome."""
+    """A mixture of K Gaussians for each dimension of the next latent, and the predicted outcome."""
 
     log_pi: Float[Tensor, "*batch latent mixture"]
     mu: Float[Tensor, "*batch latent mixture"]
@@ -41,11 +41,12 @@ class MixturePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Float[Tensor, "*batch latent"]:
-        """Sample the next latent; temperature 0 gives the mean of the likeliest Gaussian.
+        """Sample the next latent; at temperature 0 the mean of the likeliest Gaussian is returned.
 
-        The batch consists of `num_candidates` equal blocks, and row i of each gets the same noise.
-        Temperature tau divides the mixture's logits and multiplies the variances.
-        Source: arXiv 1803.10122, 4.2 and A.2; for the gradient see `mixture_gradient`.
+        The batch consists of `num_candidates` blocks of equal size, and row i of every block gets
+        the same noise. The temperature divides the logits of the mixture and multiplies the
+        variances.
+        Source: arXiv 1803.10122, 4.2 and A.2; the module `mixture_gradient` explains the gradient.
         """
         if temperature <= 0:
             component = self.log_pi.argmax(-1, keepdim=True)

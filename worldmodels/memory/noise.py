@@ -13,13 +13,15 @@ def shared_noise(
     generator: torch.Generator | None,
     num_candidates: int,
 ) -> Float[Tensor, "batch *rest"]:
-    """Draw `torch.rand` or `torch.randn` noise shaped as `like`, equal in each of its blocks.
+    """Draw noise with the shape of `like` that is the same in each of `num_candidates` blocks.
 
-    The dreams of 64 candidates from one start state then differ only by their actions. They also
-    need 64 times fewer random numbers.
+    With the same noise, the dreams of 64 candidates from one start state differ only by the actions
+    of the candidates. Equal noise for 64 candidates also takes 64 times fewer random numbers than
+    separate noise.
 
     Args:
-        num_candidates: the batch consists of this many consecutive blocks of equal size.
+        draw: `torch.rand` or `torch.randn`.
+        num_candidates: number of consecutive blocks of equal size in the batch.
     """
     block = (like.shape[0] // num_candidates, *like.shape[1:])
     noise = draw(block, generator=generator, device=like.device)

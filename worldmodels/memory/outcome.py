@@ -17,11 +17,11 @@ NUM_VALUES, SYMLOG_REACH = 61, 5.0
 
 
 class Outcome(NamedTuple):
-    """A distribution over the reward of an agent step, and the logit that the episode ends with it.
+    """A distribution over the reward of an agent step, and the logit that the episode ends.
 
     Attributes:
         reward_logits: the logit of each value that a reward can take.
-        reward_values: these values, ascending, in the env's units.
+        reward_values: the values that a reward can take, in ascending order and in the env's units.
     """
 
     reward_logits: Float[Tensor, "*batch value"]
@@ -39,10 +39,11 @@ class Outcome(NamedTuple):
         return self.end_logit.sigmoid()
 
     def reward_log_prob(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Compute the log-likelihood of rewards, each split between the two values around it.
+        """Compute the log-likelihood of rewards; each reward is split between two adjacent values.
 
-        The weighted mean of the two values is the reward (the "two-hot" targets of DreamerV3,
-        arXiv 2301.04104), so the likeliest distribution has the right expectation.
+        The two values around a reward are weighted so that their mean is the reward, as in the
+        "two-hot" targets of DreamerV3 (arXiv 2301.04104). The likeliest distribution therefore has
+        the right expectation.
         """
         values = self.reward_values
         inside = rewards.clamp(values[0], values[-1])
@@ -55,10 +56,10 @@ class Outcome(NamedTuple):
 
 
 class OutcomeHead(nn.Module):
-    """Hidden state -> outcome.
+    """Maps M's hidden state h to the predicted outcome of an agent step.
 
-    Rewards are measured in standard deviations of the training rewards, so that the head is the
-    same for every env.
+    Rewards are measured in standard deviations of the training rewards, so that the same head suits
+    every env.
     """
 
     reward_mean: Tensor
@@ -78,7 +79,7 @@ class OutcomeHead(nn.Module):
             self.linear.bias[-1] = -5.0  # ends are rare: the first prediction is 1 in 150
 
     def calibrate(self, rewards: Float[Tensor, "agent_steps"]) -> None:
-        """Set the units from the training rewards, and the biases from each value's frequency."""
+        """Set the scale of rewards and the initial frequency of each value from `rewards`."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
         # Equal rewards have a standard deviation of 0; their unit is then that of the env.
@@ -108,15 +109,15 @@ class OutcomeHead(nn.Module):
         terminated: Bool[Tensor, "agent_step"],
         settings: MemorySettings,
     ) -> LossAndMetrics:
-        """Add the losses of reward and end to that of the latents, as means over agent steps.
+        """Add the mean losses of the reward and of the episode end to the loss of the latents.
 
         Args:
             nll: negative log-likelihood of the latents, in nats.
-            settings: have the weights of the losses of reward and end.
+            settings: the settings that contain the weights of the losses of reward and end.
 
-        Returns: the loss, and the metrics `nll`, `reward_nll` and `end_nll`, in nats, and
-            `reward_error`, the squared error of the expected reward in units of the training
-            rewards' variance.
+        Returns: the loss, and the metrics. `nll`, `reward_nll` and `end_nll` are in nats.
+            `reward_error` is the squared error of the expected reward, in units of the variance of
+            the training rewards.
         """
         reward_nll = -outcome.reward_log_prob(rewards).mean()
         end_nll = F.binary_cross_entropy_with_logits(outcome.end_logit, terminated.float())

@@ -1,8 +1,9 @@
-"""The number of agent steps that M's loss processes at once, so that its memory is bounded.
+"""Division of batches into parts, so that the loss of M takes a bounded amount of memory.
 
-A batch of the paper's 100 sequences of 999 agent steps takes 1.9 GB for an MDN-RNN of 256 units,
-and 36 GB for a mixture of 5 over 16 codes of 256 values. Training therefore adds up the gradients
-of several parts of a large batch. Smaller batches are one part.
+The paper's batch has 100 sequences of 999 agent steps. The loss of the paper's batch takes 1.9 GB
+for an MDN-RNN of 256 units, and 36 GB for an M over 16 codes of 256 values with 5 components.
+Training therefore divides a large batch into several parts and adds up the gradients of the parts.
+A small batch is a single part.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ GPU_FRACTION = 0.25
 
 
 def part_steps(memory: Memory, device: torch.device | str = "cpu") -> int:
-    """Return how many agent steps a part may have on this device; it is at least one."""
+    """Return the largest number of agent steps of a part on this device, which is at least 1."""
     place, limit = torch.device(device), MAX_BYTES
     if place.type == "cuda":
         limit = int(GPU_FRACTION * torch.cuda.get_device_properties(place).total_memory)
@@ -26,7 +27,10 @@ def part_steps(memory: Memory, device: torch.device | str = "cpu") -> int:
 
 
 def part_bytes(memory: Memory, steps: int, length: int) -> int:
-    """Return the bytes that the loss takes on a CPU for `steps` steps in sequences of `length`."""
+    """Return how many bytes of memory the loss of a batch takes on a CPU.
+
+    The batch has `steps` agent steps in sequences of `length` agent steps.
+    """
     rows = max(1, part_steps(memory) // length)
     return 4 * memory.training_floats() * min(steps, rows * length)
 
@@ -34,10 +38,11 @@ def part_bytes(memory: Memory, steps: int, length: int) -> int:
 def split_batch(
     memory: Memory, batch: SequenceBatch, max_steps: int | None = None
 ) -> Iterator[tuple[SequenceBatch, float]]:
-    """Split a batch into parts of whole sequences, each weighted by its share of the mask.
+    """Split a batch into parts of whole sequences, weighted by numbers of real agent steps.
 
     Args:
-        max_steps: agent steps per part, padding included; None takes `part_steps`.
+        max_steps: largest number of agent steps per part, padding included; if `max_steps` is None,
+            `part_steps` gives this number.
     """
     most = part_steps(memory, batch.mask.device) if max_steps is None else max_steps
     if batch.mask.numel() <= most:

@@ -1,4 +1,4 @@
-"""The contract of M, which predicts the next latent, the reward and the end of the episode."""
+"""The interface of M, which predicts the next latent, the reward and the end of the episode."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -18,7 +18,8 @@ class MemorySettings:
 
     Attributes:
         num_hidden: LSTM units.
-        num_mixtures: Gaussians per latent dimension, or components over whole frames of codes.
+        num_mixtures: number of Gaussians per latent dimension, or number of mixture components over
+            whole frames of codes.
         reward_weight, end_weight: weights of the losses of reward and end; the loss of the latents
             has weight 1.
     """
@@ -62,20 +63,20 @@ class Prediction(Protocol):
         """Sample the next latent.
 
         Args:
-            num_candidates: the batch consists of this many blocks of equal size, and row i of
-                every block gets the same noise (common random numbers).
+            num_candidates: number of blocks of equal size in the batch. Row i of every block gets
+                the same noise (common random numbers).
         """
 
     def disagreement(self) -> Float[Tensor, "*batch"] | None:
-        """Return how far apart an ensemble's predictions are; None for a single model."""
+        """Return how far apart an ensemble's predictions are, or None for a single model."""
 
 
 @runtime_checkable
 class Memory(Model, Protocol):
-    """M: stepped with `step` or `advance`, or applied to whole episodes with `sequence`.
+    """M: `step` and `advance` take one agent step, and `sequence` processes whole episodes.
 
     Attributes:
-        kind: the name of M's kind in files.
+        kind: the name of this kind of M in files.
         num_actions: length A of an encoded action.
         ensemble_size: number of models in the ensemble; 1 for a single model.
     """
@@ -86,7 +87,7 @@ class Memory(Model, Protocol):
 
     @property
     def config(self) -> MemorySettings:
-        """The settings of M; for an ensemble, those of each model."""
+        """The settings of M; for an ensemble, the settings of each model."""
 
     def calibrate(self, sequences: Sequences) -> None:
         """Set the initial weights from simple statistics of the training data."""
@@ -95,10 +96,10 @@ class Memory(Model, Protocol):
         """Return the state before an episode's first frame."""
 
     def features(self, state: LSTMState) -> Hidden:
-        """Return the part of a state that C receives: h, `config.num_hidden` numbers."""
+        """Return h, the part of a state that C receives, which has `config.num_hidden` numbers."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """Compute only the next state, which is all that an agent in the real env needs."""
+        """Compute only the next state; an agent in the real env needs no prediction."""
 
     def step(
         self, state: LSTMState, latent: Tensor, action: Tensor
@@ -106,13 +107,13 @@ class Memory(Model, Protocol):
         """Take one agent step; return the next state and the prediction."""
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute h after each agent step of whole sequences, as repeated steps would."""
+        """Compute h after each agent step of whole sequences; repeated `step` gives the same h."""
 
     def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:
-        """Predict from M's state h after an agent step taken at `latent`."""
+        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
 
     def training_floats(self) -> int:
-        """Return the most numbers that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Return the mean loss over agent steps, and metrics."""

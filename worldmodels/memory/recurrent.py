@@ -1,4 +1,4 @@
-"""The common base of M over latents and M over codes: LSTM, outcome, stepping and loss."""
+"""The base class of M over latents and of M over codes, with the LSTM and the loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -18,13 +18,14 @@ from worldmodels.training.model import LossAndMetrics
 
 
 class RecurrentMemory(nn.Module, ABC):
-    """Latent, action, state -> next state, and a prediction from it.
+    """An M that maps latent, action and state to the next state and a prediction.
 
-    Subclasses make a head that predicts the next latent, and then the attribute `outcome`, because
-    initial weights are drawn in this order.
+    A subclass first creates a head that predicts the next latent, and then creates the attribute
+    `outcome`. The order of creation determines the order in which initial weights are drawn.
 
     Args:
-        num_inputs: inputs of the LSTM: the numbers of an embedded latent and of an action.
+        num_inputs: number of inputs of the LSTM, which receives an embedded latent and an encoded
+            action.
         num_actions: length A of an encoded action.
     """
 
@@ -40,7 +41,7 @@ class RecurrentMemory(nn.Module, ABC):
         self.lstm = LSTM(num_inputs, config.num_hidden)
 
     def calibrate(self, sequences: Sequences) -> None:
-        """Initialize the outcome, and then the head, from statistics of the training data."""
+        """Initialize the outcome head and the latent head from statistics of the training data."""
         parts = sequences.parts(PART_STEPS)
         self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
         with torch.no_grad():
@@ -52,11 +53,11 @@ class RecurrentMemory(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, hidden: Hidden, latent: Tensor) -> MixturePrediction | CodePrediction:
-        """Predict from M's state h after an agent step taken at `latent`."""
+        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
 
     @abstractmethod
     def training_floats(self) -> int:
-        """Return the most numbers that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
 
     @abstractmethod
     def _sample(self, posteriors: Tensor, generator: Generator | None) -> Tensor:
@@ -78,7 +79,7 @@ class RecurrentMemory(nn.Module, ABC):
         return self.lstm.initial(batch)
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
-        """Compute only the next state, which is all that an agent in the real env needs."""
+        """Compute only the next state; an agent in the real env needs no prediction."""
         return self.lstm.step(self._inputs(latent, action), state)
 
     def step(
@@ -89,15 +90,15 @@ class RecurrentMemory(nn.Module, ABC):
         return state, self.predict(state.h, latent)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute h after each agent step of whole sequences, as repeated steps would."""
+        """Compute h after each agent step of whole sequences; repeated `step` gives the same h."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
-        """Split a batch into parts whose loss fits into memory, each with its weight."""
+        """Split a batch into weighted parts, so that the loss of each part fits into memory."""
         return split_batch(self, batch)
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
-        """Compute the mean loss of next latent, reward and end over agent steps.
+        """Compute the loss of the next latent, the reward and the end, as a mean over agent steps.
 
         Each call samples latents from V's posterior again (arXiv 1803.10122, A.2).
         """

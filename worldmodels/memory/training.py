@@ -1,4 +1,4 @@
-"""Training of M: its settings, its batches, and an M with random weights."""
+"""Settings and batches of M's training, and the creation of an M with random weights."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +18,7 @@ from worldmodels.vision import VQVAE, Vision
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModelConfig(MDNRNNSettings, CodeRNNSettings):
-    """Settings of M that can be chosen before V's kind is known; each kind of M uses a part."""
+    """All V-independent settings of M; each kind of M uses only some of these settings."""
 
     def part(self, kind: type[MemorySettings]) -> dict[str, Any]:
         """Return the settings that belong to this kind of M."""
@@ -31,10 +31,12 @@ class MemoryStageConfig(TrainingStageConfig):
 
     Attributes:
         ensemble_size: number of models in M; see `MemoryEnsemble`.
-        sequence_length: agent steps per training sequence, which starts at a random place of its
-            episode; a length above that of the episodes means whole episodes.
-        burn_in: agent steps at the start of a sequence that only update M's state and have no
-            loss; it applies to sequences that begin in the middle of their episode.
+        sequence_length: number of agent steps per training sequence. A sequence starts at a random
+            agent step of an episode. If `sequence_length` exceeds the length of all episodes,
+            sequences are whole episodes.
+        burn_in: number of agent steps at the start of a sequence that only update M's state and
+            have no loss. Sequences that start with the first agent step of an episode have no
+            burn-in.
     """
 
     model: MemoryModelConfig = MemoryModelConfig()
@@ -47,7 +49,7 @@ class MemoryStageConfig(TrainingStageConfig):
         if not 0 <= self.burn_in < self.sequence_length:
             most = self.sequence_length - 1
             raise UserError(
-                f"burn_in must be in 0..{most}, shorter than a sequence, got {self.burn_in}"
+                f"burn_in must be in 0..{most}, below the sequence length, got {self.burn_in}"
             )
 
     @classmethod
@@ -62,11 +64,11 @@ class MemoryStageConfig(TrainingStageConfig):
 
 
 class SequenceBatches:
-    """Random windows of random episodes; an episode shorter than the window is padded.
+    """Batches of random windows of random episodes; an episode shorter than a window is padded.
 
     Args:
-        burn_in: agent steps at a window's start whose mask is false, unless the window starts with
-            its episode.
+        burn_in: number of agent steps at the start of a window whose mask is set to false. The
+            masks of windows that start with the first agent step of an episode stay unchanged.
     """
 
     def __init__(self, episodes: Sequences, batch_size: int, length: int, burn_in: int = 0) -> None:
@@ -77,7 +79,7 @@ class SequenceBatches:
         self.length = min(length, int(self.lengths.max()))
 
     def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
-        """Return the batch of an optimizer step, on the CPU; it depends only on the generator."""
+        """Return the batch of an optimizer step, on the CPU; the generator determines the batch."""
         rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
         room = (self.lengths[rows] - self.length).clamp(min=0)
         starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
@@ -88,7 +90,7 @@ class SequenceBatches:
 
 
 def new_memory(config: MemoryStageConfig, vision: Vision, num_actions: int) -> AnyMemory:
-    """Make an M with random weights, of the kind that fits V and of the size in the settings."""
+    """Make an M with random weights; V determines the kind, and `config` determines the size."""
     if isinstance(vision, VQVAE):
         codes, chosen = vision.config, config.model.part(CodeRNNSettings)
         sizes = codes.num_codes, codes.digit_sizes, codes.vector_size

@@ -1,1 +1,1 @@
-"""The autoregressive prior over codes, and surprise: the negative log-likelihood under it."""
+"""The autoregressive prior over codes, and surprise, which is -log p under the prior."""

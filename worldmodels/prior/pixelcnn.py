@@ -1,13 +1,15 @@
-"""The distribution of V's codes: an autoregressive prior over the grid of a frame.
+"""The distribution of V's codes: an autoregressive prior over a frame's grid of codes.
 
-The codes of a frame are read row by row, and each one is predicted from those before it:
-p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). Sampling from the prior and decoding
-gives new frames; -log p(codes) measures how unusual a frame is.
+The codes of a frame are ordered row by row, and each code is predicted from the codes before it:
+p(codes) = p(c_1) p(c_2 | c_1) ... p(c_N | c_1 .. c_{N-1}). V decodes samples from the prior to new
+frames. The value -log p(codes) measures how unusual a frame is.
 
-Source: arXiv 1711.00937, 3.3, with the gated PixelCNN of arXiv 1606.05328. A causal transformer
-with learned positions, of 0.12 or 0.63 million parameters, reached 1.99 nats per code in a minute
-on one core. This model of 0.46 million parameters reached 1.91 nats per code in the same time
-(CarRacing, 13,554 frames of 16 FSQ codes).
+Source: arXiv 1711.00937, section 3.3, with the gated PixelCNN of arXiv 1606.05328.
+
+A causal transformer and the PixelCNN were compared on 13,554 frames of CarRacing with 16 FSQ codes.
+Each model was trained for a minute on one core. The transformer, which has learned position
+embeddings, reached 1.99 nats per code, both with 0.12 and with 0.63 million parameters. The
+PixelCNN of 0.46 million parameters reached 1.91 nats per code.
 """
 
 import math
@@ -29,13 +31,14 @@ _Stack = Float[Tensor, "batch channel row column"]
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
-    """Settings of the prior that do not depend on V.
+    """The V-independent settings of the prior.
 
     Attributes:
-        num_channels: hidden units per position.
-        num_layers: layers, each of which extends the context of a position by a row and a column.
-        dropout: probability of dropout in each layer. On 13,554 frames, 0.3 reached 1.89 nats per
-            code and 0.1 reached 1.91.
+        num_channels: number of hidden units per position.
+        num_layers: number of layers; each layer extends the context of a position by one row and
+            one column.
+        dropout: probability of dropout in each layer. On 13,554 frames, a dropout of 0.3 gave 1.89
+            nats per code, and a dropout of 0.1 gave 1.91 nats per code.
     """
 
     num_channels: int = 64
@@ -50,11 +53,13 @@ class PriorSettings:
 
 @dataclass(frozen=True)
 class PriorConfig(PriorSettings):
-    """Settings of the prior over the codes of a V.
+    """All settings of the prior over the codes of a V.
 
     Attributes:
-        num_codes: N, codes per frame; a square number, because the grid is square.
-        digit_sizes: values of each digit of a code; FSQ's levels, or (K,) for a codebook.
+        num_codes: N, the number of codes per frame, which is a square number because the grid is
+            square.
+        digit_sizes: number of values of each digit of a code: FSQ's levels for a lattice, or (K,)
+            for a codebook.
     """
 
     num_codes: int
@@ -65,11 +70,11 @@ class PriorConfig(PriorSettings):
         check_at_least(1, self, "num_codes")
         check_digit_sizes(self.digit_sizes)
         if self.grid**2 != self.num_codes:
-            raise UserError(f"num_codes must be the square of a grid's side, got {self.num_codes}")
+            raise UserError(f"num_codes must be a square number, got {self.num_codes}")
 
     @property
     def grid(self) -> int:
-        """Codes along each side of a frame."""
+        """Number of codes along each side of a frame's grid."""
         return math.isqrt(self.num_codes)
 
     @property
@@ -79,10 +84,11 @@ class PriorConfig(PriorSettings):
 
 
 class CodePrior(nn.Module):
-    """The likelihood of the codes of whole frames, and samples of them.
+    """A model that gives the likelihood of a frame's codes and samples the codes of new frames.
 
-    Each position has a separate bias for each value, so the frequencies of every position are a
-    special case of the model. `calibrate` initializes the model with these frequencies.
+    The logits have a separate bias for each value at each position, so the model can represent the
+    frequencies of every position exactly. `calibrate` initializes the model with the frequencies at
+    each position.
     """
 
     digits: Tensor
@@ -106,7 +112,7 @@ class CodePrior(nn.Module):
             self.last.weight.mul_(0.1)
 
     def calibrate(self, codes: Integer[Tensor, "frame code"]) -> None:
-        """Initialize the model with the frequencies of these codes at each position."""
+        """Initialize the model with the frequencies of `codes` at each position."""
         frequency = position_frequencies(codes, self.config.num_values)
         self.log_frequency.data.copy_(frequency.log().T.view_as(self.log_frequency))
 
@@ -126,9 +132,9 @@ class CodePrior(nn.Module):
     def sample(
         self, count: int, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Int[Tensor, "count code"]:
-        """Sample the codes of new frames, each code given the codes before it.
+        """Sample the codes of new frames; each code is sampled given the codes before it.
 
-        Temperature 0 takes the likeliest value of every code.
+        At temperature 0, every code takes its likeliest value.
         """
         side = self.config.grid
         grid = torch.zeros(count, side, side, dtype=torch.long, device=self.places.device)
@@ -142,7 +148,10 @@ class CodePrior(nn.Module):
     def _logits(
         self, grid: Int[Tensor, "batch row column"]
     ) -> Float[Tensor, "batch value row column"]:
-        """Compute the logits of each code given those before it; the grid may end at any row."""
+        """Compute the logits of each code given the codes before it.
+
+        `grid` may lack the last rows of the frames.
+        """
         rows = grid.shape[1]
         digits = self.digits[grid].unbind(-1)
         embedded = torch.stack(
@@ -159,9 +168,12 @@ class CodePrior(nn.Module):
 
 
 class _GatedLayer(nn.Module):
-    """A layer of two stacks: one for the rows above a position, one for the codes to its left.
+    """A layer of two stacks, `above` and `left`.
 
-    Source: arXiv 1606.05328, 2.2 and 2.3: two stacks avoid a blind spot in the rows above.
+    At each position, `above` depends on the rows above the position. `left` depends on the codes to
+    the left of the position and on `above`.
+
+    Source: arXiv 1606.05328, sections 2.2 and 2.3; two stacks avoid a blind spot in the rows above.
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -174,7 +186,7 @@ class _GatedLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, above: _Stack, left: _Stack) -> tuple[_Stack, _Stack]:
-        """Compute the next layer of both stacks; `above` is also an input of `left`."""
+        """Compute the next layer of both stacks; the stack `left` also receives `above`."""
         from_above = self.above(F.pad(above, (1, 1, 1, 0)))
         from_left = self.left(F.pad(left, (1, 0))) + self.above_to_left(from_above)
         above = above + self.dropout(_gate(from_above))
@@ -214,7 +226,7 @@ def restore_prior(
 ) -> CodePrior:
     """Restore the prior from the `prior` part of a checkpoint.
 
-    Raises: UserError that names `path`, if the checkpoint is not valid.
+    Raises: UserError if the checkpoint is not valid; the message names `path`.
     """
     hint = "train the prior again"
     weights = checkpoint.part("prior")

@@ -17,11 +17,11 @@ CANDIDATES = 3
 
 @dataclass(frozen=True)
 class PackWithSurprise:
-    """Packs an episode in the worker that played it, with its surprise in nats per frame.
+    """Packs an episode and its surprise (nats per frame) in the worker that played the episode.
 
     Attributes:
         stride: the surprise is computed on every stride-th frame.
-        prior: digest of the prior, so that a worker reloads a prior that has changed.
+        prior: digest of the prior; a worker loads the prior again when this digest has changed.
         metadata: metadata of the policy, which is stored with the episode.
     """
 
@@ -41,7 +41,7 @@ class PackWithSurprise:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An episode that may be kept."""
+    """A played episode that the selection may keep."""
 
     episode: PackedEpisode
     surprise: float
@@ -50,11 +50,11 @@ class Candidate:
 
 @dataclass
 class EpisodeSelection:
-    """Selects one of the candidates for each episode, and records the surprise of all of them.
+    """Selects the most surprising candidate episode, and records the surprise of all candidates.
 
     Attributes:
-        seen: surprise of all candidates.
-        kept: surprise of the selected candidates.
+        seen: surprise of all candidates so far.
+        kept: surprise of all selected candidates so far.
         discarded_steps: env steps of the candidates that the last selection discarded.
     """
 
@@ -71,7 +71,7 @@ class EpisodeSelection:
         return best.episode
 
     def summary(self) -> dict[str, float]:
-        """Return the mean surprise of kept and of all played episodes, in nats per frame."""
+        """Return the mean surprise of the selected and of all candidates, in nats per frame."""
         return {
             "mean_surprise": float(np.mean(self.kept)),
             "candidates_mean_surprise": float(np.mean(self.seen)),

@@ -1,18 +1,19 @@
-"""The surprise of frames under V and its prior: -log p(codes), in nats per frame.
+"""The surprise of frames under V and the prior: -log p(codes), in nats per frame.
 
-A surprise of few nats means that similar frames were often collected. Codes alone do not show
-whether they describe the frame: a frame unlike all of V's training frames may be reconstructed as
-an ordinary one. The squared error of the reconstruction shows that, so both are computed. This
-table was measured on CarRacing, after 54 episodes of exploration:
+A surprise of few nats usually means that similar frames were often collected. However, V may encode
+a very unusual frame as the codes of an ordinary frame, and the surprise is then low too. For an
+unusual frame with a low surprise, the squared error of the reconstruction is large, so the error is
+computed in addition to the surprise. The following values were measured on CarRacing, after 54
+episodes of exploration:
 
     frames                             nats   squared error
     standing at the start                 4               5
     held-out exploration                 31              14
     a driver who stays on the road       34              20
     a black picture                      36             123
-    top and bottom of two frames         51              21
-    with a red blob                      61              82
-    in other colors                     82             179
+    halves of two different frames       51              21
+    frames with a red blob               61              82
+    frames in other colors               82             179
     noise                               150           1,160
 """
 
@@ -47,9 +48,10 @@ class Surprise:
     def surprise_and_error(
         self, frames: UInt8[np.ndarray, "batch 64 64 3"]
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
-        """Return the surprise and, as in `wm train-vision`, the squared reconstruction error.
+        """Return the surprise and the squared reconstruction error of each frame.
 
-        The surprise is in nats per frame. The error is summed over a frame, and full scale is 1.
+        The surprise is in nats per frame. As in `wm train-vision`, the error is summed over a frame
+        whose values are within 0..1.
         """
         codes = encode_frames(self.vision, frames)
         decoded = torch.from_numpy(decode_frames(self.vision, codes))
@@ -64,9 +66,9 @@ class Surprise:
 
 
 def load_surprise(run: Run, device: str = "cpu") -> Surprise:
-    """Load V and prior of a run.
+    """Load V and the prior of a run.
 
-    Raises: UserError if the run's V is continuous, has no prior, or was trained after its prior.
+    Raises: UserError if the run has no prior, or if V is continuous or was trained after the prior.
     """
     vision_path, prior_path = run.weights("vision"), run.weights("prior")
     vision = load_vision_with_codes(run, device)
@@ -74,8 +76,8 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
     checkpoint = load_checkpoint(prior_path, hint=hint)
     if checkpoint.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"the prior in {prior_path.parent} is for an earlier V, whose codes have another "
-            f'meaning: run "wm train-prior --run {run}" again'
+            f"the prior in {prior_path.parent} is for an earlier V, and the codes of the present "
+            f'V have other meanings: run "wm train-prior --run {run}" again'
         )
     return Surprise(vision, restore_prior(checkpoint, prior_path, device))
 
@@ -83,13 +85,13 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
 def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
     """Load the quantized V of a run.
 
-    Raises: UserError if the run has no V, or a continuous one.
+    Raises: UserError if the run has no V, or if V is continuous.
     """
     vision = load_vision(run, device, " --quantized")
     if not isinstance(vision, VQVAE):
         raise UserError(
-            f"{run} has a continuous V, and a prior needs codes: train V with --quantized, "
-            "into another folder"
+            f"{run} has a continuous V, but a prior needs codes: train V with --quantized in "
+            "another run folder"
         )
     return vision
 

@@ -32,14 +32,14 @@ class Checkpoint:
     metadata: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose name starts with `prefix.`, with that prefix taken off."""
+        """The tensors whose names start with `prefix.`; this prefix is removed from the names."""
         named = self.tensors.items()
         start = f"{prefix}."
         return {name.removeprefix(start): each for name, each in named if name.startswith(start)}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each named `prefix.name`; the inverse of `Checkpoint.part`."""
+    """The same tensors, each named `prefix.name`; this is the inverse of `Checkpoint.part`."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
@@ -66,9 +66,11 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
     """Read a checkpoint; its tensors are on the CPU.
 
     Args:
-        hint: what the user can do when the file is missing or broken; ends the error line.
+        hint: what the user can do if the file is missing or broken; error messages end with this
+            text.
 
-    Raises: UserError naming the file if it is missing, damaged or not written by worldmodels.
+    Raises: UserError with the file's path if the file is missing, is damaged or was not written by
+        worldmodels.
     """
     if not has_file(path):
         raise UserError(f"no file {path}: {hint}")
@@ -108,10 +110,11 @@ def restore_module(
 ) -> Module:
     """A module that `make` builds from a file's config, with the weights of that file.
 
-    To compare shapes, the module is first built without memory, because a damaged config may hold
-    any size.
+    The module is first built without memory to compare shapes, because a damaged config may ask for
+    a module of any size.
 
-    Raises: UserError naming `path` if the config is of another version, or the weights do not fit.
+    Raises: UserError with `path` if the config is of another version, or if the weights do not fit
+        the config.
     """
     with reading(path, hint):
         with torch.device("meta"):
@@ -124,7 +127,7 @@ def restore_module(
 def load_weights(
     module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path, hint: str = "train it again"
 ) -> None:
-    """Put `weights` into `module`; raises UserError naming `path` where they do not fit it."""
+    """Load `weights` into `module`; raises UserError with `path` if the weights do not fit."""
     try:
         on_meta = any(each.is_meta for each in module.parameters())
         module.load_state_dict(dict(weights), assign=on_meta)

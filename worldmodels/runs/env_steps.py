@@ -1,14 +1,19 @@
 """Count the steps of the real env that a run has taken, by purpose.
 
-    collected   episodes in the store, and candidates that `--select-by-surprise` discarded
-    searched    fitness of candidate controllers
-    monitored   evaluations during a search, which also select its result
-    selected    evaluations by which the run's best agent is selected
-    reported    scores of the agent and of baseline policies, for people to read
+- `collected`: steps of the episodes in the store, and of the candidates that
+  `--select-by-surprise` discarded.
 
-Work that is done again, after a kill or because its command was repeated, counts once. A search
-that was stopped and never finished does not count. Recording a video and playing at the keyboard
-do not count, because nothing is learned, selected or reported from them.
+- `searched`: steps that measured the fitness of candidate controllers.
+
+- `monitored`: steps of evaluations during a search, which also select the result of the search.
+
+- `selected`: steps of evaluations that select the run's best agent.
+
+- `reported`: steps that measured the reported scores of the agent and of baseline policies.
+
+Work that is repeated after a kill, or because a command was run again, counts once. A search that
+was stopped and never finished does not count. Recording a video and playing at the keyboard do not
+count, because nothing is learned, selected or reported from them.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> N
     """Record the env steps of one piece of work.
 
     Args:
-        work: a name that the same work has every time it is done, so that it counts once.
+        work: name of the work; repeated work has the same name, so that it counts once.
     """
     ledger = read_object(run.folder / LEDGER, HINT) or {}
     if ledger.get(work) != dict(steps):

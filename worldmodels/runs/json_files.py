@@ -1,4 +1,4 @@
-"""Write strict JSON files whole or not at all, with an optional checksum, and read them."""
+"""Read and write strict JSON files, which appear whole or not at all and may have a checksum."""
 
 import hashlib
 import json
@@ -16,10 +16,11 @@ CHECKSUM = "checksum"
 def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
     """Write a JSON file and create its folder; an existing file stays if writing fails.
 
-    JSON has neither NaN nor infinity, so these are written as null.
+    JSON has no NaN and no infinity, so both are written as null.
 
     Args:
-        checksum: add a checksum to the object, which `read_json` compares and removes.
+        checksum: whether a checksum is added to the object; `read_json` compares and removes this
+            checksum.
     """
     content = nonfinite_to_none(content)
     if checksum:
@@ -32,13 +33,13 @@ def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
 def read_json(
     path: Path, hint: str = "delete it", read: Callable[[Path], str] = Path.read_text
 ) -> Any:
-    """The content of a JSON file; None if there is no such file.
+    """The content of a JSON file; None if the file does not exist.
 
     Args:
-        hint: what the user can do if the file is damaged; ends the error line.
-        read: returns the text of the file.
+        hint: what the user can do if the file is damaged; the error message ends with this text.
+        read: function that returns the text of the file at a path.
 
-    Raises: UserError if the file is not JSON, or its content does not match its checksum.
+    Raises: UserError if the file is not JSON, or if its content does not match its checksum.
     """
     try:
         content = json.loads(read(path))
@@ -50,8 +51,8 @@ def read_json(
         expected = content.pop(CHECKSUM)
         if _checksum(content) != expected:
             raise UserError(
-                f"{path} is not what was written there (its checksum differs), so it was damaged "
-                f"or edited: {hint}"
+                f"the content of {path} does not match its checksum, so the file was damaged or "
+                f"edited: {hint}"
             )
     return content
 
@@ -59,7 +60,7 @@ def read_json(
 def read_object(
     path: Path, hint: str, read: Callable[[Path], str] = Path.read_text
 ) -> dict[str, Any] | None:
-    """The JSON object that `read_json` reads, or None; raises UserError for other content."""
+    """Read a JSON object as `read_json` does; raises UserError if the file holds no object."""
     content = read_json(path, hint, read)
     if not isinstance(content, dict | None):
         raise UserError(f"{path} is not a JSON object: {hint}")

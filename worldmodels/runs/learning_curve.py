@@ -13,17 +13,29 @@ ROUNDS, PICTURE = "rounds.json", "rounds.png"
 
 
 class LearningCurve:
-    """Rows of `rounds.json`, each written when its round is over.
+    """The rows of `rounds.json`; each row is written when its round is over.
 
     A row holds the `round` and these figures:
 
-    - `seconds` of the run so far, without work that a kill undid
-    - `env_steps` of the real env so far for all purposes, and `env_steps_by_purpose` (see
-      `worldmodels.runs.env_steps`)
-    - `vision_error` of V, `memory_nll` and `reward_r2` of M
-    - `score`, `std` (None for one episode) and `episodes` of the round's agent on the selection
-      episodes
-    - `best_round`, `best_score` and `best_episodes` of the run's best agent so far
+    - `seconds`: seconds of the run so far, without work that a kill undid.
+
+    - `env_steps`: steps of the real env so far, for all purposes.
+
+    - `env_steps_by_purpose`: the same steps by purpose; see `worldmodels.runs.env_steps`.
+
+    - `vision_error`: error of V.
+
+    - `memory_nll`, `reward_r2`: negative log-likelihood and reward R2 of M.
+
+    - `score`: score of the round's agent on the selection episodes.
+
+    - `std`: standard deviation of the returns over the selection episodes; None for a single
+      episode.
+
+    - `episodes`: number of selection episodes.
+
+    - `best_round`, `best_score`, `best_episodes`: round, score and number of selection episodes of
+      the run's best agent so far.
     """
 
     def __init__(self, run: Run) -> None:
@@ -34,13 +46,13 @@ class LearningCurve:
         self._started = time.monotonic()
         with reading(path, hint):
             if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
-                raise ValueError("a row lacks the round, its time or its score")
+                raise ValueError('a row lacks "round", "seconds", "score" or "std"')
             self._previous_seconds = float(self.rows[-1]["seconds"] if self.rows else 0.0)
         if self.rows and "searched" in self.rows[-1]:  # written before there was a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
 
     def record_round(self, round_: int) -> None:
-        """Add the row of a round that has just ended; an existing row stays."""
+        """Add the row of a round that has just ended; an existing row of this round stays."""
         if any(row["round"] >= round_ for row in self.rows):
             return
         run = self.run
@@ -70,7 +82,7 @@ class LearningCurve:
         self._draw()
 
     def record_env_steps(self) -> None:
-        """Bring the counts of the last row up to date, after an evaluation at the end of a run."""
+        """Update the env steps in the last row, after an evaluation at the end of a run."""
         counts = self._env_steps()
         if self.rows and self.rows[-1] | counts != self.rows[-1]:
             self.rows[-1].update(counts)

@@ -9,9 +9,10 @@ from worldmodels.runs.run import Run
 
 @contextmanager
 def created_run(run: Run) -> Iterator[None]:
-    """Create the run; a new one is removed again if the block raises before an episode is stored.
+    """Create the run; a new run is removed again if the block raises before it stores an episode.
 
-    Otherwise its settings would conflict with the corrected command. Stored episodes stay.
+    If the new run stayed, its settings would conflict with the corrected command. A run with stored
+    episodes stays.
     """
     was_present = run.exists
     try:

@@ -8,5 +8,5 @@ FOLDER = Path(agents.__file__).parent / "pretrained"
 
 
 def pretrained_agents() -> dict[str, Path]:
-    """The agents that come with the package: the file of each, by its name."""
+    """The file of each agent that comes with the package, by the agent's name."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

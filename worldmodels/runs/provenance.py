@@ -16,7 +16,7 @@ def file_digest(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that results depend on."""
+    """The versions of Python and of the packages that results depend on."""
     from importlib.metadata import version
 
     names = ("torch", "numpy", "gymnasium", "cma", "vector-quantize-pytorch")
@@ -28,13 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def plain(config: Any) -> Any:
-    """A config in the form that JSON returns, so that it compares equal after a round trip."""
+    """A config as JSON reads it back, so that it can be compared with a config from a file."""
     is_instance = is_dataclass(config) and not isinstance(config, type)
     return json.loads(json.dumps(asdict(config) if is_instance else config))
 
 
 def nonfinite_to_none(content: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None, which it writes as null."""
+    """Replace NaN and infinity, which JSON lacks, by None, which JSON writes as null."""
     if isinstance(content, dict):
         return {name: nonfinite_to_none(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

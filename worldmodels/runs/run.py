@@ -6,14 +6,14 @@
       vision/  memory/  controller/
                            one folder per stage: weights, result.json, a PNG, manifest.json
       best.safetensors     the best agent of all rounds, by its real score
-      elites/              optional folder of a stage: agents that each drive in another way
+      elites/              optional folder of a stage: agents that drive in different ways
       prior/               optional folder of a stage: a prior over the codes of a quantized V
       evaluation/          scores, one file per kind of evaluation
-      .vision.partial/     an unfinished stage; after a kill it continues from there
+      .vision.partial/     an unfinished stage, which continues from there after a kill
       .lock, .writer.json  the lock of the process that writes into the run, see `run_lock.py`
 
-A stage's folder appears whole, by a rename, or not at all. Of the methods of `Run`, only `create`,
-`choose_kind`, `begin` and `write_json` write.
+A stage's folder appears whole, by a rename, or not at all. `create`, `choose_kind`, `begin` and
+`write_json` are the only methods of `Run` that write files.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ Cached = TypeVar("Cached")
 
 
 class Run:
-    """The folder of a run; nothing is written before `create`.
+    """The folder of a run; nothing is written before `create` is called.
 
     Args:
         folder: folder of the run.
@@ -89,7 +89,7 @@ class Run:
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of the run; raises UserError if there is no run or they are damaged."""
+        """The settings of the run; raises UserError if the settings are missing or damaged."""
         hint = (
             "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
             f'to "wm collect --run {self.folder}"'
@@ -116,7 +116,7 @@ class Run:
         self.write_json(RUN, asdict(settings))
 
     def check_kind(self, quantized: bool) -> None:
-        """Raise UserError where the run holds a V of the other kind."""
+        """Raise UserError if the run has a V that does not match `quantized`."""
         if self.has("vision") and self.settings.quantized != quantized:
             kinds = ("continuous", "quantized")
             raise UserError(
@@ -125,13 +125,13 @@ class Run:
             )
 
     def choose_kind(self, quantized: bool) -> None:
-        """Record the kind of V of this run; raises UserError if the run holds the other kind."""
+        """Record whether the run's V is quantized; raises UserError as `check_kind` does."""
         self.check_kind(quantized)
         if self.settings.quantized != quantized:
             self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
 
     def cached(self, make: Callable[[], Cached]) -> Cached:
-        """The object that `make` returns, made once for all stages of this run in this process."""
+        """The result of `make`, which is called once for all stages of this run in this process."""
         if make not in self._cache:
             self._cache[make] = make()
         value: Cached = self._cache[make]
@@ -147,13 +147,13 @@ class Run:
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
-        """Whether the file of a stage exists."""
+        """Whether the file of weights of a stage exists."""
         return has_file(self.weights(stage))
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """The settings, inputs and outputs of a finished stage; None if it never finished.
+        """The settings, inputs and outputs of a finished stage; None if the stage never finished.
 
-        Raises: UserError if it is damaged.
+        Raises: UserError if the manifest is damaged.
         """
         manifest = self._read_stage_json(stage, MANIFEST)
         if manifest is None or stage not in STAGES:
@@ -168,19 +168,20 @@ class Run:
         return manifest
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """The figures of a finished stage; None if it never finished.
+        """The figures of a finished stage; None if the stage never finished.
 
-        Raises: UserError if they are not those that the stage wrote.
+        Raises: UserError if the figures are not those that the stage wrote.
         """
         result = self._read_stage_json(stage, RESULT)
         if result is not None and RESULT in self.damaged(stage):
             raise UserError(
-                f"{self.folder / stage / RESULT} is not what the stage wrote: run the stage again"
+                f"{self.folder / stage / RESULT} has changed since the stage wrote it: run the "
+                "stage again"
             )
         return result
 
     def damaged(self, stage: str) -> list[str]:
-        """Files of a finished stage that are missing or changed since the stage wrote them."""
+        """Files of a finished stage that are missing or have changed since they were written."""
         while (manifest := self.manifest(stage)) is not None:
             find = functools.partial(damaged_outputs, manifest=manifest)
             damaged = read_file(self.folder / stage / MANIFEST, find)
@@ -197,24 +198,25 @@ class Run:
 
     @property
     def vision_model(self) -> dict[str, Any]:
-        """The settings of the run's V; empty if there is no V."""
+        """The settings of the run's V; empty if the run has no V."""
         manifest = self.manifest("vision") or {"config": {}}
         model = manifest["config"].get("model")
         return model if isinstance(model, dict) else {}
 
     @property
     def estimator(self) -> str | None:
-        """How the run's V with categorical latents was trained; None for every other V."""
+        """The estimator that trained the run's V with categorical latents; None for any other V."""
         return self.vision_model.get("estimator")
 
     @property
     def action_repeat(self) -> int:
-        """Env steps per agent step in the run's episodes."""
+        """The number of env steps per agent step in the run's episodes."""
         repeats = {int(episode.meta["action_repeat"]) for episode in self.store}
         if len(repeats) != 1:
             raise UserError(
-                f"episodes in {self.store.folder} hold actions for {sorted(repeats)} env steps, "
-                "expected one number: collect episodes with another action repeat into another run"
+                f"episodes in {self.store.folder} have the action repeats {sorted(repeats)}, "
+                "expected a single action repeat: collect episodes with another action repeat into "
+                "another run"
             )
         return repeats.pop()
 
@@ -223,7 +225,7 @@ class Run:
         return {name: self._digest(name) for name in STAGE_INPUTS[stage]}
 
     def stale(self, stage: str) -> list[str]:
-        """The inputs of a finished stage that have changed since it read them."""
+        """The inputs of a finished stage that have changed since the stage read them."""
         manifest = self.manifest(stage)
         if manifest is None:
             return []
@@ -233,23 +235,28 @@ class Run:
     def begin(
         self, stage: str, config: Any, seed: int, round_: int, log: Callable[[str], object] = print
     ) -> StageFolder | None:
-        """Open the folder of a stage for work; None if it is done with this config and input.
+        """Open the folder of a stage for work; None if the stage is already done.
 
-        A partial folder of the same work is kept, so that training continues from its checkpoint.
-        A partial folder of other work is removed.
+        A stage is done if it has finished with this config, seed and round on the present inputs. A
+        partial folder of the same work is kept, so that training continues from its checkpoint. A
+        partial folder of other work is removed.
 
         Args:
-            log: called with a line if the stage is done, or if it is damaged and run again.
+            log: function that is called with one line of text if the stage is already done, or if
+                the stage is damaged and runs again.
         """
         work = {"stage": stage, "round": round_, "config": plain(config), "seed": seed}
         return begin_work(self.folder / stage, {**work, "inputs": self.inputs(stage)}, log)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file of the run, whole or not at all; objects get a checksum."""
+        """Write a JSON file of the run, whole or not at all; a JSON object gets a checksum."""
         write_json(self.folder / name, content, checksum=isinstance(content, dict))
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the run; None if there is none. Raises UserError if it is damaged."""
+        """The content of a JSON file of the run; None if the file does not exist.
+
+        Raises: UserError if the file is damaged.
+        """
         return read_json(self.folder / name)
 
     def _read_stage_json(self, stage: str, name: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 Every process that writes into a folder of results holds the folder's lock. Readers need no lock,
 because files and stages appear by renames. A second file names the process that holds the lock.
-Only the lock itself counts, so a file that a killed process left does no harm.
+Only the lock itself stops other writers, so files that a killed process left do no harm.
 """
 
 import contextlib
@@ -31,11 +31,13 @@ Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Create a folder if needed and hold its lock; the same process may take it again inside.
+    """Create a folder if needed, and hold its lock during the block.
 
-    The folder is removed if nothing was written into it.
+    Within the block, the same process may take the lock again. A folder that was created is removed
+    if nothing was written into it.
 
-    Raises: UserError that names the command and the process that hold the lock.
+    Raises: UserError if another process holds the lock; the message names the command and the
+        number of that process.
     """
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     _make_folder(folder)
@@ -45,8 +47,8 @@ def write_lock(folder: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise UserError(
-            f"{folder} is being written to by {_describe_owner(folder)}: wait until it ends, or "
-            "stop it"
+            f"{folder} is being written to by {_describe_owner(folder)}: wait until that process "
+            "ends, or stop it"
         ) from None
     try:
         if lock.lock_counter == 1:
@@ -67,13 +69,13 @@ def write_lock(folder: Path) -> Iterator[None]:
 
 
 def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
-    """The lock of a run's folder if `path` lies in it, otherwise a context without a lock."""
+    """The lock of a run's folder if `path` lies in that folder, otherwise an empty context."""
     inside = path.resolve().is_relative_to(run.resolve()) and run.is_dir()
     return write_lock(run) if inside else nullcontext()
 
 
 def locks_run(stage: Stage) -> Stage:
-    """Make a stage hold the lock of its run while it works; the run is its first argument."""
+    """Make a stage hold the lock of its run, the stage's first argument, while the stage works."""
 
     @functools.wraps(stage)
     def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
@@ -90,11 +92,11 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except UnicodeEncodeError as error:
         raise UserError(
-            f"expected the name of a folder in UTF-8, got {folder!a}: choose another"
+            f"expected the name of a folder in UTF-8, got {folder!a}: choose another name"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
-            f"expected a folder, or a name for a new one, got {folder}: a file is in its place"
+            f"expected a folder, or a path for a new folder, got {folder}: a file blocks this path"
         ) from error
 
 

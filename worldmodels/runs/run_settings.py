@@ -45,8 +45,8 @@ class RunSettings:
         kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
         for name, kind in kinds.items():
             if type(getattr(settings, name)) not in kind:  # not isinstance: true is an int
-                raise TypeError(f"{name} is {getattr(settings, name)!r}")
+                raise TypeError(f"{name} has the invalid value {getattr(settings, name)!r}")
         if not 0 <= settings.seed <= MAX_SEED:
-            raise ValueError(f"seed is {settings.seed}")
+            raise ValueError(f"seed has the invalid value {settings.seed}")
         _ = settings.env  # `EnvConfig` checks the settings of the env
         return settings

@@ -1,8 +1,8 @@
-"""A stage's folder: written under another name, and put in its place whole or not at all.
+"""A stage's folder, which is written under another name and then renamed as a whole.
 
-A commit first renames the old folder and then puts the new folder in its place. Between these two
-renames, and after a kill between them, the old folder is the valid one: readers read from it, and
-the next writer puts it back.
+A commit first renames the old folder and then gives the new folder the stage's name. Between
+these two renames, the old folder is valid, and readers read from it. After a kill between the
+renames, the next writer puts the old folder back.
 """
 
 import os
@@ -30,18 +30,18 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class StageFolder:
-    """An unfinished stage: write into `partial`, then `commit`."""
+    """An unfinished stage; its files are written into `partial`, and `commit` ends the stage."""
 
     partial: Path
     final: Path
     work: dict[str, Any]
 
     def commit(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Add result and manifest and put the folder in place of the old one.
+        """Write the result and the manifest, and replace the old folder by the new folder.
 
-        The manifest holds digests of the files that other commands read. It repeats the result's
-        `env_steps`: steps of the real env that the stage took, by purpose (see
-        `worldmodels.runs.env_steps`).
+        The manifest holds digests of the files that other commands read. The manifest also repeats
+        `env_steps` of the result, which are the steps of the real env that the stage took, by
+        purpose (see `worldmodels.runs.env_steps`).
         """
         write_json(self.partial / RESULT, dict(result))
         manifest = {
@@ -77,7 +77,8 @@ def begin_work(
 
     Args:
         work: everything that the result depends on.
-        log: called with a line if the stage is done, or if it is damaged and run again.
+        log: function that is called with one line of text if the stage is already done, or if the
+            stage is damaged and runs again.
     """
     restore(final)
     if _is_done(final, work, log):
@@ -92,10 +93,10 @@ def begin_work(
 
 
 def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files of a finished stage that are missing or are not what the stage wrote.
+    """The files of a finished stage that are missing or have changed since they were written.
 
     Args:
-        path: path of the manifest; FileNotFoundError is raised if it is not there.
+        path: path of the manifest; FileNotFoundError is raised if this file does not exist.
     """
     os.stat(path)
     folder = path.parent
@@ -108,7 +109,7 @@ def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def restore_stages(run: Path) -> None:
-    """Put back old folders after a kill between the two renames of a commit; for writers only."""
+    """Put back the old folders of commits that a kill interrupted; only writers may call this."""
     for place in run.iterdir():
         if place.is_symlink() and not place.exists():
             restore(place)
@@ -117,7 +118,10 @@ def restore_stages(run: Path) -> None:
 
 
 def restore(final: Path) -> None:
-    """Put the old folder back, or remove it if the new one is in place; for writers only."""
+    """Put the old folder back, or remove it if the new folder exists.
+
+    Only writers may call this function.
+    """
     place = link_target(final)
     old = _old(place)
     if old.exists():
@@ -128,9 +132,10 @@ def restore(final: Path) -> None:
 
 
 def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
-    """The value of `read` for a file of a stage, even while a writer commits the stage.
+    """The result of `read` for a file of a stage, even while a writer commits the stage.
 
-    Raises: what `read` raises; FileNotFoundError if the file is in neither folder.
+    Raises: FileNotFoundError if neither the stage's folder nor the old folder holds the file, and
+        any other error of `read`.
     """
     for _ in range(COMMITS_AT_ONCE):
         for place in (path, _old(path.parent.resolve()) / path.name):
@@ -143,7 +148,7 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
 
 
 def has_file(path: Path) -> bool:
-    """Whether a stage has this file, in its folder or, during a commit, in the old folder."""
+    """Whether this file is in the stage's folder or, during a commit, in the old folder."""
     try:
         read_file(path, os.stat)
     except (FileNotFoundError, NotADirectoryError):
@@ -156,7 +161,7 @@ def _old(place: Path) -> Path:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Digests of weights and figures. Pictures and logs are for people, and may be deleted."""
+    """Digests of weights and figures, without pictures and logs, which users may delete."""
     return {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())

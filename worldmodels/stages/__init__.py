@@ -1,1 +1,1 @@
-"""Stages, one per file; each reads files of earlier stages in the run's folder and adds its own."""
+"""One stage per file; a stage reads files of earlier stages and adds files to the run's folder."""

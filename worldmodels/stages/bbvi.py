@@ -1,4 +1,4 @@
-"""Run the experiments of black-box variational inference, and write figures and pictures."""
+"""Run the experiments of black-box variational inference, and write result.json and pictures."""
 
 import json
 import math
@@ -45,12 +45,13 @@ HIGH_K = (
 
 @dataclass(frozen=True)
 class ExperimentsConfig:
-    """Which experiments, and how.
+    """Which experiments are run, and how.
 
     Attributes:
-        num_steps: optimizer steps of every fit; None keeps each experiment's own number.
-        only: the name of one experiment; None runs all.
-        num_repeats: number of gradients per estimator, to measure their variance.
+        num_steps: optimizer steps of every fit; None stands for each experiment's own number.
+        only: the name of the only experiment to run; None stands for all experiments.
+        num_repeats: number of gradients per estimator from which the variance of the gradient is
+            measured.
     """
 
     seed: int = 0
@@ -68,17 +69,19 @@ class ExperimentsConfig:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The experiments to run."""
+        """The names of the experiments to run."""
         return tuple(NUM_FITS) if self.only is None else (self.only,)
 
 
 def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
-    """Run the experiments; write result.json and pictures, which replace earlier ones in `folder`.
+    """Run the experiments, and write result.json and pictures to `folder`.
 
-    A call that ends before all pictures are drawn leaves no new folder, and keeps earlier results.
+    New results replace earlier results. If a call ends before all its pictures are drawn, earlier
+    results are kept, and no new folder is left.
 
-    Returns: `fits`, with a row per `Fit`; further figures of the experiments; `warnings`.
-    Raises: UserError, before any fit, if nothing can be written to `folder`.
+    Returns: a dict of `fits` (one row per `Fit`), of further metrics for each experiment, and of
+        `warnings`.
+    Raises: UserError if nothing can be written to `folder`. This is checked before the first fit.
     """
     _check_writable(folder)
     with write_lock(folder):
@@ -134,7 +137,7 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder whose files, once all are written, replace those in `folder`."""
+    """Yield a hidden folder, whose files replace those in `folder` at the end of the block."""
     partial = folder / ".bbvi.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -152,7 +155,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 
 def _draw(folder: Path, results: dict[str, Any]) -> None:
-    """The pictures of the experiments that were run."""
+    """Draw the pictures of the experiments that were run."""
     posteriors = [results.get(name) for name in ("beta-bernoulli", "gaussian", "logistic")]
     if any(posteriors):
         pictures.save_posteriors(folder / "posterior.png", *posteriors)
@@ -164,7 +167,7 @@ def _draw(folder: Path, results: dict[str, Any]) -> None:
 
 
 def _warnings(fits: list[Fit]) -> list[str]:
-    """Messages that name the fits which must not be trusted, and why."""
+    """Return messages that say which fits must not be trusted, and why."""
     above = [fit for fit in fits if fit.pareto_k > GOOD_PARETO_K]
     named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
     diverged = "; ".join(_name(fit) for fit in fits if fit.diverged)

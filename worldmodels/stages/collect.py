@@ -1,4 +1,4 @@
-"""Play a policy and store its episodes."""
+"""Play episodes with a policy, and store the episodes."""
 
 import functools
 import itertools
@@ -37,13 +37,18 @@ class CollectConfig:
     """What to collect.
 
     Attributes:
-        episodes: number of episodes in the run afterwards, earlier ones included.
-        max_episode_steps: env steps after which an episode is cut; None keeps the env's limit.
-        policy: "exploring" (correlated noise in the task's styles), "random", "brownian",
-            "agent" (the run's own, with noise), or "elites" (of `wm elites drive`, in turn).
-        action_repeat: env steps per agent step; None takes the task's. Agents keep theirs.
-        select_by_surprise: play several candidates for each episode and keep the one whose frames
-            are the least likely under the run's V and prior.
+        episodes: total number of episodes that the run will hold, including the episodes that it
+            holds already.
+        max_episode_steps: env steps after which an episode is truncated; None stands for the env's
+            own limit.
+        policy: "exploring" (correlated noise around the task's typical actions), "random",
+            "brownian", "agent" (the run's agent, with noise on its actions), or "elites" (the
+            elites of `wm elites drive`, one elite per episode).
+        action_repeat: env steps per agent step; None stands for the task's action repeat. The
+            policies "agent" and "elites" ignore this setting, because every agent has its own
+            action repeat.
+        select_by_surprise: whether to play several candidates for each episode, and to store the
+            candidate whose frames are the least likely under the run's V and prior.
     """
 
     episodes: int = 10_000
@@ -56,8 +61,8 @@ class CollectConfig:
         check_at_least(1, self, "episodes", "max_episode_steps", "action_repeat")
         if self.episodes > NUM_SEEDS:
             raise UserError(
-                f"expected at most {NUM_SEEDS:,} episodes, the number of training "
-                f"seeds, got {self.episodes:,}"
+                f"expected at most {NUM_SEEDS:,} episodes, one per training seed, "
+                f"got {self.episodes:,}"
             )
         check_choice("policy", self.policy, POLICIES)
 
@@ -70,11 +75,13 @@ Parts = dict[tuple[CollectConfig, int], list[int]]
 def collect(
     run: Run, config: CollectConfig, *, workers: Workers, report: Report, round_: int = 1
 ) -> dict[str, Any]:
-    """Play and store episodes until the run has `config.episodes`; existing ones stay unchanged.
+    """Play and store episodes until the run has `config.episodes` episodes.
 
-    Episodes are played in chunks counted from the first one of the round, so that an interrupted
-    collection continues with the same episodes as one without interruption. Damaged files are
-    quarantined first. Their episodes are played again in the same way, if it is still known.
+    Stored episodes stay unchanged. New episodes are played in chunks of fixed size, and the first
+    chunk begins at the first episode of the round. An interrupted collection therefore continues
+    with the same episodes as an uninterrupted collection. Damaged files are quarantined before new
+    episodes are played. The episode of a damaged file is played again by the same policy, if that
+    policy is known and still exists.
     """
     store = run.store
     store.repair(report.log)
@@ -110,7 +117,7 @@ def collect(
 
 
 def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
-    """Raise UserError if seeds, agents or the prior are missing, before anything is played."""
+    """Raise UserError if seeds are too few, or if a required agent or the prior is missing."""
     chosen = [episode.index for episode in run.store if "surprise" in episode.meta]
     for (part, _), missing in parts.items():
         if part.select_by_surprise:
@@ -123,7 +130,10 @@ def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
 
 
 def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) -> EpisodeSelection:
-    """Play all parts, earlier rounds first; return the selection among candidates."""
+    """Play and store the episodes of all parts, earlier rounds first.
+
+    Returns: the record of the selection among candidates.
+    """
     rounds = {episode.index: episode.round for episode in run.store}
     rounds |= {index: round_ for (_, round_), part in parts.items() for index in part}
     selection = EpisodeSelection()
@@ -155,10 +165,12 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
 
 
 def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[str], None]) -> Parts:
-    """Missing episodes by the config and the round with which each is played again; logs each.
+    """Group the missing episodes by the config and the round with which they are played again.
 
-    An episode whose damaged file has no readable metadata is played like the nearest episode, an
-    earlier one if possible. If there is none, `config` and `round_` are used.
+    Every missing episode is logged. An episode whose metadata cannot be read is played like the
+    nearest earlier episode with metadata. If no earlier episode has metadata, the episode is played
+    like the nearest later episode with metadata. If no episode has metadata, `config` and `round_`
+    are used.
     """
     missing = run.store.missing()
     known = {episode.index: episode.meta for episode in run.store}
@@ -179,10 +191,11 @@ def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[st
 
 
 def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[CollectConfig, str]:
-    """The config with which an episode is played again, and its description for the log.
+    """Return the config with which an episode is played again, and a log text about this config.
 
     Args:
-        like: metadata of the episode, or of one that was probably played in the same way.
+        like: metadata of the episode, or of another episode that was probably played in the same
+            way.
     """
     name = str(like.get("policy", "unknown"))
     policy = "agent" if name == AGENT_NAME else name
@@ -211,7 +224,7 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
 def _played(
     run: Run, config: CollectConfig, round_: int, indices: list[int], workers: Workers
 ) -> Iterator[list[Any]]:
-    """Yield the candidates for the episode of each index; only one if there is no selection."""
+    """Yield a list per index, which holds several candidates only with `select_by_surprise`."""
     settings = run.settings
     factory, metadata = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}

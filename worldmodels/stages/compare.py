@@ -21,16 +21,18 @@ NOT_COMPARABLE = "scores of different protocols are not comparable"
 
 
 def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[str, Any]:
-    """Write one row per run to `out` as CSV, and learning curves if the runs have rounds.
+    """Write a CSV file with one row per run, and a plot of learning curves, to the folder `out`.
 
-    The score of a run is that of its best agent on the episodes that selected it. Runs whose
-    `protocol` differs were not scored on the same episodes, so the names of their curves show it.
+    The plot is written only if a run has rounds with a score. The score of a run is the score of
+    the run's best agent on the selection episodes. Scores of different protocols are not
+    comparable. If the protocols differ, the name of each curve shows the number of episodes and the
+    env.
 
-    Raises: UserError for a folder that is no run, is given twice or has no result, and where `out`
-        lies in a run.
+    Raises: UserError if a folder is not a run, is given twice or has no result, or if `out` lies in
+        a run.
     """
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UserError("expected different runs, got one of them twice")
+        raise UserError("expected different runs, got the same run twice")
     for folder in folders:
         if folder.resolve() in (out.resolve(), *out.resolve().parents):
             raise UserError(f"{out} lies in the run {folder}: name another folder with --out")
@@ -57,7 +59,7 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """Settings and scores of a run; None for a score that it does not have."""
+    """Return the settings and scores of a run; a score that the run does not have is None."""
     settings = run.settings
     best = _best(run)
     vision, memory = (run.result(stage) for stage in ("vision", "memory"))
@@ -80,7 +82,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _best(run: Run) -> dict[str, Any]:
-    """The round, the score and the protocol of the best agent."""
+    """Return the round, the score and the protocol of the best agent of a run."""
     hint = f'delete it, and run "wm train-controller --run {run}" again'
     record = run.read_json(BEST_RECORD)
     if record is None:
@@ -98,7 +100,10 @@ def _best(run: Run) -> dict[str, Any]:
 
 
 def _test_score(run: Run) -> dict[str, Any]:
-    """The agent's score over the most test episodes; if equal, the reference env comes first."""
+    """Return the score of the run's evaluation with the most test episodes.
+
+    Of two evaluations with equally many episodes, the evaluation in the reference env is taken.
+    """
     tested = [
         (len(row["returns"]), "stock" in name, name, row)
         for name, row in all_evaluations(run).items()

@@ -1,4 +1,4 @@
-"""Figures of a run's episodes, and their export to and import from Minari."""
+"""Describe a run's episodes, export them as a Minari dataset, and import a Minari dataset."""
 
 import math
 import time
@@ -27,12 +27,12 @@ IMPORTED_BYTES_A_FRAME = 1_200
 
 
 def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
-    """Episodes, steps, returns, bytes, and every file that is not a whole episode.
+    """Return the number, returns and size of episodes, and every file that is not a whole episode.
 
     Args:
-        check: read every file completely; otherwise damage within a file may remain undetected.
+        check: whether to read every file completely, which also finds damage inside a file.
 
-    Raises: UserError where there is no run.
+    Raises: UserError if the run does not exist.
     """
     _ = run.settings  # raises the right error if there is no run
     run.store.refresh()
@@ -71,9 +71,9 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
 
     Args:
         name: name of the dataset, such as `namespace/name-v0`.
-        root: folder of datasets; None takes Minari's own.
+        root: folder of the Minari datasets; None stands for Minari's own folder.
 
-    Raises: UserError for a run without episodes, damaged episodes, or a dataset that exists.
+    Raises: UserError if the run has no episodes, if episodes are damaged, or if the dataset exists.
     """
     settings = run.settings
     run.store.refresh()
@@ -82,7 +82,7 @@ def export_data(run: Run, name: str, root: Path | None, *, report: Report) -> di
         raise UserError(f'no episodes in {run.store.folder}: run "wm collect --run {run}" first')
     folder = dataset_folder(name, root)
     if folder.exists():
-        raise UserError(f"{folder} exists already: choose another --dataset, or delete it")
+        raise UserError(f"{folder} exists already: choose another --dataset, or delete the folder")
     steps = sum(episode.num_steps for episode in episodes)
     report.estimate(
         f"export: {len(episodes):,} episodes, {steps:,} steps, to {folder}",
@@ -114,14 +114,14 @@ def import_data(
 ) -> dict[str, Any]:
     """Create a run from a Minari dataset on this machine, completely or not at all.
 
-    A dataset that was exported from a run restores the run's env, seed and preset; `preset` and
-    `env` override them.
+    A dataset that was exported from a run also holds the run's env, seed and preset, which the new
+    run gets. The arguments `preset` and `env` override the preset and the env of the dataset.
 
     Args:
-        check_preset: raises UserError for the name of a preset that does not exist.
+        check_preset: function that raises UserError if no preset has the given name.
 
-    Raises: UserError for a run that exists already, or a dataset that is damaged, without pixels,
-        without an env, or with actions that do not fit its env.
+    Raises: UserError if the run exists already, or if the dataset is damaged, has no pictures,
+        names no env, or has actions that do not fit its env.
     """
     with write_lock(run_folder):
         dataset = open_dataset(name, root, env)
@@ -145,7 +145,7 @@ def import_data(
 
 
 def _import_episodes(dataset: Dataset, run: Run, report: Report) -> None:
-    """Store the episodes and create the run; the folder of episodes appears last."""
+    """Store the episodes of the dataset and create the run; the folder of episodes appears last."""
     total, steps = len(dataset.data), int(dataset.data.total_steps)
     report.estimate(
         f"import: {total:,} episodes, {steps:,} steps, into {run}",

@@ -1,4 +1,4 @@
-"""Record a dream under the actions of an agent, of a policy, or from a file."""
+"""Record a dream whose actions come from an agent, from a policy or from a file."""
 
 import functools
 from dataclasses import dataclass
@@ -31,14 +31,16 @@ class DreamVideoConfig:
     """What to record.
 
     Attributes:
-        horizon: most agent steps; the dream ends earlier where M predicts the end.
+        horizon: largest number of agent steps; the dream ends earlier if M predicts the end of the
+            episode.
         episode: number of the validation episode at whose first frame the dream begins.
         temperature: temperature of the dream.
-        agent: an agent's file or a run, whose V and M the dream uses; None takes the run's own
-            agent.
-        policy: a policy that acts instead of an agent: "exploring", "random", "brownian", or one of
-            the task's constant actions by its name.
-        actions: a .npy file of encoded actions to execute instead, float (agent steps, A).
+        agent: file of an agent, or folder of a run. The dream uses the V and the M of this agent.
+            None stands for the run's own agent.
+        policy: name of a policy that acts instead of an agent: "exploring", "random", "brownian",
+            or a constant action of the task.
+        actions: .npy file of encoded actions that replace the actions of an agent, float (agent
+            steps, A).
     """
 
     horizon: int = 250
@@ -54,17 +56,17 @@ class DreamVideoConfig:
             raise UserError(f"expected one of --agent, --policy and --actions, got {given}")
         check_at_least(1, self, "horizon")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
-            raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
+            raise UserError(f"expected the number of a validation episode, got {self.episode}")
         check_temperature(self.temperature)
 
 
 def record_dream(
     run: Run, out: Path, config: DreamVideoConfig, *, report: Report
 ) -> dict[str, Any]:
-    """Write a video of one dream; every call writes the same video.
+    """Write a video of one dream; the same run and config always give the same video.
 
-    Raises: UserError for a run without V and M, actions that do not fit the env, or a video
-    whose name or folder cannot be written.
+    Raises: UserError if the run has no V or no M, if the actions do not fit the env, or if the
+    video cannot be written under its name.
     """
     check_video(out)
     if config.agent is None:

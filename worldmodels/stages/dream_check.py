@@ -1,4 +1,4 @@
-"""Compare the returns of agents in the dream with their returns in the game."""
+"""Compare the returns of agents in the dream with the same agents' returns in the game."""
 
 import functools
 from collections.abc import Sequence
@@ -44,14 +44,14 @@ class DreamCheckConfig:
     """Which agents, episodes and dreams are compared.
 
     Attributes:
-        agents: number of agents: the run's own, and copies with increasing noise on C's weights,
-            each in a random direction of its own.
+        agents: number of agents. The first agent is the run's own. Every further agent is a copy of
+            the first agent with more random noise on C's weights.
         episodes: real episodes per agent, on validation tracks.
-        starts: start states per agent, from those episodes.
+        starts: start states per agent, which are states of the agent's real episodes.
         samples: dreams per start state.
         temperature: temperature of the dreams.
-        good: the lowest real score of a good agent. Good agents are also compared among
-            themselves. None takes half of the best score.
+        good: the lowest real score of a good agent. Good agents are also compared among themselves.
+            If `good` is None, half of the best score is used.
     """
 
     agents: int = 12
@@ -79,14 +79,16 @@ Returns = dict[str, Float[Tensor, "start agent_step"]]
 def dream_check(
     run: Run, config: DreamCheckConfig, *, workers: Workers, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Compare the dreamed and the real return of the same agents from the same states.
+    """Compare the dreamed returns and the real returns of agents from the same start states.
 
-    Every agent plays real episodes, and its dreams begin at states of these episodes. Dreams end
-    where they leave `Support`; `unconstrained` dreams do not.
+    Every agent plays real episodes, and the agent's dreams begin at states of these episodes. A
+    `dreamed` return is from a dream that ends where it leaves the `Support`. An `unconstrained`
+    return is from a dream that ignores the `Support`.
 
-    Returns: for each horizon in env steps: `bias`, dreamed minus real return; `correlation` over
-    start states; `rank_correlation` over the agents' means, of all and of the good ones alone; the
-    same for `unconstrained` dreams.
+    Returns: a dict whose `horizons` hold metrics of `dreamed` and of `unconstrained` returns for
+    each horizon in env steps. `bias` is the mean of the dreamed minus the real return.
+    `correlation` is over start states. `rank_correlation` is over the mean returns of all agents,
+    and `good_rank_correlation` over the mean returns of the good agents.
     """
     agent = load_agent(run.folder)
     agent.vision.to(device)
@@ -123,7 +125,7 @@ def dream_check(
 
 
 def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np.ndarray]]:
-    """Noise levels, and C's weights (D,) with noise of each level; the first level is 0."""
+    """Return noise levels, beginning with 0, and C's weights (D,) with the noise of each level."""
     rng = np.random.default_rng(0)
     rms = np.sqrt(np.mean(own**2))
     noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, count - 1).round(3).tolist()]
@@ -131,7 +133,7 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
-    """Draw the real and the dreamed returns after the longest horizon."""
+    """Draw the dreamed returns against the real returns, both over the longest horizon."""
     groups = {}
     for number, (returns, score) in enumerate(zip(each, scores, strict=True)):
         points = returns["real"][:, -1].numpy(), returns["dreamed"][:, -1].numpy()
@@ -152,7 +154,7 @@ def _returns(
     support: Support,
     config: DreamCheckConfig,
 ) -> Returns:
-    """Real and dreamed returns of one agent from states of its own episodes."""
+    """Return real and dreamed returns of one agent from states of the agent's own episodes."""
     horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
     # After a termination all rewards are 0; after a truncation they are unknown.
@@ -160,8 +162,8 @@ def _returns(
     room = known.nonzero()[:, 0]
     if len(room) == 0:
         raise UserError(
-            f"all episodes of an agent are truncated within {horizon * agent.action_repeat} steps: "
-            "play more with --episodes"
+            "all episodes of an agent are truncated in fewer than "
+            f"{horizon * agent.action_repeat} env steps: play more episodes with --episodes"
         )
     chosen = evenly_spread(room, config.starts)
     rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)
@@ -179,7 +181,7 @@ def _returns(
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
-    """Figures of one horizon over the start states of all agents, and over the agents' means."""
+    """Return metrics of one horizon, over the start states and over the agents' mean returns."""
 
     def after_horizon(kind: str) -> list[np.ndarray]:
         return [returns[kind][:, agent_steps - 1].double().numpy() for returns in each]
@@ -203,7 +205,10 @@ def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str
 def rank_correlation(
     dreamed: list[np.ndarray], real: list[np.ndarray], chosen: Sequence[int]
 ) -> float | None:
-    """Spearman's correlation of the chosen agents' mean returns; None for fewer than two agents."""
+    """Return Spearman's correlation of the dreamed and the real mean returns of `chosen` agents.
+
+    The correlation of fewer than two agents is None.
+    """
     if len(chosen) < 2:
         return None
     ranks = [rankdata([returns[i].mean() for i in chosen]) for returns in (dreamed, real)]
@@ -211,7 +216,7 @@ def rank_correlation(
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's correlation of `a` and `b`; None if one of them does not vary."""
+    """Return Pearson's correlation of `a` and `b`, or None if `a` or `b` is constant."""
     if a.std() < 1e-12 or b.std() < 1e-12:
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -1,4 +1,4 @@
-"""MAP-Elites on the planar arm: an archive of solutions, and an autoencoder of its elites."""
+"""Run MAP-Elites on the planar arm, with or without an autoencoder of the elites."""
 
 import time
 from dataclasses import asdict
@@ -25,13 +25,15 @@ CHECKPOINT_SECONDS = 20.0
 FINE_GENERATIONS = 500
 
 
-# The function is long because it holds all steps of the stage in order, around one loop.
+# Long function: it holds all steps of the stage in order, around one loop.
 def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any]:
-    """Fill an archive and write it to `folder`, with curves and a picture.
+    """Fill an archive, and write the archive, curves and a picture to `folder`.
 
-    After a kill the same call continues from the last checkpoint and ends with the same archive.
+    If a call is killed, the next call with the same arguments continues from the last checkpoint.
+    The archive is then equal to the archive of an uninterrupted call.
 
-    Returns: the last figures, with their `history` and the time that training the model took.
+    Returns: the metrics of the last generation, their `history`, and the seconds that the training
+        of the autoencoder took.
     """
     started = time.monotonic()
     search_config = config.representation_search

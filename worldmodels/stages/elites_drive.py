@@ -1,7 +1,7 @@
-"""MAP-Elites over controllers: the best C for every way of driving, such as slow or fast.
+"""Use MAP-Elites to find the best C for every way of driving, such as slow or fast.
 
-The archive is a set of agents, which `wm collect --policy elites` plays. V and M are then trained
-on all these ways of driving in equal parts.
+The archive is a set of agents, with which `wm collect --policy elites` plays episodes. V and M can
+then be trained on equally many episodes of every way of driving.
 """
 
 import math
@@ -43,19 +43,23 @@ class DriveConfig:
 
     Attributes:
         evaluations: number of evaluated solutions, rounded up to whole generations.
-        episodes: episodes per solution, on the same tracks in the whole search, because elites of
-            early generations are compared with later solutions.
-        max_steps: most env steps of an episode, enough for the first bends.
-        cells: cells along each of the task's measures.
+        episodes: episodes per solution. All solutions drive on the same tracks, because solutions
+            of different generations are compared with each other.
+        max_steps: largest number of env steps per episode. The default is enough for the first
+            bends of a track.
+        cells: number of cells along each of the task's measures.
         batch_size: solutions per generation.
         inputs: inputs of C, "zh" or "z".
-        start_sigma: standard deviation of the first weights. With 0.1 the steering is 0.1 to 0.8 on
-            average. With 0.4 it is 0.8 or more, and the car hardly moves.
-        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. After 960
-            solutions an iso_sigma of 0.02 had filled 0.48 of the cells, 0.05 had 0.41 (one seed).
+        start_sigma: standard deviation of the weights of a random C, with which the search begins.
+            With a start_sigma of 0.1 the mean magnitude of steering is 0.1 to 0.8. With a
+            start_sigma of 0.4 the mean magnitude of steering is 0.8 or more, and the car hardly
+            moves.
+        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. In a test with one
+            seed, 960 solutions filled 48 % of the cells with an iso_sigma of 0.02, and 41 % with an
+            iso_sigma of 0.05.
         bound: largest absolute value of a weight.
-        qd_score_offset: subtracted from each fitness in the QD score; no drive of 300 steps has a
-            return below -130.
+        qd_score_offset: number that is subtracted from each fitness in the QD score. No drive of
+            300 env steps has a return below -130.
     """
 
     evaluations: int = 10_000
@@ -78,7 +82,7 @@ class DriveConfig:
 
     @property
     def generations(self) -> int:
-        """The fewest whole generations with at least `evaluations` evaluations."""
+        """The smallest number of whole generations that has at least `evaluations` evaluations."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property
@@ -93,7 +97,7 @@ class DriveConfig:
         )
 
 
-# The function is long because it holds all steps of the stage in order, around one loop.
+# Long function: it holds all steps of the stage in order, around one loop.
 @locks_run
 def drive_elites(
     run: Run,
@@ -103,14 +107,16 @@ def drive_elites(
     report: Report,
     seed: int | None = None,
 ) -> dict[str, Any]:
-    """Fill an archive with C's for the run's V and M, and write it to the run's folder.
+    """Fill an archive with controllers for the run's V and M, and store the archive in the run.
 
-    After a kill the same call continues from the last checkpoint and ends with the same archive.
+    If a call is killed, the next call with the same arguments continues from the last checkpoint.
+    The archive is then equal to the archive of an uninterrupted call.
 
     Args:
-        seed: seed of the search and of its tracks, all training tracks; None takes the run's.
+        seed: seed that determines the search and its selection of training tracks; None stands for
+            the seed of the run.
 
-    Raises: UserError where V or M is missing, or a seed is negative.
+    Raises: UserError if V or M is missing, or if the seed is negative.
     """
     seed = run.settings.seed if seed is None else seed
     if seed < 0:
@@ -177,7 +183,7 @@ def _run(
     work: StageFolder,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Search to the end from the saved state; return the curve, one entry per generation."""
+    """Continue the search from the saved state; return a history with one entry per generation."""
     path = work.partial / SEARCH
     history = search.resume(path)
     last = history[-1] if history else {"seconds": 0.0, "steps": 0}
@@ -216,7 +222,7 @@ def _run(
 
 
 def _scores(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Fitness (P,) and measures (P, M): means over each solution's episodes."""
+    """Return the means over each solution's episodes: fitness (P,) and measures (P, M)."""
     returns = np.array([[score.episode_return for score in row] for row in scores])
     measures = np.array([[score.measures for score in row] for row in scores])
     return returns.mean(axis=1), measures.mean(axis=1)

@@ -1,4 +1,4 @@
-"""Search targets of the arm in the code space of an archive's autoencoder, and without it."""
+"""Use CMA-ES to reach targets with the arm, with and without the autoencoder of an archive."""
 
 import csv
 import itertools
@@ -24,7 +24,7 @@ MARKS = (500, 1_000, 5_000)
 
 @dataclass(frozen=True)
 class SolveConfig:
-    """How targets are searched: the evaluations per target, equal in both spaces.
+    """Settings of CMA-ES, which gets `evaluations` evaluations per target in each search space.
 
     Source: arXiv 2003.04389, section 4.3.
     """
@@ -38,14 +38,17 @@ class SolveConfig:
 
 
 def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report) -> dict[str, Any]:
-    """Search the targets by CMA-ES in both spaces, and write the results to `out`.
+    """Use CMA-ES to reach every target in both search spaces, and write the results to `out`.
+
+    The two search spaces are the codes of the autoencoder and the joint angles of the arm.
 
     Args:
-        archive: folder of a finished `wm elites arm` with an autoencoder.
+        archive: folder of an archive with an autoencoder, which `wm elites arm` has written.
 
-    Returns: for each space, its figures after `MARKS` evaluations; as `history`, the median
-        distance at every tenth evaluation.
-    Raises: UserError where there is no such archive, or it has no autoencoder.
+    Returns: a dict with the `summary` of each space and, as `history`, the `median_curve` of each
+        space.
+    Raises: UserError if there is no archive, if the archive has no autoencoder, or if `evaluations`
+        is smaller than a generation of CMA-ES.
     """
     started = time.monotonic()
     arm_config, model = load_autoencoder(archive)
@@ -78,7 +81,10 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
 
 
 def summary(attempts: list[Attempt]) -> dict[str, Any]:
-    """Reached targets, median distance and mean variance of the joints, after each mark."""
+    """Return the number of reached targets, the median distance and the mean joint variance.
+
+    The result has one entry per mark. A mark is a number of evaluations.
+    """
     rows = {}
     for mark in _marks(attempts[0]):
         distances = np.array([attempt.distances[mark - 1] for attempt in attempts])
@@ -92,13 +98,13 @@ def summary(attempts: list[Attempt]) -> dict[str, Any]:
 
 
 def median_curve(attempts: list[Attempt]) -> list[float]:
-    """Median distance to the targets at every tenth evaluation."""
+    """Return the median distance to the targets at every tenth evaluation."""
     middle = np.median([attempt.distances for attempt in attempts], axis=0)
     return [round(float(distance), 6) for distance in middle[9::10]]
 
 
 def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """Draw the median distance to the targets against evaluations, with its quartiles."""
+    """Draw the median and the quartiles of the distance to the targets against evaluations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -117,7 +123,7 @@ def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
 
 
 def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """Write the distance and joint spread of the best solution per space, target and mark."""
+    """Write the distance and joint spread of the best solution for each space, target and mark."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])

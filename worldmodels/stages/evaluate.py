@@ -28,12 +28,14 @@ from worldmodels.runs.run_lock import locks_run
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """How an agent is scored: on the first `episodes` of a split.
+    """Settings of an evaluation, which plays the first `episodes` episodes of a split.
 
     Attributes:
-        stock: evaluate in the slower reference env, as for reported scores.
-        perturbation: one of `envs.perturbations.PERTURBATIONS`; None changes nothing.
-        baselines: score the baseline policies, which are not trained, as well.
+        stock: whether to evaluate in the slower reference env, in which the reported scores are
+            measured.
+        perturbation: one of `envs.perturbations.PERTURBATIONS`; None stands for frames without a
+            perturbation.
+        baselines: whether to evaluate the untrained baseline policies too.
     """
 
     episodes: int = 100
@@ -45,7 +47,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.episodes <= len(SEED_RANGES[self.split]):
             raise UserError(
-                f"expected 1 episode or more, at most one per seed, got {self.episodes}"
+                f"expected 1 episode or more, and at most one per seed, got {self.episodes}"
             )
         if self.perturbation is not None:
             from envs.perturbations import PERTURBATIONS  # imports Box2D, only if needed
@@ -54,7 +56,7 @@ class EvaluateConfig:
 
     @property
     def name(self) -> str:
-        """Name of the files in which the scores are kept."""
+        """Name of the files in which the scores are stored."""
         parts = [self.split, "stock" if self.stock else "fast", self.perturbation, self.episodes]
         return "-".join(str(part) for part in parts if part is not None)
 
@@ -63,11 +65,12 @@ class EvaluateConfig:
 def evaluate_run(
     run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
 ) -> dict[str, Any]:
-    """Score the run's agent, and the baselines if the config has them; store the scores.
+    """Evaluate the run's agent and, with `config.baselines`, baseline policies; store the scores.
 
-    Stored scores are read back. Baselines do not change, so they are scored once per run.
+    Scores that are stored already are read and not measured again. Baseline policies do not change,
+    so they are evaluated once per run.
 
-    Returns: as `evaluate_agent`.
+    Returns: the same dict as `evaluate_agent`.
     """
     _ = run.settings  # raises the right error where there is no run at all
     return evaluate_agent(run.folder, config, workers=workers, report=report, run=run)
@@ -76,15 +79,16 @@ def evaluate_run(
 def evaluate_agent(
     place: Path, config: EvaluateConfig, *, workers: Workers, report: Report, run: Run | None = None
 ) -> dict[str, Any]:
-    """Score an agent, and the baselines if the config has them.
+    """Evaluate an agent, and also the baseline policies if `config.baselines` is True.
 
     Args:
         place: an agent's file, or a run's folder.
-        run: run in whose folder scores are stored and read, and whose env steps are counted;
-            None stores nothing.
+        run: run that stores the scores and counts the env steps of the evaluation. If `run` is
+            None, nothing is stored.
 
-    Returns: `{"rows": [...]}`, with the agent's row first. Each row is `Scores.to_dict` with the
-    mean, the std and the 95 % interval; std and interval are None for a single episode.
+    Returns: `{"rows": [...]}`, with the agent's row first. Each row holds the content of
+    `Scores.to_dict`, the mean, the std and the 95 % interval. The std and the interval of a single
+    episode are None.
     """
     agent = load_agent(place)  # raises its errors before anything is played
     file, env = agent_file(place), agent.spec.env
@@ -141,7 +145,7 @@ def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> Evaluation
 
 
 def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
-    """Functions that make each policy in the workers: the agent, then the baselines of the task."""
+    """Return one function per policy that makes the policy in a worker; the agent comes first."""
     task = task_for(env)
     moving = [] if task.action_map.discrete else ["brownian"]
     names = ["random", *moving, *task.constant_actions] if baselines else []
@@ -150,7 +154,7 @@ def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callabl
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], config: EvaluateConfig) -> None:
-    """Draw a bar per policy, with its interval."""
+    """Draw one bar per policy, with the 95 % interval of the policy's mean return."""
     changed = f", {config.perturbation}" if config.perturbation else ""
     save_bars(
         path,

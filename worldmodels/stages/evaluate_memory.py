@@ -1,4 +1,4 @@
-"""Evaluate M: compare its nats with two baselines, and its dreams with real episodes."""
+"""Compare M with two baselines, and M's dreams with real episodes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -59,12 +59,13 @@ class EvaluateMemoryConfig:
 def evaluate_memory(
     run: Run, config: EvaluateMemoryConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Evaluate the run's M on held-out episodes; write its figures as JSON and two pictures.
+    """Evaluate the run's M on held-out episodes; write the metrics of M as JSON, and two pictures.
 
-    The second baseline, of `train_memoryless`, is trained anew in every call, with M's settings
-    of a first round.
+    The baseline of `train_memoryless` is trained anew in every call, with the settings that M has
+    in a first round.
 
-    Raises: UserError if V, M or episodes are missing, or all episodes are shorter than the dreams.
+    Raises: UserError if V, M or episodes are missing, or if all held-out episodes are shorter than
+        the dreams.
     """
     vision, memory = load_world_model(run, device)
     run.store.require(run.folder)
@@ -73,8 +74,8 @@ def evaluate_memory(
     longest = repeat * int(held_out.mask.sum(1).max())
     if longest <= config.steps:
         raise UserError(
-            f"the longest held-out episode has about {longest} steps, expected more than "
-            f"{config.steps}: ask for fewer with --horizon"
+            f"the longest held-out episode has about {longest} env steps, expected more than "
+            f"{config.steps}: shorten the dreams with --horizon"
         )
     train = encode_split(run, vision, False, report)
     seed = run.settings.seed
@@ -105,7 +106,7 @@ def _settings(run: Run) -> MemoryStageConfig:
         return MemoryStageConfig.from_dict(manifest["config"])
     except (KeyError, TypeError) as error:
         raise UserError(
-            f"{run.weights('memory').parent} lacks the settings of the training of M ({error!r}): "
+            f"{run.weights('memory').parent} lacks the settings of M's training ({error!r}): "
             f'run "wm train-memory --run {run}" again'
         ) from error
 
@@ -120,10 +121,10 @@ def train_memoryless(
     seed: int,
     report: Report,
 ) -> Memory:
-    """Train a network like M on the same agent steps, but on each agent step alone.
+    """Train a network like M on M's training data, but on every agent step separately.
 
-    Its input is the current frame and the action, without any earlier step. What M predicts
-    better is therefore due to its memory.
+    The input of this network is the current frame and the action, without any earlier step. If M
+    predicts better than this network, the reason is M's recurrent state.
     """
     torch.manual_seed(seed + 1)
     memory = new_memory(config, vision, train.num_actions)
@@ -157,12 +158,13 @@ def memory_figures(
     config: EvaluateMemoryConfig,
     action_repeat: int,
 ) -> tuple[dict[str, Any], OpenLoop]:
-    """Figures of M and of both baselines on held-out episodes, and M's open-loop curves.
+    """Return metrics of M and of two baselines on held-out episodes, and M's open-loop errors.
 
     Args:
-        dream: dream of M; its temperature is used, not that of `config`.
+        dream: dream of M. The temperature of `dream` is used, not the temperature of `config`.
         memoryless: the baseline of `train_memoryless`.
-        frames: frames of each held-out episode, one per agent step and the last one.
+        frames: frames of each held-out episode: the frame before every agent step, and the last
+            frame.
     """
     alone = held_out_metrics(memoryless, held_out.single_steps())
     horizon = max(1, config.steps // action_repeat)
@@ -183,7 +185,10 @@ def memory_figures(
 
 
 def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) -> None:
-    """Draw errors against env steps, of one M or of several by name."""
+    """Draw the open-loop errors of one or more Ms against env steps.
+
+    `curves` maps the name of each M to the errors of this M. The name of a single M may be empty.
+    """
     kinds = {"predicted": "dream", "persistence": "last frame", "reconstruction": "V's own error"}
     lines = {}
     for name, curve in curves.items():
@@ -202,7 +207,7 @@ def draw_dreams(
     row: int,
     action_repeat: int,
 ) -> None:
-    """Draw a few dreams from the middle of one episode, with its real frames."""
+    """Draw a few dreams of the middle part of one episode, next to the episode's real frames."""
     episode = episodes[row : row + 1]
     agent_steps = tuple(dict.fromkeys(step // action_repeat for step in SHOWN_STEPS))
     save_dreams(
@@ -219,7 +224,7 @@ def draw_dreams(
 def _encoded_held_out(
     run: Run, vision: Vision, report: Report
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """The first held-out episodes as V encodes them, and their frames."""
+    """Return V's encoding of the first held-out episodes, and the frames of these episodes."""
     episodes = run.store.split(held_out=True)[:MAX_EPISODES]
     encoded = encode_episodes(vision, episodes, run.action_repeat, report)
     loaded = (episode.load() for episode in episodes)

@@ -27,7 +27,7 @@ OPTIONAL = ("prior", "elites")
 
 
 def install_info() -> dict[str, Any]:
-    """The machine and the versions that results depend on."""
+    """Return a description of the machine, and the versions of software that results depend on."""
     import torch  # takes a second or more, and `run_info` does not need it
 
     from worldmodels.hardware import choose_device, num_cores
@@ -44,9 +44,9 @@ def install_info() -> dict[str, Any]:
 
 
 def run_info(run: Run) -> dict[str, Any]:
-    """Settings and episodes of a run, its stages with figures, what is stale, and all scores.
+    """Return a run's settings, episodes and scores, and the metrics and the state of each stage.
 
-    Raises: UserError where there is no run.
+    Raises: UserError if the run does not exist.
     """
     settings = run.settings
     kind = {None: "not chosen yet", True: "quantized", False: "continuous"}[settings.quantized]
@@ -94,7 +94,7 @@ def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
 
 
 def _command(run: Run, stage: str) -> str:
-    """The command that runs the stage again, with the same kind of model as before."""
+    """Return the command that runs the stage again, with the same kind of model as before."""
     command = f"wm {'elites drive' if stage == 'elites' else f'train-{stage}'} --run {run}"
     if stage == "vision" and run.settings.quantized:
         return f"{command} --quantized"

@@ -29,7 +29,7 @@ WINDOW = (800, 640)
 
 
 class Keyboard:
-    """A window, and the action of the keys that are held down in it; actions of keys add up.
+    """A window that shows frames and reads keys; the actions of keys held down together are added.
 
     Raises: UserError if there is no screen for the window.
     """
@@ -37,7 +37,7 @@ class Keyboard:
     def __init__(self, title: str, task: Task) -> None:
         screens = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
         if sys.platform.startswith("linux") and not any(name in os.environ for name in screens):
-            raise UserError("wm play opens a window, and this machine has no screen: use wm record")
+            raise UserError("wm play opens a window, but this machine has no screen: use wm record")
         import pygame
 
         self._pygame = pygame
@@ -51,7 +51,7 @@ class Keyboard:
         self.closed = False
 
     def show(self, frame: np.ndarray, frames_per_second: float) -> None:
-        """Draw a frame over the whole window and wait until the next one is due."""
+        """Draw a frame over the whole window, and wait until the next frame is due."""
         pygame = self._pygame
         large = cv2.resize(frame, WINDOW, interpolation=cv2.INTER_NEAREST)
         surface = pygame.surfarray.make_surface(large.swapaxes(0, 1))
@@ -60,7 +60,10 @@ class Keyboard:
         self._clock.tick(frames_per_second)
 
     def action(self) -> np.ndarray:
-        """The encoded action of the keys held now; Escape or closing the window sets `closed`."""
+        """Return the encoded action of the keys that are held now.
+
+        If Escape was pressed or the window was closed, `closed` becomes True.
+        """
         pygame = self._pygame
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
@@ -82,7 +85,11 @@ class Keyboard:
 def chosen_env(
     run: Run, env_id: str | None, env_kwargs: Mapping[str, Any] | None, key: str | None
 ) -> EnvConfig:
-    """The run's env, or another if it is named; `env_kwargs` and `key` replace those of the env."""
+    """Return the env `env_id`, or the run's env if `env_id` is None.
+
+    If `env_id` is None and the run does not exist, the default env is returned. `env_kwargs` and
+    `key` replace the settings of the env unless they are None.
+    """
     if env_id is None and run.exists:
         chosen = run.settings.env
     else:
@@ -113,7 +120,7 @@ def play_game(env: EnvConfig, seed: int) -> float:
 
 @torch.no_grad()
 def play_dream(run: Run, seed: int) -> float:
-    """Play in a run's dream from a real first frame, and return the sum of the expected rewards."""
+    """Play in a run's dream from a real first frame; return the sum of the expected rewards."""
     _check_seed(seed)
     agent = load_agent(run.folder)
     task = task_for(agent.spec.env)

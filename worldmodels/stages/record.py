@@ -1,4 +1,4 @@
-"""Record a video of the agent in the game, in its dream, or of both with the reconstruction."""
+"""Record a video of the agent in the game, in the dream, or in both side by side."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -29,11 +29,12 @@ class RecordConfig:
     """What to record.
 
     Attributes:
-        dream: record the agent in its dream, which begins at a real first frame.
-        side_by_side: show the real frame, V's reconstruction and M's dream of the same step.
-        max_steps: most env steps; None records the whole episode, up to 1,000 env steps.
-        episode: number of the validation episode.
-        temperature: temperature of the dream, with `dream` or `side_by_side`.
+        dream: whether to record the agent in its dream, which begins at a real first frame.
+        side_by_side: whether to show the real frame, V's reconstruction and M's dream of each step
+            side by side.
+        max_steps: largest number of env steps in the video; None stands for 1,000 env steps.
+        episode: number of the validation episode that is recorded.
+        temperature: temperature of the dream, which is only used with `dream` or `side_by_side`.
     """
 
     dream: bool = False
@@ -47,7 +48,7 @@ class RecordConfig:
             raise UserError("expected one of --dream and --side-by-side, got both")
         check_at_least(1, self, "max_steps")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
-            raise UserError(f"expected an episode among the validation seeds, got {self.episode}")
+            raise UserError(f"expected the number of a validation episode, got {self.episode}")
         if self.temperature != 1.0 and not (self.dream or self.side_by_side):
             raise UserError("--temperature is an option of dreams: add --dream or --side-by-side")
         check_temperature(self.temperature)
@@ -56,10 +57,10 @@ class RecordConfig:
 def record(
     run: Run, out: Path, config: RecordConfig, *, report: Report, agent: Path | None = None
 ) -> dict[str, Any]:
-    """Write a video of a validation episode; every call writes the same video.
+    """Write a video of a validation episode; the same agent and config always give the same video.
 
     Args:
-        agent: an agent's file, or a run's folder; None takes the run's own.
+        agent: file of an agent, or folder of a run; None stands for the agent of `run`.
     """
     if agent is None:
         _ = run.settings  # raises the right error if there is no run at all
@@ -82,7 +83,7 @@ def record(
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
-    """Yield frames of one real episode: the env's large picture, or three pictures side by side."""
+    """Yield a picture per env step of a real episode; `side_by_side` pictures have three parts."""
     seed = seeds("validation", 1, start=config.episode)[0]
     follower = _Follower(agent, config.temperature)
     episode_return, reward = 0.0, 0.0
@@ -107,7 +108,10 @@ def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.nda
 
 
 class _Follower:
-    """A dream under a real episode's actions, reset to its state every `RESYNC` agent steps."""
+    """A dream that uses the actions of a real episode.
+
+    Every `RESYNC` agent steps the dream is reset to the state of the real episode.
+    """
 
     def __init__(self, agent: Agent, temperature: float) -> None:
         self.agent = agent

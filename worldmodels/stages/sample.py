@@ -24,10 +24,11 @@ class SampleConfig:
     """What to sample.
 
     Attributes:
-        prior: sample from the prior over codes; otherwise sample z ~ N(0, temperature^2) of a
-            continuous V.
+        prior: whether to sample codes from the prior. If `prior` is False, latents of a continuous
+            V are sampled from N(0, temperature^2).
         count: number of frames.
-        temperature: 0 takes the most likely values, 1 leaves the distribution unchanged.
+        temperature: temperature of the samples. At 0 the most likely values are taken, and at 1 the
+            distribution is unchanged.
     """
 
     prior: bool = False
@@ -47,12 +48,15 @@ def sample_frames(
 ) -> dict[str, Any]:
     """Sample frames and write them as one picture.
 
-    Raises: UserError for `prior` with a continuous V, and for a quantized V without `prior`.
+    Raises: UserError if `prior` is True and V is continuous, or if `prior` is False and V is
+        quantized.
     """
     if out.suffix != ".png":
         raise UserError(f"expected a picture name ending in .png, got {out}")
     if not out.parent.is_dir():
-        raise UserError(f"no folder {out.parent}: create it first, or name another with --out")
+        raise UserError(
+            f"no folder {out.parent}: create it first, or name another folder with --out"
+        )
     draw = _from_prior if config.prior else _from_normal
     frames, nats = draw(run, config, device)
     save_grid(out, _rows(frames))
@@ -64,7 +68,7 @@ def sample_frames(
 
 
 def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
-    """Frames sampled from the prior, and their mean surprise under it."""
+    """Return frames sampled from the prior, and the frames' mean surprise under the prior."""
     surprise = load_surprise(run, device)
     generator = step_generator(config.seed, 0, device)
     codes = surprise.prior.sample(config.count, config.temperature, generator)
@@ -75,8 +79,8 @@ def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarra
     vision = load_vision(run, device)
     if not isinstance(vision, VAE):
         raise UserError(
-            f"{run} holds codes, which have no distribution of their own: add --prior, "
-            f'after "wm train-prior --run {run}"'
+            f"the V of {run} is quantized, and codes can only be sampled from the prior: "
+            f'run "wm train-prior --run {run}", and add --prior'
         )
     shape = (config.count, vision.config.num_latents)
     z = config.temperature * torch.randn(shape, generator=step_generator(config.seed, 0))
@@ -84,7 +88,7 @@ def _from_normal(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarra
 
 
 def _rows(frames: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows of a grid that is nearly square; black frames fill its last row."""
+    """Return the rows of a nearly square grid of frames; black frames fill the last row."""
     columns = math.ceil(math.sqrt(len(frames)))
     missing = -len(frames) % columns
     whole = np.concatenate([frames, np.zeros((missing, *frames.shape[1:]), frames.dtype)])

@@ -1,9 +1,9 @@
 """Measure how soon dreamed frames become unlike any real frame.
 
-M dreams from real held-out states under the actions of the real episode. The prior over codes gives
-the surprise of each dreamed frame and of the real frame of the same agent step. Every frame is
-measured alone: surprise shows whether the codes of a frame fit each other, not whether the frame
-follows from the past.
+Each dream begins at a state of a real held-out episode and uses the actions of this episode. The
+prior over codes gives the surprise of each dreamed frame and of the real frame of the same agent
+step. The surprise of a frame depends on no other frame. Surprise therefore shows whether the codes
+of a frame fit each other, but not whether the frame follows from earlier frames.
 """
 
 from dataclasses import dataclass
@@ -60,12 +60,14 @@ class SurpriseConfig:
 def measure_surprise(
     run: Run, config: SurpriseConfig, *, report: Report, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Measure surprise of dreamed and real frames at each agent step; write JSON and a picture.
+    """Measure the surprise of dreamed and real frames at each agent step; write JSON and a plot.
 
-    The figures include the surprise of two references: frames sampled from the prior itself, and
-    codes sampled independently for each position, that is, frames without any structure.
+    The result also holds the mean surprise of two references. The first reference is frames that
+    are sampled from the prior. The second reference is frames without structure, whose codes are
+    sampled independently for each position.
 
-    Raises: UserError if V, M or the prior is missing, or all episodes are shorter than the dreams.
+    Raises: UserError if V, M or the prior is missing, or if all held-out episodes are shorter than
+        the dreams.
     """
     surprise = load_surprise(run, device)
     _, memory = load_world_model(run, device)
@@ -103,13 +105,16 @@ def measure_surprise(
 def choose_starts(
     sequences: SequenceBatch, config: SurpriseConfig
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Sample each start's episode and agent step uniformly from all with room for a whole dream."""
+    """Sample the episode and the agent step at which each dream starts.
+
+    All agent steps that are followed by enough agent steps for a whole dream are equally likely.
+    """
     lengths = sequences.mask.sum(1)
     room = (lengths - config.horizon + 1).clamp(min=0)
     if not room.any():
         raise UserError(
             f"the longest held-out episode has {int(lengths.max())} agent steps, expected "
-            f"{config.horizon} or more: ask for fewer with --horizon"
+            f"{config.horizon} or more: shorten the dreams with --horizon"
         )
     generator = step_generator(config.seed, 0)
     picks = torch.randint(int(room.sum()), (config.starts,), generator=generator)
@@ -127,14 +132,14 @@ def dream_codes(
     steps: Int[Tensor, "start"],
     config: SurpriseConfig,
 ) -> Int[Tensor, "start agent_step code"]:
-    """Codes that M dreams after each start, under the actions of the real episode."""
+    """Return the codes of the dream after each start, under the actions of the real episode."""
     dream = DreamModel(surprise.vision, memory, config.temperature)
     latents = replay(dream, sequences, rows, steps, config.horizon, seed=config.seed)
     return latents[1:].transpose(0, 1)
 
 
 def curve_figures(curves: dict[str, Float[Tensor, "start agent_step"]]) -> dict[str, Any]:
-    """Means over starts with standard errors at each agent step, and means at `HEADLINES`.
+    """Return means and standard errors over starts at each agent step, and means at `HEADLINES`.
 
     The standard error of a single start is None.
     """

@@ -1,4 +1,4 @@
-"""Search C by CMA-ES, in the dream or in the real game, or by gradients in the dream."""
+"""Search C by CMA-ES in the dream, by CMA-ES in the real game, or by gradients in the dream."""
 
 import functools
 import time
@@ -58,24 +58,26 @@ class ControllerStageConfig:
     """What C is and how it is searched.
 
     Attributes:
-        search: "cmaes" or "gradient", which needs the dream.
-        dream: search in M's dream instead of the real game.
+        search: "cmaes", or "gradient", which is only possible in the dream.
+        dream: whether to search in M's dream instead of the real game.
         temperature: temperature of the dream.
-        far_from_reward_fraction: fraction of the dreams that begin far from any reward. All
-            controllers score the same there, but C can learn to come back. None samples start
-            states uniformly.
-        inputs: inputs of C: "zh", latent features and M's hidden state, or "z", the features alone.
-        hidden: tanh units of C; 0 is the paper's linear C.
-        action_map: one of the task's action maps; None takes its default.
-        sample_latent: C receives a sample of V's posterior, as in the paper, instead of its mean.
+        far_from_reward_fraction: fraction of the dreams that begin far from any reward. Far from
+            any reward all controllers score the same, but C can learn to come back. If the fraction
+            is None, start states are sampled uniformly.
+        inputs: inputs of C: "zh" stands for latent features and M's hidden state, "z" for the
+            features alone.
+        hidden: number of tanh units of C; 0 stands for the linear C of the paper.
+        action_map: name of one of the task's action maps; None stands for the task's default map.
+        sample_latent: whether C receives a sample from V's posterior, as in the paper, instead of
+            the posterior's mean.
         eval_episodes: episodes of each evaluation during a search.
         selection_episodes: episodes on which the run's best agent is selected.
         start: digest of the agent file that the search began with; None stands for the run's own V
             and M.
         cmaes: settings of CMA-ES, which continues from the C of the round before.
-        pathwise, ppo: settings of the search by gradients, which begins with a new C in every
-            round. Pathwise gradients are for latents and continuous actions, PPO is for codes or
-            discrete actions.
+        pathwise, ppo: settings of the searches by gradients, which begin with a new C in every
+            round. Pathwise gradients are used for continuous latents with continuous actions. PPO
+            is used for codes or discrete actions.
     """
 
     search: str = "cmaes"
@@ -103,7 +105,7 @@ class ControllerStageConfig:
         check_at_least(1, self, "eval_episodes", "selection_episodes")
 
 
-# The parameters are those of a training stage, the workers, and where the search begins.
+# Long list of parameters: those of a training stage, the workers, and where the search begins.
 @locks_run
 def train_controller(
     run: Run,
@@ -116,16 +118,16 @@ def train_controller(
     start_from: Path | None = None,
     requested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Search C and write the whole agent, its figures and its curve to the run's folder.
+    """Search C, and write the agent and the results of the search to the run's folder.
 
-    CMA-ES gives a mean of the search distribution, never the best sample. The search by gradients
-    gives the moving average of C with the best score on the monitoring episodes. The agent is then
-    scored on the selection episodes. It becomes the run's best agent if it scores more than every
-    agent that the run had before.
+    CMA-ES returns a mean of the search distribution, never the best sample. The search by gradients
+    returns the moving average of C's parameters that scored best on the monitoring episodes. After
+    the search, the agent is scored on the selection episodes. An agent that scores more than all
+    earlier agents of the run becomes the run's best agent.
 
     Args:
-        start_from: an agent file, or a run's folder, whose V, M and C the search begins with;
-            None takes the run's V and M.
+        start_from: file of an agent, or folder of a run, from which the search takes V, M and the
+            first C; None stands for the V and M of `run`.
         requested: see `start_agent`.
     """
     run.store.refresh()
@@ -182,7 +184,10 @@ def _search(
     workers: Workers,
     device: str,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Search C; return its parameters (D,) and figures. CMA-ES without a start begins at zeros."""
+    """Search C; return C's parameters (D,) and the metrics of the search.
+
+    If `start` is None, CMA-ES begins at zeros.
+    """
     world_model_file = context.work.partial / WORLD_MODEL_FILE
     save_agent(world_model_file, agent, {})
     cmaes, size = config.cmaes, agent.controller.num_parameters
@@ -210,7 +215,7 @@ def _search(
 def _dream(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
 ) -> tuple[DreamModel, StartStates, float]:
-    """Move V and M to the device; return their dream, its start states and the reward scale."""
+    """Move V and M to the device; return the dream of both, start states and the reward scale."""
     vision, memory = agent.vision, agent.memory
     sequences = encode_recent(run, vision, report)
     starts = StartStates.of_episodes(
@@ -233,7 +238,7 @@ def _write(
     figures: dict[str, Any],
     work: StageFolder,
 ) -> dict[str, Any]:
-    """Write the agent and its scores on the selection episodes; return the stage's figures."""
+    """Write the agent and its scores on the selection episodes; return the stage's result."""
     selection = Selection(protocol, scores.mean, scores.std)
     file = work.partial / WEIGHTS["controller"]
     save_agent(file, agent, {"made_by": work.work, "selection": selection.to_dict()})
@@ -259,7 +264,10 @@ def _first_agent(
     start_from: Path | None,
     requested: Mapping[str, Any],
 ) -> tuple[Agent, np.ndarray | None]:
-    """The agent whose C is searched, and the parameters (D,) to begin at, or None."""
+    """Return the agent whose C is searched, and the parameters (D,) at which the search begins.
+
+    The parameters are None if the search begins with a new C.
+    """
     if start_from is not None:
         agent = start_agent(run, start_from, requested)
         return agent, agent.parameters[0].double().numpy()
@@ -277,7 +285,10 @@ def _first_agent(
 
 
 def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:
-    """Parameters (D,) of the C of the round before; None if there is none of the same kind."""
+    """Return the parameters (D,) of the C of the round before.
+
+    The result is None if the round before has no C, or a C of another kind.
+    """
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:
         path, hint = run.weights("controller"), "delete it to start anew"

@@ -36,7 +36,7 @@ SHOWN = (0, 1, 2, 4, 8, 12, 16)  # agent steps since the pictured dream began
 def train_memory(
     run: Run, config: MemoryStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
-    """Train M and write it, its figures and its picture to the run's folder."""
+    """Train M, and write M, the metrics of M and a picture to the run's folder."""
     settings = run.settings
     run.store.refresh()
     run.store.require(run.folder)
@@ -101,7 +101,7 @@ def _plan(
 def _new_or_earlier(
     run: Run, config: MemoryStageConfig, vision: Vision, round_: int, report: Report
 ) -> tuple[AnyMemory, bool]:
-    """The M of the round before, or a new M with random weights; and whether it is new."""
+    """Return the M of the round before or a new, random M, and whether the returned M is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, run.store.episodes[0].action_size)
     manifest = run.manifest("memory")

@@ -42,10 +42,10 @@ PICTURES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class PriorStageConfig:
-    """How the prior is trained: anew in every round, because V's codes change their meaning.
+    """Settings of the prior's training, which starts anew in every round because V's codes change.
 
     Attributes:
-        fit: settings of the fit loop, whose batches are of frames.
+        fit: settings of the fit loop, in which every batch consists of frames.
     """
 
     model: PriorSettings = field(default_factory=PriorSettings)
@@ -62,7 +62,7 @@ class PriorStageConfig:
     )
 
     def with_steps(self, num_steps: int | None) -> "PriorStageConfig":
-        """Return the same config with `num_steps` optimizer steps; None changes nothing."""
+        """Return a config with `num_steps` optimizer steps, or this config for `num_steps` None."""
         if num_steps is None:
             return self
         return replace(self, fit=replace(self.fit, num_steps=num_steps))
@@ -77,9 +77,9 @@ def train_prior(
     device: str = "cpu",
     round_: int = 1,
 ) -> dict[str, Any]:
-    """Train the prior and write it, its figures and its picture to the run's folder.
+    """Train the prior, and write the prior, its metrics and a picture to the run's folder.
 
-    Raises: UserError if the run's V is continuous, because the prior of its latents is N(0, 1).
+    Raises: UserError if the run's V is continuous. The prior of continuous latents is N(0, 1).
     """
     settings = run.settings
     run.store.refresh()
@@ -122,13 +122,13 @@ def train_prior(
 
 
 def new_prior(settings: PriorSettings, vision: VQVAE) -> CodePrior:
-    """A prior over V's codes with random weights."""
+    """Return a new prior over V's codes; the weights of the prior are random."""
     codes = vision.config
     return CodePrior(PriorConfig(codes.num_codes, codes.digit_sizes, **asdict(settings)))
 
 
 def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
-    """Peak memory of the stage: the process, the codes it keeps, and one batch."""
+    """Return the peak memory of the stage: the process, all codes, and one batch."""
     in_layers = activation_bytes(prior, lambda copied: copied.log_prob(held_out[:1]))
     kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
     return (
@@ -142,11 +142,12 @@ def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size:
 def score_prior(
     prior: CodePrior, train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"]
 ) -> dict[str, Any]:
-    """Held-out nats per code of the prior and of independent codes, and bits per frame.
+    """Return held-out nats per code of the prior and of simple baselines, and bits per frame.
 
-    `position_entropy` is computed from the held-out codes themselves, and `gain_over_position` is
-    the fraction of it that the prior saves. The two cross-entropies use the frequencies of the
-    training codes, as a model must.
+    `position_entropy` is computed from the held-out codes themselves. `gain_over_position` is the
+    fraction of `position_entropy` that the prior saves. `unigram_cross_entropy` and
+    `position_cross_entropy` use the frequencies of the training codes, because a model must not be
+    fitted to held-out codes.
     """
     num_values = prior.config.num_values
     nats = _held_out_loss(prior.eval(), held_out)["nats_per_code"]
@@ -164,7 +165,7 @@ def score_prior(
 
 
 def _codes_at(codes: Tensor, batch_size: int, step: int, generator: torch.Generator) -> Tensor:
-    """Codes of frames that are sampled uniformly with replacement; `step` has no effect."""
+    """Return the codes of frames sampled uniformly with replacement; `step` has no effect."""
     picks = torch.randint(len(codes), (batch_size,), generator=generator)
     return codes[picks].long()
 
@@ -176,10 +177,11 @@ def encode_codes(
     most: int,
     report: Report,
 ) -> Integer[Tensor, "frame code"]:
-    """Codes of every `stride`-th frame, on the CPU; a larger stride limits them to about `most`.
+    """Return the codes of every `stride`-th frame, on the CPU.
 
-    Only one episode's frames are in memory at a time. The codes have the smallest type that holds
-    their values.
+    If these frames are more than `most`, a larger stride is used, which leaves about `most` frames.
+    Only one episode's frames are in memory at a time. The codes have the smallest integer type that
+    holds all values of a code.
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))
@@ -221,7 +223,7 @@ def _write(vision: VQVAE, prior: CodePrior, run: Run, work: StageFolder) -> None
 
 
 def _pictured_frames(run: Run) -> np.ndarray:
-    """`PICTURES` held-out frames, evenly spread over at most as many episodes."""
+    """Return `PICTURES` held-out frames, evenly spread over at most `PICTURES` episodes."""
     episodes = run.store.split(held_out=True)[:PICTURES]
     each = -(-PICTURES // len(episodes))
     frames = []

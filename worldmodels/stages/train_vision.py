@@ -46,8 +46,9 @@ class VisionStageConfig(TrainingStageConfig):
     """How V is trained.
 
     Attributes:
-        frame_stride: use every `frame_stride`-th frame; None takes the env's action repeat.
-        recent_fraction: fraction of each batch that comes from the newest round.
+        frame_stride: every `frame_stride`-th frame is used; None stands for the run's action
+            repeat.
+        recent_fraction: fraction of each batch that comes from episodes of the newest round.
     """
 
     model: VisionConfig
@@ -59,7 +60,7 @@ class VisionStageConfig(TrainingStageConfig):
 def train_vision(
     run: Run, config: VisionStageConfig, *, report: Report, device: str = "cpu", round_: int = 1
 ) -> dict[str, Any]:
-    """Train V and write it, its figures and its picture to the run's folder."""
+    """Train V, and write V, the metrics of V and pictures to the run's folder."""
     settings = run.settings
     run.store.refresh()
     run.store.require(run.folder)
@@ -118,7 +119,7 @@ def _log(result: dict[str, Any], report: Report) -> None:
 def _memory_bytes(
     vision: AnyVision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
 ) -> float:
-    """Peak memory of the stage: the process, the frames it keeps, and one batch."""
+    """Return the peak memory of the stage: the process, the frames in memory, and one batch."""
     frame = others[0][:1]
     in_layers = activation_bytes(vision, lambda v: v.decode(v.mode(v.encode(frame))))
     kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
@@ -126,12 +127,12 @@ def _memory_bytes(
 
 
 def _spread(frames: Tensor, most: int) -> Tensor:
-    """At most `most` frames, evenly spread, copied so that the other frames can be freed."""
+    """Return a copy of at most `most` evenly spread frames, so that `frames` can be freed."""
     return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
 def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> AnyVision:
-    """A new V whose output begins at the mean frame; in later rounds, the V of the round before."""
+    """Return the V of an earlier round, or else a new V whose first output is the mean frame."""
     model = replace(config.model, common_colors=common_colors(sample.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
@@ -142,7 +143,7 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
         checkpoint = load_checkpoint(path, hint=f'run "wm train-vision --run {run}" again')
         if type(restore_vision(checkpoint, path).config) is not type(model):
             raise UserError(
-                f"{path} holds another kind of V than was requested in round {round_}: "
+                f"{path} holds a V of another kind than the V requested in round {round_}: "
                 "request the kind of the round before, or name another folder with --run"
             )
         load_weights(vision, checkpoint.part("vision"), path)
@@ -152,9 +153,9 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
 def _validate(
     vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
 ) -> Metrics:
-    """The held-out loss, the errors, and the usage of the codes over all frames.
+    """Return the loss, the errors and the usage of the codes over all held-out `frames`.
 
-    `sample` holds training frames, with which the scales of V are updated first.
+    `sample` holds training frames. The scales of V are updated with `sample` before V is scored.
     """
     device = device_of(vision)
     vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
@@ -168,9 +169,10 @@ def _validate(
 
 
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """The usage of the codes over all training frames; empty for a VAE.
+    """Return the usage of the codes over the training frames; the dict of a VAE is empty.
 
-    If the frames do not fit into memory, `frames` holds as many as `all_frames` returns.
+    If not all training frames fit into memory, `frames` is the sample that
+    `FrameBatches.all_frames` returns.
     """
     if not isinstance(vision, VQVAE):
         return {}

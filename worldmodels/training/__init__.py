@@ -1,1 +1,1 @@
-"""The fit loop, and the code around it that all training stages share."""
+"""The fit loop, and further code that all training stages share."""

@@ -1,4 +1,4 @@
-"""Measure the memory that a model's activations take, for the estimate before a stage."""
+"""Measure the memory of a model's activations, to estimate the memory that a stage needs."""
 
 import copy
 from collections.abc import Callable
@@ -16,10 +16,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @torch.no_grad()
 def activation_bytes(model: Model, compute: Callable[[Model], Any]) -> int:
-    """Bytes of the outputs of all of a model's layers, in one call of `compute`.
+    """The bytes that the outputs of all layers of a model take in one call of `compute`.
 
-    The call is made with a copy of the model on the CPU, because it must not initialize a codebook
-    that takes its first vectors from the first data of the training.
+    The call uses a copy of the model on the CPU, because the call may initialize a codebook.
     """
     sizes: list[int] = []
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Hold Ctrl-C back until the caller checks for it, so that no step is interrupted.
+    """Delay Ctrl-C until the caller checks for Ctrl-C, so that no step is interrupted.
 
     Yields a function that returns whether Ctrl-C was pressed in the block so far. Outside the main
     thread, where Python delivers no signals, the function always returns False.

@@ -1,8 +1,8 @@
 """The fit loop that trains every model, with resume, early stopping and learning-rate decay.
 
-Every step draws its batch and its noise from a seed of its own, `(seed, step)`. A killed
-training therefore resumes exactly where its checkpoint was, and ends with the same weights as
-an uninterrupted training.
+Every step draws its batch and its noise from a seed of its own, `(seed, step)`. A killed training
+therefore resumes exactly at its last checkpoint, and ends with the same weights as an uninterrupted
+training.
 """
 
 import copy
@@ -45,14 +45,17 @@ class FitConfig:
 
     Attributes:
         num_steps: number of optimizer steps.
-        batch_size: items per step; what an item is depends on the batches.
+        batch_size: number of items per step; the model determines what an item is, for example a
+            frame.
         learning_rate: Adam's learning rate in the first step.
         final_learning_rate: learning rate in the last step, reached by a cosine decay; None keeps
-            it constant.
-        max_gradient_norm: gradients are scaled down to this norm, separately for each of a model's
-            `independent_parts`; None does not scale them.
-        validate_every: steps between two validations on held-out data.
-        patience: validations without improvement after which training stops; None never stops.
+            the learning rate constant.
+        max_gradient_norm: largest norm of the gradient, separately for each of a model's
+            `independent_parts`. A larger gradient is scaled down to this norm; None never scales
+            gradients.
+        validate_every: number of steps between two validations on held-out data.
+        patience: number of validations without improvement after which training stops; None never
+            stops training early.
     """
 
     num_steps: int
@@ -68,7 +71,7 @@ class FitConfig:
         check_above_zero(self, "learning_rate")
 
     def learning_rate_at(self, step: int) -> float:
-        """Learning rate of step `step`, counted from 0."""
+        """The learning rate of step `step`; steps are counted from 0."""
         if self.final_learning_rate is None:
             return self.learning_rate
         progress = min(step / max(self.num_steps - 1, 1), 1.0)
@@ -88,7 +91,7 @@ class FitResult:
 
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator that step `step` of a training with `seed` draws from."""
+    """The random generator of step `step` in a training with the seed `seed`."""
     state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state % 2**63)
 
@@ -103,21 +106,22 @@ def fit(
     folder: Path,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
 ) -> FitResult:
-    """Train `model` in place and leave it with the weights of its best validation.
+    """Train `model` in place; it ends with the weights that had the lowest validation loss.
 
     If the model has a `split`, each batch is cut into parts. The gradients of the parts are added
-    up before the optimizer step, so that a step needs the memory of one part.
+    up before the optimizer step, so that a step needs only the memory of one part.
 
     Args:
-        batch_at: (step, generator) -> batch on the CPU; it must depend on nothing else. `fit` moves
-            each batch to the model's device.
-        validate: returns held-out metrics of the current model; the lowest `loss` is the best.
-        folder: folder of the resume checkpoint while training runs.
-        on_step: called with the training metrics of each step and with the held-out metrics
-            ("val/...").
+        batch_at: function (step, generator) -> batch on the CPU; the batch must depend on these two
+            arguments alone. `fit` moves each batch to the model's device.
+        validate: function that returns held-out metrics of the current model; the weights with the
+            lowest `loss` are the best.
+        folder: folder that holds the checkpoint for a resume while training runs.
+        on_step: function that is called with the training metrics of each step, and with the
+            held-out metrics of each validation, whose names begin with "val/".
 
-    Raises: UserError if the loss, or the first held-out loss, is not finite; the last checkpoint
-        stays.
+    Raises: UserError if a training loss or the first held-out loss is not finite; the last
+        checkpoint stays.
     """
     device = device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -185,7 +189,7 @@ def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
         raise UserError(
             f"the {name} became {loss} at step {step}: nothing was overwritten; "
             f"the data may hold extreme values, or the preset's learning rate of "
-            f"{config.learning_rate_at(step - 1):g} is too high for them"
+            f"{config.learning_rate_at(step - 1):g} is too high for the data"
         )
 
 
@@ -206,7 +210,7 @@ class _Progress:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, including those before a kill."""
+        """The seconds of training so far, including the seconds before a kill."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def record(self, metrics: Metrics) -> None:
@@ -262,5 +266,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def mean_metrics(parts: list[Mapping[str, float]]) -> Metrics:
-    """Plain means of metrics that several batches report."""
+    """The unweighted mean of each metric over several batches."""
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}

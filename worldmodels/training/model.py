@@ -12,25 +12,26 @@ LossAndMetrics = tuple[Tensor, dict[str, Tensor]]
 
 @runtime_checkable
 class Model(Protocol):
-    """A torch module with a loss; everything but `loss` is as in `torch.nn.Module`.
+    """A torch module with a loss; all methods but `loss` are those of `torch.nn.Module`.
 
-    A model may have two more parts. `split(batch)` cuts a batch into parts, each with its weight;
-    the weights add up to 1. `independent_parts` are modules that do not depend on each other.
+    A model may have two more attributes, `split` and `independent_parts`. `split(batch)` cuts a
+    batch into parts, each with a weight; the weights add up to 1. `independent_parts` are modules
+    that do not depend on each other, so that their gradients are clipped separately.
     """
 
     training: bool
 
     def loss(self, batch: Any, generator: torch.Generator, /) -> LossAndMetrics:
-        """A scalar loss, and named scalar metrics."""
+        """The scalar loss of a batch, and scalar metrics by name."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """All parameters."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters and buffers by name."""
+        """The parameters and buffers, by name."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
-        """Take parameters and buffers by name."""
+        """Load the parameters and buffers in `state_dict`, which maps names to tensors."""
 
     def train(self: Own, mode: bool = True, /) -> Own:
         """Switch to training mode."""

@@ -11,7 +11,8 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
     """Seed torch's global generators of the CPU and of `device`; both are restored afterwards.
 
     Dropout and the quantizers draw from the generator of the device that they compute on.
-    `torch.manual_seed` would also seed the generators of all other devices, which nothing restores.
+    `torch.manual_seed` is not used, because it would also seed the generators of all other devices,
+    which are not restored.
     """
     place = torch.device(device)
     with torch.random.fork_rng(devices=[]):
@@ -29,7 +30,7 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
-    """The generator itself if `device` is the CPU; otherwise one on `device` that it seeds."""
+    """`generator` itself on the CPU; on another device, a new generator that `generator` seeds."""
     if torch.device(device).type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator)

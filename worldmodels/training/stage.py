@@ -35,7 +35,10 @@ class TrainingStageConfig:
         return self.later if round_ > 1 else self.fit
 
     def with_steps(self: Config, num_steps: int | None) -> Config:
-        """The config for `num_steps` optimizer steps in every round; None changes nothing."""
+        """The config for `num_steps` optimizer steps in every round.
+
+        If `num_steps` is None, the config is unchanged.
+        """
         if num_steps is None:
             return self
         fit, later = (replace(each, num_steps=num_steps) for each in (self.fit, self.later))
@@ -48,9 +51,9 @@ class TrainingStage:
 
     Attributes:
         model, batch_at, validate, fit, seed: see `worldmodels.training.fit.fit`.
-        shown: metrics that the progress bar shows; TensorBoard gets all metrics.
-        figures: returns the figures of the trained model, for result.json.
-        write: writes the model and its pictures into the partial folder.
+        shown: names of the metrics that the progress bar shows; TensorBoard gets all metrics.
+        figures: function that returns the figures of the trained model for result.json.
+        write: function that writes the model and its pictures into the partial folder.
     """
 
     model: Model
@@ -63,7 +66,7 @@ class TrainingStage:
     write: Callable[[], None]
 
     def run(self, work: StageFolder, report: Report) -> dict[str, Any]:
-        """Fit the model, write artifacts and figures, and commit the stage."""
+        """Fit the model, write the stage's files and figures, and commit the stage."""
         started = time.monotonic()
         fitted = self._fit(work, report)
         self.model.eval()

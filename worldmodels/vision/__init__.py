@@ -32,7 +32,7 @@ _PRESENT_NAMES = {"common_colours": "common_colors"}
 
 
 def make_vision(config: VisionConfig) -> AnyVision:
-    """Make a V with new weights, which are drawn from torch's global generator."""
+    """Make a V with random weights, which are drawn from torch's global generator."""
     return _KINDS[type(config)](config)  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def restore_vision(
 ) -> AnyVision:
     """Restore V from the `vision` part of a checkpoint.
 
-    Raises: UserError that names `path`, if the checkpoint is not valid.
+    Raises: UserError if the checkpoint is not valid; the message names `path`.
     """
     hint = "train V again"
     with reading(path, hint):
@@ -64,7 +64,7 @@ def restore_vision(
 def load_vision(run: Run, device: str | torch.device = "cpu", options: str = "") -> AnyVision:
     """Load the V of a run.
 
-    Raises: UserError if there is none; it recommends `wm train-vision` with `options`.
+    Raises: UserError if the run has no V; the message recommends `wm train-vision` with `options`.
     """
     _ = run.settings  # refuses a folder that holds no run
     path = run.weights("vision")

@@ -1,10 +1,12 @@
-"""V with categorical latents: its posterior is a distribution over codes, trained by its ELBO.
+"""V with categorical latents: the posterior is a distribution over codes.
 
-A VQ-VAE rounds, but this V samples: every cell of the grid has a categorical posterior over the
-K values of its code. Samples are not differentiable, so the encoder's gradient comes from one of
-two estimators. `score` is the black-box gradient of `worldmodels.bbvi`, which is unbiased and has a
-high variance. `straight-through` passes the gradient as if the sample were its probabilities,
-which is biased and has a low variance (arXiv 1308.3432).
+Every cell of the grid has a categorical posterior over the K values of the cell's code. A VQ-VAE
+rounds to codes, but this V samples codes from the posterior and is trained by the ELBO. Samples are
+not differentiable, so the encoder's gradient comes from one of two estimators. The estimator
+`score` is the black-box gradient of `worldmodels.bbvi`, which is unbiased and has a high variance.
+The estimator `straight-through` computes the gradient as if each sample were the vector of its
+probabilities (arXiv 1308.3432). The gradient of `straight-through` is biased and has a low
+variance.
 """
 
 import math
@@ -29,15 +31,15 @@ LOGIT_SPREAD = 8.0
 
 @dataclass(frozen=True)
 class CategoricalVAEConfig(VQVAEConfig):
-    """Settings of V with categorical latents; see VQVAEConfig for the rest.
+    """Settings of V with categorical latents, in addition to those of `VQVAEConfig`.
 
-    Both estimators use more of a code's values if it has 32 than if it has 256, because each value
-    has to be sampled before anything is learned about it.
+    With 32 values per code, both estimators use more of the values than with 256, because a value
+    must be sampled before training can change its code vector.
 
     Attributes:
         estimator: estimator of the encoder's gradient, "score" or "straight-through".
-        num_samples: samples of a frame's codes; "score" needs at least two, because each sample is
-            a baseline for the others.
+        num_samples: number of samples of each frame's codes. "score" needs at least two samples,
+            because the baseline of a sample is computed from the other samples of the same frame.
         kl_weight: weight of the KL to the uniform distribution over codes.
     """
 
@@ -59,9 +61,10 @@ class CategoricalVAEConfig(VQVAEConfig):
 
 
 class CategoricalVAE(VQVAE):
-    """Frames <-> N codes, each drawn from a categorical distribution of its own.
+    """A V that encodes a frame as N codes, each of which has a categorical distribution.
 
-    After training it is used like a VQ-VAE: the codes of a frame are the likeliest ones.
+    After training, the model is used like a VQ-VAE, and the codes of a frame are the likeliest
+    codes.
     """
 
     kind = "categorical-vae"
@@ -89,8 +92,9 @@ class CategoricalVAE(VQVAE):
     def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Return the negative ELBO: the squared error plus the KL to the uniform distribution.
 
-        The KL is exact. The error is a mean over samples. Its gradient reaches the decoder and the
-        code vectors directly, and the encoder through the estimator.
+        The KL is computed exactly, and the squared error is a mean over samples. The gradient of
+        the squared error reaches the decoder and the code vectors directly, and reaches the encoder
+        through the estimator.
 
         Source: arXiv 1401.0118, equation 2, with the leave-one-out baseline of Kool et al. (2019).
         """

@@ -12,14 +12,14 @@ MAX_TABLE = 2**24  # numbers of a table with a row per value and a column per va
 
 
 def check_digit_sizes(sizes: Sequence[int]) -> None:
-    """Raise UserError unless a table of the codes with digits of these sizes fits into memory."""
+    """Raise UserError if a digit has too few values, or if a code has too many values."""
     values = math.prod(sizes)
     if not sizes or min(sizes) < 2:
         raise UserError(f"every digit of a code must have 2 values or more, got {tuple(sizes)}")
     if values > MAX_VALUES or (len(sizes) > 1 and values * sum(sizes) > MAX_TABLE):
         raise UserError(
-            f"a code must have {MAX_VALUES:,} values or fewer, and a lattice {MAX_TABLE:,} numbers "
-            f"or fewer in a table of its values' digits, got digits of {tuple(sizes)} values"
+            f"a code must have at most {MAX_VALUES:,} values, and the table of a lattice's digits "
+            f"must have at most {MAX_TABLE:,} numbers, but the digits have {tuple(sizes)} values"
         )
 
 

@@ -1,4 +1,4 @@
-"""Metrics of V on frames that it was not trained on, and of the usage of its codes."""
+"""Metrics of V on held-out frames: errors of reconstructions, and the usage of codes."""
 
 from typing import Any
 
@@ -23,7 +23,10 @@ Image = Float[Tensor, "3 64 64"]
 
 
 def mean_frame(frames: Frames) -> Image:
-    """Return the mean of the frames, in 0..1, the best output of a V that ignores its input."""
+    """Return the mean of the frames, with values within 0..1.
+
+    The mean frame is the best output of a V that ignores its input.
+    """
     return frames.float().mean(0).permute(2, 0, 1) / 255.0
 
 
@@ -34,20 +37,24 @@ def score_vision(
     """Measure the errors of the reconstructed frames, compared with the errors of `baseline`.
 
     Args:
-        baseline: one picture for all frames, such as `mean_frame` of the training frames.
-        colors: the settings with the common colors; None takes those of V's config.
+        baseline: one picture that is compared with all frames, such as `mean_frame` of the training
+            frames.
+        colors: the settings that contain the common colors; if `colors` is None, V's config is
+            used.
 
     The figures are:
 
-    - `error`, `mean_frame_error`: mean squared error of the reconstruction and of `baseline`,
-      summed over a frame, full scale 1.
+    - `error`, `mean_frame_error`: squared error of the reconstruction and of `baseline`, for values
+      within 0..1. Each error is summed over a frame and averaged over frames.
     - `gain`: `mean_frame_error` divided by `error`.
-    - `psnr`: peak signal-to-noise ratio of the mean error, in dB.
-    - `foreground_error`, `mean_frame_foreground_error`: errors on pixels that do not have the
-      commonest color, and on their surroundings (road, curbs and car).
-    - `rare_error`, `mean_frame_rare_error`: errors on pixels that have none of the common colors
-      (curbs and car).
-    - `bits_per_frame`, `codes_used`, `perplexity`: size and usage of codes; see `code_usage`.
+    - `psnr`: peak signal-to-noise ratio of the reconstruction, computed from `error`, in dB.
+    - `foreground_error`, `mean_frame_foreground_error`: the same errors on the pixels that do not
+      have the commonest color and on the pixels around them. In CarRacing the foreground consists
+      of road, curbs and car.
+    - `rare_error`, `mean_frame_rare_error`: the same errors on the pixels that have none of the
+      common colors. In CarRacing only curbs and car have rare colors.
+    - `bits_per_frame`, `codes_used`, `perplexity`: size and usage of the codes of a quantized V;
+      see `code_usage`.
     """
     vision.eval()
     device, colors = device_of(vision), colors or vision.config
@@ -80,11 +87,11 @@ def score_vision(
 
 
 def score_alike(vision: Vision, frames: Frames) -> dict[str, Any]:
-    """Measure errors that are comparable between Vs, with the common colors of these frames.
+    """Measure errors with the common colors of `frames`, so that different Vs are comparable.
 
-    `score_vision` takes the common colors of each V's own training frames by default.
+    By default, `score_vision` uses the common colors of the frames on which V was trained.
 
-    Returns: the figures of `score_vision`, with the mean of these frames as the baseline.
+    Returns: the figures of `score_vision`, with the mean of `frames` as the baseline.
     """
     colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
     return score_vision(vision, frames, mean_frame(frames), colors)

@@ -1,8 +1,9 @@
-"""Encoders and decoders between 64 x 64 frames and a grid or vector of features.
+"""Networks that encode 64 x 64 frames as features, and networks that decode features to frames.
 
-`paper`: the four convolutions and deconvolutions of Ha & Schmidhuber (arXiv 1803.10122, A.1).
-`lean`: a network that is several times cheaper. The output of its first layer is already 16 x 16,
-and its decoder rearranges channels into pixels instead of convolving at full size.
+The network `paper` has the four convolutions and the four deconvolutions of Ha & Schmidhuber (arXiv
+1803.10122, A.1). The network `lean` is several times cheaper. The first layer of `lean` already
+reduces frames to 16 x 16 cells, and the decoder of `lean` rearranges channels into pixels instead
+of convolving at full size.
 """
 
 from itertools import pairwise
@@ -20,17 +21,21 @@ Grids = Float[Tensor, "batch channels grid grid"]
 
 
 def to_unit(frames: UInt8[Tensor, "batch height width 3"]) -> Images:
-    """Convert stored frames to the networks' input, 0..255 to 0..1."""
+    """Convert stored frames with values in 0..255 to the networks' input with values in 0..1."""
     return frames.permute(0, 3, 1, 2).float() / 255.0
 
 
 def to_frames(images: Images) -> UInt8[Tensor, "batch height width 3"]:
-    """Convert the networks' output to frames, clipped to 0..1 and rounded to 0..255."""
+    """Convert the networks' output, which is clipped to 0..1, to frames with values in 0..255."""
     return (images.clamp(0, 1) * 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 class PaperEncoder(nn.Sequential):
-    """Frames -> 1,024 features: conv 32, 64, 128, 256 channels, kernel 4, stride 2, ReLU."""
+    """The paper's encoder, which maps frames to 1,024 features.
+
+    The four convolutions have 32, 64, 128 and 256 channels, kernels of size 4 and stride 2. A ReLU
+    follows each convolution.
+    """
 
     num_features = 1024
 
@@ -42,7 +47,11 @@ class PaperEncoder(nn.Sequential):
 
 
 class PaperDecoder(nn.Module):
-    """Latent -> frame: linear to 1,024, deconv 128, 64, 32, 3, kernels 5, 5, 6, 6, stride 2."""
+    """The paper's decoder, which maps latents to frames.
+
+    A linear layer has 1,024 outputs. The four deconvolutions have 128, 64, 32 and 3 channels,
+    kernels of size 5, 5, 6 and 6, and stride 2.
+    """
 
     def __init__(self, num_inputs: int) -> None:
         super().__init__()
@@ -58,7 +67,10 @@ class PaperDecoder(nn.Module):
 
 
 class LeanEncoder(nn.Sequential):
-    """Frames -> a grid of features, 4 x 4 or 8 x 8 cells of `channels` channels."""
+    """The lean encoder, which maps frames to a grid of features.
+
+    The grid has 4 x 4 or 8 x 8 cells with `channels` features each.
+    """
 
     def __init__(self, channels: int, grid: int = 4) -> None:
         layers: list[nn.Module] = [
@@ -73,11 +85,11 @@ class LeanEncoder(nn.Sequential):
 
 
 class LeanDecoder(nn.Module):
-    """A grid of features, 4 x 4 or 8 x 8 cells -> frame, by pixel shuffles.
+    """The lean decoder, which maps a grid of features to a frame by pixel shuffles.
 
-    It has `wide` channels at 8 x 8 and half as many at 16 x 16, where it spends most of its time.
-    Its output is the mean frame of the data, a separate parameter, plus a part that depends on the
-    grid.
+    The grid has 4 x 4 or 8 x 8 cells. The decoder has `wide` channels at 8 x 8 cells, and half as
+    many channels at 16 x 16 cells, which take most of the time. The output is the sum of two parts:
+    the mean frame of the data, which is a separate parameter, and a part that depends on the grid.
     """
 
     def __init__(self, channels: int, wide: int, grid: int = 4) -> None:
@@ -97,12 +109,14 @@ class LeanDecoder(nn.Module):
     def init_from_data(
         self, images: Float[Tensor, "batch 3 64 64"], features: Grids | None = None
     ) -> None:
-        """Initialize the output at the mean of `images`, with a smaller spread than torch's.
+        """Initialize the output near the mean of `images`, with a small spread around the mean.
 
-        If the `features` of those images are given, the output has a tenth of the images' spread.
-        Otherwise the last layer's weights are halved. With the spread of torch's initial weights (a
-        sixth of the images'), or with the full spread, the decoder first learns to ignore the
-        latent, and a VAE at KL weight 1 stays in that state for hundreds of steps.
+        If the `features` of the images are given, the output starts with a tenth of the spread of
+        the images. Without `features`, the weights of the last layer are halved.
+
+        Torch's initial weights give the output a sixth of the spread of the images. With a sixth of
+        the spread, or with the full spread, the decoder first learns to ignore the latent, and a
+        VAE with a KL weight of 1 ignores the latent for hundreds of steps.
         """
         self.mean_frame.copy_(images.mean(0))
         if features is None:

@@ -19,7 +19,11 @@ Rows = Mapping[str, UInt8[np.ndarray, "frame 64 64 3"]]
 
 
 def reconstructions(vision: Vision, frames: Frames) -> Rows:
-    """Return frames and their reconstructions, and a VAE's decoded samples or the code maps."""
+    """Return a row of frames, a row of reconstructions, and a third row.
+
+    For a quantized V, the third row holds code maps. For a VAE, the third row holds decoded samples
+    from N(0, 1).
+    """
     latent = vision.mode(encode_frames(vision, frames.numpy()))
     rows = {"frame": frames.numpy(), "decoded": decode_frames(vision, latent)}
     if isinstance(vision, VQVAE):
@@ -34,7 +38,7 @@ def reconstructions(vision: Vision, frames: Frames) -> Rows:
 def interpolations(vision: Vision, frames: Frames) -> Rows:
     """Decode straight lines in latent space; each row leads from one frame to another.
 
-    The outer columns are the frames themselves.
+    The first and the last column hold the original frames.
     """
     fraction = torch.linspace(0, 1, PATH_POINTS)[:, None]
     rows = {}
@@ -52,7 +56,8 @@ def code_maps(
 ) -> UInt8[np.ndarray, "frame 64 64 3"]:
     """Draw the grid of codes as colored squares; codes with similar vectors have similar colors.
 
-    The color is the vector's position along the three directions in which the vectors differ most.
+    The color of a square is the position of the code vector along the three directions in which
+    code vectors differ most.
     """
     centred = code_vectors.double() - code_vectors.double().mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]

@@ -1,4 +1,4 @@
-"""V's error: a squared error that can have other weights on background and rare colors."""
+"""V's squared error, with optional weights for the background and for rare colors."""
 
 from dataclasses import dataclass
 
@@ -26,9 +26,12 @@ class ErrorConfig:
     """Weights of V's squared error.
 
     Attributes:
-        background_weight: weight of the error on the commonest color; 1 is the normal weight.
-        rare_weight: weight of the error on pixels with none of the common colors, such as curbs.
-        common_colors: the common colors, 0..255, as found in the data; the commonest first.
+        background_weight: weight of the error on pixels of the commonest color; a weight of 1
+            changes nothing.
+        rare_weight: weight of the error on pixels with none of the common colors, such as the
+            pixels of curbs.
+        common_colors: the common colors of the data, as RGB values in 0..255, beginning with the
+            commonest color.
     """
 
     background_weight: float = 1.0
@@ -37,10 +40,10 @@ class ErrorConfig:
 
 
 def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Color, ...]:
-    """Find the colors that nearly all pixels are close to, the commonest first.
+    """Find the few colors to which nearly all pixels are close, beginning with the commonest.
 
-    CarRacing has two common colors. The search counts pixels in cells of 16 levels per channel,
-    and removes all pixels that are close to a color once it is found.
+    CarRacing has two common colors. The search counts pixels in cells of 16 levels per channel.
+    When the search has found a color, it removes all pixels that are close to this color.
     """
     pixels = frames.reshape(-1, 3)
     found: list[Color] = []
@@ -56,10 +59,11 @@ def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[C
 
 
 def foreground(images: Images, config: ErrorConfig) -> Mask:
-    """Mark the pixels that do not have the commonest color, and their surroundings.
+    """Mark the pixels that do not have the commonest color, and the pixels around them.
 
-    In CarRacing the commonest color is grass, and it makes up most of a plain squared error. Road,
-    curbs and car are only a few hundred of 4,096 pixels, but all that matters for driving.
+    In CarRacing the commonest color is the color of grass, and grass causes most of a plain squared
+    error. Road, curbs and car cover only a few hundred of 4,096 pixels, but only these pixels
+    matter for driving.
     """
     apart = _unlike(images, config.common_colors[0]).float()
     return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
@@ -76,7 +80,7 @@ def error_weight(images: Images, config: ErrorConfig) -> Weight:
 
 
 def rare(images: Images, config: ErrorConfig) -> Mask:
-    """Mark the pixels with none of the common colors; in CarRacing these are curbs and car."""
+    """Mark the pixels with none of the common colors, which show curbs and car in CarRacing."""
     return torch.stack([_unlike(images, color) for color in config.common_colors]).all(0)
 
 
@@ -87,7 +91,7 @@ def _unlike(images: Images, color: Color) -> Mask:
 
 
 def squared_error(images: Images, target: Images, weight: Weight | None = None) -> PerFrame:
-    """Compute each frame's squared error, summed over pixels and channels; full scale is 1."""
+    """Compute each frame's squared error, summed over pixels and channels with values in 0..1."""
     error = (images - target).square()
     if weight is not None:
         error = error * weight
@@ -97,7 +101,7 @@ def squared_error(images: Images, target: Images, weight: Weight | None = None) 
 def training_error(
     images: Images, target: Images, config: ErrorConfig
 ) -> tuple[PerFrame, PerFrame]:
-    """Return the error that V is trained on, and the plain squared error without gradient."""
+    """Return the error on which V is trained, and the plain squared error without a gradient."""
     even = config.background_weight == config.rare_weight == 1.0
     weight = None if even else error_weight(target, config)
     return squared_error(images, target, weight), squared_error(images.detach(), target)

@@ -1,4 +1,4 @@
-"""The contract of V: it encodes frames as small latents of any kind, and decodes them."""
+"""The interface of V, which encodes frames as small latents of any kind and decodes latents."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,14 +11,16 @@ from worldmodels.vision.pixel_error import ErrorConfig
 
 @runtime_checkable
 class Vision(Model, Protocol):
-    """Frames uint8 (B, 64, 64, 3) -> posterior -> latent -> features float (B, F), and frames.
+    """V: it maps frames to posteriors, posteriors to latents, and latents to features or frames.
+
+    Frames are uint8 (B, 64, 64, 3), and features are float (B, F).
 
     Attributes:
-        kind: the name of V's kind in files.
+        kind: the name of this kind of V in files.
         discrete: whether latents are codes, which are not differentiable.
         num_features: F, the number of features that C and M receive.
         posterior_size: how many numbers a frame's posterior has.
-        posterior_type: the NumPy type that stores one of these numbers.
+        posterior_type: the NumPy type in which the numbers of a posterior are stored.
     """
 
     kind: str
@@ -47,10 +49,10 @@ class Vision(Model, Protocol):
         """Return the likeliest latent of each posterior."""
 
     def features(self, latent: Tensor) -> Tensor:
-        """Return the features that C and M receive."""
+        """Return the features of a latent, which C and M receive."""
 
     def feature_bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Return the bounds of all features, low and high (F,); None if they have no bounds."""
+        """Return the lower and the upper bound of each feature, (F,), or None if unbounded."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the frames that latents stand for."""

@@ -30,8 +30,9 @@ class VAEConfig(ErrorConfig):
     Attributes:
         network: "paper" (4,348,547 parameters at 32 latents) or "lean".
         channels: width of the lean network.
-        decoder_channels: width of the lean decoder. At KL weight 1, 32 channels train at 1.3 times
-            the speed of 64, with the same error after five epochs of CarRacing (27.6 and 27.7).
+        decoder_channels: width of the lean decoder. With a KL weight of 1, training with 32
+            channels is 1.3 times as fast as with 64 channels. The error after five epochs of
+            CarRacing is nearly the same (27.6 and 27.7).
         kl_weight: beta, the weight of the KL term.
         free_nats: floor of the KL, in nats per dimension; below the floor the KL has no gradient.
     """
@@ -49,10 +50,10 @@ class VAEConfig(ErrorConfig):
 
 
 class VAE(nn.Module):
-    """Frames <-> a Gaussian over Z latents.
+    """A V that encodes a frame as a Gaussian over Z latents.
 
-    Its posterior is the concatenated mean and log-variance, float (B, 2 Z). A latent is a point z,
-    float (B, Z), and its features are z itself.
+    The posterior consists of the mean and the log-variance of this Gaussian, float (B, 2 Z). A
+    latent is a vector z, float (B, Z), and the features of a latent are z itself.
     """
 
     kind = "vae"
@@ -80,17 +81,23 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, frames: Frames) -> None:
-        """Fit the initial weights to the data; the paper's network keeps torch's initial weights.
+        """Fit the initial weights of the lean network to the data.
 
-        The output starts at the mean frame. At a KL weight of 1 or more, latents also differ
-        between frames from the start: their means have a spread of 1, and the posteriors are
-        somewhat narrower. Without this, the lean VAE decoded the mean frame for 400 steps; with it,
-        the error is a quarter of the mean frame's after 300 steps.
+        The paper's network keeps torch's initial weights.
 
-        At a smaller KL weight this is not needed and does harm: all latents remain equally in use,
-        while otherwise a few carry most of the information. A linear C over such latents scored 145
-        in the demo. With torch's initial latents, but small initial outputs of the decoder, it
-        scored 289 and 352. With neither it scored 372 to 754 (four runs).
+        The output of the lean network starts near the mean frame. With a KL weight of 1 or more,
+        the latents are initialized too. The means of the posteriors then start with a standard
+        deviation of 1 over the frames, and each posterior starts with a standard deviation somewhat
+        below 1. Without `init_from_data`, the lean VAE decoded only the mean frame for 400 steps.
+        With `init_from_data`, the error after 300 steps is a quarter of the error of the mean
+        frame.
+
+        With a KL weight below 1, the initialization of the latents is not needed and does harm.
+        After the initialization of the latents, all latents remain equally in use, but with torch's
+        initial latents a few latents carry most of the information. In the demo, a linear C over
+        equally used latents scored 145. With torch's initial latents, but small initial outputs of
+        the decoder, a linear C scored 289 and 352. With torch's initial latents and no reduction of
+        the initial outputs, a linear C scored 372 to 754 (four runs).
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
@@ -139,9 +146,9 @@ class VAE(nn.Module):
     def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
         """Return the negative evidence lower bound, in the paper's form.
 
-        It is the squared error summed over pixels, plus the KL to the standard normal, floored at
-        `free_nats` per dimension.
-        Source: arXiv 1803.10122, A.1, and the authors' code for the floor.
+        The loss is the squared error summed over pixels, plus the KL to the standard normal. The KL
+        is floored at `free_nats` per dimension.
+        Source: arXiv 1803.10122, A.1; the floor is in the authors' code.
         Differs: error and KL have weights, which are 1 by default.
         """
         images = to_unit(frames)

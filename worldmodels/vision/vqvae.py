@@ -1,8 +1,9 @@
 """V with a discrete latent: the vector-quantized autoencoder.
 
-A frame becomes a grid of N codes. There are two quantizers, both from vector-quantize-pytorch:
-`vq`, a learned codebook updated by exponential moving averages (arXiv 1711.00937, A.1), and `fsq`,
-a fixed lattice of a few levels per dimension (arXiv 2309.15505).
+A frame becomes a grid of N codes. Both quantizers come from the library vector-quantize-pytorch.
+The quantizer `vq` is a learned codebook that is updated by exponential moving averages (arXiv
+1711.00937, A.1). The quantizer `fsq` is a fixed lattice of a few levels per dimension (arXiv
+2309.15505).
 """
 
 import math
@@ -31,11 +32,12 @@ class VQVAEConfig(ErrorConfig):
 
     Attributes:
         quantizer: "vq" (learned codebook) or "fsq" (fixed lattice).
-        grid: codes along each side of a frame, 4 or 8.
-        codebook_size, code_size: K vectors of this dimension, for "vq".
-        levels: levels per dimension, for "fsq"; their product is K.
-        decay, commitment: decay of the EMA codebook, and weight of the commitment loss (arXiv
-            1711.00937, A.1 and equation 3).
+        grid: number of codes along each side of a frame, 4 or 8.
+        codebook_size, code_size: number K of code vectors, and dimension of each code vector, for
+            "vq".
+        levels: number of levels of each dimension, for "fsq"; K is the product of these numbers.
+        decay, commitment: decay of the moving averages of the codebook, and weight of the
+            commitment loss (arXiv 1711.00937, A.1 and equation 3).
         channels: width of the network.
         decoder_channels: width of the decoder.
     """
@@ -59,17 +61,20 @@ class VQVAEConfig(ErrorConfig):
         check_at_least(2, self, "codebook_size")
         # Two levels need a symmetric lattice, which the library rounds differently.
         if not self.levels or min(self.levels) < 3:
-            raise UserError(f"levels must be 3 or more each, got {self.levels}")
+            raise UserError(f"each of the levels must be at least 3, got {self.levels}")
         check_digit_sizes(self.digit_sizes)
 
     @property
     def num_codes(self) -> int:
-        """N, codes per frame."""
+        """N, the number of codes per frame."""
         return self.grid**2
 
     @property
     def digit_sizes(self) -> tuple[int, ...]:
-        """Values of each digit of a code, the first changing fastest: FSQ's levels, or (K,)."""
+        """The number of values of each digit of a code: FSQ's levels, or (K,) for a codebook.
+
+        The first digit changes fastest.
+        """
         return self.levels if self.quantizer == "fsq" else (self.codebook_size,)
 
     @property
@@ -84,15 +89,16 @@ class VQVAEConfig(ErrorConfig):
 
 
 class CellNorm(nn.BatchNorm1d):
-    """Normalizes each number of each cell of the grid to mean 0 and spread 1 over the data.
+    """Normalizes each number of each grid cell to mean 0 and standard deviation 1 over the data.
 
-    A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to it.
-    In CarRacing most cells show grass most of the time, and one scale for all cells would leave
-    most of the lattice unused. On held-out driving frames nearly all of 240 values were used and
-    the perplexity was 115. Without normalization 66 % of the values were used and the perplexity
-    was 64, at the same error (15.0).
+    A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to the
+    lattice. In CarRacing most cells show grass most of the time, and one scale for all cells would
+    leave most of the lattice unused. With normalization, nearly all of 240 values were used on
+    held-out driving frames, and the perplexity was 115. Without normalization, 66 % of the values
+    were used, and the perplexity was 64. The error was 15.0 in both cases.
 
-    In training, mean and spread are those of the batch; otherwise they are running averages.
+    In training, the mean and the standard deviation are those of the batch, and outside training
+    they are running averages.
     """
 
     MOMENTUM = 0.05
@@ -114,10 +120,11 @@ class CellNorm(nn.BatchNorm1d):
 
 
 class VQVAE(nn.Module):
-    """Frames <-> N codes.
+    """A V that encodes a frame as N codes.
 
-    Its posterior is the codes themselves, int64 (B, N), so there is nothing to sample. A latent is
-    the codes, too. Its features are the concatenated code vectors, float (B, N * vector size).
+    The posterior of a frame consists of the codes themselves, int64 (B, N), so nothing is sampled.
+    A latent also consists of the codes. The features of a latent are the concatenated code vectors,
+    float (B, N * vector size).
     """
 
     kind = "vqvae"
@@ -174,10 +181,10 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, frames: Frames) -> None:
-        """Set the averages of `CellNorm` to those of these frames at the present weights.
+        """Set the running averages of `CellNorm` to the averages of `frames` at present weights.
 
         Running averages lag behind the weights of a V that still learns fast. After 200 steps the
-        held-out error was 63 with running averages and 21 without the lag.
+        held-out error was 63 with the running averages, and 21 after `calibrate`.
         """
         norms = [module for module in self.modules() if isinstance(module, CellNorm)]
         if not norms or len(frames) < 2:
@@ -231,7 +238,7 @@ class VQVAE(nn.Module):
     def _quantize(
         self, grid: Grid
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
-        """Return the chosen code vectors, their codes, and the commitment loss (lattice: 0)."""
+        """Return the chosen code vectors, their codes, and the commitment loss, 0 for a lattice."""
         quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
         return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 

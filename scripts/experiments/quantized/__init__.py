@@ -1,13 +1,13 @@
-"""Compare continuous and quantized V over whole runs, with the same measures.
+"""Compare continuous and quantized kinds of V in whole runs, by the same measures.
 
-kinds.py         the runs, and the inputs of C in ablations
-study.py         one run and its measures
-ablation.py      scores of C with a part of its inputs
+kinds.py         lists the runs, and the inputs of C in the ablations
+study.py         does one run and measures it
+ablation.py      scores a C that receives only some of the usual inputs
 measures.py      measures of a finished run
-code_gallery.py  pictures of frames that share a code
+code_gallery.py  draws pictures of frames that share a code
 rates.py         bits per frame, of codes and of latents
-metrics.py       the figures that are compared, with their labels and directions
-verdicts.py      in which figures codes and latents differ significantly
-page.py          docs/results.md
-figures.py       figures of docs/results.md
+metrics.py       the metrics that are compared, with their labels and directions
+verdicts.py      finds the metrics in which codes and latents differ significantly
+page.py          writes docs/results.md
+figures.py       draws the plots of docs/results.md
 """

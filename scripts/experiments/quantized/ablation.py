@@ -1,10 +1,10 @@
-"""Score a linear C with a part of its inputs, found by CMA-ES in the real env.
+"""Compare inputs of a linear C that CMA-ES finds in the real env.
 
-There is one search per kind of V and inputs of C, on V and M of that kind's first run in the
-experiment `quantized`. That run is done first if it is missing. The experiment draws
-docs/results.md.
+For two kinds of V and for every choice of inputs, there is one search for C. Each search uses the V
+and M of the first run with its kind of V in the experiment `quantized`. If the first run with a
+kind of V is missing, it is done before the search. The experiment writes docs/results.md.
 
-Source: arXiv 1803.10122, table 1: z alone, and z with h.
+Source: arXiv 1803.10122, table 1, which compares z alone with z and h.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ SEARCH = ControllerStageConfig(
 
 @dataclass(frozen=True)
 class Ablations(Experiment):
-    """Compare inputs of C over kinds of V.
+    """Compare inputs of C for two kinds of V.
 
     Attributes:
         preset: preset of the runs.
@@ -47,7 +47,7 @@ class Ablations(Experiment):
     search: ControllerStageConfig = SEARCH
 
     def run(self, name: str, spec: tuple[str, str], context: Context) -> Result:
-        """Run the search in a folder of its own."""
+        """Run the search for one kind of V and one choice of inputs."""
         run_name, inputs = spec
         kind, seed = RUNS[run_name]
         run = finished_run(run_name, context.runs.parent / Quantized.name, self.preset, context)
@@ -55,7 +55,7 @@ class Ablations(Experiment):
         return {"kind": kind, "seed": seed, "ablation": inputs, **measures}
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page of all runs and ablations."""
+        """Write the page of all runs and ablations."""
         draw_page(docs)
 
 
@@ -63,7 +63,7 @@ class Ablations(Experiment):
 def ablation_measures(
     run: Run, name: str, search: ControllerStageConfig, context: Context
 ) -> Result:
-    """Search from zero on the run's V and M, in a folder of the run named after C's inputs."""
+    """Search for C from zero with the run's V and M, in a subfolder named after the inputs."""
     label, inputs = INPUTS[name]
     fork = fork_run(run, run.folder / "ablation" / name)
     if name == "untrained":
@@ -80,7 +80,7 @@ def ablation_measures(
 
 
 def evaluations_in(result: Result) -> list[Result]:
-    """Return time, steps and score of each evaluation that monitored a search."""
+    """Return the time, steps and score of each evaluation that monitored a search."""
     return [
         {key: round(entry[key], 1) for key in ("seconds", "steps", "real_score")}
         for entry in result["history"]
@@ -89,7 +89,7 @@ def evaluations_in(result: Result) -> list[Result]:
 
 
 def reset_recurrent_weights(run: Run, seed: int) -> None:
-    """Give the run's M random recurrent weights in place of the trained ones; idempotent."""
+    """Replace the trained recurrent weights of the run's M by random weights; idempotent."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
     config = restore_memory(checkpoint, path).config

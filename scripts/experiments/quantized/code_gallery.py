@@ -1,4 +1,4 @@
-"""Frames that share a code, and the variance of frames that a code explains."""
+"""Pictures of frames that share a code, and the variance of frames that a code explains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,8 @@ Codes = Int[np.ndarray, "frame cell"]
 def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
     """Measure how much variance a single code explains, and draw frames that share a code.
 
-    Returns: `same_cell` and `other_cells`, the explained fractions of the variance of the code's
-        own cell and of another cell, as means over cells.
+    Returns: `same_cell`, the fraction of the variance in the code's own cell that a code explains,
+        and `other_cells`, the same fraction for other cells. Both fractions are means over cells.
     """
     codes = [frame_codes(vision, frames) for frames in drives]
     grid = vision.config.grid
@@ -40,9 +40,10 @@ def explained_variance_by_code(
 ) -> Float[np.ndarray, "code_cell cell"]:
     """Return the fraction of a cell's pixel variance that the code of a single cell explains.
 
-    The prediction of a cell from a code is the mean of that cell over the frames with that code, in
-    every second drive. The fraction is 1 - squared error / squared error of the mean of all frames,
-    on the other half of the drives. It is negative where the code predicts worse than that mean.
+    The prediction of a cell from a code is the mean picture of that cell over the frames with that
+    code. These means are computed on every second drive. On the other drives, the fraction is 1 -
+    (squared error of the prediction) / (squared error of the mean of all frames). The fraction is
+    negative if the prediction is worse than the mean of all frames.
 
     Args:
         drives: frames and codes of two or more drives.
@@ -78,12 +79,13 @@ def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]
 def code_gallery(
     frames: FrameRow, codes: Codes, *, grid: int, rows: int, columns: int
 ) -> dict[str, UInt8[np.ndarray, "column 64 64 3"]]:
-    """Return a row of frames per code, by a label, for the most explanatory codes of one cell.
+    """Return a labeled row of frames for each of the codes of one cell that explain most variance.
 
-    A code explains its frequency times the squared distance between two means of its cell: over the
-    frames with the code, and over all frames. The cell is the one whose codes explain most in sum;
-    it is framed in every picture. Frames of a row are spread over all frames with the code, so that
-    they are not adjacent.
+    The variance that a code explains is the number of frames with the code, times the squared
+    distance between two means of the cell: the mean over the frames with the code, and the mean
+    over all frames. The chosen cell is the cell whose codes explain most variance in total. This
+    cell is framed in every picture. The frames of a row are spread over all frames with the code,
+    so that no two of them are adjacent in time.
     """
     parts = _cells(frames, grid)
     explained = [_explained(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
@@ -99,7 +101,7 @@ def code_gallery(
 def _explained(
     pictures: Float[np.ndarray, "frame value"], codes: Int[np.ndarray, "frame"]
 ) -> dict[int, float]:
-    """Return the variance of a cell that each of its codes explains, not normalized."""
+    """Return the variance of a cell that each code of the cell explains, not normalized."""
     mean = pictures.mean(0)
     explained = {}
     for value in np.unique(codes):

@@ -1,4 +1,4 @@
-"""The study's figures, drawn from its result files alone."""
+"""The plots of docs/results.md, drawn from the result files alone."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ THOUSANDS = (25, 50, 100, 200, 400)  # agent steps at the ticks
 
 
 def save_learning(path: Path, results: RunsByKind) -> None:
-    """Plot the score of each round's agent against agent steps in the real env, a line per run."""
+    """Plot the score of each round's agent against real agent steps, with one line per run."""
     with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
             curves = []
@@ -32,9 +32,9 @@ def save_learning(path: Path, results: RunsByKind) -> None:
 
 
 def save_dreams(path: Path, results: RunsByKind) -> None:
-    """Plot the error of dreams under real actions per step: the mean and the range over seeds.
+    """Plot the error of dreams under real actions at each step: mean and range over seeds.
 
-    The figure also shows the errors of V's reconstructions and of the last-frame baseline.
+    The plot also shows the errors of V's reconstructions and of the last-frame baseline.
     """
     with saved_axes(path, SIZE, LEGEND) as axes:
         for number, (kind, runs) in enumerate(results.items()):
@@ -53,7 +53,7 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
 
 
 def save_perturbed(path: Path, results: RunsByKind) -> None:
-    """Plot scores as trained and perturbed: means over seeds, and a point per seed."""
+    """Plot scores without and with perturbations: bars for means over seeds, a dot per seed."""
     width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED))
     with saved_axes(path, SIZE, LEGEND, grid="y") as axes:
         for number, (kind, runs) in enumerate(results.items()):

@@ -35,7 +35,7 @@ DRIVER = {"top_speed": 60.0, "cornering": 80.0}
 
 
 def agent_measures(run: Run, episodes: int, context: Context) -> Result:
-    """Return scores over test tracks of the fast env, unperturbed (`none`) and perturbed."""
+    """Return scores over test tracks of the fast env, by perturbation; `none` is unperturbed."""
     scores = {}
     for name in (None, *PERTURBATIONS):
         config = EvaluateConfig(episodes=episodes, split="test", perturbation=name)
@@ -45,9 +45,9 @@ def agent_measures(run: Run, episodes: int, context: Context) -> Result:
 
 
 def curve_measures(run: Run) -> Result:
-    """Return the run's rounds, and the agent steps in the real env until a score of 500.
+    """Return the run's rounds, and the number of real agent steps until a score of 500.
 
-    `agent_steps_to_threshold` is None where no round's agent scored `SCORE_THRESHOLD`.
+    `agent_steps_to_threshold` is None if no round's agent reached `SCORE_THRESHOLD`.
     """
     rows = LearningCurve(run).rows
     steps = [row["env_steps"] // run.action_repeat for row in rows]
@@ -63,10 +63,12 @@ def curve_measures(run: Run) -> Result:
 def world_measures(
     run: Run, drives: int, report: Report, gallery: Path, device: str = "cpu"
 ) -> Result:
-    """Measure V and M of the best agent on the same drives of the scripted driver for all runs.
+    """Measure V and M of the best agent on drives of the scripted driver.
+
+    The drives are the same for all runs.
 
     Args:
-        gallery: path of the picture of frames that share a code, drawn if V has codes.
+        gallery: path of the picture of frames that share a code, which is drawn if V has codes.
     """
     agent = load_agent(run.folder)
     vision, memory, repeat = agent.vision.to(device), agent.memory.to(device), agent.action_repeat
@@ -93,6 +95,6 @@ def world_measures(
 
 
 def dream_measures(run: Run, config: DreamCheckConfig, context: Context) -> Result:
-    """Compare returns in the dream and in the real env, of the agent and of noisier copies."""
+    """Compare the dreamed returns of the agent and its noisy copies with their real returns."""
     checked = dream_check(run, config, **context.resources)
     return {"scores": checked["scores"], "horizons": checked["horizons"]}

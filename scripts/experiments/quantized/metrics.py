@@ -1,4 +1,4 @@
-"""The figures by which kinds of V are compared, with their labels, directions and paths."""
+"""The metrics by which kinds of V are compared, with their labels, directions and paths."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,13 +24,14 @@ RunsByKind = Mapping[str, list[Result]]
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure of a run's result file.
+    """One metric of a run.
 
     Attributes:
-        of: the path of the figure within the file, or a function that computes it.
-        higher_is_better: None where neither direction is better.
+        of: the path of the metric's value within a result file, or a function that computes the
+            value from the content of that file.
+        higher_is_better: whether a higher value is better; None if neither direction is better.
         digits: number of decimals that are shown.
-        scale: factor by which the figure is multiplied.
+        scale: factor by which the value is multiplied.
     """
 
     label: str
@@ -40,22 +41,22 @@ class Metric:
     scale: float = 1.0
 
     def values(self, results: list[Result]) -> list[float]:
-        """Return the figures of the runs that have one."""
+        """Return the values of the metric; runs without a value are left out."""
         figure = partial(_at, self.of) if isinstance(self.of, str) else self.of
         return [self.scale * value for value in map(figure, results) if value is not None]
 
     def mean(self, results: list[Result]) -> str:
-        """Return the mean and its interval over the runs that have a figure; empty without any."""
+        """Format the mean over runs and its interval; return "" if no run has a value."""
         values = self.values(results)
         return mean_over(values).text(self.digits) if values else ""
 
     def cell(self, results: list[Result]) -> str:
-        """Return the mean, and the number of its runs if some runs lack the figure."""
+        """Format the mean, and the number of runs with a value if only some runs have a value."""
         count, mean = len(self.values(results)), self.mean(results)
         return f"{mean} ({count} of {len(results)} runs)" if 0 < count < len(results) else mean
 
     def difference_cell(self, results: RunsByKind, kind: str) -> str:
-        """Return the difference to latents, bold where significant; empty where there is none."""
+        """Format the result of `difference`, bold if significant; return "" if it is None."""
         found = self.difference(results, kind)
         if found is None:
             return ""
@@ -63,9 +64,9 @@ class Metric:
         return f"{bold}{found.text(self.digits)}{bold}"
 
     def difference(self, results: RunsByKind, kind: str) -> Estimate | None:
-        """Return a kind's mean minus that of latents.
+        """Return the mean of one kind of codes minus the mean of latents.
 
-        None if a side has fewer than two runs, or a run without the figure.
+        Return None if codes or latents have fewer than two runs, or have a run without a value.
         """
         runs = [results.get(kind, []), results.get(BASE, [])]
         values = [self.values(side) for side in runs]
@@ -74,21 +75,21 @@ class Metric:
         return difference(*values)
 
     def answer(self, results: RunsByKind) -> str:
-        """Return a sentence with the means of codes and of latents; empty without any mean."""
+        """Return a sentence with the means of codes and of latents, or "" if codes have no mean."""
         texts = []
         for kind in CODES:
             mean, found = self.mean(results.get(kind, [])), self.difference(results, kind)
             if found is not None:
-                verdict = "" if found.significant else ", no significant difference"
-                mean += f" against {self.mean(results[BASE])} of the VAE{verdict}"
+                verdict = "" if found.significant else " (not a significant difference)"
+                mean += f" and the VAE has {self.mean(results[BASE])}{verdict}"
             if mean:
-                texts.append(f"{kind.upper()} {mean}")
+                texts.append(f"{kind.upper()} has {mean}")
         label = self.label[0].upper() + self.label[1:]
         return f"{label}: {'; '.join(texts)}." if texts else ""
 
 
 def _at(path: str, value: Any) -> Any:
-    """Return the value at the path within a result; None where the result has no such value."""
+    """Return the value at the path within a result, or None if the result has no such value."""
     for key in path.split("."):
         value = value[int(key)] if isinstance(value, list) else (value or {}).get(key)
     return value
@@ -148,10 +149,12 @@ METRICS = {
         "R2 of M's rewards on steady laps of the scripted driver", "memory.reward_r2", None, 2
     ),
     "same_cell": Metric(
-        "variance of its own cell that a code explains, %", f"{_BY_CODE}.same_cell", scale=100
+        "variance in a code's own cell that the code explains, %",
+        f"{_BY_CODE}.same_cell",
+        scale=100,
     ),
     "other_cells": Metric(
-        "variance of another cell that a code explains, %", f"{_BY_CODE}.other_cells", scale=100
+        "variance in another cell that a code explains, %", f"{_BY_CODE}.other_cells", scale=100
     ),
     "codes_used": Metric("codes used, %", "vision.codes_used", scale=100),
     "perplexity": Metric("perplexity of the codes", "vision.perplexity"),

@@ -1,4 +1,4 @@
-"""Write docs/results.md, whose statements follow from the intervals."""
+"""Write docs/results.md, whose statements about differences follow from 95 % intervals."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ CODEBOOKS = {"fsq": "a fixed lattice (FSQ)", "vq": "a learned codebook (VQ-VAE)"
 
 
 def draw_page(docs: Path) -> None:
-    """Draw the figures and write the page from the existing result files."""
+    """Draw the plots and write the page from the existing result files."""
     results = read_results(docs / FOLDER, RUNS)
     by_kind: RunsByKind = grouped(results, RUNS)
     ablations = read_results(docs / "results/ablation", ABLATIONS)
@@ -66,12 +66,12 @@ def draw_page(docs: Path) -> None:
 
 
 def _gallery(name: str) -> str:
-    caption = f"{name}: frames that share a code in the framed cell, a row per code"
+    caption = f"{name}: each row shows frames that share a code in the framed cell"
     return f"![{caption}]({FOLDER}/codes-{name}.png)\n\n*{caption}*"
 
 
 def summary(results: RunsByKind) -> dict[str, Any]:
-    """Return the values of the summary: figures in which codes are better, worse, or uncertain."""
+    """Return the values of the page's summary, such as the metrics in which codes are better."""
     seeds = {kind: len(runs) for kind, runs in results.items()}
     several = [kind for kind in (BASE, *CODES) if seeds.get(kind, 0) > 1]
     enough = several[:2] == [BASE, CODES[0]]
@@ -84,9 +84,9 @@ def summary(results: RunsByKind) -> dict[str, Any]:
     return {
         "too_few_runs": "" if enough else counts or "none",
         "differences": " ".join(
-            f"Codes of {CODEBOOKS[kind]} are significantly better in: "
-            f"{_listed(verdict['improved'])}. They are significantly worse in: "
-            f"{_listed(verdict['worsened'])}."
+            f"Codes of {CODEBOOKS[kind]} are significantly better than latents in: "
+            f"{_listed(verdict['improved'])}. Codes of {CODEBOOKS[kind]} are significantly worse "
+            f"than latents in: {_listed(verdict['worsened'])}."
             for kind, verdict in verdicts.items()
         ),
         "with_either": " for either kind of codes:" if len(verdicts) > 1 else ":",
@@ -105,21 +105,21 @@ def _listed(found: Mapping[str, Estimate]) -> str:
 
 
 def _steps(agent: Mapping[str, Any]) -> str:
-    """Return the env steps of a run, and an upper bound of those of uncounted evaluations."""
+    """Format an agent's counted env steps, and an upper bound of its uncounted env steps."""
     episodes = agent.get("uncounted_episodes", 0)
     text = f"{agent['env_steps']:,}"
     return f"{text} and at most {1_000 * episodes:,}" if episodes else text
 
 
 def _uncounted_rounds(results: Results) -> int | str:
-    """Return the rounds of runs that do not count steps by purpose; empty without such runs."""
+    """Return the number of rounds per run, or "" if every run counts its steps by purpose."""
     rounds = [result["rounds"] for result in results.values()]
     counted = all("env_steps_by_purpose" in row for rows in rounds for row in rows)
     return "" if counted else STUDY.rounds
 
 
 def _answers(results: RunsByKind) -> dict[str, str]:
-    """Return a sentence per metric for the questions of the page; none without scores."""
+    """Return a sentence per metric, or no sentence if the scores of FSQ cannot be compared."""
     if METRICS["score"].difference(results, CODES[0]) is None:
         return {}
     return {name: metric.answer(results) for name, metric in METRICS.items()}

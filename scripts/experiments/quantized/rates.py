@@ -1,9 +1,10 @@
-"""Bits per frame of codes and of latents: alone, after the last frame, and given M's state.
+"""Bits per frame of codes and of latents: without context, given the last frame, given M's state.
 
-Nats of latents (a density) and of codes (a probability) cannot be compared. The numbers of bits
-that a receiver with the same models needs can be compared. For codes this number is -log2 p(codes).
-For a latent sampled from the posterior q it is log2 q(z) - log2 p(z), since the sample itself can
-carry other bits ("bits back").
+Nats of latents and nats of codes cannot be compared, because latents have a density and codes have
+a probability. The number of bits that a receiver with the same models needs can be compared. For
+codes, this number of bits is -log2 p(codes). For a latent z that is sampled from the posterior q,
+this number of bits is log2 q(z) - log2 p(z), because the choice of the sample can carry other bits
+("bits back").
 
 Source: Hinton & van Camp 1993, https://doi.org/10.1145/168304.168306; arXiv 1901.04866.
 """
@@ -19,10 +20,11 @@ def rates(
 ) -> dict[str, float]:
     """Compute bits per frame from the nats per agent step that `score_memory` returns.
 
-    The nats are of latents sampled from V's posterior.
+    These nats must be of latents that were sampled from V's posterior.
 
     Returns:
-        alone: bits without context: codes of equal length, or the KL divergence to V's prior.
+        alone: bits without context. All codes have equal lengths, and latents need as many bits as
+            the KL divergence to V's prior.
         persistence: bits given the previous frame, by the baseline in `memory.baselines`.
         memory: bits given all previous frames and actions, by M.
     """

@@ -1,6 +1,6 @@
-"""Compare whole runs of three kinds of V over three seeds, with the same measures.
+"""Compare whole runs of three kinds of V over three seeds, by the same measures.
 
-The experiment draws docs/results.md. A run takes 19 to 44 minutes on one core. A run that was
+The experiment writes docs/results.md. A run takes 19 to 44 minutes on one core. A run that was
 stopped resumes.
 """
 
@@ -26,7 +26,7 @@ from worldmodels.stages.dream_check import DreamCheckConfig
 
 
 def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run:
-    """Return the run of this name in the folder `runs`, after all its rounds are done."""
+    """Do all rounds of the named run in the folder `runs`, and return the run."""
     kind_name, seed = RUNS[name]
     kind = KINDS[kind_name]
     preset = kind.settings(preset)
@@ -38,11 +38,11 @@ def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run
 
 @dataclass(frozen=True)
 class Quantized(Experiment):
-    """Compare kinds of V over seeds.
+    """Compare three kinds of V over three seeds.
 
     Attributes:
         preset: preset of every run.
-        episodes: number of test tracks, unperturbed and under each perturbation.
+        episodes: number of test tracks without perturbation, and also under each perturbation.
         drives: number of drives of the scripted driver, on which V and M are evaluated.
         dream: settings of the comparison of returns in the dream and in the real env.
     """
@@ -72,5 +72,5 @@ class Quantized(Experiment):
         }
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw the page of all runs and ablations."""
+        """Write the page of all runs and ablations."""
         draw_page(docs)

@@ -1,14 +1,14 @@
-"""Determine in which figures codes differ significantly from latents, and in which direction."""
+"""Determine in which metrics codes differ significantly from latents, and in which direction."""
 
 from scripts.experiments.estimates import Estimate
 from scripts.experiments.quantized.metrics import METRICS, RunsByKind
 
 
 def verdicts_on(results: RunsByKind, kind: str) -> dict[str, dict[str, Estimate]]:
-    """Return differences between a kind of codes and latents, by verdict and metric name.
+    """Return the differences between one kind of codes and latents, by verdict and by metric.
 
-    Verdicts are `improved`, `worsened` and `inconclusive`. Metrics without a
-    better direction, or with too few runs, are left out.
+    The verdicts are `improved`, `worsened` and `inconclusive`. A metric is left out if neither
+    direction is better, or if there are too few runs.
     """
     verdicts: dict[str, dict[str, Estimate]] = {"improved": {}, "worsened": {}, "inconclusive": {}}
     for name, metric in METRICS.items():

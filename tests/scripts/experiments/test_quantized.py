@@ -123,7 +123,7 @@ def test_verdicts_follow_the_intervals(results: RunsByKind, tmp_path: Path) -> N
     assert "minutes" not in verdicts["inconclusive"]  # has no better direction
     assert verdicts["improved"]["score"].value == pytest.approx(100.0)
     text = drawn(tmp_path, results)
-    assert "Codes of a fixed lattice (FSQ) are significantly better in: score (100 ± 2)" in text
+    assert "(FSQ) are significantly better than latents in: score (100 ± 2)" in text
     assert "learned codebook" not in text and "Too few runs" not in text
     for result in results["fsq"]:  # an error is better where it is lower
         result["vision"]["error"] += 50.0
@@ -136,7 +136,8 @@ def test_every_kind_of_codes_has_its_own_verdicts(results: RunsByKind, tmp_path:
         result["bits"]["memory"] += 20.0
     text = drawn(tmp_path, results)
     assert (
-        "(VQ-VAE) are significantly better in: nothing. They are significantly worse in: bits per"
+        "Codes of a learned codebook (VQ-VAE) are significantly better than latents in: nothing. "
+        "Codes of a learned codebook (VQ-VAE) are significantly worse than latents in: bits per"
         in text
     )
     assert "(3 of VAE, 3 of FSQ, 3 of VQ)" in text
@@ -224,11 +225,11 @@ def test_answers_give_codes_alone_where_latents_have_no_figure(
     for result in results["fsq"]:
         result["explained_variance_by_code"] = {"same_cell": 0.7, "other_cells": 0.25}
     text = drawn(tmp_path, results)
-    assert "Variance of its own cell that a code explains, %: FSQ 70 ± 0." in text
-    assert "Score: FSQ 802 ± 2 against 702 ± 2 of the VAE." in text
+    assert "Variance in a code's own cell that the code explains, %: FSQ has 70 ± 0." in text
+    assert "Score: FSQ has 802 ± 2 and the VAE has 702 ± 2." in text
     same = (
-        "V's error on road and car: FSQ 10.0 ± 0.0 against 10.0 ± 0.0 of the VAE, "
-        "no significant difference."
+        "V's error on road and car: FSQ has 10.0 ± 0.0 and the VAE has 10.0 ± 0.0 "
+        "(not a significant difference)."
     )
     assert same in text
 

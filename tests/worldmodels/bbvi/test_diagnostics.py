@@ -94,7 +94,7 @@ def test_discrete_latents_have_no_tail(
     family = MeanFieldBernoulli(2)
     with torch.no_grad():
         family.logits.copy_(torch.tensor(logits))
-    with pytest.raises(NoParetoTail, match=f"a continuous q, got {distinct} distinct of 10000"):
+    with pytest.raises(NoParetoTail, match=f"got {distinct} distinct values in 10000 samples"):
         pareto_k(lambda z: z @ torch.tensor(slopes), family, generator=draw(0))
 
 
@@ -104,9 +104,9 @@ def test_a_tail_tied_at_its_foot_is_refused_and_one_tied_a_little_is_not() -> No
     assert pareto_k_of_weights((-0.5 * u.log()).mul(100).round() / 100) == pytest.approx(k, abs=0.1)
     log_weights = torch.zeros(10_000, dtype=torch.float64)
     log_weights[:200] = u[:200]  # of a tail of 300
-    with pytest.raises(NoParetoTail, match="300 importance weights are tied, 201 of them"):
+    with pytest.raises(NoParetoTail, match=r"300 importance weights are equal \(201 are"):
         pareto_k_of_weights(log_weights)
-    with pytest.raises(NoParetoTail, match="tied, 2 of them distinct"):
+    with pytest.raises(NoParetoTail, match=r"equal \(2 are distinct\)"):
         pareto_k_of_weights((u < 0.001).double())
 
 

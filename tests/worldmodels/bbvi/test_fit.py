@@ -214,7 +214,7 @@ def test_impossible_settings_are_refused() -> None:
         ({"optimizer": "sgd"}, 'optimizer must be one of adam, adagrad, got "sgd"'),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"final_learning_rate": -1.0}, "final_learning_rate must be at least 0, got -1.0"),
-        ({"average_last": 1.5}, r"average_last must be within 0 and 1, got 1.5"),
+        ({"average_last": 1.5}, r"average_last must be between 0 and 1, got 1.5"),
     ]
     for settings, message in cases:
         with pytest.raises(UserError, match=message):

@@ -191,9 +191,9 @@ def test_the_slope_is_clipped_in_length_and_keeps_its_direction(
     ("settings", "message"),
     [
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
-        ({"discount": 1.5}, r"discount must be within 0 and 1, got 1\.5"),
-        ({"lambda_": -0.1}, r"lambda_ must be within 0 and 1, got -0\.1"),
-        ({"ema_rate": 2.0}, r"ema_rate must be within 0 and 1, got 2\.0"),
+        ({"discount": 1.5}, r"discount must be between 0 and 1, got 1\.5"),
+        ({"lambda_": -0.1}, r"lambda_ must be between 0 and 1, got -0\.1"),
+        ({"ema_rate": 2.0}, r"ema_rate must be between 0 and 1, got 2\.0"),
         ({"noise": 0.0}, r"noise must be above 0, got 0\.0"),
         ({"noise": float("nan")}, "noise must be above 0, got nan"),
     ],

@@ -253,8 +253,8 @@ def test_a_search_stopped_between_uses_of_its_dreams_resumes_to_the_same_bits(
         ),
         ({"num_updates": 0}, "num_updates must be at least 1, got 0"),
         ({"minibatch_fraction": 0.0}, r"minibatch_fraction must be above 0, got 0\.0"),
-        ({"clip_range": 1.1}, r"clip_range must be within 0 and 1, got 1\.1"),
-        ({"discount": 2.0}, r"discount must be within 0 and 1, got 2\.0"),
+        ({"clip_range": 1.1}, r"clip_range must be between 0 and 1, got 1\.1"),
+        ({"discount": 2.0}, r"discount must be between 0 and 1, got 2\.0"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:

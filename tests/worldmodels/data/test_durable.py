@@ -95,7 +95,7 @@ def test_links_are_written_through(tmp_path: Path) -> None:
     assert link.is_symlink() and read_json(tmp_path / "disk" / "b.json") == {"a": 1}
     link.unlink()
     link.symlink_to(tmp_path / "unmounted" / "b.json")
-    with pytest.raises(UserError, match="mount its disk, or remove the link"):
+    with pytest.raises(UserError, match="mount the disk of this folder, or remove the link"):
         write_json(link, {"a": 1})
     link.unlink()
     link.symlink_to(link)

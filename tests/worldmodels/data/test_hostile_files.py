@@ -98,7 +98,7 @@ def test_an_episode_that_could_not_be_read_again_is_not_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("worldmodels.data.episode.MAX_FRAME_BYTES", 64 * 64 * 3 * 4)
-    with pytest.raises(UserError, match="limit its steps with --max-steps"):
+    with pytest.raises(UserError, match="shorten episodes with --max-steps"):
         pack_episode(rollout(4))
     assert MAX_FRAME_BYTES == 2**29 and pack_episode(rollout(3)).content
 

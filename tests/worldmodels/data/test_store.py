@@ -52,10 +52,10 @@ def test_every_tenth_episode_is_held_out_however_the_store_grows(tmp_path: Path)
 
 def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path / "episodes")
-    with pytest.raises(UserError, match=r'0 episodes in .*run "wm collect --run runs/a" first'):
+    with pytest.raises(UserError, match=r'in .*, got 0: run "wm collect --run runs/a" first'):
         store.require(Path("runs/a"))
     store.add(0, rollout(1))
-    with pytest.raises(UserError, match=r"1 episodes in .*, expected 2 or more"):
+    with pytest.raises(UserError, match=r"expected 2 or more episodes in .*, got 1"):
         store.require(Path("runs/a"))
     store.add(1, rollout(1))
     store.require(Path("runs/a"))

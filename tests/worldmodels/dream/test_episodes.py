@@ -125,7 +125,7 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run: Run) -> None
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
         ({"temperature": -0.1}, "expected a temperature of 0 or more, got -0.1"),
         ({"temperature": float("nan")}, "expected a temperature of 0 or more, got nan"),
-        ({"render_mode": "human"}, 'expected render_mode None or "rgb_array", got "human"'),
+        ({"render_mode": "human"}, 'render_mode must be None or "rgb_array", got "human"'),
         ({"device": "tpu"}, 'expected a device among auto, .*cpu, got "tpu"'),
     ],
 )

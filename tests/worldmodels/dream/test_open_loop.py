@@ -58,7 +58,7 @@ def test_starts_are_spread_over_all_moments_that_leave_room_and_have_a_past() ->
     few = spread_starts(sequences, 3, 3)
     assert [(int(r), int(s)) for r, s in zip(*few, strict=True)] == [pairs[0], pairs[5], pairs[-1]]
     with pytest.raises(
-        ValueError, match="expected an episode of more than 9 agent steps, the longest has 9"
+        ValueError, match="expected an episode of more than 9 agent steps, but the longest has 9"
     ):
         spread_starts(sequences, 9, 3)
 

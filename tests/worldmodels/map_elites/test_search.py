@@ -90,7 +90,7 @@ def test_the_model_waits_for_elites() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(UserError, match="a mix with reconstruction needs a model"):
+    with pytest.raises(UserError, match="a mix with reconstruction needs an autoencoder"):
         RepresentationSearchConfig(elites=SMALL.elites)
     with pytest.raises(UserError, match="epochs must be at least 1, got 0"):
         replace(SMALL, epochs=0)

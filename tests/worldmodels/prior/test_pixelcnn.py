@@ -207,7 +207,7 @@ def test_dropout_is_for_training_only() -> None:
 
 
 def test_impossible_settings_are_refused() -> None:
-    with pytest.raises(UserError, match="square of a grid's side, got 15"):
+    with pytest.raises(UserError, match="must be a square number, got 15"):
         PriorConfig(15, (3,))
     with pytest.raises(UserError, match="num_layers must be at least 1, got 0"):
         PriorConfig(16, (3,), num_layers=0)

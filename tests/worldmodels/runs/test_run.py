@@ -208,7 +208,7 @@ def test_rounds_and_action_repeat_are_those_of_the_episodes(run: Run) -> None:
     assert (run.round, run.action_repeat) == (2, 2)
     run.store.add(2, rollout(4, action_repeat=4))
     with pytest.raises(
-        UserError, match=r"hold actions for \[2, 4\] env steps, expected one number"
+        UserError, match=r"have the action repeats \[2, 4\], expected a single action repeat"
     ):
         _ = run.action_repeat
 

@@ -214,5 +214,5 @@ def test_impossible_settings_are_refused() -> None:
         VQVAEConfig(grid=5)
     with pytest.raises(UserError, match="codebook_size must be at least 2, got 1"):
         VQVAEConfig(codebook_size=1)
-    with pytest.raises(UserError, match=r"levels must be 3 or more each, got \(8, 2\)"):
+    with pytest.raises(UserError, match=r"each of the levels must be at least 3, got \(8, 2\)"):
         VQVAEConfig("fsq", levels=(8, 2))

@@ -1,12 +1,13 @@
 """An example of amortised inference: a variational autoencoder of binary pixels.
 
-Each point is drawn from one of three Gaussians in the plane, and observed only as 100 binary
-pixels. A pixel is 1 where the cosine of a random projection of the point is positive. The model is
-given neither the plane nor the Gaussians; its two latents should recover them.
+Each point is drawn from one of three Gaussians in the plane, and the model observes only 100 binary
+pixels of the point. A pixel is 1 if the cosine of the pixel's random projection of the point is
+positive. The model is given neither the plane nor the Gaussians, but its two latents should recover
+both.
 
 One family per point would mean thousands of families. Instead, an encoder network computes the
 parameters of q from the pixels. `elbo_surrogate` treats a batch of B points as one q with 2 B
-latents, and the gradient flows through its samples into the encoder and the decoder.
+latents. The gradient flows through the samples of this q into the encoder and the decoder.
 
 >>> import torch
 >>> points = draw_points(200, torch.Generator().manual_seed(0))
@@ -42,14 +43,20 @@ WORLD_SEED = 1401  # seed of the projections, which are the same for training an
 
 @dataclass(frozen=True)
 class Points:
-    """Observed pixels, 0.0 or 1.0, and the hidden index of each point's Gaussian."""
+    """The pixels of points, which are 0.0 or 1.0, and the index of each point's Gaussian.
+
+    The model observes only the pixels.
+    """
 
     pixels: Pixels
     cluster: Int[Tensor, "point"]
 
 
 def draw_points(num_points: int, generator: Generator) -> Points:
-    """Draw points, as pixels, from three Gaussians (sd 0.5) on a circle of radius 2."""
+    """Draw points from three Gaussians, and return the points' pixels.
+
+    The means of the Gaussians lie on a circle of radius 2; the standard deviations are 0.5.
+    """
     cluster = torch.randint(NUM_CLUSTERS, (num_points,), generator=generator)
     angle = cluster * (2 * math.pi / NUM_CLUSTERS)
     centre = 2.0 * torch.stack([angle.cos(), angle.sin()], 1)
@@ -62,11 +69,11 @@ def draw_points(num_points: int, generator: Generator) -> Points:
 
 @dataclass(frozen=True)
 class BinaryVAEConfig:
-    """The model and its training.
+    """Settings of the model and of its training.
 
     Attributes:
-        num_samples: samples of q per point of a batch.
-        learning_rate: Adam's learning rate in the first step; it falls to 0 by a cosine.
+        num_samples: number of samples of q for each point of a batch.
+        learning_rate: Adam's learning rate in the first step; a cosine schedule lowers it to 0.
     """
 
     num_latents: int = 2
@@ -84,7 +91,7 @@ class BinaryVAEConfig:
 
 
 class EncodedGaussian(VariationalFamily):
-    """Independent normals over the concatenated latents of a batch of points.
+    """Independent normal distributions of the concatenated latents of a batch of points.
 
     `mean` and `log_scale` are outputs of the encoder, which holds the trainable parameters.
     """
@@ -94,7 +101,7 @@ class EncodedGaussian(VariationalFamily):
         self.mean, self.log_scale = mean.flatten(), log_scale.flatten()
 
     def rsample(self, num_samples: int, generator: Generator) -> Samples:
-        """Return mean + scale x standard normal noise."""
+        """Return mean + scale * noise, where the noise is standard normal."""
         noise = torch.randn(num_samples, self.num_latents, generator=generator)
         return self.mean + self.log_scale.exp() * noise
 
@@ -104,7 +111,7 @@ class EncodedGaussian(VariationalFamily):
 
 
 class BinaryVAE(nn.Module):
-    """A VAE: z ~ N(0, I), each pixel ~ Bernoulli(sigmoid(decoder(z))), q from the encoder."""
+    """A VAE: z ~ N(0, I), each pixel ~ Bernoulli(sigmoid(decoder(z))); the encoder gives q."""
 
     def __init__(self, config: BinaryVAEConfig) -> None:
         super().__init__()
@@ -113,11 +120,11 @@ class BinaryVAE(nn.Module):
         self.decoder = _network(config.num_latents, config.num_hidden, NUM_PIXELS)
 
     def posterior(self, pixels: Pixels) -> EncodedGaussian:
-        """Return q over all latents of these points."""
+        """Return q over the latents of all points."""
         return EncodedGaussian(*self.encoder(pixels).chunk(2, dim=1))
 
     def log_joint(self, pixels: Pixels) -> LogJoint:
-        """Return log p(pixels, z) of these points together, in nats, as a function of z alone."""
+        """Return the function that maps z to log p(pixels, z) of all points together, in nats."""
 
         def log_joint(z: Samples) -> Float[Tensor, "sample"]:
             of_point = z.unflatten(1, (len(pixels), self.num_latents))
@@ -135,21 +142,21 @@ class BinaryVAE(nn.Module):
     def log_weights(
         self, pixels: Pixels, num_samples: int, generator: Generator
     ) -> Float[Tensor, "sample"]:
-        """Return log p(pixels, z) - log q(z) at samples of q, for these points together."""
+        """Return log p(pixels, z) - log q(z) of all points together, for each sample z of q."""
         family = self.posterior(pixels)
         z = family.rsample(num_samples, generator)
         return log_weights(self.log_joint(pixels), family, z)
 
     @torch.no_grad()
     def means(self, pixels: Pixels) -> Latents:
-        """Return the mean of q for each of these points."""
+        """Return the mean of q for each point."""
         return cast(Tensor, self.encoder(pixels).chunk(2, dim=1)[0])
 
 
 def train_binary_vae(
     pixels: Pixels, config: BinaryVAEConfig
 ) -> tuple[BinaryVAE, Float[Tensor, "step"]]:
-    """Fit encoder and decoder to the pixels; also return each batch's ELBO, in nats per point."""
+    """Fit a VAE to the pixels; return the VAE and each batch's ELBO in nats per point."""
     generator = Generator().manual_seed(config.seed)
     pathwise = Estimator("pathwise", "none")
     with global_seed(config.seed):  # initial weights draw from the global generator

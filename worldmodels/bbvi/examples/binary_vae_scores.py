@@ -1,4 +1,4 @@
-"""Evaluation of the binary VAE: its ELBO against baselines, its latents, and its q."""
+"""Evaluation of the binary VAE: of its ELBO against baselines, of its latents and of its q."""
 
 import math
 import time
@@ -29,15 +29,17 @@ PerPoint = Float[Tensor, "point"]
 
 @dataclass(frozen=True)
 class BinaryVAEFit:
-    """The trained model and its scores on held-out points, with likelihoods in nats per point.
+    """The trained model and its scores on held-out points; log-likelihoods are in nats per point.
 
     Attributes:
-        fit: its KL and k-hat are the mean and the median over points.
+        fit: the fit of the VAE, where `kl` is the mean over points and `pareto_k` is the median
+            over points.
         history: the ELBO of each training step's batch.
-        elbo: a lower bound of the log-likelihood.
+        elbo: the ELBO of the held-out points, which is a lower bound of their log-likelihood.
         independent_pixels: log-likelihood under a model with independent pixels.
-        pixels_of_cluster: the same log-likelihood where the model is given each point's Gaussian.
-        accuracy: fraction of points whose latent mean is nearest to the mean of their own Gaussian.
+        pixels_of_cluster: log-likelihood under a model with independent pixels that is given each
+            point's Gaussian.
+        accuracy: fraction of points whose nearest cluster mean belongs to the point's own Gaussian.
         fraction_above: fraction of points whose k-hat is above 0.7.
     """
 
@@ -53,7 +55,7 @@ class BinaryVAEFit:
 
 
 def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
-    """Train on points of the three Gaussians and evaluate on other points."""
+    """Train a VAE on points of the three Gaussians, and evaluate the VAE on held-out points."""
     generator = plan.generator()
     training, held_out = (draw_points(n, generator) for n in (NUM_TRAINING, NUM_HELD_OUT))
     started = time.monotonic()
@@ -83,9 +85,10 @@ def fit_binary_vae(plan: FittingPlan) -> BinaryVAEFit:
 def evaluate_points(
     vae: BinaryVAE, pixels: Pixels, generator: torch.Generator
 ) -> tuple[PerPoint, PerPoint]:
-    """Return each point's KL(q, posterior) in nats, and k-hat of its importance weights.
+    """Return each point's KL(q, posterior) in nats, and each point's k-hat.
 
-    log p is estimated from these weights, so the KL is too small where k-hat is high.
+    log p is estimated from the importance weights, so the KL is too small for points whose k-hat is
+    high.
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
@@ -102,19 +105,29 @@ def nearest_mean_accuracy(
     held_out: Float[Tensor, "other latent"],
     held_out_cluster: Int[Tensor, "other"],
 ) -> float:
-    """Return the fraction of held-out latents nearest to their own cluster's training mean."""
+    """Return the fraction of held-out points that lie nearest to the mean of their own cluster.
+
+    A cluster mean is the mean of the latents of the cluster's training points.
+    """
     means = [training[training_cluster == number].mean(0) for number in range(NUM_CLUSTERS)]
     nearest = torch.cdist(held_out, torch.stack(means)).argmin(1)
     return float((nearest == held_out_cluster).float().mean())
 
 
 def independent_pixels(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> float:
-    """Return the held-out log-likelihood, nats per point, under each pixel's training frequency."""
+    """Return the log-likelihood of the held-out points, in nats per point.
+
+    The pixels are independent, and each pixel is 1 as often as in the training points.
+    """
     return float(_bernoulli(training, held_out).mean())
 
 
 def pixels_of_cluster(training: Points, held_out: Points) -> float:
-    """Return `independent_pixels` with frequencies per cluster, which a model has to infer."""
+    """Return the log-likelihood of the held-out points, in nats per point, given their clusters.
+
+    The log-likelihood is that of `independent_pixels`, but with separate frequencies for each
+    cluster. A VAE is not given the clusters and has to infer them.
+    """
     total = 0.0
     for number in range(NUM_CLUSTERS):
         inside = held_out.pixels[held_out.cluster == number]

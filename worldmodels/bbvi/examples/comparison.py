@@ -1,4 +1,4 @@
-"""Comparison of all estimators on one model of 20 latents: ELBO curves and gradient variances."""
+"""Comparison of all estimators on a model with 20 latents: ELBO curves, gradient variances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ class Comparison:
     """Results of all estimators.
 
     Attributes:
-        curves: optimizer -> estimator -> the exact ELBO after each step, in nats; shorter
-            where a fit diverged.
-        best_elbo: the highest ELBO of any q of the family.
+        curves: `curves[optimizer][estimator]` is the exact ELBO after each step, in nats. If a fit
+            diverged, its curve is shorter.
+        best_elbo: the highest ELBO that a q of the family can have.
         log_evidence: exact log-evidence, in nats.
-        gradient_variance: "start" or "end" -> estimator -> the gradient's variance, summed over
-            parameters.
+        gradient_variance: `gradient_variance["start"][estimator]` is the variance of the gradient
+            at the first q, summed over parameters. The entry "end" of `gradient_variance` holds the
+            variances at the best q.
     """
 
     curves: Mapping[str, Mapping[str, Float[Tensor, "step"]]]
@@ -42,12 +43,12 @@ class Comparison:
 
     @property
     def least_kl(self) -> float:
-        """The KL that no q of the family can avoid."""
+        """The lowest KL(q, posterior) that a q of the family can have."""
         return self.log_evidence - self.best_elbo
 
     @property
     def cut(self) -> dict[str, dict[str, float]]:
-        """How many times smaller each estimator's variance is than the plain score's."""
+        """The variance of the plain score estimator, divided by the variance of each estimator."""
         plain = str(Estimator("score", "none"))
         return {
             where: {name: variances[plain] / variance for name, variance in variances.items()}
@@ -56,10 +57,11 @@ class Comparison:
 
 
 def compare_estimators(plan: FittingPlan) -> Comparison:
-    """Fit `HierarchicalPoisson` by every estimator and optimizer, then measure gradient variances.
+    """Fit `HierarchicalPoisson` with every estimator and optimizer; measure gradient variances.
 
-    Every fit starts at the same q, with the same number of samples per step and one learning rate
-    per optimizer. Gradients are measured at that first q and at the best q.
+    All fits start at the same q and use the same number of samples per step. All fits with the same
+    optimizer use the same learning rate. Gradient variances are measured at the first q and at the
+    best q.
     """
     model = HierarchicalPoisson.synthetic(NUM_LATENTS)
     best, evidence = best_family(model), log_evidence(model)
@@ -106,7 +108,7 @@ def _elbo_curve(
 
 
 def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
-    """Find the mean-field Gaussian of the highest ELBO with a deterministic optimizer."""
+    """Return the mean-field Gaussian with the highest ELBO, found by a deterministic optimizer."""
     family = MeanFieldGaussian(model.num_latents)
     optimizer = torch.optim.LBFGS(family.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 
@@ -121,11 +123,11 @@ def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
 
 
 def log_evidence(model: HierarchicalPoisson, num_points: int = 801) -> float:
-    """Return log p(counts) in nats, exact to five digits.
+    """Return log p(counts) in nats, accurate to five digits.
 
-    Given the mean, groups are independent, so two nested integrals on a grid are enough: over each
-    group's log-rate, then over the mean. Both reach 8 standard deviations of their priors to either
-    side.
+    Given the mean, the groups are independent. Two nested integrals on a grid are therefore enough:
+    an inner integral over each group's log-rate, and an outer integral over the mean. Each integral
+    covers 8 prior standard deviations on either side of the prior mean.
     """
     grid = torch.linspace(-8.0, 8.0, num_points, dtype=torch.float64)
     log_normal = grid.square().mul(-0.5).log_softmax(0)  # weights of the grid's points

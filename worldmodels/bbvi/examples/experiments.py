@@ -1,6 +1,9 @@
-"""Fits with a known answer: a coin, a linear regression, and a logistic regression against HMC.
+"""Fits that can be checked: a coin, a linear regression and a logistic regression.
 
-Each experiment fits q by several estimators and reports how far q is from the exact posterior.
+The coin and the linear regression have an exact posterior in closed form. For the logistic
+regression, HMC draws samples from the posterior.
+
+Each experiment fits q with several estimators and reports how far q is from the posterior.
 """
 
 import math
@@ -42,10 +45,10 @@ class Fit:
     Attributes:
         family: name of q's family.
         kl: KL(q, posterior) in nats.
-        pareto_k: k-hat of the importance weights; nan where they have no tail.
+        pareto_k: k-hat of the importance weights, or nan if the weights have no tail.
         seconds: wall time of the fit alone.
-        diverged: whether the fit ended early at a non-finite gradient; KL and k-hat may then be
-            nan.
+        diverged: whether the fit ended early because a gradient was not finite. The KL and k-hat of
+            a diverged fit may be nan.
     """
 
     experiment: str
@@ -63,9 +66,11 @@ class FittingPlan:
     """Settings that all fits of a command share.
 
     Attributes:
-        num_steps: optimizer steps of every fit; None keeps each experiment's own number.
-        on_fit: called with every fit when it is done.
-        num_repeats: gradients per estimator from which their variance is estimated.
+        num_steps: number of optimizer steps of every fit. If `num_steps` is None, each experiment
+            uses its own number of steps.
+        on_fit: called with every fit as soon as the fit is done.
+        num_repeats: number of gradients per estimator from which the gradient's variance is
+            estimated.
     """
 
     seed: int = 0
@@ -74,11 +79,11 @@ class FittingPlan:
     num_repeats: int = 200
 
     def steps(self, config: Config) -> Config:
-        """Return the config with this plan's number of steps."""
+        """Return `config` with this plan's number of steps."""
         return config if self.num_steps is None else replace(config, num_steps=self.num_steps)
 
     def generator(self) -> Generator:
-        """Return a new generator with the same seed, so that every fit draws the same noise."""
+        """Return a new generator with this plan's seed, so that every fit draws the same noise."""
         return Generator().manual_seed(self.seed)
 
     def fit(
@@ -91,10 +96,10 @@ class FittingPlan:
         kl: Callable[[Family], float],
         on_step: Callable[[int, float], None] = lambda step, elbo: None,
     ) -> Fit:
-        """Fit `family` in place, evaluate it, and pass the result to `on_fit`.
+        """Fit `family` in place, evaluate the fitted family, and pass the result to `on_fit`.
 
         Args:
-            kl: returns KL(q, posterior) of the fitted family, in nats.
+            kl: function that returns KL(q, posterior) of the fitted family, in nats.
         """
         generator, config = self.generator(), self.steps(config)
         names = experiment, family_name, str(config.estimator), config.optimizer
@@ -115,7 +120,7 @@ class FittingPlan:
 
 @dataclass(frozen=True)
 class ExactFits:
-    """Fits, their fitted q, and the exact posterior, which has the same class as q."""
+    """The fits, the fitted q of each fit, and the exact posterior, which has the class of q."""
 
     fits: list[Fit]
     found: list[Any]
@@ -123,7 +128,10 @@ class ExactFits:
 
 
 def fit_coin(plan: FittingPlan) -> ExactFits:
-    """Fit a coin with prior Beta(10, 10), six ones, four zeros; its posterior is Beta(16, 14)."""
+    """Fit the probability of a one for a coin whose throws gave six ones and four zeros.
+
+    The prior is Beta(10, 10), and the exact posterior is Beta(16, 14).
+    """
     model = BetaBernoulli()
     exact = model.posterior
     posterior = distributions.Beta(exact.concentration1.double(), exact.concentration0.double())
@@ -133,7 +141,7 @@ def fit_coin(plan: FittingPlan) -> ExactFits:
 
 
 def fit_gaussian(plan: FittingPlan) -> ExactFits:
-    """Fit linear regression with five correlated weights by a full-covariance Gaussian."""
+    """Fit a full-covariance Gaussian to the five correlated weights of a linear regression."""
     model, names = LinearRegression.synthetic(), ("gaussian", "full covariance")
     families = {e: FullCovarianceGaussian(5) for e in (FITTED, LEAVE_ONE_OUT, PATHWISE)}
     return _exact_fits(plan, names, model.joint, families, model.posterior, CONFIG)
@@ -161,11 +169,12 @@ def _exact_fits(
 
 @dataclass(frozen=True)
 class LogisticFits:
-    """Fits, their fitted q, and draws of the posterior.
+    """The fits, the fitted q of each fit, and draws from the posterior.
 
     Attributes:
-        log_evidence, standard_error: estimated by importance sampling, in nats.
-        r_hat: largest R-hat of any latent; below 1.01 the chains agree.
+        log_evidence, standard_error: log p(x) and its standard error in nats, both estimated by
+            importance sampling.
+        r_hat: largest R-hat of any latent. If `r_hat` is below 1.01, the chains agree.
     """
 
     fits: list[Fit]
@@ -177,7 +186,9 @@ class LogisticFits:
 
 
 def fit_logistic(plan: FittingPlan) -> LogisticFits:
-    """Fit logistic regression with five weights; HMC draws represent the posterior.
+    """Fit Gaussians to the five weights of a logistic regression.
+
+    Draws by HMC represent the posterior.
 
     KL(q, posterior) is log p(x) - ELBO. log p(x) has no closed form and is estimated by importance
     sampling.
@@ -214,8 +225,9 @@ def importance_log_evidence(
 ) -> tuple[float, float]:
     """Estimate log p(x) and its standard error, in nats, by importance sampling.
 
-    The proposal is a Student-t around the posterior's moments. With 5 degrees of freedom, its tails
-    are heavier than those of a posterior under a Gaussian prior, so the weights are bounded.
+    The proposal is a Student-t distribution that is centred and scaled by the posterior's mean and
+    covariance. The proposal has 5 degrees of freedom, so its tails are heavier than the tails of a
+    posterior under a Gaussian prior. The importance weights are therefore bounded.
     """
     degrees, num_latents, num_samples = 5.0, len(mean), 100_000
     tril = torch.linalg.cholesky(covariance)

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo with many parallel chains, the reference for a fitted q."""
+"""Hamiltonian Monte Carlo with many parallel chains; a fitted q is compared with its draws."""
 
 import math
 from dataclasses import dataclass
@@ -17,14 +17,15 @@ Chains = Float[Tensor, "chain latent"]
 
 @dataclass(frozen=True)
 class HMCConfig:
-    """Number of chains and their lengths.
+    """Settings of Hamiltonian Monte Carlo.
 
     Attributes:
-        num_warmup: transitions that tune step size and covariance, and are discarded.
-        num_draws: transitions kept per chain.
-        max_leapfrog: most gradient steps of a transition; each transition draws a number from 1 to
-            this.
-        target_acceptance: mean acceptance that the step size is tuned to.
+        num_warmup: number of transitions at the start that tune the step size and the covariance.
+            The draws of the warm-up are discarded.
+        num_draws: number of draws that are kept per chain.
+        max_leapfrog: largest number of leapfrog steps of a transition. Each transition draws its
+            number of leapfrog steps from 1 to `max_leapfrog`.
+        target_acceptance: mean acceptance probability for which the step size is tuned.
     """
 
     num_chains: int = 64
@@ -41,11 +42,12 @@ class HMCConfig:
 
 @dataclass(frozen=True)
 class HMCResult:
-    """Draws of the posterior, and whether the chains agree.
+    """Draws from the posterior, and measures of the quality of the chains.
 
     Attributes:
-        r_hat: R-hat of each latent; below 1.01 the chains agree.
-        acceptance: mean acceptance over the kept transitions.
+        r_hat: R-hat of each latent. If the R-hat of a latent is below 1.01, the chains agree on
+            this latent.
+        acceptance: mean acceptance probability over the kept transitions.
     """
 
     draws: Float[Tensor, "chain draw latent"]
@@ -66,8 +68,9 @@ class HMCResult:
 def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Generator) -> HMCResult:
     """Sample the posterior of a differentiable log-joint over all of R^D.
 
-    Chains start at draws of the standard normal and advance together. The warm-up whitens the
-    posterior with the chains' own covariance and tunes one step size for all chains.
+    The chains start at draws from the standard normal distribution and advance together. The
+    warm-up whitens the posterior with the chains' own covariance and tunes one step size for all
+    chains.
 
     Source: Neal, "MCMC using Hamiltonian dynamics", arXiv 1206.1901.
     """
@@ -105,9 +108,9 @@ def _transition(
     num_leapfrog: int,
     generator: Generator,
 ) -> tuple[Chains, float]:
-    """Make one leapfrog trajectory in whitened space and accept or reject it per chain.
+    """Make one leapfrog trajectory per chain in whitened space; accept or reject each trajectory.
 
-    Return the chains and the mean acceptance.
+    Return the new states of the chains and the mean acceptance probability.
     """
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=z.device)
     log_p, gradient = _value_and_gradient(model, z)

@@ -1,4 +1,4 @@
-"""Small factored models for inference, with exact answers where these exist."""
+"""Small factored models for inference, with exact results where a closed form exists."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,9 +18,10 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class BetaBernoulli:
-    """A coin's probability z of a one, given some throws; z is one latent in (0, 1).
+    """A model of some throws of a coin; the only latent z is the coin's probability of a one.
 
-    Source: the first example of Pyro's SVI tutorial: Beta(10, 10), six ones, four zeros.
+    Source: the first example of Pyro's SVI tutorial, which has the prior Beta(10, 10), six ones and
+    four zeros.
     """
 
     prior_alpha: float = 10.0
@@ -47,7 +48,7 @@ class BetaBernoulli:
 
     @property
     def log_evidence(self) -> float:
-        """Exact log p(x) of the throws in their order, in nats."""
+        """Exact log-probability of the sequence of throws, in nats."""
         prior = _log_beta_function(self.prior_alpha, self.prior_beta)
         return _log_beta_function(*self._posterior_parameters) - prior
 
@@ -58,7 +59,7 @@ class BetaBernoulli:
 
 @dataclass(frozen=True)
 class _Regression(ABC):
-    """Weights z ~ N(0, I), and one target per row, whose distribution depends on inputs z."""
+    """Weights z ~ N(0, I), and one target per row that depends on the row's entry of inputs @ z."""
 
     inputs: Float[Tensor, "row latent"]
     targets: Float[Tensor, "row"]
@@ -86,7 +87,10 @@ class _Regression(ABC):
 
 @dataclass(frozen=True)
 class LinearRegression(_Regression):
-    """Weights z ~ N(0, I), targets ~ N(inputs z, noise^2): the posterior is a full Gaussian."""
+    """Linear regression: weights z ~ N(0, I), targets ~ N(inputs @ z, noise^2).
+
+    The posterior is a Gaussian with a full covariance matrix.
+    """
 
     noise: float
 
@@ -121,16 +125,16 @@ class LinearRegression(_Regression):
 
 @dataclass(frozen=True)
 class LogisticRegression(_Regression):
-    """Weights z ~ N(0, I), targets ~ Bernoulli(sigmoid(inputs z)), without a closed-form posterior.
+    """Logistic regression: weights z ~ N(0, I), targets ~ Bernoulli(sigmoid(inputs @ z)).
 
-    `mcmc.hmc` gives the reference posterior, which is skewed. The best Gaussian matches its means
-    and standard deviations within 3 %, but has a k-hat of 0.7 to 0.9, because importance weights
-    depend on the tails too.
+    The posterior has no closed form and is skewed; `mcmc.hmc` draws samples from the posterior. The
+    best Gaussian matches the posterior's means and standard deviations within 3 %. The k-hat of the
+    best Gaussian is nevertheless 0.7 to 0.9, because importance weights also depend on the tails.
     """
 
     @classmethod
     def synthetic(cls, num_rows: int = 200) -> "LogisticRegression":
-        """Draw correlated inputs, and targets from the model itself."""
+        """Draw correlated inputs, random weights, and targets from the model with these weights."""
         generator = Generator().manual_seed(0)
         inputs, predicted = _correlated_inputs(num_rows, generator)
         return cls(inputs, torch.bernoulli(predicted.sigmoid(), generator=generator))
@@ -141,12 +145,12 @@ class LogisticRegression(_Regression):
 
 @dataclass(frozen=True)
 class HierarchicalPoisson:
-    """Counts of groups whose log-rates share a mean: one global latent and one per group.
+    """Counts of groups. The log-rates z_i of the groups share the mean z_0.
 
         z_0 ~ N(0, 2^2)    z_i ~ N(z_0, 1)    counts_i ~ Poisson(exp(z_i))
 
-    Each z_i occurs in only two terms, which shows what Rao-Blackwellization saves. z_0 occurs in
-    nearly half of the terms.
+    The latents are z_0 and one z_i per group. Each z_i occurs in only two terms of the log-joint,
+    so Rao-Blackwellization leaves out most terms for z_i. z_0 occurs in about half of the terms.
     """
 
     counts: Float[Tensor, "group"]
@@ -166,12 +170,12 @@ class HierarchicalPoisson:
 
     @property
     def num_latents(self) -> int:
-        """Number of latents: the mean and one per group."""
+        """Number of latents, which are the mean and one log-rate per group."""
         return len(self.counts) + 1
 
     @property
     def joint(self) -> FactoredJoint:
-        """Log-joint whose terms are the mean's prior, each group's prior and each group's count."""
+        """Log-joint with terms for the mean's prior, each log-rate's prior and each count."""
         groups = len(self.counts)
         involves = torch.zeros(groups + 1, 2 * groups + 1, dtype=torch.bool)
         involves[0, : groups + 1] = True
@@ -186,9 +190,10 @@ class HierarchicalPoisson:
         return torch.cat([top, group, count], 1)
 
     def exact_elbo(self, family: MeanFieldGaussian) -> Float[Tensor, ""]:
-        """Return the ELBO of a mean-field Gaussian in closed form, in nats; it is differentiable.
+        """Return the ELBO of a mean-field Gaussian, in nats, from a differentiable closed form.
 
-        It uses E[(z_i - z_0)^2] = (m_i - m_0)^2 + s_i^2 + s_0^2 and E[exp(z)] = exp(m + s^2 / 2).
+        The closed form uses E[(z_i - z_0)^2] = (m_i - m_0)^2 + s_i^2 + s_0^2 and E[exp(z)] = exp(m
+        + s^2 / 2), where m and s are the means and standard deviations of q.
         """
         mean, variance = family.mean, (2 * family.log_scale).exp()
         local, spread = mean[1:], variance[1:]
@@ -200,7 +205,7 @@ class HierarchicalPoisson:
 
 
 def log_normal(square: Tensor, scale: float = 1.0) -> Tensor:
-    """Return the log-density of a normal, in nats, from the squared distance to its mean."""
+    """Return a normal distribution's log-density in nats, from the squared distance to its mean."""
     return -0.5 * (square / scale**2 + LOG_2PI) - math.log(scale)
 
 
@@ -211,7 +216,7 @@ def _log_beta_function(alpha: float, beta: float) -> float:
 def _correlated_inputs(
     num_rows: int, generator: Generator
 ) -> tuple[Float[Tensor, "row latent"], Float[Tensor, "row"]]:
-    """Draw inputs of five latents, and their products with random weights."""
+    """Draw correlated inputs for five weights; return the inputs and inputs @ random weights."""
     shared = torch.randn(num_rows, 1, generator=generator)
     inputs = 0.6 * shared + 0.8 * torch.randn(num_rows, 5, generator=generator)
     return inputs, inputs @ torch.randn(5, generator=generator)
