@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cma
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
@@ -79,6 +78,8 @@ class CMAES:
             "bounds": list(bounds or (None, None)),
         }
         with warnings.catch_warnings(action="ignore"):
+            import cma  # importing it takes two seconds
+
             self._search = cma.CMAEvolutionStrategy(start, sigma0, options)
 
     @property

@@ -221,6 +221,7 @@ GPU = override(
 )
 
 _FEW_STEPS = FitConfig(24, 16, learning_rate=1e-3, validate_every=12)
+_FEW_FRAMES = FitConfig(120, 16, learning_rate=1e-3, final_learning_rate=1e-4)
 _FEW_EPISODES = {"eval_episodes": 2, "selection_episodes": 2}
 # For tests: it takes seconds, and every stage learns something, but nothing well.
 TINY = override(
@@ -229,10 +230,10 @@ TINY = override(
     rounds=1,
     collect=CollectConfig(episodes=20, max_episode_steps=240),
     later_episodes=8,
-    vae__fit__num_steps=400,
-    vae__later__num_steps=50,
-    vqvae__fit__num_steps=400,
-    vqvae__later__num_steps=50,
+    vae__fit=_FEW_FRAMES,
+    vae__later=replace(_FEW_FRAMES, num_steps=20),
+    vqvae__fit=_FEW_FRAMES,
+    vqvae__later=replace(_FEW_FRAMES, num_steps=20),
     # The data are a thousand agent steps; 256 units memorize them before they learn any reward.
     memory__model__head_width=64,
     memory__fit=replace(_MEMORY_FIT, num_steps=200, validate_every=40),

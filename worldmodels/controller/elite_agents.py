@@ -5,37 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from agents.elites import Centroids, MapElites
 from agents.workers import CHUNK
-from worldmodels.controller.agent import Agent, AgentFactory, save_agent
-from worldmodels.runs.checkpoint import with_prefix
+from worldmodels.controller.agent import Agent, AgentFactory
 
 ELITES_NAME = "elites"  # the policy's name in the metadata of its episodes
-
-
-def save_elites(
-    path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
-) -> None:
-    """Write V, M, the spec and the parameters (n, D) of all elites, in the order of their cells.
-
-    The file also holds `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
-    `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
-    driven by a different elite.
-    """
-    order = np.argsort(search.archive.data("index"))
-    parameters, fitness, measures, cells = (
-        torch.from_numpy(search.archive.data(name)[order])
-        for name in ("solution", "objective", "measures", "index")
-    )
-    agent.parameters = parameters
-    elites = {"fitness": fitness, "measures": measures, "cell": cells.long()}
-    elites["centroids"] = torch.from_numpy(centroids)
-    save_agent(path, agent, metadata, extra_tensors=with_prefix("elites", elites))
 
 
 def elite_of(episode: int, num_elites: int) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from scipy.stats import rankdata
 from torch import Tensor
 
 from worldmodels.data.sequences import PART_STEPS, SequenceBatch, Sequences
@@ -111,6 +110,8 @@ def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> flo
 
     The result is None if `happened` is true for all agent steps or for no agent step.
     """
+    from scipy.stats import rankdata  # importing it takes a second
+
     ranks = rankdata(scores.double().numpy())[happened.numpy()]
     yes, no = len(ranks), len(scores) - len(ranks)
     return None if yes == 0 or no == 0 else float((ranks.mean() - (yes + 1) / 2) / no)

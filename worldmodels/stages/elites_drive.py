@@ -7,18 +7,19 @@ then be trained on equally many episodes of every way of driving.
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from agents.cells import box_centroids
-from agents.elites import ElitesConfig
+from agents.elites import Centroids, ElitesConfig, MapElites
 from agents.operators import OperatorConfig
 from agents.seeds import SEED_RANGES
 from agents.workers import Workers
 from envs.tasks import task_for
-from worldmodels.controller.elite_agents import save_elites
+from worldmodels.controller.agent import Agent, save_agent
 from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.real_episodes import RealEpisodes
 from worldmodels.dream.load import load_world_model
@@ -26,7 +27,7 @@ from worldmodels.errors import UserError, check_above_zero, check_at_least
 from worldmodels.map_elites.log import log_events, write_figures
 from worldmodels.map_elites.search import RepresentationSearch, RepresentationSearchConfig
 from worldmodels.progress import Report, tensorboard
-from worldmodels.runs.checkpoint import save_checkpoint
+from worldmodels.runs.checkpoint import save_checkpoint, with_prefix
 from worldmodels.runs.env_steps import StepPurpose, record_env_steps
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import WEIGHTS, Run
@@ -147,7 +148,7 @@ def drive_elites(
     history = _run(search, config, play, drawn.tolist(), work, report)
     metadata = {"made_by": work.work, "measures": [each.label for each in measures]}
     file = work.partial / WEIGHTS["elites"]
-    save_elites(file, agent, search.search, centroids, metadata)
+    _save_elites(file, agent, search.search, centroids, metadata)
     steps: dict[StepPurpose, int] = {"searched": int(history[-1]["steps"])}
     record_env_steps(run, f"elites/{file_digest(file)[:16]}", steps)
     write_figures(
@@ -226,3 +227,23 @@ def _scores(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
     returns = np.array([[score.episode_return for score in row] for row in scores])
     measures = np.array([[score.measures for score in row] for row in scores])
     return returns.mean(axis=1), measures.mean(axis=1)
+
+
+def _save_elites(
+    path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
+) -> None:
+    """Write V, M, the spec and the parameters (n, D) of all elites, in the order of their cells.
+
+    The file also holds `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
+    `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
+    driven by a different elite.
+    """
+    order = np.argsort(search.archive.data("index"))
+    parameters, fitness, measures, cells = (
+        torch.from_numpy(search.archive.data(name)[order])
+        for name in ("solution", "objective", "measures", "index")
+    )
+    agent.parameters = parameters
+    elites = {"fitness": fitness, "measures": measures, "cell": cells.long()}
+    elites["centroids"] = torch.from_numpy(centroids)
+    save_agent(path, agent, metadata, extra_tensors=with_prefix("elites", elites))

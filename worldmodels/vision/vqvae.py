@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
-from vector_quantize_pytorch import FSQ, VectorQuantize
 
 from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
@@ -147,6 +146,9 @@ class VQVAE(nn.Module):
         self.decoder = LeanDecoder(config.channels, config.decoder_channels, config.grid)
 
     def _add_quantizer(self, config: VQVAEConfig) -> None:
+        # Importing the library takes over two seconds, which a VAE need not wait for.
+        from vector_quantize_pytorch import FSQ, VectorQuantize
+
         self.quantizer: nn.Module
         if config.quantizer == "fsq":
             self.encoder.append(CellNorm(self.num_features))
