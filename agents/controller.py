@@ -107,8 +107,7 @@ def apply_action_map(
         one_hot = torch.nn.functional.one_hot(outputs.argmax(dim=-1), action_map.size)
         return one_hot.to(outputs.dtype)
     source, scale, offset, low, high = _as_tensors(action_map, outputs.device, outputs.dtype)
-    picked = torch.tanh(outputs).index_select(-1, source)
-    actions = scale * picked + offset
+    actions = scale * torch.tanh(outputs).index_select(-1, source) + offset
     if action_map.integer:  # straight-through: rounding has no gradient of its own
         actions = actions + (torch.round(actions) - actions).detach()
     return torch.clamp(actions, low, high)

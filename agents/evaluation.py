@@ -91,11 +91,8 @@ class Scores:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
         """The inverse of `to_dict`; lists in place of tuples are accepted."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list | tuple) else value
-            for name, value in values.items()
-        }
-        return cls(**fields)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**values)
 
 
 def evaluate(

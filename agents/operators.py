@@ -31,9 +31,7 @@ class Mix:
 
     def __post_init__(self) -> None:
         if min(self.reconstruction, self.line) < 0 or self.reconstruction + self.line > 1:
-            raise ValueError(
-                f"expected fractions of 0 or more that add up to at most 1, got {self}"
-            )
+            raise ValueError(f"expected fractions >= 0 that add up to at most 1, got {self}")
 
     def counts(self, batch_size: int) -> tuple[int, int, int]:
         """Return how many children are made by reconstruction, along lines, and by noise alone."""

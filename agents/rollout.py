@@ -173,8 +173,7 @@ def _play_in_lockstep(
         batch = np.zeros((batch_size, *recordings[0].frames[0].shape), dtype=np.uint8)
         policy.reset(batch_size, seeds[0])
         while not all(recording.done for recording in recordings):
-            for i, recording in enumerate(recordings):
-                batch[i] = recording.frames[-1]
+            batch[: len(seeds)] = [recording.frames[-1] for recording in recordings]
             native = policy.act(batch.copy())  # a copy, as a policy may keep the array
             encoded = encode_actions(envs[0].action_space, native)
             for i, (env, recording) in enumerate(zip(envs, recordings, strict=True)):

@@ -1,6 +1,6 @@
 """Ranges of episode seeds for each purpose; no two purposes share a seed."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 Split = Literal["training", "validation", "selection", "monitoring", "driving", "test"]
 
@@ -27,9 +27,8 @@ def seeds(split: Split, count: int, start: int = 0) -> list[int]:
 
     Raises ValueError if the split is unknown, or if the split has too few seeds.
     """
-    if split not in get_args(Split):
-        expected = ", ".join(get_args(Split))
-        raise ValueError(f"unknown split {split!r}: expected one of {expected}")
+    if split not in SEED_RANGES:
+        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SEED_RANGES)}")
     allowed = SEED_RANGES[split]
     if count < 0 or start < 0 or start + count > len(allowed):
         raise ValueError(

@@ -85,10 +85,8 @@ def side_by_side(frames: Sequence[Frame], labels: Sequence[str], height: int = 2
     panels = []
     for frame, label in zip(frames, labels, strict=True):
         width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-        enlarged = height >= frame.shape[0]
-        scaled = cv2.resize(
-            frame, (width, height), interpolation=cv2.INTER_NEAREST if enlarged else cv2.INTER_AREA
-        )
+        interpolation = cv2.INTER_NEAREST if height >= frame.shape[0] else cv2.INTER_AREA
+        scaled = cv2.resize(frame, (width, height), interpolation=interpolation)
         panels.append(caption(scaled.astype(np.uint8), [label]))
     return np.concatenate(panels, axis=1)
 

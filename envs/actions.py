@@ -85,8 +85,7 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
     vectors = np.asarray(encoded, dtype=np.float32)
     _check_encoded(vectors, size)
     if isinstance(space, spaces.Discrete):
-        result: NDArray[Any] = vectors.argmax(axis=1).astype(np.int64) + int(space.start)
-        return result
+        return np.asarray(vectors.argmax(axis=1), np.int64) + int(space.start)
     assert isinstance(space, spaces.Box)  # action_size raises for other spaces
     if is_integer(space):
         vectors = np.rint(vectors)
@@ -133,12 +132,10 @@ class ActionMap:
     integer: bool = False
 
     def __post_init__(self) -> None:
-        tuples = (self.source, self.scale, self.offset, self.low, self.high)
-        lengths = list(map(len, tuples))
+        lengths = list(map(len, (self.source, self.scale, self.offset, self.low, self.high)))
         if len(set(lengths)) != 1:
             raise ValueError(
-                "expected source, scale, offset, low and high of the same length, "
-                f"got lengths {lengths}"
+                f"expected source, scale, offset, low and high of one length, got {lengths}"
             )
         if any(not 0 <= index < self.num_outputs for index in self.source):
             raise ValueError(
@@ -182,8 +179,7 @@ class ActionMap:
         """Return encoded actions clipped to the bounds, and rounded if the Box holds integers."""
         actions = np.rint(actions) if self.integer else actions
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
-        result: np.ndarray = np.clip(actions, low, high).astype(np.float32)
-        return result
+        return np.asarray(np.clip(actions, low, high), np.float32)
 
     @classmethod
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
@@ -196,9 +192,10 @@ class ActionMap:
             UnsupportedActionSpace: `space` is neither a 1-D Box with finite bounds nor Discrete.
         """
         size = action_size(space)
+        source = tuple(range(size))
         if isinstance(space, spaces.Discrete):
             zeros, ones = (0.0,) * size, (1.0,) * size
-            return cls(size, True, tuple(range(size)), ones, zeros, zeros, ones, int(space.start))
+            return cls(size, True, source, ones, zeros, zeros, ones, int(space.start))
         assert isinstance(space, spaces.Box)  # action_size raises for other spaces
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         with np.errstate(invalid="ignore"):
@@ -209,20 +206,12 @@ class ActionMap:
                 f"got {space}: declare finite bounds, or wrap the environment with "
                 "gymnasium.wrappers.RescaleAction or ClipAction"
             )
-        return cls(
-            num_outputs=size,
-            discrete=False,
-            source=tuple(range(size)),
-            scale=tuple(((high - low) / 2).tolist()),
-            offset=tuple(((high + low) / 2).tolist()),
-            low=tuple(low.tolist()),
-            high=tuple(high.tolist()),
-            integer=is_integer(space),
-        )
+        arrays = ((high - low) / 2, (high + low) / 2, low, high)
+        scale, offset, lowest, highest = (tuple(array.tolist()) for array in arrays)
+        return cls(size, False, source, scale, offset, lowest, highest, integer=is_integer(space))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionMap:
         """Restore a map from a dict of its fields; lists become tuples, as JSON has only lists."""
-        tuples = ("source", "scale", "offset", "low", "high")
-        values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in fields.items()}
-        return cls(**values)
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**fields)

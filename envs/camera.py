@@ -42,27 +42,20 @@ class Camera:
         return self.rows / PLAYFIELD_HEIGHT
 
     def to_texture(
-        self,
-        position: tuple[float, float],
-        angle: float,
-        zoom: float,
-        *,
-        density: float,
-        origin: float,
+        self, position: tuple[float, float], angle: float, zoom: float, density: float
     ) -> Float64[np.ndarray, "2 3"]:
         """Return the affine map from the camera's pixels (column, row) to texels (x, y).
 
-        The centres of pixels and texels have integer coordinates. The car is at `position`, and the
-        car's direction is `angle` radians. One world unit is `zoom` window pixels and `density`
-        texels long. The distance of the world's origin from the first row and the first column of
-        the texture is `origin` texels.
+        The centres of pixels and texels have integer coordinates. The car is `position` texels from
+        the corner of the texture, and its direction is `angle` radians. One world unit is `zoom`
+        window pixels and `density` texels long.
         """
         right, down = density / (zoom * self.x_scale), density / (zoom * self.y_scale)
         cos, sin = math.cos(angle), math.sin(angle)
         x_right, x_down, y_right, y_down = cos * right, sin * down, sin * right, -cos * down
         column, row = CAR_X * self.x_scale - 0.5, CAR_Y * self.y_scale - 0.5
-        x = position[0] * density + origin - 0.5 - x_right * column - x_down * row
-        y = position[1] * density + origin - 0.5 - y_right * column - y_down * row
+        x = position[0] - 0.5 - x_right * column - x_down * row
+        y = position[1] - 0.5 - y_right * column - y_down * row
         return np.array([[x_right, x_down, x], [y_right, y_down, y]])
 
 

@@ -9,6 +9,7 @@ and drawing the car from cached pictures takes a sixth of this time.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -47,6 +48,7 @@ _STEPS = [  # per radian and per turn, at each of these zooms
 # fraction. The hull's last channel has 1 added, so that the sum over the car's parts is the
 # fraction of the background that stays visible.
 Sprite = Float32[np.ndarray, "rows columns 4"]
+_Polygons = Sequence[NDArray[np.float64]]
 
 
 @lru_cache
@@ -84,13 +86,10 @@ class CarSprites:
             rolled = round(wheel.phase * per_radian) % steps_per_turn
             sprite += self._wheel(moment, number, angle if number < 2 else 0, rolled)
         patch = frame[self._patch]
-        behind = patch * sprite[..., 3:]
-        np.add(behind, sprite[..., :3], out=patch, casting="unsafe")
+        np.add(patch * sprite[..., 3:], sprite[..., :3], out=patch, casting="unsafe")
 
     def _draw_hull(self, moment: int) -> Sprite:
-        canvas = _Canvas()
-        canvas.fill(_hull_points(moment), _HULL_COLOR)
-        sprite = canvas.sprite(self.camera)
+        sprite = _sprite(self.camera, [(_hull_points(moment), _HULL_COLOR)])
         sprite[..., :3] += 0.5  # so that the cast to bytes rounds
         sprite[..., 3] += 1.0
         return sprite
@@ -101,10 +100,9 @@ class CarSprites:
         Source: gymnasium's Car.draw.
         """
         steps_per_radian, steps_per_turn = _STEPS[moment]
-        canvas = _Canvas()
         turned = np.exp(1j * angle / steps_per_radian)
         centre = complex(*car_dynamics.WHEELPOS[wheel])
-        canvas.fill([_points(centre + turned * _WHEEL, moment)], car_dynamics.WHEEL_COLOR)
+        fills = [([_points(centre + turned * _WHEEL, moment)], car_dynamics.WHEEL_COLOR)]
         ends = rolled * math.tau / steps_per_turn, rolled * math.tau / steps_per_turn + 1.2
         # An end of the mark that is below the wheel is drawn at the rim; with both below, it is
         # hidden.
@@ -114,43 +112,36 @@ class CarSprites:
         )
         if any(math.sin(end) <= 0 for end in ends):
             mark = _WHEEL.real + 1j * WHEEL_R * np.array([top, top, bottom, bottom])
-            canvas.fill([_points(centre + turned * mark, moment)], _MARK_COLOR)
-        canvas.fill(_hull_points(moment), None)
-        return canvas.sprite(self.camera)
+            fills.append(([_points(centre + turned * mark, moment)], _MARK_COLOR))
+        return _sprite(self.camera, fills, hidden=_hull_points(moment))
 
 
-class _Canvas:
-    """A canvas whose pixels are color indices, at the resolution of Gymnasium's window."""
+def _sprite(
+    camera: Camera, fills: Sequence[tuple[_Polygons, Color]], hidden: _Polygons = ()
+) -> Sprite:
+    """Fill polygons with colors, erase the `hidden` polygons, and return a sprite for `camera`.
 
-    def __init__(self) -> None:
-        rows, columns = _BLOCK
-        self._size = columns.stop - columns.start, rows.stop - rows.start
-        self._colors: list[Color] = []
-        # Indices of colors start at 1. One byte per pixel takes a third of the time of four floats.
-        self._indices = np.zeros((self._size[1] * _DETAIL, self._size[0] * _DETAIL), np.uint8)
-
-    def fill(self, polygons: list[NDArray[np.float64]], color: Color | None) -> None:
-        """Fill polygons with a color; the color None erases them."""
-        if color is not None and color not in self._colors:
-            self._colors.append(color)
-        index = 0 if color is None else 1 + self._colors.index(color)
-        fill_polygons(self._indices, polygons, index)
-
-    def sprite(self, camera: Camera) -> Sprite:
-        """Return the canvas as a sprite for `camera`, resized by area averaging."""
-        block = _block(camera)
-        rows, columns = (side.stop - side.start for side in block)
-        sprite = np.zeros((rows, columns, 4), np.float32)
-        for index, color in enumerate(self._colors, start=1):
-            covered = (self._indices == index).view(np.uint8) * np.uint8(255)
-            covered = cv2.resize(covered, self._size, interpolation=cv2.INTER_AREA)
-            covered = cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA)
-            sprite += covered[..., None] * (np.array([*color, -1], np.float32) / 255)
-        inside = (
-            slice(part.start - whole.start, part.stop - whole.start)
-            for part, whole in zip(_patch(camera), block, strict=True)
-        )
-        return sprite[tuple(inside)].copy()
+    The polygons are drawn at the resolution of Gymnasium's window, and resized by area averaging.
+    """
+    height, width = (side.stop - side.start for side in _BLOCK)
+    # Indices of colors start at 1. One byte per pixel takes a third of the time of four floats.
+    indices = np.zeros((height * _DETAIL, width * _DETAIL), np.uint8)
+    for index, (polygons, _) in enumerate(fills, start=1):
+        fill_polygons(indices, polygons, index)
+    fill_polygons(indices, hidden, 0)
+    block = _block(camera)
+    rows, columns = (side.stop - side.start for side in block)
+    sprite = np.zeros((rows, columns, 4), np.float32)
+    for index, (_, color) in enumerate(fills, start=1):
+        covered = (indices == index).view(np.uint8) * np.uint8(255)
+        covered = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
+        covered = cv2.resize(covered, (columns, rows), interpolation=cv2.INTER_AREA)
+        sprite += covered[..., None] * (np.array([*color, -1], np.float32) / 255)
+    inside = (
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(_patch(camera), block, strict=True)
+    )
+    return sprite[tuple(inside)].copy()
 
 
 @lru_cache(maxsize=FPS + 1)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 
 from envs.errors import EnvError, describe_error
+from envs.pictures import as_array
 
 MAX_REWARD = 1e18  # models square rewards in float32, which holds 3e38
 
@@ -50,24 +50,15 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._seed, self._step = seed, 0
         with self._raises_env_errors("reset()"):
             result = self.env.reset(seed=seed, options=options)
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise EnvError(
-                f"{self.location}: expected reset() to return an observation and infos, "
-                f"got {_describe(result)}"
-            )
-        return result
+        return self._items(result, 2, "reset() to return an observation and infos")
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step the environment, and check the results."""
         self._step += 1
         with self._raises_env_errors("step()"):
             result = self.env.step(action)
-        if not isinstance(result, tuple) or len(result) != 5:
-            raise EnvError(
-                f"{self.location}: expected step() to return observation, reward, terminated, "
-                f"truncated and infos, got {_describe(result)}"
-            )
-        observation, reward, terminated, truncated, info = result
+        expected = "step() to return observation, reward, terminated, truncated and infos"
+        observation, reward, terminated, truncated, info = self._items(result, 5, expected)
         reward = self._finite(reward)
         terminated = self._flag("terminated", terminated)
         return observation, reward, terminated, self._flag("truncated", truncated), info
@@ -91,6 +82,12 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         except FAILURES as error:
             raise EnvError(f"{self.location}: {call} raised {describe_error(error)}") from error
 
+    def _items(self, result: Any, count: int, expected: str) -> tuple[Any, ...]:
+        """Return `result`, or raise an EnvError if `result` is not a tuple of `count` items."""
+        if not isinstance(result, tuple) or len(result) != count:
+            raise EnvError(f"{self.location}: expected {expected}, got {_describe(result)}")
+        return result
+
     def _finite(self, reward: Any) -> float:
         number = reward if type(reward) is float else _one_number(reward, "biuf")
         if number is None or not abs(number) <= MAX_REWARD:  # true for NaN
@@ -109,13 +106,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 def _one_number(value: Any, kinds: str) -> float | None:
     """Return the number in a scalar or in an array of one element, or None for other values."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):
-        return None
-    if array.size != 1 or array.dtype.kind not in kinds:
-        return None
-    return float(array.reshape(())[()])
+    array = as_array(value)
+    return float(array.item()) if array.size == 1 and array.dtype.kind in kinds else None
 
 
 def _describe(value: Any) -> str:

@@ -94,9 +94,10 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _choose(self, observation: Any) -> None:
         """Decide from the first observation whether frames are observations or renderings."""
-        key, space = self._config.observation_key, declared_space(self.env)
+        key, space = self._config.observation_key, getattr(self.env, "observation_space", None)
         entries = observation if isinstance(observation, Mapping) else {}
-        names = [name for name, entry in entries.items() if is_picture(entry, _of(space, name))]
+        declared = space.spaces if isinstance(space, spaces.Dict) else {}
+        names = [name for name, entry in entries.items() if is_picture(entry, declared.get(name))]
         if key is None and len(names) > 1:
             raise EnvError(
                 f"the observations of {self._config} contain several pictures, "
@@ -155,19 +156,6 @@ def seems_drawn(config: EnvConfig, space: Any) -> bool:
         return config.observation_key == RENDER
     entries = space.values() if isinstance(space, spaces.Dict) else [space]
     return not any(declares_picture(entry) for entry in entries)
-
-
-def declared_space(env: gym.Env[Any, Any]) -> Any:
-    """Return the observation space, or None if the environment declares no observation space."""
-    try:
-        return env.observation_space
-    except AttributeError:
-        return None
-
-
-def _of(space: Any, name: Any) -> Any:
-    """Return the space of the entry `name` of `space`, or None if `space` has no such entry."""
-    return space.spaces.get(name) if isinstance(space, spaces.Dict) else None
 
 
 def can_draw(env: gym.Env[Any, Any]) -> bool:

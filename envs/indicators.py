@@ -67,8 +67,7 @@ def _coverage(
     Starts, ends and edges of pixels are in window pixels.
     """
     inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
-    result: np.ndarray = (np.maximum(inside, 0) / (edges[1] - edges[0])).astype(np.float32)
-    return result
+    return np.asarray(np.maximum(inside, 0) / (edges[1] - edges[0]), np.float32)
 
 
 _ROW_EDGES = np.arange(_ROWS + 1) * ((WINDOW_H - PLAYFIELD_HEIGHT) / _ROWS)

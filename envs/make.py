@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.checks import CheckedEnv
 from envs.config import EnvConfig
-from envs.frames import FrameEnv, can_draw, declared_space, seems_drawn
+from envs.frames import FrameEnv, can_draw, seems_drawn
 from envs.plain_actions import PlainActions
 from envs.registration import RenderModeError, create_env
 from envs.tasks import DEFAULT_ENV_ID, known_view, task_for
@@ -91,7 +91,7 @@ def _with_frames(
     env = checked(None if render_mode == "rgb_array" else render_mode)
     with _closed_on_errors(env):
         drawable = can_draw(env)
-        has_to_draw = drawable and seems_drawn(config, declared_space(env))
+        has_to_draw = drawable and seems_drawn(config, getattr(env, "observation_space", None))
         if has_to_draw and render_mode not in (None, "rgb_array"):
             raise gym.error.UnsupportedMode(
                 f'expected render_mode None or "rgb_array" for {config}, whose frames must be '

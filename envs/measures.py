@@ -39,8 +39,7 @@ class Measure:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(
-                f"expected low < high for the measure {self.name!r}, "
-                f"got low {self.low} and high {self.high}"
+                f"expected low < high for {self.name!r}, got low {self.low} and high {self.high}"
             )
 
     @property

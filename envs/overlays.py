@@ -40,8 +40,7 @@ def blend(
     pixels in this view. `color` is a color after smoothscale, see `envs.camera.after_smoothscale`.
     """
     blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, but 32 in C order
-    height, width, _ = picture.shape
-    for patch in _patches(rectangles, color, height, width, view):
+    for patch in _patches(rectangles, color, picture.shape[:2], view):
         pixels = blended[patch.rows, patch.columns]
         pixels[...] = pixels * patch.keep + patch.add
     return blended
@@ -59,12 +58,9 @@ class _Patch(NamedTuple):
 # Every episode has the same 50 zooms in its first second, in two sizes if it is also rendered.
 @lru_cache(maxsize=256)
 def _patches(
-    rectangles: tuple[WindowRectangle, ...],
-    color: Color,
-    height: int,
-    width: int,
-    view: View | None,
+    rectangles: tuple[WindowRectangle, ...], color: Color, shape: tuple[int, int], view: View | None
 ) -> list[_Patch]:
+    height, width = shape
     patches = []
     for rectangle in rectangles:
         if view is None:
@@ -97,8 +93,7 @@ def _cover(
 def _overlap(first: float, last: float, length: int) -> Float64[np.ndarray, "{length}"]:
     """Return, for each pixel in a line, the fraction that lies between `first` and `last`."""
     pixels = np.arange(length)
-    result: np.ndarray = np.clip(np.minimum(pixels + 1, last) - np.maximum(pixels, first), 0.0, 1.0)
-    return result
+    return (np.minimum(pixels + 1, last) - np.maximum(pixels, first)).clip(0.0, 1.0)
 
 
 def _span(cover: Float32[np.ndarray, "length"]) -> slice:

@@ -21,7 +21,6 @@ from gymnasium.envs.box2d.car_racing import WINDOW_H, WINDOW_W, CarRacing
 from envs.camera import CAR_X, CAR_Y, PLAYFIELD_HEIGHT, Color, after_smoothscale, camera_zoom
 from envs.overlays import WindowRectangle, blend
 from envs.renderer import VIEWS
-from envs.views import View
 
 _PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # part of the window's height above indicators
 
@@ -124,16 +123,14 @@ class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
 
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """Return the observation with the rectangles drawn on it."""
-        return self._drawn_on(observation, self._view)
+        return blend(observation, self.rectangles(), self.COLOR, view=self._view)
 
     def render(self) -> Any:
         """Return the environment's picture with the rectangles drawn on it."""
         picture = self.env.render()
         if self.render_mode == "human" or not isinstance(picture, np.ndarray):
             return picture
-        return self._drawn_on(picture, None if self.render_mode == "rgb_array" else self._view)
-
-    def _drawn_on(self, picture: np.ndarray, view: View | None) -> np.ndarray:
+        view = None if self.render_mode == "rgb_array" else self._view
         return blend(picture, self.rectangles(), self.COLOR, view=view)
 
 

@@ -68,13 +68,8 @@ class Renderer:
         for corners, color in env.road_poly:
             polygons = curbs if isinstance(color, tuple) else tiles
             polygons.append((np.array(corners), after_smoothscale(color)))
-        self._track.paint(
-            tiles,
-            curbs,
-            road_color=after_smoothscale(env.road_color),
-            background_color=after_smoothscale(env.bg_color),
-            grass_color=after_smoothscale(env.grass_color),
-        )
+        colors = map(after_smoothscale, (env.road_color, env.bg_color, env.grass_color))
+        self._track.paint(tiles, curbs, *colors)
 
     def draw(self, env: CarRacing, new_tiles: Iterable[int]) -> UInt8[np.ndarray, "height width 3"]:
         """Return the current frame of `env`, in the view's shape.

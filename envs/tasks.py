@@ -70,10 +70,8 @@ class Task:
 
         This action is zero for a Box, and one-hot at index 0 for a Discrete space.
         """
-        idle = np.zeros(self.action_map.size, dtype=np.float32)
-        if self.action_map.discrete:
-            idle[0] = 1.0
-        return idle
+        size = self.action_map.size
+        return one_hot(0, size) if self.action_map.discrete else np.zeros(size, dtype=np.float32)
 
 
 # Source: arXiv 1803.10122 and its code: steer = tanh, gas = (tanh + 1) / 2, brake =

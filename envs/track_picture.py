@@ -52,7 +52,6 @@ class TrackPicture:
         self,
         tiles: Sequence[tuple[Float64[np.ndarray, "4 2"], Color]],
         curbs: Sequence[tuple[Float64[np.ndarray, "4 2"], Color]],
-        *,
         road_color: Color,
         background_color: Color,
         grass_color: Color,
@@ -96,19 +95,11 @@ class TrackPicture:
         # A row has two texels or fewer, so that linear interpolation skips none.
         texels_per_row = self.density / (zoom * camera.y_scale)
         self._level = min(max(int(math.log2(texels_per_row)), 0), _LEVELS - 1)
-        shrink = 2**self._level
-        return cv2.warpAffine(
-            self._textures[self._level],
-            camera.to_texture(
-                position,
-                angle,
-                zoom,
-                density=self.density / shrink,
-                origin=len(self._textures[0]) / 2 / shrink,
-            ),
-            (camera.columns, camera.rows),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        )
+        texture, density = self._textures[self._level], self.density / 2**self._level
+        x, y = (coordinate * density + len(texture) / 2 for coordinate in position)
+        to_texture = camera.to_texture((x, y), angle, zoom, density)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(texture, to_texture, (camera.columns, camera.rows), flags=flags)
 
 
 @lru_cache(maxsize=2)  # for two views or two colors at the same time

@@ -113,9 +113,4 @@ class ViewObservation(TransformObservation[Any, Any, Any]):
 
 def has_pixels(space: spaces.Space[Any]) -> bool:
     """Whether the values of a space are uint8 frames (H, W, 3)."""
-    return (
-        isinstance(space, spaces.Box)
-        and space.dtype == np.uint8
-        and len(space.shape) == 3
-        and space.shape[-1] == 3
-    )
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)

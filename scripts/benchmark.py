@@ -31,23 +31,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks import arm, controller, data, dream, env, vision
 
-BENCHMARKS = {
-    module.__name__.removeprefix("benchmarks."): module
-    for module in (env, data, vision, dream, controller, arm)
-}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="name", required=True, metavar="benchmark")
-    for name, module in BENCHMARKS.items():
+    commands = parser.add_subparsers(required=True, metavar="benchmark")
+    for module in (env, data, vision, dream, controller, arm):
         command = commands.add_parser(
-            name,
+            module.__name__.removeprefix("benchmarks."),
             help=(module.__doc__ or "").splitlines()[0],
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
+        command.set_defaults(module=module)
         command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
         for option, (default, what) in module.OPTIONS.items():
             kind: dict[str, Any] = {"type": type(default)}
@@ -56,7 +52,7 @@ def main() -> None:
             command.add_argument(option, default=default, help=what, **kind)
     arguments = parser.parse_args()
     options = dict(vars(arguments))
-    module, file = BENCHMARKS[options.pop("name")], options.pop("json")
+    module, file = options.pop("module"), options.pop("json")
     result = {
         "command": " ".join(["python", *sys.argv]),
         "machine": {"processor": _processor(), "cores": os.cpu_count()},

@@ -36,8 +36,7 @@ COLLECT = "collect --run {run} --preset tiny --episodes 12 --max-steps 60"
 CARTPOLE = COLLECT + " --env CartPole-v1"
 VISION = "train-vision --run {run}"
 BRIEF = " --train-steps 10"
-SCORE = " --quantized --estimator score" + BRIEF
-STRAIGHT_THROUGH = " --quantized --estimator straight-through" + BRIEF
+CATEGORICAL = VISION + BRIEF + " --quantized --estimator "
 MEMORY = "train-memory --run {run}" + BRIEF
 EVALUATE = "evaluate --run {run} --episodes 2 --workers 1"
 SEARCHES = (
@@ -77,8 +76,8 @@ CASES: dict[str, tuple[str, ...]] = {
         "surprise --run {run} --starts 4 --horizon 6",
         "collect --run {run} --preset tiny --episodes 14 --max-steps 60 --select-by-surprise",
     ),
-    "categorical-score": (COLLECT, VISION + SCORE, MEMORY, SEARCHES[0], EVALUATE),
-    "categorical-straight-through": (COLLECT, VISION + STRAIGHT_THROUGH),
+    "categorical-score": (COLLECT, CATEGORICAL + "score", MEMORY, SEARCHES[0], EVALUATE),
+    "categorical-straight-through": (COLLECT, CATEGORICAL + "straight-through"),
     "ensemble": (COLLECT, VISION + BRIEF, MEMORY + " --ensemble-size 2", *SEARCHES[:2]),
     "discrete-actions": (CARTPOLE, VISION + BRIEF, MEMORY, *SEARCHES, EVALUATE),
     "paper": (

@@ -155,8 +155,7 @@ def files_of(run: Run, kind: str) -> list[Path]:
         return [episode.path for episode in run.store]
     if kind == "checkpoint":
         return [*(run.weights(name) for name in STAGES if run.has(name)), run.folder / BEST]
-    stages = [run.folder / name / MANIFEST for name in STAGES if run.has(name)]
-    return [*stages, run.folder / RUN]
+    return [*(run.folder / name / MANIFEST for name in STAGES if run.has(name)), run.folder / RUN]
 
 
 def read_episode(run: Run, path: Path) -> Any:

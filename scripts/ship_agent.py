@@ -57,7 +57,6 @@ def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
     kind = " --quantized" if settings.quantized else ""
     with Workers(num_workers) as workers:
         evaluation = evaluate_run(run, HEADLINE, workers=workers, report=Report())
-    (row,) = evaluation["rows"]
     rounds = LearningCurve(run).rows
     return {
         "command": f"wm run --preset {settings.preset}{kind} --seed {settings.seed}",
@@ -70,7 +69,7 @@ def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
         "agent_digest": file_digest(agent_file(run.folder)),
         "rounds": rounds,
         "env_id": evaluation["env_id"],
-        "scores": row,
+        "scores": evaluation["rows"][0],
     }
 
 

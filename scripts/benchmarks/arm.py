@@ -8,6 +8,7 @@ one thread.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,8 @@ def evaluations(joints: int) -> tuple[Work, Work]:
         for solution in solutions[:2_000]:
             angles = solution * (np.pi / 2)
             headings = np.cumsum(angles)
-            _ = (
-                -np.std(angles),
-                np.cos(headings).mean() / 2 + 0.5,
-                np.sin(headings).mean() / 2 + 0.5,
-            )
+            _ = -np.std(angles)
+            _ = np.cos(headings).mean() / 2 + 0.5, np.sin(headings).mean() / 2 + 0.5
         return 2_000
 
     return batch, one_by_one
@@ -56,8 +54,7 @@ def generations(joints: int, centroids: np.ndarray, count: int) -> tuple[Work, W
     archive = MapElites(joints, centroids, config).archive
     emitter = IsoLineEmitter(
         archive,
-        iso_sigma=config.operators.iso_sigma,
-        line_sigma=config.operators.line_sigma,
+        **asdict(config.operators),
         x0=np.zeros(joints),
         bounds=[config.bounds] * joints,
         batch_size=BATCH,
@@ -82,10 +79,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for joints in EVALUATIONS:
         name = f"generations of {BATCH}, {joints:,} joints"
         contests.append((name, *generations(joints, centroids, arguments.generations)))
-    result: dict[str, Any] = compare(
-        "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter",
-        ("what", "per second", "peer"),
-        contests,
-        arguments.turns,
-    )
-    return result
+    title = "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter"
+    return {"rows": compare(title, ("what", "per second", "peer"), contests, arguments.turns)}

@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import zstandard
+from zstandard import ZstdCompressor, ZstdDecompressor
 
 from benchmarks.turns import print_table, take_turns
 from worldmodels.data.frame_codec import LEVEL, compress_frames, decompress_frames
@@ -28,12 +28,7 @@ def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any
 
     The shortest time is the best estimate, because other programs on the machine only add time.
     """
-    codecs = {
-        "PNG per frame": (_write_png, _read_png),
-        **{name: _codec(*functions) for name, functions in COMPRESSORS.items()},
-        CHOSEN: (_write_ours, _read_ours),
-    }
-    contenders = [functools.partial(_turn, episodes, *codec) for codec in codecs.values()]
+    contenders = [functools.partial(_turn, episodes, *codec) for codec in CODECS.values()]
     count = sum(map(len, episodes))
     rows = [
         {
@@ -44,7 +39,7 @@ def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any
             "read_microseconds": 1e6 * reading / count,
         }
         for name, (writing, reading, num_bytes) in zip(
-            codecs, take_turns(contenders, turns).min(axis=1).tolist(), strict=True
+            CODECS, take_turns(contenders, turns).min(axis=1).tolist(), strict=True
         )
     ]
     print_table(
@@ -106,11 +101,10 @@ def _read_png(content: list[bytes], shape: tuple[int, ...]) -> Frames:
     return np.array(list(pictures))
 
 
-COMPRESSORS: dict[str, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
-    "lzma 0": (functools.partial(lzma.compress, preset=0), lzma.decompress),
-    "zlib 6": (functools.partial(zlib.compress, level=6), zlib.decompress),
-    "zstd 3": (
-        zstandard.ZstdCompressor(level=3).compress,
-        zstandard.ZstdDecompressor().decompress,
-    ),
+CODECS: dict[str, tuple[Write, Read]] = {
+    "PNG per frame": (_write_png, _read_png),
+    "lzma 0": _codec(functools.partial(lzma.compress, preset=0), lzma.decompress),
+    "zlib 6": _codec(functools.partial(zlib.compress, level=6), zlib.decompress),
+    "zstd 3": _codec(ZstdCompressor(level=3).compress, ZstdDecompressor().decompress),
+    CHOSEN: (_write_ours, _read_ours),
 }

@@ -124,11 +124,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             *((f"real game, {kind}", *real_game(kind, workers, Path(folder))) for kind in KINDS),
             *((f"dream, {kind}", *dream(kind)) for kind in KINDS),
         ]
-        result: dict[str, Any] = compare(
-            "CMA-ES for C, agent steps per second; the real game over "
-            f"{arguments.workers} worker(s)",
-            ("where", "search", "bare env or dream"),
-            contests,
-            arguments.turns,
-        )
-    return result
+        where = f"the real game over {arguments.workers} worker(s)"
+        title = f"CMA-ES for C, agent steps per second; {where}"
+        headings = ("where", "search", "bare env or dream")
+        return {"rows": compare(title, headings, contests, arguments.turns)}

@@ -9,9 +9,9 @@ and M has the sizes of the preset `paper`.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         )
     if "memory" in arguments.part:
         # As the paper counts them, one agent step per frame.
-        single = [dataclasses.replace(rollout, action_repeat=1) for rollout in driven]
+        single = [replace(rollout, action_repeat=1) for rollout in driven]
         with tempfile.TemporaryDirectory() as folder:
             result["memory"] = memory_training.weigh(arguments, Path(folder), single)
     return result
@@ -84,9 +84,7 @@ def train_from(folder: Path, steps: int) -> dict[str, Any]:
     episodes = len(run.store)
     opening = time.perf_counter() - start
     config = preset_named("cpu").vision(False).with_steps(steps)
-    config = dataclasses.replace(
-        config, fit=dataclasses.replace(config.fit, validate_every=10 * steps)
-    )
+    config = replace(config, fit=replace(config.fit, validate_every=10 * steps))
     with mock.patch.object(stage, "FrameBatches", watched):
         result = stage.train_vision(run, config, report=Report(quiet=True))
     train = max(made, key=lambda each: each.num_frames)

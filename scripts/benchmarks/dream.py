@@ -6,10 +6,10 @@ Contenders take turns at stepping a batch of dreams. Each number is the median o
 from __future__ import annotations
 
 import argparse
-import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,8 +94,7 @@ def dream_step(
 
 def some_states(dream: DreamModel, batch: int) -> DreamState:
     """Return start states from random frames, for dreams that only measure speed."""
-    size = (batch, 64, 64, 3)
-    frames = torch.randint(256, size, dtype=torch.uint8, device=dream.device)
+    frames = torch.randint(256, (batch, 64, 64, 3), dtype=torch.uint8, device=dream.device)
     latent = dream.vision.mode(dream.vision.encode(frames))
     return DreamState(latent, dream.memory.initial(batch), torch.ones(batch, device=dream.device))
 
@@ -143,11 +142,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         **{name: dream_step(*kind, batch, device) for name, kind in KINDS.items()},
         "two matrix products alone, paper's": products_step(batch, device),
     }
-    clock = functools.partial(now, device)
-    turns = [
-        functools.partial(steps_per_second, step, arguments.seconds, clock)
-        for step in steps.values()
-    ]
+    clock = partial(now, device)
+    turns = [partial(steps_per_second, step, arguments.seconds, clock) for step in steps.values()]
     rates = take_turns(turns, arguments.turns)
     peer, paper = rates[0], rates[list(steps).index(PAPER)]
     rows = [

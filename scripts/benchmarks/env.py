@@ -73,10 +73,6 @@ class Contender:
         """Seconds that a reset and 1,000 env steps take."""
         return EPISODE / self.rate + statistics.median(self.resets)
 
-    def warm_up(self) -> None:
-        self.turn(WARM_UP)
-        self.resets.clear()
-
     def turn(self, seconds: float) -> float:
         """Step for `seconds` seconds, in one or more episodes, and return env steps per second."""
         steps, elapsed = 0, 0.0
@@ -101,10 +97,9 @@ class Contender:
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     cv2.setNumThreads(1)
     contenders = list_contenders()
-    if importlib.util.find_spec("envpool") is None:
-        print('EnvPool is left out: pip install "worldmodels-gym[bench]" installs it')
     for contender in contenders:
-        contender.warm_up()
+        contender.turn(WARM_UP)
+        contender.resets.clear()
     turns = [partial(contender.turn, arguments.seconds) for contender in contenders]
     for contender, rates in zip(contenders, take_turns(turns, arguments.turns), strict=True):
         contender.rate = float(np.median(rates))
@@ -129,6 +124,8 @@ def list_contenders() -> list[Contender]:
             name = "EnvPool" if count == 1 else f"EnvPool, {count} envs"
             make = partial(_envpool, count, threads)
             contenders.append(Contender(name, "96x96", make, count, threads))
+    else:
+        print('EnvPool is left out: pip install "worldmodels-gym[bench]" installs it')
     contenders += [
         Contender("worldmodels", "96x96", partial(gym.make, DEFAULT_ENV_ID, view="stock")),
         Contender("worldmodels", "64x64", partial(gym.make, DEFAULT_ENV_ID)),

@@ -33,7 +33,7 @@ def take_turns(
 
 def compare(
     title: str, headings: Sequence[str], contests: Iterable[tuple[str, Work, Work]], turns: int
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Print and return, for each contest, both contenders' median rates and their median ratio.
 
     Args:
@@ -51,7 +51,7 @@ def compare(
         medians = [float(np.median(rates)) for rates in (ours, peer, ours / peer)]
         rows.append(dict(zip(columns, (name, *medians), strict=True)))
     print_table(title, columns, rows)
-    return {"rows": rows}
+    return rows
 
 
 def _rate(work: Work) -> float:

@@ -63,8 +63,7 @@ def contender(
 
     def rate(call: Callable[[Tensor], Any], inputs: Sequence[Tensor]) -> float:
         endless = itertools.cycle(inputs)
-        steps: float = steps_per_second(lambda: call(next(endless)), seconds)
-        return len(inputs[0]) * steps
+        return float(len(inputs[0]) * steps_per_second(lambda: call(next(endless)), seconds))
 
     def turn() -> list[float]:
         vision.train()

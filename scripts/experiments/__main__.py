@@ -48,9 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kind, report = EXPERIMENTS[options.experiment], Report()
     try:
         experiment = kind(**{each.name: getattr(options, each.name) for each in kind.options()})
-        wanted = (
-            [] if options.page_only else experiment.missing(options.docs, options.only or ["*"])
-        )
+        patterns = [] if options.page_only else options.only or ["*"]
+        wanted = experiment.missing(options.docs, patterns)
         device, runs = choose_device(options.device), options.runs / experiment.name
         with Workers(options.workers, log=report.log) as workers:
             context = Context(options.docs, runs, workers, report, device)

@@ -3,7 +3,8 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,29 +46,19 @@ def trained_vision(data: Run, kind: str, steps: int | None, context: Context) ->
     return load_vision(run)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """The training, validation and evaluation episodes of M, encoded by one V.
+def encoded_data(
+    vision: Vision, data: Run, num_drives: int
+) -> tuple[SequenceBatch, SequenceBatch, SequenceBatch, list[np.ndarray]]:
+    """Encode the training, validation and evaluation episodes of M; return also frames.
 
-    Attributes:
-        drives: evaluation episodes, which are drives of the scripted driver.
-        drive_frames: the frames of each drive.
+    The training and validation episodes are those of `data`. The evaluation episodes are
+    `num_drives` new drives of the scripted driver on validation tracks. The last returned value is
+    the list of the frames of each drive.
     """
-
-    train: SequenceBatch
-    validation: SequenceBatch
-    drives: SequenceBatch
-    drive_frames: list[np.ndarray]
-
-    @classmethod
-    def by(cls, vision: Vision, data: Run, num_drives: int) -> "Encoded":
-        """Encode the episodes of `data`, and `num_drives` new drives on validation tracks."""
-        rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
-        train, validation = (
-            encode_episodes(vision, data.store.split(held_out), REPEAT)
-            for held_out in (False, True)
-        )
-        return cls(train, validation, *encoded_drives(vision, rollouts, REPEAT))
+    rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
+    splits = (data.store.split(held_out) for held_out in (False, True))
+    train, validation = (encode_episodes(vision, split, REPEAT) for split in splits)
+    return train, validation, *encoded_drives(vision, rollouts, REPEAT)
 
 
 def encoded_drives(
@@ -80,23 +71,15 @@ def encoded_drives(
 
 
 def trained_memory(
-    vision: Vision, encoded: Encoded, config: MemoryStageConfig
+    vision: Vision, train: SequenceBatch, validation: SequenceBatch, config: MemoryStageConfig
 ) -> tuple[Memory, int, float]:
     """Train an M from random weights; return M, the optimizer steps, and the training time."""
     torch.manual_seed(1)
-    memory = new_memory(config, vision, encoded.train.num_actions)
-    memory.calibrate(encoded.train)
-    batches = SequenceBatches(
-        encoded.train, config.fit.batch_size, config.sequence_length, config.burn_in
-    )
+    memory = new_memory(config, vision, train.num_actions)
+    memory.calibrate(train)
+    batches = SequenceBatches(train, config.fit.batch_size, config.sequence_length, config.burn_in)
+    validate = partial(held_out_metrics, memory, validation)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        fitted = fit(
-            memory,
-            batches,
-            lambda: held_out_metrics(memory, encoded.validation),
-            config.fit,
-            seed=0,
-            folder=Path(folder),
-        )
+        fitted = fit(memory, batches, validate, config.fit, seed=0, folder=Path(folder))
     return memory.eval(), fitted.steps, time.monotonic() - started

@@ -18,7 +18,7 @@ import torch
 from agents.collecting import play_episodes
 from agents.rollout import Rollout
 from agents.seeds import seeds
-from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
+from scripts.experiments.driving import REPEAT, encoded_data, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.markdown import write_page
 from worldmodels.controller.policies import check_agents, player
@@ -76,18 +76,16 @@ class EliteFrames(Experiment):
         data = Run(context.runs / source / "data", settings)
         collected = self.collect_frames(source, data, context)
         vision = trained_vision(data, kind, self.steps, context)
-        encoded = Encoded.by(vision, data, self.drives)
-        driven = torch.from_numpy(np.concatenate(encoded.drive_frames))
+        train, validation, drives, frames = encoded_data(vision, data, self.drives)
+        driven = torch.from_numpy(np.concatenate(frames))
         metrics = score_alike(vision, driven)
         config = DEMO.memory.with_steps(self.steps)
         batch_size = config.fit.batch_size * max(1, USUAL_STEPS // self.max_steps)
         config = replace(config, fit=replace(config.fit, batch_size=batch_size))
-        memory, _, _ = trained_memory(vision, encoded, config)
-        drives, frames = encoded.drives, encoded.drive_frames
-        curves = open_loop(
-            DreamModel(vision, memory), drives, frames, horizon=SHOWN_STEPS[-1] // REPEAT
-        )
-        metrics |= score_memory(vision, memory, encoded.train, drives)
+        memory, _, _ = trained_memory(vision, train, validation, config)
+        horizon = SHOWN_STEPS[-1] // REPEAT
+        curves = open_loop(DreamModel(vision, memory), drives, frames, horizon=horizon)
+        metrics |= score_memory(vision, memory, train, drives)
         return {
             "source": source,
             "kind": kind,
@@ -146,12 +144,8 @@ class EliteFrames(Experiment):
 
     def draw(self, results: Results, docs: Path) -> None:
         """Write the page."""
-        rows = [
-            {**row, "label": label}
-            for kind, label in LABELS.items()
-            for row in results.values()
-            if row["kind"] == kind
-        ]
+        ordered = sorted(results.values(), key=lambda row: list(LABELS).index(row["kind"]))
+        rows = [{**row, "label": LABELS[row["kind"]]} for row in ordered]
         write_page(docs / "elites_frames.md", table=rows, **rows[0])
 
 

@@ -40,6 +40,8 @@ SEARCHES = {
     "vae, bandit": _ARM(operator="vae", bandit=True),
     "vqvae, bandit": _ARM(operator="vqvae", bandit=True),
 }
+# The metrics that are plotted against evaluations, and the labels of their axes.
+PLOTTED = {"coverage": "coverage", "mean_fitness": "mean fitness, minus radians"}
 SOLVE_JOINTS, SOLVE_EVALUATIONS = 200, 5_000
 # As in an earlier replication whose code vectors aligned: few codes of few numbers each.
 CODEBOOK = AutoencoderConfig(kind="vqvae", num_latents=10, num_codes=3, code_size=3)
@@ -164,16 +166,12 @@ def _after(found: list[Result], space: str) -> dict[str, Any]:
 def draw_searches(path: Path, groups: Groups) -> None:
     """Plot coverage and mean fitness against evaluations, in one color per operator."""
     with saved_axes(path, (11, 4), {"ncols": len(SEARCHES)}, ncols=2) as both:
-        by_coverage, by_fitness = both
-        for number, name in enumerate(SEARCHES):
-            style: dict[str, Any] = {"color": f"C{number}", "lw": 1}
-            found = [result["history"] for result in groups.get(name, [])]
-            coverage = [columns(history, "evaluations", "coverage") for history in found]
-            fitness = [columns(history, "evaluations", "mean_fitness") for history in found]
-            plot_runs(by_coverage, coverage, name, **style)
-            plot_runs(by_fitness, fitness, None, **style)
-        by_coverage.set(xscale="log", xlabel="evaluations", ylabel="coverage")
-        by_fitness.set(xscale="log", xlabel="evaluations", ylabel="mean fitness, minus radians")
+        for axes, (metric, label) in zip(both, PLOTTED.items(), strict=True):
+            for number, name in enumerate(SEARCHES):
+                found = [result["history"] for result in groups.get(name, [])]
+                curves = [columns(history, "evaluations", metric) for history in found]
+                plot_runs(axes, curves, name, color=f"C{number}", lw=1)
+            axes.set(xscale="log", xlabel="evaluations", ylabel=label)
 
 
 def draw_solved(path: Path, groups: Groups) -> None:

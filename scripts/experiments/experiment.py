@@ -103,8 +103,7 @@ class Experiment(ABC):
             }
             write_json(folder / f"{name}.json", result)
             context.report.log(f"{name}: {(time.monotonic() - started) / 60:.1f} minutes")
-        results = self.results(context.docs)
-        if results:
+        if results := self.results(context.docs):
             self.draw(results, context.docs)
 
     def command(self, name: str) -> str:

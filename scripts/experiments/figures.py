@@ -22,7 +22,8 @@ def saved_axes(
     """Yield the axes that `Figure.subplots` returns, and save the figure after the `with` block.
 
     Args:
-        legend: settings of the legend above the axes. If `legend` is None, there is no legend.
+        legend: settings of the legend above the axes, which lists the labels of the first axes. If
+            `legend` is None, there is no legend.
         grid: axis or axes of the grid lines. If `grid` is None, there are no grid lines.
     """
     figure = Figure(figsize=size, layout="constrained")
@@ -31,7 +32,8 @@ def saved_axes(
         for axes in figure.axes:
             axes.grid(alpha=0.3, axis=grid)
     if legend is not None:
-        figure.legend(loc="outside upper center", **legend)
+        entries = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside upper center", **legend)
     figure.savefig(path, dpi=110)
 
 

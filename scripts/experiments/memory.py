@@ -9,7 +9,6 @@ The experiment takes about 20 minutes on one core.
 """
 
 from dataclasses import dataclass, fields, replace
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from agents.scripted_episodes import drive
 from agents.seeds import seeds
 from envs.tasks import DEFAULT_ENV_ID
-from scripts.experiments.driving import REPEAT, Encoded, trained_memory, trained_vision
+from scripts.experiments.driving import REPEAT, encoded_data, trained_memory, trained_vision
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.markdown import write_page
 from worldmodels.dream.model import DreamModel
@@ -92,16 +91,15 @@ class MemoryKinds(Experiment):
         """Train one M and the same network without recurrence; return the metrics of both."""
         data = self.data(context)
         vision = trained_vision(data, spec.vision, self.steps, context)
-        encoded = Encoded.by(vision, data, self.drives)
+        train, validation, drives, frames = encoded_data(vision, data, self.drives)
         config = spec.config.with_steps(self.steps)
-        memory, steps, seconds = trained_memory(vision, encoded, config)
+        memory, steps, seconds = trained_memory(vision, train, validation, config)
         memoryless = train_memoryless(
-            config, vision, encoded.train, encoded.validation, seed=0, report=context.report
+            config, vision, train, validation, seed=0, report=context.report
         )
-        drives, frames = encoded.drives, encoded.drive_frames
         dream = DreamModel(vision, memory)
         figures, _ = memory_figures(
-            dream, memoryless, encoded.train, drives, frames, EvaluateMemoryConfig(), REPEAT
+            dream, memoryless, train, drives, frames, EvaluateMemoryConfig(), REPEAT
         )
         if spec.drawn:
             path = context.docs / f"dreams_{spec.drawn}.png"
@@ -113,7 +111,7 @@ class MemoryKinds(Experiment):
             "parameters": sum(p.numel() for p in memory.parameters()),
             "optimizer_steps": steps,
             "training_seconds": round(seconds, 1),
-            "exploring_nll": held_out_metrics(memory, encoded.validation)["nll"],
+            "exploring_nll": held_out_metrics(memory, validation)["nll"],
             **figures,
         }
 
@@ -136,7 +134,7 @@ class MemoryKinds(Experiment):
     def draw(self, results: Results, docs: Path) -> None:
         """Write the page, and plot open-loop errors of the kinds of M whose dreams are drawn."""
         curves = {
-            KINDS[name].drawn: OpenLoop(*itemgetter(*CURVES)(row["open_loop"]))
+            KINDS[name].drawn: OpenLoop(**{curve: row["open_loop"][curve] for curve in CURVES})
             for name, row in results.items()
             if KINDS[name].drawn
         }

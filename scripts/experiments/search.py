@@ -174,14 +174,12 @@ def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) 
 
 def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
     """Plot the real score against search time and against env steps, with one line per run."""
-    with saved_axes(path, (11, 4.5), {"ncols": 3}, ncols=2, sharey=True) as both:
-        by_time, by_steps = both
+    with saved_axes(path, (11, 4.5), {"ncols": 3}, ncols=2, sharey=True) as (by_time, by_steps):
         for number, (name, found) in enumerate(results.items()):
-            style: dict[str, Any] = {"color": f"C{number}", "alpha": 0.8}
+            label, style = SEARCHES[name].label, {"color": f"C{number}", "alpha": 0.8}
             curves = [_curve(result) for result in found]
-            label = SEARCHES[name].label
             plot_runs(by_time, [(minutes, scores) for minutes, _, scores in curves], label, **style)
-            plot_runs(by_steps, [(steps, scores) for _, steps, scores in curves], None, **style)
+            plot_runs(by_steps, [(steps, scores) for _, steps, scores in curves], label, **style)
         y_label = f"mean return, {EVAL_EPISODES} monitoring episodes"
         by_time.set(xscale="log", xlabel="minutes of search, one core", ylabel=y_label)
         by_steps.set(xscale="log", xlabel="million env steps, searched and monitored")

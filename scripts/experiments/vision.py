@@ -120,10 +120,9 @@ class VisionKinds(Experiment):
 
     def draw(self, results: Results, docs: Path) -> None:
         """Write the page, and draw frames with their reconstructions by all kinds of V."""
-        names = {"frame": "frames", **{KINDS[name].label: name for name in results}}
-        strips = {
-            label: strip_frames(docs / self.folder / f"{name}.png") for label, name in names.items()
-        }
+        folder = docs / self.folder
+        strips = {"frame": strip_frames(folder / "frames.png")}
+        strips |= {KINDS[name].label: strip_frames(folder / f"{name}.png") for name in results}
         save_grid(docs / "vision.png", strips, label_width=260)
         rows = [{**row, "last": (row["usage_per_epoch"] or [{}])[-1]} for row in results.values()]
         write_page(docs / "vision.md", table=rows, **rows[0])

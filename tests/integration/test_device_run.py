@@ -91,11 +91,12 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path
 @pytest.mark.parametrize("name", ["fsq-1", "fsq-1-z"])
 def test_the_study_works_on_the_gpu(name: str, tmp_path: Path) -> None:
     """Each part of it is handed the device; what it does there is seen above."""
-    parts = ("run_pipeline", "world_measures", "dream_measures")
+    parts = ("run_pipeline", "world_measures", "dream_check")
+    empty = {"scores": {}, "horizons": {}}
     with contextlib.ExitStack() as stack:
         stack.enter_context(emulated_device())
         spies = {
-            part: stack.enter_context(mock.patch.object(study, part, return_value={}))
+            part: stack.enter_context(mock.patch.object(study, part, return_value=empty))
             for part in (*parts, "agent_measures", "curve_measures", "draw_page")
         }
         for part in ("ablation_measures", "draw_page"):

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Generator, Tensor, distributions, nn
 
-from worldmodels.errors import UserError
+from worldmodels.errors import UserError, check_at_least
 
 Samples = Num[Tensor, "sample latent"]
 OfFactors = Float[Tensor, "sample factor"]
@@ -27,9 +27,8 @@ class VariationalFamily(nn.Module):
 
     def __init__(self, num_latents: int) -> None:
         super().__init__()
-        if num_latents < 1:
-            raise UserError(f"num_latents must be at least 1, got {num_latents}")
         self.num_latents = num_latents
+        check_at_least(1, self, "num_latents")
 
     @property
     def membership(self) -> Bool[Tensor, "factor latent"]:
@@ -175,8 +174,7 @@ class MeanFieldBernoulli(VariationalFamily):
     @torch.no_grad()
     def sample(self, num_samples: int, generator: Generator) -> Samples:
         """Return zeros and ones as floats."""
-        chance = self.logits.sigmoid().expand(num_samples, -1)
-        return torch.bernoulli(chance, generator=generator)
+        return torch.bernoulli(self.logits.sigmoid().expand(num_samples, -1), generator=generator)
 
 
 class MeanFieldCategorical(VariationalFamily):

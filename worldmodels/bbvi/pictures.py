@@ -68,8 +68,7 @@ def _draw_coin(axes: Axes, coin: ExactFits) -> None:
     exact = coin.posterior.log_prob(z).exp()
     axes.fill_between(z, exact, color=EXACT_COLOR, label="exact")
     for fit, q in zip(coin.fits, coin.found, strict=True):
-        density = q.log_prob(z).exp().detach()
-        axes.plot(z, density, **_posterior_style(fit), label=_with_kl(fit))
+        axes.plot(z, q.log_prob(z).exp().detach(), **_posterior_style(fit), label=_with_kl(fit))
     axes.set_title(f"Beta-Bernoulli: exact Beta(16, 14), {_worst_kl(coin)}")
     axes.set(xlabel="chance of a one", ylabel="density", ylim=(0, 1.45 * float(exact.max())))
     axes.legend(fontsize=8, loc="upper left")

@@ -6,8 +6,8 @@ the commands, so that `wm --help` starts fast.
 """
 
 # isort: off
-from worldmodels.cli import train, train_controller, prior, dream, evaluate
-from worldmodels.cli import data, bbvi, elites, compare
+from worldmodels.cli import train, train_controller, prior, dream, evaluate  # noqa: F401
+from worldmodels.cli import data, bbvi, elites, compare  # noqa: F401
 
 # isort: on
 from worldmodels.cli.main import main, run_command
@@ -16,17 +16,4 @@ from worldmodels.cli.options import app
 app.add_typer(data.data_app, name="data")
 app.add_typer(elites.elites_app, name="elites")
 
-__all__ = [
-    "app",
-    "bbvi",
-    "compare",
-    "data",
-    "dream",
-    "elites",
-    "evaluate",
-    "main",
-    "prior",
-    "run_command",
-    "train",
-    "train_controller",
-]
+__all__ = ["app", "main", "run_command"]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
 
 import typer
 
@@ -82,31 +82,16 @@ def command(
 
 def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Parameter]]:
     """Return the groups of options by parameter name, and all options; `--json` is the last one."""
-    hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {}
-    options: dict[str, tuple[Any, Any]] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if is_dataclass(hints[name]):
-            groups[name] = hints[name]
-            options |= _fields(hints[name])
+    options: dict[str, inspect.Parameter] = {}
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if is_dataclass(parameter.annotation):
+            groups[name] = parameter.annotation
+            options |= inspect.signature(groups[name], eval_str=True).parameters
         else:
-            options[name] = (hints[name], parameter.default)
+            options[name] = parameter
     if "quiet" in options:
         options["quiet"] = options.pop("quiet")
-    options["as_json"] = (JsonOption, False)
-    return groups, [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in options.items()
-    ]
-
-
-def _fields(group: Any) -> dict[str, tuple[Any, Any]]:
-    """Return the type and the default of every option of a group."""
-    hints = get_type_hints(group, include_extras=True)
-    return {
-        field.name: (
-            hints[field.name],
-            inspect.Parameter.empty if field.default is MISSING else field.default,
-        )
-        for field in fields(group)
-    }
+    only_by_name = inspect.Parameter.KEYWORD_ONLY
+    json = inspect.Parameter("as_json", only_by_name, default=False, annotation=JsonOption)
+    return groups, [option.replace(kind=only_by_name) for option in (*options.values(), json)]

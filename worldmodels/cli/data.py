@@ -7,12 +7,7 @@ import typer
 
 from worldmodels.cli.command import command
 from worldmodels.cli.env_arguments import env_arguments
-from worldmodels.cli.options import (
-    EnvArgOption,
-    ObservationKeyOption,
-    PresetOption,
-    RunOptions,
-)
+from worldmodels.cli.options import EnvArgOption, ObservationKeyOption, PresetOption, RunOptions
 
 data_app = typer.Typer(
     help="Inspect a run's episodes; export and import Minari datasets.", no_args_is_help=True

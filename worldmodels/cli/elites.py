@@ -9,10 +9,7 @@ import typer
 from worldmodels.cli.command import command
 from worldmodels.cli.options import ControllerInputsOption, QuietOption, WorkerOptions
 
-elites_app = typer.Typer(
-    help="MAP-Elites with an autoencoder of its elites.",
-    no_args_is_help=True,
-)
+elites_app = typer.Typer(help="MAP-Elites with an autoencoder of its elites.", no_args_is_help=True)
 
 
 @command(elites_app)

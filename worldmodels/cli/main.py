@@ -86,8 +86,7 @@ def _user_message(error: Exception) -> str | None:
         refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
         if refused and error.filename is not None:
             return f"no permission to write {error.filename}: name another folder with --run"
-        return " ".join(str(error).split())
-    if _is_env_error(error) or type(error).__name__ in FROM_WORKERS:
+    if isinstance(error, OSError) or _is_env_error(error) or type(error).__name__ in FROM_WORKERS:
         return " ".join(str(error).split())
     return None
 

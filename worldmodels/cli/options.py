@@ -5,11 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from worldmodels.cli.env_arguments import env_arguments
 
 if TYPE_CHECKING:
     from worldmodels.cli.session import Session
@@ -76,10 +74,7 @@ class RunOptions:
         """Open the run, its preset, workers and a report; the workers end when the context ends."""
         from worldmodels.cli.session import open_session
 
-        return open_session(self.run, quiet=self.quiet, **self._settings())
-
-    def _settings(self) -> dict[str, Any]:
-        return {}
+        return open_session(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -88,18 +83,12 @@ class DeviceOptions(RunOptions):
 
     device: DeviceOption = "auto"
 
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"device": self.device}
-
 
 @dataclass(frozen=True)
 class WorkerOptions(RunOptions):
     """The options of a run, and of the workers that play episodes."""
 
     workers: WorkersOption = None
-
-    def _settings(self) -> dict[str, Any]:
-        return super()._settings() | {"num_workers": self.workers}
 
 
 @dataclass(frozen=True)
@@ -116,13 +105,6 @@ class NewRunOptions(WorkerOptions):
     observation_key: ObservationKeyOption = None
     preset: PresetOption = None
     seed: Annotated[int | None, typer.Option(help="Seed of a new run.")] = None
-
-    def _settings(self) -> dict[str, Any]:
-        from worldmodels.cli.session import Requested
-
-        arguments = env_arguments(self.env_arg)
-        requested = Requested(self.env, arguments, self.observation_key, self.preset, self.seed)
-        return super()._settings() | {"requested": requested}
 
 
 @dataclass(frozen=True)

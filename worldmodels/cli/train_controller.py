@@ -33,7 +33,7 @@ DREAM_ONLY = (
 )
 OTHER_GRADIENT = (
     "belongs to the other gradient: PPO is for codes and discrete actions, pathwise for the rest; "
-    "leave it out, or use it in a run of the other kind"
+    "leave it out, or add it for a run of the other kind"
 )
 
 
@@ -62,8 +62,7 @@ class CMAESOptions:
         float | None, typer.Option(help="Limit of CMA-ES in minutes, without evaluations.")
     ] = None
     covariance: Annotated[
-        Literal["full", "diagonal"] | None,
-        typer.Option(help="Covariance that CMA-ES adapts."),
+        Literal["full", "diagonal"] | None, typer.Option(help="Covariance that CMA-ES adapts.")
     ] = None
 
 
@@ -79,8 +78,7 @@ class ControllerOptions:
         Path | None, typer.Option(help="Run or agent file whose C the search starts from.")
     ] = None
     paper: Annotated[
-        bool,
-        typer.Option("--paper", help="Search as in the paper: a linear C, in the real game."),
+        bool, typer.Option("--paper", help="Search as in the paper: a linear C, in the real game.")
     ] = False
 
 

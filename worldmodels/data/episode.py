@@ -228,8 +228,7 @@ def _read_metadata(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     if isinstance(meta["format"], int) and meta["format"] > FORMAT:
         raise UserError(
             f"{path} was written by a later version of worldmodels (format {meta['format']}, "
-            f"this version reads {FORMAT}): update worldmodels, or collect into another "
-            "folder"
+            f"this version reads {FORMAT}): update worldmodels, or collect into another folder"
         )
     _check_metadata(meta)
     return meta

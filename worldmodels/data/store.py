@@ -106,9 +106,8 @@ class EpisodeStore:
             if index is not None:
                 stat = entry.stat()
                 key = (entry.name, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-                item = opened[key] = self._opened.get(key) or open_episode(
-                    path, index, stat.st_size
-                )
+                item = self._opened.get(key) or open_episode(path, index, stat.st_size)
+                opened[key] = item
                 if isinstance(item, Episode):
                     found.episodes.append(item)
                 else:

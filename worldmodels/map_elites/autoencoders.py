@@ -8,6 +8,7 @@ decodes the resulting codes. The codes of a VQ-VAE consist of vectors from a cod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -95,8 +96,7 @@ class SolutionAutoencoder(nn.Module):
 
     def decode(self, code: Float[Tensor, "batch number"]) -> Float[Tensor, "batch parameter"]:
         """Return the solution that each code stands for, within [-1, 1]."""
-        result: Tensor = self.decoder(code)
-        return result
+        return cast(Tensor, self.decoder(code))
 
     @torch.no_grad()
     def reconstruct(
@@ -118,8 +118,7 @@ class SolutionVAE(SolutionAutoencoder):
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
         """Return the posterior's mean."""
-        mean: Tensor = self.encoder(solutions).chunk(2, dim=-1)[0]
-        return mean
+        return cast(Tensor, self.encoder(solutions).chunk(2, dim=-1)[0])
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
         """Return the squared error summed over parameters, plus the weighted KL to N(0, 1)."""
@@ -127,8 +126,7 @@ class SolutionVAE(SolutionAutoencoder):
         code = mean + torch.randn_like(mean) * (logvar / 2).exp()
         error = (self.decoder(code) - solutions).square().sum(-1)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
-        result: Tensor = (error + self.config.kl_weight * kl).mean()
-        return result
+        return cast(Tensor, (error + self.config.kl_weight * kl).mean())
 
 
 class SolutionVQVAE(SolutionAutoencoder):
@@ -154,8 +152,7 @@ class SolutionVQVAE(SolutionAutoencoder):
     @property
     def code_vectors(self) -> Float[Tensor, "value number"]:
         """The codebook."""
-        result: Tensor = self.quantizer.codebook
-        return result
+        return cast(Tensor, self.quantizer.codebook)
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
         """Return the concatenated code vectors that are nearest to the encoder's outputs."""
@@ -169,8 +166,7 @@ class SolutionVQVAE(SolutionAutoencoder):
         """Return the squared error summed over parameters, plus the summed commitment loss."""
         vectors, _, commitment = self.quantizer(self._vectors(solutions))
         error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
-        result: Tensor = error.mean() + self.config.num_numbers * commitment.sum()
-        return result
+        return cast(Tensor, error.mean() + self.config.num_numbers * commitment.sum())
 
     def _nearest(self, solutions: Tensor) -> tuple[Tensor, Tensor]:
         training = self.quantizer.training
@@ -180,8 +176,7 @@ class SolutionVQVAE(SolutionAutoencoder):
         return quantized, codes
 
     def _vectors(self, solutions: Tensor) -> Tensor:
-        result: Tensor = self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1))
-        return result
+        return cast(Tensor, self.encoder(solutions).unflatten(-1, (self.config.num_codes, -1)))
 
 
 def make_autoencoder(num_parameters: int, config: AutoencoderConfig) -> SolutionAutoencoder:

@@ -65,8 +65,7 @@ def code_space(model: SolutionAutoencoder) -> SearchSpace:
 
     @torch.no_grad()
     def express(points: Float[np.ndarray, "point parameter"]) -> Float32[np.ndarray, "point joint"]:
-        solutions: np.ndarray = model.decode(torch.from_numpy(points).float()).numpy()
-        return solutions
+        return model.decode(torch.from_numpy(points).float()).numpy()
 
     return SearchSpace("codes", model.config.num_numbers, (-5.0, 5.0), express)
 
@@ -99,8 +98,7 @@ def reach(
     population = space.population
     if evaluations < population:
         raise ValueError(f"expected {population} evaluations or more, got {evaluations}")
-    generator = np.random.default_rng(seed)
-    start = START_SPREAD * generator.standard_normal(space.num_parameters)
+    start = START_SPREAD * np.random.default_rng(seed).standard_normal(space.num_parameters)
     search = CMAES(
         space.num_parameters,
         sigma0=SIGMA0,

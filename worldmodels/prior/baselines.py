@@ -38,6 +38,5 @@ def shuffled_positions(
     codes: Int[Tensor, "frame code"], count: int, generator: torch.Generator
 ) -> Int[Tensor, "count code"]:
     """Compose new frames: the code at each position comes from an independently drawn frame."""
-    shape = (count, codes.shape[1])
-    picks = torch.randint(len(codes), shape, generator=generator)
+    picks = torch.randint(len(codes), (count, codes.shape[1]), generator=generator)
     return codes.gather(0, picks)

@@ -15,7 +15,7 @@ PixelCNN of 0.46 million parameters reached 1.91 nats per code.
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -163,8 +163,7 @@ class CodePrior(nn.Module):
         left = F.pad(codes, (1, 0))[:, :, :, :-1] + places
         for layer in self.layers:
             above, left = layer(above, left)
-        result: Tensor = self.last(self.head(left)) + self.log_frequency[:, :rows]
-        return result
+        return cast(Tensor, self.last(self.head(left)) + self.log_frequency[:, :rows])
 
 
 class _GatedLayer(nn.Module):

@@ -7,7 +7,6 @@ measures.py      measures of a finished run
 code_gallery.py  draws pictures of frames that share a code
 rates.py         bits per frame, of codes and of latents
 metrics.py       the metrics that are compared, with their labels and directions
-verdicts.py      finds the metrics in which codes and latents differ significantly
-page.py          writes docs/results.md
+page.py          finds significant differences between codes and latents; writes docs/results.md
 figures.py       draws the plots of docs/results.md
 """

@@ -22,7 +22,6 @@ from worldmodels.memory.metrics import score_memory
 from worldmodels.progress import Report
 from worldmodels.runs.learning_curve import LearningCurve
 from worldmodels.runs.run import Run
-from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
 from worldmodels.vision import VQVAE
 from worldmodels.vision.metrics import score_alike
@@ -92,9 +91,3 @@ def world_measures(
     if isinstance(vision, VQVAE):
         measures["explained_variance_by_code"] = code_measures(vision, frames, gallery)
     return measures
-
-
-def dream_measures(run: Run, config: DreamCheckConfig, context: Context) -> Result:
-    """Compare the dreamed returns of the agent and its noisy copies with their real returns."""
-    checked = dream_check(run, config, **context.resources)
-    return {"scores": checked["scores"], "horizons": checked["horizons"]}

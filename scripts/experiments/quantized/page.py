@@ -12,7 +12,6 @@ from scripts.experiments.markdown import write_page
 from scripts.experiments.quantized.figures import FIGURES
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import BASE, CODES, METRICS, PERTURBED, RunsByKind
-from scripts.experiments.quantized.verdicts import verdicts_on
 from worldmodels.presets import STUDY
 from worldmodels.runs.pretrained import pretrained_agents
 
@@ -94,6 +93,23 @@ def summary(results: RunsByKind) -> dict[str, Any]:
         "sides": ", ".join(f"{seeds[kind]} of {kind.upper()}" for kind in several),
         "num_tested": sum(map(len, differences)),
     }
+
+
+def verdicts_on(results: RunsByKind, kind: str) -> dict[str, dict[str, Estimate]]:
+    """Return the differences between one kind of codes and latents, by verdict and by metric.
+
+    The verdicts are `improved`, `worsened` and `inconclusive`. A metric is left out if neither
+    direction is better, or if there are too few runs.
+    """
+    verdicts: dict[str, dict[str, Estimate]] = {"improved": {}, "worsened": {}, "inconclusive": {}}
+    for name, metric in METRICS.items():
+        found = metric.difference(results, kind)
+        if metric.higher_is_better is None or found is None:
+            continue
+        better = (found.value > 0) == metric.higher_is_better
+        direction = "improved" if better else "worsened"
+        verdicts[direction if found.significant else "inconclusive"][name] = found
+    return verdicts
 
 
 def _listed(found: Mapping[str, Estimate]) -> str:

@@ -10,28 +10,22 @@ from pathlib import Path
 from envs.tasks import DEFAULT_ENV_ID
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.quantized.kinds import KINDS, RUNS
-from scripts.experiments.quantized.measures import (
-    agent_measures,
-    curve_measures,
-    dream_measures,
-    world_measures,
-)
+from scripts.experiments.quantized.measures import agent_measures, curve_measures, world_measures
 from scripts.experiments.quantized.page import draw_page
 from worldmodels.errors import check_at_least
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import STUDY, Preset
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import RunSettings
-from worldmodels.stages.dream_check import DreamCheckConfig
+from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
 
 def finished_run(name: str, runs: Path, preset: Preset, context: Context) -> Run:
     """Do all rounds of the named run in the folder `runs`, and return the run."""
-    kind_name, seed = RUNS[name]
-    kind = KINDS[kind_name]
-    preset = kind.settings(preset)
+    kind, seed = RUNS[name]
+    preset = KINDS[kind].settings(preset)
     run = Run(runs / name, RunSettings(DEFAULT_ENV_ID, preset.name, seed))
-    quantized = kind.quantizer is not None
+    quantized = KINDS[kind].quantizer is not None
     run_pipeline(run, preset, quantized=quantized, rounds=preset.rounds, **context.resources)
     return run
 
@@ -62,14 +56,15 @@ class Quantized(Experiment):
         """Do the run and return its measures."""
         run = finished_run(name, context.runs, self.preset, context)
         gallery = context.docs / self.folder / f"codes-{name}.png"
-        return {
+        measures = {
             "kind": spec[0],
             "seed": spec[1],
             **curve_measures(run),
             "scores": agent_measures(run, self.episodes, context),
             **world_measures(run, self.drives, context.report, gallery, context.device),
-            "dream": dream_measures(run, self.dream, context),
         }
+        checked = dream_check(run, self.dream, **context.resources)
+        return {**measures, "dream": {name: checked[name] for name in ("scores", "horizons")}}
 
     def draw(self, results: Results, docs: Path) -> None:
         """Write the page of all runs and ablations."""

@@ -20,9 +20,8 @@ from scripts.experiments.quantized.code_gallery import (
 )
 from scripts.experiments.quantized.kinds import ABLATIONS, KINDS, RUNS
 from scripts.experiments.quantized.metrics import METRICS, RunsByKind
-from scripts.experiments.quantized.page import draw_page
+from scripts.experiments.quantized.page import draw_page, verdicts_on
 from scripts.experiments.quantized.rates import rates
-from scripts.experiments.quantized.verdicts import verdicts_on
 from tests.fixtures.tiny_models import vae, vqvae
 from worldmodels.data.sequences import SequenceBatch
 from worldmodels.presets import STUDY

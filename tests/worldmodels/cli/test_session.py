@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from envs.errors import EnvError
-from worldmodels.cli.session import Requested, open_session
+from worldmodels.cli.session import open_session
 from worldmodels.errors import UserError
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_settings import RunSettings
@@ -14,7 +14,7 @@ from worldmodels.runs.run_settings import RunSettings
     ("requested", "message"),
     [
         (
-            {"env_id": "CarRacing-v3"},
+            {"env": "CarRacing-v3"},
             "was made with env Tiny-v0, but CarRacing-v3 was requested: name another",
         ),
         ({"preset": "paper"}, "was made with preset demo, but paper was requested"),
@@ -28,12 +28,10 @@ def test_a_run_is_not_opened_with_other_settings_than_its_own(
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
     with (
         pytest.raises(UserError, match=message),
-        open_session(tmp_path, requested=Requested(**requested)),
+        open_session(tmp_path, **requested),
     ):
         pass
-    with open_session(
-        tmp_path, quiet=True, num_workers=1, requested=Requested(env_id="Tiny-v0", seed=0)
-    ) as session:
+    with open_session(tmp_path, quiet=True, workers=1, env="Tiny-v0", seed=0) as session:
         assert session.run.settings.env_id == "Tiny-v0"
 
 
@@ -41,7 +39,7 @@ def test_a_session_needs_a_worker(tmp_path: Path) -> None:
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
     with (
         pytest.raises(UserError, match="expected 1 worker or more, got 0"),
-        open_session(tmp_path, num_workers=0),
+        open_session(tmp_path, workers=0),
     ):
         pass
 
@@ -57,11 +55,11 @@ def test_opening_a_missing_run_does_not_create_it(tmp_path: Path) -> None:
 
 def test_the_env_of_a_new_run_is_tried_before_the_run_is_opened(tmp_path: Path) -> None:
     requested: dict[str, Any] = {
-        "env_id": "tests.fixtures.odd_envs:Odd-v0",
-        "env_kwargs": {"observation": "dicts"},
+        "env": "tests.fixtures.odd_envs:Odd-v0",
+        "env_arg": ["observation=dicts"],
     }
     with (
         pytest.raises(EnvError, match="several pictures"),
-        open_session(tmp_path / "new", requested=Requested(**requested)),
+        open_session(tmp_path / "new", **requested),
     ):
         pass

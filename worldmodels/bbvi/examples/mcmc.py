@@ -124,8 +124,7 @@ def _transition(
     after = log_p - 0.5 * momentum.square().sum(-1)
     # A trajectory that diverged has no finite energy and is never accepted.
     chance = (after - before).nan_to_num(-torch.inf).clamp(max=0).exp()
-    uniform = torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device)
-    accept = uniform < chance
+    accept = torch.rand(len(z), generator=generator, dtype=z.dtype, device=z.device) < chance
     return torch.where(accept[:, None], proposal, z), float(chance.mean())
 
 
