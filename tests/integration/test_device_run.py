@@ -92,7 +92,7 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path
 def test_the_study_works_on_the_gpu(name: str, tmp_path: Path) -> None:
     """Each part of it is handed the device; what it does there is seen above."""
     parts = ("run_pipeline", "world_measures", "dream_check")
-    empty = {"scores": {}, "horizons": {}}
+    empty: dict[str, dict[str, float]] = {"scores": {}, "horizons": {}}
     with contextlib.ExitStack() as stack:
         stack.enter_context(emulated_device())
         spies = {
