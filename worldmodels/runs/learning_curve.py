@@ -19,9 +19,10 @@ class LearningCurve:
 
     - `seconds`: seconds of the run so far, without work that a kill undid.
 
-    - `env_steps`: steps of the real env so far, for all purposes.
+    - `env_steps`: all steps of the real env so far.
 
-    - `env_steps_by_purpose`: the same steps by purpose; see `worldmodels.runs.env_steps`.
+    - `env_steps_by_purpose`: the number of these steps for each purpose; see
+      `worldmodels.runs.env_steps`.
 
     - `vision_error`: error of V.
 

@@ -162,8 +162,8 @@ def _returns(
     room = known.nonzero()[:, 0]
     if len(room) == 0:
         raise UserError(
-            "all episodes of an agent are truncated in fewer than "
-            f"{horizon * agent.action_repeat} env steps: play more episodes with --episodes"
+            "every episode of one agent was truncated before env step "
+            f"{horizon * agent.action_repeat}: play more episodes with --episodes"
         )
     chosen = evenly_spread(room, config.starts)
     rewards = torch.nn.functional.pad(sequences.rewards, (0, horizon)).unfold(1, horizon, 1)

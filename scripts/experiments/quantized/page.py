@@ -65,7 +65,7 @@ def draw_page(docs: Path) -> None:
 
 
 def _gallery(name: str) -> str:
-    caption = f"{name}: each row shows frames that share a code in the framed cell"
+    caption = f"{name}: all frames of a row have the same code in the outlined cell"
     return f"![{caption}]({FOLDER}/codes-{name}.png)\n\n*{caption}*"
 
 
