@@ -17,8 +17,8 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     """Return the plain action space, which policies use in place of the environment's own space.
 
     A Discrete space stays as it is. A Box is flattened to one axis, and a float type other than
-    float32 becomes float32. A MultiBinary or MultiDiscrete space becomes a Discrete space with one action
-    per combination of its numbers; the last number varies fastest.
+    float32 becomes float32. A MultiBinary or MultiDiscrete space becomes a Discrete space with one
+    action per combination of its numbers; the last number varies fastest.
 
     Raises:
         UnsupportedActionSpace: the space is not Discrete, Box, MultiBinary or MultiDiscrete, or the
