@@ -23,8 +23,8 @@ class SlidingWindowBandit:
         """Raises ValueError if `num_arms` is below 1, or if `window` is below `num_arms`."""
         if num_arms < 1 or window < num_arms:
             raise ValueError(
-                "expected 1 choice or more, and a window of at least as many plays as choices, got "
-                f"{num_arms} choices and a window of {window} plays"
+                "expected at least 1 choice, and a window of at least as many plays as choices, "
+                f"got {num_arms} choices and a window of {window} plays"
             )
         self.num_arms = num_arms
         self.window = window

@@ -23,9 +23,9 @@ def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroid
     Raises ValueError if there are no ranges, if a range is empty, or if `cells` is below 1.
     """
     if cells < 1:
-        raise ValueError(f"expected 1 cell or more along each measure, got {cells}")
+        raise ValueError(f"expected at least 1 cell along each measure, got {cells}")
     if not ranges or any(not low < high for low, high in ranges):
-        raise ValueError(f"expected 1 range or more, each with low below high, got {list(ranges)}")
+        raise ValueError(f"expected at least 1 range, each with low below high, got {list(ranges)}")
     middles = (np.arange(cells) + 0.5) / cells
     axes = [low + (high - low) * middles for low, high in ranges]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(ranges))

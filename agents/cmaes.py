@@ -49,7 +49,7 @@ class CMAES:
         (num_parameters,).
         """
         if num_parameters < 2:
-            raise ValueError(f"CMA-ES needs 2 parameters or more, got {num_parameters}")
+            raise ValueError(f"CMA-ES needs at least 2 parameters, got {num_parameters}")
         start = np.zeros(num_parameters) if mean is None else np.array(mean, dtype=np.float64)
         if start.shape != (num_parameters,):
             raise ValueError(f"expected a mean of shape ({num_parameters},), got {start.shape}")
@@ -175,7 +175,7 @@ class CMAES:
             search.tell(fitness)
         if not np.array_equal(search.mean, state["mean"]):
             raise ValueError(
-                f"replaying {search.generation} generations gave another search than was saved: "
+                f"replaying {search.generation} generations did not reproduce the saved search: "
                 "resume on the machine that wrote the search, with the same cma and numpy versions"
             )
         return search

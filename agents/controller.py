@@ -29,7 +29,7 @@ class ControllerConfig:
     def __post_init__(self) -> None:
         if self.num_features < 1 or self.num_outputs < 1 or self.hidden < 0:
             raise ValueError(
-                "expected num_features and num_outputs of 1 or more, and hidden of 0 or more, "
+                "expected num_features and num_outputs of at least 1, and hidden of at least 0, "
                 f"got {self}"
             )
 
@@ -70,13 +70,13 @@ def control(
     """
     if parameters.shape[-1] != config.num_parameters:
         raise ValueError(
-            f"expected parameters of shape (P, {config.num_parameters}) with P candidates for "
+            f"expected parameters of shape (P, {config.num_parameters}) for P candidates with "
             f"{config}, got {tuple(parameters.shape)}"
         )
     if features.ndim != 3 or features.shape[-1] != config.num_features:
         raise ValueError(
-            f"expected features of shape (P, B, {config.num_features}) with P candidates and "
-            f"batches of length B for {config}, got {tuple(features.shape)}"
+            f"expected features of shape (P, B, {config.num_features}) for P candidates, "
+            f"batches of length B and {config}, got {tuple(features.shape)}"
         )
     sizes = [size for inputs, outputs in config.layers for size in (inputs * outputs, outputs)]
     parts = iter(parameters.split(sizes, dim=1))

@@ -60,11 +60,11 @@ class ElitesConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"expected a batch size of 1 or more, got {self.batch_size}")
+            raise ValueError(f"expected a batch size of at least 1, got {self.batch_size}")
         if not 0 < self.initial_coverage <= 1:
             raise ValueError(f"expected initial_coverage in (0, 1], got {self.initial_coverage}")
         if not self.mixes:
-            raise ValueError("expected 1 mix of operators or more, got none")
+            raise ValueError("expected at least 1 mix of operators, got none")
         if not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"expected a lower bound below the upper bound, got {self.bounds}")
 

@@ -53,8 +53,8 @@ class Scores:
         sizes = list(map(len, lists))
         if len(set(sizes)) != 1 or sizes[0] == 0:
             raise ValueError(
-                "expected seeds, returns, lengths, terminated and truncated of one length, "
-                f"which must be 1 or more, got the lengths {sizes}"
+                "expected seeds, returns, lengths, terminated and truncated of the same "
+                f"length, which must be at least 1, got the lengths {sizes}"
             )
 
     @property

@@ -52,7 +52,7 @@ class RepeatingPolicy(ABC):
     ) -> None:
         """A wrapper and its inner policy draw different numbers if their `noise_stream` differs."""
         if action_repeat < 1:
-            raise ValueError(f"action_repeat must be 1 or more, got {action_repeat}")
+            raise ValueError(f"action_repeat must be at least 1, got {action_repeat}")
         self.action_space = action_space
         self.name = name
         self.action_repeat = action_repeat

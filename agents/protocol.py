@@ -48,7 +48,7 @@ class EvaluationProtocol:
             expected = ", ".join(get_args(Purpose))
             raise ValueError(f"expected a purpose among {expected}, got {self.purpose!r}")
         if self.episodes < 1:
-            raise ValueError(f"expected 1 episode or more to evaluate, got {self.episodes}")
+            raise ValueError(f"expected at least 1 episode to evaluate, got {self.episodes}")
         _ = self.seeds
 
     @property

@@ -166,7 +166,7 @@ def _play_in_lockstep(
     if not 0 < len(seeds) <= batch_size:
         raise ValueError(f"expected 1 to {batch_size} seeds (the batch size), got {len(seeds)}")
     if max_steps is not None and max_steps < 1:
-        raise ValueError(f"expected max_steps of 1 or more, got {max_steps}")
+        raise ValueError(f"expected max_steps of at least 1, got {max_steps}")
     with contextlib.ExitStack() as open_envs:
         envs = [open_envs.enter_context(make()) for _ in seeds]
         recordings = [_begin(env, policy, seed) for env, seed in zip(envs, seeds, strict=True)]

@@ -32,8 +32,8 @@ def seeds(split: Split, count: int, start: int = 0) -> list[int]:
     allowed = SEED_RANGES[split]
     if count < 0 or start < 0 or start + count > len(allowed):
         raise ValueError(
-            f"the {split} split holds {len(allowed):,} seeds: "
-            f"cannot take {count:,} seeds that start at position {start:,}"
+            f"the {split} split holds {len(allowed):,} seeds, "
+            f"but {count:,} seeds from position {start:,} on were requested"
         )
     return list(allowed[start : start + count])
 

@@ -36,7 +36,7 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
-        raise ValueError(f"no frames to write to {path}")
+        raise ValueError(f"expected at least 1 frame to write to {path}, got none")
     unfinished = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         if path.suffix == ".mp4":

@@ -44,7 +44,7 @@ class Workers:
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
         if num_workers < 0:
-            raise ValueError(f"expected 0 workers or more, got {num_workers}")
+            raise ValueError(f"expected at least 0 workers, got {num_workers}")
         self.num_workers = num_workers
         self._log = log
         self._threads = ThreadPoolExecutor(max(num_workers, 1))
@@ -134,7 +134,7 @@ class Workers:
         worker: WorkerProcess | None = getattr(self._of_this_thread, "worker", None)
         with self._lock:
             if self._closed:
-                raise WorkerDiedError("this call cannot run: the worker processes were ended")
+                raise WorkerDiedError("this call cannot run, because the workers were ended")
             is_new = worker is None or not worker.process.is_alive()
             if worker is None or is_new:
                 # They are not daemons, because an environment may have processes of its own.

@@ -20,8 +20,6 @@ release = installed_version("worldmodels-gym")
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.intersphinx",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "myst_nb",
 ]

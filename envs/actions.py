@@ -135,7 +135,7 @@ class ActionMap:
         lengths = list(map(len, (self.source, self.scale, self.offset, self.low, self.high)))
         if len(set(lengths)) != 1:
             raise ValueError(
-                f"expected source, scale, offset, low and high of one length, got {lengths}"
+                f"expected source, scale, offset, low and high of the same length, got {lengths}"
             )
         if any(not 0 <= index < self.num_outputs for index in self.source):
             raise ValueError(

@@ -30,7 +30,7 @@ class PlanarArm:
 
     def __post_init__(self) -> None:
         if self.num_joints < 1:
-            raise ValueError(f"expected 1 joint or more, got {self.num_joints}")
+            raise ValueError(f"expected at least 1 joint, got {self.num_joints}")
 
     def evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
         """Return the fitness (B,) and the measures (B, 2) of solutions (B, J).

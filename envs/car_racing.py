@@ -91,7 +91,7 @@ class FastCarRacing(CarRacing):
                 in -1 to 1, gas in 0 to 1 and brake in 0 to 1; a discrete action is not in 0 to 4.
         """
         if self._listener is None:
-            raise error.ResetNeeded("expected reset() before step(), got step() without a track")
+            raise error.ResetNeeded("expected a reset before the first step: call reset()")
         if self._is_resetting:
             assert self.car is not None  # reset() has just made it
             patch_fast_physics(self.car)

@@ -101,17 +101,16 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         if key is None and len(names) > 1:
             raise EnvError(
                 f"the observations of {self._config} contain several pictures, "
-                f"{', '.join(map(str, names))}: "
-                f"select one of them, or {RENDER}, with --observation-key"
+                f"{', '.join(map(str, names))}: select one of them with --observation-key, or use "
+                f"--observation-key {RENDER} to render the environment"
             )
         if key not in (None, RENDER, *names):
-            fault = f"expected an entry {key} in the observations of {self._config.env_id}, got "
-            fault += ", ".join(entries) if entries else "no Dict"
+            what, got = f"an entry {key} in the observations", ", ".join(entries) or "no Dict"
             if key in entries:
-                fault = f"expected a picture ({EXPECTED}) as {key} of {self._config.env_id}, got "
-                fault += describe_value(entries[key])
+                what, got = f"a picture ({EXPECTED}) as {key}", describe_value(entries[key])
             raise EnvError(
-                f"{fault}: correct --observation-key; the key {RENDER} renders the environment"
+                f"expected {what} of {self._config.env_id}, got {got}: choose another key with "
+                f"--observation-key, or use --observation-key {RENDER} to render the environment"
             )
         self._drawn = key == RENDER or not (names or is_picture(observation, space))
         if names and not self._drawn:

@@ -166,7 +166,7 @@ def make_envs(
     if num_envs < 1 or not 0 <= num_workers <= num_envs:
         raise ValueError(
             "expected num_envs >= 1 and 0 <= num_workers <= num_envs, "
-            f"got {num_envs} and {num_workers}"
+            f"got num_envs={num_envs} and num_workers={num_workers}"
         )
     make = [functools.partial(make_env, env_id, **settings)] * num_envs
     if num_workers == 0:

@@ -29,7 +29,7 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
     if isinstance(space, spaces.Box):
         if np.prod(space.shape) == 0:
             raise UnsupportedActionSpace(
-                f"expected a Box of one number or more as action space, got {space}: "
+                f"expected a Box of at least 1 number as action space, got {space}: "
                 "declare a larger Box"
             )
         dtype = np.dtype(space.dtype if is_integer(space) else np.float32)

@@ -76,7 +76,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if not 1 <= num_workers <= self.num_envs:
             raise ValueError(
                 "expected num_envs >= 1 and 1 <= num_workers <= num_envs, "
-                f"got {self.num_envs} and {num_workers}"
+                f"got num_envs={self.num_envs} and num_workers={num_workers}"
             )
         self.copy = copy
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -116,7 +116,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + index for index in range(self.num_envs)]
         if len(seed) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} seeds, got {len(seed)}")
+            raise ValueError(f"expected {self.num_envs} seeds, one per env, got {len(seed)}")
         mask = np.ones(self.num_envs, dtype=np.bool_)
         if options is not None and "reset_mask" in options:
             mask = self._checked_mask(options["reset_mask"])
@@ -148,8 +148,8 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             raise gym.error.ResetNeeded("expected a reset before the first step: call reset()")
         if self.autoreset_mode == AutoresetMode.DISABLED and self._done.any():
             raise gym.error.ResetNeeded(
-                "expected no ended episodes, got ended episodes in environments "
-                f"{np.flatnonzero(self._done)}: "
+                "expected a reset of the environments whose episodes have ended, "
+                f"{np.flatnonzero(self._done)}, before the next step: "
                 'call reset(options={"reset_mask": terminated | truncated})'
             )
         received, ours = np.asarray(actions), self._arrays["actions"]
@@ -201,7 +201,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """
         each = values if isinstance(values, list | tuple) else [values] * self.num_envs
         if len(each) != self.num_envs:
-            raise ValueError(f"expected {self.num_envs} values, got {len(each)}")
+            raise ValueError(f"expected {self.num_envs} values, one per env, got {len(each)}")
         self._call(
             {i: ("set_attr", (name, each[s]), {}) for i, s in enumerate(self._worker_slices)}
         )

@@ -87,7 +87,7 @@ class WorkerVectorEnv(SyncVectorEnv):
         ours = (self.single_action_space, self.single_observation_space)
         if ours != single_spaces:
             self.close()
-            raise RuntimeError(f"expected environments of the spaces {single_spaces}, got {ours}")
+            raise RuntimeError(f"expected environments with the spaces {single_spaces}, got {ours}")
         self._shared = shared.views(rows)
 
     def reset_shared(

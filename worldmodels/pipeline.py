@@ -42,7 +42,7 @@ def run_pipeline(
     Source: arXiv 1803.10122, section 5, the iterative procedure.
     """
     if rounds < 1:
-        raise UserError(f"expected 1 round or more, got {rounds}")
+        raise UserError(f"expected at least 1 round, got {rounds}")
     run.check_kind(quantized)
     curve = LearningCurve(run)
     search = partial(train_controller, run, workers=workers, report=report, device=device)

@@ -119,7 +119,7 @@ class Experiment(ABC):
     def options(cls) -> list[Field[Any]]:
         """Return the settings that are options of the command.
 
-        A setting is an option if its default is an integer, a path or None.
+        A setting becomes a command-line option if its default is an integer, a path or None.
         """
         of_experiment = fields(cls)  # type: ignore[arg-type]  # every experiment is a dataclass
         return [each for each in of_experiment if isinstance(each.default, int | Path | None)]

@@ -33,8 +33,8 @@ def test_a_search_s_archive_spans_whole_cells() -> None:
 @pytest.mark.parametrize(
     ("ranges", "cells", "message"),
     [
-        ([(0.0, 1.0)], 0, "expected 1 cell or more along each measure, got 0"),
-        ([], 2, "expected 1 range or more"),
+        ([(0.0, 1.0)], 0, "expected at least 1 cell along each measure, got 0"),
+        ([], 2, "expected at least 1 range"),
         ([(1.0, 1.0)], 2, r"low below high, got \[\(1.0, 1.0\)\]"),
     ],
 )

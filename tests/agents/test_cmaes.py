@@ -79,7 +79,7 @@ def test_a_replay_that_goes_elsewhere_is_an_error() -> None:
     evolve(search, sphere, 2)
     state = search.state_dict()
     state["fitness_history"] = state["fitness_history"][:, ::-1]
-    with pytest.raises(ValueError, match="replaying 2 generations gave another search"):
+    with pytest.raises(ValueError, match="2 generations did not reproduce the saved search"):
         CMAES.from_state_dict(state)
 
 

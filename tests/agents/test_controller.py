@@ -66,5 +66,5 @@ def test_wrong_sizes_are_named() -> None:
         control(PAPER, torch.zeros(1, 867), torch.zeros(1, 1, 287))
     with pytest.raises(ValueError, match=r"outputs of shape \(\.\.\., 2\)"):
         apply_action_map(CAR_MAPS["pedal"], torch.zeros(4, 3))
-    with pytest.raises(ValueError, match="num_features and num_outputs of 1 or more"):
+    with pytest.raises(ValueError, match="num_features and num_outputs of at least 1"):
         ControllerConfig(0, 1)

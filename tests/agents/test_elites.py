@@ -141,5 +141,5 @@ def test_what_is_refused() -> None:
         search.tell(np.full(5, np.nan), np.zeros((5, 2)))
     with pytest.raises(ValueError, match="expected a lower bound below the upper bound"):
         ElitesConfig(bounds=(1.0, -1.0))
-    with pytest.raises(ValueError, match="expected 1 mix of operators or more"):
+    with pytest.raises(ValueError, match="expected at least 1 mix of operators"):
         ElitesConfig(mixes=())

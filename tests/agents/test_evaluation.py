@@ -71,7 +71,7 @@ def test_a_step_limit_truncates() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(ValueError, match="1 episode or more"):
+    with pytest.raises(ValueError, match="at least 1 episode"):
         EvaluationProtocol(BOX_ID, "test", 0)
-    with pytest.raises(ValueError, match="of one length"):
+    with pytest.raises(ValueError, match="of the same length"):
         functools.partial(Scores, **{**scores_of(1.0).to_dict(), "seeds": (1, 2)})()

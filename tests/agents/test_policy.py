@@ -178,7 +178,7 @@ def test_mistakes_are_named() -> None:
         policy.act(frames(3))
     with pytest.raises(ValueError, match=r"encoded action of shape \(3,\), got \(2,\)"):
         ConstantPolicy(BOX, [0, 1], "gas")
-    with pytest.raises(ValueError, match="action_repeat must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match="action_repeat must be at least 1, got 0"):
         RandomPolicy(BOX, action_repeat=0)
     with pytest.raises(ValueError, match="finite bounds"):
         RandomPolicy(spaces.Box(-np.inf, np.inf, (1,)))

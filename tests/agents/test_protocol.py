@@ -20,7 +20,7 @@ def test_purposes_share_no_seed() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (("selection", 0), "expected 1 episode or more to evaluate, got 0"),
+        (("selection", 0), "expected at least 1 episode to evaluate, got 0"),
         (("selection", 100_001), "the selection split holds 100,000 seeds"),
         (("training", 1), "expected a purpose among monitoring, selection, validation, test"),
     ],

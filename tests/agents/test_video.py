@@ -47,7 +47,7 @@ def test_a_failure_leaves_neither_half_a_video_nor_a_hole(tmp_path: Path) -> Non
 def test_mistakes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ending in \.mp4 or \.gif, got 'drive\.avi'"):
         write_video(tmp_path / "drive.avi", clip(), fps=25)
-    with pytest.raises(ValueError, match="no frames to write"):
+    with pytest.raises(ValueError, match="expected at least 1 frame to write"):
         write_video(tmp_path / "drive.gif", [], fps=25)
     with pytest.raises(ValueError, match="2 frames and 1 labels"):
         side_by_side(list(clip(2)), ["one"])

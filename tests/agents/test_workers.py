@@ -180,5 +180,5 @@ def test_workers_need_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_chunks() -> None:
     assert chunks([1, 2, 3, 4, 5], 2) == [[1, 2], [3, 4], [5]]
     assert chunks([]) == []
-    with pytest.raises(ValueError, match="expected 0 workers or more, got -1"):
+    with pytest.raises(ValueError, match="expected at least 0 workers, got -1"):
         Workers(-1)

@@ -48,7 +48,7 @@ def test_no_solutions_are_worth_nothing() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected 1 joint or more, got 0"):
+    with pytest.raises(ValueError, match="expected at least 1 joint, got 0"):
         PlanarArm(0)
     with pytest.raises(ValueError, match=r"expected solutions of shape \(B, 3\), got \(2, 4\)"):
         PlanarArm(3).evaluate(np.zeros((2, 4), np.float32))

@@ -199,7 +199,7 @@ def test_a_wrong_discrete_action_is_refused() -> None:
 
 
 def test_a_step_before_reset_is_refused() -> None:
-    with pytest.raises(gym.error.ResetNeeded, match="expected reset"):
+    with pytest.raises(gym.error.ResetNeeded, match="expected a reset"):
         FastCarRacing().step(np.zeros(3, np.float32))
 
 
@@ -207,7 +207,7 @@ def test_a_step_after_close_is_refused_and_reset_opens_again() -> None:
     env = FastCarRacing()
     env.reset(seed=0)
     env.close()
-    with pytest.raises(gym.error.ResetNeeded, match="expected reset"):
+    with pytest.raises(gym.error.ResetNeeded, match="expected a reset"):
         env.step(np.zeros(3, np.float32))
     env.reset(seed=0)
     assert env.step(np.zeros(3, np.float32))[0] in env.observation_space

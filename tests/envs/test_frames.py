@@ -89,14 +89,14 @@ def test_the_entry_of_a_dict_that_is_a_picture_is_found_or_named() -> None:
     assert shown(odd("render", observation="dicts")) == 2 + DRAWN
     assert shown(odd("render", observation="rgb", drawing="gray")) == 2 + DRAWN
     refusals = {
-        None: r"several pictures, left, right: select one of them, or render, with --obs",
-        "middle": "an entry middle in the observations of .*, got left, .*: correct --obs",
+        None: r"several pictures, left, right: select one of them with --obs",
+        "middle": "an entry middle in the observations of .*, got left, .*: choose another key",
         "map": r"picture .* as map of .*, got uint8 of shape \(7, 7, 3\)",
     }
     for key, message in refusals.items():
         with pytest.raises(EnvError, match=message):
             check_env(odd(key, observation="dicts"))
-    with pytest.raises(EnvError, match="got no Dict: correct --observation-key"):
+    with pytest.raises(EnvError, match="got no Dict: choose another key"):
         check_env(odd("picture", observation="rgb"))
 
 

@@ -91,7 +91,7 @@ def test_seeds_are_one_number_or_one_an_environment(shared_envs: ProcessVectorEn
     listed, _ = shared_envs.reset(seed=[40, 41, 42, 43, 40])
     np.testing.assert_array_equal(counted[:4], listed[:4])
     np.testing.assert_array_equal(counted[0], listed[4])
-    with pytest.raises(ValueError, match="expected 5 seeds, got 2"):
+    with pytest.raises(ValueError, match="expected 5 seeds, one per env, got 2"):
         shared_envs.reset(seed=[1, 2])
 
 
@@ -121,7 +121,7 @@ def test_the_client_has_to_reset_ended_environments(shared_envs: ProcessVectorEn
     shared_envs.set_attr("left", [9, 1, 9, 9, 1])
     actions = random_actions(1)[0]
     *_, terminated, truncated, _ = shared_envs.step(actions)
-    with pytest.raises(gym.error.ResetNeeded, match=r"got ended episodes in environments \[1 4\]"):
+    with pytest.raises(gym.error.ResetNeeded, match=r"whose episodes have ended, \[1 4\], before"):
         shared_envs.step(actions)
     shared_envs.reset(options={"reset_mask": terminated | truncated})
     shared_envs.step(actions)
@@ -147,7 +147,7 @@ def test_attributes_and_methods_of_environments_can_be_read_and_set(
     assert shared_envs.get_attr("index") == (0, 1, 2, 3, 4)
     frames = shared_envs.render()
     assert isinstance(frames, tuple) and [frame.max() for frame in frames] == [4] * NUM_ENVS
-    with pytest.raises(ValueError, match="expected 5 values, got 2"):
+    with pytest.raises(ValueError, match="expected 5 values, one per env, got 2"):
         shared_envs.set_attr("left", (1, 2))
 
 
@@ -206,7 +206,7 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected num_envs >= 1 and .*, got 0 and 1"):
         ProcessVectorEnv([], 1)
     for num_workers in (-1, 0, 6):
-        message = f"1 <= num_workers <= num_envs, got 5 and {num_workers}"
+        message = f"1 <= num_workers <= num_envs, got num_envs=5 and num_workers={num_workers}"
         with pytest.raises(ValueError, match=message):
             ProcessVectorEnv(factories(), num_workers)
 
@@ -221,7 +221,7 @@ def test_what_is_no_array_and_what_differs_is_refused() -> None:
     with pytest.raises(gym.error.CustomSpaceError, match=r"expected a Box, .*, got Text"):
         ProcessVectorEnv([lambda: Wordy(0)], 1)
     with pytest.raises(
-        RuntimeError, match=r"expected environments of the spaces .*, got .*\(2, 4\)"
+        RuntimeError, match=r"expected environments with the spaces .*, got .*\(2, 4\)"
     ):
         ProcessVectorEnv([factories(1)[0], lambda: Wider(1)], 2)
 

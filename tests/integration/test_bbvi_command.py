@@ -99,7 +99,7 @@ def test_the_table_and_a_folder_that_is_used_again(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--train-steps", "0"], ["num_steps must be at least 1", "0"]),
-        (["--seed", "-1"], ["a seed of 0 or more", "-1"]),
+        (["--seed", "-1"], ["a seed of at least 0", "-1"]),
         (["--seed", "99999999999999999999999"], ["below 2**63", "99999999999999999999999"]),
         (["--only", "coin"], ["--only", "coin", "beta-bernoulli"]),
         (["--train-steps", "many"], ["--train-steps"]),

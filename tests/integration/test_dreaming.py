@@ -107,10 +107,10 @@ def test_recording_in_the_dream_is_filming_the_agents_dream(made: Path, tmp_path
     ("flags", "expected"),
     [
         (("--policy", "perfect"), "expected a policy among exploring, random, brownian"),
-        (("--policy", "random", "--actions", "a.npy"), "expected one of --agent, --policy and"),
+        (("--policy", "random", "--actions", "a.npy"), "at most one of --agent, --policy and"),
         (("--actions", "none.npy"), "none.npy is not a readable .npy file of actions"),
-        (("--temperature", -1), "expected a temperature of 0 or more, got -1.0"),
-        (("--temperature", "nan"), "expected a temperature of 0 or more, got nan"),
+        (("--temperature", -1), "expected a finite temperature of at least 0, got -1.0"),
+        (("--temperature", "nan"), "expected a finite temperature of at least 0, got nan"),
         (("--horizon", 0), "horizon must be at least 1, got 0"),
         (("--out", "dream.txt"), "expected a video name ending in .mp4 or .gif, got dream.txt"),
         (("--agent", "nobody"), "nobody"),

@@ -127,8 +127,8 @@ def test_what_is_refused(tmp_path: Path, archive: Path) -> None:
     refused("arm", "--operator", "pca", *out, expected="pca")
     refused("solve", "--archive", tmp_path / "none", expected='run "wm elites arm')
     few = ("--evaluations", 5, *out)
-    refused("solve", "--archive", archive, *few, expected="expected 11 evaluations or more, got 5")
+    refused("solve", "--archive", archive, *few, expected="expected at least 11 evaluations, got 5")
     line = tmp_path / "line"
     wm_json("elites", "arm", "--joints", 5, "--evaluations", 300, "--out", line)
-    refused("solve", "--archive", line, expected="its search had the line operator")
+    refused("solve", "--archive", line, expected="its search used the line operator")
     assert not list(tmp_path.glob("*new*"))

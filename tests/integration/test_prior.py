@@ -224,13 +224,13 @@ def test_a_prior_for_an_earlier_v_is_not_used(run: Path) -> None:
     ("arguments", "expected"),
     [
         (["sample", "--prior", "--count", 0], "expected 1 to 4,096 frames, got 0"),
-        (["sample", "--prior", "--temperature", -1], "temperature of 0 or more, got -1"),
+        (["sample", "--prior", "--temperature", -1], "temperature of at least 0, got -1"),
         (["sample", "--prior", "--seed", -1], "seed must be at least 0, got -1"),
         (["sample", "--prior", "--out", "samples.jpg"], "ending in .png, got samples.jpg"),
         (["sample", "--prior", "--out", "none/samples.png"], "no folder none"),
         (["surprise", "--starts", 0], "starts must be at least 1, got 0"),
         (["surprise", "--horizon", 0], "horizon must be at least 1, got 0"),
-        (["surprise", "--horizon", 100], "has 40 agent steps, expected 100 or more"),
+        (["surprise", "--horizon", 100], "has 40 agent steps, expected at least 100"),
         (["train-prior", "--train-steps", 0], "num_steps must be at least 1, got 0"),
     ],
 )

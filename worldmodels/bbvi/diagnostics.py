@@ -73,7 +73,7 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
         raise UserError(f"k-hat needs at least 100 samples, got {num}")
     if weights.isnan().any() or weights.max().isinf():
         raise NoParetoTail(
-            "log_joint - log_q is nan or infinite: the importance weights have no tail"
+            "log_joint - log_q is nan or infinite, so no Pareto tail can be fitted to the weights"
         )
     # This is the tail that arviz fits, in decreasing order, and the cutoff below it. The fit
     # divides by the distance of the tail's lower quartile from the cutoff.

@@ -32,7 +32,7 @@ class FactoredJoint:
     def __post_init__(self) -> None:
         if self.involves.dim() != 2 or self.involves.dtype != torch.bool:
             raise UserError(
-                "involves must be a bool tensor (latent, term), "
+                "involves must be a bool tensor of shape (latents, terms), "
                 f"got {self.involves.dtype} of shape {tuple(self.involves.shape)}"
             )
 

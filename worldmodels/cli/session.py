@@ -52,7 +52,7 @@ class Session:
 def open_workers(quiet: bool, num_workers: int | None) -> Iterator[tuple[Workers, Report]]:
     """Open workers and a report, but no run; the workers end when the context ends."""
     if num_workers is not None and num_workers < 1:
-        raise UserError(f"expected 1 worker or more, got {num_workers}")
+        raise UserError(f"expected at least 1 worker, got {num_workers}")
     report = Report(quiet)
     with Workers(num_workers or num_cores(), log=report.log) as workers:
         yield workers, report

@@ -27,18 +27,18 @@ def start_agent(run: Run, place: Path, requested: Mapping[str, Any]) -> Agent:
     if spec.env != run.settings.env:
         raise UserError(
             f"{place} is an agent for {spec.env}, but {run} is for "
-            f"{run.settings.env}: give --init-from an agent for the run's env"
+            f"{run.settings.env}: --init-from must name an agent for the run's env"
         )
     if len(agent.parameters) != 1:
         raise UserError(
             f"{place} holds {len(agent.parameters)} controllers, expected one controller: "
-            "give --init-from the file of a single agent"
+            "--init-from must name the file of a single agent"
         )
     if len(run.store) and run.action_repeat != spec.action_repeat:
         raise UserError(
             f"the agent {place} holds each action for {spec.action_repeat} env steps, but the "
-            f"episodes in {run} hold each action for {run.action_repeat}: give --init-from an "
-            "agent with the run's action repeat"
+            f"episodes in {run} hold each action for {run.action_repeat}: --init-from must "
+            "name an agent with the run's action repeat"
         )
     _check_requested(agent, place, requested)
     return agent

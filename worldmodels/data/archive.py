@@ -33,7 +33,7 @@ def read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     """Read a member's bytes; raises ValueError if the member has more than `max_bytes`."""
     info = archive.getinfo(name)
     if info.file_size > max_bytes:
-        raise ValueError(f"expected {name} of {max_bytes:,} bytes or fewer, got {info.file_size:,}")
+        raise ValueError(f"expected {name} of at most {max_bytes:,} bytes, got {info.file_size:,}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is compressed in an unknown way")
     return archive.read(name)

@@ -75,7 +75,8 @@ class FrameBatches:
     memory is filled with the frames of the next phase.
 
     Args:
-        episodes: episodes whose frames have the same size, like those of a store.
+        episodes: episodes that all share one env, one action size and one frame size, as the
+            episodes of a store do.
         stride: only every stride-th frame is used, because consecutive frames are nearly equal.
         recent_fraction: fraction of each batch that comes from the episodes of the newest round.
         max_frames: maximum number of frames in memory, in both halves together.

@@ -171,7 +171,7 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
     if rollout.frames.nbytes > MAX_FRAME_BYTES:
         raise UserError(
             f"an episode of {rollout.num_steps:,} steps takes {rollout.frames.nbytes:,} bytes, "
-            f"expected {MAX_FRAME_BYTES:,} or fewer: shorten episodes with --max-steps"
+            f"expected at most {MAX_FRAME_BYTES:,}: shorten episodes with --max-steps"
         )
     metadata = {name: getattr(rollout, name, None) for name in METADATA_TYPES}
     metadata |= {"format": FORMAT, "frame_shape": list(rollout.frames.shape[1:]), **meta}

@@ -51,7 +51,7 @@ def write_dataset(
     if first.action_size != action_size(space):
         raise UserError(
             f"{first.path} has actions of {first.action_size} numbers, but {metadata['env_id']} "
-            f"takes actions of {action_size(space)} numbers: move such episodes away"
+            f"takes actions of {action_size(space)} numbers: move such episodes to another folder"
         )
     (folder / "data").mkdir(parents=True)
     storage = MinariStorage.new(

@@ -69,7 +69,7 @@ class Dataset:
         except UserError:
             raise
         except Exception as error:  # Minari may raise any kind of error, see `_open`
-            raise UserError(f"{label} is not whole: {minari_checks.reason_of(error)}") from error
+            raise UserError(f"{label} is incomplete: {minari_checks.reason_of(error)}") from error
 
     def _rollout(self, label: str, content: Any, ours: dict[str, Any], seed: int) -> Rollout:
         frames, space = content.observations, self.data.observation_space

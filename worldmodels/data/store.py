@@ -194,7 +194,7 @@ class EpisodeStore:
         """Raise UserError unless the store has training episodes and held-out episodes."""
         if not (self.split(held_out=True) and self.split(held_out=False)):
             raise UserError(
-                f"expected 2 or more episodes in {self.folder}, got {len(self.episodes)}: "
+                f"expected at least 2 episodes in {self.folder}, got {len(self.episodes)}: "
                 f'run "wm collect --run {run}" first'
             )
 

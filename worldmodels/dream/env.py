@@ -41,7 +41,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         render_mode: str | None = None,
     ) -> None:
         if num_envs < 1:
-            raise UserError(f"expected 1 dream or more, got {num_envs}")
+            raise UserError(f"expected at least 1 dream, got {num_envs}")
         if render_mode not in (None, *RENDER_MODES):
             raise UserError(f'render_mode must be None or "rgb_array", got "{render_mode}"')
         self.num_envs = num_envs
@@ -97,7 +97,7 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         """
         _check_open(self, self.closed)
         if self._over is None:
-            raise ResetNeeded("expected a reset before the first step")
+            raise ResetNeeded("expected a reset before the first step: call reset()")
         going = np.flatnonzero(~self._over)
         # All actions are encoded first, so that wrong ones are refused before any dream steps.
         encoded = self.dreams.encode(going, _checked_actions(self.action_space, actions))

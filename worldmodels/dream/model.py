@@ -53,7 +53,7 @@ class DreamState(NamedTuple):
 def check_temperature(temperature: float) -> None:
     """Raise UserError unless the temperature is 0 or more, and finite."""
     if not 0 <= temperature < math.inf:
-        raise UserError(f"expected a temperature of 0 or more, got {temperature}")
+        raise UserError(f"expected a finite temperature of at least 0, got {temperature}")
 
 
 class DreamModel:

@@ -87,7 +87,7 @@ def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
     settings = config.representation_search.model
     if settings is None:
         raise UserError(
-            f"{archive} has no autoencoder, because its search had the line operator: {hint}"
+            f"{archive} has no autoencoder, because its search used the line operator: {hint}"
         )
     make = functools.partial(make_autoencoder, config.joints, settings)
     return config, restore_module(make, saved.part("model"), path, hint).eval()

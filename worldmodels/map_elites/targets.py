@@ -97,7 +97,7 @@ def reach(
     """
     population = space.population
     if evaluations < population:
-        raise ValueError(f"expected {population} evaluations or more, got {evaluations}")
+        raise ValueError(f"expected at least {population} evaluations, got {evaluations}")
     start = START_SPREAD * np.random.default_rng(seed).standard_normal(space.num_parameters)
     search = CMAES(
         space.num_parameters,

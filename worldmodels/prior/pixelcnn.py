@@ -48,7 +48,7 @@ class PriorSettings:
     def __post_init__(self) -> None:
         check_at_least(1, self, "num_channels", "num_layers")
         if not 0.0 <= self.dropout < 1.0:
-            raise UserError(f"dropout must be 0 or more and below 1, got {self.dropout}")
+            raise UserError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,6 @@ def restore_prior(
         metadata = checkpoint.metadata["prior"]["config"]
         config = PriorConfig(**{**metadata, "digit_sizes": tuple(metadata["digit_sizes"])})
         if config.num_layers > len(weights):
-            raise ValueError(f"expected {len(weights)} layers or fewer, got {config.num_layers}")
+            raise ValueError(f"expected at most {len(weights)} layers, got {config.num_layers}")
     prior = restore_module(lambda: CodePrior(config), weights, path, hint)
     return prior.eval().to(device)

@@ -61,7 +61,7 @@ class ExperimentsConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:  # torch's generators take no larger seed
-            raise UserError(f"expected a seed of 0 or more and below 2**63, got {self.seed}")
+            raise UserError(f"expected a seed of at least 0 and below 2**63, got {self.seed}")
         if self.num_steps is not None:
             BBVIConfig(num_steps=self.num_steps)  # raises UserError for a wrong number
         if self.only is not None:

@@ -53,7 +53,7 @@ class DreamVideoConfig:
     def __post_init__(self) -> None:
         given = [name for name in ("agent", "policy", "actions") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise UserError(f"expected one of --agent, --policy and --actions, got {given}")
+            raise UserError(f"expected at most one of --agent, --policy and --actions, got {given}")
         check_at_least(1, self, "horizon")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected the number of a validation episode, got {self.episode}")

@@ -55,7 +55,7 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
     spaces = (direct_space(arm_config.joints), code_space(model))
     fewest = max(space.population for space in spaces)
     if config.evaluations < fewest:
-        raise UserError(f"expected {fewest} evaluations or more, got {config.evaluations}")
+        raise UserError(f"expected at least {fewest} evaluations, got {config.evaluations}")
     inputs = {"archive": file_digest(archive / ARCHIVE)}
     work = begin_work(
         out, {"stage": "elites solve", "config": plain(config), "inputs": inputs}, report.log

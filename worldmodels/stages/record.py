@@ -45,7 +45,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         if self.dream and self.side_by_side:
-            raise UserError("expected one of --dream and --side-by-side, got both")
+            raise UserError("expected at most one of --dream and --side-by-side, got both")
         check_at_least(1, self, "max_steps")
         if not 0 <= self.episode < len(SEED_RANGES["validation"]):
             raise UserError(f"expected the number of a validation episode, got {self.episode}")

@@ -114,7 +114,7 @@ def choose_starts(
     if not room.any():
         raise UserError(
             f"the longest held-out episode has {int(lengths.max())} agent steps, expected "
-            f"{config.horizon} or more: shorten the dreams with --horizon"
+            f"at least {config.horizon}: shorten the dreams with --horizon"
         )
     generator = step_generator(config.seed, 0)
     picks = torch.randint(int(room.sum()), (config.starts,), generator=generator)

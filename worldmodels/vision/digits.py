@@ -15,7 +15,7 @@ def check_digit_sizes(sizes: Sequence[int]) -> None:
     """Raise UserError if a digit has too few values, or if a code has too many values."""
     values = math.prod(sizes)
     if not sizes or min(sizes) < 2:
-        raise UserError(f"every digit of a code must have 2 values or more, got {tuple(sizes)}")
+        raise UserError(f"every digit of a code must have at least 2 values, got {tuple(sizes)}")
     if values > MAX_VALUES or (len(sizes) > 1 and values * sum(sizes) > MAX_TABLE):
         raise UserError(
             f"a code must have at most {MAX_VALUES:,} values, and the table of a lattice's digits "

@@ -135,7 +135,7 @@ def test_wrong_shapes_are_refused(unchecked: None) -> None:
         FactoredJoint(lambda z: z[:, :1], chain().involves)(torch.zeros(4, 2))
     with pytest.raises(UserError, match="involves has 2 latents, but the samples have 3"):
         chain()(torch.zeros(4, 3))
-    with pytest.raises(UserError, match=r"bool tensor \(latent, term\), got torch.float32"):
+    with pytest.raises(UserError, match=r"of shape \(latents, terms\), got torch.float32"):
         FactoredJoint(lambda z: z, torch.ones(2, 2))
     with pytest.raises(UserError, match="num_samples must be at least 1, got 0"):
         elbo_surrogate(chain(), family, Estimator(), 0, draw(0))

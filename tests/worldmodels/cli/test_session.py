@@ -38,7 +38,7 @@ def test_a_run_is_not_opened_with_other_settings_than_its_own(
 def test_a_session_needs_a_worker(tmp_path: Path) -> None:
     Run(tmp_path, new=RunSettings("Tiny-v0", "demo", 0)).create()
     with (
-        pytest.raises(UserError, match="expected 1 worker or more, got 0"),
+        pytest.raises(UserError, match="expected at least 1 worker, got 0"),
         open_session(tmp_path, workers=0),
     ):
         pass

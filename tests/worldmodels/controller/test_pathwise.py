@@ -178,5 +178,5 @@ def test_codes_and_discrete_actions_have_no_slope(kind: str, actions: str) -> No
     assert not is_differentiable(dream, action_map)
     assert is_differentiable(DreamModel(*world("vae")), PEDAL)
     task = DreamTask(controller(dream, action_map), action_map, dream, 1.0)
-    with pytest.raises(UserError, match="over codes, or of discrete actions, are not diff"):
+    with pytest.raises(UserError, match="with codes or with discrete actions are not diff"):
         PathwiseActorCritic(PathwiseConfig(), task)

@@ -58,7 +58,7 @@ h5py = pytest.importorskip("h5py")
             (pixels(), spaces.MultiDiscrete([2, 2])),
             "1-D Box or a Discrete action space",
         ),
-        (pictures(4), box_actions(4), (pixels(), BOX), "episode 0 of .* is not whole.*length 5"),
+        (pictures(4), box_actions(4), (pixels(), BOX), "episode 0 of .* is incomplete.*length 5"),
         (pictures(1), box_actions(0), (pixels(), BOX), "the episode has no steps"),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_dataset_with_a_part_missing_is_one_line_and_leaves_nothing(
     export(run, tmp_path)
     with h5py.File(tmp_path / NAME / "data" / "main_data.hdf5", "a") as file:
         del file[missing]
-    with pytest.raises(UserError, match=rf"{NAME} is not whole: KeyError") as caught:
+    with pytest.raises(UserError, match=rf"{NAME} is incomplete: KeyError") as caught:
         read(tmp_path / "back", tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "back").exists()

@@ -55,7 +55,7 @@ def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r'in .*, got 0: run "wm collect --run runs/a" first'):
         store.require(Path("runs/a"))
     store.add(0, rollout(1))
-    with pytest.raises(UserError, match=r"expected 2 or more episodes in .*, got 1"):
+    with pytest.raises(UserError, match=r"expected at least 2 episodes in .*, got 1"):
         store.require(Path("runs/a"))
     store.add(1, rollout(1))
     store.require(Path("runs/a"))

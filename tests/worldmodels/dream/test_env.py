@@ -263,7 +263,7 @@ def test_nothing_is_stepped_before_a_reset_nor_a_single_dream_after_its_end(run:
             env.step(env.action_space.sample())
     alone.reset(seed=0)
     assert alone.step(alone.action_space.sample())[3]
-    with pytest.raises(ResetNeeded, match="after a dream's end"):
+    with pytest.raises(ResetNeeded, match="after the end of a dream"):
         alone.step(alone.action_space.sample())
 
 

@@ -120,11 +120,11 @@ def test_reset_starts_are_first_frames_with_nothing_remembered(run: Run) -> None
 @pytest.mark.parametrize(
     ("settings", "output"),
     [
-        ({"num_envs": 0}, "expected 1 dream or more, got 0"),
+        ({"num_envs": 0}, "expected at least 1 dream, got 0"),
         ({"start": "middle"}, 'start must be one of real, reset, got "middle"'),
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
-        ({"temperature": -0.1}, "expected a temperature of 0 or more, got -0.1"),
-        ({"temperature": float("nan")}, "expected a temperature of 0 or more, got nan"),
+        ({"temperature": -0.1}, "expected a finite temperature of at least 0, got -0.1"),
+        ({"temperature": float("nan")}, "expected a finite temperature of at least 0, got nan"),
         ({"render_mode": "human"}, 'render_mode must be None or "rgb_array", got "human"'),
         ({"device": "tpu"}, 'expected a device among auto, .*cpu, got "tpu"'),
     ],

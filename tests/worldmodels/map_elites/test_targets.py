@@ -40,5 +40,5 @@ def test_codes_stand_for_what_their_decoder_says(kind: str) -> None:
 
 
 def test_too_few_evaluations_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected 10 evaluations or more, got 9"):
+    with pytest.raises(ValueError, match="expected at least 10 evaluations, got 9"):
         reach(TARGETS[0], direct_space(10), ARM, 9, seed=0)

@@ -109,7 +109,7 @@ def test_encodings_that_do_not_fit_the_disk_are_refused(
     monkeypatch.setattr(encoding, "MAX_BYTES_IN_MEMORY", 0)
     usage = type("Usage", (), {"free": 100})
     monkeypatch.setattr("worldmodels.memory.encoded_episodes.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"for encoded episodes .* GB free: make room"):
+    with pytest.raises(UserError, match=r"encoded episodes for .* GB free: make room"):
         encode_dataset(vision, store.episodes, 2, folder=tmp_path)
 
 

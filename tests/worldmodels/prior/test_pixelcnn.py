@@ -211,5 +211,5 @@ def test_impossible_settings_are_refused() -> None:
         PriorConfig(15, (3,))
     with pytest.raises(UserError, match="num_layers must be at least 1, got 0"):
         PriorConfig(16, (3,), num_layers=0)
-    with pytest.raises(UserError, match=r"dropout must be 0 or more and below 1, got 1\.0"):
+    with pytest.raises(UserError, match=r"dropout must be at least 0 and below 1, got 1\.0"):
         PriorConfig(16, (3,), dropout=1.0)

@@ -70,7 +70,7 @@ def test_starts_leave_room_for_a_whole_dream_and_reach_every_place(
     assert found == {(0, 0), (0, 1), *((2, step) for step in range(5))}
     again, _ = choose_starts(sequences, config)
     assert torch.equal(rows, again)
-    with pytest.raises(UserError, match="has 12 agent steps, expected 13 or more: shorten"):
+    with pytest.raises(UserError, match="has 12 agent steps, expected at least 13: shorten"):
         choose_starts(sequences, SurpriseConfig(horizon=13))
 
 

@@ -257,7 +257,7 @@ def test_another_start_is_other_work(tmp_path: Path, other_run: Run) -> None:
 def test_an_agent_of_another_env_or_none_is_no_start(tmp_path: Path, other_run: Run) -> None:
     run = make_run(tmp_path / "a", "fsq")
     with pytest.raises(
-        UserError, match=f"is an agent for {BOX_ID}, .*a is for {DISCRETE_ID}: give --init-from an"
+        UserError, match=f"is an agent for {BOX_ID}, .*a is for {DISCRETE_ID}: --init-from must"
     ):
         train(run, CONFIG, start_from=other_run.folder)
     with pytest.raises(UserError, match=r"no file .*: name a run's folder, an agent file that"):
@@ -280,7 +280,7 @@ def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refus
     agent = load_agent(other_run.folder)
     agent.spec = replace(agent.spec, action_repeat=3)
     save_agent(tmp_path / "slow.safetensors", agent, {})
-    with pytest.raises(UserError, match=r"each action for 3 env steps, .* for 2: give --init-from"):
+    with pytest.raises(UserError, match=r"each action for 3 env steps, .* for 2: --init-from must"):
         train(run, CONFIG, start_from=tmp_path / "slow.safetensors")
     for requested, words in (
         (
