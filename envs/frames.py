@@ -43,7 +43,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Observe `env`.
 
         Args:
-            config: configuration of the environment, with the key of the picture.
+            config: the environment, and the key of the picture in its Dict observations.
             drawable: function that makes the same environment with `render_mode="rgb_array"`, or
                 None if `env` already has this render mode.
         """

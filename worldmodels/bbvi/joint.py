@@ -48,7 +48,7 @@ class FactoredJoint:
         num_latents, num_terms = self.involves.shape
         if z.shape[1] != num_latents:
             raise UserError(
-                f"involves has {num_latents} latents, but the samples have {z.shape[1]}"
+                f"`involves` has {num_latents} latents, but the samples have {z.shape[1]}"
             )
         values = self.terms(z)
         if values.shape != (len(z), num_terms):

@@ -54,7 +54,7 @@ def solve(
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Use CMA-ES to reach targets, over an autoencoder's codes and over the arm's joint angles."""
+    """Search arm poses that reach targets: in an autoencoder's codes, and in joint angles."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets

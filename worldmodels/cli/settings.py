@@ -19,7 +19,7 @@ SetOption = Annotated[
 
 
 def with_settings(config: Any, given: Sequence[str] | None) -> Any:
-    """Return a stage's config with the settings in `given` changed.
+    """Return a copy of a stage's config in which the values in `given` replace its own.
 
     Each text in `given` is `name=value`, or `group.name=value` for a setting in a nested group.
 

@@ -178,7 +178,7 @@ class ActorCritic(nn.Module):
     def total_loss(
         self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The sum of the value network's error and C's loss, and the metrics.
+        """Return the sum of two losses, the value network's error and C's loss; and the metrics.
 
         A gradient step on C's loss raises `objective`. C's gradient is clipped separately, because
         the gradient of the value network is many times larger. C's loss is a linear function of C's

@@ -139,7 +139,7 @@ def _open(name: str, root: Path | None) -> tuple[Any, dict[str, Any]]:
     if not (folder / "data").is_dir():
         raise UserError(
             f'no Minari dataset in {folder}: download it with "minari download {name}", '
-            "or name the folder that holds your datasets with --root"
+            "or use --root to name the folder of your datasets"
         )
     try:
         data = minari.MinariDataset(folder / "data")

@@ -22,8 +22,8 @@ class Phase:
         first_step, num_steps: the first training step, and the number of training steps.
         episodes: the indices of the episodes whose frames are in memory, in the order of the
             frames.
-        num_drawn: the first `num_drawn` episodes were drawn from the whole store. The remaining
-            episodes are added so that the newest round is never missing.
+        num_drawn: the first `num_drawn` episodes were drawn from the whole store. The episodes
+            after these were added from the newest round, so that this round is never missing.
     """
 
     first_step: int

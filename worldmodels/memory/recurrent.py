@@ -21,7 +21,7 @@ class RecurrentMemory(nn.Module, ABC):
     """An M that maps latent, action and state to the next state and a prediction.
 
     A subclass first creates a head that predicts the next latent, and then creates the attribute
-    `outcome`. The order of creation determines the order in which initial weights are drawn.
+    `outcome`. Layers draw their initial weights in the order in which they are created.
 
     Args:
         num_inputs: number of inputs of the LSTM, which receives an embedded latent and an encoded

@@ -5,7 +5,7 @@
 
 - `searched`: steps that measured the fitness of candidate controllers.
 
-- `monitored`: steps of evaluations during a search, which also select the result of the search.
+- `monitored`: steps of evaluations during a search. They also select the result of the search.
 
 - `selected`: steps of evaluations that select the run's best agent.
 

@@ -133,7 +133,7 @@ def test_wrong_shapes_are_refused(unchecked: None) -> None:
         elbo_surrogate(lambda z: z, family, Estimator(), 4, draw(0))
     with pytest.raises(UserError, match=r"expected shape \(4, 2\), got \(4, 1\)"):
         FactoredJoint(lambda z: z[:, :1], chain().involves)(torch.zeros(4, 2))
-    with pytest.raises(UserError, match="involves has 2 latents, but the samples have 3"):
+    with pytest.raises(UserError, match="`involves` has 2 latents, but the samples have 3"):
         chain()(torch.zeros(4, 3))
     with pytest.raises(UserError, match=r"of shape \(latents, terms\), got torch.float32"):
         FactoredJoint(lambda z: z, torch.ones(2, 2))
