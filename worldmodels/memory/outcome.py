@@ -79,7 +79,7 @@ class OutcomeHead(nn.Module):
             self.linear.bias[-1] = -5.0  # ends are rare: the first prediction is 1 in 150
 
     def calibrate(self, rewards: Float[Tensor, "agent_steps"]) -> None:
-        """Use `rewards` to set the scale of rewards and the initial frequency of each reward value."""
+        """Use `rewards` to set the scale of rewards and the initial frequency of each value."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
         # Equal rewards have a standard deviation of 0; their unit is then that of the env.

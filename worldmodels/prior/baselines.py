@@ -18,7 +18,7 @@ def unigram_cross_entropy(
 def position_cross_entropy(
     train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
-    """Return the cross-entropy of held-out codes under the training frequencies of their positions."""
+    """Return the cross-entropy of held-out codes under each position's training frequencies."""
     log_frequency = position_frequencies(train, num_values).log()
     return -float(log_frequency.gather(1, held_out.T).mean())
 

@@ -47,7 +47,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.episodes <= len(SEED_RANGES[self.split]):
             raise UserError(
-                f"expected at least 1 episode, and at most one per seed of the split, got {self.episodes}"
+                f"expected at least 1 episode and at most one per seed, got {self.episodes}"
             )
         if self.perturbation is not None:
             from envs.perturbations import PERTURBATIONS  # imports Box2D, only if needed
