@@ -1,4 +1,4 @@
-"""Runs work in several processes, with the same results for any number of processes.
+"""Distribute work over processes; the results are the same for any number of processes.
 
 Work is cut into chunks of one fixed size, and the number of workers decides only which process runs
 a chunk. Pass functions and factories whose pickles are small. Never pass torch modules, because

@@ -92,7 +92,7 @@ class Dreams(NamedTuple):
     def lambda_returns(
         self, values: Float[Tensor, "agent_step batch"], config: ActorCriticConfig
     ) -> Float[Tensor, "agent_step batch"]:
-        """The lambda-return from each agent step on, given the value of the state after it."""
+        """Return the lambda-returns of all agent steps, given the values of the next states."""
         continues = config.discount * continuation_probs(self.weight)
         return lambda_returns(self.rewards, values, continues, config.lambda_)
 

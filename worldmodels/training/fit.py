@@ -210,7 +210,7 @@ class _Progress:
 
     @property
     def seconds(self) -> float:
-        """The seconds of training so far, including the seconds before a kill."""
+        """The seconds of training so far, including those before the training was resumed."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def record(self, metrics: Metrics) -> None:
