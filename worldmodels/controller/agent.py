@@ -165,7 +165,10 @@ class Agent(RepeatingPolicy):
         try:
             seen = self.spec.view(frames)
         except ValueError as error:
-            raise UserError(f"this agent is for {self.spec.env_id}: {error}") from error
+            raise UserError(
+                f"this agent is for frames of {self.spec.env_id}, as envs.make.make_env gives "
+                f"them: {error}"
+            ) from error
         posterior = self.vision.encode(torch.from_numpy(seen))
         latent = self.vision.mode(posterior).clone()
         if self.spec.sample_latent:

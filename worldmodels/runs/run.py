@@ -121,7 +121,7 @@ class Run:
             kinds = ("continuous", "quantized")
             raise UserError(
                 f"{self.folder} holds a {kinds[not quantized]} V, but a {kinds[quantized]} V was "
-                "requested: name another folder with --run"
+                f"requested: name another folder with --run, or delete {self.folder / 'vision'}"
             )
 
     def choose_kind(self, quantized: bool) -> None:

@@ -176,7 +176,10 @@ def _is_done(final: Path, work: dict[str, Any], log: Callable[[str], object]) ->
             log(f"{final / MANIFEST} is damaged, so the stage is run again")
             (final / MANIFEST).unlink()  # nothing can be continued from it
         return False
-    if any(manifest.get(key) != value for key, value in work.items()):
+    changed = [key for key, value in work.items() if manifest.get(key) != value]
+    if changed:
+        if "round" not in changed:  # a later round always replaces the stage
+            log(f"{final.name}: {' and '.join(changed)} changed, so the stage is run again")
         return False
     damaged = damaged_outputs(final / MANIFEST, manifest)
     if damaged:
