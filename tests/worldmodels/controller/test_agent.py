@@ -143,7 +143,7 @@ def test_stock_frames_and_frames_of_the_view_give_the_same_actions() -> None:
 def test_frames_of_another_env_are_refused_in_a_line() -> None:
     whole = agent(view=PAPER_VIEW)
     whole.reset(2)
-    message = r"Tiny-v0, as envs.make.make_env gives them: expected frames of 96x96 pixels, or of 64x64 .*, got 400x600"
+    message = r"of Tiny-v0, .*make_env.*: expected frames of 96x96 pixels, .*64x64.*, got 400x600"
     with pytest.raises(UserError, match=message):
         whole.act(films(2, 1, size=(400, 600))[0])
     for size in ((96, 96), (64, 64)):
