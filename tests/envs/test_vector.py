@@ -203,7 +203,7 @@ def test_statistics_outlast_the_reset_of_others() -> None:
 
 
 def test_numbers_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"expected num_envs >= 1 and .*, got num_envs=0 and num_workers=1"):
+    with pytest.raises(ValueError, match=r"num_envs >= 1 and .*, got num_envs=0 and num_workers=1"):
         ProcessVectorEnv([], 1)
     for num_workers in (-1, 0, 6):
         message = f"1 <= num_workers <= num_envs, got num_envs=5 and num_workers={num_workers}"
