@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from agents.workers import Workers
-from scripts.experiments import elite_frames, elites, memory, pictures, search, vision
+from scripts.experiments import elite_frames, elites, memory, pictures, search, tutorials, vision
 from scripts.experiments.experiment import Context, Experiment
 from scripts.experiments.quantized import ablation, study
 from worldmodels.errors import UserError
@@ -35,6 +35,7 @@ KINDS: tuple[type[Experiment], ...] = (
     elites.Elites,
     elite_frames.EliteFrames,
     pictures.Pictures,
+    tutorials.Tutorials,
 )
 EXPERIMENTS = {kind.name: kind for kind in KINDS}
 

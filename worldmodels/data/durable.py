@@ -55,8 +55,10 @@ def link_target(path: Path) -> Path:
         return path
     try:
         target = path.resolve()
-    except (OSError, RuntimeError) as error:  # the latter before Python 3.13
-        raise UserError(f"{path} is a symbolic link to itself: remove the link") from error
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        target = path
+    if target.is_symlink():  # from Python 3.13 on, a loop of links is returned unresolved
+        raise UserError(f"{path} is a symbolic link to itself: remove the link")
     if not target.parent.is_dir():
         raise UserError(
             f"{path} links to {target}, but {target.parent} is not a folder: mount the disk of "
