@@ -1,8 +1,8 @@
 """MAP-Elites with an ask-and-tell interface; it searches for the best solution of every cell.
 
-New solutions are variations of existing solutions. The archive is a class of pyribs. All random
-numbers of a generation come from a generator that `(seed, generation)` seeds, so that a saved
-search continues exactly. The saved state consists of the archive, the bandit's window, and the
+New solutions are variations of existing solutions. The archive is a class of pyribs. The
+random numbers of each generation come from a new generator with the seed `(seed, generation)`. A
+resumed search therefore gives the same result as an uninterrupted search. The saved state consists of the archive, the bandit's window, and the
 counts of generations and evaluations.
 """
 

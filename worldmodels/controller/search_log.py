@@ -23,8 +23,8 @@ class SearchLog:
     """The log of one search.
 
     Args:
-        unit: what the search counts: "generation" or "step". Each history entry holds the number of
-            its generation or step under the key that `unit` names.
+        unit: what the search counts: "generation" or "step". It is also the key of this number in
+            each history entry.
     """
 
     def __init__(self, folder: Path, unit: str, meter: Meter, events: Any) -> None:

@@ -148,7 +148,7 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
 
 
 def has_file(path: Path) -> bool:
-    """Whether this file is in the stage's folder or, during a commit, in the old folder."""
+    """Return whether this file exists in the stage's folder; during a commit, in the old folder."""
     try:
         read_file(path, os.stat)
     except (FileNotFoundError, NotADirectoryError):

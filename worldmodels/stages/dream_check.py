@@ -133,7 +133,7 @@ def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np
 
 
 def _draw(path: Path, each: list[Returns], scores: list[float], env_steps: int) -> None:
-    """Draw the dreamed returns against the real returns, both over the longest horizon."""
+    """Plot the dreamed returns against the real returns, both over the longest horizon."""
     groups = {}
     for number, (returns, score) in enumerate(zip(each, scores, strict=True)):
         points = returns["real"][:, -1].numpy(), returns["dreamed"][:, -1].numpy()
