@@ -1,9 +1,9 @@
 """MAP-Elites with an ask-and-tell interface; it searches for the best solution of every cell.
 
-New solutions are variations of existing solutions. The archive is a class of pyribs. The
-random numbers of each generation come from a new generator with the seed `(seed, generation)`. A
-resumed search therefore gives the same result as an uninterrupted search. The saved state consists of the archive, the bandit's window, and the
-counts of generations and evaluations.
+New solutions are variations of existing solutions. The archive is a class of pyribs. The random
+numbers of each generation come from a new generator with the seed `(seed, generation)`. A resumed
+search therefore gives the same result as an uninterrupted search. The saved state consists of the
+archive, the bandit's window, and the counts of generations and evaluations.
 """
 
 from __future__ import annotations

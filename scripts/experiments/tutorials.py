@@ -1,8 +1,8 @@
 """Make the results of longer runs that two of the tutorials show.
 
-The run "stable-baselines" trains V and M on the first 96 episodes of the preset demo, and trains the
-PPO of Stable-Baselines3 in their dream. The policy never acts in the real environment while it is
-trained. The run "own-environment" runs the commands of its tutorial, in the environment that the
+The run "stable-baselines" trains V and M on the first 96 episodes of the preset demo, and trains
+the PPO of Stable-Baselines3 in their dream. The policy never acts in the real environment while it
+is trained. The run "own-environment" runs the commands of its tutorial, in the environment that the
 tutorial writes, with the settings of the preset. Each run takes about ten minutes on one core.
 """
 

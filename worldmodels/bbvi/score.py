@@ -86,8 +86,8 @@ def fitted_baseline(score: Scores, signal: OfFactors) -> OfFactors:
     summed over the parameters. Subtract the returned a* from the signal. a* is 0 if the other
     samples do not vary, for example if a discrete factor has the same value in all of them.
 
-    Raises: UserError if there are fewer than 3 samples, because the other samples must have a
-    variance.
+    Raises: UserError if there are fewer than 3 samples: the baseline of a sample is fitted to the
+    other samples, and a variance needs at least 2 of them.
 
     Source: arXiv 1401.0118, 3.2 and algorithm 2. Differs: the paper fits a* on the same samples
     that a* corrects, which biases the gradient of S samples by O(1/S). Leaving each sample out of

@@ -1,4 +1,7 @@
-"""Train C in the dream by proximal policy optimization (PPO) over the noise on C's outputs."""
+"""Train C in the dream by proximal policy optimization (PPO).
+
+Noise on C's outputs makes C the stochastic policy that PPO needs.
+"""
 
 import math
 from dataclasses import dataclass
