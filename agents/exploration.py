@@ -1,4 +1,9 @@
-"""Exploration policies: noise that is correlated in time, alone or on another policy's actions."""
+"""Exploration policies: noise that is correlated in time, alone or on another policy's actions.
+
+Which actions explore an environment well is not known beforehand: a cart needs a push that changes
+at every step, and a car needs one that lasts for a second. Every episode therefore draws how long
+its noise stays correlated and how strong it is.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,46 +23,54 @@ from agents.policy import (
 from envs.actions import ActionMap
 from envs.tasks import Task
 
-# Both are in env steps, so that they do not depend on the action repeat. 30 is 0.6 s of CarRacing:
-# long enough for a turn of the wheel to show in the frames, short enough for many turns per
-# episode.
-CORRELATION_STEPS = 30
-STYLE_STEPS = 200
+# All numbers of steps are in env steps, so that they do not depend on the action repeat.
+CORRELATION_STEPS = (1, 3, 10, 30)
+HABIT_STEPS = 200
+# In units of a controller's outputs, in which the noise has a spread of 1. A third of all habits
+# have no spread, so that the noise alone decides; others hold an action for long.
+HABIT_SPREADS = (0.0, 1.0, 2.0)
 # Unit: half an action's range. A strength is drawn for every episode, so that M is trained on the
-# agent's own driving as well as on recovery from its mistakes.
-NOISE_STRENGTHS = (0.1, 0.3, 0.6)
+# agent's own behavior as well as on recovery from its mistakes.
+NOISE_STRENGTHS = (0.0, 0.1, 0.3, 0.6)
 
 
 class CorrelatedNoise:
-    """Ornstein-Uhlenbeck noise of unit variance, with one row of `size` numbers per environment."""
+    """Ornstein-Uhlenbeck noise of unit variance, with one row of `size` numbers per environment.
 
-    def __init__(self, num_envs: int, size: int, correlation_steps: float) -> None:
-        """After `correlation_steps` calls of `step`, the autocorrelation has fallen to 1/e."""
+    Args:
+        env_steps: number of env steps between two values of the noise.
+    """
+
+    def __init__(self, num_envs: int, size: int, env_steps: int = 1) -> None:
         self.values: Float64[np.ndarray, "env size"] = np.zeros((num_envs, size))
-        self._autocorrelation = np.exp(-1 / correlation_steps)
-        self._noise_scale = np.sqrt(1 - self._autocorrelation**2)
+        self._env_steps = env_steps
+        self._autocorrelation = np.zeros(num_envs)
 
-    def restart(self, i: int, generator: np.random.Generator) -> None:
-        """Draw row i from the stationary distribution, so that noise starts at full strength."""
+    def restart(self, i: int, correlation_steps: float, generator: np.random.Generator) -> None:
+        """Draw row i from the stationary distribution, so that noise starts at full strength.
+
+        After `correlation_steps` env steps, the autocorrelation of row i has fallen to 1/e.
+        """
         self.values[i] = generator.standard_normal(self.values.shape[1])
+        self._autocorrelation[i] = np.exp(-self._env_steps / correlation_steps)
 
     def step(self, i: int, generator: np.random.Generator) -> Float64[np.ndarray, " size"]:
         """Advance row i by one agent step, and return row i."""
+        kept = self._autocorrelation[i]
         noise = generator.standard_normal(self.values.shape[1])
-        self.values[i] = self._autocorrelation * self.values[i] + self._noise_scale * noise
+        self.values[i] = kept * self.values[i] + np.sqrt(1 - kept**2) * noise
         result: np.ndarray = self.values[i]
         return result
 
 
 class ExploringPolicy(RepeatingPolicy):
-    """Policy that collects the first data.
+    """Policy that collects the first data, without knowledge of the environment.
 
-    Instead of a controller's raw outputs, the policy uses the mean of a style plus correlated
-    noise.
-
-    One of the task's styles is drawn when an episode begins, and again every `STYLE_STEPS` env
-    steps on average. The mean plus the noise goes through the task's default action map. Because
-    the noise is correlated in time, a Discrete action is often repeated for several agent steps.
+    The sum of a habit and of correlated noise takes the place of a controller's raw outputs, and
+    goes through the task's default action map. A habit is one number per output, which stays the
+    same for `HABIT_STEPS` env steps on average: it makes the policy prefer some actions, so that
+    the policy travels farther than random actions do. Because the noise is correlated in time, a
+    Discrete action is often repeated for several agent steps.
     """
 
     def __init__(
@@ -65,30 +78,31 @@ class ExploringPolicy(RepeatingPolicy):
     ) -> None:
         """If `action_repeat` is None, the policy uses the task's action repeat."""
         super().__init__(action_space, "exploring", action_repeat or task.action_repeat)
-        self._styles = task.exploration
         self._action_map = task.action_map
 
     def begin(self, starting: EnvMask) -> None:
-        """For each starting environment, draw a style and the first values of the noise."""
+        """For each starting environment, draw a habit, a correlation time, and the first noise."""
+        size = self._action_map.num_outputs
         if starting.all():
-            self._noise = CorrelatedNoise(
-                self.num_envs, self._action_map.num_outputs, CORRELATION_STEPS / self.action_repeat
-            )
-            self._style = np.zeros(self.num_envs, dtype=np.int64)
+            self._noise = CorrelatedNoise(self.num_envs, size, self.action_repeat)
+            self._habit = np.zeros((self.num_envs, size))
         for i in indices_of(starting):
-            self._noise.restart(i, self.generators[i])
-            self._style[i] = self.generators[i].integers(len(self._styles))
+            generator = self.generators[i]
+            self._noise.restart(i, float(generator.choice(CORRELATION_STEPS)), generator)
+            self._draw_habit(i)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return the actions that the action map makes from a style's mean plus noise."""
+        """Return the actions that the action map makes from a habit plus noise."""
         outputs = np.zeros_like(self._noise.values)
         for i in indices_of(due):
-            generator = self.generators[i]
-            if generator.random() < self.action_repeat / STYLE_STEPS:
-                self._style[i] = generator.integers(len(self._styles))
-            style = self._styles[self._style[i]]
-            outputs[i] = style.mean + style.spread * self._noise.step(i, generator)
+            if self.generators[i].random() < self.action_repeat / HABIT_STEPS:
+                self._draw_habit(i)
+            outputs[i] = self._habit[i] + self._noise.step(i, self.generators[i])
         return self._action_map(outputs.astype(np.float32))
+
+    def _draw_habit(self, i: int) -> None:
+        spread = self.generators[i].choice(HABIT_SPREADS)
+        self._habit[i] = spread * self.generators[i].standard_normal(self._habit.shape[1])
 
 
 class NoisyPolicy(RepeatingPolicy):
@@ -124,15 +138,18 @@ class NoisyPolicy(RepeatingPolicy):
 
     def begin(self, starting: EnvMask) -> None:
         """For each starting environment, draw a strength and reset the inner policy's state."""
-        agent_steps = CORRELATION_STEPS / self.action_repeat
+        size = self._bounds.size
         if starting.all():
-            self._noise = CorrelatedNoise(self.num_envs, self._bounds.size, agent_steps)
-            self._strength = np.zeros(self.num_envs)
-            self._random_action = np.zeros((self.num_envs, self._bounds.size), dtype=np.float32)
+            self._noise = CorrelatedNoise(self.num_envs, size, self.action_repeat)
+            self._strength, self._run_length = np.zeros((2, self.num_envs))
+            self._random_action = np.zeros((self.num_envs, size), dtype=np.float32)
             self._acts_randomly = np.zeros(self.num_envs, dtype=bool)
         for i in indices_of(starting):
-            self._strength[i] = self.generators[i].choice(self._strengths)
-            self._noise.restart(i, self.generators[i])
+            generator = self.generators[i]
+            self._strength[i] = generator.choice(self._strengths)
+            steps = float(generator.choice(CORRELATION_STEPS))
+            self._run_length[i] = max(1.0, steps / self.action_repeat)  # in agent steps
+            self._noise.restart(i, steps, generator)
             self._redraw_run(i)
         self._policy.begin(starting)
 
@@ -143,7 +160,7 @@ class NoisyPolicy(RepeatingPolicy):
             if self._bounds.discrete:
                 # One draw decides both the end of a run and the start of the next: the fraction of
                 # random actions is then exactly `strength`, for any length of runs.
-                if self.generators[i].random() < self.action_repeat / CORRELATION_STEPS:
+                if self.generators[i].random() < 1 / self._run_length[i]:
                     self._redraw_run(i)
                 if self._acts_randomly[i]:
                     actions[i] = self._random_action[i]

@@ -11,12 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.wrappers import AtariPreprocessing, TimeLimit
 
 from envs.config import EnvConfig
 from envs.errors import EnvError, describe_error
 
+ATARI = "ALE/"
 # Prefixes of ids whose packages Gymnasium does not find by itself; the extra "games" installs them.
-_MODULES = {"ALE/": "ale_py", "MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+_MODULES = {
+    ATARI: "ale_py",
+    "MiniGrid-": "minigrid",
+    "BabyAI-": "minigrid",
+    "Vizdoom": "vizdoom.gymnasium_wrapper",
+}
 
 
 class RenderModeError(EnvError):
@@ -41,6 +48,8 @@ def create_env(
     with _current_folder_importable():
         _import_module(config)
         try:
+            if is_preprocessed(config):
+                return _make_atari(config.env_id, max_episode_steps, kwargs)
             return gym.make(
                 config.env_id,
                 max_episode_steps=max_episode_steps,
@@ -60,6 +69,41 @@ def create_env(
                 f"{config} could not be made, because its constructor raised "
                 f"{describe_error(error)}{helps}"
             ) from error
+
+
+def episode_limit(env: str | EnvConfig) -> int | None:
+    """Return the number of env steps after which Gymnasium truncates episodes, or None."""
+    config = EnvConfig.of(env)
+    with _current_folder_importable():
+        _import_module(config)
+    return gym.spec(config.env_id.rpartition(":")[2]).max_episode_steps
+
+
+def is_preprocessed(config: EnvConfig) -> bool:
+    """Whether the environment is an Atari game whose frames are skipped by the usual wrapper."""
+    env_id = config.env_id.rpartition(":")[2]
+    return env_id.startswith(ATARI) and "frameskip" not in config.kwargs
+
+
+def _make_atari(
+    env_id: str, max_episode_steps: int | None, kwargs: dict[str, Any]
+) -> gym.Env[Any, Any]:
+    """Make an Atari game with the preprocessing that most publications use.
+
+    An env step takes four frames, and its observation is the maximum of the last two. Up to thirty
+    frames without action start an episode, so that seeds give different episodes. Actions are not
+    sticky, unless `repeat_action_probability` is given.
+
+    Source: Nature 518, 529 (DQN); Gymnasium's `AtariPreprocessing`. Differs: frames keep their
+    colors, their size, and all lives of the game.
+    """
+    chosen = {"repeat_action_probability": 0.0, **kwargs, "frameskip": 1}
+    made = gym.make(env_id, disable_env_checker=True, **chosen)
+    height, width, *_ = made.observation_space.shape or ()
+    skipping = AtariPreprocessing(made, screen_size=(width, height), grayscale_obs=False)
+    if max_episode_steps is None:
+        return skipping
+    return TimeLimit(skipping, max_episode_steps)
 
 
 @contextmanager
@@ -90,7 +134,7 @@ def _import_module(config: EnvConfig) -> None:
         known = next((name for start, name in _MODULES.items() if env_id.startswith(start)), None)
         if known is None or env_id in gym.registry:
             return
-        if importlib.util.find_spec(known) is None:
+        if importlib.util.find_spec(known.partition(".")[0]) is None:
             raise EnvError(
                 f'{env_id} needs the package {known}: run "pip install worldmodels-gym[games]"'
             )

@@ -1,7 +1,7 @@
 """Settings of each environment; no other module has special cases for an environment.
 
 Any Gymnasium id works, even without an entry in this module. An environment that needs its own
-view, action maps or exploration gets a `Task` in this module.
+view, action maps or action repeat gets a `Task` in this module.
 """
 
 from __future__ import annotations
@@ -22,21 +22,6 @@ from envs.views import PAPER_VIEW, View
 
 
 @dataclass(frozen=True)
-class ExplorationStyle:
-    """One way of acting without a controller.
-
-    Raw outputs are `mean + spread * noise`, where the noise is correlated in time and has unit
-    variance. The task's default action map turns the raw outputs into actions, so `mean` and
-    `spread` have the units of that map's inputs, before tanh. Several styles give M more varied
-    data than one style.
-    """
-
-    name: str
-    mean: tuple[float, ...]
-    spread: float
-
-
-@dataclass(frozen=True)
 class Task:
     """An environment id, and everything about the environment that other packages need.
 
@@ -52,7 +37,6 @@ class Task:
     view: View
     action_maps: Mapping[str, ActionMap]
     default_action_map: str
-    exploration: tuple[ExplorationStyle, ...]
     measures: tuple[Measure, ...]
     constant_actions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     action_repeat: int = 1
@@ -90,15 +74,6 @@ _CAR_PAPER = ActionMap(
 _CAR_PEDAL = replace(
     _CAR_PAPER, num_outputs=2, source=(0, 1, 1), scale=(1.0, 1.0, -1.0), offset=(0.0, 0.0, 0.0)
 )
-# Means are (steer, pedal) before tanh. Without braking and standing in the first data, M predicts
-# reward at rest, and the controller learns to stand still.
-_CAR_STYLES = (
-    ExplorationStyle("driving", (0.0, 0.3), 1.0),
-    ExplorationStyle("coasting", (0.0, 0.0), 0.3),
-    ExplorationStyle("braking", (0.0, -0.3), 1.0),
-    ExplorationStyle("full gas", (0.0, 2.0), 0.7),
-    ExplorationStyle("standing", (0.0, -2.0), 0.7),
-)
 DEFAULT_ENV_ID = "worldmodels/CarRacing-v3"
 CAR_RACING_IDS = (DEFAULT_ENV_ID, "CarRacing-v3")
 _CAR_RACING = Task(
@@ -107,7 +82,6 @@ _CAR_RACING = Task(
     view=PAPER_VIEW,
     action_maps={"paper": _CAR_PAPER, "pedal": _CAR_PEDAL},
     default_action_map="pedal",
-    exploration=_CAR_STYLES,
     measures=CAR_MEASURES,
     constant_actions={
         "standing": (0.0, 0.0, 1.0),
@@ -153,7 +127,6 @@ def task_for(env: str | EnvConfig) -> Task:
         view=known_view(config),
         action_maps={"default": action_map},
         default_action_map="default",
-        exploration=(ExplorationStyle("random", (0.0,) * action_map.num_outputs, 1.0),),
         measures=action_measures(action_map),
         constant_actions=constant_actions,
         keys=_keys_for(action_map),

@@ -5,19 +5,25 @@ from functools import partial
 from typing import Any
 
 from agents.workers import Workers
+from envs.registration import episode_limit
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.best_agent import evaluator, keep_best
 from worldmodels.errors import UserError
 from worldmodels.presets import Preset
 from worldmodels.progress import Report
+from worldmodels.runs.env_steps import env_steps
 from worldmodels.runs.learning_curve import LearningCurve
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
-from worldmodels.stages.collect import collect
+from worldmodels.stages.collect import CollectConfig, collect
 from worldmodels.stages.evaluate import EvaluateConfig, evaluate_run
-from worldmodels.stages.train_controller import train_controller
+from worldmodels.stages.train_controller import ControllerStageConfig, train_controller
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
+
+# Of the env steps of a round, for the episodes that select the run's best agent.
+SELECTION_FRACTION = 0.2
+MIN_SELECTION_EPISODES = 2
 
 
 @locks_run
@@ -33,7 +39,9 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """Run all rounds, fine-tune the best agent, and evaluate it on validation episodes.
 
-    A round collects episodes, trains V and M, and searches C. The first round collects with the
+    A round collects episodes, trains V and M, and searches C. Its number of episodes follows from
+    the env steps of the preset, which count all episodes but those that only report a score. The
+    first round collects with the
     exploring policy of the preset. Each later round collects with the agent of the round before,
     whose actions get noise. Each later round also continues the training of the models on all
     episodes. After the last round, `preset.finetune` is a further search, which begins with the
@@ -53,15 +61,13 @@ def run_pipeline(
             continue
         if rounds > 1:
             report.log(f"round {round_} of {rounds}")
-        episodes = preset.collect.episodes + (round_ - 1) * preset.later_episodes
-        policy = preset.collect.policy if round_ == 1 else "agent"
-        config = replace(preset.collect, episodes=episodes, policy=policy)
+        config = _collect_config(run, preset, round_)
         collect(run, config, workers=workers, report=report, round_=round_)
         if preset.vision_rounds is None or round_ <= preset.vision_rounds:
             vision = preset.vision(quantized, run.estimator if quantized else None)
             train_vision(run, vision, report=report, device=device, round_=round_)
         train_memory(run, preset.memory, report=report, device=device, round_=round_)
-        search(preset.controller, round_=round_)
+        search(_search_config(run, preset), round_=round_)
         curve.record_round(round_)
     if preset.finetune is not None:
         manifest = run.manifest("controller")
@@ -75,3 +81,29 @@ def run_pipeline(
     result = evaluate_run(run, evaluation, workers=workers, report=report)
     curve.record_env_steps()
     return result
+
+
+def _collect_config(run: Run, preset: Preset, round_: int) -> CollectConfig:
+    """Return how a round collects, so that env steps are left for the selection at its end."""
+    first = preset.env_steps(round_ - 1) if round_ > 1 else 0
+    reserved = int(SELECTION_FRACTION * (preset.env_steps(round_) - first))
+    counts = env_steps(run)
+    spent = counts["monitored"] + counts["selected"]
+    policy = preset.collect.policy if round_ == 1 else "agent"
+    steps = max(1, preset.env_steps(round_) - reserved - spent)
+    return replace(preset.collect, env_steps=steps, policy=policy)
+
+
+def _search_config(run: Run, preset: Preset) -> ControllerStageConfig:
+    """Return the settings of the search, with a number of selection episodes that fits a round.
+
+    All rounds select on the same number of episodes, which depends on the length of the env's
+    longest episodes.
+    """
+    config, longest = preset.controller, episode_limit(run.settings.env)
+    if longest is None:
+        lengths = (episode.num_steps for episode in run.store if episode.round == 1)
+        longest = max(lengths, default=1)
+    affordable = int(SELECTION_FRACTION * preset.later_env_steps / longest)
+    episodes = min(config.selection_episodes, max(MIN_SELECTION_EPISODES, affordable))
+    return replace(config, selection_episodes=episodes)

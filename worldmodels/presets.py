@@ -14,6 +14,8 @@ from worldmodels.vision import CategoricalVAEConfig, VAEConfig, VQVAEConfig
 
 Config = TypeVar("Config")
 
+ERROR_WEIGHTS = ("by_variance", "background_weight", "rare_weight")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -23,7 +25,9 @@ class Preset:
         rounds: number of rounds. Each round collects episodes, trains V and M, and searches C.
         vision_rounds: number of rounds after which V is not trained any more, so that V's latents
             keep their meaning. If `vision_rounds` is None, V is trained in every round.
-        later_episodes: number of episodes that each round after the first adds.
+        collect: how the first round collects. `collect.env_steps` is the number of env steps of the
+            first round, with those of the evaluations that select the best agent.
+        later_env_steps: number of env steps of each later round, in the same way.
         vae, vqvae: settings of the training of a continuous V and of a quantized V.
         dream_search, real_search: settings of the search of C in the dream and in the real game.
         finetune: settings of a further search of C after the last round, which begins with the best
@@ -35,7 +39,7 @@ class Preset:
     name: str
     rounds: int
     collect: CollectConfig
-    later_episodes: int
+    later_env_steps: int
     vae: VisionStageConfig
     vqvae: VisionStageConfig
     memory: MemoryStageConfig
@@ -55,6 +59,36 @@ class Preset:
         """Return this preset with a search of C only in the dream, or only in the real game."""
         return replace(self, search_in_dream=dream, finetune=None)
 
+    def env_steps(self, round_: int) -> int:
+        """The number of env steps that a run takes at most until the end of a round.
+
+        Evaluations that only report a score, and searches in the real game, do not count.
+        """
+        first = self.collect.env_steps
+        assert first is not None, "presets count env steps"
+        return first + (round_ - 1) * self.later_env_steps
+
+    def with_env_steps(self, total: int | None, rounds: int) -> "Preset":
+        """Return this preset for `total` env steps in `rounds` rounds, without a further search.
+
+        If `total` is None, the preset is unchanged.
+
+        Raises: UserError if `total` is below 1, or if the preset searches C in the real game.
+        """
+        if total is None:
+            return self
+        if total < 1:
+            raise UserError(f"expected at least 1 env step, got --env-steps {total}")
+        if not self.search_in_dream:
+            raise UserError(
+                "--env-steps is for runs that search C in the dream, and this run searches C in "
+                "the real game: leave out --env-steps, or add --dream"
+            )
+        scale = total / self.env_steps(rounds)
+        first, later = (int(scale * steps) for steps in (self.env_steps(1), self.later_env_steps))
+        collect = replace(self.collect, env_steps=max(1, first))
+        return replace(self, collect=collect, later_env_steps=later, finetune=None)
+
     def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
         """Return the settings of the training of a V of the requested kind.
 
@@ -69,8 +103,8 @@ class Preset:
             return self.vqvae if quantized else self.vae
         if not quantized:
             raise UserError(f"--estimator {estimator} is only for a V with codes: add --quantized")
-        weight = self.vqvae.model.background_weight
-        model = CategoricalVAEConfig(estimator=estimator, background_weight=weight)
+        weights = {name: getattr(self.vqvae.model, name) for name in ERROR_WEIGHTS}
+        model = CategoricalVAEConfig(estimator=estimator, **weights)
         return replace(self.vqvae, model=model)
 
 
@@ -103,8 +137,8 @@ _PAPER_SEARCH = ControllerStageConfig(action_map="paper", sample_latent=True)
 PAPER = Preset(
     name="paper",
     rounds=1,
-    collect=CollectConfig(episodes=10_000, policy="random", action_repeat=1),
-    later_episodes=1_000,
+    collect=CollectConfig(env_steps=10_000_000, policy="random", action_repeat=1),
+    later_env_steps=1_000_000,
     vae=_PAPER_VAE,
     vqvae=replace(_PAPER_VAE, model=VQVAEConfig()),
     memory=MemoryStageConfig(
@@ -119,12 +153,18 @@ PAPER = Preset(
 _VISION_FIT = FitConfig(1_200, 64, learning_rate=1e-3, final_learning_rate=1e-4)
 _LEAN_VAE = VisionStageConfig(
     model=VAEConfig(
-        network="lean", decoder_channels=64, kl_weight=0.1, free_nats=0.25, background_weight=0.3
+        network="lean",
+        decoder_channels=64,
+        normalize=True,
+        kl_weight=0.1,
+        free_nats=0.25,
+        by_variance=True,
+        background_weight=0.3,
     ),
     fit=_VISION_FIT,
     later=replace(_VISION_FIT, num_steps=400),
 )
-_FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, background_weight=0.3)
+_FSQ = VQVAEConfig(quantizer="fsq", decoder_channels=64, by_variance=True, background_weight=0.3)
 # Batches of few, whole episodes: windows of 64 agent steps lost 1.6 nats and half the reward R2.
 _MEMORY_FIT = FitConfig(
     1_200,
@@ -139,8 +179,8 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
-    collect=CollectConfig(episodes=96),
-    later_episodes=40,
+    collect=CollectConfig(env_steps=106_000),
+    later_env_steps=50_000,
     vae=_LEAN_VAE,
     vqvae=replace(_LEAN_VAE, model=_FSQ),
     memory=MemoryStageConfig(
@@ -149,12 +189,14 @@ DEMO = Preset(
         model=MemoryModelConfig(
             num_hidden=128, num_mixtures=1, predict_change=True, reward_weight=2.0
         ),
+        min_batch_steps=1_600,
+        sequence_length=250,
     ),
     dream_search=ControllerStageConfig(
         search="gradient",
         dream=True,
         hidden=64,
-        far_from_reward_fraction=0.2,
+        eval_episodes=0,
         pathwise=PATHWISE.with_steps(600),
         cmaes=CMAESConfig(150, 120, covariance="diagonal", episodes=32, horizon=40),
     ),
@@ -189,7 +231,7 @@ CPU = override(
     name="cpu",
     rounds=24,
     vision_rounds=12,
-    later_episodes=60,
+    later_env_steps=72_000,
     vae__later__num_steps=300,
     vqvae__later__num_steps=300,
     memory__later__num_steps=500,
@@ -213,8 +255,8 @@ STUDY = override(
 GPU = override(
     CPU,
     name="gpu",
-    collect__episodes=400,
-    later_episodes=200,
+    collect__env_steps=420_000,
+    later_env_steps=220_000,
     memory__fit__num_steps=2_000,
     memory__fit__batch_size=64,
     memory__later__batch_size=64,
@@ -228,8 +270,8 @@ TINY = override(
     DEMO,
     name="tiny",
     rounds=1,
-    collect=CollectConfig(episodes=20, max_episode_steps=240),
-    later_episodes=8,
+    collect=CollectConfig(env_steps=6_800, max_episode_steps=240),
+    later_env_steps=8_200,
     vae__fit=_FEW_FRAMES,
     vae__later=replace(_FEW_FRAMES, num_steps=20),
     vqvae__fit=_FEW_FRAMES,

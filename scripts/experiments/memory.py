@@ -99,7 +99,7 @@ class MemoryKinds(Experiment):
         )
         dream = DreamModel(vision, memory)
         figures, _ = memory_figures(
-            dream, memoryless, train, drives, frames, EvaluateMemoryConfig(), REPEAT
+            dream, memoryless, train, drives, frames, EvaluateMemoryConfig(steps=100), REPEAT
         )
         if spec.drawn:
             path = context.docs / f"dreams_{spec.drawn}.png"

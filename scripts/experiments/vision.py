@@ -170,6 +170,7 @@ def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[
     colors = common_colors(frames[::5].numpy())
     vision = make_vision(replace(kind.config, common_colors=colors))
     vision.init_from_data(frames[::50])
+    vision.pixel_error.fit(frames[::5])
     steps_per_epoch = len(frames) // BATCH_SIZE
     usage: list[dict[str, float]] = []
 

@@ -114,8 +114,8 @@ def test_brownian_motion_spreads_by_the_square_root_of_time() -> None:
 
 
 def test_noise_has_unit_variance_and_the_correlation_asked_for() -> None:
-    noise, generator = CorrelatedNoise(1, 500, 10), np.random.default_rng(0)
-    noise.restart(0, generator)
+    noise, generator = CorrelatedNoise(1, 500, env_steps=2), np.random.default_rng(0)
+    noise.restart(0, 20, generator)
     series = np.stack(
         [noise.values[0].copy()] + [noise.step(0, generator).copy() for _ in [0] * 60]
     )
@@ -182,3 +182,29 @@ def test_mistakes_are_named() -> None:
         RandomPolicy(BOX, action_repeat=0)
     with pytest.raises(ValueError, match="finite bounds"):
         RandomPolicy(spaces.Box(-np.inf, np.inf, (1,)))
+
+
+def test_exploring_episodes_differ_in_how_long_and_in_what_they_do() -> None:
+    """Short and long runs of one action, and favorites among the actions, all occur."""
+    task = task_for("CartPole-v1")
+    taken = actions_of(ExploringPolicy(task, task.action_map.space), 300, 100)
+    changes = (taken[1:] != taken[:-1]).mean(0)
+    # Without a habit, noise of the shortest correlation changes the action at 38 % of the steps.
+    assert (changes > 0.3).mean() > 0.05 and (changes < 0.1).mean() > 0.2
+    favored = np.abs(taken.mean(0) - 0.5)
+    assert (favored < 0.1).mean() > 0.1 and (favored > 0.45).mean() > 0.1
+    assert taken.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_random_actions_of_a_noisy_policy_last_for_different_times() -> None:
+    noisy = NoisyPolicy(ConstantPolicy(spaces.Discrete(2), [1, 0], "zero"), 1.0)
+    changes = (np.diff(actions_of(noisy, 300, 200), axis=0) != 0).mean(0)
+    for env_steps in (1, 3, 10, 30):
+        expected = 0.5 / env_steps  # a new random action is the same at every second time
+        assert (np.abs(changes - expected) < 0.4 * expected + 0.02).mean() > 0.15
+
+
+def test_a_quarter_of_an_agent_s_episodes_have_no_noise() -> None:
+    still = ConstantPolicy(spaces.Box(-1, 1, (1,), np.float32), [0], "still")
+    quiet = (actions_of(NoisyPolicy(still), 400, 3) == 0).all(axis=(0, 2)).mean()
+    assert quiet == pytest.approx(0.25, abs=0.07)

@@ -30,8 +30,8 @@ LATER = replace(SHORT, num_steps=2)
 # As `tiny`, with fewer steps; the finish is a search in the dream, which has to be on the device.
 SMALL = replace(
     TINY,
-    collect=CollectConfig(episodes=6),
-    later_episodes=2,
+    collect=CollectConfig(env_steps=1_800, max_episode_steps=240),  # six episodes, and two each
+    later_env_steps=600,
     vae=replace(TINY.vae, fit=SHORT, later=LATER),
     memory=replace(
         TINY.memory,

@@ -22,6 +22,7 @@ from worldmodels.controller.fitness import CMAESConfig
 from worldmodels.controller.gradient import GradientConfig
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.errors import UserError
 from worldmodels.pipeline import run_pipeline
 from worldmodels.presets import _PRESETS, TINY, Preset
 from worldmodels.prior.selection import Candidate
@@ -58,8 +59,8 @@ def shortest(preset: Preset) -> Preset:
     assert preset.finetune is not None
     return replace(
         preset,
-        collect=CollectConfig(episodes=12),
-        later_episodes=3,
+        collect=CollectConfig(env_steps=120),
+        later_env_steps=40,
         vae=replace(preset.vae, fit=FIT, later=FIT),
         vqvae=replace(preset.vqvae, fit=FIT, later=FIT),
         memory=replace(
@@ -99,7 +100,7 @@ def test_what_monitors_selects_and_reports_uses_different_episodes(name: str) ->
     stages = [preset.dream_search, preset.real_search, preset.finetune]
     for config in (stage for stage in stages if stage is not None):
         used = {
-            "monitoring": EvaluationProtocol(BOX_ID, "monitoring", config.eval_episodes),
+            "monitoring": EvaluationProtocol(BOX_ID, "monitoring", max(config.eval_episodes, 1)),
             "selection": EvaluationProtocol(BOX_ID, "selection", config.selection_episodes),
             "validation": EvaluationProtocol(BOX_ID, "validation", preset.evaluation_episodes),
             "test": EvaluationProtocol(BOX_ID, "test", 100),
@@ -155,6 +156,24 @@ def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(
     totals = env_steps(run)
     assert sum(totals.values()) == CountingEnv.num_steps - before
     assert totals["reported"] > last["reported"]
+
+
+def test_a_run_takes_at_most_the_env_steps_that_it_is_given(tmp_path: Path) -> None:
+    search = replace(PRESET.dream_search, eval_episodes=0, selection_episodes=20)
+    preset = replace(PRESET, dream_search=search, finetune=None)
+    run = new_run(tmp_path / "a")
+    pipeline(run, 3, preset.with_env_steps(600, 3))
+    rows = json.loads((run.folder / "rounds.json").read_text())
+    totals = [
+        sum(row["env_steps_by_purpose"].values()) - row["env_steps_by_purpose"]["reported"]
+        for row in rows
+    ]
+    assert 0.9 * 600 < totals[-1] <= 600 + 7  # the last episode of a round may be long
+    first, later = 0.6 * 600, 0.2 * 600  # as in the preset: 120 env steps, and 40 later
+    assert totals == pytest.approx([first, first + later, 600], abs=60)
+    assert len({row["episodes"] for row in rows}) == 1 and rows[0]["episodes"] > 1
+    with pytest.raises(UserError, match="expected at least 1 env step, got --env-steps 0"):
+        preset.with_env_steps(0, 3)
 
 
 def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(

@@ -119,27 +119,22 @@ def test_frames_unlike_those_collected_are_more_surprising(quantized: Path) -> N
     assert surprise.surprise_and_error(noise)[1].min() > error.max()
 
 
-def standing_frames(tracks: int) -> np.ndarray:
-    """The car standing at the start of each of some validation tracks."""
+def meadow_frames(tracks: int) -> np.ndarray:
+    """The car deep in the grass of some validation tracks, where exploring cars often are."""
     env = make_env("worldmodels/CarRacing-v3")
     frames = []
     for track in range(tracks):
         env.reset(seed=1_000_000 + track)
-        frames += [[env.step(np.zeros(3, np.float32))[0] for _ in range(60)][-1]]
+        frames += [[env.step(np.array([0, 1, 0], np.float32))[0] for _ in range(150)][-1]]
     env.close()
     return np.stack(frames)
 
 
-def test_what_every_episode_shows_is_not_surprising(quantized: Path) -> None:
+def test_what_most_episodes_show_is_not_surprising(quantized: Path) -> None:
     surprise = load_surprise(Run(quantized))
     stored = [episode.load().frames[20::10] for episode in Run(quantized).store.split(True)]
-    standing = standing_frames(8)
-    assert (
-        surprise.surprise(standing).mean() < 0.7 * surprise.surprise(np.concatenate(stored)).mean()
-    )
-    assert episode_surprise(surprise, standing) < min(
-        episode_surprise(surprise, frames) for frames in stored
-    )
+    usual = surprise.surprise(np.concatenate(stored))
+    assert chance_of_more(usual, surprise.surprise(meadow_frames(8))) > 0.6
 
 
 def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run: Path) -> None:

@@ -36,7 +36,12 @@ class ActorOptions:
 @command(app)
 def evaluate_memory(
     options: DeviceOptions,
-    horizon: Annotated[int, typer.Option(help="Length of the dreams, in env steps.")] = 100,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            help="Length of the dreams, in env steps; default: 100, or less for short episodes."
+        ),
+    ] = None,
     starts: StartsOption = 64,
     samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,

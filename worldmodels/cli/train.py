@@ -27,6 +27,10 @@ def run(
             help="Number of rounds; each collects episodes, trains V and M, and searches C."
         ),
     ] = None,
+    env_steps: Annotated[
+        int | None,
+        typer.Option(help="Env steps of all rounds together; the final evaluation does not count."),
+    ] = None,
     dream: Annotated[
         bool | None,
         typer.Option(
@@ -40,11 +44,13 @@ def run(
 
     with options.open() as session:
         preset = session.preset
+        preset = preset if dream is None else preset.searching(dream=dream)
+        rounds = preset.rounds if rounds is None else rounds
         return session.measure(
             run_pipeline,
-            preset if dream is None else preset.searching(dream=dream),
+            preset.with_env_steps(env_steps, rounds),
             quantized=quantized,
-            rounds=preset.rounds if rounds is None else rounds,
+            rounds=rounds,
             workers=session.workers,
         )
 
@@ -54,6 +60,10 @@ def collect(
     options: NewRunOptions,
     episodes: Annotated[
         int | None, typer.Option(help="Total number of episodes that the run will hold.")
+    ] = None,
+    env_steps: Annotated[
+        int | None,
+        typer.Option(help="Total number of env steps that the run will hold, in whole episodes."),
     ] = None,
     policy: Annotated[
         str | None,
@@ -73,8 +83,7 @@ def collect(
 
     with options.open() as session:
         config = override(
-            session.preset.collect,
-            episodes=episodes,
+            session.preset.collect.limited(episodes, env_steps),
             policy=policy,
             max_episode_steps=max_steps,
             select_by_surprise=select_by_surprise,

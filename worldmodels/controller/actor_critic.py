@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from agents.controller import ControllerConfig, apply_action_map, control
 from envs.actions import ActionMap
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import check_above_zero, check_at_least, check_fraction
 
@@ -31,7 +32,8 @@ class ActorCriticConfig:
 
     Attributes:
         horizon: number of agent steps of a dream.
-        discount: weight of the reward of the next agent step, relative to the present reward.
+        discount: weight of the reward of the next agent step, relative to the present reward; None
+            stands for a discount that follows from the data (see `RewardScale`).
         lambda_: mixing weight of lambda-returns. At 0, a return consists of one reward and the
             value of the next state. At 1, a return consists of all rewards until the dream's end
             and the value of the last state.
@@ -43,7 +45,7 @@ class ActorCriticConfig:
     """
 
     horizon: int = 15
-    discount: float = 0.975
+    discount: float | None = None
     lambda_: float = 0.95
     noise: float = 0.1
     max_gradient_norm: float = 1.0
@@ -61,7 +63,7 @@ class DreamTask:
     """The sizes and the action map of C, and the dream in which C is trained.
 
     Attributes:
-        reward_scale: number by which rewards are divided, so that values are of the order of 1.
+        reward_scale: the discount, and the unit of rewards.
         start: initial parameters of C; None draws random parameters, which are near zero in the
             last layer.
     """
@@ -69,7 +71,7 @@ class DreamTask:
     controller: ControllerConfig
     action_map: ActionMap
     dream: DreamModel
-    reward_scale: float
+    reward_scale: RewardScale
     start: Float[Tensor, "1 parameter"] | None = None
 
 
@@ -79,7 +81,7 @@ class Dreams(NamedTuple):
     Attributes:
         features: [z, h] before every agent step and after the last agent step.
         outputs: C's outputs, including the noise that was added to them.
-        rewards: rewards in units of `reward_scale`.
+        rewards: rewards in units of `RewardScale.unit`.
         weight: probability that the dream has not ended, before every agent step and after the last
             agent step.
     """
@@ -90,11 +92,11 @@ class Dreams(NamedTuple):
     weight: Float[Tensor, "state batch"]
 
     def lambda_returns(
-        self, values: Float[Tensor, "agent_step batch"], config: ActorCriticConfig
+        self, values: Float[Tensor, "agent_step batch"], discount: float, lambda_: float
     ) -> Float[Tensor, "agent_step batch"]:
         """Return the lambda-returns of all agent steps, given the values of the next states."""
-        continues = config.discount * continuation_probs(self.weight)
-        return lambda_returns(self.rewards, values, continues, config.lambda_)
+        continues = discount * continuation_probs(self.weight)
+        return lambda_returns(self.rewards, values, continues, lambda_)
 
 
 class ActorCritic(nn.Module):
@@ -114,6 +116,8 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.config = config
         self.task = task
+        given, from_data = config.discount, task.reward_scale.discount
+        self.discount = from_data if given is None else given
         first = init_parameters(task.controller) if task.start is None else task.start.clone()
         self.actor = nn.Parameter(first)
         self.register_buffer("ema_params", first.clone())
@@ -137,7 +141,7 @@ class ActorCritic(nn.Module):
         return control(self.task.controller, self.actor, seen)[0]
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
-        """The expected return from each state on, in units of `reward_scale`."""
+        """The expected return from each state on, in units of `RewardScale.unit`."""
         result: Tensor = self.critic(features)[..., 0]
         return result
 
@@ -157,19 +161,24 @@ class ActorCritic(nn.Module):
         state, features, weight = starts, [dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
         for _ in range(horizon):
-            chosen = self.outputs(features[-1])
-            drawn = torch.randn(chosen.shape, generator=generator, device=chosen.device)
-            outputs.append(chosen + noise * drawn)
+            outputs.append(self.explore(self.outputs(features[-1]), noise, generator))
             action = apply_action_map(self.task.action_map, outputs[-1])
             state, reward = dream.step(state, action, generator)
             features.append(dream.features(state))
-            rewards.append(reward / self.task.reward_scale)
+            rewards.append(reward / self.task.reward_scale.unit)
             weight.append(state.weight)
         return Dreams(*(torch.stack(part) for part in (features, outputs, rewards, weight)))
 
+    def explore(
+        self, outputs: Float[Tensor, "batch output"], noise: float, generator: torch.Generator
+    ) -> Float[Tensor, "batch output"]:
+        """Add Gaussian noise with the standard deviation `noise` to C's outputs."""
+        drawn = torch.randn(outputs.shape, generator=generator, device=outputs.device)
+        return outputs + noise * drawn
+
     def return_of(self, dreams: Dreams) -> Tensor:
         """The mean undiscounted return of dreams, in the env's units."""
-        return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale
+        return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale.unit
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
         """Number of dreamed agent steps per optimizer step, if a batch has `num_dreams` dreams."""

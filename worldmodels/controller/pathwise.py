@@ -53,12 +53,13 @@ class PathwiseActorCritic(ActorCritic):
         for slow, fast in pairs:
             slow.lerp_(fast.detach(), config.target_ema_rate)
         dreams = self.dreams(starts, config.horizon, config.noise, generator)
-        returns = dreams.lambda_returns(self.target(dreams.features[1:])[..., 0], config)
+        values = self.target(dreams.features[1:])[..., 0]
+        returns = dreams.lambda_returns(values, self.discount, config.lambda_)
         weight = dreams.weight[:-1].detach()
         ages = torch.arange(config.horizon, device=weight.device)[:, None]
         error = self.values(dreams.features[:-1].detach()) - returns.detach()
         return self.total_loss(
-            (weight * config.discount**ages * returns).mean(),
+            (weight * self.discount**ages * returns).mean(),
             (weight * error.square()).mean(),
             self.return_of(dreams),
         )

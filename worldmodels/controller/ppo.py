@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from worldmodels.controller.actor_critic import ActorCritic, ActorCriticConfig, DreamTask
 from worldmodels.dream.model import DreamState
@@ -25,6 +26,7 @@ class PPOConfig(ActorCriticConfig):
         final_action_std: standard deviation of the noise on C's outputs in the last dreams.
         num_updates: number of optimizer steps per batch of dreams.
         minibatch_fraction: fraction of the batch's agent steps that each optimizer step draws.
+        entropy_weight: weight of the mean entropy of C's choices among discrete actions.
         clip_range: epsilon of arXiv 1707.06347. The ratio of an output's present likelihood to its
             likelihood during the dream is clipped to the range from 1 - epsilon to 1 + epsilon.
     """
@@ -35,6 +37,7 @@ class PPOConfig(ActorCriticConfig):
     ema_rate: float = 0.0065
     num_updates: int = 16
     minibatch_fraction: float = 0.25
+    entropy_weight: float = 0.01
     clip_range: float = 0.2
 
     def __post_init__(self) -> None:
@@ -52,7 +55,9 @@ class PPOConfig(ActorCriticConfig):
 class PPOActorCritic(ActorCritic):
     """Raises the likelihood of outputs whose returns are higher than the expected return.
 
-    PPO needs no gradient of the dream. Outputs are sampled from a Gaussian around C's own outputs.
+    PPO needs no gradient of the dream. Continuous outputs are sampled from a Gaussian around C's
+    own outputs. A discrete action is sampled with the softmax of C's outputs as probabilities, and
+    the one-hot vector of this action takes the place of the outputs.
     The current batch of dreams is stored in buffers of the module, so that a search can resume
     before the batch is used up.
 
@@ -117,36 +122,60 @@ class PPOActorCritic(ActorCritic):
     def _dream_anew(self, starts: DreamState, noise: float, generator: torch.Generator) -> None:
         dreams = self.dreams(starts, self.config.horizon, noise, generator)
         values, weight = self.values(dreams.features), dreams.weight[:-1]
-        returns = dreams.lambda_returns(values[1:], self.config)
+        returns = dreams.lambda_returns(values[1:], self.discount, self.config.lambda_)
         self.features.copy_(dreams.features[:-1].flatten(0, 1))
         self.sampled_outputs.copy_(dreams.outputs.flatten(0, 1))
         self.advantages.copy_(standardized(returns - values[:-1], weight).flatten())
         self.returns.copy_(returns.flatten())
         self.weight.copy_(weight.flatten())
-        self.log_likelihood.copy_(self._log_likelihood(self.features, self.sampled_outputs, noise))
+        likelihood = self._log_likelihood(self.outputs(self.features), self.sampled_outputs, noise)
+        self.log_likelihood.copy_(likelihood)
         self.mean_return.copy_(self.return_of(dreams))
 
     def _minibatch_loss(self, rows: Tensor, noise: float) -> tuple[Tensor, dict[str, Tensor]]:
         features, weight, advantages = self.features[rows], self.weight[rows], self.advantages[rows]
-        now = self._log_likelihood(features, self.sampled_outputs[rows], noise)
+        outputs = self.outputs(features)
+        now = self._log_likelihood(outputs, self.sampled_outputs[rows], noise)
         ratio = (now - self.log_likelihood[rows]).exp()
         within = ratio.clamp(1.0 - self.config.clip_range, 1.0 + self.config.clip_range)
         gained = torch.minimum(ratio * advantages, within * advantages)
+        if self.task.action_map.discrete:
+            gained = gained + self.config.entropy_weight * entropy(outputs)
         error = self.values(features) - self.returns[rows]
         return self.total_loss(
             (weight * gained).mean(), (weight * error.square()).mean(), self.mean_return
         )
 
+    def explore(
+        self, outputs: Float[Tensor, "batch output"], noise: float, generator: torch.Generator
+    ) -> Float[Tensor, "batch output"]:
+        """Sample outputs around C's outputs, or one-hot vectors of discrete actions."""
+        if not self.task.action_map.discrete:
+            return super().explore(outputs, noise, generator)
+        uniform = torch.rand(outputs.shape, generator=generator, device=outputs.device)
+        # The largest sum of a logit and Gumbel noise is a sample from the softmax of the logits.
+        gumbel = -(-uniform.clamp(min=1e-20).log()).log()
+        chosen = (outputs + gumbel).argmax(-1)
+        return functional.one_hot(chosen, outputs.shape[-1]).to(outputs.dtype)
+
     def _log_likelihood(
         self,
-        features: Float[Tensor, "row feature"],
+        outputs: Float[Tensor, "row output"],
         sampled_outputs: Float[Tensor, "row output"],
         noise: float,
     ) -> Float[Tensor, "row"]:
-        """The log-likelihood of sampled outputs under a Gaussian around C's outputs."""
-        error = (sampled_outputs - self.outputs(features)) / noise
+        """The log-likelihood of sampled outputs, given C's outputs."""
+        if self.task.action_map.discrete:
+            return (outputs.log_softmax(-1) * sampled_outputs).sum(-1)
+        error = (sampled_outputs - outputs) / noise
         constant = sampled_outputs.shape[-1] * math.log(noise * math.sqrt(2.0 * math.pi))
         return -0.5 * error.square().sum(-1) - constant
+
+
+def entropy(logits: Float[Tensor, "row action"]) -> Float[Tensor, "row"]:
+    """The entropy in nats of choices among actions with these logits."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
 
 
 def standardized(

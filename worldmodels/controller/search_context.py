@@ -20,13 +20,13 @@ class SearchContext:
         work: folder of the stage, which holds the checkpoints of the search.
         round_: round of the run, counted from 1.
         real_score: function that evaluates a C with given parameters (D,) in the real env and
-            returns the scores.
+            returns the scores; None for a search without evaluations.
     """
 
     work: StageFolder
     seed: int
     round_: int
-    real_score: Callable[[np.ndarray], Scores]
+    real_score: Callable[[np.ndarray], Scores] | None
     report: Report
 
     @contextmanager

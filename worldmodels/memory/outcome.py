@@ -1,5 +1,6 @@
 """The predicted outcome of an agent step: its reward, and whether the episode ends."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -76,14 +77,16 @@ class OutcomeHead(nn.Module):
         with torch.no_grad():
             self.linear.weight.zero_()
             self.linear.bias.zero_()
-            self.linear.bias[-1] = -5.0  # ends are rare: the first prediction is 1 in 150
 
-    def calibrate(self, rewards: Float[Tensor, "agent_steps"]) -> None:
-        """Use `rewards` to set the scale of rewards and the initial frequency of each value."""
+    def calibrate(
+        self, rewards: Float[Tensor, "agent_step"], terminated: Bool[Tensor, "agent_step"]
+    ) -> None:
+        """Set the scale of rewards, and the initial probabilities of each value and of an end."""
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
         # Equal rewards have a standard deviation of 0; their unit is then that of the env.
-        self.reward_scale.copy_(torch.where(spread < 1e-3, torch.ones_like(spread), spread))
+        is_equal = spread <= 1e-6 * rewards.abs().max()
+        self.reward_scale.copy_(torch.where(is_equal, torch.ones_like(spread), spread))
         borders = (self._values[1:] + self._values[:-1]) / 2
         # Rewards are counted part by part, because indices take twice the bytes of the rewards.
         counts = torch.zeros(NUM_VALUES, dtype=torch.int64)
@@ -91,6 +94,8 @@ class OutcomeHead(nn.Module):
             counts += torch.bincount(torch.bucketize(part, borders), minlength=NUM_VALUES)
         with torch.no_grad():
             self.linear.bias[:-1] = ((counts + 0.1) / (counts + 0.1).sum()).log()
+            ends = int(terminated.sum())  # the half keeps the odds of never and of always finite
+            self.linear.bias[-1] = math.log((ends + 0.5) / (len(terminated) - ends + 0.5))
 
     @property
     def _values(self) -> Float[Tensor, "value"]:

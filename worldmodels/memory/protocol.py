@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from worldmodels.data.sequences import SequenceBatch, Sequences
-from worldmodels.errors import check_at_least
+from worldmodels.errors import check_at_least, check_fraction
 from worldmodels.memory.lstm import Hidden, LSTMOutput, LSTMState
 from worldmodels.training.model import LossAndMetrics, Model
 
@@ -22,15 +22,19 @@ class MemorySettings:
             whole frames of codes.
         reward_weight, end_weight: weights of the losses of reward and end; the loss of the latents
             has weight 1.
+        dropout: fraction of the inputs and of the outputs of the LSTM that are set to zero in
+            training, so that M does not memorize few episodes.
     """
 
     num_hidden: int = 256
     num_mixtures: int = 5
     reward_weight: float = 1.0
     end_weight: float = 1.0
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "num_hidden", "num_mixtures")
+        check_fraction(self, "dropout")
 
 
 @runtime_checkable

@@ -39,11 +39,13 @@ class RecurrentMemory(nn.Module, ABC):
         self.config = config
         self.num_actions = num_actions
         self.lstm = LSTM(num_inputs, config.num_hidden)
+        self.dropout = nn.Dropout(config.dropout)
 
     def calibrate(self, sequences: Sequences) -> None:
         """Initialize the outcome head and the latent head from statistics of the training data."""
         parts = sequences.parts(PART_STEPS)
-        self.outcome.calibrate(torch.cat([part.rewards[part.mask] for part in parts]))
+        pairs = [(part.rewards[part.mask], part.terminated[part.mask]) for part in parts]
+        self.outcome.calibrate(*map(torch.cat, zip(*pairs, strict=True)))
         with torch.no_grad():
             self._calibrate_head(sequences)
 
@@ -104,7 +106,9 @@ class RecurrentMemory(nn.Module, ABC):
         """
         mask = batch.mask
         latents = self._sample(batch.posteriors, generator)
-        hidden, _ = self.sequence(self.initial(len(batch)), latents[:, :-1], batch.actions)
+        inputs = self.dropout(self._inputs(latents[:, :-1], batch.actions))
+        outputs, _ = self.lstm.sequence(inputs, self.initial(len(batch)))
+        hidden = self.dropout(outputs)
         # Only real agent steps are predicted, because padding would be most of the work.
         prediction = self.predict(hidden[mask], latents[:, :-1][mask])
         nll = -prediction.log_prob(latents[:, 1:][mask]).mean()

@@ -1,5 +1,6 @@
 """Settings and batches of M's training, and the creation of an M with random weights."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -31,6 +32,8 @@ class MemoryStageConfig(TrainingStageConfig):
 
     Attributes:
         ensemble_size: number of models in M; see `MemoryEnsemble`.
+        min_batch_steps: smallest mean number of agent steps per batch. If `fit.batch_size`
+            sequences have fewer agent steps on average, a batch has more sequences.
         sequence_length: number of agent steps per training sequence. A sequence starts at a random
             agent step of an episode. If `sequence_length` exceeds the length of all episodes,
             sequences are whole episodes.
@@ -41,6 +44,7 @@ class MemoryStageConfig(TrainingStageConfig):
 
     model: MemoryModelConfig = MemoryModelConfig()
     ensemble_size: int = 1
+    min_batch_steps: int = 0
     sequence_length: int = 999
     burn_in: int = 0
 
@@ -66,24 +70,42 @@ class MemoryStageConfig(TrainingStageConfig):
 class SequenceBatches:
     """Batches of random windows of random episodes; an episode shorter than a window is padded.
 
+    The probability of an episode is proportional to its number of agent steps, so that every agent
+    step is drawn about equally often.
+
     Args:
+        batch_size: number of sequences per batch.
+        min_steps: smallest mean number of agent steps per batch; a batch has more than `batch_size`
+            sequences if it must.
         burn_in: number of agent steps at the start of a window whose mask is set to false. The
             masks of windows that start with the first agent step of an episode stay unchanged.
     """
 
-    def __init__(self, episodes: Sequences, batch_size: int, length: int, burn_in: int = 0) -> None:
+    def __init__(
+        self,
+        episodes: Sequences,
+        batch_size: int,
+        length: int,
+        burn_in: int = 0,
+        min_steps: int = 0,
+    ) -> None:
         self.episodes = episodes
-        self.batch_size = batch_size
         self.burn_in = burn_in
         self.lengths = episodes.lengths
         self.length = min(length, int(self.lengths.max()))
+        windows = self.lengths.clamp(max=self.length)
+        per_sequence = float((windows * self.lengths).sum() / self.lengths.sum())
+        self.batch_size = max(batch_size, math.ceil(min_steps / per_sequence))
+        self._cumulative = self.lengths.cumsum(0)
 
     def __call__(self, step: int, generator: torch.Generator) -> SequenceBatch:
         """Return the batch of an optimizer step, on the CPU; the generator determines the batch."""
-        rows = torch.randint(len(self.episodes), (self.batch_size,), generator=generator)
+        picked = torch.randint(int(self._cumulative[-1]), (self.batch_size,), generator=generator)
+        rows = torch.searchsorted(self._cumulative, picked, right=True)
         room = (self.lengths[rows] - self.length).clamp(min=0)
         starts = (torch.rand(self.batch_size, generator=generator) * (room + 1)).long()
-        window = self.episodes.windows(rows, starts, self.length)
+        length = min(self.length, int(self.lengths[rows].max()))
+        window = self.episodes.windows(rows, starts, length)
         if self.burn_in:
             window.mask[starts > 0, : self.burn_in] = False
         return window

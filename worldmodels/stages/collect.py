@@ -12,6 +12,7 @@ import numpy as np
 from agents.collecting import PlayChunk, TransformedPlay
 from agents.rollout import Rollout
 from agents.workers import CHUNK, Workers
+from envs.registration import episode_limit
 from envs.tasks import task_for
 from worldmodels.controller.elite_agents import ELITES_NAME
 from worldmodels.controller.policies import AGENT_NAME, POLICIES, check_agents, player
@@ -27,6 +28,7 @@ from worldmodels.runs.new_run import created_run
 from worldmodels.runs.provenance import file_digest
 from worldmodels.runs.run import Run
 from worldmodels.runs.run_lock import locks_run
+from worldmodels.runs.step_budget import episodes_wanted
 
 # A 64 x 64 frame of CarRacing, driven well, takes 1,071 bytes (measured); the rest is a margin.
 BYTES_A_FRAME = 1_200
@@ -39,9 +41,11 @@ class CollectConfig:
     Attributes:
         episodes: total number of episodes that the run will hold, including the episodes that it
             holds already.
+        env_steps: number of env steps that the run will hold at most, in place of a number of
+            episodes; None stands for `episodes`.
         max_episode_steps: env steps after which an episode is truncated; None stands for the env's
             own limit.
-        policy: "exploring" (correlated noise around the task's typical actions), "random",
+        policy: "exploring" (habits and correlated noise, see `ExploringPolicy`), "random",
             "brownian", "agent" (the run's agent, with noise on its actions), or "elites" (the
             elites of `wm elites drive`, one elite per episode).
         action_repeat: env steps per agent step; None stands for the task's action repeat. The
@@ -52,19 +56,33 @@ class CollectConfig:
     """
 
     episodes: int = 10_000
+    env_steps: int | None = None
     max_episode_steps: int | None = None
     policy: str = "exploring"
     action_repeat: int | None = None
     select_by_surprise: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(1, self, "episodes", "max_episode_steps", "action_repeat")
+        check_at_least(1, self, "episodes", "env_steps", "max_episode_steps", "action_repeat")
         if self.episodes > NUM_SEEDS:
             raise UserError(
                 f"expected at most {NUM_SEEDS:,} episodes, one per training seed, "
                 f"got {self.episodes:,}"
             )
         check_choice("policy", self.policy, POLICIES)
+
+    def limited(self, episodes: int | None, env_steps: int | None) -> "CollectConfig":
+        """Return this config with another limit; if both arguments are None, it is unchanged.
+
+        Raises: UserError if both arguments are given.
+        """
+        if episodes is not None and env_steps is not None:
+            raise UserError("expected a number of episodes or of env steps, got both: give one")
+        if episodes is None and env_steps is None:
+            return self
+        if episodes is None:
+            return replace(self, env_steps=env_steps)
+        return replace(self, episodes=episodes, env_steps=None)
 
 
 # Indices of episodes, by the config and the round with which they are played.
@@ -82,7 +100,37 @@ def collect(
     with the same episodes as an uninterrupted collection. Damaged files are quarantined before new
     episodes are played. The episode of a damaged file is played again by the same policy, if that
     policy is known and still exists.
+
+    With `config.env_steps`, episodes are played in waves until no further episode fits; see
+    `episodes_wanted`.
     """
+    if config.env_steps is None:
+        return _collect(run, config, workers, report, round_)
+    while True:
+        run.store.refresh()
+        held = len(run.store)
+        episodes = _episodes_for(run, config, config.env_steps, round_)
+        wave = replace(config, episodes=episodes, env_steps=None)
+        result = _collect(run, wave, workers, report, round_)
+        if len(run.store) == held:
+            return result
+
+
+def _episodes_for(run: Run, config: CollectConfig, env_steps: int, round_: int) -> int:
+    """Return the total number of episodes after the next wave, or after the last wave."""
+    earlier = [episode.num_steps for episode in run.store if episode.round < round_]
+    present = [episode.num_steps for episode in run.store if episode.round >= round_]
+    limit = config.max_episode_steps or episode_limit(run.settings.env)
+    left = env_steps - sum(earlier)
+    first_wave = CHUNK if limit is None else max(1, min(CHUNK, left // limit))
+    wanted = episodes_wanted(left, present, earlier, first_wave)
+    return max(1, len(earlier) + wanted)
+
+
+def _collect(
+    run: Run, config: CollectConfig, workers: Workers, report: Report, round_: int
+) -> dict[str, Any]:
+    """Play episodes until the run has `config.episodes` episodes."""
     store = run.store
     store.repair(report.log)
     parts = replacements(run, config, round_, report.log)
@@ -97,7 +145,7 @@ def collect(
             write_summary(run, asdict(config), round_, result, 0.0)
         return result
     _check_playable(run, config, parts)
-    steps = config.max_episode_steps or 1000
+    steps = config.max_episode_steps or episode_limit(run.settings.env) or 1000
     report.estimate(
         f"collect: {num_fresh + num_replaced:,} episodes of {run.settings.env}, "
         f"{config.policy} policy, up to {steps:,} steps each",

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from worldmodels.training.fit import fit
 from worldmodels.vision import Vision
 
 MAX_EPISODES = 64
+DEFAULT_STEPS = 100
 SHOWN_STEPS = (0, 4, 12, 24, 36, 48, 72, 100)  # env steps since the pictured dreams began
 PICTURED_DREAMS = 3
 
@@ -39,13 +40,14 @@ class EvaluateMemoryConfig:
     """How M is evaluated.
 
     Attributes:
-        steps: length of the dreams in env steps.
+        steps: length of the dreams in env steps; None stands for 100, or for three quarters of the
+            longest held-out episode if this is less.
         starts: number of real held-out states at which the dreams begin.
         samples: dreams per start state; their mean frame is compared with the real frame.
         temperature: temperature of the dreams.
     """
 
-    steps: int = 100
+    steps: int | None = None
     starts: int = 64
     samples: int = 16
     temperature: float = 1.0
@@ -53,6 +55,20 @@ class EvaluateMemoryConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "steps", "starts", "samples")
         check_temperature(self.temperature)
+
+    def for_episodes(self, longest: int) -> "EvaluateMemoryConfig":
+        """Return the config with a number of steps that fits the longest episode, in env steps.
+
+        Raises: UserError if a given number of steps does not fit.
+        """
+        if self.steps is None:
+            return replace(self, steps=max(1, min(DEFAULT_STEPS, longest * 3 // 4)))
+        if longest <= self.steps:
+            raise UserError(
+                f"the longest held-out episode has about {longest} env steps, expected more than "
+                f"{self.steps}: shorten the dreams with --horizon"
+            )
+        return self
 
 
 @locks_run
@@ -72,11 +88,7 @@ def evaluate_memory(
     repeat = run.action_repeat
     held_out, frames = _encoded_held_out(run, vision, report)
     longest = repeat * int(held_out.mask.sum(1).max())
-    if longest <= config.steps:
-        raise UserError(
-            f"the longest held-out episode has about {longest} env steps, expected more than "
-            f"{config.steps}: shorten the dreams with --horizon"
-        )
+    config = config.for_episodes(longest)
     train = encode_split(run, vision, False, report)
     seed = run.settings.seed
     memoryless = train_memoryless(
@@ -166,6 +178,7 @@ def memory_figures(
         frames: frames of each held-out episode: the frame before every agent step, and the last
             frame.
     """
+    assert config.steps is not None, "for_episodes has set it"
     alone = held_out_metrics(memoryless, held_out.single_steps())
     horizon = max(1, config.steps // action_repeat)
     sizes = {"horizon": horizon, "num_starts": config.starts, "num_samples": config.samples}

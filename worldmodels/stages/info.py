@@ -14,9 +14,9 @@ from worldmodels.runs.stage_folder import RESULT
 
 # Keys of each stage's result that `wm info` shows.
 HEADLINES = {
-    "vision": "error mean_frame_error gain psnr foreground_error mean_frame_foreground_error "
-    "rare_error mean_frame_rare_error bits_per_frame codes_used perplexity epoch_codes_used "
-    "epoch_perplexity frames",
+    "vision": "warning error mean_frame_error gain psnr foreground_error "
+    "mean_frame_foreground_error rare_error mean_frame_rare_error bits_per_frame codes_used "
+    "perplexity epoch_codes_used epoch_perplexity frames",
     "memory": "nll persistence_nll bits_per_frame reward_r2 end_auc ensemble_size agent_steps",
     "controller": "search dream parameters generations steps fitness sigma real_score",
     "prior": "nats_per_code position_entropy position_cross_entropy gain_over_position "

@@ -25,8 +25,10 @@ from worldmodels.controller.new_agent import check_inputs, new_agent
 from worldmodels.controller.pathwise import PathwiseConfig, is_differentiable
 from worldmodels.controller.ppo import PPOConfig
 from worldmodels.controller.real_episodes import real_scores
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.controller.search_context import SearchContext
 from worldmodels.controller.start_agent import start_agent
+from worldmodels.data.sequences import SequenceBatch
 from worldmodels.dream.load import encode_recent, load_world_model, start_bytes
 from worldmodels.dream.model import DreamModel
 from worldmodels.dream.starts import StartStates
@@ -70,7 +72,8 @@ class ControllerStageConfig:
         action_map: name of one of the task's action maps; None stands for the task's default map.
         sample_latent: whether C receives a sample from V's posterior, as in the paper, instead of
             the posterior's mean.
-        eval_episodes: episodes of each evaluation during a search.
+        eval_episodes: episodes of each evaluation during a search; at 0, no C is evaluated before
+            the end of the search, and the result is the last C.
         selection_episodes: episodes on which the run's best agent is selected.
         start: digest of the agent file that the search began with; None stands for the run's own V
             and M.
@@ -102,7 +105,9 @@ class ControllerStageConfig:
         check_inputs(self.inputs)
         check_fraction(self, "far_from_reward_fraction")
         check_at_least(0, self, "hidden")
-        check_at_least(1, self, "eval_episodes", "selection_episodes")
+        selects = self.search == "cmaes" and self.cmaes.select_best
+        check_at_least(1 if selects else 0, self, "eval_episodes")
+        check_at_least(1, self, "selection_episodes")
 
 
 # Long list of parameters: those of a training stage, the workers, and where the search begins.
@@ -144,9 +149,12 @@ def train_controller(
     _estimate(run, agent, config, report)
     started = time.monotonic()
     score = functools.partial(real_scores, work.partial / WORLD_MODEL_FILE, workers)
-    monitoring = EvaluationProtocol.of(agent.spec.env, "monitoring", config.eval_episodes)
+    real_score = None
+    if config.eval_episodes:
+        monitoring = EvaluationProtocol.of(agent.spec.env, "monitoring", config.eval_episodes)
+        real_score = functools.partial(score, monitoring)
     seed = run.settings.seed + 1_000 * round_ + 2
-    context = SearchContext(work, seed, round_, functools.partial(score, monitoring), report)
+    context = SearchContext(work, seed, round_, real_score, report)
     parameters, figures = _search(run, agent, start, config, context, workers, device)
     agent.parameters = torch.from_numpy(parameters).float()[None]
     protocol = EvaluationProtocol.of(agent.spec.env, "selection", config.selection_episodes)
@@ -193,13 +201,15 @@ def _search(
     cmaes, size = config.cmaes, agent.controller.num_parameters
     fitness: Fitness
     if config.dream:
-        dream, starts, reward_scale = _dream(run, agent, config, device, context.report)
+        dream, starts, sequences = _dream(run, agent, config, device, context.report)
         if config.search == "gradient":
             first = None if start is None else torch.from_numpy(start).float()[None]
             action_map = agent.spec.action_map
-            task = DreamTask(agent.controller, action_map, dream, reward_scale, first)
             settings = config.pathwise if is_differentiable(dream, action_map) else config.ppo
-            return GradientSearch(settings, task, starts, context).run()
+            reward_scale = RewardScale.of_episodes(sequences, settings.learner.discount)
+            task = DreamTask(agent.controller, action_map, dream, reward_scale, first)
+            parameters, figures = GradientSearch(settings, task, starts, context).run()
+            return parameters, {**figures, "discount": reward_scale.discount}
         fitness = DreamFitness(cmaes, agent, dream, starts, context.seed)
     else:
         fitness = RealFitness(cmaes, agent, workers, context.seed, world_model_file)
@@ -214,19 +224,18 @@ def _search(
 
 def _dream(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
-) -> tuple[DreamModel, StartStates, float]:
-    """Move V and M to the device; return the dream of both, start states and the reward scale."""
+) -> tuple[DreamModel, StartStates, SequenceBatch]:
+    """Move V and M to the device; return the dream of both, start states and encoded episodes."""
     vision, memory = agent.vision, agent.memory
     sequences = encode_recent(run, vision, report)
     starts = StartStates.of_episodes(
         vision, memory, sequences, far_from_reward_fraction=config.far_from_reward_fraction
     )
-    reward_scale = max(float(sequences.rewards[sequences.mask].std()), 1e-6)
     support = Support.fit(vision, memory, sequences).to(device)
     for weight in (*vision.parameters(), *memory.parameters()):
         weight.requires_grad_(False)  # saves a third of the time of a gradient through a dream
     dream = DreamModel(vision.to(device), memory.to(device), config.temperature, support)
-    return dream, starts, reward_scale
+    return dream, starts, sequences
 
 
 def _write(

@@ -53,7 +53,9 @@ def train_memory(
     memory.to(device)
     result = TrainingStage(
         model=memory,
-        batch_at=SequenceBatches(train, fit.batch_size, config.sequence_length, config.burn_in),
+        batch_at=SequenceBatches(
+            train, fit.batch_size, config.sequence_length, config.burn_in, config.min_batch_steps
+        ),
         validate=lambda: held_out_metrics(memory, held_out),
         fit=fit,
         seed=settings.seed + 1_000 * round_ + 1,

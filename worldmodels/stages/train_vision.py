@@ -36,6 +36,8 @@ from worldmodels.vision.pixel_error import common_colors
 MAX_HELD_OUT_FRAMES = 2_000
 MAX_CALIBRATION_FRAMES = 5_000
 MAX_START_FRAMES = 512
+# A V that is not this many times better than the mean frame does not show what moves.
+CLEAR_GAIN = 1.5
 SHOWN = tuple(
     f"val/{name}" for name in ("error", "foreground_error", "psnr", "codes_used", "perplexity")
 )
@@ -93,8 +95,9 @@ def train_vision(
         seed=seed + 1_000 * round_,
         shown=("loss", "error", *SHOWN),
         figures=lambda: {
-            **score_vision(vision, held_out, baseline),
+            **(scores := score_vision(vision, held_out, baseline)),
             **_epoch_usage(vision, train.all_frames()),
+            **_warning(run, scores),
             "frames": train.num_frames,
         },
         write=lambda: _write(vision, held_out, work),
@@ -103,12 +106,25 @@ def train_vision(
     return result
 
 
+def _warning(run: Run, scores: dict[str, Any]) -> dict[str, str]:
+    """Return a warning for result.json if V is not clearly better than the mean frame."""
+    if scores["gain"] >= CLEAR_GAIN:
+        return {}
+    other = "" if run.settings.quantized else ", or try codes (--quantized, in another run)"
+    return {
+        "warning": f"V is only {scores['gain']:.1f} times better than the mean frame, so M and C "
+        f"see little of what happens: collect more episodes, train V longer{other}"
+    }
+
+
 def _log(result: dict[str, Any], report: Report) -> None:
     report.log(
         f"vision: held-out squared error {result['error']:.1f} per frame "
         f"(mean frame {result['mean_frame_error']:.1f}, {result['gain']:.1f}x), "
         f"on the foreground {result['foreground_error']:.1f}, PSNR {result['psnr']:.1f} dB"
     )
+    if "warning" in result:
+        report.log(f"vision: {result['warning']}")
     if "perplexity" in result:
         report.log(
             f"vision: {result['codes_used']:.0%} of the codes used, "
@@ -137,6 +153,7 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
     vision.init_from_data(_spread(sample, MAX_START_FRAMES))
+    vision.pixel_error.fit(sample)
     manifest = run.manifest("vision")
     if manifest is not None and manifest["round"] < round_:
         path = run.weights("vision")

@@ -21,9 +21,8 @@ from torch.nn import functional as F
 from worldmodels.bbvi.score import score_surrogate
 from worldmodels.errors import UserError, check_choice
 from worldmodels.training.model import LossAndMetrics
-from worldmodels.vision.networks import Frames, to_unit
-from worldmodels.vision.pixel_error import training_error
-from worldmodels.vision.vqvae import VQVAE, CellNorm, VQVAEConfig
+from worldmodels.vision.networks import CellNorm, Frames, to_unit
+from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
 
 ESTIMATORS = ("score", "straight-through")
 LOGIT_SPREAD = 8.0
@@ -106,7 +105,7 @@ class CategoricalVAE(VQVAE):
         if config.estimator == "straight-through":
             one_hot = one_hot + log_q.exp() - log_q.exp().detach()
         decoded = self._draw((one_hot @ self.code_vectors).flatten(0, 1))
-        error, plain_error = training_error(decoded, images, config)
+        error, plain_error = self.pixel_error(decoded, images)
         error = error.unflatten(0, (config.num_samples, -1))
         kl = (log_q.exp() * (log_q + math.log(config.num_values))).sum((1, 2)).mean()
         loss = error.mean() + config.kl_weight * kl

@@ -84,6 +84,90 @@ class LeanEncoder(nn.Sequential):
         super().__init__(*layers)
 
 
+class ImageNorm(nn.Module):
+    """Shifts and scales images so that they show only what varies over the data, at unit scale.
+
+    The frames of CartPole are white except for a few pixels, so that a network with random weights
+    gives nearly the same features for all of them. A VAE without this shift then never learned to
+    use its latents.
+
+    Attributes:
+        mean: the mean image of the data.
+        scale: the standard deviation of a typical pixel that varies.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, FRAME_SIZE, FRAME_SIZE))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, images: Images) -> None:
+        """Compute the mean and the scale of images."""
+        variance, mean = torch.var_mean(images, 0, correction=0)
+        self.mean.copy_(mean)
+        if float(variance.sum()) > 0.0:
+            self.scale.copy_((variance.square().sum() / variance.sum()).sqrt())
+
+    def forward(self, images: Images) -> Images:
+        """Shift and scale images."""
+        return (images - self.mean) / self.scale
+
+
+class CellNorm(nn.BatchNorm1d):
+    """Normalizes each number of each grid cell to mean 0 and standard deviation 1 over the data.
+
+    A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to the
+    lattice. In CarRacing most cells show grass most of the time, and one scale for all cells would
+    leave most of the lattice unused. With normalization, nearly all of 240 values were used on
+    held-out driving frames, and the perplexity was 115. Without normalization, 66 % of the values
+    were used, and the perplexity was 64. The error was 15.0 in both cases.
+
+    In training, the mean and the standard deviation are those of the batch, and outside training
+    they are running averages.
+    """
+
+    MOMENTUM = 0.05
+
+    def __init__(self, num_numbers: int) -> None:
+        super().__init__(num_numbers, affine=False)
+        self.momentum: float = self.MOMENTUM
+
+    def forward(self, grid: Grids) -> Grids:
+        """Normalize the numbers of the grid."""
+        return F.batch_norm(
+            grid.flatten(1),
+            self.running_mean,
+            self.running_var,
+            training=self.training and len(grid) > 1,  # one frame has no spread
+            momentum=self.momentum,
+            eps=self.eps,
+        ).view_as(grid)
+
+
+@torch.no_grad()
+def calibrate_norms(encoder: nn.Module, images: Images) -> None:
+    """Set the running averages of each `CellNorm` to those of `images` at the present weights.
+
+    Running averages lag behind the weights of a V that still learns fast. After 200 steps the
+    held-out error was 63 with the running averages, and 21 after the calibration.
+    """
+    norms = [module for module in encoder.modules() if isinstance(module, CellNorm)]
+    if not norms or len(images) < 2:
+        return
+    training = encoder.training
+    encoder.train()
+    for norm in norms:
+        norm.momentum = 1.0
+    encoder(images)
+    for norm in norms:
+        norm.momentum = CellNorm.MOMENTUM
+    encoder.train(training)
+
+
 class LeanDecoder(nn.Module):
     """The lean decoder, which maps a grid of features to a frame by pixel shuffles.
 

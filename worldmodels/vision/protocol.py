@@ -6,7 +6,7 @@ import numpy as np
 from torch import Generator, Tensor
 
 from worldmodels.training.model import LossAndMetrics, Model
-from worldmodels.vision.pixel_error import ErrorConfig
+from worldmodels.vision.pixel_error import ErrorConfig, PixelError
 
 
 @runtime_checkable
@@ -21,6 +21,7 @@ class Vision(Model, Protocol):
         num_features: F, the number of features that C and M receive.
         posterior_size: how many numbers a frame's posterior has.
         posterior_type: the NumPy type in which the numbers of a posterior are stored.
+        pixel_error: the squared error on which V is trained.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Vision(Model, Protocol):
     num_features: int
     posterior_size: int
     posterior_type: np.dtype
+    pixel_error: PixelError
 
     @property
     def config(self) -> ErrorConfig:

@@ -1,6 +1,7 @@
 """V with a continuous latent: the variational autoencoder."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from worldmodels.errors import check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import (
     Frames,
+    ImageNorm,
     LeanDecoder,
     LeanEncoder,
     PaperDecoder,
@@ -18,7 +20,7 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.pixel_error import ErrorConfig, training_error
+from worldmodels.vision.pixel_error import ErrorConfig, PixelError
 
 Posterior = Float[Tensor, "*batch two_z"]
 
@@ -33,6 +35,7 @@ class VAEConfig(ErrorConfig):
         decoder_channels: width of the lean decoder. With a KL weight of 1, training with 32
             channels is 1.3 times as fast as with 64 channels. The error after five epochs of
             CarRacing is nearly the same (27.6 and 27.7).
+        normalize: whether the images that the lean encoder gets are normalized; see `ImageNorm`.
         kl_weight: beta, the weight of the KL term.
         free_nats: floor of the KL, in nats per dimension; below the floor the KL has no gradient.
     """
@@ -41,6 +44,7 @@ class VAEConfig(ErrorConfig):
     network: str = "paper"
     channels: int = 64
     decoder_channels: int = 32
+    normalize: bool = False
     kl_weight: float = 1.0
     free_nats: float = 0.5
 
@@ -65,14 +69,16 @@ class VAE(nn.Module):
         self.config = config
         self.num_features = z = config.num_latents
         self.posterior_size = 2 * z
+        self.pixel_error = PixelError(config)
         if config.network == "paper":
             self.encoder: nn.Module = PaperEncoder()
             cells = PaperEncoder.num_features
             self.from_latent: nn.Module = nn.Identity()
             self.decoder: nn.Module = PaperDecoder(z)
         else:
-            self.encoder = nn.Sequential(LeanEncoder(config.channels), nn.Flatten())
             cells = 16 * config.channels
+            norm = [ImageNorm()] if config.normalize else []
+            self.encoder = nn.Sequential(*norm, LeanEncoder(config.channels), nn.Flatten())
             self.from_latent = nn.Sequential(
                 nn.Linear(z, cells), nn.Unflatten(1, (config.channels, 4, 4)), nn.ReLU()
             )
@@ -102,6 +108,9 @@ class VAE(nn.Module):
         if not isinstance(self.decoder, LeanDecoder):
             return
         images = to_unit(frames)
+        if self.config.normalize:
+            cast(ImageNorm, cast(nn.Sequential, self.encoder)[0]).fit(images)
+            self._init_posterior(self.encoder(images))
         if self.config.kl_weight < 1.0:
             self.decoder.init_from_data(images)
             return
@@ -114,6 +123,19 @@ class VAE(nn.Module):
         nn.init.constant_(self.to_logvar.bias, -1.0)
         latent = self.sample(self.encode(frames))
         self.decoder.init_from_data(images, self.from_latent(latent))
+
+    def _init_posterior(self, hidden: Float[Tensor, "frame number"]) -> None:
+        """Let the means spread over at most 0.5, with a noise below the spread of each mean.
+
+        The decoder then gets latents that tell the frames apart, and the KL term begins small.
+        """
+        mean = self.to_mean(hidden)
+        spread = mean.std(0, correction=0).clamp(min=1e-6)
+        scale = 0.5 / spread.max()
+        self.to_mean.bias.sub_(mean.mean(0)).mul_(scale)
+        self.to_mean.weight.mul_(scale)
+        self.to_logvar.weight.mul_(0.01)
+        self.to_logvar.bias.copy_(2.0 * (spread * scale).log() - 2.0)
 
     def calibrate(self, frames: Frames) -> None:
         """Do nothing, because a VAE has no statistics that lag behind its weights."""
@@ -155,7 +177,7 @@ class VAE(nn.Module):
         posterior = self._posterior(images)
         mu, logvar = posterior.chunk(2, dim=-1)
         decoded = self.decoder(self.from_latent(self.sample(posterior, generator)))
-        error, plain_error = training_error(decoded, images, self.config)
+        error, plain_error = self.pixel_error(decoded, images)
         kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(1)
         floored = kl.clamp(min=self.config.free_nats * self.config.num_latents).mean()
         metrics = {"error": plain_error.mean(), "kl": kl.mean()}

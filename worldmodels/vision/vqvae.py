@@ -13,16 +13,24 @@ from typing import ClassVar, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
 from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
-from worldmodels.vision.networks import Frames, Images, LeanDecoder, LeanEncoder, to_frames, to_unit
-from worldmodels.vision.pixel_error import ErrorConfig, training_error
+from worldmodels.vision.networks import (
+    CellNorm,
+    Frames,
+    Grids,
+    Images,
+    LeanDecoder,
+    LeanEncoder,
+    calibrate_norms,
+    to_frames,
+    to_unit,
+)
+from worldmodels.vision.pixel_error import ErrorConfig, PixelError
 
 Codes = Int[Tensor, "*batch code"]
-Grid = Float[Tensor, "batch vector row column"]
 
 
 @dataclass(frozen=True)
@@ -87,37 +95,6 @@ class VQVAEConfig(ErrorConfig):
         return len(self.levels) if self.quantizer == "fsq" else self.code_size
 
 
-class CellNorm(nn.BatchNorm1d):
-    """Normalizes each number of each grid cell to mean 0 and standard deviation 1 over the data.
-
-    A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to the
-    lattice. In CarRacing most cells show grass most of the time, and one scale for all cells would
-    leave most of the lattice unused. With normalization, nearly all of 240 values were used on
-    held-out driving frames, and the perplexity was 115. Without normalization, 66 % of the values
-    were used, and the perplexity was 64. The error was 15.0 in both cases.
-
-    In training, the mean and the standard deviation are those of the batch, and outside training
-    they are running averages.
-    """
-
-    MOMENTUM = 0.05
-
-    def __init__(self, num_numbers: int) -> None:
-        super().__init__(num_numbers, affine=False)
-        self.momentum: float = self.MOMENTUM
-
-    def forward(self, grid: Grid) -> Grid:
-        """Normalize the numbers of the grid."""
-        return F.batch_norm(
-            grid.flatten(1),
-            self.running_mean,
-            self.running_var,
-            training=self.training and len(grid) > 1,  # one frame has no spread
-            momentum=self.momentum,
-            eps=self.eps,
-        ).view_as(grid)
-
-
 class VQVAE(nn.Module):
     """A V that encodes a frame as N codes.
 
@@ -134,6 +111,7 @@ class VQVAE(nn.Module):
         self.config = config
         self.num_features = config.num_codes * config.vector_size
         self.posterior_size = config.num_codes
+        self.pixel_error = PixelError(config)
         self.posterior_type = smallest_type(config.num_values)
         self.encoder = nn.Sequential(
             LeanEncoder(config.channels, config.grid),
@@ -183,22 +161,8 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, frames: Frames) -> None:
-        """Set the running averages of `CellNorm` to the averages of `frames` at present weights.
-
-        Running averages lag behind the weights of a V that still learns fast. After 200 steps the
-        held-out error was 63 with the running averages, and 21 after `calibrate`.
-        """
-        norms = [module for module in self.modules() if isinstance(module, CellNorm)]
-        if not norms or len(frames) < 2:
-            return
-        training = self.training
-        self.train()
-        for norm in norms:
-            norm.momentum = 1.0
-        self.encoder(to_unit(frames))
-        for norm in norms:
-            norm.momentum = CellNorm.MOMENTUM
-        self.train(training)
+        """Set the running averages of `CellNorm` to the averages of `frames` at present weights."""
+        calibrate_norms(self.encoder, to_unit(frames))
 
     def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
         """Return the codes of each frame, row by row of the grid."""
@@ -233,12 +197,12 @@ class VQVAE(nn.Module):
         """
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
-        error, plain_error = training_error(self._draw(vectors), images, self.config)
+        error, plain_error = self.pixel_error(self._draw(vectors), images)
         # The commitment is summed over the numbers of all code vectors; errors are a few tens.
         return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 
     def _quantize(
-        self, grid: Grid
+        self, grid: Grids
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
         """Return the chosen code vectors, their codes, and the commitment loss, 0 for a lattice."""
         quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))

@@ -17,6 +17,7 @@ from worldmodels.controller.actor_critic import (
     init_parameters,
     lambda_returns,
 )
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.dream.model import DreamModel
 from worldmodels.errors import UserError
 
@@ -37,7 +38,9 @@ def learner(
     dream = DreamModel(*world(kind), temperature)
     sizes = sees or controller(dream, MAPS["continuous"], hidden=4)
     config = ActorCriticConfig(critic_width=8, **settings)
-    return ActorCritic(config, DreamTask(sizes, MAPS["continuous"], dream, 2.0, start))
+    return ActorCritic(
+        config, DreamTask(sizes, MAPS["continuous"], dream, RewardScale(0.975, 2.0), start)
+    )
 
 
 def numbers(*shape: int, seed: int) -> Tensor:

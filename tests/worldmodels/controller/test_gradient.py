@@ -17,6 +17,7 @@ from worldmodels.controller.actor_critic import DreamTask
 from worldmodels.controller.gradient import GradientConfig, GradientSearch
 from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.controller.search_context import SearchContext
 from worldmodels.dream.starts import StartStates
 from worldmodels.progress import Report
@@ -50,7 +51,7 @@ class Evaluation:
 def search(
     folder: Path,
     config: GradientConfig,
-    evaluation: Callable[[np.ndarray], Scores],
+    evaluation: Callable[[np.ndarray], Scores] | None,
     *,
     start: np.ndarray | None = None,
     seed: int = 0,
@@ -58,7 +59,7 @@ def search(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     dream = reward_world("vae")
     first = None if start is None else torch.from_numpy(start).float()[None]
-    task = DreamTask(controller(dream, PEDAL), PEDAL, dream, 0.5, first)
+    task = DreamTask(controller(dream, PEDAL), PEDAL, dream, RewardScale(0.975, 0.5), first)
     states = StartStates(starts(dream, 40), torch.ones(40))
     work = StageFolder(folder, folder.with_name("final"), {})
     context = SearchContext(work, seed, round_, evaluation, Report(quiet=True))
@@ -123,6 +124,17 @@ def test_a_search_stopped_by_ctrl_c_in_a_look_resumes_to_the_same_bits(
     assert without_timings(result) == without_timings(output)
     first, last = result["history"]
     assert first["seconds"] < last["seconds"]
+
+
+def test_without_evaluations_the_last_c_is_the_result(
+    tmp_path: Path, undisturbed: tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]]
+) -> None:
+    name, _, evaluation, _ = undisturbed
+    parameters, result = search(tmp_path / "a", few_steps(name), None)
+    assert np.array_equal(parameters, evaluation.seen[1])
+    assert (result["best_step"], result["eval_score"]) == (8, None)
+    assert result["env_steps"] == {"monitored": 0}
+    assert all("real_score" not in entry for entry in result["history"])
 
 
 def test_another_seed_is_another_search(

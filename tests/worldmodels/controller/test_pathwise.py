@@ -19,6 +19,7 @@ from tests.fixtures.reward_world import (
 from tests.fixtures.tiny_models import mdnrnn, vae, world
 from worldmodels.controller.actor_critic import DreamTask, continuation_probs, lambda_returns
 from worldmodels.controller.pathwise import PathwiseActorCritic, PathwiseConfig, is_differentiable
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.dream.rollout import dreamed_returns
 from worldmodels.errors import UserError
@@ -37,7 +38,7 @@ def learner(
 ) -> PathwiseActorCritic:
     torch.manual_seed(seed)
     config = PathwiseConfig(**{"horizon": 5, "critic_width": 16, **settings})
-    task = DreamTask(controller(dream, PEDAL, hidden), PEDAL, dream, 2.0)
+    task = DreamTask(controller(dream, PEDAL, hidden), PEDAL, dream, RewardScale(0.975, 2.0))
     return PathwiseActorCritic(config, task)
 
 
@@ -177,6 +178,6 @@ def test_codes_and_discrete_actions_have_no_slope(kind: str, actions: str) -> No
     action_map = MAPS[actions]
     assert not is_differentiable(dream, action_map)
     assert is_differentiable(DreamModel(*world("vae")), PEDAL)
-    task = DreamTask(controller(dream, action_map), action_map, dream, 1.0)
+    task = DreamTask(controller(dream, action_map), action_map, dream, RewardScale(0.975, 1.0))
     with pytest.raises(UserError, match="with codes or with discrete actions are not diff"):
         PathwiseActorCritic(PathwiseConfig(), task)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Categorical, Normal
 
 from tests.fixtures.reward_world import BEST, MAPS, controller, reward_of, reward_world, starts
 from tests.fixtures.tiny_models import world
 from worldmodels.controller.actor_critic import DreamTask, continuation_probs, lambda_returns
 from worldmodels.controller.ppo import PPOActorCritic, PPOConfig, standardized
+from worldmodels.controller.rewards import RewardScale
 from worldmodels.dream.model import DreamModel, DreamState
 from worldmodels.errors import UserError
 from worldmodels.training.fit import FitConfig, FitResult, Metrics, fit, step_generator
@@ -38,7 +39,7 @@ def learner(
     torch.manual_seed(seed)
     config = PPOConfig(**{"horizon": 4, "critic_width": 16, "num_updates": 5, **settings})
     action_map = MAPS[actions]
-    task = DreamTask(controller(dream, action_map), action_map, dream, 2.0)
+    task = DreamTask(controller(dream, action_map), action_map, dream, RewardScale(0.975, 2.0))
     return PPOActorCritic(config, task, FitConfig(num_steps, num_dreams))
 
 
@@ -129,8 +130,41 @@ def test_the_noise_falls_from_the_first_to_the_last_step() -> None:
     assert learner(DreamModel(*world("fsq")), num_steps=1).noise_at(0) == 0.5
 
 
+def log_likelihood(made: PPOActorCritic, rows: slice) -> Tensor:
+    """Of sampled outputs, from the definition of the distribution that they were sampled from."""
+    outputs, sampled = made.outputs(made.features[rows]), made.sampled_outputs[rows]
+    if made.task.action_map.discrete:
+        found: Tensor = Categorical(logits=outputs).log_prob(sampled.argmax(-1))
+    else:
+        found = Normal(outputs, made.noise_at(0)).log_prob(sampled).sum(-1)
+    return found
+
+
+def test_discrete_actions_are_sampled_with_the_probabilities_of_a_softmax() -> None:
+    made = learner(DreamModel(*world("fsq")))
+    outputs = torch.tensor([[1.0, 0.0, -1.0]]).expand(20_000, 3)
+    chosen = made.explore(outputs, 0.5, draw(0))
+    assert chosen.unique().tolist() == [0.0, 1.0] and (chosen.sum(-1) == 1).all()
+    torch.testing.assert_close(chosen.mean(0), outputs[0].softmax(-1), atol=0.01, rtol=0)
+
+
+def test_among_discrete_actions_entropy_is_worth_its_weight() -> None:
+    made = learner(DreamModel(*world("fsq")), max_gradient_norm=1e9, entropy_weight=0.5)
+    torch.nn.init.normal_(made.actor)
+    made.loss(starts(made.task.dream, 6), draw(0))
+    made.advantages.fill_(0.0)
+    for rows in (made.features, made.weight):
+        rows[:] = rows[0].clone()
+    certain = Categorical(logits=made.outputs(made.features[:1])).entropy().sum()
+    (expected,) = torch.autograd.grad(0.5 * made.weight[0] * certain, made.actor)
+    loss, _ = made.loss(starts(made.task.dream, 6), draw(0))
+    loss.backward()
+    assert made.actor.grad is not None and expected.norm() > 0.01
+    torch.testing.assert_close(-made.actor.grad, expected, rtol=1e-3, atol=1e-5)
+
+
 def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with() -> None:
-    made = learner(DreamModel(*world("fsq")), num_dreams=100, num_steps=11, noise=0.8)
+    made = learner(DreamModel(*world("fsq")), "continuous", num_dreams=100, num_steps=11, noise=0.8)
     for _ in steps_of(made, 7, num_dreams=100, rate=1e-9):
         pass
     noise = made.noise_at(5)  # the second batch is dreamed for the sixth update
@@ -141,17 +175,15 @@ def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with() -> None:
 
 
 def climbed(
-    advantage: float, log_ratio: float, weight: float = 1.0
+    advantage: float, log_ratio: float, weight: float = 1.0, actions: str = "continuous"
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """What C climbs where all rows are alike, and the gradient of the row's log-likelihood."""
-    made = learner(DreamModel(*world("fsq")), max_gradient_norm=1e9)
+    made = learner(DreamModel(*world("fsq")), actions, max_gradient_norm=1e9, entropy_weight=0.0)
     made.loss(starts(made.task.dream, 6), draw(0))
     for rows in (made.features, made.sampled_outputs):
         rows[:] = rows[0].clone()
-    likely = Normal(made.outputs(made.features[:1]), made.noise_at(0)).log_prob(
-        made.sampled_outputs[:1]
-    )
-    made.log_likelihood.fill_(likely.sum().item() - log_ratio)
+    likely = log_likelihood(made, slice(1))
+    made.log_likelihood.fill_(likely.item() - log_ratio)
     made.advantages.fill_(advantage)
     made.weight.fill_(weight)
     (gradient,) = torch.autograd.grad(likely.sum(), made.actor)
@@ -161,11 +193,12 @@ def climbed(
     return -made.actor.grad, gradient, metrics
 
 
+@pytest.mark.parametrize("actions", ["continuous", "discrete"])
 @pytest.mark.parametrize(("advantage", "log_ratio"), [(1, 0.0), (-1, 0.0), (1, -0.7), (-2, 0.7)])
 def test_outputs_become_likelier_as_far_as_they_were_better(
-    advantage: int, log_ratio: float
+    advantage: int, log_ratio: float, actions: str
 ) -> None:
-    policy_loss, gradient, _ = climbed(float(advantage), log_ratio)
+    policy_loss, gradient, _ = climbed(float(advantage), log_ratio, actions=actions)
     ratio = torch.tensor(log_ratio).exp()
     torch.testing.assert_close(policy_loss, advantage * ratio * gradient, rtol=1e-3, atol=1e-5)
     assert gradient.norm() > 0.1

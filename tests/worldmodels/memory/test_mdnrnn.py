@@ -79,7 +79,7 @@ def test_predicted_changes_are_offsets_from_the_latent() -> None:
 def test_the_loss_is_the_mean_over_real_agent_steps() -> None:
     memory = mdnrnn(reward_weight=0.5, end_weight=2.0)
     batch = random_batch()
-    memory.outcome.calibrate(batch.rewards[batch.mask])
+    memory.outcome.calibrate(batch.rewards[batch.mask], batch.terminated[batch.mask])
     sharp = batch.posteriors.clone()
     sharp[..., 3:] = -60.0  # no spread: the latent drawn is the mean
     batch = SequenceBatch(sharp, batch.actions, batch.rewards, batch.terminated, batch.mask)
@@ -143,7 +143,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(logvar: float, mixtures: in
 
 def test_a_round_trip_through_a_file(tmp_path: Path) -> None:
     memory = mdnrnn(predict_change=True)
-    memory.outcome.calibrate(torch.tensor([1.0, 5.0]))
+    memory.outcome.calibrate(torch.tensor([1.0, 5.0]), torch.tensor([False, True]))
     path = tmp_path / "m.safetensors"
     metadata = {"memory": memory_metadata(memory)}
     save_checkpoint(path, with_prefix("memory", memory.state_dict()), metadata)

@@ -68,13 +68,13 @@ def test_the_end_probability_is_its_logits() -> None:
     torch.testing.assert_close(outcome.end_probability, torch.tensor([0.5, 0.75, 0.0]))
 
 
-def test_calibrated_it_begins_at_the_datas_frequencies_and_a_rare_end() -> None:
+def test_calibrated_it_begins_at_the_frequencies_of_the_data() -> None:
     rewards = torch.tensor([1.0] * 700 + [11.0] * 300)
     head = OutcomeHead(4)
-    head.calibrate(rewards)
+    head.calibrate(rewards, torch.arange(1000) < 20)
     outcome = head(torch.randn(6, 4))  # whatever the state
     torch.testing.assert_close(outcome.reward, torch.full((6,), 4.0), atol=0.5, rtol=0)
-    assert (outcome.end_probability > 0.001).all() and (outcome.end_probability < 0.01).all()
+    torch.testing.assert_close(outcome.end_probability, torch.full((6,), 0.02), atol=1e-3, rtol=0)
     chances = outcome.reward_logits[0].softmax(-1)
     top = chances.topk(2)
     torch.testing.assert_close(top.values, torch.tensor([0.7, 0.3]), atol=0.01, rtol=0)
@@ -86,7 +86,7 @@ def test_calibrated_it_begins_at_the_datas_frequencies_and_a_rare_end() -> None:
 def test_values_span_the_rewards_evenly_around_their_mean_and_finest_there() -> None:
     head = OutcomeHead(4)
     rewards = 30 + 5 * torch.randn(1000, generator=torch.Generator().manual_seed(0))
-    head.calibrate(rewards)
+    head.calibrate(rewards, torch.zeros(1000, dtype=torch.bool))
     values = head(torch.zeros(4)).reward_values
     units = (values - rewards.mean()) / rewards.std(correction=0)
     assert len(units) == NUM_VALUES and units.diff().min() > 0
@@ -97,7 +97,7 @@ def test_values_span_the_rewards_evenly_around_their_mean_and_finest_there() -> 
 
 def test_after_rewards_all_alike_others_are_still_within_reach() -> None:
     head = OutcomeHead(4)
-    head.calibrate(torch.full((50,), 2.0))
+    head.calibrate(torch.full((50,), 2.0), torch.zeros(50, dtype=torch.bool))
     outcome = head(torch.zeros(1, 4))
     assert outcome.reward.item() == pytest.approx(2.0, abs=0.1)
     far, farther = outcome.reward_log_prob(torch.tensor([3.0])), outcome.reward_values[-1]
@@ -106,7 +106,7 @@ def test_after_rewards_all_alike_others_are_still_within_reach() -> None:
 
 def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance() -> None:
     head = OutcomeHead(4)
-    head.calibrate(torch.tensor([1.0, 3.0, 5.0]))
+    head.calibrate(torch.tensor([1.0, 3.0, 5.0]), torch.zeros(3, dtype=torch.bool))
     torch.nn.init.normal_(head.linear.weight)
     outcome = head(torch.randn(2, 4))
     rewards, terminated = torch.tensor([7.0, 2.0]), torch.tensor([True, False])
@@ -132,7 +132,7 @@ def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end() -> None
     rewards = 100 + 20 * hidden[:, 0] + 40 * coin
     terminated = hidden[:, 1] > 0.5
     head = OutcomeHead(2)
-    head.calibrate(rewards)
+    head.calibrate(rewards, terminated)
     optimizer = torch.optim.Adam(head.parameters(), 0.1)
     zero = torch.zeros(())
     for _ in range(200):

@@ -353,7 +353,7 @@ def test_c_sees_and_has_what_was_asked_for(
         ({"search": "gradient"}, "the real game has no gradient: add --dream to --search gradient"),
         ({"inputs": "h"}, 'inputs must be "zh" or "z", got "h"'),
         ({"hidden": -1}, "hidden must be at least 0, got -1"),
-        ({"eval_episodes": 0}, "eval_episodes must be at least 1, got 0"),
+        ({"eval_episodes": -1}, "eval_episodes must be at least 0, got -1"),
         ({"selection_episodes": 0}, "selection_episodes must be at least 1, got 0"),
     ],
 )
