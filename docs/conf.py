@@ -26,6 +26,7 @@ extensions = [
 # The last ones are included into the pages of `experiments`, whose tables they are.
 exclude_patterns = [
     "_build",
+    "jupyter_execute",  # myst-nb writes it beside _build
     "**.ipynb_checkpoints",
     *(f"{name}.md" for name in ("vision", "memory", "search", "elites", "elites_frames")),
 ]
