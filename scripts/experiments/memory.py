@@ -118,7 +118,7 @@ class MemoryKinds(Experiment):
     def data(self, context: Context) -> Run:
         """Make a run that holds the training episodes and nothing else."""
         run = Run(context.runs / "data", RunSettings(DEFAULT_ENV_ID, DEMO.name, seed=0))
-        config = replace(DEMO.collect, episodes=self.episodes)
+        config = DEMO.collect.limited(self.episodes, None)
         if len(run.store) < self.episodes:
             run.create()
             collect(run, config, workers=context.workers, report=context.report)

@@ -1,7 +1,7 @@
 """Make the results of longer runs that two of the tutorials show.
 
-The run "stable-baselines" trains V and M on the first 96 episodes of the preset demo, and trains
-the PPO of Stable-Baselines3 in their dream. The policy never acts in the real environment while it
+The run "stable-baselines" trains V and M on 96 episodes of the exploring policy, and trains the
+PPO of Stable-Baselines3 in their dream. The policy never acts in the real environment while it
 is trained. The run "own-environment" runs the commands of its tutorial, in the environment that the
 tutorial writes, with the settings of the preset. Each run takes about ten minutes on one core.
 """
@@ -31,6 +31,7 @@ from worldmodels.stages.collect import collect
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 
+EPISODES = 96
 HORIZON = 50  # agent steps of a dream in which Stable-Baselines3 trains
 MODULE = "%%writefile dots.py\n"  # first line of the cell that writes the environment
 COMMANDS = (
@@ -66,7 +67,8 @@ class Tutorials(Experiment):
     def stable_baselines(self, context: Context) -> Result:
         """Collect episodes, train V and M, train PPO in the dream, and play real episodes."""
         run = Run(context.runs / "dreamer", RunSettings(DEFAULT_ENV_ID, DEMO.name, seed=0))
-        collect(run, DEMO.collect, workers=context.workers, report=context.report)
+        config = DEMO.collect.limited(EPISODES, None)
+        collect(run, config, workers=context.workers, report=context.report)
         train_vision(run, DEMO.vae, report=context.report)
         train_memory(run, DEMO.memory, report=context.report)
         dream = gymnasium.make("worldmodels/Dream-v0", run=str(run.folder), horizon=HORIZON)
