@@ -1,6 +1,6 @@
 """Compare inputs of a linear C that CMA-ES finds in the real env.
 
-For two kinds of V and for every choice of inputs, there is one search for C. Each search uses the V
+The script searches for C once for each kind of V and each choice of inputs. Each search uses the V
 and M of the first run with its kind of V in the experiment `quantized`. If the first run with a
 kind of V is missing, it is done before the search. The experiment writes docs/results.md.
 
