@@ -36,21 +36,28 @@ def run_pipeline(
     workers: Workers,
     report: Report,
     device: str = "cpu",
+    minutes: float | None = None,
 ) -> dict[str, Any]:
     """Run all rounds, fine-tune the best agent, and evaluate it on validation episodes.
 
     A round collects episodes, trains V and M, and searches C. Its number of episodes follows from
     the env steps of the preset, which count all episodes but those that only report a score. The
-    first round collects with the
-    exploring policy of the preset. Each later round collects with the agent of the round before,
-    whose actions get noise. Each later round also continues the training of the models on all
-    episodes. After the last round, `preset.finetune` is a further search, which begins with the
-    best agent of the run. Stages that are finished already are skipped.
+    first round collects with the exploring policy of the preset. Each later round collects with the
+    agent of the round before, whose actions get noise. Each later round also continues the training
+    of the models on all episodes. After the last round, `preset.finetune` is a further search,
+    which begins with the best agent of the run. Stages that are finished already are skipped.
+
+    Args:
+        minutes: no further round begins once the rounds have taken this long, and the further
+            search is left out. None stands for no limit. The limit changes nothing else, and the
+            last row of `rounds.json` records it.
 
     Source: arXiv 1803.10122, section 5, the iterative procedure.
     """
     if rounds < 1:
         raise UserError(f"expected at least 1 round, got {rounds}")
+    if minutes is not None and minutes <= 0:
+        raise UserError(f"expected more than 0 minutes, got --minutes {minutes:g}")
     run.check_kind(quantized)
     curve = LearningCurve(run)
     search = partial(train_controller, run, workers=workers, report=report, device=device)
@@ -59,6 +66,11 @@ def run_pipeline(
         searched = run.manifest("controller") or {"round": 0}
         if max(run.round, searched["round"]) > round_:
             continue
+        if minutes is not None and curve.seconds >= 60 * minutes:
+            report.log(f"stopping before round {round_}: the rounds took {minutes:g} minutes")
+            curve.record_limit(minutes)
+            preset = replace(preset, finetune=None)
+            break
         if rounds > 1:
             report.log(f"round {round_} of {rounds}")
         config = _collect_config(run, preset, round_)

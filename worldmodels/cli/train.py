@@ -31,6 +31,10 @@ def run(
         int | None,
         typer.Option(help="Env steps of all rounds together; the final evaluation does not count."),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Begin no further round once the rounds have taken this many minutes."),
+    ] = None,
     dream: Annotated[
         bool | None,
         typer.Option(
@@ -52,6 +56,7 @@ def run(
             quantized=quantized,
             rounds=rounds,
             workers=session.workers,
+            minutes=minutes,
         )
 
 

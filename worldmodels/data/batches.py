@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -64,6 +65,22 @@ class AgentSteps:
             rewards=np.add.reduceat(rollout.rewards, starts),
             terminated=rollout.terminated & (starts == starts[-1]),
         )
+
+
+class FrameBatch(NamedTuple):
+    """Frames, each with the mean frame of its episode, which shows what does not move.
+
+    Attributes:
+        frames: uint8 (B, H, W, 3).
+        still: uint8 (B, H, W, 3), the mean over the frames of the same episode.
+    """
+
+    frames: UInt8[Tensor, "batch height width 3"]
+    still: UInt8[Tensor, "batch height width 3"]
+
+    def to(self, device: torch.device | str) -> "FrameBatch":
+        """Return the same batch on another device."""
+        return FrameBatch(self.frames.to(device), self.still.to(device))
 
 
 class FrameBatches:
@@ -122,9 +139,7 @@ class FrameBatches:
         self._prefetched: dict[int, Fetch] = {}  # of the next phase, by its number
         weakref.finalize(self, _cancel, self._prefetched)
 
-    def __call__(
-        self, step: int, generator: torch.Generator
-    ) -> UInt8[Tensor, "batch height width 3"]:
+    def __call__(self, step: int, generator: torch.Generator) -> FrameBatch:
         """The batch of step `step`, which depends only on the step, the generator and the seed."""
         self._load_phase(self._phases.number_at(step))
         indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
@@ -132,21 +147,36 @@ class FrameBatches:
         if num_recent and len(self._recent):
             chosen = torch.randint(len(self._recent), (num_recent,), generator=generator)
             indices[:num_recent] = self._recent[chosen]
-        return self._frames[indices]
+        return FrameBatch(self._frames[indices], self._still[self._episode_of[indices]])
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
         """All frames in order if they fit in memory, otherwise an evenly spaced sample of them."""
         if self.fits_in_memory:
             self._load_phase(0)
             return self._frames
+        return self._sample().frames
+
+    def spread(self, most: int) -> FrameBatch:
+        """At most `most` evenly spaced frames, as a copy, so that all other frames can be freed."""
+        if not self.fits_in_memory:
+            sample = self._sample()
+            chosen = slice(None, None, max(1, -(-len(sample.frames) // most)))
+            return FrameBatch(sample.frames[chosen][:most], sample.still[chosen][:most])
+        self._load_phase(0)
+        indices = torch.arange(0, self.num_frames, max(1, -(-self.num_frames // most)))[:most]
+        return FrameBatch(self._frames[indices], self._still[self._episode_of[indices]])
+
+    def _sample(self) -> FrameBatch:
+        """Evenly spaced frames of evenly spaced episodes, for a store that does not fit."""
         chosen = self.episodes[:: -(-len(self.episodes) // MAX_SAMPLED_EPISODES)]
         max_frames_per_episode = max(1, MAX_SAMPLED_FRAMES // len(chosen))
-        sample = []
+        sample, still = [], []
         for episode in chosen:
             frames = np.empty((episode.num_frames(self.stride), *self._frame_shape), np.uint8)
             episode.read_frames(frames, self.stride)
             sample.append(frames[:: -(-len(frames) // max_frames_per_episode)].copy())
-        return torch.from_numpy(np.concatenate(sample))
+            still.append(np.broadcast_to(_mean_frame(frames), sample[-1].shape))
+        return FrameBatch(*(torch.from_numpy(np.concatenate(part)) for part in (sample, still)))
 
     def _load_phase(self, number: int) -> None:
         """Load the frames of a phase, and start to fetch those of the next phase."""
@@ -164,6 +194,9 @@ class FrameBatches:
             self._buffer(number)[: counts.sum()]
         )
         self.frames_read += len(self._frames)
+        parts = np.split(self._frames.numpy(), np.cumsum(counts)[:-1])
+        self._still = torch.from_numpy(np.stack([_mean_frame(part) for part in parts]))
+        self._episode_of = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
         self._num_drawn = int(counts[: phase.num_drawn].sum())
         newest = np.repeat(self._newest[list(phase.episodes)], counts)
         self._recent = torch.from_numpy(np.flatnonzero(newest))
@@ -188,6 +221,12 @@ class FrameBatches:
     def _buffer(self, number: int) -> UInt8[np.ndarray, "room height width 3"]:
         """The buffer of phase `number`; consecutive phases alternate between the buffers."""
         return self._buffers[number % len(self._buffers)]
+
+
+def _mean_frame(
+    frames: UInt8[np.ndarray, "frames height width 3"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    return frames.mean(0, dtype=np.float32).round().astype(np.uint8)
 
 
 def _cancel(fetches: dict[int, Fetch]) -> None:

@@ -37,6 +37,9 @@ class LearningCurve:
 
     - `best_round`, `best_score`, `best_episodes`: round, score and number of selection episodes of
       the run's best agent so far.
+
+    - `minutes_limit`: the limit of minutes after which the run stopped, only in the last row of a
+      call that stopped for this reason.
     """
 
     def __init__(self, run: Run) -> None:
@@ -48,9 +51,19 @@ class LearningCurve:
         with reading(path, hint):
             if not all(row.keys() >= {"round", "seconds", "score", "std"} for row in self.rows):
                 raise ValueError('a row lacks "round", "seconds", "score" or "std"')
-            self._previous_seconds = float(self.rows[-1]["seconds"] if self.rows else 0.0)
+            self._previous_seconds = self.seconds
         if self.rows and "searched" in self.rows[-1]:  # written before there was a ledger
             record_env_steps(run, "before", {"searched": self.rows[-1]["searched"]})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all finished rounds."""
+        return float(self.rows[-1]["seconds"]) if self.rows else 0.0
+
+    def record_limit(self, minutes: float) -> None:
+        """Record in the last row that the run stopped because of a limit of `minutes`."""
+        self.rows[-1]["minutes_limit"] = minutes
+        self.run.write_json(ROUNDS, self.rows)
 
     def record_round(self, round_: int) -> None:
         """Add the row of a round that has just ended; an existing row of this round stays."""

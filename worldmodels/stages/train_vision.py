@@ -1,12 +1,13 @@
 """Train V on the stored frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from worldmodels.data.batches import MAX_FRAMES_IN_MEMORY, FrameBatches
+from worldmodels.data.batches import MAX_FRAMES_IN_MEMORY, FrameBatch, FrameBatches
 from worldmodels.errors import UserError
 from worldmodels.plotting import save_grid
 from worldmodels.progress import PROCESS_BYTES, Report
@@ -74,33 +75,32 @@ def train_vision(
     stride = config.frame_stride or run.action_repeat
     recent, episodes = config.recent_fraction if round_ > 1 else 0.0, run.store.split(False)
     train = FrameBatches(episodes, fit.batch_size, stride=stride, recent_fraction=recent, seed=seed)
-    stored = FrameBatches(run.store.split(held_out=True), 1, stride=stride).all_frames()
-    held_out = _spread(stored, MAX_HELD_OUT_FRAMES)
-    sample = _spread(train.all_frames(), MAX_CALIBRATION_FRAMES)
-    baseline = mean_frame(sample)
+    stored = FrameBatches(run.store.split(held_out=True), 1, stride=stride)
+    held_out, sample = stored.spread(MAX_HELD_OUT_FRAMES), train.spread(MAX_CALIBRATION_FRAMES)
+    baseline = mean_frame(sample.frames)
     vision = _new_or_earlier(run, config, sample, round_).to(device)
     parameters = sum(p.numel() for p in vision.parameters())
     report.estimate(
         f"vision: {train.num_frames:,} frames, {fit.num_steps:,} batches of {fit.batch_size}, "
         f"{parameters:,} parameters, on {device}",
         disk_bytes=5 * parameters * 4,
-        memory_bytes=_memory_bytes(vision, train, (sample, held_out), fit.batch_size),
+        memory_bytes=_memory_bytes(vision, train, (*sample, *held_out), fit.batch_size),
         folder=run.folder,
     )
     result = TrainingStage(
         model=vision,
         batch_at=train,
-        validate=lambda: _validate(vision, held_out, baseline, fit.batch_size, sample),
+        validate=lambda: _validate(vision, held_out, baseline, fit.batch_size, sample.frames),
         fit=fit,
         seed=seed + 1_000 * round_,
         shown=("loss", "error", *SHOWN),
         figures=lambda: {
-            **(scores := score_vision(vision, held_out, baseline)),
+            **(scores := score_vision(vision, held_out.frames, baseline)),
             **_epoch_usage(vision, train.all_frames()),
             **_warning(run, scores),
             "frames": train.num_frames,
         },
-        write=lambda: _write(vision, held_out, work),
+        write=lambda: _write(vision, held_out.frames, work),
     ).run(work, report)
     _log(result, report)
     return result
@@ -133,7 +133,7 @@ def _log(result: dict[str, Any], report: Report) -> None:
 
 
 def _memory_bytes(
-    vision: AnyVision, train: FrameBatches, others: tuple[Tensor, Tensor], batch_size: int
+    vision: AnyVision, train: FrameBatches, others: Sequence[Tensor], batch_size: int
 ) -> float:
     """Return the peak memory of the stage: the process, the frames in memory, and one batch."""
     frame = others[0][:1]
@@ -147,12 +147,14 @@ def _spread(frames: Tensor, most: int) -> Tensor:
     return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
-def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_: int) -> AnyVision:
+def _new_or_earlier(
+    run: Run, config: VisionStageConfig, sample: FrameBatch, round_: int
+) -> AnyVision:
     """Return the V of an earlier round, or else a new V whose first output is the mean frame."""
-    model = replace(config.model, common_colors=common_colors(sample.numpy()))
+    model = replace(config.model, common_colors=common_colors(sample.frames.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
-    vision.init_from_data(_spread(sample, MAX_START_FRAMES))
+    vision.init_from_data(_spread(sample.frames, MAX_START_FRAMES))
     vision.pixel_error.fit(sample)
     manifest = run.manifest("vision")
     if manifest is not None and manifest["round"] < round_:
@@ -168,9 +170,9 @@ def _new_or_earlier(run: Run, config: VisionStageConfig, sample: Tensor, round_:
 
 
 def _validate(
-    vision: Vision, frames: Tensor, baseline: Tensor, batch_size: int, sample: Tensor
+    vision: Vision, held_out: FrameBatch, baseline: Tensor, batch_size: int, sample: Tensor
 ) -> Metrics:
-    """Return the loss, the errors and the usage of the codes over all held-out `frames`.
+    """Return the loss, the errors and the usage of the codes over all held-out frames.
 
     `sample` holds training frames. The scales of V are updated with `sample` before V is scored.
     """
@@ -178,11 +180,13 @@ def _validate(
     vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))
     generator = torch.Generator(device).manual_seed(0)
     totals: dict[str, float] = {}
-    for part in frames.split(batch_size):
+    parts = (tensor.split(batch_size) for tensor in held_out)
+    for part in map(FrameBatch, *parts):
         loss, metrics = vision.loss(part.to(device), generator)
+        fraction = len(part.frames) / len(held_out.frames)
         for name, value in {"loss": loss, **metrics}.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(part) / len(frames)
-    return {**totals, **score_vision(vision, frames, baseline)}
+            totals[name] = totals.get(name, 0.0) + float(value) * fraction
+    return {**totals, **score_vision(vision, held_out.frames, baseline)}
 
 
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:

@@ -19,9 +19,11 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from worldmodels.bbvi.score import score_surrogate
+from worldmodels.data.batches import FrameBatch
 from worldmodels.errors import UserError, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import CellNorm, Frames, to_unit
+from worldmodels.vision.pixel_error import unpacked
 from worldmodels.vision.vqvae import VQVAE, VQVAEConfig
 
 ESTIMATORS = ("score", "straight-through")
@@ -88,7 +90,9 @@ class CategoricalVAE(VQVAE):
         """Return the likeliest codes of each frame, row by row of the grid."""
         return self._logits(frames).argmax(-1)
 
-    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
+    def loss(
+        self, batch: FrameBatch | Frames, generator: Generator | None = None
+    ) -> LossAndMetrics:
         """Return the negative ELBO: the squared error plus the KL to the uniform distribution.
 
         The KL is computed exactly, and the squared error is a mean over samples. The gradient of
@@ -98,14 +102,17 @@ class CategoricalVAE(VQVAE):
         Source: arXiv 1401.0118, equation 2, with the leave-one-out baseline of Kool et al. (2019).
         """
         config = self.config
+        frames, still = unpacked(batch)
         log_q = self._logits(frames).log_softmax(-1)
         codes = self._draw_codes(log_q, generator)
-        images = to_unit(frames).repeat(config.num_samples, 1, 1, 1)
+        repeats = (config.num_samples, 1, 1, 1)
+        images = to_unit(frames).repeat(repeats)
+        still = still if still is None else still.repeat(repeats)
         one_hot = F.one_hot(codes, config.num_values).to(log_q.dtype)
         if config.estimator == "straight-through":
             one_hot = one_hot + log_q.exp() - log_q.exp().detach()
         decoded = self._draw((one_hot @ self.code_vectors).flatten(0, 1))
-        error, plain_error = self.pixel_error(decoded, images)
+        error, plain_error = self.pixel_error(decoded, images, still)
         error = error.unflatten(0, (config.num_samples, -1))
         kl = (log_q.exp() * (log_q + math.log(config.num_values))).sum((1, 2)).mean()
         loss = error.mean() + config.kl_weight * kl

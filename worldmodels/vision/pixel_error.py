@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodels.vision.networks import Images
+from worldmodels.data.batches import FrameBatch
+from worldmodels.vision.networks import Frames, Images, to_unit
 
 Color = tuple[int, int, int]
 Mask = Bool[Tensor, "batch 1 height width"]
@@ -18,7 +19,9 @@ PerFrame = Float[Tensor, "batch"]
 # After weighting, the squared error of the mean frame is this number for every data set, so that
 # one weight of the KL term suits every data set. It is about the mean frame's error in CarRacing.
 MEAN_FRAME_ERROR = 140.0
-COLOR_DISTANCE = 48
+MAX_MOVING_WEIGHT = 30.0
+# Levels of 255, as for colors that count as different.
+COLOR_DISTANCE = MOVING_DISTANCE = 48
 SURROUNDINGS = 5
 COMMON_FRACTION = 0.95
 MOST_COMMON_COLORS = 4
@@ -30,7 +33,7 @@ class ErrorConfig:
 
     Attributes:
         by_variance: whether the error of each pixel is divided by the variance of this pixel over
-            the data; see `PixelError`.
+            the data, and moving pixels have a weight of their own; see `PixelError`.
         background_weight: weight of the error on pixels of the commonest color; a weight of 1
             changes nothing.
         rare_weight: weight of the error on pixels with none of the common colors, such as the
@@ -71,8 +74,12 @@ def foreground(images: Images, config: ErrorConfig) -> Mask:
     error. Road, curbs and car cover only a few hundred of 4,096 pixels, but only these pixels
     matter for driving.
     """
-    apart = _unlike(images, config.common_colors[0]).float()
-    return F.max_pool2d(apart, SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2) > 0
+    return _widened(_unlike(images, config.common_colors[0])) > 0
+
+
+def _widened(mask: Mask) -> Float[Tensor, "batch 1 height width"]:
+    """Return 1 on the pixels of the mask and on the pixels around them, and 0 elsewhere."""
+    return F.max_pool2d(mask.float(), SURROUNDINGS, stride=1, padding=SURROUNDINGS // 2)
 
 
 def error_weight(images: Images, config: ErrorConfig) -> Weight:
@@ -96,6 +103,11 @@ def _unlike(images: Images, color: Color) -> Mask:
     return distance > COLOR_DISTANCE / 255.0
 
 
+def unpacked(batch: FrameBatch | Frames) -> tuple[Frames, Frames | None]:
+    """Return the frames of a batch, and the mean frames of their episodes if the batch has them."""
+    return batch if isinstance(batch, FrameBatch) else (batch, None)
+
+
 def squared_error(images: Images, target: Images, weight: Weight | None = None) -> PerFrame:
     """Compute each frame's squared error, summed over pixels and channels with values in 0..1."""
     error = (images - target).square()
@@ -113,23 +125,37 @@ class PixelError(nn.Module):
     the rarest events so large that V learns nothing else: in CartPole, the error after 400 steps
     was three times as large with a tenth of v'.
 
+    Pixels that differ from the mean frame of their episode, and the pixels around them, are
+    moving. If episodes differ more from each other than the frames of an episode do, moving pixels
+    have a larger weight, so that movement and differences between episodes count about equally. In
+    LunarLander, each episode has other mountains, whose error is 27 times the error of the lander:
+    without the weight, V does not show where the lander is.
+
     Attributes:
         weight: weight of each pixel, (1, 1, height, width), which follows from the training data of
             the present round. Weights are not stored with V, because only training needs them.
+        moving_weight: further weight of moving pixels, at least 1, which follows from the same
+            data.
     """
 
     weight: Tensor
+    moving_weight: float
 
     def __init__(self, config: ErrorConfig) -> None:
         super().__init__()
         self.config = config
         self.register_buffer("weight", torch.ones(1, 1, 1, 1, device="cpu"), persistent=False)
+        self.moving_weight = 1.0
 
     @torch.no_grad()
-    def fit(self, frames: UInt8[Tensor, "frames height width 3"]) -> None:
-        """Compute the weights from training frames."""
+    def fit(self, sample: FrameBatch | Frames) -> None:
+        """Compute the weights from a sample of the training frames.
+
+        For frames without the mean frames of their episodes, `moving_weight` stays 1.
+        """
         if not self.config.by_variance:
             return
+        frames, still = unpacked(sample)
         variance = torch.zeros(frames.shape[1:], dtype=torch.float64)
         mean = frames.double().mean(0) / 255.0
         for part in frames.split(500):
@@ -139,12 +165,29 @@ class PixelError(nn.Module):
             return
         typical = variance.square().sum() / variance.sum()
         weight = 1.0 / (variance + typical)
-        weight *= MEAN_FRAME_ERROR / (weight * variance).sum()
+        episode_mean = torch.zeros_like(weight)
+        for part in () if still is None else still.split(500):
+            episode_mean += (part.double() / 255.0 - mean).square().sum((0, -1))
+        between = float((weight * episode_mean).sum() / len(frames))
+        total = float((weight * variance).sum())
+        ratio = between / max(total - between, 1e-9 * total)
+        self.moving_weight = min(max(1.0, ratio), MAX_MOVING_WEIGHT)
+        weight *= MEAN_FRAME_ERROR / (between + self.moving_weight * (total - between))
         self.weight = weight[None, None].float().to(self.weight.device)
 
-    def forward(self, images: Images, target: Images) -> tuple[PerFrame, PerFrame]:
-        """Return the error on which V is trained, and the plain squared error without gradient."""
+    def forward(
+        self, images: Images, target: Images, still: Frames | None = None
+    ) -> tuple[PerFrame, PerFrame]:
+        """Return the error on which V is trained, and the plain squared error without gradient.
+
+        Args:
+            still: mean frame of the episode of each target. If it is None, moving pixels have no
+                weight of their own.
+        """
         config, weight = self.config, self.weight
         if not config.background_weight == config.rare_weight == 1.0:
             weight = weight * error_weight(target, config)
+        if still is not None and self.moving_weight > 1.0:
+            apart = (target - to_unit(still)).abs().amax(1, keepdim=True) > MOVING_DISTANCE / 255.0
+            weight = weight * (1.0 + (self.moving_weight - 1.0) * _widened(apart))
         return squared_error(images, target, weight), squared_error(images.detach(), target)

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from torch import Generator, Tensor
 
+from worldmodels.data.batches import FrameBatch
 from worldmodels.training.model import LossAndMetrics, Model
 from worldmodels.vision.pixel_error import ErrorConfig, PixelError
 
@@ -59,5 +60,10 @@ class Vision(Model, Protocol):
     def decode(self, latent: Tensor) -> Tensor:
         """Return the frames that latents stand for."""
 
-    def loss(self, frames: Tensor, generator: Generator | None = None) -> LossAndMetrics:
-        """Return the mean loss over frames, and metrics."""
+    def loss(
+        self, batch: FrameBatch | Tensor, generator: Generator | None = None
+    ) -> LossAndMetrics:
+        """Return the mean loss over frames, and metrics.
+
+        A `FrameBatch` also has the mean frames of the episodes, which show what moves.
+        """

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from worldmodels.data.batches import FrameBatch
 from worldmodels.errors import check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.networks import (
@@ -20,7 +21,7 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.pixel_error import ErrorConfig, PixelError
+from worldmodels.vision.pixel_error import ErrorConfig, PixelError, unpacked
 
 Posterior = Float[Tensor, "*batch two_z"]
 
@@ -165,7 +166,9 @@ class VAE(nn.Module):
         """Return the frames that latents stand for."""
         return to_frames(self.decoder(self.from_latent(latent)))
 
-    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
+    def loss(
+        self, batch: FrameBatch | Frames, generator: Generator | None = None
+    ) -> LossAndMetrics:
         """Return the negative evidence lower bound, in the paper's form.
 
         The loss is the squared error summed over pixels, plus the KL to the standard normal. The KL
@@ -173,11 +176,12 @@ class VAE(nn.Module):
         Source: arXiv 1803.10122, A.1; the floor is in the authors' code.
         Differs: error and KL have weights, which are 1 by default.
         """
+        frames, still = unpacked(batch)
         images = to_unit(frames)
         posterior = self._posterior(images)
         mu, logvar = posterior.chunk(2, dim=-1)
         decoded = self.decoder(self.from_latent(self.sample(posterior, generator)))
-        error, plain_error = self.pixel_error(decoded, images)
+        error, plain_error = self.pixel_error(decoded, images, still)
         kl = 0.5 * (mu.square() + logvar.exp() - 1.0 - logvar).sum(1)
         floored = kl.clamp(min=self.config.free_nats * self.config.num_latents).mean()
         metrics = {"error": plain_error.mean(), "kl": kl.mean()}

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from worldmodels.data.batches import FrameBatch
 from worldmodels.errors import UserError, check_at_least, check_choice
 from worldmodels.training.model import LossAndMetrics
 from worldmodels.vision.digits import check_digit_sizes, smallest_type
@@ -28,7 +29,7 @@ from worldmodels.vision.networks import (
     to_frames,
     to_unit,
 )
-from worldmodels.vision.pixel_error import ErrorConfig, PixelError
+from worldmodels.vision.pixel_error import ErrorConfig, PixelError, unpacked
 
 Codes = Int[Tensor, "*batch code"]
 
@@ -189,15 +190,18 @@ class VQVAE(nn.Module):
         """Return the frames that codes stand for."""
         return to_frames(self._draw(self.code_vectors[latent]))
 
-    def loss(self, frames: Frames, generator: Generator | None = None) -> LossAndMetrics:
+    def loss(
+        self, batch: FrameBatch | Frames, generator: Generator | None = None
+    ) -> LossAndMetrics:
         """Return the squared error summed over pixels, plus the quantizer's commitment loss.
 
         Source: arXiv 1711.00937, equation 3, with moving averages instead of the codebook term.
         Differs: the error is a sum over pixels, so the commitment loss is scaled up accordingly.
         """
+        frames, still = unpacked(batch)
         images = to_unit(frames)
         vectors, _, commitment = self._quantize(self.encoder(images))
-        error, plain_error = self.pixel_error(self._draw(vectors), images)
+        error, plain_error = self.pixel_error(self._draw(vectors), images, still)
         # The commitment is summed over the numbers of all code vectors; errors are a few tens.
         return error.mean() + self.num_features * commitment, {"error": plain_error.mean()}
 

@@ -52,10 +52,10 @@ def test_a_small_store_stays_in_memory_and_a_batch_is_a_function_of_its_generato
     assert shown(batches.all_frames()) == [
         (episode, frame) for episode, count in enumerate((4, 6, 5)) for frame in range(count)
     ]
-    first = batches(0, draw(0))
-    assert torch.equal(first, batches(99, draw(0)))
-    assert not torch.equal(first, batches(0, draw(1)))
-    seen = {frame for step in range(40) for frame in shown(batches(step, draw(step)))}
+    first = batches(0, draw(0)).frames
+    assert torch.equal(first, batches(99, draw(0)).frames)
+    assert not torch.equal(first, batches(0, draw(1)).frames)
+    seen = {frame for step in range(40) for frame in shown(batches(step, draw(step)).frames)}
     assert len(seen) == 15
     assert batches.frames_read == 15
 
@@ -78,7 +78,7 @@ def test_phases_reach_every_frame_within_the_memory_given(tmp_path: Path) -> Non
     assert sorted(e for phase in first_pass for e in phase.episodes) == list(range(7))
     seen = set()
     for step in range(280):
-        seen |= set(shown(batches(step, draw(step))))
+        seen |= set(shown(batches(step, draw(step)).frames))
         assert len(batches._frames) <= 11
         assert len(batches._buffers) == 2 and sum(map(len, batches._buffers)) <= 22
         number = batches._number
@@ -96,7 +96,7 @@ def test_any_step_gives_the_same_batch_whatever_came_before(tmp_path: Path) -> N
     expected = [straight(step, draw(step)) for step in range(30)]
     jumping = in_phases(store, recent_fraction=0.4, num_readers=3)
     for step in (17, 18, 3, 29, 0, 1, 2, 17, 28):
-        assert torch.equal(jumping(step, draw(step)), expected[step])
+        assert torch.equal(jumping(step, draw(step)).frames, expected[step].frames)
     resumed = in_phases(store, recent_fraction=0.4)
     assert torch.equal(resumed(29, draw(29)), expected[29])
 
@@ -218,7 +218,7 @@ def test_stride_keeps_every_such_frame(tmp_path: Path, max_frames: int) -> None:
     expected = [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]
     assert shown(batches.all_frames()) == expected
     assert batches.num_frames == len(expected)
-    seen = {frame for step in range(60) for frame in shown(batches(step, draw(step)))}
+    seen = {frame for step in range(60) for frame in shown(batches(step, draw(step)).frames)}
     assert seen == set(expected)
 
 
@@ -228,10 +228,28 @@ def test_a_part_of_each_batch_is_of_the_newest_round(tmp_path: Path, max_frames:
     batches = FrameBatches(store.episodes, batch_size=8, recent_fraction=0.5, max_frames=max_frames)
     counts = []
     for step in range(100):
-        counts.append(sum(episode == 4 for episode, _ in shown(batches(step, draw(step)))))
+        counts.append(sum(episode == 4 for episode, _ in shown(batches(step, draw(step)).frames)))
     assert min(counts) >= 4
     # Of the rest of the batch no more than its share: 3 of 47 frames.
     assert np.mean(counts) - 4 == pytest.approx(4 * 3 / 47, abs=0.2)
     plain = FrameBatches(store.episodes, batch_size=400)
-    fraction = np.mean([episode == 4 for episode, _ in shown(plain(0, draw(0)))])
+    fraction = np.mean([episode == 4 for episode, _ in shown(plain(0, draw(0)).frames)])
     assert fraction == pytest.approx(3 / 47, abs=0.05)
+
+
+@pytest.mark.parametrize("max_frames", [1_000, 10])
+def test_each_frame_comes_with_the_mean_frame_of_its_episode(
+    tmp_path: Path, max_frames: int
+) -> None:
+    store = numbered_store(tmp_path, [3, 5, 4])
+    batches = FrameBatches(store.episodes, batch_size=16, max_frames=max_frames)
+    assert batches.fits_in_memory == (max_frames > 15)
+    means = []
+    for episode in store.episodes:
+        frames = np.empty((episode.num_frames(1), *episode.frame_shape), np.uint8)
+        episode.read_frames(frames, 1)
+        means.append(torch.from_numpy(frames.mean(0).round().astype(np.uint8)))
+    for batch in (*(batches(step, draw(step)) for step in range(12)), batches.spread(7)):
+        for (episode, _), still in zip(shown(batch.frames), batch.still, strict=True):
+            assert torch.equal(still, means[episode])
+    assert len(batches.spread(7).frames) <= 7

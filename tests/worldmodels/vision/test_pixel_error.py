@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from worldmodels.data.batches import FrameBatch
 from worldmodels.training.fit import step_generator
 from worldmodels.vision import VAE, VAEConfig
 from worldmodels.vision.metrics import mean_frame, score_vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.pixel_error import MEAN_FRAME_ERROR, ErrorConfig, PixelError
+from worldmodels.vision.pixel_error import MAX_MOVING_WEIGHT, MEAN_FRAME_ERROR, ErrorConfig, PixelError
 
 
 def pole_frames(count: int, seed: int) -> Tensor:
@@ -83,3 +84,41 @@ def trained_gain(general: bool) -> float:
 def test_a_vae_that_ignores_a_thin_pole_sees_it_with_the_general_error() -> None:
     assert trained_gain(general=False) < 1.1  # the posterior has collapsed
     assert trained_gain(general=True) > 5.0
+
+
+def landers(count: int, seed: int) -> FrameBatch:
+    """Frames of a few moving pixels over a ground whose height differs from episode to episode."""
+    random = np.random.default_rng(seed)
+    frames = np.zeros((count, 64, 64, 3), np.uint8)
+    still = np.zeros_like(frames)
+    for frame, ground in zip(frames, still, strict=True):
+        ground[random.integers(40, 60) :] = 255
+        x, y = random.integers(4, 60, 2) // [1, 2]
+        frame[:] = ground
+        frame[y : y + 4, x : x + 4] = (128, 100, 230)
+    return FrameBatch(torch.from_numpy(frames), torch.from_numpy(still))
+
+
+def test_movement_weighs_as_much_as_the_differences_between_episodes() -> None:
+    sample = landers(400, 0)
+    error = PixelError(ErrorConfig(by_variance=True))
+    error.fit(sample)
+    assert 5.0 < error.moving_weight <= MAX_MOVING_WEIGHT
+    images, ground = to_unit(sample.frames), to_unit(sample.still)
+    mean = mean_frame(sample.frames).expand_as(images)
+    of_movement = error(ground, images, sample.still)[0].mean().item()
+    of_ground = error(mean, ground, sample.still)[0].mean().item()
+    assert of_movement == pytest.approx(of_ground, rel=0.3)
+    assert of_movement + of_ground == pytest.approx(MEAN_FRAME_ERROR, rel=0.2)
+    # Without the weight, a V could gain little by showing what moves.
+    plain_movement, plain_ground = (
+        error(drawn, target)[0].mean().item() for drawn, target in ((ground, images), (mean, ground))
+    )
+    assert plain_movement < 0.15 * plain_ground
+
+
+def test_episodes_that_are_alike_leave_moving_pixels_at_their_weight() -> None:
+    error = PixelError(ErrorConfig(by_variance=True))
+    frames = pole_frames(200, 0)
+    error.fit(FrameBatch(frames, frames.float().mean(0).round().byte().expand_as(frames)))
+    assert error.moving_weight == 1.0
