@@ -1,4 +1,4 @@
-"""A sliding-window bandit, which selects the choice with the highest recent reward."""
+"""A sliding-window bandit, which selects one of several choices by their recent rewards."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from jaxtyping import Float64
 
 
 class SlidingWindowBandit:
-    """Selects a choice by upper confidence bounds that are computed from the last `window` plays.
+    """Selects the choice with the highest upper confidence bound over the last `window` plays.
 
-    The value of a choice is its mean reward in the window plus `exploration * sqrt(2 ln n / n_k)`.
-    Here n is the number of plays in the window, and n_k is the number of these plays that took the
-    choice. A choice that has no plays in the window is selected first. Rewards must lie in [0, 1],
-    so that the mean reward and the exploration term have the same scale.
+    A play uses one choice and gives one reward. The bound of a choice is the choice's mean reward
+    in the window plus `exploration * sqrt(2 ln n / n_k)`. Here n is the number of plays in the
+    window, and n_k is the number of plays in the window that used the choice. A choice that has no
+    plays in the window is selected first. Rewards must lie in [0, 1], so that the mean reward and
+    the exploration term have the same scale.
 
     Source: arXiv 2003.04389, algorithm 2, which follows arXiv 0805.3415. Differs: the code of arXiv
-    2003.04389 uses the number of new elites as the reward. A reward of up to a hundred per play
-    makes the exploration term negligible.
+    2003.04389 uses the number of new elites as the reward, which can be a hundred per play.
+    Compared with such rewards, the exploration term is negligible.
     """
 
     def __init__(self, num_arms: int, *, window: int = 1_000, exploration: float = 0.1) -> None:
@@ -55,7 +56,7 @@ class SlidingWindowBandit:
         )
 
     def select(self) -> int:
-        """Return the choice with the highest bound; in a tie, return the first tied choice."""
+        """Return the choice with the highest bound; in a tie, return the first such choice."""
         return int(np.argmax(self.values())) if self.num_arms > 1 else 0
 
     def tell(self, choice: int, reward: float) -> None:

@@ -1,4 +1,4 @@
-"""The cells of MAP-Elites as a regular grid, in which each axis is one measure."""
+"""A regular grid of cells for MAP-Elites, in which each axis is one measure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from agents.elites import Centroids
 
 
 def box_centroids(ranges: Sequence[tuple[float, float]], cells: int) -> Centroids:
-    """Return the centres of a grid that has `cells` equal cells along each of M measures.
+    """Return the centres of a grid that has `cells` equal cells along the range of each measure.
 
-    The result has the shape (cells ** M, M). The centres are in C order, so the position along the
-    first measure varies slowest.
+    For M ranges, the result has the shape (cells ** M, M). The centres are in C order, so the
+    position along the first measure varies slowest.
 
     MAP-Elites assigns a point to the cell with the nearest centre. If the point lies within the
-    ranges, the nearest centre is that of the cell that contains the point. The nearest centre is
-    the same in any units of the measures, because it can be found one measure at a time. A point
-    outside the ranges belongs to a cell at the border of the grid.
+    ranges, the nearest centre is that of the cell that contains the point. The units of the
+    measures do not change which centre is nearest, because the grid is regular: the nearest
+    position can be found separately for each measure. A point outside the ranges belongs to a cell
+    at the border of the grid.
 
     Raises ValueError if there are no ranges, if a range is empty, or if `cells` is below 1.
     """

@@ -1,10 +1,10 @@
-"""CMA-ES with an ask-and-tell interface, which maximises and can resume a saved search exactly.
+"""CMA-ES with an ask-and-tell interface; it maximizes, and continues a saved search exactly.
 
 pycma keeps its state in objects that only pickle could save, and loading a pickle can execute code.
-A saved search therefore holds its settings, its seed and all fitness values. Replaying the search
-with the saved fitness values gives the same candidates. A replay plays no episodes, so it takes
-only CMA-ES's own time, which is 35 ms per generation at 867 parameters, or 2.4 ms if the covariance
-is diagonal. The episodes of a generation take seconds.
+A saved search therefore holds only its settings, its seed and all fitness values. Replaying the
+search with the saved fitness values gives the same candidates. A replay plays no episodes. With 867
+parameters, the replay of a generation takes 35 ms, or 2.4 ms if the covariance is diagonal. Playing
+the episodes of a generation takes seconds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Fitness = Float64[np.ndarray, " candidate"]
 class CMAES:
     """Covariance matrix adaptation over flat parameter vectors.
 
-    `diagonal=True` learns one variance per parameter instead of the full covariance matrix. With
-    867 parameters, learning the full matrix takes about 22,000 generations, and learning only the
-    diagonal takes about 58 generations.
+    With `diagonal=True`, CMA-ES learns one variance per parameter instead of the full covariance
+    matrix. With 867 parameters, learning the full matrix takes about 22,000 generations, and
+    learning only the diagonal takes about 58 generations.
 
     Source: arXiv 1803.10122, A.4, which has a `sigma0` of 0.1 and a population of 64.
     """
@@ -43,7 +43,7 @@ class CMAES:
         mean: ArrayLike | None = None,
         bounds: tuple[float, float] | None = None,
     ) -> None:
-        """The search starts at `mean`, by default at zeros; `bounds` apply to every parameter.
+        """Start the search at `mean`, by default at zeros; `bounds` apply to every parameter.
 
         Raises ValueError if there are fewer than 2 parameters, or if the shape of `mean` is not
         (num_parameters,).
@@ -91,26 +91,28 @@ class CMAES:
     def mean(self) -> Float64[np.ndarray, " parameter"]:
         """Mean of the search distribution.
 
-        The result to report is the mean of the search distribution, not the best sample.
+        This mean is the result of the search. The best sample is not the result, because its high
+        fitness may be due to noise.
         """
         return np.array(self._search.mean)
 
     def recent_mean(self, generations: int) -> Float64[np.ndarray, " parameter"]:
-        """Return the average of the distribution's means after the last `generations` generations.
+        """Return the average of the distribution's mean over the last `generations` generations.
 
         If fewer generations are done, the average is over all generations.
 
         With noisy fitness, the mean fluctuates around an optimum, and the average of the means lies
         closer to the optimum.
 
-        Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, about stochastic gradients.
+        Source: Polyak & Juditsky 1992, https://doi.org/10.1137/0330046, who average the iterates of
+        stochastic gradient descent.
         """
         recent = self._means[-generations:]
         return np.mean(recent, axis=0) if recent else self.mean
 
     @property
     def sigma(self) -> float:
-        """Overall step size."""
+        """Overall step size of the search distribution."""
         return float(self._search.sigma)
 
     def ask(self) -> Candidates:
@@ -128,8 +130,8 @@ class CMAES:
 
         A higher fitness is better.
 
-        Raises ValueError if the fitness has another shape than (population,) or is not finite.
-        Raises RuntimeError if `ask` was not called since the last `tell`.
+        Raises ValueError if the shape of the fitness is not (population,), or if a value is not
+        finite. Raises RuntimeError if `ask` was not called since the last `tell`.
         """
         values = np.array(fitness, dtype=np.float64)
         if values.shape != (self.population,):
@@ -143,7 +145,7 @@ class CMAES:
         if self._candidates is None:
             raise RuntimeError("tell() needs candidates from ask(): call ask() before each tell()")
         with warnings.catch_warnings(action="ignore"):
-            self._search.tell(self._candidates, (-values).tolist())  # pycma minimises
+            self._search.tell(self._candidates, (-values).tolist())  # pycma minimizes
         self._candidates = None
         self._fitness_history.append(values)
         self._means.append(self.mean)
@@ -164,9 +166,9 @@ class CMAES:
     def from_state_dict(cls, state: Mapping[str, Any]) -> CMAES:
         """Restore a saved search by replaying its fitness values.
 
-        Raises ValueError if the replay ends at a mean that differs from the saved mean. The saved
-        mean differs from the mean of the replay if another version of pycma or numpy wrote the
-        state.
+        Raises ValueError if the replay ends at a mean that differs from the saved mean. The two
+        means can differ if the search was saved on another machine, or with another version of
+        pycma or numpy.
         """
         start = np.asarray(state["start"], dtype=np.float64)
         search = cls(len(start), mean=start, **state["settings"])
@@ -206,7 +208,7 @@ def evolve(
     returns True.
 
     `fitness(candidates, generation)` returns the fitness of each candidate, (population,), from the
-    real game or from a dream. The search maximises the fitness. `generation` counts from 0.
+    real game or from a dream. The search maximizes the fitness. `generation` counts from 0.
     """
     while search.generation < generations:
         generation = search.generation

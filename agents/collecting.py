@@ -18,12 +18,12 @@ Result = TypeVar("Result")
 
 @runtime_checkable
 class EpisodePolicyFactory(Protocol):
-    """A policy factory that is given the seeds of its policy's episodes."""
+    """A policy factory that receives the seeds of the episodes that its policy plays."""
 
     def for_episodes(self, seeds: Sequence[int]) -> Policy:
-        """Return a policy that acts in `CHUNK` rows.
+        """Return a policy for a batch of `CHUNK` environments.
 
-        Row i plays the episode of `seeds[i]`. Rows without a seed are not used.
+        Row i of the batch plays the episode of `seeds[i]`. Rows without a seed are not used.
         """
 
 
@@ -32,15 +32,15 @@ PolicyFactory = Callable[[], Policy] | EpisodePolicyFactory
 
 @dataclass(frozen=True)
 class PlayChunk(Generic[Result]):
-    """A callable that plays the episodes of one chunk of seeds in a worker, with a new policy.
+    """A task for workers: play the episodes of one chunk of seeds with a new policy.
 
     All fields must be picklable.
 
     Attributes:
         policy_factory: returns a new policy, and is called once per chunk. The factory is a
             top-level function, or a functools.partial of a top-level function with plain data and
-            bytes as arguments. If the factory has a method `for_episodes`, that method is called
-            instead of the factory, with the chunk's seeds.
+            bytes as arguments. If the factory has a method `for_episodes`, this method is called
+            with the chunk's seeds, and the factory itself is not called.
         max_steps: number of env steps after which an episode is truncated. If `max_steps` is None,
             only the environment's own limit applies.
         play: function that plays the chunk's episodes: `agents.rollout.play`,
@@ -90,8 +90,8 @@ def play_episodes(
 class TransformedPlay(Generic[Result]):
     """Plays episodes as `agents.rollout.play` does, and transforms each resulting rollout.
 
-    If this class is used in workers, they execute the transforms in parallel and send only the
-    transformed results. The frames of a rollout, 12 MB for 1,000 steps, are not sent between
+    In worker processes, the transforms run in parallel, and only their results are sent to the
+    parent process. The frames of a rollout (12 MB per 1,000 env steps) are not sent between
     processes.
     """
 

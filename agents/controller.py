@@ -17,9 +17,9 @@ from envs.actions import ActionMap
 class ControllerConfig:
     """Sizes of a controller, which is linear or has one layer of `hidden` tanh units.
 
-    Source: arXiv 1803.10122, section 2.3: a = W [z, h] + b, without hidden units. Differs: hidden
-    units are possible here. Hidden units are meant for the search by gradients, which can train
-    more parameters than CMA-ES can.
+    Source: arXiv 1803.10122, section 2.3: a = W [z, h] + b, without hidden units. Differs: a
+    controller can have hidden units, which are meant for the search by gradients. This search can
+    train more parameters than CMA-ES can.
     """
 
     num_features: int
@@ -35,7 +35,7 @@ class ControllerConfig:
 
     @property
     def layers(self) -> tuple[tuple[int, int], ...]:
-        """The number of inputs and the number of outputs of each layer."""
+        """For each layer, the number of inputs and the number of outputs."""
         hidden = (self.hidden,) if self.hidden else ()
         return tuple(itertools.pairwise((self.num_features, *hidden, self.num_outputs)))
 
@@ -48,7 +48,7 @@ class ControllerConfig:
     def num_last_parameters(self) -> int:
         """Number of weights and biases of the last layer.
 
-        The last layer's parameters are the last entries of a candidate's parameters.
+        A candidate's vector of parameters ends with the parameters of the last layer.
         """
         inputs, outputs = self.layers[-1]
         return (inputs + 1) * outputs
@@ -61,10 +61,11 @@ def control(
 ) -> Float[Tensor, "candidate batch output"]:
     """Return the raw outputs of each candidate for the candidate's own batch of features.
 
-    The parameters of P candidates have the shape (P, num_parameters). Their features have the shape
-    (P, B, num_features), where B is the length of each candidate's batch. For a single agent, P is
-    1. The parameters of a layer are first its weights, a matrix (inputs, outputs) row by row, and
-    then its biases. This function does not apply tanh to the outputs, because the action map does.
+    The parameters of P candidates have the shape (P, num_parameters). The features of P candidates
+    have the shape (P, B, num_features), where B is the length of each candidate's batch. For a
+    single agent, P is 1. The parameters of a layer begin with the weights, which are a matrix
+    (inputs, outputs) stored row by row. The biases of the layer come after the weights. This
+    function does not apply tanh to the outputs, because the action map applies tanh.
 
     Raises ValueError if the size of the parameters or of the features does not match `config`.
     """
@@ -92,10 +93,10 @@ def control(
 def apply_action_map(
     action_map: ActionMap, outputs: Float[Tensor, "*batch output"]
 ) -> Float[Tensor, "*batch action"]:
-    """Return encoded actions, which equal those that `action_map(outputs)` computes in NumPy.
+    """Compute, in PyTorch, the encoded actions that `action_map(outputs)` computes in NumPy.
 
     A continuous action map is differentiable. A discrete action map is not differentiable, because
-    it returns the one-hot vector of the largest output.
+    its result is the one-hot vector of the largest output.
 
     Raises ValueError if the size of the outputs' last axis is not `action_map.num_outputs`.
     """
@@ -124,8 +125,8 @@ def choose_actions(
     The batch consists of one block per candidate, and all blocks have the same length.
 
     Args:
-        features: z followed by h. A controller uses only the first `config.num_features` of these
-            features.
+        features: the latent features z, followed by M's hidden state h. A controller uses only the
+            first `config.num_features` of these numbers.
     """
     seen = features[:, : config.num_features].unflatten(0, (len(parameters), -1))
     return apply_action_map(action_map, control(config, parameters, seen)).flatten(0, 1)

@@ -1,9 +1,11 @@
-"""MAP-Elites with an ask-and-tell interface; it searches for the best solution of every cell.
+"""MAP-Elites, a search for the best solution in every cell, with an ask-and-tell interface.
 
-New solutions are variations of existing solutions. The archive is a class of pyribs. The random
-numbers of each generation come from a new generator with the seed `(seed, generation)`. A resumed
-search therefore gives the same result as an uninterrupted search. The saved state consists of the
-archive, the bandit's window, and the counts of generations and evaluations.
+The cells divide the space of measures, which are numbers that describe a solution. The best
+solution in a cell is called the elite of the cell. New solutions are variations of elites. The
+archive, a class of pyribs, stores the elites. The random numbers of each generation come from a new
+generator with the seed `(seed, generation)`. A resumed search therefore gives the same result as an
+uninterrupted search. The saved state consists of the archive, the plays in the bandit's window, and
+the numbers of generations and evaluations.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ class ElitesConfig:
 
     Attributes:
         batch_size: number of solutions per generation.
-        initial_coverage: while less than this fraction of all cells is filled, solutions are
-            random; after that, solutions are children of elites.
-        start_sigma: standard deviation of the numbers of a random solution; their mean is 0.
-        bounds: the lowest and the highest value of every number of a solution. Numbers of a
-            solution that lie outside the bounds are clipped.
-        mixes: mixes of operators. If there are several mixes, a bandit selects one per generation.
-            The bandit's reward is the fraction of the generation's solutions that became elites.
+        initial_coverage: new solutions are random until this fraction of all cells is filled. After
+            that, new solutions are children of elites.
+        start_sigma: standard deviation of each number of a random solution. The mean is 0.
+        bounds: the lowest and the highest allowed value of the numbers of a solution. Numbers
+            outside the bounds are clipped.
+        mixes: mixes of operators. If there are several mixes, a bandit selects one mix per
+            generation. The bandit's reward is the fraction of the generation's solutions that
+            became elites.
         bandit_window: number of recent generations whose rewards the bandit uses.
         exploration: weight of the exploration term in the bandit's upper confidence bounds. UCB1
             uses a weight of 1. With a weight of 1, the exploration term is about 0.7 after 200
@@ -94,15 +97,15 @@ class EliteStats:
 
 
 class MapElites:
-    """The search: `ask()` returns solutions, and `tell(fitness, measures)` receives their results.
+    """A search: `ask()` returns solutions, and `tell(fitness, measures)` receives their results.
 
     Args:
         num_parameters: how many numbers a solution has.
         centroids: centroids of the cells, in the space of measures.
-        ranges: range of each measure in pictures. If `ranges` is None, pictures show the ranges of
-            the centroids.
-        reconstruct: function that returns decode(encode(x)), where encode and decode belong to a
-            model of the elites. Only mixes with reconstruction need `reconstruct`.
+        ranges: range of each measure that pictures of the archive show. If `ranges` is None,
+            pictures show the range of the centroids.
+        reconstruct: function that maps solutions x to decode(encode(x)), by an autoencoder of the
+            elites. Only mixes with reconstruction need this function.
 
     Source: arXiv 1504.04909. The cells follow arXiv 1610.05729, and the operators follow arXiv
     2003.04389.
@@ -249,13 +252,15 @@ class MapElites:
 
 
 def disc_centroids(num_cells: int, seed: int = 0) -> Centroids:
-    """Return centroids of equal cells in the disc of measures that an arm of length 1 can reach.
+    """Return the centroids of cells that divide the disc that an arm of length 1 can reach.
 
-    The disc has the centre (0.5, 0.5) and the radius 0.5. The cells form a centroidal Voronoi
-    tessellation, which k-means computes: each centroid is the middle of its cell.
+    The measures are the coordinates of the arm's end, scaled so that the disc has the centre (0.5,
+    0.5) and the radius 0.5. The cells have about the same size, and form a centroidal Voronoi
+    tessellation. K-means computes the tessellation from random points: each centroid is the mean of
+    the points in its cell.
 
     Source: arXiv 1610.05729, algorithm 1. Differs: all points that k-means uses lie in the disc.
-    Every cell can therefore be filled, and a coverage of 1 means that every cell is filled.
+    Every cell can therefore be filled, and a coverage of 1 is possible.
     """
     generator = np.random.default_rng(seed)
     count = SAMPLES_PER_CELL * num_cells

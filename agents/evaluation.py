@@ -1,4 +1,4 @@
-"""Evaluation of a policy: the mean and the spread of its returns over held-out episodes."""
+"""Evaluation of a policy: the mean and the spread of its returns over the episodes of a split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agents.workers import Workers
 def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
     """Return the sample standard deviation (with divisor n - 1), or None for a single value.
 
-    This function computes every standard deviation over episodes that is reported. For a single
+    Every reported standard deviation over episodes is computed by this function. For a single
     value, the result is None and not nan, because JSON has null but no nan.
     """
     numbers = np.asarray(values, dtype=np.float64)
@@ -31,7 +31,9 @@ def sample_std(values: Sequence[float] | NDArray[Any]) -> float | None:
 
 @dataclass(frozen=True)
 class Scores:
-    """The return and the length in env steps of each episode that one policy played in a split.
+    """The return and the length of each episode that one policy played in a split.
+
+    The lengths are in env steps. A split is a range of seeds, see `agents.seeds`.
 
     Raises ValueError if `seeds`, `returns`, `lengths`, `terminated` and `truncated` are empty or
     differ in length.
@@ -64,17 +66,17 @@ class Scores:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation of the returns, which `sample_std` computes."""
+        """Sample standard deviation of the returns; None for a single episode."""
         return sample_std(self.returns)
 
     @property
     def env_steps(self) -> int:
-        """Number of env steps of all episodes together."""
+        """Total number of env steps of all episodes."""
         return sum(self.lengths)
 
     @property
     def confidence_interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the mean return, by Student's t.
+        """95 % confidence interval of the mean return, from Student's t distribution.
 
         The interval is None for a single episode.
         """
@@ -90,7 +92,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """The inverse of `to_dict`; lists in place of tuples are accepted."""
+        """Restore scores from the dictionary of `to_dict`; lists may replace tuples."""
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**values)
 
@@ -107,7 +109,8 @@ def evaluate(
 
     Args:
         policy_factory, max_steps: as in `PlayChunk`.
-        on_episodes: called after each episode with the number of episodes done so far.
+        on_episodes: function that is called after each episode, with the number of finished
+            episodes.
     """
     play_chunk = PlayChunk(
         protocol.env, policy_factory, max_steps, play_scores, protocol.perturbation

@@ -1,8 +1,9 @@
-"""Exploration policies: noise that is correlated in time, alone or on another policy's actions.
+"""Policies that explore an environment with noise that is correlated in time.
 
-Which actions explore an environment well is not known beforehand: a cart needs a push that changes
-at every step, and a car needs one that lasts for a second. Every episode therefore draws how long
-its noise stays correlated and how strong it is.
+It is not known beforehand which actions explore an environment well. In CartPole, the direction of
+the push has to change after a few steps. In CarRacing, an action has to last for about a second.
+The policies therefore draw a new correlation time of the noise for every episode, and `NoisyPolicy`
+also draws a new strength.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,9 @@ from envs.tasks import Task
 # All numbers of steps are in env steps, so that they do not depend on the action repeat.
 CORRELATION_STEPS = (1, 3, 10, 30)
 HABIT_STEPS = 200
-# In units of a controller's outputs, in which the noise has a spread of 1. A third of all habits
-# have no spread, so that the noise alone decides; others hold an action for long.
+# Standard deviations of habits, in units of a controller's outputs. In these units, the noise has a
+# standard deviation of 1. A third of all habits are zero, so that the noise alone selects actions.
+# Larger habits hold one action for long.
 HABIT_SPREADS = (0.0, 1.0, 2.0)
 # Unit: half an action's range. A strength is drawn for every episode, so that M is trained on the
 # agent's own behavior as well as on recovery from its mistakes.
@@ -66,11 +68,11 @@ class CorrelatedNoise:
 class ExploringPolicy(RepeatingPolicy):
     """Policy that collects the first data, without knowledge of the environment.
 
-    The sum of a habit and of correlated noise takes the place of a controller's raw outputs, and
-    goes through the task's default action map. A habit is one number per output, which stays the
-    same for `HABIT_STEPS` env steps on average: it makes the policy prefer some actions, so that
-    the policy travels farther than random actions do. Because the noise is correlated in time, a
-    Discrete action is often repeated for several agent steps.
+    The sum of a habit and of correlated noise replaces the raw outputs of a controller. The task's
+    default action map turns this sum into an action. A habit has one number per output, and is
+    drawn anew after `HABIT_STEPS` env steps on average. Because of the habit, the policy prefers
+    some actions, and gets farther from the start of the episode than random actions do. Because the
+    noise is correlated in time, a Discrete action is often repeated for several agent steps.
     """
 
     def __init__(
@@ -106,19 +108,23 @@ class ExploringPolicy(RepeatingPolicy):
 
 
 class NoisyPolicy(RepeatingPolicy):
-    """Adds correlated noise to the actions of an inner policy, with a strength drawn per episode.
+    """Adds correlated noise to the actions of an inner policy; each episode has its own strength.
 
     In a Box space, the noise is an Ornstein-Uhlenbeck process. The standard deviation of the noise
     is the strength times half the range of the action, and the noisy actions are clipped to the
-    bounds. In a Discrete space, random actions replace the inner policy's actions for a fraction
-    `strength` of the time, and each random action is repeated for several steps. The inner policy
-    receives the executed actions, so that its recurrent state follows the real episode.
+    bounds. In a Discrete space, the strength is the fraction of agent steps in which random actions
+    replace the inner policy's actions. Each random action is repeated for several agent steps. The
+    inner policy receives the executed actions, so that its recurrent state follows the real
+    episode.
     """
 
     def __init__(
         self, policy: RepeatingPolicy, strengths: float | Sequence[float] = NOISE_STRENGTHS
     ) -> None:
-        """Raises ValueError if a strength is negative, or above 1 in a Discrete space."""
+        """Raises ValueError if `strengths` is empty or has a negative number.
+
+        In a Discrete space, a strength above 1 also raises ValueError.
+        """
         super().__init__(
             policy.action_space, f"noisy {policy.name}", policy.action_repeat, noise_stream=1
         )
@@ -154,7 +160,7 @@ class NoisyPolicy(RepeatingPolicy):
         self._policy.begin(starting)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return the noisy actions, after passing them to the `executed` of the inner policy."""
+        """Return the noisy actions, and pass them to the method `executed` of the inner policy."""
         actions = self._policy.select_actions(frames, due).copy()
         for i in indices_of(due):
             if self._bounds.discrete:

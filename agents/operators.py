@@ -17,7 +17,7 @@ Reconstruct = Callable[[Solutions], Solutions]
 class Mix:
     """The fraction of a generation's children that each operator makes.
 
-    The remaining children are made by noise alone: child = x + noise, where x is an elite.
+    All remaining children are x + noise, where x is an elite.
 
     Attributes:
         reconstruction: fraction of children that are (x + decode(encode(x))) / 2, where x is an
@@ -34,15 +34,15 @@ class Mix:
             raise ValueError(f"expected fractions >= 0 that add up to at most 1, got {self}")
 
     def counts(self, batch_size: int) -> tuple[int, int, int]:
-        """Return how many children are made by reconstruction, along lines, and by noise alone."""
+        """Return the numbers of children from reconstruction, from lines, and from noise alone."""
         reconstructed = round(self.reconstruction * batch_size)
         along = min(round(self.line * batch_size), batch_size - reconstructed)
         return reconstructed, along, batch_size - reconstructed - along
 
 
 LINE_MIXES = tuple(Mix(line=quarters / 4) for quarters in range(5))
-# Source: arXiv 2003.04389, section 3.3: reconstruction with noise, and line with noise, are nine
-# mixes in all; noise alone is in both.
+# Source: arXiv 2003.04389, section 3.3. There are five mixes of lines and noise, and five mixes of
+# reconstruction and noise. One mix, noise alone, is in both groups, so there are nine mixes.
 ALL_MIXES = (*LINE_MIXES, *(Mix(reconstruction=quarters / 4) for quarters in range(1, 5)))
 
 
@@ -51,7 +51,8 @@ class OperatorConfig:
     """Step sizes of the operators, in the units of a solution's numbers.
 
     Source: arXiv 2003.04389, section 4: `iso_sigma` is 0.003 times the range of a solution's
-    numbers, and `line_sigma` is 0.1 times this range. In this module, the range is 2.
+    numbers, and `line_sigma` is 0.1 times this range. The defaults here are for numbers from -1 to
+    1, whose range is 2.
     """
 
     iso_sigma: float = 0.006
@@ -70,13 +71,13 @@ def breed(
     config: OperatorConfig,
     reconstruct: Reconstruct | None = None,
 ) -> Float32[np.ndarray, "child parameter"]:
-    """Return `batch_size` children of elites, which are not clipped to any bounds.
+    """Return `batch_size` children of elites; the children are not clipped to any bounds.
 
     Args:
-        draw: function that returns the given number of elites, each drawn at random from all
-            elites.
+        draw: function that returns the given number of elites. Each of them is drawn at random from
+            all elites.
 
-    Raises ValueError if the mix has reconstruction and `reconstruct` is None.
+    Raises ValueError if the mix includes reconstruction and `reconstruct` is None.
     """
     reconstructed, along, by_noise = mix.counts(batch_size)
     children = []

@@ -22,9 +22,10 @@ class Policy(Protocol):
     `act` is called at every environment step and returns native actions for B environments. In a
     Box space, native actions are an array (B, A) of the space's own dtype. In a Discrete space,
     native actions are an int64 array (B,). `act` repeats an action for `action_repeat` environment
-    steps. Where `reset_mask` is True, an environment starts a new episode, and the policy resets
-    this environment's agent step clock, recurrent state and noise. A policy adds its exploration
-    noise itself, so that the recorded actions are the executed actions.
+    steps. If `reset_mask` is True for an environment, this environment starts a new episode. The
+    policy then resets its recurrent state and noise for this environment, and selects a new action.
+    A policy adds its exploration noise itself, so that the recorded actions are the executed
+    actions.
     """
 
     name: str
@@ -50,7 +51,7 @@ class RepeatingPolicy(ABC):
     def __init__(
         self, action_space: gym.Space[Any], name: str, action_repeat: int = 1, noise_stream: int = 0
     ) -> None:
-        """A wrapper and its inner policy draw different numbers if their `noise_stream` differs."""
+        """Policies with the same seed but different `noise_stream` draw different numbers."""
         if action_repeat < 1:
             raise ValueError(f"action_repeat must be at least 1, got {action_repeat}")
         self.action_space = action_space
@@ -94,19 +95,19 @@ class RepeatingPolicy(ABC):
 
     @abstractmethod
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return encoded actions (B, A); only the rows where `due` is True are used.
+        """Return encoded actions (B, A); only the rows in which `due` is True are used.
 
-        Only the state of the rows where `due` is True may change. `frames` has all B rows, so that
-        a batched network always gets the same batch size.
+        Only the state of the rows in which `due` is True may change. `frames` has all B rows, so
+        that a batched network always gets the same batch size.
         """
 
     def begin(self, starting: EnvMask) -> None:  # noqa: B027 (a hook: most policies keep no state)
-        """Reset the state of the environments where `starting` is True."""
+        """Reset the policy's state of the environments for which `starting` is True."""
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:  # noqa: B027 (a hook)
         """Receive the actions that a wrapper executed instead of this policy's actions.
 
-        A policy that feeds its own actions to a recurrent state must feed the executed actions
+        A policy whose recurrent state depends on its own actions must use the executed actions
         instead.
         """
 
@@ -134,8 +135,8 @@ class BrownianPolicy(RepeatingPolicy):
     Raises UnsupportedActionSpace for a Discrete space.
 
     Source: later reimplementations of the paper; 50 is CarRacing's frame rate. Differs: the paper
-    itself collects data with random policies. In this class, an action is repeated for k env steps,
-    and then changes by sqrt(k/50) N(0, 1).
+    itself collects data with random policies. With an action repeat of k, the action here changes
+    by sqrt(k/50) N(0, 1) after every k env steps.
     """
 
     def __init__(self, action_space: gym.Space[Any], action_repeat: int = 1) -> None:
@@ -165,7 +166,7 @@ class BrownianPolicy(RepeatingPolicy):
 
 
 class ConstantPolicy(RepeatingPolicy):
-    """Repeats one encoded action, for example standing still, as a baseline for every score."""
+    """Always takes the same encoded action; serves as a baseline that scores are compared with."""
 
     def __init__(
         self,
@@ -191,7 +192,7 @@ class ConstantPolicy(RepeatingPolicy):
 def uniform_action(
     bounds: ActionMap, generator: np.random.Generator
 ) -> Float32[np.ndarray, " action"]:
-    """Draw one encoded action uniformly from the action space of `bounds`."""
+    """Draw one encoded action uniformly from the action space that `bounds` describes."""
     if bounds.discrete:
         return one_hot(generator.integers(bounds.size), bounds.size)
     if bounds.integer:
@@ -201,5 +202,5 @@ def uniform_action(
 
 
 def indices_of(mask: EnvMask) -> list[int]:
-    """Return the indices of the environments where the mask is True, in ascending order."""
+    """Return the indices of the environments for which the mask is True, in ascending order."""
     return list(np.flatnonzero(mask).tolist())

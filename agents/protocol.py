@@ -18,7 +18,7 @@ class EvaluationProtocol:
 
     Attributes:
         env_id, env_kwargs, observation_key: the environment, as in `EnvConfig`.
-        purpose: purpose of the score. The seeds come from the split with the same name.
+        purpose: what the score is used for. The seeds come from the split with the same name.
         episodes: number of episodes, 1 or more.
         start: position of the first seed within the split, counted from 0.
         perturbation: name of a perturbation in `envs.perturbations.PERTURBATIONS`, or None for no
@@ -40,7 +40,7 @@ class EvaluationProtocol:
     def of(
         cls, env: EnvConfig, purpose: Purpose, episodes: int, perturbation: str | None = None
     ) -> EvaluationProtocol:
-        """Return the protocol of a score in the environment `env`."""
+        """Return the protocol with the first `episodes` seeds of the split named `purpose`."""
         return cls(env.env_id, purpose, episodes, 0, perturbation, env.kwargs, env.observation_key)
 
     def __post_init__(self) -> None:
@@ -67,5 +67,5 @@ class EvaluationProtocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationProtocol:
-        """The inverse of `to_dict`."""
+        """Restore the protocol from the dictionary that `to_dict` returned."""
         return cls(**values)

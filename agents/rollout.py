@@ -1,4 +1,4 @@
-"""Episodes as arrays, and functions that play a policy in several environments in lockstep."""
+"""Episodes as arrays, and functions that play several episodes in lockstep with one policy."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class EpisodeInfo:
 class Rollout(EpisodeInfo):
     """One episode of T environment steps.
 
-    The action actions[t] is taken in frames[t], and leads to the reward rewards[t] and to
-    frames[t+1]. The actions are the executed actions, encoded as Box values or as one-hot vectors.
-    There are T+1 frames, and the last frame belongs to this episode, never to the next episode.
+    The policy receives frames[t] and takes actions[t], which leads to rewards[t] and frames[t+1].
+    The actions are the executed actions, encoded as Box values or as one-hot vectors. There are T+1
+    frames, and the last frame belongs to this episode, never to the next episode.
 
-    Raises ValueError if an array has another shape or dtype than its annotation states.
+    Raises ValueError if the shape or the dtype of an array differs from the array's annotation.
     """
 
     frames: UInt8[np.ndarray, "steps_plus_1 height width channel"]
@@ -60,7 +60,7 @@ class Rollout(EpisodeInfo):
 
     @property
     def num_steps(self) -> int:
-        """Environment steps, T."""
+        """Number of environment steps, T."""
         return len(self.rewards)
 
     @property
@@ -71,7 +71,7 @@ class Rollout(EpisodeInfo):
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeScore(EpisodeInfo):
-    """The score of an episode, without its frames; `num_steps` counts env steps.
+    """The return and the length of an episode, without frames; `num_steps` counts env steps.
 
     `measures` holds the mean of each requested measure over all env steps.
     """
@@ -85,8 +85,8 @@ class EpisodeScore(EpisodeInfo):
 class _Recording:
     """The record of an episode that is still being played.
 
-    `frames` holds only the latest frame, unless all frames are kept. `fields` holds the fields of
-    an `EpisodeInfo`. `readings` holds one row of measures per env step.
+    `frames` holds all frames, or only the latest frame if the frames are not needed. `fields` holds
+    the fields of an `EpisodeInfo`. `readings` holds one row of measures per env step.
     """
 
     frames: list[np.ndarray]
@@ -107,16 +107,16 @@ def play(
 ) -> list[Rollout]:
     """Plays one episode per seed in this process, with one batched policy.
 
-    The policy gets `batch_size` rows at every step. If `batch_size` is None, the policy gets one
-    row per seed. The number of rows is fixed because a network's results for different batch sizes
-    differ in the last bit. A row without an episode is a black frame, and a row whose episode has
-    ended repeats the last frame of that episode; these rows are not recorded. The policy's own
-    randomness is seeded with the first seed.
+    The policy gets `batch_size` rows of frames at every step. If `batch_size` is None, the policy
+    gets one row per seed. The number of rows is fixed, because the results of a network can differ
+    in the last bit between batch sizes. A row without an episode is a black frame. A row whose
+    episode has ended repeats the last frame of that episode. Neither kind of row is recorded. The
+    first seed also seeds the randomness of the policy.
 
     An episode is truncated after `max_steps` env steps.
 
     Raises ValueError if there are no seeds, if there are more seeds than `batch_size`, or if
-    `max_steps` is below 1. The environments are always closed, also after an error.
+    `max_steps` is below 1. The environments are always closed, even after an error.
     """
     return [
         Rollout(
@@ -138,7 +138,7 @@ def play_scores(
     batch_size: int | None = None,
     measures: Sequence[Measure] = (),
 ) -> list[EpisodeScore]:
-    """Plays episodes as `play` does, and returns only each episode's score and measures."""
+    """Plays episodes as `play` does, but returns only each episode's score and measures."""
     return [
         EpisodeScore(
             # Rewards are rounded as in a Rollout, so that both kinds of result agree.

@@ -1,4 +1,4 @@
-"""Episodes of the scripted driver: frames to evaluate models on, never to train agents on."""
+"""Episodes of the scripted driver, on which models are evaluated; no agent is trained on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOISE_PARTS = (1.0, 0.5, 0.2)  # factors of the noise on steering, gas and brake
 
 
 class _NoisyDriver(RepeatingPolicy):
-    """The scripted driver of one environment, with noise on its actions."""
+    """The scripted driver of one environment as a policy, with noise on the actions."""
 
     def __init__(self, driver: ScriptedDriver, action_repeat: int, noise: float, seed: int) -> None:
         super().__init__(driver.env.action_space, "scripted driver", action_repeat)
@@ -27,7 +27,7 @@ class _NoisyDriver(RepeatingPolicy):
         self._correlated_noise = np.zeros(3)
 
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """Return the driver's action with noise."""
+        """Return the driver's action plus noise."""
         drawn = self._generator.standard_normal(3) * NOISE_PARTS
         self._correlated_noise = 0.8 * self._correlated_noise + 0.6 * drawn
         action = self._driver.act() + self._noise * self._correlated_noise
@@ -40,9 +40,8 @@ def drive(seed: int, *, action_repeat: int = 1, noise: float = 0.0, **settings: 
     Args:
         action_repeat: number of env steps for which an action is held. While an action is held, the
             driver selects no other action.
-        noise: standard deviation of the noise on steering. The standard deviation of the noise is
-            half as large for gas as for steering, and a fifth as large for the brake. The noise is
-            correlated in time.
+        noise: standard deviation of the noise on steering. On gas, the standard deviation is half
+            as large. On the brake, it is a fifth as large. The noise is correlated in time.
         settings: keyword arguments of `ScriptedDriver`.
     """
     env = make_env(DEFAULT_ENV_ID)

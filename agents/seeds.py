@@ -1,11 +1,11 @@
-"""Ranges of episode seeds for each purpose; no two purposes share a seed."""
+"""Splits, which are the ranges of episode seeds for each purpose; no two splits share a seed."""
 
 from typing import Literal
 
 Split = Literal["training", "validation", "selection", "monitoring", "driving", "test"]
 
-# Validation seeds are 1,000,000 to 1,999,999, in four parts. Test seeds are used once, for an
-# agent that is reported, and seeds from 2,900,000 on are never used.
+# Seeds from 1,000,000 to 1,999,999 are for evaluations during development, in four splits. A test
+# seed is used once, for the reported score of an agent. Seeds from 2,900,000 on are never used.
 SEED_RANGES: dict[Split, range] = {
     "training": range(0, 1_000_000),
     # Scores that are reported during development.

@@ -22,11 +22,11 @@ _TEXT_COLOR = (235, 235, 235)
 
 
 def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
-    """Writes RGB frames, all of one shape, as ``.gif`` or as ``.mp4`` (H.264, for browsers).
+    """Write RGB frames of equal shape as a ``.gif`` or as an ``.mp4`` (H.264, for browsers).
 
     The video is first written to a temporary file in the folder of `path`. The complete file is
     then renamed to `path`, so that `path` never holds an incomplete video. Frames of an mp4 are
-    written one at a time; a gif holds all frames in memory.
+    written one at a time, but all frames of a gif are held in memory first.
 
     Raises ValueError if `path` ends neither in .mp4 nor in .gif, or if there are no frames.
     """
@@ -57,7 +57,7 @@ def write_video(path: str | Path, frames: Iterable[Frame], fps: float) -> None:
 
 
 def caption(frame: Frame, lines: Sequence[str]) -> Frame:
-    """Return the frame below a black strip that holds the lines of text.
+    """Add a black strip with the lines of text above the frame.
 
     Text that is wider than the frame is cut.
     """
@@ -71,7 +71,7 @@ def caption(frame: Frame, lines: Sequence[str]) -> Frame:
 
 
 def side_by_side(frames: Sequence[Frame], labels: Sequence[str], height: int = 256) -> Frame:
-    """Scale the frames to one height, and place them from left to right, each below its label.
+    """Scale the frames to `height` pixels, and place them from left to right below their labels.
 
     Frames are enlarged without interpolation, so that each pixel of the agent's 64 x 64 frames
     stays visible.

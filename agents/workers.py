@@ -1,8 +1,8 @@
 """Distribute work over processes; the results are the same for any number of processes.
 
-Work is cut into chunks of one fixed size, and the number of workers decides only which process runs
-a chunk. Pass functions and factories whose pickles are small. Never pass torch modules, because
-they make later training in the parent process 2-3x slower.
+Work is cut into chunks of one fixed size. The number of workers determines only which process runs
+a chunk. Functions and items are pickled, so their pickles should be small. Never pass torch
+modules, because that makes later training in the parent process 2 to 3 times as slow.
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ Result = TypeVar("Result")
 class Workers:
     """Runs functions in `num_workers` processes, or in this process if `num_workers` is 0 or 1.
 
-    If the object is used as a context manager, the processes end when the `with` block ends. After
-    an exception or Ctrl-C, the processes end at once, even during calls. A process starts only when
-    it is first needed, so that the constructor takes no time.
+    If a `Workers` object is used as a context manager, the processes end when the `with` block
+    ends. After an exception or Ctrl-C, the processes end at once, even during calls. A process
+    starts when it is first needed, so the constructor takes no time.
 
     Each worker process has its own pipe, and a separate thread of the parent process reads from
-    each pipe. The standard library's ProcessPoolExecutor has one pipe for all results. If a worker
-    process is killed while it sends a large result, the executor waits forever for the rest of this
-    result. ProcessPoolExecutor also needs semaphores in shared memory, and cannot drop queued
-    calls.
+    each pipe. This class does not use the standard library's ProcessPoolExecutor, which has one
+    pipe for all results. If a worker process is killed while it sends a large result,
+    ProcessPoolExecutor waits forever for the rest of this result. ProcessPoolExecutor also needs
+    semaphores in shared memory.
 
     Args:
-        log: called with one line of text when a worker process died and a new process replaces it.
+        log: function that is called with one line of text whenever a worker process has died and a
+            new process replaces it.
     """
 
     def __init__(self, num_workers: int, log: Callable[[str], object] = warnings.warn) -> None:
@@ -77,23 +78,23 @@ class Workers:
 
     @property
     def process_ids(self) -> list[int]:
-        """Ids of the processes that run now."""
+        """Ids of the processes that are running."""
         with self._lock:
             processes = [worker.process for worker in self._processes]
             return [each.pid for each in processes if each.pid and each.is_alive()]
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Yield results in the order of `items`, each as soon as it and all earlier results exist.
+        """Yield the result of `function` for each item, in the order of `items`.
 
-        At most two items per worker are taken from `items` in advance, so that neither items nor
-        results accumulate.
+        A result is yielded as soon as this result and all earlier results exist. At most two items
+        per worker are taken from `items` in advance, so that neither items nor results accumulate.
 
         If a process dies, for example because it is out of memory, a new process replaces it and
         repeats the interrupted call. The results stay the same if the result of `function` depends
         only on the item.
 
         Raises WorkerDiedError if processes die `MAX_DEATHS` times in a row, with no result in
-        between. An exception in `function` is raised here unchanged.
+        between. An exception in `function` is raised in the calling process.
         """
         if self.num_workers <= 1:
             for item in items:
@@ -137,7 +138,7 @@ class Workers:
                 raise WorkerDiedError("this call cannot run, because the workers were ended")
             is_new = worker is None or not worker.process.is_alive()
             if worker is None or is_new:
-                # They are not daemons, because an environment may have processes of its own.
+                # Workers are not daemons, because an environment may have processes of its own.
                 with interrupts_held():
                     worker = WorkerProcess("a worker process", _Caller, daemon=False)
                 self._of_this_thread.worker = worker
@@ -150,7 +151,7 @@ class Workers:
 
 
 class _Caller:
-    """Calls, in a worker process, the functions that the parent process sends."""
+    """The object in a worker process, which calls the functions that the parent process sends."""
 
     def __init__(self) -> None:
         import torch
@@ -166,14 +167,14 @@ class _Caller:
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> list[Sequence[Item]]:
-    """Split `items` in order into chunks of `size`; the last chunk may be shorter."""
+    """Split `items`, in order, into chunks of `size` items; the last chunk may be shorter."""
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _call_with_one_thread(function: Callable[[Item], Result], item: Item) -> Result:
     """Return `function(item)`, computed with one thread of torch, as in a worker process.
 
-    With another number of threads, sums would differ in the last bit.
+    With another number of threads, sums could differ in the last bit.
     """
     import torch
 

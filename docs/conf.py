@@ -1,4 +1,4 @@
-"""Settings of Sphinx for the documentation, which `sphinx -W docs docs/_build` builds."""
+"""Settings of Sphinx; `python -m sphinx -W docs docs/_build` builds the documentation."""
 
 import re
 from importlib.metadata import version as installed_version
@@ -23,7 +23,7 @@ extensions = [
     "sphinx_copybutton",
     "myst_nb",
 ]
-# The last ones are included into the pages of `experiments`, whose tables they are.
+# The files of the last line are not pages: pages of `experiments` include them.
 exclude_patterns = [
     "_build",
     "jupyter_execute",  # myst-nb writes it beside _build
@@ -31,15 +31,15 @@ exclude_patterns = [
     *(f"{name}.md" for name in ("vision", "memory", "search", "elites", "elites_frames")),
 ]
 
-# The notebooks show results of longer runs, which are committed with them. The test suite executes
-# them at a small size.
+# The committed notebooks contain the results of long runs. The test suite executes the notebooks
+# with small sizes.
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "attrs_inline"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-# A shape in a type, such as Float[Tensor, "batch feature"], is shown as it is written.
+# With this setting, Sphinx shows the source text of types, such as Float[Tensor, "batch feature"].
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -49,24 +49,24 @@ html_theme = "furo"
 html_title = "worldmodels"
 html_theme_options = {}
 
-# `name` within a docstring is code.
+# Within a docstring, `name` is shown as code.
 default_role = "code"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
-# Paragraphs of docstrings that begin with one of these. Their next lines are indented, which
-# reStructuredText would take for the definition of a term.
+# Labels with which paragraphs of docstrings begin. The further lines of such a paragraph are
+# indented, and reStructuredText would show these lines as the definition of a term.
 LABELS = re.compile(r"(Raises|Returns|Source|Differs): (?=\S)")
 ARRAY_LIKE = re.compile(r"[~\w.]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]")
 
-_properties: dict[str, list[str]] = {}  # their docstrings, which napoleon would split at a colon
+_properties: dict[str, list[str]] = {}  # docstrings, by name; napoleon would split them at a colon
 
 
 def emphasize_labels(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Make the labels of labeled paragraphs bold, before napoleon processes the docstring."""
-    indent: int | None = None  # of the paragraph that the line belongs to
+    """Make the label at the start of a paragraph bold, before napoleon processes the docstring."""
+    indent: int | None = None  # the indentation of the present labeled paragraph
     result: list[str] = []
     for line in lines:
         text = line.lstrip()
@@ -89,7 +89,7 @@ def emphasize_labels(
 def restore_properties(
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
-    """Restore the docstring of a property after napoleon, and escape stars in its type."""
+    """Restore the docstring of a property after napoleon, and escape the stars in types."""
     if what == "property":
         lines[:] = _properties.pop(name)
     lines[:] = [line.replace("*", r"\*") if ":type:" in line else line for line in lines]
@@ -98,7 +98,7 @@ def restore_properties(
 def shorten_signature(
     app: Sphinx, what: str, name: str, obj: object, options: Any, signature: str, returned: str
 ) -> tuple[str, str] | None:
-    """Shorten a signature; the signature of a protocol is left out."""
+    """Return a shorter signature; the signature of a protocol becomes empty."""
     if getattr(obj, "_is_protocol", False):
         return "", ""
     if not signature:
@@ -108,7 +108,7 @@ def shorten_signature(
 
 
 def write_command_line(app: Sphinx) -> None:
-    """Write the page about the command line from the options that the commands declare."""
+    """Write the page about the command line, which lists the options of every command."""
     command = get_command(wm)
     context = typer.Context(command, info_name="wm")
     text = get_docs_for_click(obj=command, ctx=context, name="wm")
@@ -117,7 +117,7 @@ def write_command_line(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Connect the functions above; priorities below 500 come before napoleon."""
+    """Connect the functions above to Sphinx; a priority below 500 means before napoleon."""
     app.connect("builder-inited", write_command_line)
     app.connect("autodoc-process-docstring", emphasize_labels, priority=400)
     app.connect("autodoc-process-docstring", restore_properties, priority=600)

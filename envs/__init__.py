@@ -1,9 +1,9 @@
-"""Gymnasium environments whose observations are small pictures, and their settings.
+"""Gymnasium environments with small pictures as observations, and settings of environments.
 
 Importing this package registers `worldmodels/CarRacing-v3`. Read the modules `config`,
 `registration`, `actions`, `plain_actions`, `checks`, `pictures`, `views`, `frames`, `tasks` and
-`make` first. Read `car_racing` and `renderer` next, which contain the fast CarRacing. Read
-`vector`, `vector_share` and `processes` last, which step many environments at once.
+`make` first. Then read `car_racing` and `renderer`, which contain the fast CarRacing. Finally, read
+`vector`, `vector_share` and `processes`, which step many environments at once.
 """
 
 import os

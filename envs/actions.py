@@ -1,10 +1,10 @@
-"""Encoding of actions as float vectors, and maps from a controller's outputs to encoded actions.
+"""Encode actions as float vectors, and map a controller's outputs to encoded actions.
 
 A *native* action is an element of the environment's action space. An *encoded* action is a float32
 vector of length A. The encoding of a Box action is the action itself, rounded if the Box holds
-integers. The encoding of a Discrete action is one-hot. The module `plain_actions` converts all
-other action spaces to a Box or a Discrete space. Episodes contain only encoded actions, and M gets
-only encoded actions.
+integers. The encoding of a Discrete action is one-hot. The module `plain_actions` converts other
+action spaces to a Box or a Discrete space. Episodes contain only encoded actions, and the memory
+model M receives only encoded actions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_RANGE = 2**24  # between bounds; float32 does not represent every larger int
 
 
 class UnsupportedActionSpace(gym.error.Error, ValueError):
-    """The action space is neither a 1-D Box nor Discrete."""
+    """An action space that the package does not support."""
 
 
 def action_size(space: spaces.Space[Any]) -> int:
@@ -45,7 +45,7 @@ def action_size(space: spaces.Space[Any]) -> int:
 def encode_actions(
     space: spaces.Space[Any], actions: NDArray[Any]
 ) -> Float32[np.ndarray, "batch action"]:
-    """Encode native actions as float32 (B, A).
+    """Encode native actions as float32 vectors, (B, A).
 
     The shape of native actions is (B, A) for a Box and (B,) for a Discrete space.
 
@@ -74,8 +74,8 @@ def encode_actions(
 def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[Any]:
     """Decode encoded actions (B, A) to native actions.
 
-    Native actions of a Box have the shape (B, A) and the type of the Box, and are clipped to its
-    bounds. Native actions of a Discrete space are int64 (B,).
+    Native actions of a Box have the shape (B, A) and the type of the Box, and are clipped to the
+    bounds of the Box. Native actions of a Discrete space are int64 (B,).
 
     Raises:
         UnsupportedActionSpace: `space` is neither a 1-D Box nor Discrete.
@@ -93,7 +93,7 @@ def decode_actions(space: spaces.Space[Any], encoded: NDArray[Any]) -> NDArray[A
 
 
 def one_hot(index: Any, size: int) -> Float32[np.ndarray, "*batch {size}"]:
-    """Return one float32 one-hot vector per index, without the size x size matrix of np.eye."""
+    """Return one float32 one-hot vector per index; unlike np.eye, this makes no square matrix."""
     index = np.asarray(index)
     vectors = np.zeros((*index.shape, size), np.float32)
     np.put_along_axis(vectors, index[..., None], 1.0, axis=-1)
@@ -114,9 +114,10 @@ def _check_encoded(vectors: NDArray[Any], size: int) -> None:
 class ActionMap:
     """Map from a controller's raw outputs to an encoded action.
 
-    For a Box, `action[j] = clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j], high[j])`.
-    For a Discrete space, the encoded action is one-hot at the largest output, and `start` is the
-    first native action. `dataclasses.asdict` converts a map to values that JSON can store, and
+    For a Box, element j of the encoded action is
+    `clip(scale[j] * tanh(output[source[j]]) + offset[j], low[j], high[j])`. For a Discrete space,
+    the encoded action is one-hot at the index of the largest output, and `start` is the first
+    native action. `dataclasses.asdict` converts a map to values that JSON can store, and
     `from_dict` restores the map. All fields are plain values, so that any array library can compute
     the map.
     """
@@ -135,7 +136,8 @@ class ActionMap:
         lengths = list(map(len, (self.source, self.scale, self.offset, self.low, self.high)))
         if len(set(lengths)) != 1:
             raise ValueError(
-                f"expected source, scale, offset, low and high of the same length, got {lengths}"
+                "expected source, scale, offset, low and high of the same length, "
+                f"got the lengths {lengths}"
             )
         if any(not 0 <= index < self.num_outputs for index in self.source):
             raise ValueError(
@@ -150,7 +152,7 @@ class ActionMap:
 
     @property
     def space(self) -> spaces.Box | spaces.Discrete:
-        """The action space to which the encoded actions belong."""
+        """The action space of the native actions."""
         if self.discrete:
             return spaces.Discrete(self.size, start=self.start)
         low, high = (np.array(bound, np.float32) for bound in (self.low, self.high))
@@ -176,7 +178,7 @@ class ActionMap:
         return self.within(scale * selected + offset)
 
     def within(self, actions: NDArray[Any]) -> Float32[np.ndarray, "*batch {self.size}"]:
-        """Return encoded actions clipped to the bounds, and rounded if the Box holds integers."""
+        """Round encoded actions if the Box holds integers, and clip the actions to the bounds."""
         actions = np.rint(actions) if self.integer else actions
         low, high = (np.asarray(bound, dtype=np.float32) for bound in (self.low, self.high))
         return np.asarray(np.clip(actions, low, high), np.float32)
@@ -185,8 +187,8 @@ class ActionMap:
     def for_space(cls, space: spaces.Space[Any]) -> ActionMap:
         """Return a map for an action space.
 
-        For a Box, the map scales the tanh of each output to the bounds of the Box. For a Discrete
-        space, the map selects the action with the largest output.
+        For a Box, the map scales the tanh of each output to the range between the bounds of the
+        Box. For a Discrete space, the map selects the action with the largest output.
 
         Raises:
             UnsupportedActionSpace: `space` is neither a 1-D Box with finite bounds nor Discrete.
@@ -202,9 +204,9 @@ class ActionMap:
             is_bounded = np.isfinite(low) & np.isfinite(high) & (high - low <= MAX_RANGE)
         if not is_bounded.all():
             raise UnsupportedActionSpace(
-                f"expected an action space with finite bounds, at most {MAX_RANGE:,} apart, "
-                f"got {space}: declare finite bounds, or wrap the environment with "
-                "gymnasium.wrappers.RescaleAction or ClipAction"
+                "expected an action space with finite bounds that are at most "
+                f"{MAX_RANGE:,} apart, got {space}: declare finite bounds, or wrap the environment "
+                "with gymnasium.wrappers.RescaleAction or ClipAction"
             )
         arrays = ((high - low) / 2, (high + low) / 2, low, high)
         scale, offset, lowest, highest = (tuple(array.tolist()) for array in arrays)
@@ -212,6 +214,6 @@ class ActionMap:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ActionMap:
-        """Restore a map from a dict of its fields; lists become tuples, as JSON has only lists."""
+        """Restore a map from a dict of its fields, in which lists may stand for tuples."""
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         return cls(**fields)

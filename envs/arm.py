@@ -1,4 +1,4 @@
-"""The planar arm: a chain of joints, the end of which should reach many places in the plane."""
+"""The planar arm, a chain of joints whose end should reach many places in the plane."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CHUNK = 2_000_000  # numbers held at once: cosines of more do not fit a core's c
 class PlanarArm:
     """A planar arm with links of equal length and a total length of 1.
 
-    A solution has one number x in [-1, 1] per joint, which turns the joint by x * pi / 2 radians.
-    Fitness is MAP-Elites' term for the quality of a solution. The arm's fitness is minus the
-    standard deviation of the angles in radians, so that equal angles are best. The two measures of
-    a solution are the coordinates of the arm's end, scaled to [0, 1].
+    A solution has one number x in [-1, 1] per joint. The angle of the joint is x * pi / 2 radians.
+    In MAP-Elites, the quality of a solution is called its fitness. The fitness of a solution is
+    minus the standard deviation of its angles in radians, so equal angles are best. The two
+    measures of a solution are the coordinates of the arm's end, scaled to [0, 1].
 
     Source: arXiv 2003.04389, section 4, for the angles, the fitness and the measures.
     """
@@ -35,8 +35,8 @@ class PlanarArm:
     def evaluate(self, solutions: Solutions) -> tuple[Fitness, Measures]:
         """Return the fitness (B,) and the measures (B, 2) of solutions (B, J).
 
-        A fitness is at most 0, and a measure is in [0, 1]. Raises ValueError if the solutions do
-        not have one number per joint.
+        Each fitness is at most 0, and each measure is in [0, 1]. Raises ValueError if the solutions
+        do not have one number per joint.
         """
         if solutions.ndim != 2 or solutions.shape[1] != self.num_joints:
             raise ValueError(

@@ -1,9 +1,9 @@
 """CarRacing's camera, and the change of colors when the window is shrunk.
 
 The window of Gymnasium's CarRacing has 1000x800 pixels. The camera moves and turns with the car, so
-the car is always halfway across the window and three quarters of the way down. The lowest eighth of
-the window shows indicators. World coordinates are in Box2D units; the x axis points right and the y
-axis points up.
+the place of the car in the window never changes. The car is halfway across the window and three
+quarters of the way down. The lowest eighth of the window shows indicators, such as the speed. World
+coordinates are in Box2D units. The x axis points right, and the y axis points up.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ CAR_X, CAR_Y = WINDOW_W / 2, WINDOW_H * 3 / 4  # window pixels, from the left an
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that shows the 1000x700 pixels above the indicators as `columns` x `rows`."""
+    """A camera that shows the 1000x700 pixels above the indicators as `columns` x `rows` pixels."""
 
     columns: int
     rows: int
 
     @property
     def x_scale(self) -> float:
-        """Columns of the camera's picture per column of the window."""
+        """Number of columns of the camera's picture per column of the window."""
         return self.columns / WINDOW_W
 
     @property
     def y_scale(self) -> float:
-        """Rows of the camera's picture per row of the window."""
+        """Number of rows of the camera's picture per row of the window."""
         return self.rows / PLAYFIELD_HEIGHT
 
     def to_texture(
@@ -46,9 +46,10 @@ class Camera:
     ) -> Float64[np.ndarray, "2 3"]:
         """Return the affine map from the camera's pixels (column, row) to texels (x, y).
 
-        The centres of pixels and texels have integer coordinates. The car is `position` texels from
-        the corner of the texture, and its direction is `angle` radians. One world unit is `zoom`
-        window pixels and `density` texels long.
+        Texels are the pixels of the texture that shows the track. The centres of pixels and texels
+        have integer coordinates. `position` is the position of the car in texels, measured from the
+        corner of the texture. `angle` is the direction of the car in radians. `zoom` is the number
+        of window pixels per world unit, and `density` is the number of texels per world unit.
         """
         right, down = density / (zoom * self.x_scale), density / (zoom * self.y_scale)
         cos, sin = math.cos(angle), math.sin(angle)
@@ -73,9 +74,10 @@ def camera_zoom(seconds: float) -> float:
 
 
 def after_smoothscale(color: Sequence[int] | NDArray[Any]) -> Color:
-    """Return the color that a color of the window has in Gymnasium's frame of 96x96 pixels.
+    """Return the color in Gymnasium's frame of 96x96 pixels for a color in the window.
 
-    Gymnasium shrinks the window with pygame's smoothscale, which lowers every level by two.
+    Gymnasium shrinks the window with pygame's smoothscale, which lowers the red, green and blue
+    levels of every pixel by two.
     """
     red, green, blue = (max(int(level) - 2, 0) for level in color)
     return red, green, blue

@@ -1,8 +1,9 @@
-"""A faster version of Gymnasium's car, with bitwise the same results.
+"""A faster version of Gymnasium's car, whose results are bitwise the same.
 
-The faster car computes with Python's floats. Gymnasium's car computes with NumPy scalars and reads
-Box2D's vectors one number at a time. The environment `worldmodels/CarRacing-v3` makes 11,000 frames
-per second with Gymnasium's car, and 15,000 frames per second with the faster car.
+The faster car computes with Python's floats. Gymnasium's car computes with NumPy scalars, which are
+slower, and reads Box2D's vectors one number at a time. The environment `worldmodels/CarRacing-v3`
+makes 11,000 frames per second with Gymnasium's car, and 15,000 frames per second with the faster
+car.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _FINGERPRINT = "ac9ec1285c743b35"
 
 
 def patch_fast_physics(car: Car) -> None:
-    """Make `car` use this module's physics, unless Gymnasium's source has changed."""
+    """Make `car` use this module's physics, unless the source of Gymnasium's car has changed."""
     if _IS_KNOWN:
         car.__class__ = _FastCar
 
@@ -45,7 +46,10 @@ class _FastCar(Car):
     """
 
     def gas(self, gas: float) -> None:
-        """Set the rear wheels' gas to `gas`, in [0, 1]; one call raises the gas by at most 0.1."""
+        """Set the gas of the rear wheels to `gas`, in [0, 1].
+
+        One call raises the gas by at most 0.1.
+        """
         wanted = min(max(float(gas), 0.0), 1.0)
         for wheel in self.wheels[2:4]:
             wheel.gas += min(wanted - wheel.gas, _GAS_STEP)

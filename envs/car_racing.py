@@ -1,4 +1,4 @@
-"""CarRacing-v3 with a fast renderer, and bitwise the same tracks, physics and rewards."""
+"""CarRacing-v3 with a fast renderer; tracks, physics and rewards are bitwise unchanged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from envs.renderer import VIEWS, Renderer
 
 
 class TileContactListener(FrictionDetector):
-    """Gymnasium's contact listener, extended to record each tile when a wheel first touches it."""
+    """Gymnasium's contact listener, which in this version also records each newly touched tile."""
 
     def __init__(self, env: FastCarRacing, lap_complete_percent: float) -> None:
-        """Listen to contacts in `env`; `new_tiles` lists the tiles touched since the last frame."""
+        """Listen to contacts in `env`.
+
+        `new_tiles` lists the tiles that were touched for the first time since the last frame.
+        """
         super().__init__(env, lap_complete_percent)  # type: ignore[no-untyped-call]
         self.new_tiles: list[int] = []
         self._visited: set[int] = set()
@@ -34,14 +37,14 @@ class TileContactListener(FrictionDetector):
 
 
 class FastCarRacing(CarRacing):
-    """Gymnasium's CarRacing with a faster renderer, which makes steps dozens of times as fast.
+    """Gymnasium's CarRacing with a faster renderer; env steps are dozens of times as fast.
 
     Observations are uint8. With `view="paper"`, observations are (64, 64, 3) and show rows 0 to 83
     of the 96 rows of Gymnasium's frame, resized by area averaging. With `view="stock"`,
     observations are (96, 96, 3) and show the whole frame with its indicators. In both views, the
     mean absolute difference from Gymnasium's frames over an episode is at most 0.5 of 255 levels.
-    Everything except the observations is the same as in Gymnasium's CarRacing, including
-    `render()`.
+    For valid actions, everything except the observations is the same as in Gymnasium's CarRacing,
+    including `render()`.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class FastCarRacing(CarRacing):
         continuous: bool = True,
         view: str = "paper",
     ) -> None:
-        """Take the arguments of Gymnasium's CarRacing, and the view, "paper" or "stock".
+        """Take the arguments of Gymnasium's CarRacing, and `view`, which is "paper" or "stock".
 
         Raises:
             gymnasium.error.UnsupportedMode: `view` is neither "paper" nor "stock".
@@ -83,12 +86,13 @@ class FastCarRacing(CarRacing):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step like Gymnasium's CarRacing, but raise an error for an invalid action.
 
-        Gymnasium's CarRacing executes continuous actions that lie outside the action space.
+        Gymnasium's CarRacing instead executes continuous actions that lie outside the action space.
 
         Raises:
             gymnasium.error.ResetNeeded: the environment has not been reset, or is closed.
-            gymnasium.error.InvalidAction: a continuous action is not three numbers, with steering
-                in -1 to 1, gas in 0 to 1 and brake in 0 to 1; a discrete action is not in 0 to 4.
+            gymnasium.error.InvalidAction: a continuous action does not consist of three numbers,
+                which are the steering in [-1, 1], the gas in [0, 1] and the brake in [0, 1]; or a
+                discrete action is not in 0 to 4.
         """
         if self._listener is None:
             raise error.ResetNeeded("expected a reset before the first step: call reset()")
@@ -103,7 +107,7 @@ class FastCarRacing(CarRacing):
         return result
 
     def _create_track(self) -> bool:
-        """Create the track, paint it, and listen for touched tiles.
+        """Create the track, paint the track, and install the listener for touched tiles.
 
         `reset` calls this method until the creation of a track succeeds. The method replaces
         Gymnasium's contact listener, which `reset` has set. The replacement comes before the first
@@ -128,10 +132,10 @@ class FastCarRacing(CarRacing):
         """Close the environment, destroy its Box2D bodies, and release the painted track.
 
         The environment, the Box2D world and the listener refer to each other, so only Python's
-        garbage collector frees them. A closed environment that did not release its track would keep
-        5 MB until the next garbage collection, or 12 MB in the stock view. A Box2D body that is not
-        destroyed is never freed. An environment has 300 bodies, which take 0.3 MB. In an hour of
-        playing, bodies that were not destroyed took 8 GB.
+        garbage collector frees them. Without the release of the track, a closed environment would
+        keep 5 MB until the next garbage collection, or 12 MB in the stock view. A Box2D body that
+        is not destroyed is never freed. An environment has 300 bodies, which take 0.3 MB. When
+        bodies were not destroyed, an hour of playing left 8 GB of bodies in memory.
         """
         if self.car is not None and self.car.hull is not None:  # no reset was interrupted
             self._destroy()  # type: ignore[no-untyped-call]

@@ -1,9 +1,9 @@
-"""Small pictures (sprites) of the car as the camera shows it; each is drawn once and cached.
+"""Sprites, which are small cached pictures of the hull and the wheels as the camera shows them.
 
-The camera turns with the hull, and the joints keep the wheels in place to within 1e-4 world units.
+The camera turns with the hull, and the joints keep each wheel within 1e-4 world units of its place.
 At a given zoom, the picture of the hull is therefore always the same, and the picture of a wheel
-depends only on its steering angle and its rolling angle. Drawing the car as polygons takes 54 us,
-and drawing the car from cached pictures takes a sixth of this time.
+depends only on the steering angle and the rolling angle of the wheel. Drawing the car as polygons
+takes 54 us. Drawing the car from cached pictures takes a sixth of this time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class CarSprites:
     """Draws the car for one camera from sprites; a sprite is made when it is first needed."""
 
     def __init__(self, camera: Camera) -> None:
-        """Prepare for `camera`, but draw no sprite yet."""
+        """Prepare the sprites for `camera`, but draw no sprite yet."""
         self.camera = camera
         self._patch = _patch(camera)
         self._hull = lru_cache(maxsize=256)(self._draw_hull)
@@ -75,7 +75,7 @@ class CarSprites:
         car: Car,
         seconds: float,
     ) -> None:
-        """Draw `car` into `frame` in place, as it appears `seconds` after the episode began."""
+        """Draw `car` into `frame`, in place, with the zoom `seconds` after the episode began."""
         moment = min(round(seconds * FPS), FPS)  # constant after the first second
         steps_per_radian, steps_per_turn = _STEPS[moment]
         per_radian = steps_per_turn / math.tau
@@ -95,7 +95,7 @@ class CarSprites:
         return sprite
 
     def _draw_wheel(self, moment: int, wheel: int, angle: int, rolled: int) -> Sprite:
-        """Draw a wheel and the white mark on its tread, except for the part that the hull hides.
+        """Draw a wheel and the white mark on its tread, without the parts that the hull hides.
 
         Source: gymnasium's Car.draw.
         """
@@ -121,7 +121,8 @@ def _sprite(
 ) -> Sprite:
     """Fill polygons with colors, erase the `hidden` polygons, and return a sprite for `camera`.
 
-    The polygons are drawn at the resolution of Gymnasium's window, and resized by area averaging.
+    The polygons are drawn at about the resolution of Gymnasium's window. The drawing is then
+    resized by area averaging.
     """
     height, width = (side.stop - side.start for side in _BLOCK)
     # Indices of colors start at 1. One byte per pixel takes a third of the time of four floats.
@@ -150,7 +151,7 @@ def _hull_points(moment: int) -> list[NDArray[np.float64]]:
 
 
 def _points(polygon: NDArray[np.complex128], moment: int) -> NDArray[np.float64]:
-    """Convert corners from the car's own units, as complex numbers x + iy, to canvas pixels."""
+    """Convert corners, complex numbers x + iy in the car's own units, to pixels of a drawing."""
     ahead_is_up = np.stack([polygon.real, -polygon.imag], axis=1)
     window = (CAR_X, CAR_Y) + ahead_is_up * (SIZE * _ZOOMS[moment])
     rows, columns = _BLOCK

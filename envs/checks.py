@@ -1,8 +1,9 @@
 """Checks of the values that an environment returns; for example, rewards must be finite.
 
-An error in an environment becomes an EnvError, whose one line names the environment, the episode
-and the step. If the environment raised an exception, the exception becomes the cause of the
-EnvError, and `WM_TRACEBACK=1` prints the traceback of the exception.
+An invalid value or an exception of an environment becomes an EnvError, whose message of one line
+names the environment, the episode and the step. If the environment raised an exception, this
+exception becomes the cause of the EnvError. With the environment variable `WM_TRACEBACK=1`, the
+traceback of the exception is printed.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ FAILURES = (Exception, SystemExit, GeneratorExit)
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """A wrapper that raises an EnvError for an invalid result or an exception of the environment.
+    """A wrapper that raises an EnvError for an invalid result or for an exception.
 
-    A reward must be a finite number, and terminated and truncated must be bools. The environment
-    may return a reward or a bool as an array of one element.
+    A reward must be a finite number, and `terminated` and `truncated` must be bools. The
+    environment may return each of these values as an array of one element.
     """
 
     def __init__(self, env: gym.Env[Any, Any], name: str) -> None:
@@ -39,7 +40,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def location(self) -> str:
-        """The environment, the episode and the step, as error messages name them."""
+        """The words of error messages that name the environment, the episode and the step."""
         episode = "" if self._seed is None else f", episode of seed {self._seed}"
         return f"{self.name}{episode}, step {self._step}"
 
@@ -105,7 +106,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def _one_number(value: Any, kinds: str) -> float | None:
-    """Return the number in a scalar or in an array of one element, or None for other values."""
+    """Return the value of a scalar or of an array of one element; return None for other values."""
     array = as_array(value)
     return float(array.item()) if array.size == 1 and array.dtype.kind in kinds else None
 

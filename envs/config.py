@@ -23,12 +23,12 @@ class EnvConfig:
             lie in the current folder.
         kwargs: arguments of the environment's constructor, which must be JSON values.
         observation_key: the key of the picture in a Dict observation. With the key "render", the
-            frames are the pictures of `render()`, whatever the observations are. With the key
-            None, the frames are the only picture in the observation, or the pictures of `render()`
-            if the observation contains no picture.
+            frames are the pictures of `render()`, whatever the observations are. With the key None,
+            each frame is the only picture in the observation. If the observation contains no
+            picture, the frames are the pictures of `render()`.
 
-    Raises EnvError if a field has the wrong type, if `kwargs` contains `render_mode` or an argument
-    of `gymnasium.make`, or if a value in `kwargs` is not a JSON value.
+    Raises EnvError if a field has the wrong type, if `kwargs` contains `render_mode` or the name of
+    an argument of `gymnasium.make`, or if a value in `kwargs` is not a JSON value.
     """
 
     env_id: str
@@ -67,5 +67,5 @@ class EnvConfig:
 
     @classmethod
     def of(cls, env: str | EnvConfig) -> EnvConfig:
-        """Return `env` if it is an EnvConfig; if it is an id, return an EnvConfig of this id."""
+        """Convert an id to an EnvConfig; return an EnvConfig unchanged."""
         return cls(env) if isinstance(env, str) else env

@@ -10,12 +10,13 @@ MAX_ERROR_LENGTH = 300  # characters of the text of an exception from foreign co
 class EnvError(gym.error.Error):
     """An error of an environment; its one-line message describes the problem and the solution.
 
-    The message is the error's only argument, so that one process can send the error to another.
+    The message is the error's only argument, so that a process can send the error to another
+    process.
     """
 
 
 def describe_error(error: BaseException) -> str:
-    """Describe an exception from foreign code in one line: its type, its text and its place."""
+    """Describe an exception from foreign code in one line, by its type, its text and its place."""
     try:
         text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     except Exception:  # foreign code makes its text, too

@@ -1,4 +1,4 @@
-"""Frames of any environment, which are its observations or, if needed, its rendered pictures."""
+"""Frames of any environment: its observations or, if these are no pictures, its renderings."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ Drawable = Callable[[], CheckedEnv]
 class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
     """A wrapper whose observations are RGB frames in a view, uint8 (size, size, 3).
 
-    The first observation decides whether the frames are the environment's observations or its
-    rendered pictures. All later frames must have the format of the first frame. `render()` returns
-    an RGB picture in the original size. If the environment cannot render, `render()` returns the
-    latest frame.
+    The observation key and the first observation decide whether the frames are the environment's
+    observations or its rendered pictures. All later frames must have the format of the first frame.
+    `render()` returns an RGB picture in the original size. If the environment cannot render, this
+    picture is the latest frame.
     """
 
     def __init__(
         self, env: CheckedEnv, config: EnvConfig, view: View, drawable: Drawable | None
     ) -> None:
-        """Observe `env`.
+        """Wrap `env`.
 
         Args:
-            config: the environment, and the key of the picture in its Dict observations.
+            config: configuration of the environment, with the key of the picture in a Dict
+                observation.
             drawable: function that makes the same environment with `render_mode="rgb_array"`, or
                 None if `env` already has this render mode.
         """
@@ -57,7 +58,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width of the frames before the view resizes them; requires a reset."""
+        """Height and width of the frames before the view resizes them; known after a reset."""
         assert self._latest is not None, "there is a frame from the first reset on"
         height, width, _ = self._latest.shape
         return height, width
@@ -68,7 +69,8 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         """Start an episode and return its first frame.
 
         Raises:
-            EnvError: the observation contains no picture, and the environment cannot render.
+            EnvError: the observation contains no picture and the environment cannot render, or the
+                observation key does not select exactly one picture.
         """
         observation, info = self.env.reset(seed=seed, options=options)
         if self._latest is None:
@@ -93,7 +95,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._rgb(self.env.render(), "render()")
 
     def _choose(self, observation: Any) -> None:
-        """Decide from the first observation whether frames are observations or renderings."""
+        """Decide from the first observation whether the frames are observations or renderings."""
         key, space = self._config.observation_key, getattr(self.env, "observation_space", None)
         entries = observation if isinstance(observation, Mapping) else {}
         declared = space.spaces if isinstance(space, spaces.Dict) else {}
@@ -134,7 +136,10 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._view(self._latest)
 
     def _rgb(self, picture: Any, source: str) -> NDArray[np.uint8]:
-        """Return a picture as RGB; it must have the format of the first picture from `source`."""
+        """Convert a picture to RGB.
+
+        All pictures from `source` must have the same format.
+        """
         array = as_array(picture)
         format_ = self._formats.get(source) or PictureFormat.of(array)
         self._formats[source] = format_
@@ -150,7 +155,7 @@ class FrameEnv(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def seems_drawn(config: EnvConfig, space: Any) -> bool:
-    """Whether `config` and the observation space require that the frames are rendered."""
+    """Whether `config` and the observation space require frames from `render()`."""
     if config.observation_key is not None:
         return config.observation_key == RENDER
     entries = space.values() if isinstance(space, spaces.Dict) else [space]

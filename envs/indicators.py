@@ -35,7 +35,7 @@ _MIN_VALUE = 1e-4  # smaller values are not drawn
 
 
 def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None:
-    """Draw the indicators of the current state of `env` into `strip`, in place."""
+    """Draw the indicators for the current state of `env` into `strip`, in place."""
     car: Any = env.car
     wheels = car.wheels
     values = np.array([np.hypot(*car.hull.linearVelocity), *(wheel.omega for wheel in wheels)])
@@ -52,7 +52,10 @@ def draw_indicators(strip: UInt8[np.ndarray, "12 96 3"], env: CarRacing) -> None
 def _bars(
     starts: NDArray[Any] | int, values: NDArray[Any], scales: NDArray[Any], edges: NDArray[Any]
 ) -> Float32[np.ndarray, "bar pixel"]:
-    """Return the fraction of each pixel that a bar covers; a bar's length shows its value."""
+    """Return the fraction of each pixel that each bar covers.
+
+    The length of a bar is proportional to the value that the bar shows.
+    """
     ends = (starts + values * scales).astype(int)
     covered = _coverage(np.minimum(starts, ends), np.maximum(starts, ends) + 1, edges)
     covered[np.abs(values) <= _MIN_VALUE] = 0
@@ -64,7 +67,7 @@ def _coverage(
 ) -> Float32[np.ndarray, "bar pixel"]:
     """Return the fraction of each pixel that lies between the start and the end of each bar.
 
-    Starts, ends and edges of pixels are in window pixels.
+    The `starts` and `ends` of bars, and the `edges` of pixels, are given in window pixels.
     """
     inside = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
     return np.asarray(np.maximum(inside, 0) / (edges[1] - edges[0]), np.float32)
@@ -83,9 +86,10 @@ _HORIZONTAL_ROWS = _coverage(_TOP, _TOP + 2 * _LINE + 1, _ROW_EDGES)[:, :, None]
 
 @lru_cache(maxsize=2048)
 def _score(text: str) -> UInt8[np.ndarray, "12 12 3"]:
-    """Draw a score in white on black, or return its cached picture.
+    """Return a picture of a score, in white on black.
 
-    Drawing a score takes 60 us, and most scores of an episode are repeated.
+    The pictures are cached, because drawing a score takes 60 us, and most scores of an episode
+    occur several times.
     """
     pygame.font.init()
     image = pygame.font.Font(pygame.font.get_default_font(), _FONT_SIZE).render(

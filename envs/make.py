@@ -1,4 +1,4 @@
-"""Make a single environment or a vector environment, whose observations are small frames."""
+"""Make single environments and vector environments whose observations are small frames."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def make_env(
 ) -> gym.Env[Any, Any]:
     """Make one environment whose observations are frames in the task's view.
 
-    Observations are uint8 (size, size, 3). The frames are the environment's observations if these
-    are pictures, and otherwise its rendered pictures, see `FrameEnv`. The action space is a Box
-    with one axis or a Discrete space, see `plain_action_space`. Rewards and ends of episodes are
-    checked, see `CheckedEnv`. With `render_mode="rgb_array"`, `render()` returns a picture in the
-    original size. `max_episode_steps` limits the env steps of an episode; the value None keeps the
-    limit with which the environment is registered. `perturbation` is a key of
-    `envs.perturbations.PERTURBATIONS`; perturbations change CarRacing's pictures.
+    Observations are uint8 (size, size, 3). If the environment's observations are pictures, the
+    frames are these observations. Otherwise, the frames are rendered (see `FrameEnv`). The action
+    space is a Box with one axis or a Discrete space (see `plain_action_space`). Rewards and ends of
+    episodes are checked (see `CheckedEnv`), except in `worldmodels/CarRacing-v3`. With
+    `render_mode="rgb_array"`, `render()` returns a picture in the original size.
+    `max_episode_steps` limits the env steps of an episode. The value None keeps the limit with
+    which the environment is registered. `perturbation` is the key of a perturbation in
+    `envs.perturbations.PERTURBATIONS`, which changes CarRacing's pictures.
 
     Raises:
         ValueError: `perturbation` is not the name of a perturbation.
@@ -79,7 +80,10 @@ def _with_frames(
     create: Callable[[str | None], gym.Env[Any, Any]],
     render_mode: str | None,
 ) -> FrameEnv:
-    """Make the environment with all checks, in mode "rgb_array" if it must render pictures."""
+    """Make the environment with all checks.
+
+    If the frames must be rendered, the environment has the render mode "rgb_array".
+    """
 
     def checked(mode: str | None) -> CheckedEnv:
         made = create(mode)
@@ -120,7 +124,7 @@ def _closed_on_errors(env: gym.Env[Any, Any]) -> Iterator[None]:
 
 
 def check_env(env: str | EnvConfig) -> None:
-    """Make the environment and reset it, so that an unusable environment fails early.
+    """Make the environment and reset it, so that errors of an unusable environment appear early.
 
     Raises the errors of `make_env`, of `task_for` and of the first reset of a `FrameEnv`.
     """
@@ -141,17 +145,17 @@ def make_envs(
     copy: bool = True,
     **settings: Any,
 ) -> gym.vector.VectorEnv[Any, Any, Any]:
-    """Make a vector environment of `num_envs` environments, each made by `make_env`.
+    """Make a vector environment of `num_envs` environments, each of which `make_env` makes.
 
-    `num_workers` processes step the environments together; with 0 workers, the current process
-    steps them. Observations are uint8 (num_envs, size, size, 3). Actions have a first axis of
-    length num_envs. Rewards are float64 (num_envs,), terminated and truncated are bool (num_envs,).
-    Results do not depend on `num_workers`, except that worker processes raise an error if the dtype
-    of the actions is not that of the action space. `reset(seed=s)` seeds environment i with s + i.
-    With `copy=False`, observations are valid only until the next step. `settings` are keyword
-    arguments of `make_env`. If a module of your own registers the id, write the id as
-    "module:Name-v0", so that worker processes import this module. In a script, code like this
-    example must be below `if __name__ == "__main__":`::
+    The environments are distributed over `num_workers` processes. If `num_workers` is 0, the
+    current process steps all environments. Observations are uint8 (num_envs, size, size, 3).
+    Actions have a first axis of length num_envs. Rewards are float64 (num_envs,), and `terminated`
+    and `truncated` are bool (num_envs,). Results do not depend on `num_workers`, with one
+    exception: worker processes raise an error if the actions do not have the dtype of the action
+    space. `reset(seed=s)` seeds environment i with s + i. With `copy=False`, observations are valid
+    only until the next step. `settings` are keyword arguments of `make_env`. If your own module
+    registers the id, write the id as "module:Name-v0", so that worker processes import this module.
+    In a script, code like this example must be below `if __name__ == "__main__":`::
 
         envs = make_envs(16, num_workers=2)
         frames, infos = envs.reset(seed=0)
@@ -189,7 +193,7 @@ def view_of(env: str | EnvConfig) -> View:
 
 
 def _draw_without_display() -> None:
-    """Set SDL's dummy video driver on Linux, unless a display exists or a driver is set."""
+    """On Linux, set SDL's dummy video driver, unless a display exists or a driver is set."""
     has_display = "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     if sys.platform.startswith("linux") and not has_display:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

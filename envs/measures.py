@@ -1,4 +1,4 @@
-"""Measures that distinguish ways of acting, such as the mean speed over an episode."""
+"""Measures of how an agent acts, such as the mean speed over an episode."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ Reading = Callable[[gym.Env[Any, Any], NDArray[np.float32]], float]
 class Measure:
     """A number that describes how an episode is played: the mean of `read` over the env steps.
 
-    A measure may read state that is hidden from agents, because measures only sort agents and
-    nothing is trained on measures.
+    A measure may read state that is hidden from agents, because measures are used only to sort
+    agents. Nothing is trained on measures.
 
     Attributes:
         unit: unit of the measure, or "" if the measure has no unit.
-        low, high: ends of the range; a value outside the range counts as the nearest end.
+        low, high: lower and upper end of the range. A value outside the range counts as the nearest
+            end.
         read: function that returns a number after each env step. The function must be picklable,
             because it is sent to worker processes.
     """
@@ -52,7 +53,8 @@ class Measure:
 class Magnitude:
     """Reads the absolute value of one element of the encoded action.
 
-    If actions are one-hot, the mean of this value over an episode is the frequency of one action.
+    If actions are one-hot, the mean of this value over an episode is the frequency of the action
+    with this index.
     """
 
     index: int
@@ -65,7 +67,7 @@ class Magnitude:
 def hull_speed(env: gym.Env[Any, Any], action: NDArray[np.float32]) -> float:
     """Return the speed of CarRacing's hull, in world units (Box2D's metres) per second.
 
-    The function reads the speed from the environment, because `info` does not contain it.
+    The function reads the speed from the environment, because `info` does not contain the speed.
     """
     car = env.unwrapped.car  # type: ignore[attr-defined]
     return float(car.hull.linearVelocity.length)
@@ -84,12 +86,12 @@ MAX_MEASURES = 2  # each one multiplies the cells, and a picture shows two
 
 
 def action_measures(action_map: ActionMap) -> tuple[Measure, ...]:
-    """Return measures for any environment, which describe the actions of an episode.
+    """Return measures that describe the actions of an episode in any environment.
 
     For a Box, the measures are the mean magnitudes of the first two dimensions of the actions. For
     a Discrete space, the measures are the frequencies of the first two actions. If there are only
-    two actions, the only measure is the frequency of the first action, because the second frequency
-    follows from the first.
+    two actions, the only measure is the frequency of the first action, because the two frequencies
+    add up to 1.
     """
     if action_map.discrete:
         count = max(min(MAX_MEASURES, action_map.size - 1), 1)

@@ -1,4 +1,4 @@
-"""Rectangles drawn over CarRacing's pictures, with the same result as in Gymnasium's window."""
+"""Draw rectangles over CarRacing's pictures, as if they were drawn in Gymnasium's window."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from envs.views import View
 class WindowRectangle(NamedTuple):
     """A rectangle in CarRacing's window.
 
-    Edges are fractions of the window's width and height, measured from the window's top left.
+    Edges are fractions of the window's width and height, measured from the top left corner of the
+    window.
     """
 
     left: float
@@ -37,7 +38,7 @@ def blend(
 
     A partly covered pixel becomes a mixture of its old color and `color`. If `view` is None, the
     picture shows the whole window. If `view` is given, the picture shows Gymnasium's frame of 96x96
-    pixels in this view. `color` is a color after smoothscale, see `envs.camera.after_smoothscale`.
+    pixels in this view. `color` is a color that `envs.camera.after_smoothscale` has returned.
     """
     blended = picture.copy(order="K")  # stock frames are transposed: 0.8 us, but 32 in C order
     for patch in _patches(rectangles, color, picture.shape[:2], view):
@@ -83,7 +84,7 @@ def _patches(
 def _cover(
     rectangle: WindowRectangle, height: int, width: int
 ) -> Float32[np.ndarray, "{height} {width}"]:
-    """Return the fraction of each pixel that a rectangle covers in a picture of the window."""
+    """Return, for each pixel in a picture of the window, the fraction that a rectangle covers."""
     left, top, right, bottom = rectangle
     down = _overlap(top * height, bottom * height, height)
     across = _overlap(left * width, right * width, width)

@@ -4,9 +4,9 @@ Only the pictures change; physics, tracks, rewards and ends of episodes stay the
 apply to Gymnasium's `CarRacing-v3` and to `worldmodels/CarRacing-v3`.
 
 Source: Tang, Nguyen & Ha, arXiv 2003.08165, and the environments that these authors published.
-Differs: the published environments use CarRacing-v0, whose camera turns with the car's velocity.
-The camera of CarRacing-v3 turns with the hull, so the red square keeps its place in the picture
-even when the car slides.
+Differs: the published environments use CarRacing-v0, whose camera turns with the direction of the
+car's velocity. The camera of CarRacing-v3 turns with the hull, so the red square keeps its place in
+the picture even when the car slides.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLAYFIELD_PART = PLAYFIELD_HEIGHT / WINDOW_H  # part of the window's height abo
 
 
 class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """A wrapper of CarRacing that must be inside all wrappers that crop or resize frames.
+    """A wrapper of CarRacing; wrappers that crop or resize frames must be outside this wrapper.
 
     Raises:
         TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
@@ -57,17 +57,18 @@ class _Perturbation(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructor
 
 
 class ColorPerturbation(_Perturbation):
-    """Every reset makes the lane and the grass lighter or darker by two random amounts.
+    """A perturbation that makes the lane and the grass lighter or darker, anew at every reset.
 
-    Each amount is uniform in [-0.2, 0.2] of full scale, and is added equally to red, green and
-    blue. `reset` returns the amounts as `info["color_shift"]`, (lane, grass). A separate random
+    The amounts for the lane and for the grass are random. Each amount is uniform in [-0.2, 0.2],
+    where 1 is the full scale of a channel. The amount is added equally to red, green and blue.
+    `reset` returns the two amounts, (lane, grass), as `info["color_shift"]`. A separate random
     generator draws the amounts. A reset with a seed makes a new generator from this seed; a reset
     without a seed continues with the existing generator. The perturbation does not change which
     track belongs to a seed.
 
     Source: the environments published with arXiv 2003.08165. As in the published environments, the
-    curbs and the lighter squares of the grass keep their colors. A lane tile is lighter than the
-    lane's color by 0, 1 or 2 hundredths of full scale, until a wheel touches the tile.
+    curbs and the lighter squares of the grass keep their colors. Until a wheel touches a tile of
+    the lane, the tile is lighter than the lane's color by 0, 1 or 2 hundredths of full scale.
     Differs: the published environments draw the amounts from NumPy's global generator.
 
     Raises:
@@ -80,12 +81,12 @@ class ColorPerturbation(_Perturbation):
     GRASS_COLOR = (102, 204, 102)
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap CarRacing with `domain_randomize=False`, before any wrapper changes its frames."""
+        """Wrap `env`, which must be CarRacing, before any wrapper changes its frames."""
         super().__init__(env)
         if self._car_racing.domain_randomize:
             raise ValueError(
                 "expected CarRacing with domain_randomize=False, got domain_randomize=True, "
-                "which draws other colors over the perturbed ones"
+                "which replaces the perturbed colors by other colors"
             )
         self._rng = np.random.default_rng()
 
@@ -135,7 +136,7 @@ class _Overlay(_Perturbation, gym.ObservationWrapper[Any, Any, Any]):
 
 
 class BarsPerturbation(_Overlay):
-    """Two black bars at the left and the right border, from the top down to the indicators.
+    """Two black bars at the left and the right border, from the top to the indicators.
 
     The width of each bar is 3/40 of the window's width.
 
@@ -157,8 +158,9 @@ class BarsPerturbation(_Overlay):
 class BlobPerturbation(_Overlay):
     """A red square ahead of the car and to its right, which moves and turns with the car.
 
-    The square measures 8 x 8 world units. The square's near left corner is 20 units to the right
-    and 10 units ahead of the hull's rear right corner, which has the coordinates (1, -2.4).
+    The square measures 8 x 8 world units. The hull's rear right corner has the coordinates x = 1
+    and y = -2.4. The rear left corner of the square is 20 units to the right of this corner, and 10
+    units ahead of this corner.
 
     Source: the environments published with arXiv 2003.08165.
 
@@ -171,7 +173,7 @@ class BlobPerturbation(_Overlay):
     SIDE = 8.0
 
     def rectangles(self) -> tuple[WindowRectangle, ...]:
-        """Return the square in the size that the camera's current zoom gives it."""
+        """Return the square, whose size depends on the camera's current zoom."""
         zoom = camera_zoom(self._car_racing.t)
         left, near = self.NEAR_LEFT
         square = WindowRectangle(
@@ -197,8 +199,8 @@ def perturb(env: gym.Env[Any, Any], name: str) -> gym.Env[Any, Any]:
     perturbations.
 
     Raises:
-        ValueError: no perturbation has this name, or the perturbation changes colors, which this
-            environment chooses itself.
+        ValueError: no perturbation has this name, or the perturbation changes colors and the
+            environment has `domain_randomize=True`.
         TypeError: `env` is not CarRacing, or another wrapper has changed the observations.
     """
     if name not in PERTURBATIONS:

@@ -14,8 +14,8 @@ MIN_SIDE = 16  # pixels: MiniGrid's 7x7 symbols are no picture
 _CHANNELS = (1, 3, 4)
 
 EXPECTED = (
-    "uint8 or floats in [0, 1] of shape (H, W), (H, W, C) or (C, H, W), C being 1, 3 or 4, "
-    f"H and W at least {MIN_SIDE}"
+    "uint8 or floats in [0, 1] of shape (H, W), (H, W, C) or (C, H, W), where C is 1, 3 or 4, "
+    f"and H and W are at least {MIN_SIDE}"
 )
 
 
@@ -25,12 +25,12 @@ class NotAPictureError(ValueError):
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """The format of all pictures from one source, which is the format of the first picture.
+    """The format of the first picture from a source; all later pictures must have this format.
 
     Attributes:
         shape: shape of the picture's array, including the axis of channels.
         floats: whether values are floats in [0, 1] instead of uint8.
-        channel_axis: axis of the channels, 0 or 2, or None for an array of two axes.
+        channel_axis: axis of the channels, which is 0 or 2; None stands for an array with two axes.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class PictureFormat:
 
     @classmethod
     def of(cls, array: NDArray[Any]) -> PictureFormat | None:
-        """Return the format of an array, or None if its shape or type is not a picture's."""
+        """Return the format of an array, or None if its shape or type does not fit a picture."""
         shape, floats = array.shape, array.dtype.kind == "f"
         if array.dtype != np.uint8 and not floats:
             return None
@@ -83,7 +83,7 @@ class PictureFormat:
 
 
 def declares_picture(space: Any) -> bool:
-    """Whether all values of a space are pictures; floats must have bounds within [0, 1]."""
+    """Whether all values of a space are pictures; the bounds of floats must lie in [0, 1]."""
     if not isinstance(space, spaces.Box) or space.dtype is None:
         return False
     found = PictureFormat.of(np.broadcast_to(np.zeros((), space.dtype), space.shape))
@@ -93,7 +93,7 @@ def declares_picture(space: Any) -> bool:
 
 
 def is_picture(value: Any, space: Any) -> bool:
-    """Whether `value` is a picture; floats are a picture only if `space` is within [0, 1]."""
+    """Whether `value` is a picture; floats are a picture only if `space` has bounds in [0, 1]."""
     found = PictureFormat.of(as_array(value))
     if found is None or not found.floats:
         return found is not None

@@ -1,4 +1,4 @@
-"""Conversion of action spaces to a Discrete space or a Box with one axis, for policies."""
+"""Convert action spaces, for policies, to a Discrete space or to a Box with one axis."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def plain_action_space(space: spaces.Space[Any]) -> spaces.Box | spaces.Discrete
 
     A Discrete space stays as it is. A Box is flattened to one axis, and a float type other than
     float32 becomes float32. A MultiBinary or MultiDiscrete space becomes a Discrete space with one
-    action per combination of its numbers; the last number varies fastest.
+    action per combination of its numbers. In the order of these actions, the last number varies
+    fastest.
 
     Raises:
-        UnsupportedActionSpace: the space is not Discrete, Box, MultiBinary or MultiDiscrete, or the
-            space has too many combinations of numbers.
+        UnsupportedActionSpace: the space is not Discrete, Box, MultiBinary or MultiDiscrete, is an
+            empty Box, or has more than `MAX_COMBINATIONS` combinations of numbers.
     """
     if isinstance(space, spaces.Discrete):
         return space
@@ -69,7 +70,7 @@ class PlainActions(gym.ActionWrapper[Any, Any, Any]):
     """
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        """Wrap `env`; raise UnsupportedActionSpace in the cases of `plain_action_space`."""
+        """Wrap `env`; raise UnsupportedActionSpace if `plain_action_space` raises this error."""
         super().__init__(env)
         self._native = native_action_space(env)
         self.action_space = plain_action_space(self._native)

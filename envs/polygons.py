@@ -1,4 +1,4 @@
-"""Drawing of convex polygons with subpixel corners and hard edges."""
+"""Draw convex polygons with hard edges; the corners may lie between pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fill_polygons(
 ) -> None:
     """Fill polygons with a color, in place.
 
-    A polygon is an array (n, 2) of corners in pixels; (0, 0) is the first corner of the picture.
+    A polygon is an array (n, 2) of corners in pixels; (0, 0) is the top left corner of the picture.
     """
     for polygon in polygons:
         # cv2 counts from pixel centres.

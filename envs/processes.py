@@ -29,7 +29,7 @@ Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended without an answer: killed, out of memory, or crashed."""
+    """A worker process was killed, ran out of memory or crashed, and so gave no answer."""
 
 
 class WorkerProcess:
@@ -38,14 +38,14 @@ class WorkerProcess:
     The worker process calls the object's methods on request. The object must be callable without
     arguments, and its method `close` is called before the process ends. The first answer of the
     process is None, and shows that the object is made. The worker process ends when `connection` is
-    closed and when the parent process ends, even if the parent is killed. Only the parent receives
-    interrupts from the keyboard; on Windows, a worker process receives interrupts until it has
-    started.
+    closed. The worker process also ends when the parent process ends, even if the parent is killed.
+    Only the parent receives interrupts from the keyboard. On Windows, however, a worker process
+    receives interrupts until it has started.
 
     Args:
         name: name of the process in error messages.
-        daemon: whether the process is a daemon. A daemon cannot start processes, and ends at the
-            latest with the parent.
+        daemon: whether the process is a daemon. A daemon cannot start other processes, and ends no
+            later than the parent.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class WorkerProcess:
             self.process.start()
 
     def send(self, call: Call | None) -> None:
-        """Request a call; `call=None` calls the object itself. Raises WorkerDiedError."""
+        """Request a call of a method; if `call` is None, request a call of the object itself.
+
+        Raises WorkerDiedError if the process has ended.
+        """
         message = _EMPTY_MESSAGE if call is None else pickle.dumps(call)
         try:
             self.connection.send_bytes(message)
@@ -71,8 +74,8 @@ class WorkerProcess:
 
         Raises:
             WorkerDiedError: the process ended without an answer.
-            Exception: the exception of the call, with its traceback as a note. An exception that
-                cannot be pickled is raised as a RuntimeError.
+            Exception: the call raised this exception; a note of the exception contains its
+                traceback. If the exception cannot be pickled, a RuntimeError is raised instead.
         """
         try:
             # This sleeps in the kernel until the process has answered or ended.
@@ -111,10 +114,11 @@ def start_processes(
 
 
 def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -> None:
-    """Close the connections of the processes, and kill those that do not end in 5 seconds.
+    """Close the connections of the processes, and kill processes that do not end in 5 seconds.
 
     Args:
-        immediately: whether to kill all processes at once and leave their connections open.
+        immediately: whether to kill all processes without delay, and to leave their connections
+            open.
     """
     deadline = time.monotonic() + (0.0 if immediately else _CLOSE_SECONDS)
     if not immediately:
@@ -130,7 +134,7 @@ def end_processes(workers: Sequence[WorkerProcess], immediately: bool = False) -
 
 
 def _prepare_worker() -> None:
-    """Set up a worker process, which has one thread, ignores Ctrl-C and ends with its parent."""
+    """Set up a worker process: use one thread, ignore Ctrl-C, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends this process
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["SDL_VIDEODRIVER"] = "dummy"
@@ -179,10 +183,10 @@ def _answer(kept: Any, message: bytes) -> bytes:
 
 
 def _spin_wait(connection: Connection) -> None:
-    """Poll the connection for up to 200 us, because a fast caller sends its next call by then.
+    """Poll the connection for up to 200 us; a fast caller sends its next call within this time.
 
     Waking a sleeping worker process takes 30 to 50 us in the caller and 60 to 90 us in the worker.
-    With polling, two workers step 64 environments 1.88 times as fast as one worker does. Without
+    With polling, two workers step 64 environments 1.88 times as fast as one worker. Without
     polling, two workers are 1.75 times as fast as one worker.
     """
     until = time.perf_counter() + _SPIN_SECONDS

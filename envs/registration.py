@@ -1,4 +1,4 @@
-"""Make environments from ids with Gymnasium; every failure becomes a one-line error."""
+"""Make environments from Gymnasium ids; the message of every error is one line."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _MODULES = {
 
 
 class RenderModeError(EnvError):
-    """The constructor takes no `render_mode`, so the environment cannot be rendered."""
+    """The constructor has no argument `render_mode`, so the environment cannot be rendered."""
 
 
 def create_env(
     env: str | EnvConfig, *, render_mode: str | None = None, max_episode_steps: int | None = None
 ) -> gym.Env[Any, Any]:
-    """Make the environment with Gymnasium, without its checks, because our checks are stricter.
+    """Make the environment with Gymnasium, but without Gymnasium's checks.
 
-    `render_mode` is passed to the constructor unless it is None, so that constructors without this
-    argument work.
+    `CheckedEnv` has stricter checks. If `render_mode` is None, it is not passed to the constructor,
+    so that constructors without this argument work.
 
     Raises:
         EnvError: the module cannot be imported, or the constructor raised an exception.
         RenderModeError: `render_mode` is given, but the constructor does not take this argument.
-        gymnasium.error.Error: Gymnasium's own errors, such as UnregisteredEnv, unchanged.
+        gymnasium.error.Error: Gymnasium raised this error, for example UnregisteredEnv.
     """
     config = EnvConfig.of(env)
     kwargs = {**config.kwargs, **({} if render_mode is None else {"render_mode": render_mode})}
@@ -72,7 +72,7 @@ def create_env(
 
 
 def episode_limit(env: str | EnvConfig) -> int | None:
-    """Return the number of env steps after which Gymnasium truncates episodes, or None."""
+    """Return Gymnasium's limit of env steps per episode, or None if there is no limit."""
     config = EnvConfig.of(env)
     with _current_folder_importable():
         _import_module(config)
@@ -80,7 +80,7 @@ def episode_limit(env: str | EnvConfig) -> int | None:
 
 
 def is_preprocessed(config: EnvConfig) -> bool:
-    """Whether the environment is an Atari game whose frames are skipped by the usual wrapper."""
+    """Whether the environment is an Atari game that gets the usual preprocessing."""
     env_id = config.env_id.rpartition(":")[2]
     return env_id.startswith(ATARI) and "frameskip" not in config.kwargs
 
@@ -90,12 +90,13 @@ def _make_atari(
 ) -> gym.Env[Any, Any]:
     """Make an Atari game with the preprocessing that most publications use.
 
-    An env step takes four frames, and its observation is the maximum of the last two. Up to thirty
-    frames without action start an episode, so that seeds give different episodes. Actions are not
-    sticky, unless `repeat_action_probability` is given.
+    An env step takes four frames of the game, and its observation is the maximum of the last two
+    frames. An episode starts with up to thirty frames without an action, so that different seeds
+    give different episodes. No action is repeated at random, unless `repeat_action_probability` is
+    given.
 
     Source: Nature 518, 529 (DQN); Gymnasium's `AtariPreprocessing`. Differs: frames keep their
-    colors, their size, and all lives of the game.
+    colors and their size. An episode does not end when the player loses a life.
     """
     chosen = {"repeat_action_probability": 0.0, **kwargs, "frameskip": 1}
     made = gym.make(env_id, disable_env_checker=True, **chosen)
@@ -108,9 +109,10 @@ def _make_atari(
 
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Add the current folder to `sys.path`; in the command `wm`, the path lacks this folder.
+    """Add the current folder to `sys.path` until the end of this context.
 
-    The folder is the last entry of `sys.path`, so that none of its files hides a package.
+    In the command `wm`, `sys.path` lacks the current folder. The folder becomes the last entry of
+    `sys.path`, so that none of its files hides a package.
     """
     folder = os.getcwd()
     is_missing = folder not in sys.path and "" not in sys.path
@@ -124,7 +126,7 @@ def _current_folder_importable() -> Iterator[None]:
 
 
 def _import_module(config: EnvConfig) -> None:
-    """Import the module that registers the id, if the id or its prefix names the module."""
+    """Import the module that registers the id, if the id contains or implies a module."""
     module, colon, env_id = config.env_id.rpartition(":")
     if colon and not all(part.isidentifier() for part in module.split(".")):
         raise EnvError(
@@ -148,8 +150,8 @@ def _import_module(config: EnvConfig) -> None:
             fault += describe_error(error)
         elif module == missing or module.startswith(f"{missing}."):
             fault = (
-                f"no module {missing} for {config.env_id}: expected one that is installed or lies "
-                f"in {os.getcwd()}, and that registers {env_id}"
+                f"no module {missing} for {config.env_id}: expected a module that is installed or "
+                f"lies in {os.getcwd()}, and that registers {env_id}"
             )
         else:
             fault = (

@@ -1,7 +1,7 @@
-"""Fast drawing of CarRacing's pictures, which show a painted track, the car and the indicators.
+"""Fast drawing of CarRacing's frames, which show the track, the car and the indicators.
 
-At each step, Gymnasium draws a window of 1000x800 pixels and shrinks it to 96x96 pixels. Drawing
-and shrinking the window take 98 % of the time of a step.
+At each step, Gymnasium draws a window of 1000x800 pixels and shrinks the window to 96x96 pixels.
+Drawing and shrinking take 98 % of the time of a step.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from envs.views import PAPER_VIEW, View
 class DrawnView:
     """The settings with which a view of CarRacing is drawn.
 
-    `shape` is the shape of a frame. The camera's rows are the first rows of the frame, and
-    indicators fill the other rows. `density` is the number of texels per world unit. A frame shows
-    a world unit as 1 x 1.5 pixels in the paper's view, and as 1.6 x 1.9 pixels in the stock view.
-    `of_stock` is the `View` that makes the same frame from Gymnasium's frame, or None if the two
-    frames are the same.
+    `shape` is the shape of a frame. The first rows of a frame show the picture of `camera`, and
+    indicators fill the other rows. `density` is the number of texels (pixels of the track's
+    texture) per world unit. In a frame, a world unit is 1 x 1.5 pixels in the paper's view, and
+    1.6 x 1.9 pixels in the stock view. `of_stock` is the `View` that makes this view's frame from
+    Gymnasium's frame, or None if this view's frame is the same as Gymnasium's.
     """
 
     shape: tuple[int, int, int]
@@ -53,7 +53,7 @@ class Renderer:
     """Draws one environment's frames in one view."""
 
     def __init__(self, view: str) -> None:
-        """Prepare a renderer without a track; call `paint` before `draw`."""
+        """Prepare a renderer that has no track yet; call `paint` before `draw`."""
         drawn = VIEWS[view]
         self._camera, self._shape = drawn.camera, drawn.shape
         self._track = TrackPicture(drawn.density)
@@ -75,8 +75,8 @@ class Renderer:
         """Return the current frame of `env`, in the view's shape.
 
         Args:
-            new_tiles: indices of the tiles touched since the last frame. A touched tile gets the
-                plain color of the road.
+            new_tiles: indices of the tiles that the car has touched since the last frame. A touched
+                tile gets the plain color of the road.
         """
         for index in new_tiles:
             self._track.mark_visited(index)

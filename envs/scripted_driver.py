@@ -1,8 +1,8 @@
-"""A driver that reads the track, for tests, benchmarks and held-out driving frames only.
+"""A scripted driver that reads the track. Only tests, benchmarks and experiments use this driver.
 
 No agent is ever trained on the scripted driver's frames or actions. Agents learn only from frames,
-actions, rewards and ends of episodes. The actions of a driver that reads the track would give an
-agent additional information.
+actions, rewards and ends of episodes. The scripted driver's actions depend on the whole track, and
+would therefore give an agent additional information.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ _LOOK_AHEAD = 5.0  # units, at a standstill
 
 
 class ScriptedDriver:
-    """A driver that steers towards a point ahead on the centre line and slows down for curves.
+    """A driver that steers towards a point on the centre line ahead, and slows down for curves.
 
-    The steering method is called pure pursuit. A driver is made for one environment. `act()` reads
-    the car's state and returns the next action, float32 (3,). Distances are in world units: a tile
-    is 3.5 units long, and the road is 13.3 units wide. Speeds are in units/s.
+    The steering method is called pure pursuit. Each driver belongs to one environment. `act()`
+    reads the car's state and returns the next action, float32 (3,). Distances are in world units: a
+    tile is 3.5 units long, and the road is 13.3 units wide. Speeds are in units/s.
     """
 
     def __init__(
         self, env: gym.Env[Any, Any], *, top_speed: float = 80.0, cornering: float = 120.0
     ) -> None:
-        """Drive `env` at up to `top_speed`, with lateral acceleration of up to `cornering`.
+        """Make a driver of `env`.
 
-        Speeds are in units/s, and accelerations are in units/s^2.
+        `top_speed` is the greatest speed in units/s. `cornering` is the greatest lateral
+        acceleration in units/s^2.
 
         Raises:
             TypeError: `env` is not CarRacing with continuous actions.

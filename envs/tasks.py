@@ -1,4 +1,4 @@
-"""Settings of each environment; no other module has special cases for an environment.
+"""The settings in which environments differ, such as the view and the action maps.
 
 Any Gymnasium id works, even without an entry in this module. An environment that needs its own
 view, action maps or action repeat gets a `Task` in this module.
@@ -25,11 +25,11 @@ from envs.views import PAPER_VIEW, View
 class Task:
     """An environment id, and everything about the environment that other packages need.
 
-    `reference_env_id` is the id of the environment in which headline scores are measured, usually
-    `env_id` itself. `constant_actions` are encoded actions of baselines that always take the same
-    action. `action_repeat` is the number of env steps per agent step; the environment does not
-    prescribe this number, which was chosen because it works well. `action_maps` map raw controller
-    outputs to encoded actions. `measures` describe how agents act.
+    `reference_env_id` is the id of the environment in which headline scores are measured. This id
+    is usually `env_id` itself. `constant_actions` contains the encoded actions of baselines, each
+    of which always takes the same action. `action_repeat`, the number of env steps per agent step,
+    was chosen because it works well. `action_maps` map raw controller outputs to encoded actions.
+    `measures` are numbers that describe how an agent acts in an episode.
     """
 
     env_id: str
@@ -106,8 +106,9 @@ def task_for(env: str | EnvConfig) -> Task:
 
     Raises:
         gymnasium.error.UnregisteredEnv: no environment has this id (Gymnasium's error, unchanged).
-        UnsupportedActionSpace: the action space has no plain space, or is a Box without bounds.
-        EnvError: raised by `create_env`.
+        UnsupportedActionSpace: `plain_action_space` cannot convert the action space, or the action
+            space is a Box without bounds.
+        EnvError: `create_env` could not make the environment.
     """
     config = EnvConfig.of(env)
     is_car_racing = config.env_id in CAR_RACING_IDS
@@ -135,7 +136,7 @@ def task_for(env: str | EnvConfig) -> Task:
 
 
 def known_view(config: EnvConfig) -> View:
-    """Return the view of a task, without making the environment."""
+    """Return the view of the environment of `config`, without making the environment."""
     shows_road = config.env_id in CAR_RACING_IDS and config.observation_key is None
     return PAPER_VIEW if shows_road else View()
 
@@ -156,5 +157,5 @@ def _keys_for(action_map: ActionMap) -> dict[str, tuple[float, ...]]:
 
 
 def _one_hots(size: int, most: int) -> list[tuple[float, ...]]:
-    """Return the first `most` one-hot vectors of length `size`, or all if there are fewer."""
+    """Return the first `most` one-hot vectors of length `size`, or all if `size` is smaller."""
     return [tuple(row) for row in one_hot(np.arange(min(size, most)), size).tolist()]

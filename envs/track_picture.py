@@ -1,8 +1,8 @@
-"""A track that is painted once into a texture; a frame is one affine warp of the texture.
+"""A texture into which a track is painted once; each frame is an affine warp of the texture.
 
-A texel, which is a pixel of the texture, has three bytes of color and one unused byte. OpenCV
-warps a texture with four channels in 9 us, but a texture with three channels in 21 us. The world's
-y coordinate increases with the row of the texture.
+A texel, which is a pixel of the texture, has three bytes of color and one unused byte. The unused
+byte saves time: OpenCV warps a texture with four channels in 9 us, but a texture with three
+channels in 21 us. The world's y coordinate increases with the row number of the texture.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _INNER_EDGE_WIDTH = 1.0  # painting a tile must not change the road's soft edge
 
 
 class TrackPicture:
-    """One track as a pyramid of textures, from which frames are cut.
+    """Textures of one track at several resolutions, from which frames are cut.
 
-    The arrays are reused for every track: `paint` overwrites them.
+    All tracks use the same arrays: `paint` overwrites the arrays with a new track.
     """
 
     def __init__(self, density: float) -> None:
-        """Prepare textures without a track; the finest texture has `density` texels per unit."""
+        """Prepare textures without a track. The finest one has `density` texels per world unit."""
         self.density = density
         size = _texture_size(density)
         self._textures = [
@@ -58,7 +58,7 @@ class TrackPicture:
     ) -> None:
         """Paint a track of tiles and curbs.
 
-        The corners of a tile are left and right of its end, then right and left of its start.
+        The four corners of a tile are in this order: left end, right end, right start, left start.
         """
         finest = self._textures[0]
         np.copyto(finest, _grass(self.density, background_color, grass_color))
@@ -79,7 +79,7 @@ class TrackPicture:
         self._level = _LEVELS - 1
 
     def mark_visited(self, index: int) -> None:
-        """Paint tile `index` in the plain color of the road, because the tile was touched."""
+        """Paint tile `index`, which the car has touched, in the plain color of the road."""
         # The camera only zooms in, so levels coarser than the last crop's are not used again.
         for level, texture in enumerate(self._textures[: self._level + 1]):
             fill_polygons(texture, [self._tiles[index] / 2**level], self._road_color)
@@ -89,8 +89,8 @@ class TrackPicture:
     ) -> UInt8[np.ndarray, "{camera.rows} {camera.columns} 4"]:
         """Return the camera's picture of the playfield, given the car's position and direction.
 
-        `angle` is the car's direction in radians, and `zoom` is in window pixels per unit. Between
-        two calls of `paint`, the zoom must not decrease.
+        `angle` is the car's direction in radians, and `zoom` is in window pixels per world unit.
+        Between two calls of `paint`, the zoom must not decrease.
         """
         # A row has two texels or fewer, so that linear interpolation skips none.
         texels_per_row = self.density / (zoom * camera.y_scale)
@@ -122,7 +122,7 @@ def _fill(
     polygons: Float64[np.ndarray, "polygon 4 2"],
     color: Color,
 ) -> None:
-    """Paint convex polygons, whose corners are in texels, with soft edges and in one color."""
+    """Paint convex polygons in one color and with soft edges. The corners are in texels."""
     left, top = np.floor(polygons.min(axis=(0, 1))).astype(int) - 1
     right, bottom = np.ceil(polygons.max(axis=(0, 1))).astype(int) + 1
     box = texture[top:bottom, left:right]
@@ -140,7 +140,7 @@ def _fill(
 
 
 def _texture_size(density: float) -> int:
-    """Return the texels per side of the finest texture, a number that every level can halve."""
+    """Return the number of texels per side of the finest texture. Every level can halve it."""
     coarsest = 2 ** (_LEVELS - 1)
     return int(math.ceil((2 * PLAYFIELD * density + 2 * _MARGIN) / coarsest) * coarsest)
 
@@ -148,7 +148,7 @@ def _texture_size(density: float) -> int:
 def _texels(
     world: Sequence[NDArray[np.float64]], density: float
 ) -> Float64[np.ndarray, "polygon 4 2"]:
-    """Convert polygons from world coordinates to texels, counted from the texture's corner."""
+    """Convert polygons from world coordinates to texels. Texels count from the texture's corner."""
     points = np.array(world, dtype=np.float64).reshape(-1, 4, 2)
     return points * density + _texture_size(density) / 2
 
@@ -156,7 +156,7 @@ def _texels(
 def _inset(
     tiles: Float64[np.ndarray, "tile 4 2"], texels: float
 ) -> Float64[np.ndarray, "tile 4 2"]:
-    """Return the tiles, narrower by `texels` on either side."""
+    """Return the tiles with the left and the right side moved inwards by `texels`."""
     left, right = tiles[:, [0, 3]], tiles[:, [1, 2]]
     across = (right - left) / np.linalg.norm(right - left, axis=2, keepdims=True)
     left, right = left + texels * across, right - texels * across

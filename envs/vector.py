@@ -1,7 +1,7 @@
 """Environments that several processes step together; the number of processes changes no result.
 
 Every process steps its part of the environments with Gymnasium's `SyncVectorEnv`, and writes the
-results into arrays that all processes share. Only infos and rare calls are pickled.
+results into arrays that all processes share. Only infos, and calls other than steps, are pickled.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from envs.vector_share import IndexedInfo, SharedArrays, WorkerVectorEnv
 
 
 class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
-    """`num_envs` environments, stepped together by `num_workers` processes.
+    """`num_envs` environments that `num_workers` processes step together.
 
     The results, including infos, are the same as those of `gymnasium.vector.SyncVectorEnv` in each
     autoreset mode. In mode `NEXT_STEP`, an environment is reset by the step after the end of its
     episode. In mode `SAME_STEP`, an environment is reset by the step that ends its episode. In mode
     `DISABLED`, the caller resets ended environments with `reset(options={"reset_mask": ended})`.
 
-    Unlike `SyncVectorEnv`, this class raises an error if the dtype of the actions is not that of
-    the action space, and if `step` is called before `reset`.
+    Unlike `SyncVectorEnv`, this class raises an error if the actions do not have the dtype of the
+    action space, or if `step` is called before `reset`.
 
-    Observations and actions have the shape (num_envs, ...) and the dtypes of the environments.
-    Rewards are float64 (num_envs,), terminated and truncated are bool (num_envs,).
+    Observations and actions have the shape (num_envs, ...) and the dtypes of the environments'
+    spaces. Rewards are float64 (num_envs,). Terminated and truncated are bool (num_envs,).
 
-    An exception in an environment is raised in this process with its own type, and with the
-    worker's traceback as a note. The vector environment is closed after an exception, an interrupt
-    or a worker's death. Processes are spawned, so a script needs `if __name__ == "__main__":`.
+    If an environment raises an exception, this process raises an exception of the same type, with
+    the worker's traceback as a note. The vector environment is closed after an exception, after an
+    interrupt, and when a worker process has died. Worker processes are spawned, so a script that
+    uses this class needs `if __name__ == "__main__":`.
 
     Raises (every method):
         WorkerDiedError: a worker process ended without an answer.
-        SharedMemoryError: the system has too little memory that processes can share.
         gymnasium.error.ClosedEnvironmentError: the vector environment is closed.
     """
 
@@ -55,11 +55,11 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
     ) -> None:
-        """Start the workers; their numbers of environments differ by at most one.
+        """Start the workers, and divide the environments evenly among the workers.
 
         Args:
-            env_fns: one function per environment, which makes the environment. The first function
-                is also called in this process, to read the spaces.
+            env_fns: functions, each of which makes one environment. The first function is also
+                called in this process, to read the spaces.
             num_workers: number of processes, at most one per environment.
             autoreset_mode: when an environment is reset after the end of its episode.
             copy: whether to return copies of the observations. Without copies, observations are
@@ -69,6 +69,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             ValueError: `env_fns` is empty, or `num_workers` is less than 1 or more than `num_envs`.
             gymnasium.error.CustomSpaceError: an action or an observation is not a single array.
             RuntimeError: the environments' spaces differ.
+            SharedMemoryError: the system has too little memory that processes can share.
         """
         self._workers: list[WorkerProcess] = []
         self._end_workers = weakref.finalize(self, end_processes, self._workers)
@@ -99,10 +100,10 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Reset all environments or the environments in a mask, and return observations and infos.
+        """Reset all environments, or those in a mask; return all observations and the infos.
 
         Args:
-            seed: if this is an int, environment i gets the seed `seed + i`; if this is a list,
+            seed: if `seed` is an int, environment i gets the seed `seed + i`. If `seed` is a list,
                 environment i gets item i.
             options: options for the environments. The option "reset_mask" is the mask, bool
                 (num_envs,), and is not passed to the environments.
@@ -111,7 +112,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             ValueError: the number of seeds is not `num_envs`, the shape of the mask is not
                 (num_envs,), or no item of the mask is True.
             TypeError: the mask is not a bool array.
-            gymnasium.error.ResetNeeded: the mask of the first reset leaves environments out.
+            gymnasium.error.ResetNeeded: the first reset has a mask that leaves environments out.
         """
         if seed is None or isinstance(seed, int):
             seed = [None if seed is None else seed + index for index in range(self.num_envs)]
@@ -135,13 +136,13 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def step(
         self, actions: Any
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Step all environments, and return the five results of a step.
+        """Step all environments; return observations, rewards, terminated, truncated and infos.
 
         Raises:
-            gymnasium.error.InvalidAction: the shape or the dtype of the actions is not that of the
-                action space.
-            gymnasium.error.ResetNeeded: the environments have not been reset; in mode `DISABLED`,
-                an ended environment has not been reset.
+            gymnasium.error.InvalidAction: the actions do not have the shape and the dtype of
+                `action_space`.
+            gymnasium.error.ResetNeeded: the environments have never been reset. In mode `DISABLED`,
+                this error is also raised if an environment was not reset after its episode ended.
         """
         self._check_open()
         if not self._was_reset:
@@ -167,11 +168,11 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         return self._observations(), rewards, terminated, truncated, self._merged(infos)
 
     def render(self) -> tuple[Any, ...]:
-        """Return the result of `render()` for each environment, which is usually a picture."""
+        """Return the results of the environments' `render()`, which are usually pictures."""
         return self.call("render")
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Call method `name` of each environment, or read attribute `name`; return the results."""
+        """Call method `name`, or read attribute `name`, of each environment; return the results."""
         each: Call = ("call", (name, *args), kwargs)
         answers = self._call(dict.fromkeys(range(len(self._worker_slices)), each))
         return tuple(result for results in answers.values() for result in results)
@@ -207,7 +208,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         )
 
     def close_extras(self, **kwargs: Any) -> None:
-        """End the workers after their current calls, or kill them after 5 seconds."""
+        """End the workers after their current calls; after 5 seconds, kill those that remain."""
         self._end_workers()
 
     def _describe(self, env_fn: Callable[[], gym.Env[Any, Any]]) -> None:
@@ -244,7 +245,7 @@ class ProcessVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             raise TypeError(f"{expected}, got {mask.dtype}")
         if not (self._was_reset or mask.all()):
             raise gym.error.ResetNeeded(
-                "expected a first reset without a mask, got a mask that leaves environments out: "
+                "expected a first reset of all environments, got a mask that leaves some out: "
                 "call reset()"
             )
         return mask

@@ -25,17 +25,18 @@ class SharedMemoryError(RuntimeError):
 
 
 class SharedArrays:
-    """Actions and results of a step of all environments, in memory that processes share.
+    """Arrays for the actions and the results of one step, in memory that processes share.
 
-    The memory has no name; on POSIX systems it is an unlinked file. The system frees the memory
-    when the last process that uses it ends, even if all processes are killed. A process receives
-    the shared arrays as an argument when it starts.
+    The memory has no name: on POSIX systems, it is a file that is already unlinked. The system
+    therefore frees the memory when the last process that uses the memory ends, even if all
+    processes are killed. A process receives the shared arrays as an argument when the process
+    starts.
     """
 
     def __init__(
         self, action_space: spaces.Space[Any], observation_space: spaces.Space[Any], num_envs: int
     ) -> None:
-        """Allocate arrays of zeros for batched spaces, whose samples must be arrays.
+        """Allocate arrays of zeros for two batched spaces. Samples of both spaces must be arrays.
 
         Raises:
             SharedMemoryError: there is not enough shared memory.
@@ -59,13 +60,13 @@ class SharedArrays:
             ) from error
 
     def views(self, rows: slice = slice(None)) -> dict[str, NDArray[Any]]:
-        """Return a dict from the name of each array to a view of the array's `rows`."""
+        """Return a dict that maps the name of each array to a view of the array's `rows`."""
         record = np.frombuffer(self._memory, self._layout)
         return {name: record[name][0, rows] for name in self._layout.names or ()}
 
 
 class WorkerVectorEnv(SyncVectorEnv):
-    """Gymnasium's vector environment for one worker, which writes results to shared arrays.
+    """A `SyncVectorEnv` of one worker's environments that writes results to shared arrays.
 
     `rows` are the worker's rows of the shared arrays.
     """
@@ -108,10 +109,10 @@ class WorkerVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        """Collect the infos in a list, in contrast to Gymnasium's method, which merges them.
+        """Collect the infos in a list. Gymnasium's method would merge the infos into a dict.
 
-        A worker cannot merge infos: the first value of the whole batch decides the type of a merged
-        array, and this value may be that of another worker.
+        A worker cannot merge infos, because the type of a merged array depends on the first value
+        of the whole batch. The first value may belong to another worker.
         """
         if env_info:
             vector_infos.setdefault("unmerged", []).append((env_num, env_info))

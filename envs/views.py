@@ -1,4 +1,4 @@
-"""Views: the rows of a frame that agents get, resized to a small square."""
+"""Views, which cut some rows out of a frame and resize these rows to a small square."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class View:
     has neither the size `source` nor the view's own size raises a ValueError.
 
     Source: Ha & Schmidhuber, arXiv 1803.10122, A.1, for RGB frames of 64x64 pixels. The authors'
-    code keeps rows 0 to 83 of 96, which show no indicators, so pixels of the view are not square.
+    code keeps rows 0 to 83 of 96 rows, because the other rows show indicators. The view shrinks 84
+    rows and 96 columns to 64 each, so a pixel of the view is not square.
     """
 
     rows: tuple[int, int] | None = None
@@ -78,10 +79,10 @@ class View:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> View:
-        """Restore a view from a dict of its fields; lists become tuples, as JSON has only lists.
+        """Restore a view from its fields as JSON holds them, with lists in place of tuples.
 
-        If `fields` has no source, the paper's view gets its own source, and any other view accepts
-        frames of any size.
+        If `fields` has no key `source`, the paper's view gets the source of `PAPER_VIEW`, and any
+        other view accepts frames of any size.
         """
         rows = None if fields["rows"] is None else tuple(fields["rows"])
         before = PAPER_VIEW.source if rows == PAPER_VIEW.rows else None
@@ -94,7 +95,7 @@ PAPER_VIEW = View(rows=(0, 84), size=64, source=(96, 96))
 
 
 class ViewObservation(TransformObservation[Any, Any, Any]):
-    """A wrapper that applies a `View` to an environment's observations, which must be frames.
+    """A wrapper that applies a `View` to the observations, which must be frames.
 
     Raises:
         ValueError: the observations are not uint8 (H, W, 3).

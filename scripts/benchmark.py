@@ -1,4 +1,4 @@
-"""Measure speeds, and compare each with the speed of a named peer, measured at the same time.
+"""Measure speeds, and compare each speed with that of a peer, measured at the same time.
 
     python scripts/benchmark.py env
     python scripts/benchmark.py data
@@ -7,10 +7,12 @@
     python scripts/benchmark.py controller
     python scripts/benchmark.py arm
 
-The result is a table on the screen and, with `--json FILE`, the same numbers in a file. Each module
-in the folder `benchmarks` has the constants `OPTIONS` and `PACKAGES`, and the function `run`.
-`OPTIONS` contains the flags with their defaults and meanings. `PACKAGES` contains the packages on
-whose versions the numbers depend. `run` measures, prints a table and returns the table's numbers.
+Each command prints a table. With `--json FILE`, the command also writes the numbers to a file.
+
+The module of each command is in the folder `benchmarks`. The module has the constants `OPTIONS` and
+`PACKAGES`, and the function `run`. `OPTIONS` contains the flags with their defaults and meanings.
+`PACKAGES` contains the packages on whose versions the numbers depend. `run` measures, prints a
+table and returns the numbers.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def main() -> None:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         command.set_defaults(module=module)
-        command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write the numbers to FILE")
         for option, (default, what) in module.OPTIONS.items():
             kind: dict[str, Any] = {"type": type(default)}
             if isinstance(default, tuple):

@@ -1,9 +1,10 @@
 """List uses of retired names: private words for which the field has a standard term.
 
-    python scripts/check_names.py    prints a line per use; the exit code is 1 if it finds a use
+    python scripts/check_names.py    prints one line per use; if there is a use, the exit code is 1
 
 The script checks the identifiers in all Python files, and the string literals that are names, such
-as JSON keys, metrics and flags. Names of tests are sentences and are not checked.
+as JSON keys, metrics and flags. The script checks whole names, so it does not list names of tests,
+which are sentences.
 """
 
 import ast
@@ -78,7 +79,7 @@ def names_in(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def retired_names(root: Path) -> list[str]:
-    """Return every use of a retired name under `root`, as "file:line name (instead)"."""
+    """Return every use of a retired name under `root`, as a text "file:line name (instead)"."""
     return [
         f"{file}:{line} {name} ({_WORDS[name]})"
         for package in PACKAGES

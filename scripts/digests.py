@@ -1,15 +1,15 @@
-"""Compute digests of everything that tiny runs write, to show that a change alters no result.
+"""Compute digests of everything that tiny runs write, to show that a code change alters no result.
 
     python scripts/digests.py --out before.json      before the change
-    python scripts/digests.py --against before.json  after it; exit code 1 if digests differ
+    python scripts/digests.py --against before.json  after the change; exit code 1 on a difference
 
-The script trains every kind of V, M, C and search for a few steps through the command line. The
-script also executes MAP-Elites, black-box variational inference and the prior over codes. After
-each command, the script computes digests of the files that the command changed. A digest covers the
-bytes of all tensors and arrays of a file, or the numbers of a JSON file, in sorted order. Digests
-do not cover names, so that a change of names alone gives the same digests. Digests do not cover
-times, settings, paths and versions either. Digests agree only on the same machine with the same
-build of torch.
+The script executes `wm` commands with few steps. The commands train every kind of V, M and C, and
+the prior over codes. C is trained with every kind of search. Other commands execute MAP-Elites and
+black-box variational inference. After each command, the script computes digests of the files that
+the command changed. A digest covers the bytes of all tensors and arrays of a file, or the numbers
+of a JSON file, in sorted order. Digests do not cover names, so a change that only renames things
+leaves all digests the same. Digests do not cover times, settings, paths and versions either. Two
+executions give the same digests only on the same machine and with the same build of torch.
 """
 
 import hashlib
@@ -109,7 +109,7 @@ UNREPEATABLE = re.compile(
 def main(
     out: Path | None = None, against: Path | None = None, only: str | None = None, jobs: int = 2
 ) -> None:
-    """Compute the digests of all cases or of the case `only`; write or compare the digests."""
+    """Compute the digests of all cases, or only of case `only`; write or compare the digests."""
     cases = list(CASES) if only is None else [only]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
         made = pool.map(lambda name: case_digests(name, Path(folder) / name), cases)
@@ -160,7 +160,7 @@ def content_digest(path: Path) -> str:
 
 
 def numbers_of(value: Any) -> Iterator[str]:
-    """Yield all numbers in a JSON value that are the same in every execution."""
+    """Yield the numbers in a JSON value, except the numbers that differ between executions."""
     if isinstance(value, dict):
         value = [each for name, each in value.items() if not UNREPEATABLE.search(name)]
     if isinstance(value, list):
@@ -181,12 +181,12 @@ def bytes_digest(content: bytes) -> str:
 
 
 def digest_of(parts: Iterable[str]) -> str:
-    """Return a digest of strings that does not depend on their order."""
+    """Return a digest of the strings. The digest does not depend on the order of the strings."""
     return bytes_digest("\n".join(sorted(parts)).encode())
 
 
 def report_differences(before: Digests, after: Digests) -> bool:
-    """Print one line per command whose digests differ, and return the exit code."""
+    """Print one line per command whose digests differ; return whether there is a difference."""
     different = 0
     for name in sorted({*before, *after}):
         old, new = set(before.get(name, [])), set(after.get(name, []))

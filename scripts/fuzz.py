@@ -1,19 +1,21 @@
-"""Fuzz the readers of files with damaged files and with hostile files.
+"""Fuzz the functions that read files, with damaged files and with hostile files.
 
-    python scripts/fuzz.py                       1,000 mutations of a tiny run's files
+    python scripts/fuzz.py                       1,000 mutations of the files of tiny runs
     python scripts/fuzz.py --mutations 50 --seed 7
 
 Each mutation spoils one file of a run: an episode, a checkpoint, a manifest or run.json. *Damage*
-changes bytes, as faulty disks do. A *forgery* changes a file's content and corrects the checksums
-of the file, which does not happen by accident. After each mutation, there are two correct outcomes:
+changes bytes, as faulty disks do. A *forgery* changes the content of a file and corrects the file's
+checksums. A forgery does not happen by accident. After each mutation, there are two correct
+outcomes:
 
-- A reader of the file raises UserError with a message of one line.
-- The readers accept the file. From a damaged file, readers must return the original content.
+- A function that reads the file raises UserError with a message of one line.
+- The functions accept the file. From a damaged file, the functions must return the original
+  content.
 
-The readers must never raise another exception, and must never use more than 1 GiB of memory. The
-operating system enforces the limit of memory (only on Linux). The script prints one line per
-failure, and ends with exit code 1 if there is a failure. The options --seed and --only repeat a
-failure.
+The functions must never raise another exception, and must never use more than 1 GiB of additional
+memory. The operating system enforces the memory limit. The script runs only on Linux. The script
+prints one line per failure, and ends with exit code 1 if there is a failure. Each line contains the
+options --seed and --only, which repeat the failure.
 """
 
 import contextlib
@@ -91,7 +93,7 @@ def make_run(folder: Path, kind: str) -> Run:
 
 
 def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
-    """Spoil, read and restore one file; return the outcome and the memory of reading in bytes."""
+    """Spoil, read and restore one file; return the outcome, and the bytes of memory for reading."""
     random = np.random.default_rng([seed, number])
     kind = list(READERS)[number // 2 % len(READERS)]
     files = files_of(run, kind)
@@ -115,7 +117,7 @@ def try_one(run: Run, number: int, seed: int) -> tuple[str, int]:
 
 
 def read_spoilt(read: Callable[[], Any], expected: Any, forged: bool) -> str:
-    """Read the spoilt file, and return the outcome."""
+    """Read a spoilt file with `read`, and return the outcome."""
     try:
         found = read()
     except UserError as error:
@@ -150,7 +152,7 @@ def command_outcome(run: Run, kind: str) -> str | None:
 
 
 def files_of(run: Run, kind: str) -> list[Path]:
-    """Return the files of a run that the reader of `kind` reads."""
+    """Return the files of the run that the reader of this kind reads."""
     if kind == "episode":
         return [episode.path for episode in run.store]
     if kind == "checkpoint":
@@ -202,7 +204,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def memory_status(name: str) -> int:
-    """Return the number of bytes that Linux reports under `name` for this process."""
+    """Return the bytes of memory that Linux reports for this process under `name`."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(name)))
 

@@ -3,10 +3,10 @@
     wm run --preset cpu --seed 22 --run runs/cpu
     python scripts/ship_agent.py --run runs/cpu --name carracing
 
-The script evaluates the agent over 100 test tracks of Gymnasium's own CarRacing, unless the run
-already contains this evaluation. The script writes agents/pretrained/NAME.safetensors (the weights
-with their provenance), docs/results/NAME.json (the cost and the scores) and docs/results/NAME.png
-(the run's learning curve).
+The script evaluates the agent on 100 test tracks of Gymnasium's own CarRacing, unless the run
+already contains this evaluation. The script writes three files. agents/pretrained/NAME.safetensors
+contains the weights and their provenance. docs/results/NAME.json contains the cost and the scores.
+docs/results/NAME.png shows the run's learning curve.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ HEADLINE = EvaluateConfig(episodes=100, split="test", stock=True)
 
 
 def main(
-    run: Annotated[Path, typer.Option(help="a finished run")],
-    name: Annotated[str, typer.Option(help="carracing or carracing-quantized")],
+    run: Annotated[Path, typer.Option(help="folder of a finished run")],
+    name: Annotated[str, typer.Option(help="name: carracing or carracing-quantized")],
     docs: Annotated[Path, typer.Option(help="folder of the documentation")] = Path("docs"),
-    workers: Annotated[int, typer.Option(help="workers of the run and the evaluation")] = 2,
+    workers: Annotated[int, typer.Option(help="number of worker processes")] = 2,
 ) -> None:
     """Put a run's best agent into the package, together with its training cost and its scores."""
     finished = Run(run)
@@ -52,7 +52,7 @@ def main(
 
 
 def run_facts(run: Run, num_workers: int) -> dict[str, Any]:
-    """Return the run's settings, its learning curve and its best agent's scores."""
+    """Return the settings of the run, its learning curve, and the scores of its best agent."""
     settings = run.settings
     kind = " --quantized" if settings.quantized else ""
     with Workers(num_workers) as workers:

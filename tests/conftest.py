@@ -1,6 +1,7 @@
-"""Types and tensor shapes in signatures are checked while the tests run.
+"""Check types and tensor shapes in signatures while the tests run.
 
-Installed here, before any test module imports the packages; worker processes go unchecked.
+This module installs the checks before any test module imports the packages. Worker processes do not
+check types.
 """
 
 import os
@@ -21,7 +22,7 @@ jaxtyping.install_import_hook(
 
 @pytest.fixture
 def unchecked() -> Iterator[None]:
-    """For tests that hand over a wrong type on purpose, to see our own error."""
+    """Turn the checks off for a test that passes a wrong type on purpose and expects our error."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,4 +1,4 @@
-"""What hosting needs agrees everywhere: the version, Python versions, the distribution's name."""
+"""The version, the Python versions and the name of the distribution agree in all files."""
 
 import re
 from importlib.metadata import metadata, version

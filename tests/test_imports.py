@@ -1,4 +1,4 @@
-"""Imports run one way: worldmodels -> agents -> envs, and within worldmodels down its layers."""
+"""Imports go only from worldmodels to agents to envs, and within worldmodels down its layers."""
 
 import ast
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ ALLOWED = {
     "envs": {"envs"},
 }
 OURS = {*ALLOWED, "scripts", "tests"}
-# What the layers below the models may not know at all.
+# Libraries that a package must not import.
 FOREIGN = {"envs": {"torch"}}
-# Within worldmodels, from the top down: each imports itself and what stands after it.
+# The layers of worldmodels, from the top down: each imports only itself and later ones.
 LAYERS = (
     "cli",
     "pipeline",
@@ -40,7 +40,7 @@ MAX_ENTRIES = 22
 
 
 def forbidden_imports(root: Path) -> list[str]:
-    """Every import under `root` that runs against the arrows, as "file:line imports module"."""
+    """Return every import in the wrong direction, as "file:line imports module"."""
     found = []
     for package, allowed in ALLOWED.items():
         for path in sorted((root / package).rglob("*.py")):
@@ -53,12 +53,12 @@ def forbidden_imports(root: Path) -> list[str]:
 
 
 def upward_imports(root: Path) -> list[str]:
-    """Imports of a higher layer within worldmodels, and of one stage by another."""
+    """Return the imports within worldmodels from a higher layer, or from another stage."""
     found = []
     for path in sorted((root / "worldmodels").rglob("*.py")):
         own = path.relative_to(root).with_suffix("").parts
         if own[1] not in LAYERS:
-            continue  # the package itself, which offers what lies anywhere in it
+            continue  # the package's own file, which offers names from all layers
         for line, imported in imported_modules(path, root):
             other = imported.split(".")
             if other[0] != "worldmodels" or len(other) < 2 or other[1] not in LAYERS:
@@ -71,7 +71,7 @@ def upward_imports(root: Path) -> list[str]:
 
 
 def imported_modules(path: Path, root: Path) -> Iterator[tuple[int, str]]:
-    """Line and dotted name of every import in a file, relative ones resolved."""
+    """Yield the line and the absolute dotted name of every import in a file."""
     package = path.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

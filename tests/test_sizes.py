@@ -1,4 +1,4 @@
-"""Functions are short and take few parameters; where one is not, a comment says why."""
+"""Functions are short and have few parameters; a comment explains every exception."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ EXCUSE = "# Long"  # begins the comment directly above a function that is longer
 
 
 def large_functions(path: Path) -> Iterator[str]:
-    """Each function that is too large and has no excuse, as "line name: what it has"."""
+    """Yield the size of each function that is too large and has no comment that excuses it."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):

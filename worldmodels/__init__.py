@@ -21,12 +21,12 @@ These letters name the axes of arrays, in shapes and in code that unpacks shapes
     N  codes          F  features       A  numbers of an encoded action
     H  hidden units   K  values per code, or components of a mixture
 
-The shape of a frame is H x W x 3, where H is the height and W is the width.
+Only in the shape of a frame, H x W x 3, do H and W stand for the height and the width.
 
 Read the files of the package in this order: `vision/vae.py`, `memory/mdnrnn.py`, `dream/model.py`,
-`controller/agent.py`, `stages/train_controller.py`. For V and M over codes, then read
-`vision/vqvae.py`, `memory/codernn.py` and `memory/code_head.py`. For dreams as Gymnasium
-environments, read `dream/env.py`.
+`controller/agent.py`, `stages/train_controller.py`. Then read `vision/vqvae.py`,
+`memory/codernn.py` and `memory/code_head.py`, which contain V and M over codes. The file
+`dream/env.py` contains dreams as Gymnasium environments.
 """
 
 from __future__ import annotations

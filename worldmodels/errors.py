@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Errors that reading metadata of another version, or of a damaged or hostile file, can raise.
+# Errors that can occur while metadata is read from a file that is damaged, hostile or written by
+# another version.
 MALFORMED_FILE_ERRORS = (
     KeyError,
     TypeError,
@@ -28,8 +29,8 @@ class UserError(Exception):
 def reading(path: Path, hint: str) -> Iterator[None]:
     """Raise UserError if the block fails because of the content of the file `path`.
 
-    The block must only read the file and build objects from it, because the message blames the file
-    for every error in the block.
+    The block must only read the file and build objects from its content, because the message names
+    the file as the cause of every error in the block.
     """
     try:
         yield
@@ -39,7 +40,7 @@ def reading(path: Path, hint: str) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's text on one line of at most 160 characters."""
+    """Return an exception's text on one line, cut to at most 160 characters."""
     return " ".join(str(error).split())[:160]
 
 
@@ -50,7 +51,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_at_least(least: int, config: object, *names: str) -> None:
-    """Raise UserError if one of the named settings is below `least`; a setting may be None."""
+    """Raise UserError if one of the named settings is below `least`; None is always allowed."""
     for name in names:
         value = getattr(config, name)
         if value is not None and value < least:
@@ -58,7 +59,7 @@ def check_at_least(least: int, config: object, *names: str) -> None:
 
 
 def check_above_zero(config: object, *names: str) -> None:
-    """Raise UserError if one of the named settings is not above 0; a setting may be None."""
+    """Raise UserError if one of the named settings is not above 0; None is always allowed."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not value > 0:
@@ -66,7 +67,7 @@ def check_above_zero(config: object, *names: str) -> None:
 
 
 def check_fraction(config: object, *names: str) -> None:
-    """Raise UserError if one of the named settings is below 0 or above 1; a setting may be None."""
+    """Raise UserError if one of the named settings is outside 0..1; None is always allowed."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 <= value <= 1:

@@ -1,7 +1,7 @@
 """Devices and cores of this machine, and a check that Python imports the right packages.
 
-Only functions that need torch import it, because `import worldmodels` imports this module and must
-be fast.
+Functions that need torch import it themselves, because `import worldmodels` imports this module and
+must be fast.
 """
 
 import os
@@ -15,7 +15,9 @@ SIBLINGS = ("agents", "envs")
 
 
 def choose_device(name: str) -> str:
-    """Return the device to train on: cpu, cuda or mps; "auto" stands for a GPU if there is one.
+    """Return the device to train on: "cpu", "cuda" or "mps".
+
+    If the name is "auto", the device is a GPU if there is one, and the CPU otherwise.
 
     Raises: UserError if this machine does not have the device.
     """
@@ -38,7 +40,11 @@ def num_cores() -> int:
 
 
 def shadowed_imports() -> dict[str, str]:
-    """Return sibling packages that Python finds outside this project, and their locations."""
+    """Return the packages of `SIBLINGS` that Python does not find in this project.
+
+    The result maps the name of each such package to the location that Python finds, or to
+    "nothing".
+    """
     home = Path(__file__).resolve().parent.parent
     locations = {name: _location(name) for name in SIBLINGS}
     return {
@@ -53,13 +59,16 @@ def check_imports() -> None:
     for name, location in shadowed_imports().items():
         raise UserError(
             f'"import {name}" finds {location}, not the package next to worldmodels: '
-            f"call Python from another folder, rename the other folder or file, or install "
+            f"call Python from another folder, rename that folder or file, or install "
             f"worldmodels into a separate virtual environment"
         )
 
 
 def started_as_command() -> bool:
-    """Whether this process is `wm` or `python -m worldmodels`, which print errors themselves."""
+    """Return whether this process was started as `wm` or as `python -m worldmodels`.
+
+    These two commands print errors themselves.
+    """
     # `sys.argv[0]` is "-m" while Python searches for the module.
     return bool(sys.argv) and Path(sys.argv[0]).name in ("wm", "wm.exe", "-m")
 

@@ -21,7 +21,7 @@ from worldmodels.stages.train_controller import ControllerStageConfig, train_con
 from worldmodels.stages.train_memory import train_memory
 from worldmodels.stages.train_vision import train_vision
 
-# Of the env steps of a round, for the episodes that select the run's best agent.
+# The fraction of a round's env steps that is left for the episodes that select the best agent.
 SELECTION_FRACTION = 0.2
 MIN_SELECTION_EPISODES = 2
 
@@ -40,17 +40,19 @@ def run_pipeline(
 ) -> dict[str, Any]:
     """Run all rounds, fine-tune the best agent, and evaluate it on validation episodes.
 
-    A round collects episodes, trains V and M, and searches C. Its number of episodes follows from
-    the env steps of the preset, which count all episodes but those that only report a score. The
-    first round collects with the exploring policy of the preset. Each later round collects with the
-    agent of the round before, whose actions get noise. Each later round also continues the training
-    of the models on all episodes. After the last round, `preset.finetune` is a further search,
-    which begins with the best agent of the run. Stages that are finished already are skipped.
+    A round collects episodes, trains V and M, and searches C. The preset limits the number of env
+    steps per round, not the number of episodes. Env steps of episodes that only report a score do
+    not count. The first round collects with the exploring policy of the preset. Each later round
+    collects with the agent of the round before and adds noise to the actions of this agent. Each
+    later round also continues the training of M on all episodes. Later rounds up to the round
+    `preset.vision_rounds` also continue the training of V. If `preset.finetune` is set, a further
+    search with these settings follows the last round. The further search begins with the best agent
+    of the run. Stages that are finished already are skipped.
 
     Args:
-        minutes: no further round begins once the rounds have taken this long, and the further
-            search is left out. None stands for no limit. The limit changes nothing else, and the
-            last row of `rounds.json` records it.
+        minutes: once the rounds have taken this many minutes, no further round begins, and the
+            further search is left out. None stands for no limit. The limit changes nothing else,
+            and the last row of `rounds.json` records the limit.
 
     Source: arXiv 1803.10122, section 5, the iterative procedure.
     """
@@ -62,7 +64,7 @@ def run_pipeline(
     curve = LearningCurve(run)
     search = partial(train_controller, run, workers=workers, report=report, device=device)
     for round_ in range(1, rounds + 1):
-        # Once a later round has begun, this one has nothing left to do.
+        # Once a later round has begun, this round has nothing left to do.
         searched = run.manifest("controller") or {"round": 0}
         if max(run.round, searched["round"]) > round_:
             continue
@@ -96,7 +98,11 @@ def run_pipeline(
 
 
 def _collect_config(run: Run, preset: Preset, round_: int) -> CollectConfig:
-    """Return how a round collects, so that env steps are left for the selection at its end."""
+    """Return the settings with which a round collects episodes.
+
+    A fraction `SELECTION_FRACTION` of the round's env steps is reserved for the selection at the
+    end of the round.
+    """
     first = preset.env_steps(round_ - 1) if round_ > 1 else 0
     reserved = int(SELECTION_FRACTION * (preset.env_steps(round_) - first))
     counts = env_steps(run)
@@ -107,10 +113,11 @@ def _collect_config(run: Run, preset: Preset, round_: int) -> CollectConfig:
 
 
 def _search_config(run: Run, preset: Preset) -> ControllerStageConfig:
-    """Return the settings of the search, with a number of selection episodes that fits a round.
+    """Return the settings of the search, with a limited number of selection episodes.
 
-    All rounds select on the same number of episodes, which depends on the length of the env's
-    longest episodes.
+    The selection takes at most about a fraction `SELECTION_FRACTION` of the env steps of a later
+    round. The number of selection episodes therefore depends on the length of the longest episodes.
+    All rounds have the same number of selection episodes.
     """
     config, longest = preset.controller, episode_limit(run.settings.env)
     if longest is None:

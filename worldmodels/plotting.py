@@ -50,9 +50,9 @@ def save_curves(
     y_label: str,
     bands: Mapping[str, Sequence[tuple[float, float, float]]] | None = None,
 ) -> None:
-    """Save a plot of lines through points (x, y), and of shaded bands from `low` to `high`.
+    """Save a plot of lines through points (x, y), and of shaded bands.
 
-    A band is a sequence of (x, low, high).
+    A band is a sequence of (x, low, high), and covers the values from low to high at each x.
     """
     with _plot(path, x_label, y_label) as axes:
         for name, band in (bands or {}).items():
@@ -70,8 +70,8 @@ def save_curves(
 def save_bars(path: Path, bars: Mapping[str, tuple[float, float, float]], *, y_label: str) -> None:
     """Save a plot with one bar per name, and with a whisker on each bar.
 
-    `bars` maps each name to (value, low, high): the bar ends at the value, and the whisker is from
-    low to high.
+    `bars` maps each name to (value, low, high). The bar ends at the value, and the whisker extends
+    from low to high.
     """
     values, low, high = np.array(list(bars.values())).T
     whiskers = np.nan_to_num(np.stack([values - low, high - values]))

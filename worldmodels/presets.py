@@ -25,13 +25,15 @@ class Preset:
         rounds: number of rounds. Each round collects episodes, trains V and M, and searches C.
         vision_rounds: number of rounds after which V is not trained any more, so that V's latents
             keep their meaning. If `vision_rounds` is None, V is trained in every round.
-        collect: how the first round collects. `collect.env_steps` is the number of env steps of the
-            first round, with those of the evaluations that select the best agent.
-        later_env_steps: number of env steps of each later round, in the same way.
+        collect: settings with which the first round collects episodes. `collect.env_steps` is the
+            number of env steps of the first round, including the evaluations that select the best
+            agent.
+        later_env_steps: number of env steps of each later round, counted in the same way.
         vae, vqvae: settings of the training of a continuous V and of a quantized V.
         dream_search, real_search: settings of the search of C in the dream and in the real game.
-        finetune: settings of a further search of C after the last round, which begins with the best
-            agent of the run. None stands for no further search.
+        search_in_dream: whether each round searches C in the dream, or else in the real game.
+        finetune: settings of a further search of C after the last round. The search begins with the
+            best agent of the run. None stands for no further search.
         evaluation_episodes: number of validation episodes that evaluate the agent at the end of a
             run.
     """
@@ -52,7 +54,7 @@ class Preset:
 
     @property
     def controller(self) -> ControllerStageConfig:
-        """The settings of the search of C, in the dream if `search_in_dream`, else in the game."""
+        """The settings of the search of C: `dream_search` or, without a dream, `real_search`."""
         return self.dream_search if self.search_in_dream else self.real_search
 
     def searching(self, *, dream: bool) -> "Preset":
@@ -60,16 +62,17 @@ class Preset:
         return replace(self, search_in_dream=dream, finetune=None)
 
     def env_steps(self, round_: int) -> int:
-        """The number of env steps that a run takes at most until the end of a round.
+        """Return the largest number of env steps that a run takes until the end of a round.
 
-        Evaluations that only report a score, and searches in the real game, do not count.
+        Env steps of evaluations that only report a score, and of searches in the real game, do not
+        count.
         """
         first = self.collect.env_steps
         assert first is not None, "presets count env steps"
         return first + (round_ - 1) * self.later_env_steps
 
     def with_env_steps(self, total: int | None, rounds: int) -> "Preset":
-        """Return this preset for `total` env steps in `rounds` rounds, without a further search.
+        """Return this preset, scaled to `total` env steps in `rounds` rounds, without `finetune`.
 
         If `total` is None, the preset is unchanged.
 
@@ -90,12 +93,12 @@ class Preset:
         return replace(self, collect=collect, later_env_steps=later, finetune=None)
 
     def vision(self, quantized: bool, estimator: str | None = None) -> VisionStageConfig:
-        """Return the settings of the training of a V of the requested kind.
+        """Return the training settings of a V of the requested kind.
 
         Args:
-            estimator: estimator of the encoder's gradient, for a V with categorical latents. None
-                stands for a V with the quantizer of the preset. In a run whose V has categorical
-                latents, `Run.estimator` is the estimator of this V.
+            estimator: for a V with categorical latents, the estimator of the encoder's gradient.
+                None stands for a V with the quantizer of the preset. In a run whose V has
+                categorical latents, `Run.estimator` is the estimator of this V.
 
         Raises: UserError if an estimator is given for a continuous V.
         """
@@ -123,8 +126,8 @@ def override(config: Config, **settings: Any) -> Config:
 
 
 # The paper's own settings (arXiv 1803.10122, A.1-A.4). The paper has no codes, so the settings of
-# codes are those of arXiv 1711.00937. The frames of 10,000 rollouts, in batches of 100 and for 10
-# epochs, are a million batches.
+# codes are those of arXiv 1711.00937. Ten epochs over the frames of 10,000 rollouts, in batches of
+# 100 frames, are a million batches.
 _PAPER_VISION_FIT = FitConfig(1_000_000, 100, learning_rate=1e-4, validate_every=5_000)
 _PAPER_MEMORY_FIT = FitConfig(4_000, 100, max_gradient_norm=1.0, validate_every=100)
 _PAPER_VAE = VisionStageConfig(
@@ -207,9 +210,9 @@ DEMO = Preset(
     evaluation_episodes=20,
 )
 
-# An agent that gradients in the dream have trained misses single tiles. Its lap is then incomplete,
-# and it drives on without reward until the time limit. The search in the real game takes this into
-# account; see docs/experiments/attempts.md.
+# An agent that was trained by gradients in the dream misses a few tiles. Its lap is then
+# incomplete, and the agent drives on without reward until the time limit. The search in the real
+# game takes this loss into account; see docs/experiments/attempts.md.
 FINETUNE = ControllerStageConfig(
     eval_episodes=100,
     selection_episodes=100,
@@ -217,7 +220,7 @@ FINETUNE = ControllerStageConfig(
         generations=105,
         later_generations=105,
         population=32,
-        sigma0=0.06,  # with 0.02 the game's noise exceeds the effect of a candidate
+        sigma0=0.06,  # with 0.02 the game's noise exceeds the differences between candidates
         episodes=2,
         validate_every=15,
         averaged_generations=15,
@@ -265,7 +268,7 @@ GPU = override(
 _FEW_STEPS = FitConfig(24, 16, learning_rate=1e-3, validate_every=12)
 _FEW_FRAMES = FitConfig(120, 16, learning_rate=1e-3, final_learning_rate=1e-4)
 _FEW_EPISODES = {"eval_episodes": 2, "selection_episodes": 2}
-# For tests: it takes seconds, and every stage learns something, but nothing well.
+# A preset for tests. A run takes seconds, and every stage learns something, but nothing well.
 TINY = override(
     DEMO,
     name="tiny",

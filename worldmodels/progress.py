@@ -83,14 +83,14 @@ class Report:
     def track(self, label: str, items: Sequence[Item]) -> Iterator[Item]:
         """Yield the items and show a progress bar.
 
-        An error closes the bar only if the items are read by a `for` loop.
+        Read the items in a `for` loop, so that an error in the loop also closes the bar.
         """
         with self.progress(label, total=len(items)) as meter:
             yield from meter.counted(items)
 
 
 class Meter:
-    """A progress bar that logs the estimated remaining time soon after its start."""
+    """A progress bar; soon after its start, the estimated remaining time is logged once."""
 
     def __init__(
         self, bar: rich.progress.Progress, task: rich.progress.TaskID, report: Report
@@ -145,8 +145,8 @@ class Meter:
 
 
 def tensorboard(folder: Path) -> AbstractContextManager[Any]:
-    """Return a TensorBoard writer of scalars in `folder`; the end of its `with` block closes it."""
-    # The import stays here because it takes longer than all others of this module together.
+    """Return a TensorBoard writer for `folder`, which is closed at the end of a `with` block."""
+    # This import takes longer than all other imports of the module together.
     from torch.utils.tensorboard.writer import SummaryWriter
 
     return SummaryWriter(str(folder))

@@ -1,7 +1,7 @@
-"""MAP-Elites on the planar arm: speed of evaluations, and speed of generations against pyribs.
+"""MAP-Elites on the planar arm: speeds of evaluations and generations, compared with peers.
 
-Our search and the search of pyribs have the same cells, batch size and step sizes, and both use the
-line operator. Contenders take turns; each number is the median over the turns. Everything runs in
+Our search and the search of pyribs use the same cells, batch size, step sizes and operator (the
+line operator). Contenders take turns. Each number is the median over the turns. Everything runs in
 one thread.
 """
 
@@ -49,7 +49,7 @@ def evaluations(joints: int) -> tuple[Work, Work]:
 
 
 def generations(joints: int, centroids: np.ndarray, count: int) -> tuple[Work, Work]:
-    """Return two contenders: generations of our MAP-Elites, and of the MAP-Elites of pyribs."""
+    """Return two contenders: generations of our MAP-Elites, and those of pyribs' MAP-Elites."""
     arm, config = PlanarArm(joints), ElitesConfig(batch_size=BATCH)
     archive = MapElites(joints, centroids, config).archive
     emitter = IsoLineEmitter(
@@ -79,5 +79,5 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for joints in EVALUATIONS:
         name = f"generations of {BATCH}, {joints:,} joints"
         contests.append((name, *generations(joints, centroids, arguments.generations)))
-    title = "The planar arm; peers: NumPy, one solution per call; pyribs' scheduler and emitter"
+    title = "The planar arm; peers: NumPy with one solution per call, and pyribs' MAP-Elites"
     return {"rows": compare(title, ("what", "per second", "peer"), contests, arguments.turns)}

@@ -1,4 +1,4 @@
-"""Compare codecs for an episode's frames by bytes, writing time and reading time."""
+"""Compare codecs for the frames of episodes: bytes, time of writing and time of reading."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Read = Callable[[list[bytes], tuple[int, ...]], Frames]  # takes the bytes and t
 def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any]]:
     """Print and return one row per codec, with the codec's shortest times over all turns.
 
-    The shortest time is the best estimate, because other programs on the machine only add time.
+    The shortest time is the best estimate, because other programs on the machine can only add time.
     """
     contenders = [functools.partial(_turn, episodes, *codec) for codec in CODECS.values()]
     count = sum(map(len, episodes))
@@ -58,7 +58,7 @@ def compare_codecs(episodes: Sequence[Frames], turns: int) -> list[dict[str, Any
 
 
 def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, float, int]:
-    """Return the seconds of writing, the seconds of reading, and the number of bytes written."""
+    """Return the seconds of writing, the seconds of reading, and the number of written bytes."""
     start = time.perf_counter()
     written = [write(frames) for frames in episodes]
     middle = time.perf_counter()
@@ -71,7 +71,7 @@ def _turn(episodes: Sequence[Frames], write: Write, read: Read) -> tuple[float, 
 def _codec(
     compress: Callable[[bytes], bytes], decompress: Callable[[bytes], bytes]
 ) -> tuple[Write, Read]:
-    """Return a codec that applies a general compressor to unchanged frames."""
+    """Return a codec that compresses the bytes of frames with a general compressor."""
 
     def write(frames: Frames) -> list[bytes]:
         return [compress(frames.tobytes())]

@@ -1,10 +1,10 @@
 """Cost of a search for C: the speed of CMA-ES, compared with that of the env or dream alone.
 
-In the real game, one contender is CMA-ES, whose workers play the fast env with V and M. The other
-contender is the same workers, which step the env alone with a constant action and for the same
-number of steps. In the dream, one contender is CMA-ES with the lean M, and the other contender
-steps the dream alone with constant actions. Contenders take turns; each number is the median over
-the turns. Each process has one thread.
+In the real game, the first contender is CMA-ES, whose workers play the fast env with V, M and C.
+The second contender steps the env in the same workers with a constant action, without V, M and C.
+In the dream, the first contender is CMA-ES with the lean M. The second contender steps the dream
+with constant actions, without a search. Contenders take turns. Each number is the median over the
+turns. Each process has one thread.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PACKAGES = ("torch", "cma", "gymnasium")
 
 
 def agent_of(kind: str) -> Agent:
-    """Make an agent of a linear C and of untrained V and M in the sizes of the preset `demo`."""
+    """Make an agent from a linear C and from the untrained V and M of the preset `demo`."""
     torch.manual_seed(0)
     task = task_for(DEFAULT_ENV_ID)
     vision = make_vision(KINDS[kind].model)
@@ -54,7 +54,7 @@ def agent_of(kind: str) -> Agent:
 
 
 def bare_env(seed: int) -> int:
-    """Play a quarter of a generation's episodes with gentle gas; return the number of steps."""
+    """Play a quarter of a generation's episodes, with gentle gas; return the number of steps."""
     action = np.array([0.0, 0.1, 0.0], np.float32)
     env, steps = make_env(DEFAULT_ENV_ID), 0
     for _ in range(REAL_POPULATION * REAL_EPISODES // 4):

@@ -1,9 +1,9 @@
-"""Stored episodes: codecs, and training of V and M from stores far larger than memory.
+"""Stored episodes: speed of codecs, and training of V and M from stores far larger than memory.
 
-Codecs take turns at the frames of episodes of the scripted driver. The stores consist of many hard
-links to a few episodes of the scripted driver. A child process opens a store and trains on it, with
-the stage that `wm train-vision` or `wm train-memory` calls. V has the sizes of the preset `cpu`,
-and M has the sizes of the preset `paper`.
+Codecs take turns on the same frames, which are from episodes of the scripted driver. The stores
+consist of many hard links to a few episodes of the scripted driver. A child process opens a store
+and trains V or M on the store, with the stage that `wm train-vision` or `wm train-memory` calls. V
+has the sizes of the preset `cpu`, and M has the sizes of the preset `paper`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_from(folder: Path, steps: int) -> dict[str, Any]:
-    """Open the store, train V from it, and measure the memory of this process."""
+    """Open the store, train V on the store, and measure the speeds and the memory."""
     made: list[FrameBatches] = []
 
     def watched(*arguments: Any, **settings: Any) -> FrameBatches:

@@ -1,6 +1,7 @@
 """Speed of the dream for each kind of M, compared with a plain PyTorch model.
 
-Contenders take turns at stepping a batch of dreams. Each number is the median over the turns.
+The contenders take turns, and each steps a batch of dreams. Each number is the median over the
+turns.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ Step = Callable[[], Any]
 
 
 class PlainDream(nn.Module):
-    """The paper's M, written with torch's own modules, with which our M is compared.
+    """The paper's M, written with torch's own modules, for comparison with our M.
 
-    This model draws a component, and then draws the latent from the Normal of this component. With
-    `at_once`, the model draws from a `MixtureSameFamily`, which draws a latent from every component
-    and then selects one of these latents.
+    Without `at_once`, this model draws a component, and then draws the latent from the Normal of
+    this component. With `at_once`, the model draws from a `MixtureSameFamily`, which draws a latent
+    from every component and then selects one of these latents.
     """
 
     def __init__(self, at_once: bool) -> None:
@@ -48,7 +49,7 @@ class PlainDream(nn.Module):
     def forward(
         self, z: Tensor, action: Tensor, state: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Return the next latent, the next state, the reward, and the probability of the end."""
+        """Return the next latent, the next state, the reward, and the probability of an end."""
         h, c = self.cell(torch.cat([z, action], -1), state)
         output = self.mixture(h).view(-1, 3, NUM_LATENTS, NUM_MIXTURES)
         logits, mu, log_sigma = output.unbind(1)
@@ -93,7 +94,7 @@ def dream_step(
 
 
 def some_states(dream: DreamModel, batch: int) -> DreamState:
-    """Return start states from random frames, for dreams that only measure speed."""
+    """Return start states from random frames, which suffice for measuring speed."""
     frames = torch.randint(256, (batch, 64, 64, 3), dtype=torch.uint8, device=dream.device)
     latent = dream.vision.mode(dream.vision.encode(frames))
     return DreamState(latent, dream.memory.initial(batch), torch.ones(batch, device=dream.device))

@@ -1,7 +1,8 @@
-"""Speed of steps and resets, and memory, of Gymnasium's, EnvPool's and our CarRacing.
+"""Speeds of steps and of resets, and memory, for Gymnasium's, EnvPool's and our CarRacing.
 
 All environments execute random actions. Contenders take turns, so that all contenders become slower
-if the machine becomes slower. Rates of steps exclude resets, which are timed separately.
+if the machine becomes slower. Rates of steps exclude resets. The time of resets is measured
+separately.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ COLUMNS = {
 
 @dataclass
 class Contender:
-    """One way to step CarRacing, and its measurements."""
+    """One way to step CarRacing, with the measurements of this way."""
 
     name: str
     pixels: str
@@ -74,7 +75,7 @@ class Contender:
         return EPISODE / self.rate + statistics.median(self.resets)
 
     def turn(self, seconds: float) -> float:
-        """Step for `seconds` seconds, in one or more episodes, and return env steps per second."""
+        """Step for `seconds` seconds, in one or more episodes; return the env steps per second."""
         steps, elapsed = 0, 0.0
         while elapsed < seconds:
             seed, start = next(self.seeds), time.perf_counter()
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def list_contenders() -> list[Contender]:
-    """Return the contenders, peers first; EnvPool is a contender only if it is installed."""
+    """Return the contenders, peers first. EnvPool is a contender only if EnvPool is installed."""
     pair = partial(gym.make_vec, STOCK_ID, num_envs=2, vectorization_mode="async")
     contenders = [
         Contender("Gymnasium", "96x96", partial(gym.make, STOCK_ID)),
@@ -147,9 +148,9 @@ def _envpool(num_envs: int, threads: int) -> Any:
 def compare(contenders: list[Contender]) -> list[dict[str, Any]]:
     """Return one row per contender.
 
-    A ratio is a contender's speed per worker, divided by the speed of one environment of Gymnasium
-    or by EnvPool's best speed on one thread. Rows of vector environments contain neither resets nor
-    memory. On systems other than Linux, no row contains memory.
+    A ratio is a contender's speed per worker, divided by the speed of one Gymnasium environment or
+    by EnvPool's best speed on one thread. Resets and memory are given only for contenders with one
+    environment, and memory is given only on Linux.
     """
     gymnasium = contenders[0]
     threads = [c.rate for c in contenders if c.name.startswith("EnvPool") and c.workers == 1]

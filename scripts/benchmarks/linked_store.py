@@ -1,4 +1,4 @@
-"""Runs with any number of episodes, all of which are hard links to a few driven episodes."""
+"""Runs with a few driven episodes, and with any number of hard links to these episodes."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ EPISODES = 4  # driven ones, to which all others are links
 
 
 def whole_episode(seed: int) -> Rollout:
-    """Drive an episode; repeat it from its first frame if it has fewer than 1,000 steps."""
+    """Return an episode of 1,000 steps; a shorter drive is repeated from its first frame."""
     driven = drive(seed, top_speed=62.0, cornering=95.0)
     return dataclasses.replace(
         driven,
@@ -32,7 +32,7 @@ def whole_episode(seed: int) -> Rollout:
 
 
 def link_episodes(folder: Path, driven: Sequence[Rollout], episodes: int) -> None:
-    """Add episodes to the store in a run's folder until the store has `episodes` episodes."""
+    """Add episodes to the store in the run's folder until there are at least `episodes`."""
     store = EpisodeStore(folder / "episodes")
     for index in range(len(store), max(episodes, len(driven))):
         if index < len(driven):

@@ -1,9 +1,9 @@
-"""Memory that training the paper's M takes, with a store and with a store four times as large.
+"""Peak memory of the training of the paper's M, with a store and with a store four times as large.
 
 The stores consist of many hard links to a few driven episodes. Equal files have equal digests, so
 the stage finds the cached encodings of the driven episodes. V therefore does not encode the whole
 store, which would take half an hour for four million frames. Every episode gets its own copy of the
-encodings, so that training takes as much memory as it would with different files.
+encodings, so that training takes as much memory as it would take for different episodes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GROWTH = 1.1  # of memory, at most, from the smaller store to one with four time
 VISION_STEPS = 20  # so that frames differ in their codes
 
 OPTIONS = {
-    "--memory-episodes": (1_000, "episodes in the smaller store of M"),
+    "--memory-episodes": (1_000, "episodes in the smaller of M's two stores"),
     "--memory-kinds": (("latents", "codes"), "kinds of M"),
     "--memory-steps": (4, "optimizer steps of M's training"),
 }
@@ -42,7 +42,7 @@ OPTIONS = {
 def weigh(
     arguments: argparse.Namespace, folder: Path, driven: Sequence[Rollout]
 ) -> list[dict[str, Any]]:
-    """Measure, print and return the memory for each kind of M and for both stores."""
+    """Measure, print and return the peak memory for each kind of M and for both stores."""
     rows: list[dict[str, Any]] = []
     for kind in arguments.memory_kinds:
         run, quantized = folder / kind, kind == "codes"
@@ -77,7 +77,7 @@ class CopiedEncodings(encoding.Encodings):
 
 
 def train_memory(folder: Path, quantized: bool, steps: int) -> dict[str, Any]:
-    """Train M of the preset `paper` for a few steps with M's stage, and measure the memory."""
+    """Train M of the preset `paper` for a few steps with M's stage; return the peak memory."""
     run = Run(folder)
     vision = load_vision(run)
     different = {episode.digest: episode for episode in run.store}

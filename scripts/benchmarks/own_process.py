@@ -1,4 +1,4 @@
-"""Call a function in a new process, so that the memory of the process is the function's memory."""
+"""Call a function in a new process, so that the function's memory can be measured alone."""
 
 import multiprocessing
 import resource

@@ -1,7 +1,7 @@
-"""Contenders that take turns, and a table of their measurements.
+"""Measure contenders, which are the compared functions, in turns; print a table of the results.
 
 Every contender has one turn per round, so that all contenders become slower if the machine becomes
-slower. For the same reason, a ratio divides two rates of the same round.
+slower. For the same reason, every ratio is between two rates of the same round.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def take_turns(
 def compare(
     title: str, headings: Sequence[str], contests: Iterable[tuple[str, Work, Work]], turns: int
 ) -> list[dict[str, Any]]:
-    """Print and return, for each contest, both contenders' median rates and their median ratio.
+    """Print and return one row per contest: both contenders' median rates, and the median ratio.
 
     Args:
-        headings: headings of three columns: names of contests, our rates, rates of the peers.
-        contests: one tuple per contest, which consists of the name, our work and the peer's work.
+        headings: headings of three columns: names of contests, our rates, and rates of the peers.
+        contests: one tuple per contest. The tuple consists of the contest's name, our `Work` and
+            the peer's `Work`.
     """
     what, mine, others = headings
     columns = {"name": (what, ""), "per_second": (mine, ",.0f")}
@@ -78,9 +79,9 @@ def print_table(
     """Print one row per contender.
 
     Args:
-        columns: keys of the rows, with the heading and the number format of each key's column. The
-            value None in a row becomes an empty cell.
-        bold: name of the row to print in bold.
+        columns: maps each key of the rows to the heading and the number format of the key's column.
+            The value None in a row becomes an empty cell.
+        bold: name of the row that is printed in bold.
     """
     table = Table(title=title)
     for key, (heading, _) in columns.items():

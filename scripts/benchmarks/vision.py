@@ -1,7 +1,7 @@
 """Speeds of training, encoding and decoding for each kind of V, relative to the paper's network.
 
-Contenders take turns on the same frames, each in one thread. Each number is the median over the
-turns.
+The contenders take turns on the same frames. Each contender runs in one thread. Each number is the
+median over the turns.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PACKAGES = ("torch", "vector-quantize-pytorch")
 def contender(
     vision: AnyVision, batches: Sequence[Tensor], seconds: float
 ) -> Callable[[], list[float]]:
-    """Return a function that measures one V's images per second in training and inference."""
+    """Return a function that measures V's images per second in training, encoding and decoding."""
     optimizer = torch.optim.Adam(vision.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
 

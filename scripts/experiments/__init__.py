@@ -9,10 +9,11 @@ forked_run.py    a new run with the episodes and models of another run
 driving.py       training and evaluation of V and M without an agent
 
 quantized/       compares kinds of V in whole runs, and inputs of C: docs/results.md
-search.py        compares searches for C with one V and M: docs/search.md
+search.py        compares searches for C with the same V and M: docs/search.md
 vision.py        compares kinds of V on the same frames: docs/vision.md
 memory.py        compares kinds of M on the same episodes: docs/memory.md
-elites.py        runs MAP-Elites on the arm: docs/elites.md
+elites.py        runs MAP-Elites on the planar arm: docs/elites.md
 elite_frames.py  trains V and M on frames of elites: docs/elites_frames.md
-pictures.py      compares frames of the fast CarRacing and Gymnasium's: docs/car_racing.png
+pictures.py      compares frames of the fast CarRacing with Gymnasium's: docs/car_racing.png
+tutorials.py     does the longer runs whose results two tutorials show
 """

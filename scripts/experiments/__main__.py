@@ -2,7 +2,7 @@
 
     python -m scripts.experiments NAME                     do the first run that has no result
     python -m scripts.experiments NAME --all               do all runs that have no result
-    python -m scripts.experiments NAME --only 'gradient-*' do one missing run that matches
+    python -m scripts.experiments NAME --only 'gradient-*' do the first matching run without result
     python -m scripts.experiments NAME --page-only         only draw the figures and the page
 
 A run that has a result is not repeated, so every call continues where the last call ended.
@@ -73,12 +73,12 @@ def _parser() -> argparse.ArgumentParser:
             name, help=text.splitlines()[0], description=text, formatter_class=form
         )
         add = command.add_argument
-        add("--only", nargs="+", metavar="RUN", help="names or patterns of the runs to do")
-        add("--all", action="store_true", help="do all missing runs, not only one")
-        add("--page-only", action="store_true", help="only draw the existing results")
+        add("--only", nargs="+", metavar="RUN", help="names or patterns of the wanted runs")
+        add("--all", action="store_true", help="do all missing runs, not only the first")
+        add("--page-only", action="store_true", help="do no run, but draw all results")
         add("--docs", type=Path, default=Path("docs"), help="folder of results and pages")
         add("--runs", type=Path, default=Path("runs"), help="folder of weights")
-        add("--workers", type=int, default=num_cores(), help="processes that play episodes")
+        add("--workers", type=int, default=num_cores(), help="number of processes")
         add("--device", default="auto", help="device: auto, cpu, cuda or mps")
         for setting in kind.options():
             type_ = Path if isinstance(setting.default, Path) else int

@@ -1,4 +1,4 @@
-"""Train V and M on collected episodes, and evaluate them on drives of the scripted driver."""
+"""Train V and M on collected episodes, and encode drives of the scripted driver for evaluation."""
 
 import tempfile
 import time
@@ -37,9 +37,9 @@ VISIONS = {
 
 
 def trained_vision(data: Run, kind: str, steps: int | None, context: Context) -> Vision:
-    """Train a V on the episodes of `data`, or load it if an earlier call has trained it.
+    """Train a V on the episodes of `data`, or load the V if an earlier call has trained it.
 
-    The V belongs to a run of its own, in a folder next to that of `data`.
+    The V belongs to a separate run, whose folder is next to the folder of `data`.
     """
     run = fork_run(data, data.folder.parent / kind, stages=())
     train_vision(run, VISIONS[kind].with_steps(steps), report=context.report)
@@ -49,11 +49,11 @@ def trained_vision(data: Run, kind: str, steps: int | None, context: Context) ->
 def encoded_data(
     vision: Vision, data: Run, num_drives: int
 ) -> tuple[SequenceBatch, SequenceBatch, SequenceBatch, list[np.ndarray]]:
-    """Encode the training, validation and evaluation episodes of M; return also frames.
+    """Encode the training, validation and evaluation episodes of M; also return frames.
 
     The training and validation episodes are those of `data`. The evaluation episodes are
     `num_drives` new drives of the scripted driver on validation tracks. The last returned value is
-    the list of the frames of each drive.
+    a list with the frames of each drive.
     """
     rollouts = [drive(seed, action_repeat=REPEAT) for seed in seeds("validation", num_drives)]
     splits = (data.store.split(held_out) for held_out in (False, True))
@@ -64,7 +64,7 @@ def encoded_data(
 def encoded_drives(
     vision: Vision, rollouts: Sequence[Rollout], repeat: int
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """Return the encoded episodes, and the frames of each: one per agent step, and the last."""
+    """Return encoded episodes, and each episode's frames: one per agent step, and the last."""
     lengths = [rollout.num_steps for rollout in rollouts]
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     return encode_rollouts(vision, rollouts, lengths, repeat), frames
@@ -73,7 +73,7 @@ def encoded_drives(
 def trained_memory(
     vision: Vision, train: SequenceBatch, validation: SequenceBatch, config: MemoryStageConfig
 ) -> tuple[Memory, int, float]:
-    """Train an M from random weights; return M, the optimizer steps, and the training time."""
+    """Train an M from random weights; return M, the number of steps, and the training seconds."""
     torch.manual_seed(1)
     memory = new_memory(config, vision, train.num_actions)
     memory.calibrate(train)

@@ -1,11 +1,12 @@
-"""Compare V and M trained on frames of elites, of the exploring policy or of random actions.
+"""Compare three sources of training frames for V and M: elites, exploration and random actions.
 
-The elites come from `wm elites drive --run RUN`, where RUN is the value of `--elites-run`. Every
-source of frames plays the same tracks for the same number of frames. For each source, a lean V, a V
-with FSQ codes as in the presets, and an M for each V are trained on the frames of that source
-alone. The number of optimizer steps is the same for all sources. Every V and every M is evaluated
-on episodes of the scripted driver on validation tracks, which are not used for any selection. The
-experiment writes docs/elites_frames.md and takes about a quarter of an hour on one core.
+The elites are agents that `wm elites drive --run RUN` found, where RUN is the value of
+`--elites-run`. All three sources play the tracks in the same order, and give the same number of
+frames. For each source, the experiment trains four models on the frames of that source alone: a
+lean VAE, a V with FSQ codes as in the presets, and an M for each of the two. The number of
+optimizer steps is the same for all sources. Every V and every M is evaluated on episodes of the
+scripted driver on validation tracks. These episodes are not used for any selection. The experiment
+writes docs/elites_frames.md and takes about a quarter of an hour on one core.
 """
 
 import shutil
@@ -100,9 +101,9 @@ class EliteFrames(Experiment):
         }
 
     def collect_frames(self, source: str, data: Run, context: Context) -> Result:
-        """Collect episodes until they have `frames` frames; return metrics of the episodes.
+        """Collect episodes until there are `frames` frames; return metrics of the episodes.
 
-        One frame per agent step is counted.
+        Only one frame per agent step is counted.
 
         Raises: UserError if the run has no elites, or if all episodes together have too few frames.
         """
@@ -150,7 +151,7 @@ class EliteFrames(Experiment):
 
 
 def first_steps(rollout: Rollout, steps: int) -> Rollout:
-    """Return the first `steps` env steps of an episode as an episode of its own."""
+    """Return an episode that consists of the first `steps` env steps of `rollout`."""
     if steps >= rollout.num_steps:
         return rollout
     parts = {name: getattr(rollout, name)[:steps] for name in ("actions", "rewards")}

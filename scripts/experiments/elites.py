@@ -1,9 +1,10 @@
-"""Run MAP-Elites on the arm, with and without an autoencoder of the elites.
+"""Run MAP-Elites on the planar arm, with and without an autoencoder of the elites.
 
-The experiment has three parts, with three seeds each. The first part compares operators on an arm
-of 1,000 joints. The second part searches for solutions that reach targets with an arm of 200
-joints. The search space is either the codes of an autoencoder or the solutions themselves. The
-third part compares codebooks with and without the quantizer library's remedies. The experiment
+The experiment has three parts, with three seeds each. The first part compares operators, which make
+new solutions, on an arm of 1,000 joints. The second part searches for solutions with which the end
+of an arm of 200 joints reaches targets. This search is either over the codes of an autoencoder or
+over the solutions themselves. The third part compares codebooks with and without the quantizer
+library's remedies against unused code vectors and against parallel code vectors. The experiment
 writes docs/elites.md and takes a quarter of an hour on one core.
 """
 
@@ -69,7 +70,7 @@ def search(config: ArmConfig, seed: int) -> Result:
 
 
 def solve(operator: str, seed: int) -> Result:
-    """Train an autoencoder in a search; then search for targets over codes and over solutions."""
+    """Train an autoencoder during a search; then search for targets over codes and solutions."""
     config = ArmConfig(joints=SOLVE_JOINTS, operator=operator, evaluations=FEWER, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive"
@@ -150,13 +151,13 @@ class Elites(Experiment):
 
 
 def _rows(groups: Groups, prefix: str, names: Iterable[str]) -> list[Result]:
-    """Return one row per search or codebook with results. A row holds the metrics of all seeds."""
+    """Return one row per search or codebook that has results. A row holds values of all seeds."""
     found = {name: groups[prefix + name] for name in names if prefix + name in groups}
     return [{"name": name, **per_seed(results)} for name, results in found.items()]
 
 
 def _after(found: list[Result], space: str) -> dict[str, Any]:
-    """Return the metrics of searches for targets over one space, by number of evaluations."""
+    """Return the metrics of searches over `space` after 500, 1,000 and 5,000 evaluations."""
     return {
         f"after{mark}": per_seed([result[space][mark] for result in found])
         for mark in ("500", "1000", "5000")
@@ -188,7 +189,7 @@ def draw_solved(path: Path, groups: Groups) -> None:
 
 
 def draw_codebooks(path: Path, groups: Groups) -> None:
-    """Plot the density of cosines, both between code vectors and between random directions."""
+    """Plot the density of cosines between code vectors, and that for random directions."""
     with saved_axes(path, (11, 3.2), grid=None, ncols=len(CODEBOOKS), sharey=True) as row:
         for axes, name in zip(row, CODEBOOKS, strict=True):
             found = groups.get(f"codebook-{name}", [])

@@ -27,7 +27,7 @@ class Context:
 
     Attributes:
         docs: folder of result files, plots and pages.
-        runs: folder of files that only the runs need, such as weights. `runs` may be deleted.
+        runs: folder of files that only the runs need, such as weights. This folder may be deleted.
     """
 
     docs: Path
@@ -47,9 +47,10 @@ class Experiment(ABC):
 
     Attributes:
         name: name of the experiment on the command line.
-        folder: folder of the result files within `docs`, by default `results/` and the experiment's
-            name.
-        table: maps the name of each run to the run's `spec`, in the order in which runs are done.
+        folder: folder of the result files, relative to `docs`. The default is `results/` followed
+            by the experiment's name.
+        table: maps the name of each run to the argument `spec` of the method `run`. Runs are done
+            in the order of the table.
     """
 
     name: ClassVar[str]
@@ -73,7 +74,7 @@ class Experiment(ABC):
         return read_results(docs / self.folder, self.table)
 
     def missing(self, docs: Path, patterns: Sequence[str] = ("*",)) -> list[str]:
-        """Return the names of the runs that match any of the patterns and have no result.
+        """Return the names of the runs that match one of the patterns and have no result.
 
         Raises: UserError if a pattern matches no run.
         """
@@ -107,7 +108,7 @@ class Experiment(ABC):
             self.draw(results, context.docs)
 
     def command(self, name: str) -> str:
-        """Return the command that makes this result, with every setting that is not the default."""
+        """Return the command that makes the result of run `name`, with all non-default settings."""
         words = [f"python -m scripts.experiments {self.name} --only {name}"]
         for setting in self.options():
             value = getattr(self, setting.name)
@@ -126,13 +127,13 @@ class Experiment(ABC):
 
 
 def read_results(folder: Path, names: Iterable[str]) -> dict[str, Result]:
-    """Read the result files of the named runs; names without a file are left out."""
+    """Read the result files of the named runs; leave out the runs that have no file."""
     found = {name: read_json(folder / f"{name}.json") for name in names}
     return {name: result for name, result in found.items() if result is not None}
 
 
 def grouped(results: Results, table: Mapping[str, tuple[str, Any]]) -> dict[str, list[Result]]:
-    """Group the results by the first item of the run's spec, in the order of the table."""
+    """Group the results by the first item of each run's spec, in the order of the table."""
     groups: dict[str, list[Result]] = {kind: [] for kind, _ in table.values()}
     for name, result in results.items():
         groups[table[name][0]].append(result)

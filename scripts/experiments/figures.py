@@ -22,9 +22,9 @@ def saved_axes(
     """Yield the axes that `Figure.subplots` returns, and save the figure after the `with` block.
 
     Args:
-        legend: settings of the legend above the axes, which lists the labels of the first axes. If
-            `legend` is None, there is no legend.
-        grid: axis or axes of the grid lines. If `grid` is None, there are no grid lines.
+        legend: settings of the legend above the axes. The legend lists the labels of the first
+            axes. If `legend` is None, there is no legend.
+        grid: axis or axes that get grid lines. If `grid` is None, there are no grid lines.
     """
     figure = Figure(figsize=size, layout="constrained")
     yield figure.subplots(**subplots)
@@ -38,12 +38,12 @@ def saved_axes(
 
 
 def plot_runs(axes: Axes, curves: Iterable[Any], label: str | None, **style: Any) -> None:
-    """Plot a line (x, y) per run; all lines share one style and one entry in the legend."""
+    """Plot one line (x, y) per run. All lines share one style and one entry in the legend."""
     for x, y in curves:
         axes.plot(x, y, label=label, **style)
         label = None
 
 
 def columns(rows: Iterable[Mapping[str, Any]], *names: str) -> Float[np.ndarray, "name row"]:
-    """Return the named values of all rows, as one array per name."""
+    """Return the named values of all rows, one array per name."""
     return np.array([[row[name] for name in names] for row in rows]).T

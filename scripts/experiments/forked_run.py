@@ -12,7 +12,7 @@ from worldmodels.runs.run import RUN, Run
 def fork_run(
     run: Run, folder: Path, *, seed: int | None = None, stages: Sequence[str] = ("vision", "memory")
 ) -> Run:
-    """Make a run in `folder` from copies of stages of `run` and a link to the episodes of `run`.
+    """Make a run in `folder` with copies of stages of `run` and a link to the episodes of `run`.
 
     If `folder` already holds a run, that run is kept, so that its training can resume.
 

@@ -1,4 +1,4 @@
-"""Write Markdown pages, each from a template in `pages/` and from values."""
+"""Write Markdown pages: fill values into the templates in `pages/`."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,25 @@ TEMPLATES = Path(__file__).parent / "pages"
 
 
 class PerSeed(list[Any]):
-    """The values of one metric for several seeds; a template shows all of these values."""
+    """The values of one metric for several seeds. A page shows all of these values in one cell."""
 
     def __format__(self, spec: str) -> str:
         return ", ".join(format(value, spec) for value in self)
 
 
 def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
-    """Return, for every metric of a search, the name of the metric and its values for all seeds."""
+    """Return a dict from the name of each metric to the metric's values for all seeds."""
     return {name: PerSeed(result[name] for result in results) for name in results[0]}
 
 
 def write_page(path: Path, **values: Any) -> None:
-    """Write the page: fill in the values in the template that has the same name as the page.
+    """Write the page: fill the values into the template that has the same file name as the page.
 
-    A template line that names an item of a list, as `| {table[label]} |` does for the list `table`,
-    is repeated for each result in the list. If a result lacks the value of a table cell, the cell
-    is empty. A paragraph that names an empty string is left out. A section that names an empty
-    list, an empty dict or None is left out as a whole.
+    If a template line names an item of a list, the line is repeated for each result in the list.
+    For example, `| {table[label]} |` is repeated for each result in the list `table`. If a result
+    lacks the value of a table cell, the cell is empty. A paragraph is left out if it names a value
+    that is an empty string. A section is left out if it names a value that is an empty list, an
+    empty dict or None.
     """
     template = (TEMPLATES / path.name).read_text(encoding="utf-8")
     empty = {name for name, value in values.items() if value in (None, [], {})}
@@ -45,12 +46,12 @@ def write_page(path: Path, **values: Any) -> None:
 
 
 def _names(text: str) -> set[str]:
-    """Return the names of the values in a part of a template."""
+    """Return the names of the values that a part of a template contains."""
     return set(re.findall(r"\{(\w+)", text))
 
 
 def _row(line: str, name: str, result: Mapping[str, Any]) -> str:
-    """Fill each cell of a table's line; a cell is empty if the result lacks the cell's value."""
+    """Fill each cell of a table line. A cell is empty if the result lacks the cell's value."""
 
     def fill(cell: re.Match[str]) -> str:
         try:

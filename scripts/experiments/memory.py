@@ -1,11 +1,11 @@
-"""Compare kinds of M and two baselines by held-out nats and open-loop dreams.
+"""Compare kinds of M and two baselines by nats on held-out episodes and by open-loop dreams.
 
-Every M is trained on the same episodes on training tracks: episodes of the exploring policy, and
-episodes of the scripted driver with noise and at different speeds. Every M is evaluated on episodes
-of the scripted driver without noise, on validation tracks. The evaluation episodes are not used for
-any selection. No agent is trained on episodes of the scripted driver, because the driver reads the
-track. The experiment writes docs/memory.md, and draws the open-loop curves and pictures of dreams.
-The experiment takes about 20 minutes on one core.
+Every M is trained on the same episodes, which are on training tracks. Some of these episodes are of
+the exploring policy, and the others are of the scripted driver with noise and at different speeds.
+Every M is evaluated on episodes of the scripted driver without noise, on validation tracks. The
+evaluation episodes are not used for any selection. No agent is trained on episodes of the scripted
+driver, because the driver reads the track. The experiment writes docs/memory.md, and draws the
+open-loop curves and pictures of dreams. The experiment takes about 20 minutes on one core.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -74,8 +74,8 @@ class MemoryKinds(Experiment):
     """Compare kinds of M over three kinds of V.
 
     Attributes:
-        episodes: number of episodes of the exploring policy.
-        noisy: number of episodes of the scripted driver with noise.
+        episodes: number of training episodes of the exploring policy.
+        noisy: number of training episodes of the scripted driver with noise.
         drives: number of drives on which M is evaluated.
         steps: number of optimizer steps of V and of M; None means the number in the preset.
     """
@@ -88,7 +88,7 @@ class MemoryKinds(Experiment):
     steps: int | None = None
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """Train one M and the same network without recurrence; return the metrics of both."""
+        """Train one M, and the same network without recurrence; return the metrics of both."""
         data = self.data(context)
         vision = trained_vision(data, spec.vision, self.steps, context)
         train, validation, drives, frames = encoded_data(vision, data, self.drives)
@@ -132,7 +132,7 @@ class MemoryKinds(Experiment):
         return run
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Write the page, and plot open-loop errors of the kinds of M whose dreams are drawn."""
+        """Write the page, and plot the open-loop errors of those M whose dreams are drawn."""
         curves = {
             KINDS[name].drawn: OpenLoop(**{curve: row["open_loop"][curve] for curve in CURVES})
             for name, row in results.items()

@@ -1,9 +1,10 @@
 """Compare frames of the fast CarRacing with Gymnasium's frames of the same drives.
 
-The scripted driver drives. The result holds mean absolute differences between pixel values from 0
-to 255, without the indicators. The differences in the first second of an episode are separate from
-later differences. The experiment draws docs/car_racing.png, which shows Gymnasium's frame, the fast
-renderer's frame and eight times their difference, for the paper's view and for the stock view.
+The scripted driver drives. The result holds mean absolute differences between pixel values, which
+range from 0 to 255. Pixels of the indicators are left out. The first second of an episode, during
+which the camera zooms in, has a separate mean. The experiment draws docs/car_racing.png. For the
+paper's view and for the stock view, this picture shows Gymnasium's frame, the fast renderer's frame
+and eight times the difference of the two frames.
 """
 
 from dataclasses import dataclass
@@ -61,11 +62,11 @@ class Pictures(Experiment):
         return result
 
     def draw(self, results: Results, docs: Path) -> None:
-        """Draw nothing: `run` draws the picture, since no result file holds frames."""
+        """Draw nothing. The method `run` draws the picture, because the result holds no frames."""
 
 
 def compare(view: str, episodes: int) -> tuple[list[float], list[float], list[Picture]]:
-    """Return the differences in the first second, the later differences, and rows of pictures."""
+    """Return the differences in the first second, the later differences, and the picture's rows."""
     env = FastCarRacing(view=view)
     first_second: list[float] = []
     later: list[float] = []
@@ -97,5 +98,5 @@ def reference_frame(env: FastCarRacing) -> Picture:
 
 
 def enlarged(picture: Picture) -> Picture:
-    """Enlarge a picture so that its pixels are visible."""
+    """Enlarge a picture so that single pixels are visible."""
     return picture.repeat(SIDE // len(picture), axis=0).repeat(SIDE // len(picture), axis=1)

@@ -1,14 +1,16 @@
 """Compare searches for C: gradients in the dream, CMA-ES in the dream, CMA-ES in the real env.
 
-V and M are those of the agent `carracing`. The first call collects the episodes in which dreams
-begin: 96 episodes of the exploring policy, and 160 episodes of the agent `carracing` with noise.
+V and M are those of the agent `carracing`. The first call of the experiment collects the episodes
+from which the start states of dreams are taken: 96 episodes of the exploring policy, and 160
+episodes of the agent `carracing` with noise.
 
 All searches begin from scratch. During each search, the controller is evaluated twelve times, at
 equal intervals, on the same 16 monitoring episodes. The search returns the controller with the best
-score on these episodes. The returned controller is scored on 100 validation episodes, which are not
-used for any selection. The length of a search is a number of steps, never a time, so that a result
-does not depend on the machine. Each search uses one process and one thread. A search that was
-stopped resumes. The experiment writes docs/search.md.
+score on these episodes. The returned controller is scored on 100 validation episodes. These
+validation episodes are not used for any selection. The length of a search is a number of steps and
+not a time, so that a result does not depend on the speed of the machine. Each search uses one
+process and one thread. If a search was stopped, the next call resumes the search. The experiment
+writes docs/search.md.
 """
 
 import itertools
@@ -165,7 +167,7 @@ def make_run(run: Run, workers: Workers, report: Report) -> None:
 
 
 def write_stage(run: Run, stage: str, save: Callable[..., None], *content: Any) -> None:
-    """Write a stage of the run with `save`, which writes the weights, unless the stage exists."""
+    """Write a stage of the run, unless the stage exists. The function `save` writes the weights."""
     work = run.begin(stage, {}, 0, 1)
     if work is not None:
         save(work.partial / WEIGHTS[stage], *content)
@@ -186,7 +188,7 @@ def draw_curves(path: Path, results: Mapping[str, Sequence[Result]]) -> None:
 
 
 def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the minutes, the millions of real env steps and the score at each evaluation."""
+    """Return the minutes, the millions of real env steps, and the scores of all evaluations."""
     seconds, steps, scores = columns(result["evaluations"], "seconds", "steps", "real_score")
     searched = 0 if result["dream"] else steps
     monitored = result["env_steps"]["monitored"] * np.arange(1, len(steps) + 1) / len(steps)
@@ -194,7 +196,7 @@ def _curve(result: Result) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _summary(found: Sequence[Result]) -> Result:
-    """Return the row of one search in the table, with means over the seeds of the search."""
+    """Return one search's row of the table, with means over the seeds of the search."""
     first, scores = found[0], [result["score"] for result in found]
     if len(scores) > 1:
         scored = mean_over(scores).text()
@@ -217,7 +219,7 @@ def _summary(found: Sequence[Result]) -> Result:
 
 
 def _differences(results: Mapping[str, Sequence[Result]]) -> str:
-    """Return a line per pair of searches that have enough seeds to claim a difference."""
+    """Return one line per pair of searches that have enough seeds to claim a difference."""
     scores = {
         SEARCHES[name].label: [result["score"] for result in found]
         for name, found in results.items()
@@ -230,5 +232,5 @@ def _differences(results: Mapping[str, Sequence[Result]]) -> str:
         lines.append(f'- "{one}" minus "{other}": {found.text()}{verdict}')
     few = [f'"{name}"' for name in scores if name not in many]
     if few:
-        lines += ["", f"These searches have too few seeds to claim a difference: {', '.join(few)}."]
+        lines += ["", f"These searches have too few seeds for such a comparison: {', '.join(few)}."]
     return "\n".join(lines)

@@ -1,9 +1,10 @@
-"""Make the results of longer runs that two of the tutorials show.
+"""Do the longer runs whose results two of the tutorials show.
 
-The run "stable-baselines" trains V and M on 96 episodes of the exploring policy, and trains the
-PPO of Stable-Baselines3 in their dream. The policy never acts in the real environment while it
-is trained. The run "own-environment" runs the commands of its tutorial, in the environment that the
-tutorial writes, with the settings of the preset. Each run takes about ten minutes on one core.
+The run "stable-baselines" trains V and M on 96 episodes of the exploring policy, and trains a
+policy by the PPO of Stable-Baselines3 in the dream of V and M. During the training, the policy
+never acts in the real environment. The run "own-environment" executes the commands of the tutorial
+own_environment.ipynb, in the environment that the tutorial writes. The settings are those of the
+preset. Each run takes about ten minutes on one core.
 """
 
 import json
@@ -49,8 +50,8 @@ class Tutorials(Experiment):
     """Make the results that the tutorials show.
 
     Attributes:
-        steps: number of agent steps in the dream of Stable-Baselines3.
-        episodes: number of validation episodes per policy of Stable-Baselines3.
+        steps: number of agent steps in the dream for which Stable-Baselines3 trains the policy.
+        episodes: number of validation episodes, for the untrained and for the trained policy.
     """
 
     name = "tutorials"
@@ -84,7 +85,7 @@ class Tutorials(Experiment):
         }
 
     def returns(self, model: PPO, run: Run) -> list[float]:
-        """Return the return of each validation episode of the real environment."""
+        """Play the validation episodes of the real environment, and return the list of returns."""
         return [drive(model, run, seed) for seed in seeds("validation", self.episodes)]
 
     def draw(self, results: Results, docs: Path) -> None:
@@ -93,7 +94,7 @@ class Tutorials(Experiment):
 
 @torch.no_grad()
 def drive(model: PPO, run: Run, seed: int) -> float:
-    """Play one real episode with the policy, which gets [z, h] as in the dream."""
+    """Play a real episode and return its return. The policy gets [z, h], as in the dream."""
     vision, memory = worldmodels.load_world_model(run.folder)
     repeat = task_for(DEFAULT_ENV_ID).action_repeat
     env = gymnasium.make(DEFAULT_ENV_ID)
@@ -112,12 +113,12 @@ def drive(model: PPO, run: Run, seed: int) -> float:
 
 
 def summary(returns: list[float]) -> Result:
-    """Return the mean and the standard deviation of returns."""
+    """Return a dict with the mean and the standard deviation of the returns."""
     return {"mean": float(np.mean(returns)), "std": sample_std(returns), "returns": returns}
 
 
 def own_environment(context: Context) -> Result:
-    """Write the environment of the tutorial, and run the commands; return the last one's rows."""
+    """Write the tutorial's environment, execute the commands, and return the last output."""
     folder = context.runs / "own-environment"
     folder.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(context.docs / "tutorials" / "own_environment.ipynb", as_version=4)

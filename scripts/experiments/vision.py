@@ -1,9 +1,9 @@
-"""Compare kinds of V on the same frames by held-out error and by use of codes.
+"""Compare kinds of V on the same frames, by the held-out error and by the use of codes.
 
-Every V is trained on frames of the exploring policy, and evaluated on frames of the scripted driver
-on validation tracks. The last three kinds of V have a higher weight for the error on curbs and car,
-and are trained for longer. The experiment writes docs/vision.md and docs/vision.png. The experiment
-takes about an hour on one core.
+Every V is trained on frames of the exploring policy. Every V is evaluated on frames of the scripted
+driver on validation tracks. The last three kinds of V have a higher weight for the error on the
+curbs and the car, and are trained for longer. The experiment writes docs/vision.md and
+docs/vision.png, and takes about an hour on one core.
 """
 
 import functools
@@ -97,7 +97,7 @@ class VisionKinds(Experiment):
     epochs: int = 5
 
     def run(self, name: str, spec: Kind, context: Context) -> Result:
-        """Train one V; save a strip of its reconstructions and return its metrics."""
+        """Train one V, save a picture with its reconstructions, and return its metrics."""
         frames = exploring_frames(self.episodes, context.workers)
         held_out, shown = driven_frames(self.drives)
         vision, usage = trained(spec, frames, self.epochs)
@@ -137,7 +137,7 @@ def exploring_frames(num_episodes: int, workers: Workers) -> Frames:
 
 
 def driven_frames(num_drives: int) -> tuple[Frames, Frames]:
-    """Return held-out frames of the scripted driver, one per agent step, and the frames to show."""
+    """Return held-out frames of the scripted driver, one per agent step, and the shown frames."""
     drives = [drive(seed) for seed in seeds("validation", num_drives)]
     held_out = np.concatenate([rollout.frames[::REPEAT] for rollout in drives])
     # The sharpness of a turn is the mean absolute steering in the env steps around the frame.
@@ -155,7 +155,7 @@ def strip_frames(path: Path) -> UInt8[np.ndarray, "frame height width 3"]:
 
 
 def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 60) -> np.ndarray:
-    """Return the indices of the largest values, at least `apart` frames from each other."""
+    """Return the indices of the `count` largest values that are at least `apart` frames apart."""
     values, places = values.copy(), []
     for _ in range(count):
         place = int(values.argmax())
@@ -165,7 +165,7 @@ def largest_apart(values: Float[np.ndarray, "frame"], count: int, apart: int = 6
 
 
 def trained(kind: Kind, frames: Frames, epochs: int) -> tuple[Vision, list[dict[str, float]]]:
-    """Train a V from random weights; return V, and its use of codes after each epoch."""
+    """Train a V from random weights; return V, and the use of V's codes after each epoch."""
     torch.manual_seed(0)
     colors = common_colors(frames[::5].numpy())
     vision = make_vision(replace(kind.config, common_colors=colors))

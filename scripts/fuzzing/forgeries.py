@@ -1,4 +1,4 @@
-"""Forgeries of files: the content is changed, but the checksums are correct."""
+"""Forgeries of files. A forgery changes the content of a file, and corrects the checksums."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def forge_checkpoint(path: Path, random: np.random.Generator) -> str:
 
 
 def forge_episode(path: Path, random: np.random.Generator) -> str:
-    """Change one value of an episode's metadata, or the declared or the real size of its arrays."""
+    """Change one value of an episode's metadata, or a declared or real size of its arrays."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     choice = random.integers(4)
@@ -63,7 +63,7 @@ def forge_episode(path: Path, random: np.random.Generator) -> str:
 
 
 def _large(summary: dict[str, Any], random: np.random.Generator) -> dict[str, bytes]:
-    """Return small members of an episode's file that consistently declare gigabytes of frames."""
+    """Return members of an episode's file that are small but declare gigabytes of frames."""
     steps = int(random.choice([1, 100, 200_000]))
     side = 64 if steps > 1000 else int(2 ** random.integers(8, 15))
     summary |= {"num_steps": steps, "frame_shape": [side, side, 3]}
@@ -137,7 +137,7 @@ def _change(summary: Any, random: np.random.Generator) -> str:
 
 
 def _places(summary: Any, name: str) -> Any:
-    """Yield every value in nested dicts and lists, as its container, its key and its name."""
+    """Yield the container, the key and the name of every value in nested dicts and lists."""
     if isinstance(summary, dict | list):
         keys = list(summary) if isinstance(summary, dict) else range(len(summary))
         for key in keys:

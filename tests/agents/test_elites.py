@@ -13,7 +13,7 @@ ARM = PlanarArm(8)
 
 
 def first_two(solutions: np.ndarray) -> np.ndarray:
-    """Measures of made-up solutions: their first two numbers."""
+    """Return measures of invented solutions: the first two numbers of each solution."""
     return np.clip(solutions[:, :2].astype(np.float64), 0, 1)
 
 

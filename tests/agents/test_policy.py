@@ -52,7 +52,7 @@ def actions_of(
 
 
 class Counting(RepeatingPolicy):
-    """Its k-th agent step since the environment's start is the action k."""
+    """A policy whose action at the k-th agent step of an episode is k."""
 
     def begin(self, starting: np.ndarray) -> None:
         if starting.all():
@@ -185,7 +185,7 @@ def test_mistakes_are_named() -> None:
 
 
 def test_exploring_episodes_differ_in_how_long_and_in_what_they_do() -> None:
-    """Short and long runs of one action, and favorites among the actions, all occur."""
+    """Some episodes change actions often, and others rarely. Some episodes favor one action."""
     task = task_for("CartPole-v1")
     taken = actions_of(ExploringPolicy(task, task.action_map.space), 300, 100)
     changes = (taken[1:] != taken[:-1]).mean(0)

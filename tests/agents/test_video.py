@@ -9,7 +9,7 @@ from agents.video import caption, side_by_side, write_video
 
 
 def clip(count: int = 7, height: int = 64, width: int = 64) -> np.ndarray:
-    """Frames from dark to bright."""
+    """Return frames that become brighter from the first to the last."""
     shade = np.linspace(20, 220, count).astype(np.uint8)
     return np.broadcast_to(shade[:, None, None, None], (count, height, width, 3)).copy()
 

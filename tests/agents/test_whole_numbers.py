@@ -1,4 +1,4 @@
-"""A Box of integers: what policies decide is what is executed, so that M sees just that."""
+"""In a Box of integers, policies select whole numbers, so that M gets the executed actions."""
 
 import numpy as np
 import pytest

@@ -24,7 +24,7 @@ SEEDS = list(range(100, 119))  # two whole chunks and one of three
 
 
 class ConvPolicy(RepeatingPolicy):
-    """A network whose last bits depend on batch size and threads."""
+    """A network with outputs whose last bits depend on the batch size and on the threads."""
 
     def begin(self, starting: np.ndarray) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -106,7 +106,7 @@ def test_threads_are_restored_in_this_process() -> None:
 
 
 def die_at_first(note: Path | None) -> Path | None:
-    """Dies the first time it is called with a file that is not there yet."""
+    """Create the file and end the process, if the file does not exist yet."""
     if note and not note.exists():
         note.touch()
         os._exit(7)

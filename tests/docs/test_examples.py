@@ -1,4 +1,4 @@
-"""Examples of the documentation run, and every public name has an entry in the API reference."""
+"""Every example in the documentation runs, and every public name is in the API reference."""
 
 import ast
 import doctest
@@ -29,7 +29,7 @@ PACKAGES = ("worldmodels", "worldmodels.bbvi", "worldmodels.memory", "worldmodel
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; no page writes into it."""
+    """Make a finished run, and return its folder. No example writes into this folder."""
     run = tiny_run(tmp_path_factory.mktemp("runs") / "demo")
     work = run.begin("controller", {}, 0, 1)
     assert work is not None
@@ -52,7 +52,7 @@ def test_the_examples_of_a_page_run(
 def run_examples(page: Path) -> None:
     """Run the Python blocks of a page in order, in one namespace.
 
-    Those with prompts must print what they show.
+    A block with prompts must print the output that the block shows.
     """
     text = page.read_text(encoding="utf-8")
     namespace: dict[str, Any] = {"__name__": page.stem}
@@ -98,7 +98,7 @@ def test_every_public_name_has_an_entry(package: str) -> None:
 
 
 def names_used(page: Path) -> set[str]:
-    """Attributes of `worldmodels` that the examples of a page read."""
+    """Return the attributes of `worldmodels` that the examples of a page read."""
     names: set[str] = set()
     for source in BLOCK.findall(page.read_text(encoding="utf-8")):
         if source.startswith(">>> "):

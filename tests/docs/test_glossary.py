@@ -1,4 +1,4 @@
-"""docs/glossary.md defines every key of the results, each in the section of its stage."""
+"""docs/glossary.md defines every key of a result in the section of the result's stage."""
 
 import re
 from collections import defaultdict
@@ -24,7 +24,10 @@ NAMED_BY_DATA = {"digests", "versions", "scores", "damaged", "foreign", "inconsi
 
 
 def glossary_keys() -> dict[str, set[str]]:
-    """For each section, up to its colon, the words in backticks of its tables' columns "key"."""
+    """Return a dict from section titles to the words in backticks in the section's columns "key".
+
+    The title is the part of the heading before a colon. Columns "tag" count as columns "key".
+    """
     sections: dict[str, set[str]] = defaultdict(set)
     title, column = "", None
     for line in GLOSSARY.read_text().splitlines():
@@ -41,7 +44,7 @@ def glossary_keys() -> dict[str, set[str]]:
 
 
 def keys_of(value: Any) -> Iterator[str]:
-    """All keys of a result, those of objects within it, too."""
+    """Yield all keys of a result and of the objects within the result."""
     if isinstance(value, dict):
         for key, each in value.items():
             if not key.isdigit():  # a number of steps
@@ -54,7 +57,7 @@ def keys_of(value: Any) -> Iterator[str]:
 
 
 def check_defined(section: str, result: Any) -> None:
-    """Every key of the result is defined in that section, or for all stages."""
+    """Check that the section, or a section for all stages, defines every key of the result."""
     sections = glossary_keys()
     known = set().union(*(sections[name] for name in (section, *COMMON)))
     missing = sorted(set(keys_of(result)) - known)
@@ -63,7 +66,7 @@ def check_defined(section: str, result: Any) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run over latents whose stages were trained for a few steps."""
+    """Make a run with latents, whose stages are trained for a few steps."""
     folder = tmp_path_factory.mktemp("runs") / "latents"
     train_tiny_run(folder)
     return Run(folder)
@@ -71,7 +74,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def codes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run over codes."""
+    """Make a run with codes, and return its folder."""
     run = tiny_run(tmp_path_factory.mktemp("runs") / "codes", "fsq")
     run.write_json("run.json", asdict(replace(run.settings, quantized=True)))
     return run.folder

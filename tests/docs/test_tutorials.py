@@ -1,4 +1,4 @@
-"""The tutorials run from their first to their last cell."""
+"""Every tutorial runs from the first cell to the last cell."""
 
 import os
 import shutil

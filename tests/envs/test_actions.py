@@ -1,4 +1,4 @@
-"""Encoded actions and action maps."""
+"""Tests of encoded actions and of action maps."""
 
 import json
 import tracemalloc

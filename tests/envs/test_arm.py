@@ -5,7 +5,7 @@ from envs.arm import PlanarArm
 
 
 def end_by_complex_numbers(solution: np.ndarray) -> complex:
-    """The arm's end, link by link: each turns further by its own angle."""
+    """Compute the place of the arm's end link by link. Each link adds its angle to the heading."""
     place, heading = 0j, 0.0
     for x in solution:
         heading += float(x) * np.pi / 2

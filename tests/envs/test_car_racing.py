@@ -1,4 +1,4 @@
-"""The fast CarRacing: Gymnasium's in everything but the drawing, and close in that."""
+"""The fast CarRacing equals Gymnasium's CarRacing, except that its frames differ slightly."""
 
 import gc
 import subprocess
@@ -19,7 +19,7 @@ from envs.scripted_driver import ScriptedDriver
 
 
 def state_of(env: CarRacing) -> list[float]:
-    """Everything the physics knows about the car and the tiles it touched."""
+    """Return the state of the car, and numbers that depend on the touched tiles."""
     assert env.car is not None
     numbers: list[float] = [env.tile_visited_count, env.t, env.reward]
     for body in (env.car.hull, *env.car.wheels):
@@ -31,7 +31,10 @@ def state_of(env: CarRacing) -> list[float]:
 
 @pytest.fixture(scope="module")
 def stock_and_fast() -> tuple[CarRacing, FastCarRacing]:
-    """One of each, for all seeds: what an episode leaves in the world must not differ either."""
+    """Return one environment of each kind, which all tests use.
+
+    An episode can change the world for later episodes. These changes must not differ either.
+    """
     stock = CarRacing()
     # The slow part, which is not compared.
     stock._render = lambda mode: np.zeros((96, 96, 3), np.uint8)  # type: ignore[method-assign]
@@ -112,7 +115,7 @@ def test_leaving_the_playfield_ends_the_episode_as_in_gymnasium() -> None:
 
 
 def complaints_about(env: gym.Env) -> list[str]:
-    """What Gymnasium's checker warns of."""
+    """Return the warnings of Gymnasium's checker."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env(env.unwrapped)

@@ -1,4 +1,4 @@
-"""What every environment must keep to, and the line that names where one did not."""
+"""Checks of environments, and the error line that names the step at which a check failed."""
 
 import pickle
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whatever an environment observes or draws as frames, and what is refused."""
+"""Observations and drawn pictures become frames, and unsuitable ones are refused."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def rendered(env: gym.Env[Any, Any]) -> np.ndarray:
 
 
 def shown(config: EnvConfig, steps: int = 2, **options: Any) -> int:
-    """The level of the frame after some steps, which is the steps' number where it is shown."""
+    """Return the gray level of the frame after some steps. All pixels have the same gray level."""
     env = make_env(config, **options)
     frame, _ = env.reset(seed=3)
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Any Gymnasium id as environments of small frames: one, or a vector of them."""
+"""Any Gymnasium id gives an environment, or a vector of environments, with small frames."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ class _Bare(gym.Env[Any, Any]):
 
 
 def test_workers_drive_the_same_races() -> None:
-    """Of few steps, so that tracks are made anew, too."""
+    """Episodes have few steps, so that the test also covers resets, which make new tracks."""
     returned = {}
     for num_workers in (0, 2):
         envs = make_envs(3, num_workers, max_episode_steps=4, render_mode="rgb_array")

@@ -1,4 +1,4 @@
-"""What tells episodes apart: the car's speed as the physics has it, and what was executed."""
+"""Measures that distinguish episodes: the car's speed in the physics, and executed actions."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""Rectangles blended into a picture, as if the window it was shrunk from had them."""
+"""A rectangle blended into a shrunk picture looks as if it was drawn before the shrinking."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Perturbed CarRacing: as if drawn by the environment itself, and nothing but the picture."""
+"""A perturbation looks as if CarRacing itself drew it, and changes nothing but the picture."""
 
 import functools
 import re
@@ -32,7 +32,7 @@ MAKERS: dict[str, Callable[..., gym.Env]] = {
 
 
 def turning(step: int) -> np.ndarray:
-    """Gas, and first one way, then the other: the car slides, and leaves the road."""
+    """Return gas and steering, first to one side, then to the other, so that the car slides."""
     return np.array([0.5 if step < 45 else -0.9, 0.5, 0.0], np.float32)
 
 
@@ -40,7 +40,7 @@ def turning(step: int) -> np.ndarray:
 
 
 class DrawingCarRacing(CarRacing):
-    """Draws a perturbation into the 1000x800 window, after the road, if `drawn` names one."""
+    """A CarRacing that draws the perturbation `drawn` into the 1000x800 window after the road."""
 
     drawn: str | None = None
 
@@ -68,7 +68,7 @@ def _fill_smoothly(
     bottom: float,
     color: tuple[int, int, int],
 ) -> None:
-    """A rectangle with smooth edges: pygame's own are up to a window pixel off."""
+    """Fill a rectangle with smooth edges. Pygame's own edges are wrong by up to a window pixel."""
     columns, rows = np.arange(WINDOW_W)[:, None], np.arange(WINDOW_H)[None]
     across = np.clip(np.minimum(columns + 1, right) - np.maximum(columns, left), 0, 1)
     down = np.clip(np.minimum(rows + 1, bottom) - np.maximum(rows, top), 0, 1)

@@ -1,4 +1,4 @@
-"""Every kind of action space as a Box with one axis or a Discrete space, there and back."""
+"""Actions of every kind of space, converted to a Box or a Discrete space and back."""
 
 import numpy as np
 import pytest

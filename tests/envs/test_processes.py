@@ -1,4 +1,4 @@
-"""Worker processes fail aloud, end with their parent and leave nothing behind."""
+"""Worker processes report errors, end with their parent process and leave nothing behind."""
 
 import gc
 import multiprocessing
@@ -21,7 +21,7 @@ from tests.fixtures.talking_env import NUM_ENVS, Do, TalkingEnv, factories, rand
 
 
 class UnwillingEnv(TalkingEnv):
-    """Takes a minute to close, in a worker."""
+    """An environment that takes a minute to close, if it is in a worker process."""
 
     def close(self) -> None:
         if multiprocessing.parent_process() is not None:

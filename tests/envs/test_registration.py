@@ -1,4 +1,4 @@
-"""Ids, modules and arguments, and the line for each that is wrong."""
+"""Ids, modules and arguments of environments, and the error line for each wrong one."""
 
 import sys
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ gym.register("Here-v0", "{name}:Here", max_episode_steps=5)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current folder, which Python does not import from; its modules are forgotten after."""
+    """Return the current folder, from which Python does not import; remove its modules later."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     yield tmp_path
@@ -74,7 +74,7 @@ def test_the_current_folder_stands_in_front_of_nothing(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "no module myenvs_bad for myenvs_bad:X-v0: expected one that is installed or lies"),
+        (None, "no module myenvs_bad for myenvs_bad:X-v0: expected a module that is installed"),
         ("import no_such_library", "myenvs_bad .*imports no_such_library, which is not installed"),
         ("from gymnasium import nothing_such", "importing .*myenvs_bad.* raised ImportError"),
         ("def f(:", r"importing .* raised SyntaxError: .*myenvs_bad.py, line 1"),

@@ -1,4 +1,4 @@
-"""The driver that reads the track."""
+"""The scripted driver, which reads the track from the simulator."""
 
 import gymnasium as gym
 import numpy as np

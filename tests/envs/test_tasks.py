@@ -1,4 +1,4 @@
-"""Any Gymnasium id as a task."""
+"""A task can be made for any Gymnasium id."""
 
 import gymnasium as gym
 import numpy as np

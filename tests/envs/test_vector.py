@@ -1,4 +1,4 @@
-"""A vector over processes is Gymnasium's in one process, bit for bit."""
+"""`ProcessVectorEnv` returns the same bits as Gymnasium's vectors, which use one process."""
 
 import errno
 import os
@@ -21,14 +21,14 @@ from tests.fixtures.talking_env import NUM_ENVS, TalkingEnv, factories, random_a
 
 @pytest.fixture(scope="module")
 def shared_envs() -> Iterator[ProcessVectorEnv]:
-    """For tests that leave it open; each begins with a reset."""
+    """Environments for tests that do not close them; each of these tests begins with a reset."""
     envs = ProcessVectorEnv(factories(), 2, autoreset_mode=AutoresetMode.DISABLED)
     yield envs
     envs.close()
 
 
 def play(envs: Any, num_steps: int) -> list[Any]:
-    """All that resets and steps return; ended environments are reset if nobody else does it."""
+    """Return the results of resets and steps; if autoreset is disabled, ended envs are reset."""
     returned: list[Any] = [
         envs.reset(seed=3),
         envs.reset(seed=[7, None, 7, 1, 2][: envs.num_envs], options={"a": 1}),
@@ -43,7 +43,7 @@ def play(envs: Any, num_steps: int) -> list[Any]:
 
 
 def assert_same(ours: Any, theirs: Any) -> None:
-    """Equal in types, dtypes, shapes, order of keys and values."""
+    """Assert that types, dtypes, shapes, values and the order of keys are equal."""
     assert type(ours) is type(theirs)
     if isinstance(ours, dict):
         assert list(ours) == list(theirs)
@@ -189,7 +189,7 @@ def test_episode_statistics_are_recorded() -> None:
 
 
 def test_statistics_outlast_the_reset_of_others() -> None:
-    """Gymnasium's wrapper looks for the mask after the vector had it."""
+    """Gymnasium's wrapper reads the reset mask after the vector env, so both must find the mask."""
     recorder = RecordEpisodeStatistics(
         ProcessVectorEnv([partial(gym.make, BOX_ID)] * 3, 2, autoreset_mode=AutoresetMode.DISABLED)
     )

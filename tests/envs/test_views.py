@@ -1,4 +1,4 @@
-"""The view: which rows survive, how they shrink, what is refused."""
+"""A view crops rows of a frame, shrinks the frame, and refuses frames that do not fit."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""Environments of every kind from `wm collect` to `wm record`; refusals that leave nothing."""
+"""Environments of every kind run from `wm collect` to `wm record`, or are refused in one line."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def options(arguments: Iterable[str]) -> list[str]:
 
 
 def refused(*arguments: object, words: Iterable[str]) -> CommandResult:
-    """The command ends with code 2 and one line that holds the words."""
+    """Assert that a command ends with code 2, and that its last line contains the words."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()
     assert done.code == 2, done
@@ -147,7 +147,7 @@ def test_a_run_keeps_its_arguments_and_refuses_others(tmp_path: Path) -> None:
     given = ("--env-arg", "observation=dicts", "--observation-key", "right")
     wm_json("collect", *run, *TINY, *env, *given, "--episodes", 1)
     wm_json("collect", *run, *TINY, *env, *given, "--episodes", 2)
-    wm_json("collect", *run, "--episodes", 3)  # without a word of it
+    wm_json("collect", *run, "--episodes", 3)  # without these options
     other = [("--env-arg", "observation=rgb"), ("--observation-key", "left")]
     for arguments, what in zip(other, ("env arguments", "observation key"), strict=True):
         words = [f"made with {what}", "name another folder with --run"]
@@ -183,7 +183,7 @@ def test_rewards_are_checked_by_searches_and_evaluations_too(tmp_path: Path) -> 
 
 
 def test_wm_finds_modules_of_the_current_folder_in_workers_too(tmp_path: Path) -> None:
-    """As a program of its own: the entry point does not put the folder on the path."""
+    """The test runs `wm` as a program of its own, whose path does not hold the current folder."""
     module = (Path(__file__).parents[1] / "fixtures" / "odd_envs.py").read_text()
     (tmp_path / "myenvs.py").write_text(module.replace("Odd-v0", "Mine-v0"))
     program = "import sys; sys.path.pop(0); from worldmodels.cli import main; main()"

@@ -1,4 +1,4 @@
-"""Bad input: one clear line, exit code 2, no traceback, and nothing lost or half written."""
+"""Bad input gives one clear line and exit code 2, and leaves all files whole."""
 
 import dataclasses
 import errno
@@ -20,7 +20,7 @@ from worldmodels.stages import collect
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with episodes, V, M and C, each the product of a few steps."""
+    """Make a run whose episodes, V, M and C took only a few steps each."""
     folder = tmp_path_factory.mktemp("bad") / "run"
     train_tiny_run(folder)
     return folder
@@ -28,12 +28,12 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(ready: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """Make a copy of the run, which a test may damage."""
     return Path(shutil.copytree(ready, tmp_path / "run"))
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """Every file of a folder and its bytes; TensorBoard's logs aside, which only grow."""
+    """Return the bytes of every file in a folder, except TensorBoard's logs, which only grow."""
     return {
         path: path.read_bytes()
         for path in folder.rglob("*")
@@ -42,7 +42,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 def refused(*arguments: object, expected: Iterable[str]) -> CommandResult:
-    """The command ends with code 2 and one line that holds all `expected` words."""
+    """Assert that a command ends with code 2 and one line that contains all `expected` texts."""
     done = wm(*arguments)
     lines = done.error.strip().splitlines()
     assert done.code == 2, done
@@ -191,10 +191,10 @@ def test_an_option_that_would_have_no_effect(
 @pytest.mark.parametrize(
     ("options", "requested", "found"),
     [
-        (["--hidden", 3], "got 3", "--hidden 64"),
-        (["--controller-inputs", "z"], "got z", "--controller-inputs zh"),
-        (["--paper"], "got 0", "--hidden 64"),
-        (["--paper", "--hidden", 64], "got paper", "action_map pedal"),
+        (["--hidden", 3], "got 3", "--hidden must be 64"),
+        (["--controller-inputs", "z"], "got z", "--controller-inputs must be zh"),
+        (["--paper"], "got 0", "--hidden must be 64"),
+        (["--paper", "--hidden", 64], "got paper", "action_map must be pedal"),
     ],
 )
 def test_a_controller_to_start_from_is_not_changed_by_options(

@@ -1,4 +1,4 @@
-"""`wm bbvi` as a user calls it: figures in result.json, pictures, bad options."""
+"""The command `wm bbvi` writes result.json and pictures, and refuses bad options."""
 
 import json
 import math
@@ -20,7 +20,7 @@ CALM = "rao-blackwell + leave-one-out"
 
 
 def picture(path: Path) -> np.ndarray:
-    """Its pixels, which must not all be alike."""
+    """Return the pixels of a picture, and assert that the pixels differ."""
     pixels = cv2.imread(str(path))
     assert pixels is not None and min(pixels.shape[:2]) > 300
     assert pixels.std() > 20
@@ -167,7 +167,7 @@ def test_a_fit_without_k_hat_is_not_called_above_the_limit() -> None:
     row = Fit("variance", "mean field", "score", "adam", kl=0.1, pareto_k=0.2, seconds=1.0)
     assert _warnings([row]) == []
     (warning,) = _warnings([row, replace(row, pareto_k=math.nan)])
-    assert "no k-hat, because importance weights are not finite or tied: variance" in warning
+    assert "fits without k-hat, because weights are tied or not finite: variance" in warning
     (warning,) = _warnings([row, replace(row, pareto_k=math.inf)])
     assert "k-hat above 0.7" in warning and "(inf)" in warning
 

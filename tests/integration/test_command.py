@@ -1,4 +1,4 @@
-"""The command itself: fast help, what it says of the install, and shadowed packages."""
+"""The program `wm` itself: its fast help, `wm info`, Ctrl-C, and the texts of errors."""
 
 import errno
 import subprocess

@@ -1,4 +1,4 @@
-"""`wm compare`: runs side by side, as a table and as curves; its refusals."""
+"""`wm compare` shows runs as a table and as curves, and refuses what it cannot compare."""
 
 import csv
 import json
@@ -23,14 +23,14 @@ ROUNDS = [
 
 
 def write_best(run: Path, episodes: int, mean: float) -> None:
-    """The record of a run's best agent, as `keep_best` writes it."""
+    """Write the record of a run's best agent, as `keep_best` writes it."""
     selection = Selection(EvaluationProtocol.of(ENV, "selection", episodes), mean, 30.0)
     write_json(run / "best.json", {"compared": "", "best": {"round": 2, **selection.to_dict()}})
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, Path]:
-    """Two runs with V, M and an agent each; the second one was scored on fewer episodes."""
+    """Make two runs with V, M and an agent; the second agent was scored on fewer episodes."""
     first, second = tmp_path / "first", tmp_path / "second"
     tiny_run(first)
     shutil.copytree(first, second)

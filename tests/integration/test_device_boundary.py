@@ -1,4 +1,4 @@
-"""Every stage on a device: the emulated GPU here, and a real one where there is one (`-m gpu`)."""
+"""Every stage computes on a GPU: on the emulated GPU, and with `-m gpu` on a real GPU."""
 
 import contextlib
 import functools
@@ -44,17 +44,17 @@ from worldmodels.training.model import Model
 
 @dataclass(frozen=True)
 class Place:
-    """A device to drive stages on.
+    """A device on which stages run.
 
     Attributes:
-        exact: whether its results are the CPU's, bit for bit.
+        exact: whether results on the device equal results on the CPU, bit for bit.
     """
 
     name: str
     exact: bool
 
     def check_same(self, found: Outcome, expected: Outcome) -> None:
-        """Assert that outcomes are equal, or at least alike in what they consist of."""
+        """Assert that outcomes have equal names and shapes and, if `exact`, equal values."""
         (tensors, figures), (expected_tensors, expected_figures) = found, expected
         assert tensors.keys() == expected_tensors.keys()
         for name, tensor in tensors.items():
@@ -77,19 +77,22 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
 
 @pytest.fixture(autouse=True)
 def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curves are not drawn, which would take half of the time; pictures of frames are."""
+    """Save curves as empty files, because drawing them would take half of the time."""
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Outcome]:
-    """What a drive gives on the CPU, computed once."""
+    """Return a function that computes the outcome of a case on the CPU, once per case."""
     return functools.cache(lambda name: CASES[name](tmp_path_factory.mktemp("cpu") / "run", "cpu"))
 
 
 @pytest.fixture
 def expected(name: str, on_cpu: Callable[[str], Outcome]) -> Outcome:
-    """That of the test's own drive; to be asked for before the device, which it is not part of."""
+    """Return the outcome of the test's case on the CPU.
+
+    A test names this fixture before `place`, so that the emulated device is not yet active.
+    """
     return on_cpu(name)
 
 
@@ -115,13 +118,13 @@ def test_noisy_dreams_of_evolution_draw_on_the_device(place: Place, tmp_path: Pa
     assert first == second and math.isfinite(first["fitness"])
 
 
-# Each leaves a model that it has trained on the device; before that, M is trained for the last one.
+# The last model that each case trains is on the device. The last case trains M on the CPU before.
 TRAININGS = ["V: FSQ", "M: codes", "prior", "C: pathwise", "C: PPO", "evaluate M: latents"]
 
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_model_is_trained_on_the_device(name: str, place: Place, tmp_path: Path) -> None:
-    """On the CPU it would learn the same, only slower."""
+    """A model that stayed on the CPU would learn the same, so this test checks its device."""
     train_step, trained = training._train_step, []
 
     def recorded(model: Model, *args: Any, **options: Any) -> Any:
@@ -143,7 +146,7 @@ def test_a_new_memory_is_made_on_the_cpu_whatever_the_device_of_v(place: Place) 
 
 @contextlib.contextmanager
 def ctrl_c_in(step: int) -> Iterator[None]:
-    """Ctrl-C comes while the training step of this number, counted from 0, is under way."""
+    """Send Ctrl-C during the training step with the number `step`, counted from 0."""
     train_step = training._train_step
     names = list(inspect.signature(train_step).parameters)
 
@@ -175,14 +178,14 @@ def test_a_training_stopped_on_a_device_resumes_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt, match=r"^$"), ctrl_c_in(7):
         CASES[name](folder, place.name)
     assert len(list(folder.rglob("resume.safetensors"))) == 1
-    torch.manual_seed(99)  # what the global generators hold must not matter
+    torch.manual_seed(99)  # the state of the global generators must not matter
     place.check_same(CASES[name](folder, place.name), expected)
 
 
 def test_a_checkpoint_of_a_device_s_tensors_is_written_from_the_cpu(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Copies that the writer needs must not take the device's memory."""
+    """The copies that writing needs must not take memory of the device."""
     weights, written = torch.arange(3.0).to(place.name), {}
 
     def save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
@@ -205,7 +208,7 @@ def test_surprise_takes_frames_and_gives_figures_on_the_cpu(place: Place, tmp_pa
 
 
 def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place: Place) -> None:
-    """There `step` waits for no kernel."""
+    """With the counter on the CPU, the optimizer's `step` does not wait for a kernel."""
     weight = torch.nn.Parameter(torch.ones(2, device=place.name))
     optimizer = torch.optim.Adam([weight])
     weight.square().sum().backward()
@@ -221,7 +224,7 @@ def test_a_resumed_optimizer_keeps_adam_s_step_counter_on_the_cpu(place: Place) 
 def test_a_run_s_agent_is_measured_on_the_device(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a move the same figures would come from the CPU, only later."""
+    """Models that stayed on the CPU would give the same figures, so this test checks the device."""
     run = agent_run(tmp_path / "run", "fsq", 1)
     stopped = mock.Mock(side_effect=StopIteration)
     monkeypatch.setattr(dream_check, "encode_recent", stopped)

@@ -1,4 +1,4 @@
-"""Whoever calls a function that takes a device passes one: no GPU lies idle by an oversight."""
+"""Every call of a function with the parameter `device` passes a device, so that a GPU is used."""
 
 import ast
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ import worldmodels
 
 ROOT = Path(worldmodels.__file__).parent
 FILES = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in ROOT.rglob("*.py")}
-# These work on the CPU on purpose: agents act there, one frame or dream at a time is drawn, and an
-# estimate is of the CPU's memory.
+# These calls use the CPU on purpose: agents act on the CPU, single frames and dreams are drawn on
+# the CPU, and one function estimates the CPU's memory.
 ON_THE_CPU = {
     "controller/agent.py": {"restore_vision", "restore_memory"},
     "memory/part_size.py": {"part_steps"},
@@ -20,12 +20,12 @@ ON_THE_CPU = {
     "prior/selection.py": {"load_surprise"},
     "stages/train_vision.py": {"restore_vision"},
 }
-# Their device says where random numbers are drawn, which the generators' own checks guard.
+# Their device is the device of a generator, and torch checks the device of generators.
 OF_GENERATORS = {"step_generator", "global_seed"}
 
 
 def functions_with_a_device() -> dict[str, int]:
-    """The package's functions with a parameter `device`, and its position, by name."""
+    """Map the name of each function with a parameter `device` to the parameter's position."""
     found = {}
     for path, tree in FILES.items():
         if path.parts[0] == "cli":
@@ -39,7 +39,7 @@ def functions_with_a_device() -> dict[str, int]:
 
 
 def calls_without_a_device(tree: ast.Module, positions: dict[str, int]) -> Iterator[str]:
-    """Names of such functions that a file calls without the device, also under another name."""
+    """Yield the functions that a file calls without the device, also if imported by an alias."""
     for statement in tree.body:
         nodes = list(ast.walk(statement))
         names = {name: name for name in positions}

@@ -1,4 +1,4 @@
-"""A whole run on a machine with a GPU, as a user starts it: `--device` is left alone."""
+"""A whole run uses the GPU of a machine if the user does not give `--device`."""
 
 import contextlib
 from dataclasses import replace
@@ -27,10 +27,10 @@ from worldmodels.training.fit import FitConfig
 
 SHORT = FitConfig(12, 6, learning_rate=1e-3, validate_every=6)
 LATER = replace(SHORT, num_steps=2)
-# As `tiny`, with fewer steps; the finish is a search in the dream, which has to be on the device.
+# The preset `tiny` with fewer steps. Fine-tuning searches in the dream, so it uses the device.
 SMALL = replace(
     TINY,
-    collect=CollectConfig(env_steps=1_800, max_episode_steps=240),  # six episodes, and two each
+    collect=CollectConfig(env_steps=1_800, max_episode_steps=240),  # six episodes, later two
     later_env_steps=600,
     vae=replace(TINY.vae, fit=SHORT, later=LATER),
     memory=replace(
@@ -90,7 +90,7 @@ def test_a_run_takes_the_gpu_and_learns_what_it_learns_on_the_cpu(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["fsq-1", "fsq-1-z"])
 def test_the_study_works_on_the_gpu(name: str, tmp_path: Path) -> None:
-    """Each part of it is handed the device; what it does there is seen above."""
+    """Each part of the study is called with the device; other tests check what the parts do."""
     parts = ("run_pipeline", "world_measures", "dream_check")
     empty: dict[str, dict[str, float]] = {"scores": {}, "horizons": {}}
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""M's commands on the real game: how it is judged, its dreams on film and beside the game."""
+"""The commands that evaluate M, record dreams, and compare dreams with the real game."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ KINDS = {"continuous": [], "quantized": ["--quantized"]}
 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Episodes, V, M and C of one kind, little of each."""
+    """Make a run of one kind with few episodes, and with V, M and C that are hardly trained."""
     folder: Path = tmp_path_factory.mktemp("dreaming") / request.param
     run = ("--run", folder)
     few = ("--episodes", 12, "--max-steps", 240, "--workers", 2)
@@ -32,7 +32,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """Make a copy of the run, which a test may damage."""
     return Path(shutil.copytree(made, tmp_path / made.name))
 
 
@@ -48,7 +48,7 @@ def test_m_is_evaluated_beside_two_baselines_and_the_last_frame(made: Path) -> N
     result = wm_json("evaluate-memory", *arguments)
     assert result["nll"] < result["persistence_nll"]
     assert result["bits_per_frame"] == pytest.approx(result["nll"] / np.log(2))
-    # Trained on the same agent steps, of which there are few here: about as good as staying.
+    # There are few agent steps to train on, so this baseline is about as good as persistence.
     assert result["memoryless_nll"] == pytest.approx(result["persistence_nll"], rel=0.3)
     assert result["memoryless_nll"] != result["nll"]
     loop = result["open_loop"]

@@ -1,4 +1,4 @@
-"""`wm elites arm` and `solve`: what they leave, killed or not, and what they refuse."""
+"""The files that `wm elites arm` and `solve` write, even after kills, and their refusals."""
 
 import csv
 import json
@@ -25,12 +25,12 @@ SMALL = ArmConfig(joints=12, operator="vae", bandit=True, evaluations=3_000, num
 
 
 def search(folder: Path) -> None:
-    elites.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
+    elites.CHECKPOINT_SECONDS = 0.0  # so that every kill happens at another state
     search_arm(folder, SMALL, Report(quiet=True))
 
 
 def outcome(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """The whole of what must not depend on kills: archive, model, curve without times."""
+    """Return all that must not depend on kills: archive, model, and curve without times."""
     history = json.loads((folder / "result.json").read_text())["history"]
     for entry in history:
         del entry["seconds"], entry["training_seconds"]
@@ -39,7 +39,7 @@ def outcome(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
 
 
 def wait_for_next(saved: Path, process: BaseProcess) -> None:
-    """Until the process has saved once more, or ended."""
+    """Wait until the process has saved once more or has ended."""
     before = saved.stat().st_mtime_ns if saved.exists() else None
 
     def happened() -> bool:

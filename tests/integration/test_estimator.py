@@ -1,4 +1,4 @@
-"""Categorical latents through the command: both estimators, and M and prior over their codes."""
+"""The commands train V with categorical codes by either estimator, and then M and the prior."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from worldmodels.vision import CategoricalVAE, restore_vision
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a few short episodes."""
+    """Make a run with a few short episodes."""
     folder = tmp_path_factory.mktemp("estimator") / "run"
     few = ("--episodes", 3, "--max-steps", 40, "--workers", 1)
     wm_json("collect", "--run", folder, "--preset", "tiny", *few)

@@ -1,4 +1,4 @@
-"""Whole runs: their scores are comparable, their best agent is never lost, their steps add up."""
+"""Whole runs have comparable scores, never lose their best agent, and count all env steps."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ GRADIENT_FIT = FitConfig(num_steps=2, batch_size=4, validate_every=1)
 
 
 def shortest(preset: Preset) -> Preset:
-    """Seconds instead of minutes: every stage does its work, and learns next to nothing."""
+    """Shorten a preset to seconds, so that every stage runs but learns almost nothing."""
     search = replace(
         preset.dream_search,
         cmaes=SEARCH,
@@ -149,7 +149,7 @@ def test_the_steps_of_a_run_add_up_to_the_env_s_own_count(
     collected = run.manifest("collect")
     assert collected is not None
     assert collected["env_steps"] == {"collected": last["collected"]}
-    # Once more changes nothing, and whatever measures counts as well.
+    # Running again changes nothing, and every evaluation counts too.
     pipeline(run, 2, quantized=quantized)
     with Workers(1) as workers:
         evaluate_run(run, EvaluateConfig(episodes=3), workers=workers, report=QUIET)
@@ -209,7 +209,7 @@ def mean_return(file: Path, episodes: int) -> float:
 
 
 def test_no_sequence_of_commands_loses_the_best_agent(tmp_path: Path) -> None:
-    """Searches, runs, more rounds and fine-tuning, in an env that pays the sum of the action."""
+    """The commands start searches and further rounds, in an env that rewards large actions."""
     run = new_run(tmp_path / "a")
     pipeline(run, 1)
     most = 7  # of the fine-tuning

@@ -1,4 +1,4 @@
-"""Games of other packages, the extra `games`: from `wm collect` to `wm record`."""
+"""Games of other packages (the extra `games`) run from `wm collect` to `wm record`."""
 
 from pathlib import Path
 from typing import Any

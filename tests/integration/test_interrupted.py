@@ -1,4 +1,4 @@
-"""Ctrl-C and `kill` end a command within seconds, and every process that it has started."""
+"""Ctrl-C and `kill` end a command, and all processes of the command, within seconds."""
 
 import os
 import signal
@@ -36,13 +36,13 @@ def start(*arguments: object, **settings: Any) -> subprocess.Popen[str]:
 
 
 def collect(run: Path, *options: object) -> subprocess.Popen[str]:
-    """A collection that would take an hour."""
+    """Start a collection that would take an hour."""
     command = ("-m", "worldmodels", "collect", "--run", run, "--env", "CartPole-v1", "--quiet")
     return start(*command, "--policy", "random", "--episodes", 20_000, *options)
 
 
 def children(process_id: int) -> list[int]:
-    """Ids of all processes that it has started, or that they have."""
+    """Return the ids of the processes that a process started, directly or through others."""
     found = []
     for path in Path(f"/proc/{process_id}/task").glob("*/children"):
         for child in map(int, path.read_text().split()):
@@ -51,7 +51,7 @@ def children(process_id: int) -> list[int]:
 
 
 def spawned(process: subprocess.Popen[str]) -> list[int]:
-    """Those that are workers, or will be."""
+    """Return the ids of the child processes that are workers or will become workers."""
     return [each for each in children(process.pid) if b"spawn_main" in command_line(each)]
 
 
@@ -68,9 +68,9 @@ def assert_ends(
     code: int,
     to_group: bool = False,
 ) -> str:
-    """That a process which `begin` starts ends in time, and what it printed as errors.
+    """Assert that a process started by `begin` ends in time, and return its output on stderr.
 
-    A machine that stands still for seconds, as some do, may spoil two tries of three.
+    Two of three tries may take too long, because some machines stand still for seconds.
     """
     seconds: list[float] = []
     while min(seconds, default=SECONDS) >= SECONDS:

@@ -1,4 +1,4 @@
-"""`--json` prints one JSON document, whatever a result holds and an environment prints."""
+"""`--json` prints one JSON document, whatever the result contains and the environment prints."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ def test_what_an_environment_prints_is_not_on_stdout(tmp_path: Path, workers: in
     assert parsed(done.stdout)["episodes"] == 2
     for time in TIMES:
         assert f"written {time}" in done.stderr
-        # A worker is ended without its last words, those that Python still holds in a buffer.
+        # A worker is killed, so the text in its Python buffer is lost.
         assert workers == 2 or f"printed {time}" in done.stderr
 
 

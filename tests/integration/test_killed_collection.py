@@ -1,4 +1,4 @@
-"""A collection killed at any instant leaves whole episodes, and the next one completes it."""
+"""A collection that is killed leaves only whole episodes; the next collection adds the rest."""
 
 import multiprocessing
 import os
@@ -37,7 +37,7 @@ def collect_quietly(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Forks of a process that has loaded everything: each begins to collect at once."""
+    """Fork from a process that has imported everything, so that each fork collects at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [__name__, "worldmodels.stages.collect", "torch.utils.tensorboard.writer"]
@@ -127,7 +127,7 @@ def test_the_command_with_its_workers_survives_a_kill_and_loses_no_damaged_episo
 
 
 def spoil(path: Path) -> None:
-    """Change a byte of the frames; what the file says of its episode stays readable."""
+    """Change a byte of the frames, so that the metadata of the episode stay readable."""
     content = bytearray(path.read_bytes())
     content[content.index(b"frames.npy") + 150] ^= 1
     path.write_bytes(content)
@@ -155,9 +155,9 @@ def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(
     after = contents(tmp_path)
     assert {name: after[name] for name in before} == before
     for index, words in (
-        (10, "round 1, exploring"),
-        (11, "round 2, random"),
-        (29, "round 3, brownian"),
+        (10, "round 1 with the exploring policy"),
+        (11, "round 2 with the random policy"),
+        (29, "round 3 with the brownian policy"),
     ):
         assert f"episode {index}: played again in {words}" in done.error
 
@@ -165,9 +165,9 @@ def test_damaged_episodes_are_played_again_as_they_were_whatever_is_asked_now(
 @pytest.mark.parametrize(
     ("trained", "words"),
     [
-        (None, "exploring policy: the agent that played it is gone"),
-        (1, "agent policy"),
-        (3, "by the current agent, of round 3: the one that played it may be gone"),
+        (None, "with the exploring policy, because the agent of this episode is gone"),
+        (1, "with the agent policy"),
+        (3, "with the agent of round 3, because the episode's agent may be gone"),
     ],
 )
 def test_what_is_not_played_as_it_was_says_so(
@@ -185,7 +185,7 @@ def test_what_is_not_played_as_it_was_says_so(
     messages: list[str] = []
     config = CollectConfig(5, action_repeat=7)
     ((again, number),) = replacements(run, config, 4, messages.append)
-    assert messages == [f"episode 11: played again in round 2, {words}"]
+    assert messages == [f"episode 11: played again in round 2 {words}"]
     expected = ("exploring", 7) if trained is None else ("agent", 2)
     assert (again.policy, again.action_repeat, number) == (*expected, 2)
     assert again.max_episode_steps == 3  # the others of its round were cut there

@@ -1,4 +1,4 @@
-"""A search killed at any instant, or one of its workers, ends as if nothing had happened."""
+"""A search gives the same result even if the search, or one of its workers, is killed."""
 
 import json
 import multiprocessing
@@ -34,7 +34,7 @@ CONFIG = ControllerStageConfig(eval_episodes=1, selection_episodes=1, cmaes=SEAR
 
 
 def search(folder: Path, dream: bool) -> None:
-    cmaes.CHECKPOINT_SECONDS = 0.0  # so that every kill meets another state
+    cmaes.CHECKPOINT_SECONDS = 0.0  # so that every kill happens at another state
     with Workers(1) as workers:
         train_controller(
             Run(folder), replace(CONFIG, dream=dream), workers=workers, report=Report(quiet=True)
@@ -43,7 +43,7 @@ def search(folder: Path, dream: bool) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    """Forks of a process that has loaded everything: each begins to search at once."""
+    """Fork from a process that has imported everything, so that each fork searches at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "torch.utils.tensorboard.writer"])
     return context
@@ -51,12 +51,12 @@ def processes() -> ForkServerContext:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """V and M of CarRacing; no C."""
+    """Make a run of CarRacing that has V and M, but no C."""
     return tiny_run(tmp_path_factory.mktemp("runs") / "made").folder
 
 
 def fitness_history(folder: Path) -> list[list[Any]]:
-    """What must not change: fitness, step size and real scores, without the times."""
+    """Return the history without times: fitness, step size, real scores and env steps."""
     history = json.loads((folder / "controller" / "result.json").read_text())["history"]
     assert [entry["generation"] for entry in history] == list(range(1, SEARCH.generations + 1))
     names = ("best", "mean", "std", "sigma", "real_score", "steps")
@@ -64,7 +64,7 @@ def fitness_history(folder: Path) -> list[list[Any]]:
 
 
 def outcome(folder: Path) -> tuple[list[list[Any]], list[str]]:
-    """The whole of what a search leaves."""
+    """Return the history of a search, and the digests of its two agent files."""
     agents = [folder / "controller" / "agent.safetensors", folder / "best.safetensors"]
     return fitness_history(folder), [file_digest(path) for path in agents]
 

@@ -1,6 +1,7 @@
-"""The whole pipeline on the real game: both kinds of V, C searched in the dream and for real.
+"""The whole pipeline on the real game, with both kinds of V.
 
-One run a kind is made for the whole file; what it learned is asserted on its own results.
+C is searched in the dream and in the real game. All tests of this file share one run per kind of V,
+and check the results of this run.
 """
 
 import json
@@ -31,7 +32,7 @@ LONGER = override(
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """A finished run of one kind, its controller searched in the dream."""
+    """Make a finished run of one kind, whose controller is searched in the dream."""
     folder = tmp_path_factory.mktemp("runs") / request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(_PRESETS, "tiny", LONGER)
@@ -47,7 +48,7 @@ def test_vision_beats_the_mean_frame_fivefold(finished: tuple[Path, dict[str, An
     assert vision["frames"] > 500
     if "quantized" in str(folder):
         # Without scales of their own, cells used 0.4 of the codes, at a perplexity of 31.
-        # Processors round otherwise: 0.48 to 0.55 of the held-out frames' were seen.
+        # Rounding differs between processors: 0.48 to 0.55 were measured on held-out frames.
         assert vision["codes_used"] > 0.45 and vision["epoch_codes_used"] > 0.5
         assert 40 < vision["perplexity"] <= 240
         assert vision["bits_per_frame"] == pytest.approx(16 * np.log2(240))

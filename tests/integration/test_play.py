@@ -1,4 +1,4 @@
-"""A person at the keyboard: keys to actions, in a window of SDL's dummy driver."""
+"""`wm play` turns pressed keys into actions; the tests use a window of SDL's dummy driver."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_escape_or_closing_the_window_ends(keyboard: play.Keyboard, event: str) 
 
 
 def hold(monkeypatch: pytest.MonkeyPatch, name: str, steps: int) -> None:
-    """A player who holds one key for so many steps and then leaves."""
+    """Simulate a player who holds one key for a number of steps and then leaves."""
     taken = []
 
     def action(self: play.Keyboard) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Agents by name, and those that come with the package."""
+"""Agents that come with the package are found by their names."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that comes with one agent, called toy; its file."""
+    """Let the package come with one agent named toy, and return the agent's file."""
     run = tiny_run(tmp_path / "run")
     file = tmp_path / "pretrained" / "toy.safetensors"
     save_agent(file, new_agent(run, *load_world_model(run)), {"of": "the package"})

@@ -1,4 +1,4 @@
-"""The prior over V's codes on the real game: trained, drawn from, and used to measure surprise."""
+"""The prior over V's codes is trained on the real game, draws samples and measures surprise."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from worldmodels.runs.run import Run
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose V has codes: episodes, V, M and prior, little of each."""
+    """Make a run whose V has codes, with few episodes and with hardly trained models."""
     folder = tmp_path_factory.mktemp("prior") / "quantized"
     run = ("--run", folder)
     few = ("--episodes", 11, "--max-steps", 160, "--workers", 1)
@@ -32,7 +32,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def continuous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose V has none."""
+    """Make a run whose V has no codes."""
     folder = tmp_path_factory.mktemp("prior") / "continuous"
     few = ("--episodes", 2, "--max-steps", 16, "--workers", 1)
     wm_json("collect", "--run", folder, "--preset", "tiny", *few)
@@ -42,7 +42,7 @@ def continuous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(quantized: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """Make a copy of the run, which a test may damage."""
     return Path(shutil.copytree(quantized, tmp_path / "run"))
 
 
@@ -94,7 +94,7 @@ def test_samples_are_frames_that_never_were(quantized: Path, tmp_path: Path) -> 
 
 
 def driven_frames(perturbation: str | None = None) -> np.ndarray:
-    """Every fifth frame of a validation track under one constant action."""
+    """Drive a validation track with a constant action, and return every fifth late frame."""
     env = make_env("worldmodels/CarRacing-v3", perturbation=perturbation)
     env.reset(seed=1_000_000)
     frames = [env.step(np.array((0.1, 0.3, 0.0), np.float32))[0] for _ in range(120)]
@@ -103,7 +103,7 @@ def driven_frames(perturbation: str | None = None) -> np.ndarray:
 
 
 def chance_of_more(higher: Tensor, lower: Tensor) -> float:
-    """How likely one of the first is above one of the second; a half where they are alike."""
+    """Return the probability that a number of `higher` is above a number of `lower`."""
     return (higher[:, None] > lower[None]).float().mean().item()
 
 
@@ -115,12 +115,12 @@ def test_frames_unlike_those_collected_are_more_surprising(quantized: Path) -> N
         assert chance_of_more(changed, usual) > 0.7, perturbation
         assert chance_of_more(changed_error, error) > 0.9, perturbation
     noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
-    # Which codes noise gets is chance; that they do not describe it is not.
+    # The codes of noise depend on chance, but no codes describe noise well.
     assert surprise.surprise_and_error(noise)[1].min() > error.max()
 
 
 def meadow_frames(tracks: int) -> np.ndarray:
-    """The car deep in the grass of some validation tracks, where exploring cars often are."""
+    """Return frames of a car far off the road, where exploring cars often are."""
     env = make_env("worldmodels/CarRacing-v3")
     frames = []
     for track in range(tracks):
@@ -141,7 +141,7 @@ def test_collecting_keeps_what_v_knows_least_and_goes_on_where_it_was_cut(run: P
     arguments = ("collect", "--run", run, "--max-steps", 80, "--select-by-surprise")
     result = wm_json(*arguments, "--episodes", 14, "--workers", 2)
     assert result["episodes"] == 14
-    # The best of three, where choosing at random would make no difference.
+    # The best of three candidates; a random choice would give a ratio of about 1.
     assert result["mean_surprise"] > 1.05 * result["candidates_mean_surprise"]
     store = Run(run).store
     surprise = load_surprise(Run(run))
@@ -201,7 +201,7 @@ def test_what_is_missing_is_named_with_its_command(run: Path, tmp_path: Path) ->
     shutil.rmtree(run / "prior")
     for command in (["surprise"], ["sample", "--prior", "--out", out]):
         refused(*command, "--run", run, expected=f'run "wm train-prior --run {run}" first')
-    assert "not made, optional" in wm_json("info", "--run", run)["prior"]
+    assert "optional, not made yet" in wm_json("info", "--run", run)["prior"]
     shutil.rmtree(run / "vision")
     refused("train-prior", "--run", run, expected=f'run "wm train-vision --run {run} --quantized"')
 

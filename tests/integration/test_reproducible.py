@@ -1,4 +1,4 @@
-"""The same seed gives the same frames, weights and scores: twice, for 1 and 2 workers, resumed."""
+"""The same seed gives the same frames, weights and scores, with 1 or 2 workers and after a stop."""
 
 import signal
 import subprocess
@@ -22,7 +22,7 @@ SEARCHES = {True: ("--dream", "--train-steps", 12), False: ("--generations", 2, 
 
 
 def small_run(folder: Path, workers: int, dream: bool, quantized: bool = False) -> dict[str, Any]:
-    """Every stage in seconds; what it left, as digests and returns."""
+    """Run every stage for seconds; return the digests of its files, and the returns."""
     run = ("--run", folder)
     kind = ["--quantized"] if quantized else []
     work = ("--workers", workers)
@@ -107,6 +107,6 @@ def test_rounds_collect_with_the_agent_and_train_on(tmp_path: Path) -> None:
     summary = wm_json("info", *run)
     assert summary["round"] == 2
     assert summary["episodes"] > 2 + 22  # more than those of the first round
-    # C has one more: the finish in the real game.
+    # C has one more round: fine-tuning in the real game.
     assert [summary[stage]["round"] for stage in ("vision", "memory", "controller")] == [2, 2, 3]
     assert "stale" not in str(summary)

@@ -1,4 +1,4 @@
-"""Run folders: one writer, readers that never write, and repairs after a power cut."""
+"""A run folder has one writer, its readers never write, and a power cut can be repaired."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ from worldmodels.vision import Vision
 
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with episodes, V, M, C and a score, each the product of a few steps."""
+    """Make a run whose episodes, V, M, C and score took only a few steps each."""
     folder = tmp_path_factory.mktemp("folders") / "run"
     train_tiny_run(folder)
     wm_json("evaluate", "--run", folder, "--episodes", 1, "--no-baselines")
@@ -32,12 +32,12 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(ready: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """Make a copy of the run, which a test may damage."""
     return Path(shutil.copytree(ready, tmp_path / "run"))
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    """Every file below a folder, with its content and when it was written."""
+    """Return the content and the modification time of every file below a folder."""
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in folder.rglob("*")

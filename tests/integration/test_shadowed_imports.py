@@ -1,4 +1,4 @@
-"""Packages of a user's own that stand in front of `agents` and `envs` are named in one line."""
+"""A user's own package that shadows `agents` or `envs` is named in an error of one line."""
 
 import os
 import subprocess
@@ -91,7 +91,7 @@ def test_a_folder_without_init_file_is_no_shadow(tmp_path: Path) -> None:
 
 
 def test_a_namespace_package_where_ours_are_missing_is_named(tmp_path: Path) -> None:
-    """As where an installation has lost a package, or another one has removed it."""
+    """This happens if our package is missing, for example because another install removed it."""
     home = tmp_path / "home"
     home.mkdir()
     for name in ("worldmodels", "agents"):

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 as a client of a dream: its own checks, and PPO that learns in there."""
+"""A dream passes the checks of Stable-Baselines3, and the library's PPO learns in the dream."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,7 +29,7 @@ SEEDS = range(100)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Batches of one are too small to share."""
+    """Use one thread, because a batch of one row is too small for several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def dream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gymnasium.Env[Any, Any]]:
-    """One dream of a run that was collected and trained on the spot."""
+    """Collect and train a run, and make one dream of the run."""
     folder = tmp_path_factory.mktemp("runs") / "bead"
     episodes = ("--episodes", 60, "--max-steps", 60, "--workers", 1)
     wm_json("collect", "--run", folder, "--preset", "tiny", "--env", bead_env.ID, *episodes)
@@ -63,7 +63,7 @@ def dream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[gymnasium.Env[An
 
 
 def dreamed_returns(dream: gymnasium.Env[Any, Any], model: PPO) -> np.ndarray:
-    """Of one dream a seed, float64 (seeds,)."""
+    """Return the return of one dream per seed, float64 (seeds,)."""
     totals = []
     for seed in SEEDS:
         observation, _ = dream.reset(seed=seed)
@@ -77,7 +77,10 @@ def dreamed_returns(dream: gymnasium.Env[Any, Any], model: PPO) -> np.ndarray:
 
 
 def real_returns(dream: gymnasium.Env[Any, Any], model: PPO) -> np.ndarray:
-    """Of one real episode a seed, cut at the dream's horizon, float64 (seeds,)."""
+    """Return the return of one real episode per seed, float64 (seeds,).
+
+    The episodes end at the horizon of the dream.
+    """
     unwrapped: Any = dream.unwrapped
     world = unwrapped.dreams.world
     env, totals = bead_env.BeadEnv(), np.zeros(len(SEEDS))

@@ -1,4 +1,4 @@
-"""No name of our own stands where the field has one; see `scripts/check_names.py`."""
+"""The code uses the field's names and no retired names; see `scripts/check_names.py`."""
 
 from pathlib import Path
 

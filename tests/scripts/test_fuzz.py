@@ -1,4 +1,4 @@
-"""A part of the mutations that scripts/fuzz.py tries."""
+"""Some of the mutations that `scripts/fuzz.py` tries."""
 
 import subprocess
 import sys

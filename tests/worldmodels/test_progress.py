@@ -9,7 +9,7 @@ from worldmodels.errors import UserError
 
 @pytest.fixture
 def output(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[float]]:
-    """Lines that a report prints, and a clock to set."""
+    """Return the lines that a report prints, and a clock that a test may set."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     lines = []

@@ -1,8 +1,9 @@
 """Black-box variational inference approximates the posterior of any model with a known log-joint.
 
-Write log p(x, z) as a function of samples z, (sample, latent), and choose a family q. `fit_bbvi`
-then moves q towards the posterior. In this example, z is a coin's probability of a one. The prior
-is Beta(10, 10), and ten throws gave six ones and four zeros. The exact posterior is Beta(16, 14):
+Write log p(x, z) as a function of samples z of shape (sample, latent), and choose a family q of
+distributions. `fit_bbvi` then moves q towards the posterior. In this example, a coin shows 1 or 0,
+and z is the probability of 1. The prior is Beta(10, 10), and ten throws gave six ones and four
+zeros. The exact posterior is Beta(16, 14):
 
 >>> import torch
 >>> from torch.distributions import Beta, kl_divergence
@@ -22,9 +23,9 @@ True
 >>> pareto_k(log_joint, q, generator=generator) < 0.7  # q can be trusted
 True
 
-`Estimator` selects how gradients are estimated. A `FactoredJoint` declares which terms of the joint
-involve which latent. The method "rao-blackwell" needs a `FactoredJoint`. `gradient_variance`
-compares the gradient variances of all estimators.
+`Estimator` selects how gradients are estimated. A `FactoredJoint` declares which terms of the
+log-joint depend on which latent. The method "rao-blackwell" needs a `FactoredJoint`. The function
+`gradient_variance` compares the gradient variances of all estimators.
 
 Equations use these symbols: q is the variational family, lambda are the parameters of q, f is the
 gradient of one sample, h is the control variate of this gradient, and a* is the best scale of h.

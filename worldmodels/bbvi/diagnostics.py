@@ -1,4 +1,4 @@
-"""Checks whether q is close enough to the posterior, and whether Markov chains agree."""
+"""Diagnostics show whether q is close enough to the posterior, and whether Markov chains agree."""
 
 import math
 from typing import Any
@@ -40,8 +40,8 @@ def pareto_k(
     neither q nor importance sampling from q. k-hat does not depend on the normalizer of p. With
     10,000 samples, k-hat is accurate to about 0.1.
 
-    Raises: the errors of `pareto_k_of_weights`, and `NoParetoTail` if fewer than half of the
-    samples are distinct.
+    Raises: NoParetoTail if fewer than half of the samples are distinct. The errors of
+    `pareto_k_of_weights` are raised too.
 
     Source: Yao, Vehtari, Simpson & Gelman, "Yes, but Did It Work?", arXiv 1802.02538.
     """
@@ -64,9 +64,9 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
     tail to fit. k-hat can be negative if the weights are bounded. k-hat is infinite if the
     logarithms of the tail's weights span more than 700 nats.
 
-    Raises: UserError if there are fewer than 100 weights. `NoParetoTail` if a weight is nan or
-    infinite, if all weights are zero, if all weights in the lowest quarter of the tail are equal,
-    or if the tail has fewer than 10 distinct weights.
+    Raises: UserError if there are fewer than 100 weights. NoParetoTail is raised if a weight is nan
+    or infinite, if all weights are zero, if all weights in the lowest quarter of the tail are
+    equal, or if the tail has fewer than 10 distinct weights.
     """
     num = len(weights)
     if num < 100:
@@ -86,7 +86,7 @@ def pareto_k_of_weights(weights: Float[Tensor, "sample"]) -> float:
     if distinct < MIN_DISTINCT_WEIGHTS or lower_quartile == tail[-1]:
         raise NoParetoTail(
             f"some of the largest {size} importance weights are equal ({distinct} are distinct): "
-            "k-hat needs a continuous q, and it needs double precision if q is almost exact"
+            "k-hat needs a continuous q, and needs double precision if q is almost exact"
         )
     if tail[0] - lower_quartile > MAX_LOG_SPREAD:
         return math.inf
@@ -109,7 +109,7 @@ def rank_normalized_r_hat(draws: Float[Tensor, "chain draw latent"]) -> Float[Te
 def _arviz() -> Any:
     """Import arviz only when it is used, because arviz loads SciPy's statistics.
 
-    V uses only the gradients of this package and does not need arviz.
+    V with categorical codes uses only the gradients of this package and does not need arviz.
     """
     try:
         from arviz_stats.base import array_stats  # type: ignore[attr-defined]

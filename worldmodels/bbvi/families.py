@@ -1,4 +1,4 @@
-"""Variational families q(z; lambda): independent factors, each over one or several latents.
+"""Variational families q(z; lambda), whose factors are independent and have one or more latents.
 
 Parameters are unconstrained (means, log-scales, logits), so any optimizer can be used.
 """
@@ -19,10 +19,10 @@ OfFactors = Float[Tensor, "sample factor"]
 class VariationalFamily(nn.Module):
     """Base class of variational families, which return samples and the factors' log-probabilities.
 
-    A subclass defines `sample`, and either `log_prob` or `distribution`. A subclass also defines
-    `rsample` if samples can carry a gradient to the parameters, and `membership` if a factor has
-    more than one latent. Factors must be independent of each other, because Rao-Blackwellization
-    assumes their independence.
+    A subclass defines `rsample` if samples can carry a gradient to the parameters; otherwise the
+    subclass defines `sample`. A subclass also defines either `log_prob` or `distribution`, and it
+    defines `membership` if a factor has more than one latent. Factors must be independent of each
+    other, because Rao-Blackwellization assumes their independence.
     """
 
     def __init__(self, num_latents: int) -> None:
@@ -131,7 +131,7 @@ class MeanFieldBeta(VariationalFamily):
     """Independent Beta distributions on (0, 1), initialized to Beta(2, 2).
 
     The family does not start at the uniform Beta(1, 1), because samples of Beta(1, 1) come close to
-    0 and 1. Log-joints are steep near 0 and 1.
+    0 and 1, where log-joints are steep.
     """
 
     def __init__(self, num_latents: int) -> None:

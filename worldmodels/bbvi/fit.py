@@ -44,10 +44,10 @@ class Estimator:
             log-joint that involve this factor, which requires a `FactoredJoint`. "pathwise"
             differentiates through the samples. The method "pathwise" needs a log-joint that is
             differentiable in z, and a family with `rsample`.
-        control: control variate that is subtracted from the signal of a score-function method to
-            reduce the variance of the gradient. "none" subtracts nothing. "fitted" is the paper's
-            control variate and needs at least 3 samples. "leave-one-out" needs at least 2 samples.
-            The method "pathwise" requires the control "none".
+        control: control variate that "score" and "rao-blackwell" subtract to reduce the variance of
+            the gradient. "none" subtracts nothing. "fitted" is the paper's control variate and
+            needs at least 3 samples. "leave-one-out" subtracts the mean over the other samples and
+            needs at least 2 samples. The method "pathwise" requires the control "none".
 
     Source: arXiv 1401.0118, sections 2.2 ("score"), 3.1 ("rao-blackwell") and 3.2 ("fitted").
     """
@@ -81,10 +81,10 @@ def elbo_surrogate(
     num_samples: int,
     generator: Generator,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "sample"]]:
-    """Return a scalar whose gradient estimates the ELBO's gradient, and log p - log q.
+    """Return a scalar, whose gradient is an estimate of the ELBO's gradient, and log p - log q.
 
     The second output is log p - log q of each sample, in nats, without an autograd graph. The mean
-    of log p - log q over the samples estimates the ELBO.
+    of this output over the samples is an estimate of the ELBO.
 
     Raises: UserError if the model or the family does not support the estimator.
     """
@@ -199,15 +199,15 @@ def fit_bbvi(
     """Fit the parameters of `family` in place, by maximizing the ELBO.
 
     Args:
-        model: function that maps z, (sample, latent), to log p(x, z), (sample,). The model may be a
-            `FactoredJoint`.
+        model: function that maps z of shape (sample, latent) to log p(x, z) of shape (sample,). The
+            model may be a `FactoredJoint`.
         generator: source of all randomness, on the family's device.
         on_step: called after each step with the number of the step, counted from 1, and the ELBO
             estimate of the step in nats.
 
-    Raises: UserError if the model or the family does not support the estimator. `NonFiniteGradient`
-        if the gradient of a step is not finite; the parameters then stay as they were before the
-        step.
+    Raises: UserError if the model or the family does not support the estimator. NonFiniteGradient
+        is raised if the gradient of a step is not finite; the parameters then stay as they were
+        before the step.
     """
     started = time.monotonic()
     parameters = [parameter for parameter in family.parameters() if parameter.requires_grad]

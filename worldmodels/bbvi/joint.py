@@ -16,8 +16,8 @@ class FactoredJoint:
     """A log-joint log p(x, z) that is a sum of terms; it can be called like a plain log-joint.
 
     Attributes:
-        terms: function that maps z, (sample, latent), to the value of each term in nats, (sample,
-            term).
+        terms: function that maps z of shape (sample, latent) to the values of the terms in nats, of
+            shape (sample, term).
         involves: True where a term depends on a latent. The terms that involve a latent are the
             latent's Markov blanket. A superfluous True increases the variance of the gradient. A
             missing True biases the gradient; `check` detects a missing True.
@@ -83,13 +83,13 @@ class FactoredJoint:
 
 
 LogJoint = Callable[[Tensor], Tensor]
-"""z (sample, latent) -> log p(x, z) in nats (sample,); a `FactoredJoint` is one."""
+"""A function from z (sample, latent) to log p(x, z) in nats (sample,), or a `FactoredJoint`."""
 
 
 def evaluate_log_joint(model: LogJoint, z: Samples) -> Float[Tensor, "sample"]:
     """Return the log-joint of a plain or factored model, in nats.
 
-    Raises: UserError where the model does not return one number per sample.
+    Raises: UserError if the model does not return one number per sample.
     """
     values = model(z)
     if values.shape != (len(z),):

@@ -38,7 +38,7 @@ def estimator_style(name: str) -> dict[str, Any]:
 
 
 def _posterior_style(fit: Fit) -> dict[str, Any]:
-    """Return a line style that keeps coinciding lines visible by different widths."""
+    """Return a line style; its width depends on the estimator, so that all lines stay visible."""
     color, width = POSTERIOR_LINES[fit.estimator]
     dashes = ":" if fit.estimator == "score" else "-"
     return {"color": color, "linewidth": width, "linestyle": dashes}

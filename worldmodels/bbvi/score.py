@@ -56,7 +56,7 @@ def score_surrogate(
 
 
 def scores(log_q: OfFactors, parameters: Iterable[nn.Parameter]) -> Scores:
-    """Return the score d log q of each sample and factor, for the concatenated parameters.
+    """Return each score d log q, which is the gradient of one entry of `log_q` in the parameters.
 
     The function needs one batched backward pass for any family. Memory grows with the square of
     samples x factors, so the function is meant for tens of samples. The graph of `log_q` is kept.

@@ -1,4 +1,4 @@
-"""The variance of each estimator's gradient at fixed parameters."""
+"""Measure the variance of each estimator's gradient at fixed parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from worldmodels.errors import UserError
 
 @dataclass(frozen=True)
 class GradientMoments:
-    """Mean and variance, over repetitions, of one estimator's gradient for all parameters."""
+    """Mean and variance of one estimator's gradient over repeated estimates, per parameter."""
 
     mean: Float[Tensor, "parameter"]
     variance: Float[Tensor, "parameter"]
@@ -23,7 +23,10 @@ class GradientMoments:
 
     @property
     def total_variance(self) -> float:
-        """Variance summed over parameters: the expected squared distance from the mean gradient."""
+        """Variance summed over parameters.
+
+        This sum is the expected squared distance between a gradient and the mean gradient.
+        """
         return float(self.variance.sum())
 
     @property
@@ -35,7 +38,7 @@ class GradientMoments:
 def applicable_estimators(model: LogJoint, family: VariationalFamily) -> tuple[Estimator, ...]:
     """Return the estimators that can be used with this model and family.
 
-    The model is assumed to be differentiable in z.
+    This function assumes that the model is differentiable in z.
     """
     return tuple(
         estimator
@@ -58,13 +61,13 @@ def gradient_variance(
 
     Args:
         num_samples: number of samples of q per gradient.
-        num_repeats: number of gradients per estimator, at least 2; each is computed from new
-            samples.
+        num_repeats: number of gradients per estimator, at least 2; each gradient is computed from
+            new samples.
         estimators: the estimators to compare. If `estimators` is None, all applicable estimators
             are compared.
 
-    Returns: a dictionary that maps the name of each estimator, for example "rao-blackwell +
-    leave-one-out", to the moments of its gradient.
+    Returns: a dictionary of the moments of each estimator's gradient. The keys are the names of
+    the estimators, for example "rao-blackwell + leave-one-out".
     """
     if num_repeats < 2:
         raise UserError(f"num_repeats must be at least 2, got {num_repeats}")

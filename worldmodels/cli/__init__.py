@@ -1,7 +1,7 @@
-"""The program `wm`: each of its commands parses options, calls one stage and prints the result.
+"""The program `wm`; each command parses options, calls one stage and prints the result.
 
-Each file of this package holds a group of commands. Importing a file registers its commands, and
-`wm --help` lists the commands in the order of the imports. Slow imports are inside the functions of
+Each group of commands has its own file. Importing the file registers the commands, and `wm --help`
+lists the commands in the order of the imports. Slow imports are inside the functions of
 the commands, so that `wm --help` starts fast.
 """
 

@@ -1,9 +1,9 @@
 """Build commands from functions and from shared groups of options, and print results.
 
 A command is a function that takes options and returns its result as a dict. A parameter whose type
-is a dataclass stands for a group of options. Each field of the dataclass becomes one option, with
-the help text from the field's `Annotated` type and with the field's default. Every command also
-gets the option `--json`.
+is a dataclass stands for a group of options. Each field of the dataclass becomes one option.
+The option takes its help text from the field's `Annotated` type, and its default from the field.
+Every command also gets the option `--json`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ JsonOption = Annotated[
     bool,
     typer.Option(
         "--json",
-        help="Print the result as JSON on stdout, everything else on stderr.",
+        help="Print the result as JSON on stdout, and everything else on stderr.",
         callback=keep_stdout_for_json,
     ),
 ]
@@ -34,7 +34,7 @@ MAX_PRINTED_VALUES = 8  # longer lists are only in the JSON
 
 
 def print_result(summary: Result, indent: str = "") -> None:
-    """Print one line per key of the result, but no histories and no long lists."""
+    """Print one line per key of the result, except for histories and long lists."""
     width = max((len(name) for name in summary), default=0) + 2
     for name, value in summary.items():
         if name == "history" or (isinstance(value, list) and len(value) > MAX_PRINTED_VALUES):
@@ -50,10 +50,10 @@ def print_result(summary: Result, indent: str = "") -> None:
 def command(
     app: typer.Typer, name: str | None = None, *, show: Callable[[Result], None] = print_result
 ) -> Callable[[Command], Command]:
-    """Register a function as a command of `app`.
+    """Return a decorator that registers a function as a command of `app`.
 
     Args:
-        name: name of the command; None stands for the name of the function.
+        name: name of the command. If `name` is None, the function's name is used.
         show: function that prints the result if `--json` is not given.
     """
 
@@ -81,7 +81,7 @@ def command(
 
 
 def _parameters(function: Command) -> tuple[dict[str, Any], list[inspect.Parameter]]:
-    """Return the groups of options by parameter name, and all options; `--json` is the last one."""
+    """Return the groups of options by parameter name, and all options, which end with `--json`."""
     groups: dict[str, Any] = {}
     options: dict[str, inspect.Parameter] = {}
     for name, parameter in inspect.signature(function, eval_str=True).parameters.items():

@@ -25,7 +25,7 @@ COLUMNS = {
 
 
 def print_runs(result: dict[str, Any]) -> None:
-    """Print one row per run, and then the paths of the files that were written."""
+    """Print one row per run, and then the paths of the files that the command wrote."""
     from worldmodels.stages.compare import NOT_COMPARABLE
 
     print_table(COLUMNS, result["runs"])
@@ -37,7 +37,7 @@ def print_runs(result: dict[str, Any]) -> None:
 @command(app, show=print_runs)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of the runs.", metavar="RUN ...")],
-    out: Annotated[Path, typer.Option(help="Folder for comparison.csv and .png.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for comparison.csv and comparison.png.")] = Path(
         "comparison"
     ),
     quiet: QuietOption = False,

@@ -15,7 +15,7 @@ data_app = typer.Typer(
 
 DatasetOption = Annotated[str, typer.Option(help="Name of the dataset, such as racing/random-v0.")]
 RootOption = Annotated[
-    Path | None, typer.Option(help="Folder of Minari datasets; default: Minari's own.")
+    Path | None, typer.Option(help="Folder of Minari datasets; default: Minari's own folder.")
 ]
 
 
@@ -26,7 +26,7 @@ def info(
         bool, typer.Option("--verify", help="Read every episode completely to find damage.")
     ] = False,
 ) -> dict[str, Any]:
-    """Show the number, the returns and the size of a run's episodes, and the damaged files."""
+    """Show the number, the returns and the size of a run's episodes, and list damaged files."""
     from worldmodels.progress import Report
     from worldmodels.runs.run import Run
     from worldmodels.stages.data import data_info
@@ -52,7 +52,7 @@ def import_(
     env: Annotated[
         str | None,
         typer.Option(
-            help="Gymnasium id of the environment; default: the one that the dataset names."
+            help="Gymnasium id of the environment; default: the id that the dataset names."
         ),
     ] = None,
     env_arg: EnvArgOption = None,

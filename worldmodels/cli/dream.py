@@ -16,8 +16,8 @@ from worldmodels.cli.options import (
     app,
 )
 
-StartsOption = Annotated[int, typer.Option(help="Number of real states that dreams start at.")]
-SamplesOption = Annotated[int, typer.Option(help="Dreams per start state.")]
+StartsOption = Annotated[int, typer.Option(help="Number of real states at which dreams start.")]
+SamplesOption = Annotated[int, typer.Option(help="Number of dreams per start state.")]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ActorOptions:
         str | None, typer.Option(help="Policy that acts instead of the agent, such as random.")
     ] = None
     actions: Annotated[
-        Path | None, typer.Option(help="File of actions to execute: .npy, (agent steps, A).")
+        Path | None, typer.Option(help="File (.npy) of actions to execute, (agent steps, A).")
     ] = None
 
 
@@ -46,7 +46,7 @@ def evaluate_memory(
     samples: SamplesOption = 16,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Compare M with baselines, and M's dreams with real frames, on held-out episodes."""
+    """Compare M with baselines, and compare M's dreams with real frames, on held-out episodes."""
     from worldmodels.stages.evaluate_memory import EvaluateMemoryConfig, evaluate_memory
 
     config = EvaluateMemoryConfig(horizon, starts, samples, temperature)
@@ -59,9 +59,13 @@ def dream(
     options: RunOptions,
     actor: ActorOptions,
     out: Annotated[Path, typer.Option(help="Path of the video, .mp4 or .gif.")] = Path("dream.mp4"),
-    horizon: Annotated[int, typer.Option(help="Longest video, in agent steps.")] = 250,
+    horizon: Annotated[
+        int, typer.Option(help="Maximum length of the video, in agent steps.")
+    ] = 250,
     temperature: TemperatureOption = 1.0,
-    episode: Annotated[int, typer.Option(help="Validation episode that the dream starts in.")] = 0,
+    episode: Annotated[
+        int, typer.Option(help="Number of the validation episode in which the dream starts.")
+    ] = 0,
 ) -> dict[str, Any]:
     """Record a video of a dream whose actions come from the agent, from a policy or from a file."""
     from worldmodels.progress import Report
@@ -80,14 +84,17 @@ def dream(
 class ComparisonOptions:
     """The options that select the agents, the episodes and the dreams of a comparison."""
 
-    agents: Annotated[int, typer.Option(help="Agents: the run's own and noisy copies of it.")] = 12
-    episodes: Annotated[int, typer.Option(help="Real episodes per agent.")] = 4
+    agents: Annotated[
+        int, typer.Option(help="Number of agents: the run's own agent and noisy copies of it.")
+    ] = 12
+    episodes: Annotated[int, typer.Option(help="Number of real episodes per agent.")] = 4
     starts: StartsOption = 256
     samples: SamplesOption = 8
     good: Annotated[
         float | None,
         typer.Option(
-            "--good-return", help="Lowest score of a good agent; default: half of the best score."
+            "--good-return",
+            help="Lowest score of an agent that counts as good; default: half of the best score.",
         ),
     ] = None
     temperature: TemperatureOption = 1.0
@@ -95,7 +102,7 @@ class ComparisonOptions:
 
 @command(app)
 def dream_check(options: SearchOptions, comparison: ComparisonOptions) -> dict[str, Any]:
-    """Compare the returns of agents in the dream with the same agents' returns in the game."""
+    """Compare the returns of agents in the dream with their returns in the real game."""
     from worldmodels.stages.dream_check import DreamCheckConfig, dream_check
 
     config = DreamCheckConfig(**vars(comparison))

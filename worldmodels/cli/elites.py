@@ -9,23 +9,25 @@ import typer
 from worldmodels.cli.command import command
 from worldmodels.cli.options import ControllerInputsOption, QuietOption, WorkerOptions
 
-elites_app = typer.Typer(help="MAP-Elites with an autoencoder of its elites.", no_args_is_help=True)
+elites_app = typer.Typer(
+    help="Run MAP-Elites, which can use an autoencoder of the elites.", no_args_is_help=True
+)
 
 
 @command(elites_app)
 def arm(
     joints: Annotated[
-        int, typer.Option(help="Joints of the arm; the paper has 20, 200, 1,000.")
+        int, typer.Option(help="Number of joints of the arm; the paper uses 20, 200 and 1,000.")
     ] = 20,
     operator: Annotated[
         Literal["line", "vae", "vqvae"],
         typer.Option(
-            help="Variation operators: line alone, or also crossover by this autoencoder."
+            help="Variation operators: line alone, or line and crossover by this autoencoder."
         ),
     ] = "line",
     bandit: Annotated[
         bool,
-        typer.Option("--bandit", help="Choose operators by the number of elites that they add."),
+        typer.Option("--bandit", help="Prefer the operators that add the most elites."),
     ] = False,
     evaluations: Annotated[int, typer.Option(help="Number of evaluations.")] = 1_000_000,
     out: Annotated[
@@ -48,13 +50,15 @@ def arm(
 
 @command(elites_app)
 def solve(
-    archive: Annotated[Path, typer.Option(help="Folder that wm elites arm has written.")],
-    evaluations: Annotated[int, typer.Option(help="Evaluations per target and space.")] = 5_000,
+    archive: Annotated[Path, typer.Option(help="Output folder of wm elites arm.")],
+    evaluations: Annotated[
+        int, typer.Option(help="Number of evaluations per target and search space.")
+    ] = 5_000,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: ARCHIVE-solve.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the searches.")] = 0,
     quiet: QuietOption = False,
 ) -> dict[str, Any]:
-    """Search arm poses that reach targets: in an autoencoder's codes, and in joint angles."""
+    """Search for arm poses that reach targets, in an autoencoder's codes and in joint angles."""
     from worldmodels.progress import Report
     from worldmodels.runs.run_lock import write_lock
     from worldmodels.stages.elites_solve import SolveConfig, solve_targets
@@ -70,11 +74,13 @@ class DriveOptions:
     """The options of the search by MAP-Elites."""
 
     evaluations: Annotated[int | None, typer.Option(help="Number of evaluations.")] = None
-    episodes: Annotated[int | None, typer.Option(help="Episodes per controller.")] = None
-    max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None
-    cells: Annotated[int | None, typer.Option(help="Cells along each measure.")] = None
+    episodes: Annotated[int | None, typer.Option(help="Number of episodes per controller.")] = None
+    max_steps: Annotated[
+        int | None, typer.Option(help="Maximum length of an episode, in env steps.")
+    ] = None
+    cells: Annotated[int | None, typer.Option(help="Number of cells along each measure.")] = None
     batch_size: Annotated[
-        int | None, typer.Option("--batch", help="Controllers per generation.")
+        int | None, typer.Option("--batch", help="Number of controllers per generation.")
     ] = None
     inputs: ControllerInputsOption = None
 
@@ -84,7 +90,7 @@ def drive(
     options: WorkerOptions,
     search: DriveOptions,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the search; default: the run's.")
+        int | None, typer.Option(help="Seed of the search; default: the seed of the run.")
     ] = None,
 ) -> dict[str, Any]:
     """Use MAP-Elites to find the best controller for every combination of speed and steering."""

@@ -10,13 +10,14 @@ from worldmodels.errors import UserError
 
 
 def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
-    """Return the arguments by name, from texts of the form `name=value`.
+    """Parse texts of the form `name=value`, and return the values by name.
 
     If there are no texts, the result is None.
 
-    A value is read as JSON. A value that is not JSON is a string, so that words need no quotes.
+    A value is read as JSON. A value that is not JSON is kept as a string, so words need no quotes.
 
-    Raises: UserError if a text has another form than `name=value`, or if a name is given twice.
+    Raises: UserError if a text does not have the form `name=value`, if a name is given twice, or if
+        a value has too many nested brackets.
     """
     if not given:
         return None
@@ -32,7 +33,7 @@ def env_arguments(given: Sequence[str] | None) -> dict[str, Any] | None:
 
 
 def json_or_text(text: str) -> Any:
-    """Return the value of `text`, read as JSON, or `text` itself if `text` is not JSON."""
+    """Parse `text` as JSON; if `text` is not JSON, return `text` itself."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except ValueError:

@@ -24,17 +24,17 @@ from worldmodels.cli.tables import print_scores
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """The options that select the episodes and the environment of an evaluation."""
+    """The options that select the episodes, the environment and the policies of an evaluation."""
 
-    episodes: Annotated[int, typer.Option(help="Episodes to play.")] = 100
+    episodes: Annotated[int, typer.Option(help="Number of episodes.")] = 100
     split: Annotated[
         Literal["validation", "test"],
-        typer.Option(help="Seeds of the episodes: validation or test."),
+        typer.Option(help="Split of the episodes' seeds: validation or test."),
     ] = "validation"
     stock: Annotated[
         bool,
         typer.Option(
-            "--stock", help="Play the slower reference environment, as for reported scores."
+            "--stock", help="Use the slower reference environment, as reported scores require."
         ),
     ] = False
     perturbation: Annotated[
@@ -42,7 +42,7 @@ class EvaluationOptions:
     ] = None
     baselines: Annotated[
         bool | None,
-        typer.Option(help="Evaluate untrained policies too, which is the default without --stock."),
+        typer.Option(help="Evaluate untrained policies too; this is the default without --stock."),
     ] = None
 
 
@@ -75,8 +75,10 @@ class SceneOptions:
             "--side-by-side", help="Show the game, V's reconstruction and the dream side by side."
         ),
     ] = False
-    max_steps: Annotated[int | None, typer.Option(help="Longest video, in env steps.")] = None
-    episode: Annotated[int, typer.Option(help="Number of the validation episode.")] = 0
+    max_steps: Annotated[
+        int | None, typer.Option(help="Maximum length of the video, in env steps.")
+    ] = None
+    episode: Annotated[int, typer.Option(help="Number of the validation episode to record.")] = 0
     temperature: TemperatureOption = 1.0
 
 
@@ -113,8 +115,8 @@ def play(
 
     if dream:
         reason = (
-            "has no effect with --dream, which plays in the run's own dream: leave it out, or add "
-            "--run with a run of that env"
+            "has no effect with --dream, which plays in the run's own dream: leave the option out, "
+            "or add --run with a run of that env"
         )
         given = {"--env": env, "--env-arg": env_arg, "--observation-key": observation_key}
         refuse_ignored(given, reason)
@@ -129,7 +131,7 @@ def play(
 def info(
     run: Annotated[Path | None, typer.Option("--run", help="Folder of the run.")] = None,
 ) -> dict[str, Any]:
-    """Show the installation; with --run, show a run's contents, scores and stale stages instead."""
+    """Show the installation, or, with --run, the contents, scores and stale stages of a run."""
     from worldmodels.runs.run import Run
     from worldmodels.stages.info import install_info, run_info
 

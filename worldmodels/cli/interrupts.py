@@ -1,10 +1,10 @@
-"""End a command within seconds after Ctrl-C, even while a library is being imported.
+"""End a command within seconds of Ctrl-C, even while a library is being imported.
 
 Ctrl-C raises KeyboardInterrupt. A library that is being imported may raise another exception
 instead of KeyboardInterrupt, or may swallow KeyboardInterrupt, as matplotlib does. This module
-therefore records that Ctrl-C was pressed, and ends the process by force if the process still runs
-two seconds later. Ending by force leaves no broken file, because every file is written completely
-or not at all.
+therefore records that Ctrl-C was pressed, and ends the process by force if the process is still
+running two seconds later. A forced end leaves no broken file, because every file is written
+completely or not at all.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Interrupts:
     def end(self) -> NoReturn:
         """End the process with exit code 130, which stands for an interrupt.
 
-        A normal exit also unloads torch, which takes a second, or three seconds on a busy machine.
-        If Ctrl-C was pressed while a library was being imported, a normal exit ends with the signal
-        SIGINT instead of exit code 130.
+        A normal exit would also unload torch, which takes one second, or three seconds on a busy
+        machine. If Ctrl-C was pressed while a library was being imported, a normal exit would end
+        the process with the signal SIGINT instead of exit code 130.
         """
         self._is_ending = True
         atexit._run_exitfuncs()

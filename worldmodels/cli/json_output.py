@@ -15,7 +15,7 @@ _STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
 def keep_stdout_for_json(as_json: bool) -> bool:
-    """Redirect the output of libraries to stderr; this function is the callback of `--json`."""
+    """Redirect all other output to stderr if `--json` is given; typer calls this function."""
     if as_json and sys.stdout is sys.__stdout__:
         _redirect_this_process()
     elif as_json:  # a caller in this process set it; `run_command` restores it
@@ -25,13 +25,13 @@ def keep_stdout_for_json(as_json: bool) -> bool:
 
 
 def write_json_to_stdout(result: dict[str, Any]) -> None:
-    """Print the result as JSON; nan and infinity become null, because JSON has neither of them."""
+    """Print the result as JSON; nan and infinity become null, because JSON has no such numbers."""
     document = json.dumps(nonfinite_to_none(result), indent=2, allow_nan=False)
     print(document, file=_STDOUT.get() or sys.stdout, flush=True)
 
 
 def _redirect_this_process() -> None:
-    """Redirect file descriptor 1 to stderr, which also redirects the output of C code and workers.
+    """Redirect file descriptor 1 to stderr, and thereby the output of C code and of workers.
 
     File descriptor 1 is never restored, because libraries may print while the process ends.
     """

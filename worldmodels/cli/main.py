@@ -1,4 +1,4 @@
-"""Start `wm`, and answer a user's mistake with a message of one line and with exit code 2."""
+"""Start `wm`; a user's mistake causes a short message without a traceback, and exit code 2."""
 
 import contextlib
 import os
@@ -34,10 +34,10 @@ def main() -> None:
 
 
 def run_command() -> None:
-    """Run the app and exit: with code 2 after a user's mistake, with code 130 after Ctrl-C.
+    """Run the app and exit; the exit code is 2 after a user's mistake, and 130 after Ctrl-C.
 
-    Raises: SystemExit with the exit code, even after success. Errors that are not a user's mistake
-        are raised as they are.
+    Raises: SystemExit with the exit code, even after success. An error that is not a user's
+        mistake is raised unchanged.
     """
     from worldmodels.hardware import check_imports
 

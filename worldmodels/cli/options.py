@@ -1,4 +1,7 @@
-"""Options that several commands share, and groups of these options, whose `open` opens a run."""
+"""Options that several commands share, and groups of these options.
+
+The method `open` of a group opens the run that the options select.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ if TYPE_CHECKING:
     from worldmodels.cli.session import Session
 
 app = typer.Typer(
-    help="Train agents inside their own dream: collect, train V, M and C, evaluate, record.",
+    help="Train agents inside their own dream. The commands collect episodes, train V, M and C, "
+    "evaluate agents and record videos.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,18 +33,19 @@ EnvOption = Annotated[
 EnvArgOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--env-arg", help="Argument of the env's constructor: name=value; may be repeated."
+        "--env-arg", help="Argument of the env's constructor, as name=value; may be repeated."
     ),
 ]
 ObservationKeyOption = Annotated[
     str | None,
-    typer.Option(help="Key of the picture in Dict observations; render draws the env instead."),
+    typer.Option(help="Key of the picture in Dict observations, or render for rendered pictures."),
 ]
 AgentOption = Annotated[
     Path | None,
     typer.Option(
         "--agent",
-        help="A run, an agent's file, carracing or carracing-quantized; default: the run's agent.",
+        help="A run, an agent's file, or a packaged agent (carracing or carracing-quantized); "
+        "default: the run's agent.",
     ),
 ]
 PresetOption = Annotated[
@@ -55,11 +60,12 @@ QuantizedOption = Annotated[
     bool, typer.Option("--quantized", help="Encode frames as codes instead of continuous latents.")
 ]
 ControllerInputsOption = Annotated[
-    str | None, typer.Option("--controller-inputs", help="Inputs of C: zh, or z alone.")
+    str | None,
+    typer.Option("--controller-inputs", help="Inputs of C: zh for z and h, or z for z alone."),
 ]
 TrainStepsOption = Annotated[int | None, typer.Option(help="Number of optimizer steps.")]
 TemperatureOption = Annotated[
-    float, typer.Option(help="Temperature of the dream; above 1 dreams vary more.")
+    float, typer.Option(help="Temperature of the dream; dreams vary more at higher values.")
 ]
 
 
@@ -79,26 +85,26 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions(RunOptions):
-    """The options of a run, and of the device on which the run's models compute."""
+    """The options of a command that uses the run's models on a device."""
 
     device: DeviceOption = "auto"
 
 
 @dataclass(frozen=True)
 class WorkerOptions(RunOptions):
-    """The options of a run, and of the workers that play episodes."""
+    """The options of a command that works on a run, and whose workers play episodes."""
 
     workers: WorkersOption = None
 
 
 @dataclass(frozen=True)
 class SearchOptions(DeviceOptions, WorkerOptions):
-    """The options of a run, of the device of its models, and of the workers that play episodes."""
+    """The options of a command that uses the run's models, and whose workers play episodes."""
 
 
 @dataclass(frozen=True)
 class NewRunOptions(WorkerOptions):
-    """The options of a run that is created if it does not exist, and of the workers."""
+    """The options of a command that creates the run if needed, and whose workers play episodes."""
 
     env: EnvOption = None
     env_arg: EnvArgOption = None
@@ -109,4 +115,4 @@ class NewRunOptions(WorkerOptions):
 
 @dataclass(frozen=True)
 class PipelineOptions(DeviceOptions, NewRunOptions):
-    """The options of a run that is created if it does not exist, of its workers and its device."""
+    """The options of a command that creates the run if needed, and uses its models and workers."""

@@ -1,4 +1,4 @@
-"""Commands that use the prior over V's codes to sample frames and to measure surprise."""
+"""Commands that sample frames from V, or measure surprise under the prior over V's codes."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,9 +18,9 @@ def sample(
         typer.Option("--prior", help="Sample from the prior over codes; default: z ~ N(0, 1)."),
     ] = False,
     out: Annotated[Path, typer.Option(help="Path of the picture, .png.")] = Path("samples.png"),
-    count: Annotated[int, typer.Option(help="Frames to sample.")] = 64,
+    count: Annotated[int, typer.Option(help="Number of frames to sample.")] = 64,
     temperature: Annotated[
-        float, typer.Option(help="Temperature of the samples; 0 takes the most likely values.")
+        float, typer.Option(help="Temperature of the samples; 0 gives the most likely values.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def surprise(
     horizon: Annotated[int, typer.Option(help="Length of each dream, in agent steps.")] = 100,
     temperature: TemperatureOption = 1.0,
 ) -> dict[str, Any]:
-    """Measure how surprising dreamed and real frames are under the prior, in nats per frame."""
+    """Measure the surprise of dreamed and of real frames under the prior, in nats per frame."""
     from worldmodels.stages.surprise import SurpriseConfig, measure_surprise
 
     config = SurpriseConfig(starts=starts, horizon=horizon, temperature=temperature)

@@ -50,7 +50,7 @@ class Session:
 
 @contextmanager
 def open_workers(quiet: bool, num_workers: int | None) -> Iterator[tuple[Workers, Report]]:
-    """Open workers and a report, but no run; the workers end when the context ends."""
+    """Open workers and a report, without a run; the workers end when the context ends."""
     if num_workers is not None and num_workers < 1:
         raise UserError(f"expected at least 1 worker, got {num_workers}")
     report = Report(quiet)
@@ -69,12 +69,12 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a run, its preset, workers and a report; the workers end when the context ends.
 
-    `requested` holds the other options of `NewRunOptions`. A run that does not exist is created if
-    `requested` is given. The env of a new run is checked before anything is written, so that an
+    `requested` holds the other options of `NewRunOptions`. If `requested` is given, a run that does
+    not exist is created. The env of a new run is checked before anything is written, so that an
     error leaves no files.
 
-    Raises: UserError if the run does not exist and `requested` is not given, or if the run was made
-        with other settings than the requested settings.
+    Raises: UserError if the run does not exist and `requested` is not given, or if the settings of
+        the run differ from the requested settings.
     """
     opened = _made_or_opened(Run(run), **requested) if requested else Run(run)
     preset = preset_named(opened.settings.preset)
@@ -90,7 +90,9 @@ def _made_or_opened(
     preset: str | None = None,
     seed: int | None = None,
 ) -> Run:
-    """Return `run`, or a new run if `run` does not exist yet; an option may be None.
+    """Return `run`, or a new run in the same folder if `run` does not exist yet.
+
+    An option that is None was not given.
 
     Raises: UserError if an option is invalid or differs from the setting of the run.
     """

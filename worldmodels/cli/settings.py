@@ -19,7 +19,7 @@ SetOption = Annotated[
 
 
 def with_settings(config: Any, given: Sequence[str] | None) -> Any:
-    """Return a copy of a stage's config in which the values in `given` replace its own.
+    """Return a copy of a stage's config that has the values in `given`.
 
     Each text in `given` is `name=value`, or `group.name=value` for a setting in a nested group.
 
@@ -37,7 +37,7 @@ def with_settings(config: Any, given: Sequence[str] | None) -> Any:
 
 
 def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
-    """Return `config` with one setting replaced; the setting may be in a nested group."""
+    """Return a copy of `config` with one new value; the setting may be in a nested group."""
     known = [field.name for field in fields(config) if field.init]
     first, *rest = path
     if first not in known:
@@ -58,7 +58,7 @@ def _with(config: Any, path: list[str], value: Any, name: str) -> Any:
 
 
 def _as_type(value: Any, kind: Any, name: str) -> Any:
-    """Convert a JSON value to the type `kind` of a setting."""
+    """Convert a JSON value to `kind`, the type of a setting; raises UserError if this fails."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         for each in get_args(kind):

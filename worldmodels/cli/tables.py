@@ -10,8 +10,8 @@ def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[s
     """Print a line of headings and one line per row; a value that is None is printed as "-".
 
     Args:
-        columns: maps each heading to a pair: the key of the column's values, and the format of
-            these values, such as ".1f".
+        columns: a pair for each heading, which consists of the key of the column's values in a row
+            and of the format of these values, such as ".1f".
     """
     lines = [list(columns)]
     for row in rows:
@@ -25,7 +25,7 @@ def print_table(columns: Mapping[str, tuple[str, str]], rows: Iterable[Mapping[s
 
 
 def print_scores(result: dict[str, Any]) -> None:
-    """Print one row per policy: mean return, standard deviation, and 95 % interval of the mean."""
+    """Print the mean, its 95 % interval and the standard deviation of each policy's returns."""
     columns = {"policy": ("policy", "s"), "mean": ("mean", ".1f"), "std": ("std", ".1f")}
     rows = [dict(row) for row in result["rows"]]
     for row in rows:  # a single episode has neither a spread nor an interval

@@ -23,13 +23,11 @@ def run(
     quantized: QuantizedOption = False,
     rounds: Annotated[
         int | None,
-        typer.Option(
-            help="Number of rounds; each collects episodes, trains V and M, and searches C."
-        ),
+        typer.Option(help="Number of rounds; each round collects episodes and trains V, M and C."),
     ] = None,
     env_steps: Annotated[
         int | None,
-        typer.Option(help="Env steps of all rounds together; the final evaluation does not count."),
+        typer.Option(help="Total number of env steps of all rounds, without the final evaluation."),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -39,7 +37,7 @@ def run(
         bool | None,
         typer.Option(
             "--dream/--real",
-            help="Search C only in the dream, or only in the real game; default: as in the preset.",
+            help="Train C only in the dream, or only in the real game; default: as in the preset.",
         ),
     ] = None,
 ) -> dict[str, Any]:
@@ -74,11 +72,13 @@ def collect(
         str | None,
         typer.Option(help="Policy that plays: exploring, random, brownian, agent or elites."),
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Longest episode, in env steps.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Maximum length of an episode, in env steps.")
+    ] = None,
     select_by_surprise: Annotated[
         bool,
         typer.Option(
-            "--select-by-surprise", help="Keep the most surprising of every three episodes."
+            "--select-by-surprise", help="Keep only the most surprising of every three episodes."
         ),
     ] = False,
 ) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def train_memory(
     train_steps: TrainStepsOption = None,
     ensemble_size: Annotated[
         int | None,
-        typer.Option(help="Number of models in M, which is an ensemble if there are several."),
+        typer.Option(help="Number of models in M; several models form an ensemble."),
     ] = None,
     settings: SetOption = None,
 ) -> dict[str, Any]:

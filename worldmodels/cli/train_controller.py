@@ -1,4 +1,4 @@
-"""The command `wm train-controller`, which searches C by CMA-ES or by gradients."""
+"""The command `wm train-controller`, which searches for C by CMA-ES or by gradients."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ if TYPE_CHECKING:
 
 # These texts follow the name of an option that the search in use would ignore.
 CMAES_ONLY = (
-    "is an option of CMA-ES, and this search uses gradients: leave it out, or add --search cmaes"
+    "is an option of CMA-ES, and this search uses gradients: leave the option out, or add "
+    "--search cmaes"
 )
 GRADIENT_ONLY = (
-    "is an option of the gradient search, and this search is CMA-ES: leave it out (--generations "
-    "is the length of CMA-ES), or add --dream --search gradient"
+    "is an option of the gradient search, and this search is CMA-ES: leave the option out "
+    "(--generations sets the length of CMA-ES), or add --dream --search gradient"
 )
 DREAM_ONLY = (
-    "selects the device of a dream, and this search plays the real game on CPU cores: leave it "
-    "out, or add --dream"
+    "selects the device of a dream, and this search plays the real game on CPU cores: leave the "
+    "option out, or add --dream"
 )
 OTHER_GRADIENT = (
-    "belongs to the other gradient: PPO is for codes and discrete actions, pathwise for the rest; "
-    "leave it out, or add it for a run of the other kind"
+    "is a setting of a gradient method that this run does not use: leave the setting out, or add "
+    "it for another run (PPO is for codes and for discrete actions, and pathwise is for the other "
+    "runs)"
 )
 
 
 @dataclass(frozen=True)
 class MethodOptions:
-    """The options that select where and how C is searched."""
+    """The options that select where and how the command searches for C."""
 
     dream: Annotated[bool, typer.Option("--dream", help="Search in the dream.")] = False
     search: Annotated[
@@ -48,7 +50,7 @@ class MethodOptions:
     train_steps: TrainStepsOption = None
     horizon: Annotated[
         int | None,
-        typer.Option(help="Agent steps per dream, and limit of agent steps per episode."),
+        typer.Option(help="Maximum number of agent steps of a dream or of a real episode."),
     ] = None
 
 
@@ -56,10 +58,10 @@ class MethodOptions:
 class CMAESOptions:
     """The options of the search by CMA-ES."""
 
-    generations: Annotated[int | None, typer.Option(help="Generations of CMA-ES.")] = None
+    generations: Annotated[int | None, typer.Option(help="Number of generations of CMA-ES.")] = None
     population: Annotated[int | None, typer.Option(help="Candidates per generation.")] = None
     max_minutes: Annotated[
-        float | None, typer.Option(help="Limit of CMA-ES in minutes, without evaluations.")
+        float | None, typer.Option(help="Time limit of CMA-ES in minutes, excluding evaluations.")
     ] = None
     covariance: Annotated[
         Literal["full", "diagonal"] | None, typer.Option(help="Covariance that CMA-ES adapts.")
@@ -68,17 +70,18 @@ class CMAESOptions:
 
 @dataclass(frozen=True)
 class ControllerOptions:
-    """The options that set C's size and inputs, and the agent whose C the search starts from."""
+    """The options that set the size and the inputs of C, and the C that the search starts from."""
 
     hidden: Annotated[
-        int | None, typer.Option(help="Tanh units of C; 0 is the paper's linear C.")
+        int | None, typer.Option(help="Number of tanh units of C; 0 gives the paper's linear C.")
     ] = None
     inputs: ControllerInputsOption = None
     init_from: Annotated[
         Path | None, typer.Option(help="Run or agent file whose C the search starts from.")
     ] = None
     paper: Annotated[
-        bool, typer.Option("--paper", help="Search as in the paper: a linear C, in the real game.")
+        bool,
+        typer.Option("--paper", help="Search for a linear C in the real game, as in the paper."),
     ] = False
 
 
@@ -90,7 +93,7 @@ def train_controller(
     controller: ControllerOptions,
     settings: SetOption = None,
 ) -> dict[str, Any]:
-    """Search C by CMA-ES or by gradients, in the real game, or in the dream if --dream is given."""
+    """Search for C by CMA-ES or by gradients, in the real game or (with --dream) in the dream."""
     from worldmodels.stages.train_controller import train_controller
 
     with options.open() as session:
@@ -133,7 +136,7 @@ def _refuse_ignored(
     cmaes: CMAESOptions,
     settings: Sequence[str],
 ) -> None:
-    """Raise UserError for an option or a setting that the search in use would ignore."""
+    """Raise UserError for an option or a setting that the chosen search would ignore."""
     from envs.tasks import task_for
 
     def given(*groups: str) -> dict[str, object]:

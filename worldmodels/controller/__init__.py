@@ -1,1 +1,1 @@
-"""C, the controller, and the code that searches for its parameters."""
+"""The controller C, and the searches for C's parameters."""

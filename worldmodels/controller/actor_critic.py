@@ -1,13 +1,14 @@
 """The code that is common to `pathwise.py` and `ppo.py`, the two gradient searches for C.
 
-C acts in short dreams that begin at real states. A value network estimates the rewards that would
-follow the last state of a dream, so the return is:
+C acts in short dreams that begin at real states. A value network estimates the return that would
+follow the last state of a dream. The return of a dream is therefore:
 
     return = sum over agent steps t of discount^t reward_t + discount^T value(state_T)
 
 `pathwise.py` differentiates the return itself, through rewards, latents and M's state. `ppo.py`
-compares the return of each of C's noisy outputs with the expected return. PPO therefore also works
-with codes and discrete actions, through which no gradient flows.
+compares the return that follows each noisy output of C with the expected return. PPO needs no
+gradient of the return, and therefore also works with codes and discrete actions, through which no
+gradient flows.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class ActorCriticConfig:
 
     Attributes:
         horizon: number of agent steps of a dream.
-        discount: weight of the reward of the next agent step, relative to the present reward; None
-            stands for a discount that follows from the data (see `RewardScale`).
+        discount: weight of the next agent step's reward relative to the weight of the present
+            reward. If `discount` is None, the discount is computed from the data (see
+            `RewardScale`).
         lambda_: mixing weight of lambda-returns. At 0, a return consists of one reward and the
             value of the next state. At 1, a return consists of all rewards until the dream's end
             and the value of the last state.
@@ -41,7 +43,8 @@ class ActorCriticConfig:
         max_gradient_norm: largest norm of C's gradient; a larger gradient is scaled down to this
             norm.
         critic_width: number of units in each of the two hidden layers of the value network.
-        ema_rate: weight of the newest C in the moving average of C; this average is the result.
+        ema_rate: weight of the newest parameters in the moving average of C's parameters; this
+            average is the result of the search.
     """
 
     horizon: int = 15
@@ -64,8 +67,8 @@ class DreamTask:
 
     Attributes:
         reward_scale: the discount, and the unit of rewards.
-        start: initial parameters of C; None draws random parameters, which are near zero in the
-            last layer.
+        start: initial parameters of C. If `start` is None, the initial parameters are random, and
+            those of the last layer are near zero.
     """
 
     controller: ControllerConfig
@@ -82,8 +85,7 @@ class Dreams(NamedTuple):
         features: [z, h] before every agent step and after the last agent step.
         outputs: C's outputs, including the noise that was added to them.
         rewards: rewards in units of `RewardScale.unit`.
-        weight: probability that the dream has not ended, before every agent step and after the last
-            agent step.
+        weight: for every state in `features`, the probability that the dream has not ended yet.
     """
 
     features: Float[Tensor, "state batch feature"]
@@ -100,14 +102,14 @@ class Dreams(NamedTuple):
 
 
 class ActorCritic(nn.Module):
-    """A controller and a value network, both learned from the same dreams.
+    """A controller and a value network, which are trained on the same dreams.
 
     Attributes:
         ema_params: the moving average of C's parameters, (1, D); this average is the result of a
             search.
 
     Source: arXiv 1912.01603, section 3 (Dreamer). Differs: C is the small controller of arXiv
-    1803.10122, and the config sets the standard deviation of the noise on C's outputs.
+    1803.10122. The standard deviation of the noise on C's outputs is a setting, not an output of C.
     """
 
     ema_params: Tensor
@@ -132,21 +134,21 @@ class ActorCritic(nn.Module):
     def loss(
         self, starts: DreamState, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss that an optimizer step minimizes, and metrics; subclasses define both."""
+        """The loss that an optimizer step minimizes, and metrics; each subclass computes both."""
         raise NotImplementedError
 
     def outputs(self, features: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch output"]:
-        """C's outputs for features [z, h], before any noise."""
+        """C's outputs for the features [z, h], without noise."""
         seen = features[None, :, : self.task.controller.num_features]
         return control(self.task.controller, self.actor, seen)[0]
 
     def values(self, features: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch"]:
-        """The expected return from each state on, in units of `RewardScale.unit`."""
+        """The estimated return from each state on, in units of `RewardScale.unit`."""
         result: Tensor = self.critic(features)[..., 0]
         return result
 
     def update_ema(self) -> None:
-        """Move the moving average towards the current C.
+        """Move the moving average of C's parameters towards the current parameters.
 
         Subclasses call this method before each update of C, so that a resumed search gives the same
         result as an uninterrupted search.
@@ -156,7 +158,7 @@ class ActorCritic(nn.Module):
     def dreams(
         self, starts: DreamState, horizon: int, noise: float, generator: torch.Generator
     ) -> Dreams:
-        """Dreams that begin at `starts`, in which C acts with noise on its outputs."""
+        """Roll out dreams from the states `starts`; C acts with noise on its outputs."""
         dream = self.task.dream
         state, features, weight = starts, [dream.features(starts)], [starts.weight]
         outputs, rewards = [], []
@@ -172,12 +174,12 @@ class ActorCritic(nn.Module):
     def explore(
         self, outputs: Float[Tensor, "batch output"], noise: float, generator: torch.Generator
     ) -> Float[Tensor, "batch output"]:
-        """Add Gaussian noise with the standard deviation `noise` to C's outputs."""
+        """Add Gaussian noise to C's outputs; `noise` is the standard deviation."""
         drawn = torch.randn(outputs.shape, generator=generator, device=outputs.device)
         return outputs + noise * drawn
 
     def return_of(self, dreams: Dreams) -> Tensor:
-        """The mean undiscounted return of dreams, in the env's units."""
+        """The mean undiscounted return of the dreams, in the units of the env's rewards."""
         return (dreams.weight[:-1] * dreams.rewards).sum(0).mean() * self.task.reward_scale.unit
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
@@ -187,11 +189,12 @@ class ActorCritic(nn.Module):
     def total_loss(
         self, objective: Tensor, value_error: Tensor, dreamed_return: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the sum of two losses, the value network's error and C's loss; and the metrics.
+        """Return the sum of the value network's error and of C's loss, and return metrics.
 
-        A gradient step on C's loss raises `objective`. C's gradient is clipped separately, because
-        the gradient of the value network is many times larger. C's loss is a linear function of C's
-        parameters. The gradient of this loss is minus the clipped gradient of `objective`.
+        C's loss is a linear function of C's parameters, and its gradient is minus the clipped
+        gradient of `objective`. A gradient step on C's loss therefore raises `objective`. C's
+        gradient is clipped separately, because the gradient of the value network is many times
+        larger.
         """
         (gradient,) = torch.autograd.grad(objective, self.actor)
         norm = gradient.norm()
@@ -204,7 +207,7 @@ class ActorCritic(nn.Module):
 
 
 def init_parameters(controller: ControllerConfig) -> Float[Tensor, "1 parameter"]:
-    """Random parameters for a controller: its biases are zero, and its outputs are near zero."""
+    """Random parameters of a controller whose biases are zero and whose outputs are near zero."""
     parts = []
     for layer, (inputs, outputs) in enumerate(controller.layers):
         scale = inputs**-0.5 * (0.01 if layer == len(controller.layers) - 1 else 1.0)
@@ -218,7 +221,7 @@ def lambda_returns(
     continues: Float[Tensor, "agent_step batch"],
     lambda_: float,
 ) -> Float[Tensor, "agent_step batch"]:
-    """The lambda-return from each agent step on, a weighted mean of returns of all lengths.
+    """The lambda-return of each agent step, a weighted mean of its n-step returns for all n.
 
     Args:
         values: the value of the state after each agent step.
@@ -235,5 +238,5 @@ def lambda_returns(
 
 
 def continuation_probs(weight: Float[Tensor, "state batch"]) -> Float[Tensor, "agent_step batch"]:
-    """The probability that a dream goes on after an agent step, if it has reached that step."""
+    """The probability that a dream goes on after an agent step, if the dream has reached it."""
     return weight[1:] / weight[:-1].clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""An agent: V, M and C as one policy with a recurrent state, stored in one file."""
+"""An agent is one recurrent policy that consists of V, M and C; one file stores the agent."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AgentSpec:
     """The interface between a controller and its env: view, action map and action repeat.
 
     Attributes:
-        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
-        view: turns the env's frames into the frames that V encodes.
-        action_map: turns the outputs of C into an encoded action.
+        env_id, env_kwargs, observation_key: the env, as in `EnvConfig`.
+        view: function that converts the env's frames into the frames that V encodes.
+        action_map: function that converts the outputs of C into an encoded action.
         inputs: inputs of C; "zh" means the latent's features and M's hidden state, and "z" means
             the latent's features alone.
         action_repeat: number of env steps for which each action is held.
@@ -59,7 +59,7 @@ class AgentSpec:
 
     @classmethod
     def from_dict(cls, metadata: dict[str, Any]) -> AgentSpec:
-        """Restore a spec from `dataclasses.asdict`, even if the dict was stored as JSON."""
+        """Restore a spec from a dict that `dataclasses.asdict` made, or that was read from JSON."""
         view = View.from_dict(metadata["view"])
         action_map = ActionMap.from_dict(metadata["action_map"])
         return cls(**{**metadata, "view": view, "action_map": action_map})
@@ -68,15 +68,15 @@ class AgentSpec:
 class Agent(RepeatingPolicy):
     """The policy that V, M and C form together.
 
-    `act` takes the env's own frames, or frames that have already gone through the agent's view.
-    `act` returns actions of the env's action space, (B, A) for a Box or int64 (B,) for a Discrete
-    space. `act` raises UserError for frames of any other size.
+    `act` takes the env's own frames, or frames that the agent's view has already converted. `act`
+    raises UserError for frames of any other size. `act` returns actions of the env's action space,
+    with the shape (B, A) for a Box, and int64 (B,) for a Discrete space.
 
     Args:
         vision: V.
         memory: M.
         controller: the sizes of C.
-        parameters: C's parameters, either one row for all envs, (1, D), or one row per env,
+        parameters: C's parameters, which are one row for all envs, (1, D), or one row per env,
             (num_envs, D).
 
     Attributes:
@@ -118,7 +118,7 @@ class Agent(RepeatingPolicy):
         self._acted = self._acted & ~rows
 
     def check_sizes(self) -> None:
-        """Raise ValueError unless the sizes of V, M, C and the spec fit each other."""
+        """Raise ValueError unless the sizes of V, M, C and the spec fit together."""
         seen_of_memory = self.memory.config.num_hidden if self.spec.inputs == "zh" else 0
         features = self.vision.num_features + seen_of_memory
         expected = {
@@ -134,7 +134,7 @@ class Agent(RepeatingPolicy):
 
     @torch.no_grad()
     def select_actions(self, frames: Frames, due: EnvMask) -> EncodedActions:
-        """The encoded actions that C chooses from V's latents of `frames` and from M's state."""
+        """C's encoded actions, given M's state and the latents into which V encodes `frames`."""
         rows = torch.from_numpy(due)
         mask = rows[:, None]
         latent = self._see(frames, due)
@@ -153,7 +153,7 @@ class Agent(RepeatingPolicy):
     def actions_for(
         self, features: Float[Tensor, "batch feature"]
     ) -> Float[Tensor, "batch action"]:
-        """C's encoded actions for features [z, h], which come from a dream or from the real env."""
+        """C's encoded actions for the features [z, h] of a dream or of the real env."""
         return choose_actions(self.controller, self.spec.action_map, self.parameters, features)
 
     def executed(self, actions: EncodedActions, due: EnvMask) -> None:
@@ -166,8 +166,8 @@ class Agent(RepeatingPolicy):
             seen = self.spec.view(frames)
         except ValueError as error:
             raise UserError(
-                f"this agent is for frames of {self.spec.env_id}, as envs.make.make_env gives "
-                f"them: {error}"
+                f"this agent needs the frames of {self.spec.env_id} that envs.make.make_env "
+                f"returns: {error}"
             ) from error
         posterior = self.vision.encode(torch.from_numpy(seen))
         latent = self.vision.mode(posterior).clone()
@@ -189,10 +189,10 @@ def save_agent(
     metadata: dict[str, Any],
     extra_tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write V, M, C and the spec to one file, with `metadata` about their origin.
+    """Write V, M, C, the spec and `metadata` about their origin to one file.
 
     Args:
-        extra_tensors: further tensors to store, which the agent does not need in order to act.
+        extra_tensors: further tensors to store, which the agent does not use when it acts.
     """
     save_checkpoint(
         path,
@@ -217,18 +217,18 @@ _EARLY_NAMES = {"body": "spec", "facts": "metadata"}
 
 
 def with_present_names(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of an agent's file, with old names of keys replaced by the present names."""
+    """The metadata of an agent's file, in which the present names replace earlier names of keys."""
     return {_EARLY_NAMES.get(name, name): value for name, value in metadata.items()}
 
 
 def load_agent(path: str | Path) -> Agent:
-    """Load the best agent of a run, an agent's file, or an agent that comes with the package.
+    """Load the best agent of a run, the agent in a file, or an agent that comes with the package.
 
     The agent acts on the CPU.
 
     Args:
         path: a run's folder, an agent's file, or the name of a packaged agent such as "carracing";
-            `pretrained_agents` lists these names.
+            `pretrained_agents` lists the names of packaged agents.
 
     Raises: UserError if no agent is found at `path`, or if the agent's file cannot be read.
     """
@@ -257,21 +257,21 @@ def _cached_agent(path: Path, modified: int) -> Agent:
 
 @dataclass(frozen=True)
 class AgentFactory:
-    """Loads the agent of a file, in the process that calls the factory.
+    """Loads an agent from its file, in the process that calls the factory.
 
     A pickled factory is small, because it holds neither V nor M.
 
     Args:
         path: the agent's file.
-        parameters: parameters of C that replace the agent's own, (num_envs, D); None keeps the
-            agent's own.
+        parameters: parameters of C, (num_envs, D), that replace the agent's own parameters. If
+            `parameters` is None, the agent keeps its own parameters.
     """
 
     path: Path
     parameters: np.ndarray | None = None
 
     def __call__(self) -> Agent:
-        """Make an agent with its own state; V and M of the file are read once per process."""
+        """Make an agent with a state of its own; V and M are cached in each process."""
         agent = copy.copy(_cached_agent(self.path, self.path.stat().st_mtime_ns))
         if self.parameters is not None:
             agent.parameters = torch.from_numpy(self.parameters).float()

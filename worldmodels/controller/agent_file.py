@@ -9,8 +9,8 @@ from worldmodels.runs.run import BEST, WEIGHTS
 def agent_file(place: str | Path) -> Path:
     """The path of an agent's file.
 
-    For a run, this is the file of the run's best agent. If the run has no best agent yet, the
-    result is the path of the run's newest agent, which may not exist.
+    For a run, the result is the path of the best agent's file. If the run has no best agent yet,
+    the result is the path of the newest agent's file, which may not exist.
 
     Args:
         place: a run's folder, an agent's file, or the name of a packaged agent. The path of an

@@ -1,7 +1,7 @@
-"""Keep the best agent of a run: V, M and C of the search whose agent has the highest score.
+"""Keep the best agent of a run, that is, the V, M and C with the highest score so far.
 
 A later round may give a worse V, M or C. Every agent of a run is therefore evaluated on the
-selection episodes. V, M and C of the best agent are kept in a file of their own, in addition to the
+selection episodes. V, M and C of the best agent are kept in a separate file, in addition to the
 newest V, M and C of the run.
 """
 
@@ -48,8 +48,8 @@ class Selection:
     def from_metadata(cls, metadata: dict[str, Any]) -> Selection:
         """Read the selection from the metadata of an agent's file.
 
-        Files of earlier versions record no protocol, but only the mean return and the number of
-        episodes. The episodes of such a file are the first episodes of the selection split.
+        Files of earlier versions record the number of episodes, but no protocol. These episodes are
+        the first episodes of the selection split.
         """
         saved_agent = with_present_names(metadata)
         details = saved_agent["metadata"]
@@ -85,7 +85,7 @@ class Contender:
             return cls(path, checkpoint, Selection.from_metadata(checkpoint.metadata), round_)
 
     def under(self, protocol: EvaluationProtocol, evaluate: Evaluate, run: Run) -> Contender:
-        """The same agent, scored under `protocol`; evaluates the agent if this score is missing."""
+        """Return the agent with its score under `protocol`; a missing score is computed."""
         if self.selection.protocol == protocol:
             return self
         scores = evaluate(self.path, protocol)
@@ -99,17 +99,18 @@ class Contender:
 
 
 def evaluator(workers: Workers) -> Evaluate:
-    """Return a function that scores an agent's file on the episodes of a protocol."""
+    """Return a function that evaluates the agent of a file under a protocol."""
     return lambda path, protocol: evaluate(protocol, AgentFactory(path), workers)
 
 
 def keep_best(run: Run, evaluate: Evaluate) -> Contender:
-    """Keep the run's newest agent if it is better than the best agent so far.
+    """Make the run's newest agent the best agent if its score is higher than the best so far.
 
-    Both agents must be scored under the same protocol. If the protocols differ, the agent that was
-    evaluated on fewer episodes is evaluated again, under the other agent's protocol. If the scores
-    are equal, the earlier agent stays the best agent. This function must be called before a new
-    search replaces the newest agent. A second call for the same newest agent changes nothing.
+    Two scores are compared only under the same protocol. If the protocols of the two agents differ,
+    the agent that was evaluated on fewer episodes is evaluated again, under the other agent's
+    protocol. If the scores are equal, the earlier agent stays the best agent. This function must be
+    called before a new search replaces the newest agent. A second call for the same newest agent
+    changes nothing.
 
     Returns: the run's best agent after the comparison.
     """
@@ -118,7 +119,8 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
     record = run.read_json(BEST_RECORD) or {}
     if not isinstance(record, dict):
         raise UserError(
-            f"{run.folder / BEST_RECORD} is not a JSON object: delete it, and run the command again"
+            f"{run.folder / BEST_RECORD} is not a JSON object: delete this file, and run the "
+            "command again"
         )
     if best.is_file() and record.get("compared") == digest:
         return Contender.read(best)

@@ -1,4 +1,4 @@
-"""Search C by CMA-ES, in the dream or in the real game."""
+"""Search for C by CMA-ES, in the dream or in the real game."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Checkpoint = tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 @dataclass
 class Selected:
-    """The distribution's mean (D,) that would be the result if the search ended now."""
+    """The parameters (D,) that would be the result if the search ended now."""
 
     mean: np.ndarray
     score: float = -math.inf
@@ -34,21 +34,21 @@ class Selected:
 
 
 class CMAESSearch:
-    """A search by CMA-ES, which resumes where it was stopped.
+    """A search by CMA-ES, which can be stopped and resumed.
 
-    The result is the average of the distribution's means over the last
+    The result is the mean of the search distribution, averaged over the last
     `config.averaged_generations` generations. If `config.select_best` is true, the result is
-    instead the evaluated mean with the best score in the real env.
+    instead the evaluated average with the best score in the real env.
 
     Args:
-        start: C's parameters (D,), which are the first mean of the distribution.
-        evaluate_start: whether `start` is evaluated too, so that it can be the result; this
-            requires `config.select_best`.
-        num_fixed: number of parameters, counted from the first, that are not searched and stay as
-            in `start`.
+        start: C's initial parameters (D,), at which the search distribution begins.
+        evaluate_start: whether `start` is evaluated too, so that `start` can be the result. This
+            has an effect only if `config.select_best` is true.
+        num_fixed: number of fixed parameters. The first `num_fixed` parameters are not searched,
+            and keep their values in `start`.
 
-    Raises: UserError if an unfinished search was saved with versions of cma or numpy that are not
-        the installed versions.
+    Raises: UserError if an unfinished search was saved with another version of cma or of numpy than
+        the installed version.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class CMAESSearch:
         self._last_whole = self._checkpoint()
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Run the search; return its result (D,), and figures with the history of generations."""
+        """Run the search; return C's parameters (D,), and metrics with the search's history."""
         done = self.search.generation
         with self.context.log("generation", self.generations, done) as log:
             if self.evaluate_start and not self.history:
@@ -115,7 +115,7 @@ class CMAESSearch:
         }
 
     def _on_generation(self, stats: GenerationStats, log: SearchLog) -> bool:
-        """Record a generation, evaluate and save when due; return whether the search ends now."""
+        """Record a generation, and evaluate and save if due; return whether the search ends now."""
         clock, generation = self.clock, self.search.generation
         clock.steps = self._first_steps + self.fitness.steps
         figures = {
@@ -172,7 +172,7 @@ class CMAESSearch:
         }
 
     def _resume(self) -> dict[str, Any]:
-        """Restore the saved search, and return the metadata that was saved with it."""
+        """Restore the saved search, and return the metadata that was saved with the search."""
         hint = f"delete {self.context.work.partial} to start again"
         saved = load_checkpoint(self._file, hint=hint)
         arrays = {name: tensor.numpy() for name, tensor in saved.tensors.items()}

@@ -77,7 +77,7 @@ def write_dream_video(
 def dream_frames(
     dream: ActedDream, horizon: int, episode: int
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """Captioned frames of a dream, each with the expected reward of the agent step that follows."""
+    """Yield captioned frames of a dream, each with the expected reward of the next agent step."""
     model, generator = dream.model, step_generator(episode, 0)
     state = dream_start(model, dream.env, seeds("validation", 1, start=episode)[0])
     episode_return = reward = 0.0
@@ -108,7 +108,7 @@ def check_video(out: Path) -> None:
 
 @torch.no_grad()
 def dream_start(dream: DreamModel, env: EnvConfig, seed: int) -> DreamState:
-    """A dream's state at the first real frame of the episode with this seed."""
+    """The state of a dream that begins at the first frame of the real episode with this seed."""
     made = make_env(env)
     try:
         frame, _ = made.reset(seed=seed)

@@ -1,4 +1,4 @@
-"""Elites as agents: one file holds V, M, and one C for every filled cell of the archive."""
+"""Agents made of elites; one file holds V, M, and one C for every filled cell of the archive."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ ELITES_NAME = "elites"  # the policy's name in the metadata of its episodes
 def elite_of(episode: int, num_elites: int) -> int:
     """The index of the elite that plays the episode with this number.
 
-    In every turn, all elites play one episode each, in a new random order.
+    A turn consists of `num_elites` episodes. In each turn, every elite plays one episode.
 
-    Every tenth episode is held out from training. If all turns had the same order and the number of
-    elites were a multiple of ten, the same elites would play all held-out episodes.
+    In each turn, the elites play in a new random order, because every tenth episode is held out
+    from training. If all turns had the same order and the number of elites were a multiple of ten,
+    the same elites would play all held-out episodes.
     """
     turn, place = divmod(episode, num_elites)
     return int(np.random.default_rng(turn).permutation(num_elites)[place])
@@ -29,11 +30,11 @@ def elite_of(episode: int, num_elites: int) -> int:
 
 @dataclass(frozen=True)
 class ElitesFactory:
-    """Makes the policy that plays a chunk of episodes, each by one elite.
+    """Makes the policy for a chunk of episodes, in which one elite plays each episode.
 
-    A pickled factory takes a few bytes. The episode's seed alone decides which elite plays. Elites
-    are played for their variety. No noise is added to the actions, because noise would move the
-    elites out of their cells.
+    A pickled factory takes a few bytes. The elite that plays an episode depends only on the
+    episode's seed. Elites are used because their behavior differs. No noise is added to their
+    actions, because noise would change the behavior that gave each elite its cell.
     """
 
     path: Path

@@ -9,7 +9,7 @@ from worldmodels.runs.stage_folder import has_file, read_file
 
 
 def all_evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """The scores of the current agent and of baseline policies, each under its file's name.
+    """The scores of the run's agent and of baseline policies; the keys are names of files.
 
     Raises: UserError if a file of scores is damaged.
     """

@@ -23,12 +23,12 @@ from worldmodels.training.seeding import generator_on
 
 @dataclass(frozen=True)
 class CMAESConfig:
-    """Settings of CMA-ES; the defaults are the paper's (arXiv 1803.10122, appendix A.4).
+    """Settings of CMA-ES; the defaults are those of arXiv 1803.10122, appendix A.4.
 
     Attributes:
         generations: number of generations in the first round.
-        later_generations: number of generations in each later round, which starts from the existing
-            C.
+        later_generations: number of generations in each later round, in which the search starts
+            from the existing C.
         population: number of candidates per generation.
         sigma0: initial step size of CMA-ES.
         covariance: "full" adapts a whole covariance matrix, and "diagonal" adapts one variance per
@@ -38,18 +38,17 @@ class CMAESConfig:
             generation.
         horizon: maximum number of agent steps of a dream or of a real episode; the env may end real
             episodes earlier.
-        validate_every: number of generations between two evaluations of the distribution's mean in
-            the real env.
-        last_layer: whether only the parameters of C's last layer are searched, while those of
-            earlier layers stay fixed.
-        averaged_generations: number of generations, up to the last, whose means are averaged to
-            give the result. At 1, the result is the last mean.
-        select_best: whether the result is the evaluated mean with the best real score. If
-            `select_best` is true, a search that begins with the C of an agent also evaluates this
-            C. If `select_best` is false, the result is the average that `averaged_generations`
-            describes.
-        max_minutes: time limit of the search in minutes, excluding the time of evaluations; None
-            sets no limit.
+        validate_every: number of generations between two evaluations in the real env. Each of these
+            evaluations is of the mean of the search distribution.
+        last_layer: whether only the parameters of C's last layer are searched. The parameters of
+            earlier layers then stay fixed.
+        averaged_generations: number of latest generations over which the mean of the search
+            distribution is averaged. This average is the result. At 1, the result is the last mean.
+        select_best: whether the result is the evaluated average with the best score in the real
+            env, and not the last average. If `select_best` is true, a search that begins with the C
+            of an agent also evaluates this C.
+        max_minutes: time limit of the search in minutes, excluding the time of evaluations. If
+            `max_minutes` is None, there is no limit.
     """
 
     generations: int = 1_800
@@ -78,7 +77,8 @@ class Fitness(Protocol):
     """A function that computes the fitness of candidates.
 
     Attributes:
-        steps: total number of dreamed agent steps, or env steps, of all calls so far.
+        steps: total number of steps in all calls so far; these are agent steps in the dream, and
+            env steps in the real env.
     """
 
     steps: int
@@ -113,7 +113,7 @@ class DreamFitness:
         if not torch.isfinite(returns).all():
             raise UserError(
                 f"a dream of generation {generation} diverged (return {returns.sum()}): "
-                "train M on more episodes, or dream fewer agent steps"
+                "train M on more episodes, or shorten the dreams with --horizon"
             )
         self.steps += len(returns) * horizon
         return returns.view(population, -1).mean(1).double().numpy()

@@ -1,6 +1,6 @@
-"""Search C by gradients in the dream.
+"""Search for C by gradients in the dream.
 
-If C is evaluated on monitoring episodes during the search, the real score selects the result.
+If C is evaluated on monitoring episodes during the search, the result is the C with the best score.
 """
 
 import math
@@ -41,9 +41,8 @@ class GradientConfig(TrainingStageConfig):
     def with_steps(self, num_steps: int | None) -> "GradientConfig":
         """The config for `num_steps` optimizer steps, with an unchanged number of evaluations.
 
-        If `num_steps` is None, the config is unchanged. Because the number of evaluations is
-        unchanged, searches over latents and searches over codes still select among equally many
-        evaluations.
+        Searches over latents and searches over codes therefore still select their results from
+        equally many evaluations. If `num_steps` is None, the whole config is unchanged.
         """
         if num_steps is None:
             return self
@@ -68,7 +67,8 @@ class GradientConfig(TrainingStageConfig):
 class GradientSearch:
     """Trains C in the dream.
 
-    The result is the evaluated C with the best real score, or the last C if none is evaluated.
+    The result is the evaluated C with the best score in the real env. If the search has no
+    evaluations, the result is the last C.
 
     Args:
         starts: states at which dreams begin.
@@ -91,7 +91,7 @@ class GradientSearch:
         self.done, self.evaluations, self.clock = _so_far(context.work, self.agent_steps)
 
     def run(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """Run the search; return C's parameters (D,) and the figures of all evaluations."""
+        """Run the search; return C's parameters (D,), and metrics with the search's history."""
         config = self.fit_config
         with self.context.log("step", config.num_steps, self.done) as log:
             fitted = fit(
@@ -129,7 +129,7 @@ class GradientSearch:
         }
 
     def _evaluate(self) -> Metrics:
-        """Evaluate C in the real env; without evaluations, a later C counts as a better C."""
+        """Evaluate C in the real env; without evaluations, a later C counts as better."""
         if self.context.real_score is None:
             return {"loss": -self.clock.steps, "eval_seconds": 0.0}
         started = time.monotonic()
@@ -155,7 +155,7 @@ class GradientSearch:
 
 
 def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Stopwatch]:
-    """The steps, the evaluations and the time of a stopped search; a new search has none."""
+    """The number of steps, the evaluations and the stopwatch of a stopped or of a new search."""
     saved = work.partial / RESUME
     if not saved.exists():
         return 0, [], Stopwatch()
@@ -168,5 +168,5 @@ def _so_far(work: StageFolder, per_step: float) -> tuple[int, list[Metrics], Sto
 
 
 def _shown(entry: Metrics) -> Metrics:
-    """The metrics of an entry, without the metrics that only the fit and a resume need."""
+    """The metrics of an entry, without those that only `fit` and a resumed search need."""
     return {name: value for name, value in entry.items() if name not in ("loss", "eval_seconds")}

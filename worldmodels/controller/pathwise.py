@@ -1,4 +1,4 @@
-"""Train C by the gradient of returns, which flows through rewards, latents and M's state."""
+"""Train C by gradients of returns; the gradients flow through rewards, latents and M's state."""
 
 import copy
 from dataclasses import dataclass
@@ -17,15 +17,16 @@ class PathwiseConfig(ActorCriticConfig):
     """Settings for training C and its value network by the gradient of the return.
 
     Attributes:
-        target_ema_rate: weight of the newest value network in the moving average of value networks;
-            this average computes the values in returns.
+        target_ema_rate: weight of the newest parameters in the moving average of the value
+            network's parameters. The network with the averaged parameters computes the values in
+            returns.
     """
 
     target_ema_rate: float = 0.02
 
 
 class PathwiseActorCritic(ActorCritic):
-    """Maximizes dreamed returns by their reparameterized gradient, which flows through latents.
+    """Maximizes dreamed returns by the gradients of the returns, which flow through latents.
 
     Source: arXiv 1912.01603, eq. 7 and 8.
 

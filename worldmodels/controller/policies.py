@@ -23,7 +23,7 @@ AGENT_NAME = "noisy agent"  # the policy's name in the metadata of its episodes
 def player(
     run: Run, policy: str, action_repeat: int | None
 ) -> tuple[PolicyFactory, dict[str, Any]]:
-    """The factory with which workers make the named policy, and metadata for its episodes."""
+    """Return the factory that makes the named policy in workers, and metadata for its episodes."""
     if policy == ELITES_NAME:
         elites = run.weights("elites")
         return ElitesFactory(elites), {"elites": file_digest(elites)}
@@ -49,10 +49,10 @@ def check_agents(run: Run, policy: str) -> None:
 def make_policy(
     name: str, env: EnvConfig, agent_file: Path, action_repeat: int | None = None
 ) -> Policy:
-    """Make the named policy in the process that plays it.
+    """Make the named policy, in the process that collects episodes with this policy.
 
-    `name` is one of `POLICIES`, or the name of one of the task's constant actions. `ElitesFactory`,
-    not this function, makes elites, because the episode determines the elite.
+    `name` is one of `POLICIES` except "elites", or the name of one of the task's constant actions.
+    `ElitesFactory` makes the policy "elites", because each episode determines its elite.
     """
     task = task_for(env)
     space = task.action_map.space

@@ -1,6 +1,6 @@
 """Train C in the dream by proximal policy optimization (PPO).
 
-Noise on C's outputs makes C the stochastic policy that PPO needs.
+PPO needs a stochastic policy. Noise on C's outputs makes C stochastic.
 """
 
 import math
@@ -26,9 +26,10 @@ class PPOConfig(ActorCriticConfig):
         final_action_std: standard deviation of the noise on C's outputs in the last dreams.
         num_updates: number of optimizer steps per batch of dreams.
         minibatch_fraction: fraction of the batch's agent steps that each optimizer step draws.
-        entropy_weight: weight of the mean entropy of C's choices among discrete actions.
-        clip_range: epsilon of arXiv 1707.06347. The ratio of an output's present likelihood to its
-            likelihood during the dream is clipped to the range from 1 - epsilon to 1 + epsilon.
+        entropy_weight: weight of the mean entropy of C's distribution over discrete actions.
+        clip_range: epsilon of arXiv 1707.06347. The likelihood of an output under the present C is
+            divided by its likelihood under the C that made the dream. This ratio is clipped to the
+            range from 1 - epsilon to 1 + epsilon.
     """
 
     noise: float = 0.5
@@ -53,13 +54,14 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPOActorCritic(ActorCritic):
-    """Raises the likelihood of outputs whose returns are higher than the expected return.
+    """Raises the likelihood of outputs that are followed by higher returns than expected.
 
     PPO needs no gradient of the dream. Continuous outputs are sampled from a Gaussian around C's
     own outputs. A discrete action is sampled with the softmax of C's outputs as probabilities, and
     the one-hot vector of this action takes the place of the outputs.
-    The current batch of dreams is stored in buffers of the module, so that a search can resume
-    before the batch is used up.
+
+    The current batch of dreams is stored in buffers of the module, so that a search can be stopped
+    and resumed before all steps that use the batch are done.
 
     Args:
         fit: settings of the fit. `fit.batch_size` is the number of dreams per batch, and the noise
@@ -109,7 +111,7 @@ class PPOActorCritic(ActorCritic):
         return self._minibatch_loss(rows, noise)
 
     def agent_steps_per_update(self, num_dreams: int) -> float:
-        """See `ActorCritic`; here, `num_updates` optimizer steps use the same batch of dreams."""
+        """See `ActorCritic`; `num_updates` optimizer steps share a batch of dreams."""
         return super().agent_steps_per_update(num_dreams) / self.config.num_updates
 
     def noise_at(self, step: int) -> float:
@@ -149,7 +151,7 @@ class PPOActorCritic(ActorCritic):
     def explore(
         self, outputs: Float[Tensor, "batch output"], noise: float, generator: torch.Generator
     ) -> Float[Tensor, "batch output"]:
-        """Sample outputs around C's outputs, or one-hot vectors of discrete actions."""
+        """Sample outputs around C's outputs, or sample discrete actions as one-hot vectors."""
         if not self.task.action_map.discrete:
             return super().explore(outputs, noise, generator)
         uniform = torch.rand(outputs.shape, generator=generator, device=outputs.device)
@@ -173,7 +175,7 @@ class PPOActorCritic(ActorCritic):
 
 
 def entropy(logits: Float[Tensor, "row action"]) -> Float[Tensor, "row"]:
-    """The entropy in nats of choices among actions with these logits."""
+    """The entropy, in nats, of the distribution over actions that has these logits."""
     log_p = logits.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
 
@@ -181,10 +183,10 @@ def entropy(logits: Float[Tensor, "row action"]) -> Float[Tensor, "row"]:
 def standardized(
     numbers: Float[Tensor, "agent_step batch"], weight: Float[Tensor, "agent_step batch"]
 ) -> Float[Tensor, "agent_step batch"]:
-    """Shift and scale numbers to a weighted mean of 0 and a weighted standard deviation of 1.
+    """Shift and scale `numbers` to a weighted mean of 0 and a weighted standard deviation of 1.
 
-    Agent steps after a dream's end have no weight in the objective, so they must not change the
-    advantages of the steps before the end.
+    Agent steps after a dream's end have no weight in the objective. Because of the weights, these
+    steps do not change the advantages of the steps before the end.
     """
     total = weight.sum()
     centered = numbers - (weight * numbers).sum() / total

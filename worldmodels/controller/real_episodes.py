@@ -1,4 +1,4 @@
-"""Play many controllers in the real game at once, distributed over workers."""
+"""Play the real game with many controllers; workers play the episodes in parallel."""
 
 import functools
 import operator
@@ -18,7 +18,7 @@ from worldmodels.controller.agent import Agent, AgentFactory, save_agent
 
 
 class RealEpisodes:
-    """Plays several C's, with the same V and M, on the same tracks.
+    """Plays episodes with several C's on the same tracks; V and M are the same for all C's.
 
     Args:
         max_steps: maximum number of env steps of an episode.
@@ -42,7 +42,13 @@ class RealEpisodes:
         save_agent(world_model_file, agent, {})
 
     def __call__(self, candidates: np.ndarray, tracks: Sequence[int]) -> list[list[EpisodeScore]]:
-        """For each row of `candidates` (P, D), one episode per track, in the order of `tracks`."""
+        """Play one episode per candidate and track.
+
+        Args:
+            candidates: the parameters of each C, (P, D).
+
+        Returns: for each candidate, the scores of its episodes in the order of `tracks`.
+        """
         plays = []
         for part in chunks([(row, track) for row in range(len(candidates)) for track in tracks]):
             # A full chunk of controllers, because batched networks must get a fixed batch size.

@@ -1,4 +1,4 @@
-"""How far C looks ahead, and the unit in which rewards are measured; both follow from the data."""
+"""The discount and the unit of rewards, which are computed from the data."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,10 @@ class RewardScale:
     """The discount of future rewards, and the unit of rewards.
 
     Attributes:
-        discount: weight of the reward of the next agent step, relative to the present reward.
-        unit: number by which rewards are divided, so that returns have a standard deviation of 1.
+        discount: weight of the next agent step's reward relative to the weight of the present
+            reward.
+        unit: number by which rewards are divided, so that discounted returns have a standard
+            deviation of 1.
     """
 
     discount: float
@@ -27,11 +29,12 @@ class RewardScale:
 
     @classmethod
     def of_episodes(cls, sequences: SequenceBatch, discount: float | None = None) -> "RewardScale":
-        """Choose the scale from real episodes.
+        """Compute the scale from real episodes.
 
         Args:
-            discount: a given discount; if it is None, C looks ahead over a few events, see
-                `steps_per_event`.
+            discount: the discount. If `discount` is None, the discount is computed so that
+                1 / (1 - discount) agent steps contain `EVENTS_AHEAD` events on average, within the
+                limits `LOOK_AHEAD_LIMITS`.
         """
         if discount is None:
             low, high = LOOK_AHEAD_LIMITS
@@ -44,9 +47,10 @@ class RewardScale:
 
 
 def steps_per_event(sequences: SequenceBatch) -> float:
-    """Return the mean number of agent steps per event; without any event, the number of all steps.
+    """Return the mean number of agent steps per event, or all agent steps if there is no event.
 
-    A reward that differs from the median reward is an event, and so is the end of an episode.
+    An agent step is an event if its reward differs from the median reward, or if the env terminates
+    the episode at this step.
     """
     rewards, terminated = sequences.rewards[sequences.mask], sequences.terminated[sequences.mask]
     event = terminated | (rewards != rewards.median())
@@ -54,7 +58,7 @@ def steps_per_event(sequences: SequenceBatch) -> float:
 
 
 def discounted_returns(sequences: SequenceBatch, discount: float) -> Float[Tensor, "agent_step"]:
-    """Return the discounted sum of the rewards from each real agent step to the episode's end."""
+    """Return, for each real agent step, the discounted sum of all rewards from this step on."""
     rewards = sequences.rewards * sequences.mask
     total, returns = torch.zeros(len(sequences)), torch.zeros_like(rewards)
     for step in reversed(range(rewards.shape[1])):

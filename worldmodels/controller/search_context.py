@@ -1,4 +1,4 @@
-"""The context in which every kind of search for C works."""
+"""The folder, seed, round, evaluation and report that every kind of search for C needs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class SearchContext:
         work: folder of the stage, which holds the checkpoints of the search.
         round_: round of the run, counted from 1.
         real_score: function that evaluates a C with given parameters (D,) in the real env and
-            returns the scores; None for a search without evaluations.
+            returns the scores. If `real_score` is None, the search has no evaluations.
     """
 
     work: StageFolder

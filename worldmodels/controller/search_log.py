@@ -1,4 +1,4 @@
-"""The log of a search for C while it runs: a progress bar, TensorBoard events and a picture."""
+"""The log of a running search for C: a progress bar, TensorBoard events and a picture."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class SearchLog:
     """The log of one search.
 
     Args:
-        unit: what the search counts: "generation" or "step". It is also the key of this number in
-            each history entry.
+        unit: name of what the search counts, "generation" or "step". In each entry of the history,
+            `unit` is also the key of the count.
     """
 
     def __init__(self, folder: Path, unit: str, meter: Meter, events: Any) -> None:
@@ -34,15 +34,15 @@ class SearchLog:
     def progress(self, done: int, figures: Entry, *, sparse: bool = False) -> None:
         """Report the number of finished units, and the figures of the last finished unit.
 
-        If `sparse` is true, only every `LOG_EVERY`-th unit is recorded, because the units are many
-        and short.
+        If `sparse` is true, only every `LOG_EVERY`-th unit is recorded. A search sets `sparse` if
+        its units are many and short.
         """
         self._meter.to(done)
         if not sparse or done % LOG_EVERY == 0:
             self.record(done, figures)
 
     def record(self, done: int, figures: Entry) -> None:
-        """Show figures next to the progress bar and write them to TensorBoard."""
+        """Show the figures next to the progress bar, and write the figures to TensorBoard."""
         self._meter.show(figures)
         for name, value in figures.items():
             self._events.add_scalar(f"controller/{name}", value, done)
@@ -56,7 +56,8 @@ class Stopwatch:
     """Measures the time of a search, without the time of its evaluations in the real env.
 
     Args:
-        seconds, steps: seconds and steps that the search had taken before it was resumed.
+        seconds, steps: number of seconds and number of steps that the search took before it was
+            resumed.
 
     Attributes:
         steps: total number of dreamed agent steps or env steps; the search updates this number.
@@ -69,7 +70,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """The seconds of the search so far, without its evaluations."""
+        """The seconds that the search has taken so far, without its evaluations."""
         return time.monotonic() - self._started
 
     @property
@@ -89,7 +90,7 @@ class Stopwatch:
 
 
 def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
-    """Draw the curves of a search: objective with spread, real score, step size and speed."""
+    """Draw the curves of a search: objective and its spread, real score, step size and speed."""
     from matplotlib.figure import Figure
 
     names = set().union(*history)
@@ -128,5 +129,5 @@ def draw_history(path: Path, history: Sequence[Entry], unit: str) -> None:
 
 
 def _column(history: Sequence[Entry], name: str) -> Float[np.ndarray, "entry"]:
-    """The figure `name` of each entry; NaN if an entry lacks this figure."""
+    """The value of `name` in each entry; NaN for an entry that has no such value."""
     return np.array([entry.get(name, np.nan) for entry in history], dtype=float)

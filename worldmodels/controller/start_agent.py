@@ -1,4 +1,4 @@
-"""Load the agent that a search begins with, and check that it fits the run and the options."""
+"""Load the agent that a search begins with; check that the agent fits the run and the options."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,6 +59,6 @@ def _check_requested(agent: Agent, place: Path, requested: Mapping[str, Any]) ->
             option = _OPTIONS.get(name, name)
             without = _OPTIONS.get(name, "--paper")
             raise UserError(
-                f"expected {option} {found[name]}, because the search continues with the C of "
-                f"{place}, got {value}: leave out {without}, or leave out --init-from"
+                f"the search continues with the C of {place}, so {option} must be {found[name]}, "
+                f"got {value}: leave out {without}, or leave out --init-from"
             )

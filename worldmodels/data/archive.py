@@ -1,4 +1,4 @@
-"""Read arrays and bytes from a zip file, without trusting the sizes that the file claims."""
+"""Read arrays and bytes from a zip file, and check the sizes that the file states."""
 
 import io
 import zipfile

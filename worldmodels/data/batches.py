@@ -1,8 +1,8 @@
-"""Batches read from stored episodes: frames for V, sequences of agent steps for M.
+"""Batches of frames for V, and episodes that are cut into agent steps for M.
 
 A policy selects an action every `action_repeat` env steps. At agent step i, the policy gets
-`frames[i * repeat]`. The policy's action is held until the next agent step, and the rewards of the
-agent step are summed:
+`frames[i * repeat]`, where `repeat` stands for `action_repeat`. The policy's action is held until
+the next agent step, and the rewards of the agent step's env steps are summed:
 
     agent step     0           1                 D-1
     frame        0           repeat            (D-1) * repeat     T
@@ -36,16 +36,16 @@ MAX_SAMPLED_FRAMES, MAX_SAMPLED_EPISODES = 10_000, 64
 
 @dataclass(frozen=True)
 class AgentSteps:
-    """One episode cut into D agent steps.
+    """One episode, which is cut into D agent steps.
 
     Attributes:
         frames: uint8 (D + 1, H, W, 3), one frame before each agent step and one frame after the
             last agent step.
-        actions: float32 (D, A), the action that was held during each agent step, computed as the
-            mean of the actions of its env steps.
+        actions: float32 (D, A), the action that was held during each agent step. This action is
+            computed as the mean of the actions in the env steps of the agent step.
         rewards: float32 (D,), summed over the env steps of each agent step.
-        terminated: bool (D,), true where the env terminated the episode, and false where a time
-            limit ended the episode.
+        terminated: bool (D,), true for the last agent step if the env terminated the episode. If
+            a time limit ended the episode, all values are false.
     """
 
     frames: np.ndarray
@@ -84,11 +84,11 @@ class FrameBatch(NamedTuple):
 
 
 class FrameBatches:
-    """Draws batches of frames uniformly from episodes on disk, with limited memory.
+    """Draws random batches of frames from episodes on disk, and uses limited memory.
 
-    All frames stay in memory if they fit. If the frames do not fit in memory, training is divided
-    into phases. A phase holds as many whole episodes as fit in half of the memory, and lasts until
-    each frame of these episodes was drawn once on average. During a phase, the other half of the
+    If all frames fit in memory, all of them stay there. Otherwise, training has several phases. A
+    phase holds as many whole episodes as fit in half of the memory. The phase lasts until each
+    frame of these episodes has been drawn once on average. During a phase, the other half of the
     memory is filled with the frames of the next phase.
 
     Args:
@@ -97,13 +97,14 @@ class FrameBatches:
         stride: only every stride-th frame is used, because consecutive frames are nearly equal.
         recent_fraction: fraction of each batch that comes from the episodes of the newest round.
         max_frames: maximum number of frames in memory, in both halves together.
-        num_readers: number of reading threads; None means one thread for every four cores.
+        num_readers: number of reading threads. If `num_readers` is None, there is one thread for
+            every four cores.
 
     Attributes:
         seconds_waited: total number of seconds that calls waited for frames, including the frames
             of the first phase.
-        frames_read, seconds_read: the number of frames read so far, over all phases, and the
-            seconds that reading them took.
+        frames_read, seconds_read: the number of frames that were read so far in all phases, and
+            the number of seconds that reading took.
 
     Raises: UserError if a call reads a damaged file.
     """
@@ -140,7 +141,7 @@ class FrameBatches:
         weakref.finalize(self, _cancel, self._prefetched)
 
     def __call__(self, step: int, generator: torch.Generator) -> FrameBatch:
-        """The batch of step `step`, which depends only on the step, the generator and the seed."""
+        """The batch of a training step, which depends only on `step`, `generator` and `seed`."""
         self._load_phase(self._phases.number_at(step))
         indices = torch.randint(self._num_drawn, (self.batch_size,), generator=generator)
         num_recent = int(self.batch_size * self.recent_fraction)
@@ -150,7 +151,7 @@ class FrameBatches:
         return FrameBatch(self._frames[indices], self._still[self._episode_of[indices]])
 
     def all_frames(self) -> UInt8[Tensor, "frames height width 3"]:
-        """All frames in order if they fit in memory, otherwise an evenly spaced sample of them."""
+        """Return all frames in order if they fit in memory, otherwise an evenly spaced sample."""
         if self.fits_in_memory:
             self._load_phase(0)
             return self._frames
@@ -179,7 +180,7 @@ class FrameBatches:
         return FrameBatch(*(torch.from_numpy(np.concatenate(part)) for part in (sample, still)))
 
     def _load_phase(self, number: int) -> None:
-        """Load the frames of a phase, and start to fetch those of the next phase."""
+        """Load the frames of a phase, and start to fetch the frames of the next phase."""
         if number == self._number:
             return
         started = time.perf_counter()
@@ -213,7 +214,7 @@ class FrameBatches:
 
     @cached_property
     def _buffers(self) -> list[UInt8[np.ndarray, "room height width 3"]]:
-        """Buffers for the frames of phases; the system allocates memory as a buffer is filled."""
+        """Buffers for the frames of phases; memory is allocated only when a buffer is filled."""
         room = max(self._phases.max_frames, int(self._counts.max()))
         rooms = [self.num_frames] if self.fits_in_memory else [room, room]
         return [np.empty((room, *self._frame_shape), np.uint8) for room in rooms]

@@ -32,7 +32,7 @@ class Damage:
 
 
 def damage_of(path: Path, error: Exception) -> Damage:
-    """The damage that `error` shows; raises UserError if `error` is not about the file's bytes."""
+    """Return the damage that caused `error`; raises UserError if damage is not the cause."""
     # EINVAL: a damaged zip directory points to an invalid position in the file.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
         raise UserError(

@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all, and are still whole after a power cut.
 
-A rename alone is not enough: a file system may keep the new name and lose the content. The content
-is therefore flushed to the disk before the rename. The folder that holds the name is flushed after
-the rename.
+A rename alone is not enough, because a power cut may leave the new name without the content. The
+content is therefore flushed to the disk before the rename. The folder that holds the name is
+flushed after the rename.
 """
 
 import os
@@ -16,14 +16,14 @@ from worldmodels.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a partial path, which is renamed to `path` if the block ends without an exception.
+    """Yield a temporary path, which is renamed to `path` if the block ends without an exception.
 
-    If the block raises an exception, an existing file at `path` stays. `path` must not be an
-    existing folder. The folder that holds `path` is created if needed. If `path` is a symbolic
-    link, the file that the link points to is replaced. A partial file or folder that a killed
-    process left is removed before the block begins.
+    If the block raises an exception, an existing file at `path` stays unchanged. `path` must not be
+    an existing folder. The folder that holds `path` is created if needed. If `path` is a symbolic
+    link, the file that the link points to is replaced. If a killed process left a file or a folder
+    at the temporary path, that file or folder is removed before the block begins.
 
-    Raises: UserError if `path` is a symbolic link into a folder that does not exist.
+    Raises: UserError if `path` is a symbolic link to itself, or into a folder that does not exist.
     """
     target = link_target(path)
     link_target(target.parent).mkdir(parents=True, exist_ok=True)
@@ -48,8 +48,8 @@ def _remove(path: Path) -> None:
 def link_target(path: Path) -> Path:
     """The target of `path` if `path` is a symbolic link, otherwise `path` itself.
 
-    Raises: UserError if `path` is a symbolic link into a folder that does not exist, for example on
-        a disk that is not mounted.
+    Raises: UserError if `path` is a symbolic link to itself, or into a folder that does not exist,
+        for example on a disk that is not mounted.
     """
     if not path.is_symlink():
         return path

@@ -1,8 +1,8 @@
 """One episode in one file.
 
-A file is a zip of `meta.json` and three NumPy arrays: `frames.npy` (the bytes of
-`frame_codec.compress_frames`), `actions.npy` and `rewards.npy`. A zip file holds a checksum of
-every member, so damage is noticed when the file is read.
+The file is a zip file of `meta.json` and three NumPy arrays: `frames.npy` (the bytes that
+`frame_codec.compress_frames` returns), `actions.npy` and `rewards.npy`. A zip file holds a checksum
+of every member, so damage is detected when the file is read.
 """
 
 import io
@@ -85,7 +85,7 @@ class Episode:
     def held_out(self) -> bool:
         """Whether the episode is held out from training, as every tenth episode is.
 
-        Only the episode's index decides this, so the answer stays the same when episodes are added.
+        The result depends only on the episode's index, so new episodes do not change the result.
         """
         return self.index % HELD_OUT_EVERY == 0
 
@@ -140,7 +140,7 @@ class Episode:
     def _read(
         self,
     ) -> tuple[memoryview, Float32[np.ndarray, "steps action"], Float32[np.ndarray, " steps"]]:
-        """Compressed frames, actions and rewards; raises if these do not fit the metadata."""
+        """Read the compressed frames, the actions and the rewards; check them with the metadata."""
         steps = self.num_steps
         with zipfile.ZipFile(self.path) as archive:
             data = read_array(archive, "frames.npy", np.uint8, (-1,)).data
@@ -157,14 +157,14 @@ class Episode:
 
 @dataclass(frozen=True)
 class PackedEpisode:
-    """An episode as the bytes of its file, which are few enough to send between processes."""
+    """The bytes of an episode's file, which are few enough to be sent between processes."""
 
     content: bytes
     episode_return: float
 
 
 def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
-    """The bytes of an episode's file. `meta` is added to the metadata of the rollout.
+    """Pack a rollout into the bytes of an episode's file; `meta` is added to the metadata.
 
     Raises: UserError if the episode has so many frames that it could not be read again.
     """
@@ -191,7 +191,7 @@ def pack_episode(rollout: Rollout, **meta: Any) -> PackedEpisode:
 
 
 def open_episode(path: Path, index: int, num_bytes: int) -> Episode | Damage:
-    """Open an episode's file by reading only its zip directory and its metadata.
+    """Open an episode's file; only the zip directory and the metadata are read.
 
     Args:
         index, num_bytes: see `Episode`.

@@ -1,8 +1,8 @@
 """Compress frames without loss, and restore them.
 
 Zstandard compresses runs of equal bytes and repeated sequences of bytes. Frames are therefore
-stored channel by channel, and every channel is stored column by column. The road ahead of the car
-extends upwards, which is the direction of a column.
+stored channel by channel, and every channel is stored column by column. In CarRacing, the road
+ahead of the car extends upwards, so neighboring bytes of a column are often equal.
 """
 
 import numpy as np
@@ -38,10 +38,10 @@ def decompress_frames(
     num_frames: int,
     stride: int = 1,
 ) -> None:
-    """Decompress every stride-th of `num_frames` frames into `out`, from the first frame on.
+    """Decompress every stride-th of `num_frames` frames into `out`, beginning at the first frame.
 
-    Raises: ValueError or zstandard.ZstdError if `data` does not hold `num_frames` frames of the
-        size that `out` has.
+    Raises: ValueError or zstandard.ZstdError if `data` does not hold `num_frames` frames, or
+        if these frames have another size than the frames of `out`.
     """
     kept, height, width, channels = out.shape
     expected = num_frames * height * width * channels

@@ -23,7 +23,7 @@ PIXELS_KEY = "pixels"
 def env_task(name: str, env: EnvConfig) -> Task:
     """The task that belongs to a dataset's env.
 
-    Raises: UserError if the env does not exist, or if agents cannot act in it.
+    Raises: UserError if the env does not exist, or if agents cannot act in the env.
     """
     try:
         return task_for(env)
@@ -64,8 +64,8 @@ def pixels_key(name: str, space: spaces.Space[Any]) -> str | None:
 def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
     """Raise UserError if a dataset's actions differ in meaning from the env's actions.
 
-    The first number of a Discrete space may differ, because it does not affect the one-hot
-    encoding.
+    The first number of a Discrete space (`start`) may differ, because this number does not affect
+    the one-hot encoding.
     """
     space = task.action_map.space
     same = type(found) is type(space) and action_size(found) == action_size(space)
@@ -75,7 +75,7 @@ def check_env_actions(name: str, found: spaces.Space[Any], task: Task) -> None:
         same = not found.is_bounded() or np.allclose(ours, theirs)
     if not same:
         raise UserError(
-            f"expected {name} to hold the actions of {task.env_id}, {space}, got {found}: "
+            f"expected {name} to hold the actions of {task.env_id}, in {space}, got {found}: "
             "name a dataset that was recorded without wrappers that change the actions, or name "
             "the dataset's own env with --env"
         )
@@ -109,8 +109,8 @@ def check_frames(episode: str, frames: NDArray[Any], shape: tuple[int, ...]) -> 
     """Raise UserError if frames do not have the shape that their dataset states."""
     if frames.shape[1:] != shape:
         raise UserError(
-            f"expected frames of shape {shape} in {episode}, because the dataset states this "
-            f"shape, got {frames.shape[1:]}: leave the episode out, or put it into another dataset"
+            f"expected frames of the shape that the dataset states, {shape}, in {episode}, "
+            f"got {frames.shape[1:]}: leave the episode out, or put it into another dataset"
         )
 
 
@@ -135,6 +135,6 @@ def finite_floats(episode: str, what: str, values: NDArray[Any]) -> NDArray[np.f
 
 
 def reason_of(error: Exception) -> str:
-    """The message of an error in one line, with its type if the message alone is unclear."""
+    """The message of an error in one line; the error's type is added if the message is unclear."""
     text = " ".join(str(error).split())
     return text if text and not isinstance(error, KeyError) else f"{type(error).__name__} {text}"

@@ -36,12 +36,12 @@ def write_dataset(
     """Write a new dataset to `folder`; the caller moves `folder` to the place that `name` requires.
 
     Args:
-        episodes: episodes that have the same env, action size and frame size, like those of a
-            store.
+        episodes: episodes that have the same env, action size and frame size, as the episodes of
+            a store do.
         metadata: metadata of the dataset in the form of `Dataset.metadata`, which includes
             "env_id".
 
-    Raises: UserError, before anything is written, for episodes that do not fit the env.
+    Raises: UserError if the episodes do not fit the env; nothing is written in this case.
     """
     minari = require_minari()
     from minari.dataset.minari_storage import MinariStorage
@@ -76,7 +76,10 @@ def write_dataset(
 
 
 def _space_and_spec(env: EnvConfig, episode: Episode) -> tuple[spaces.Box | spaces.Discrete, Any]:
-    """The env's action space and spec; an unbounded Box and None if the env is not installed."""
+    """Return the env's action space and the env's spec.
+
+    If the env is not installed, the action space is an unbounded Box, and the spec is None.
+    """
     try:
         task = env_task("the run", env)
     except UserError:

@@ -1,9 +1,9 @@
-"""The format of the Minari datasets of this package, and the folders of datasets.
+"""The format of this package's Minari datasets, and the folders that hold datasets.
 
 Source: https://minari.farama.org. The observations of a dataset are frames. The actions of a
 dataset are in the env's own format: the numbers of a Box, or the index of a Discrete action. An
-`Episode` stores such an index as a one-hot vector. The metadata that this package adds is JSON
-under the key `worldmodels`, in the metadata of the dataset and of each episode.
+`Episode` stores such an index as a one-hot vector. This package adds its own metadata as JSON to
+the metadata of the dataset and of each episode, under the key `worldmodels`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNKNOWN_SEED = -1
 
 
 def require_minari() -> Any:
-    """The minari package; raises UserError with the install command if it is missing."""
+    """The minari package; raises UserError with the install command if minari is missing."""
     try:
         import h5py  # noqa: F401 (Minari imports it late)
         import minari
@@ -33,7 +33,7 @@ def require_minari() -> Any:
 
 
 def dataset_folder(name: str, root: Path | None) -> Path:
-    """The folder of a dataset, below `root`; if `root` is None, below Minari's own folder."""
+    """The folder of a dataset inside `root`, or inside Minari's own folder if `root` is None."""
     minari = require_minari()
     try:
         minari.dataset.minari_dataset.parse_dataset_id(name)

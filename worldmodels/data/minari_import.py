@@ -24,13 +24,13 @@ KNOWN = (*METADATA_TYPES, "index", *minari_format.ENV_METADATA)
 
 @dataclass(frozen=True)
 class Dataset:
-    """A Minari dataset whose observations are pixels and whose actions are Box or Discrete.
+    """A Minari dataset whose observations are pixels and whose action space is Box or Discrete.
 
     Attributes:
-        metadata: at least "env_id"; for a dataset of `write_dataset`, all metadata that
-            `write_dataset` was given.
+        metadata: dict that holds at least "env_id". If `write_dataset` wrote the dataset, the dict
+            holds all metadata that `write_dataset` was given.
         data: Minari's own dataset object.
-        unavailable_reason: why the env cannot be used and what can be done without it; None if the
+        unavailable_reason: why the env cannot be used, and what works without the env; None if the
             env can be used.
     """
 
@@ -42,7 +42,7 @@ class Dataset:
     _view: View
 
     def episodes(self) -> Iterator[tuple[int, PackedEpisode]]:
-        """Yield the index of each episode, and the episode packed for a store.
+        """Yield each episode's index and the packed episode, which can be put into a store.
 
         Frames are resized to the size that V encodes.
 
@@ -100,8 +100,8 @@ def open_dataset(name: str, root: Path | None, env: EnvConfig | None = None) -> 
     """Open a dataset on this machine.
 
     Args:
-        env: env that is used instead of the env that the dataset names; None uses the dataset's
-            env.
+        env: env that is used instead of the env that the dataset names. If `env` is None, the
+            dataset's env is used.
 
     Raises: UserError if the dataset does not exist or names no env, if its observations are not
         pixels, if its actions are not those of the env, or if `env` cannot be made.

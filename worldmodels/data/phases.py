@@ -1,4 +1,4 @@
-"""Train V on more frames than fit in memory: frames are read phase by phase, in threads."""
+"""Divide the training of V into phases, so that more frames can be used than fit in memory."""
 
 import sys
 import threading
@@ -22,8 +22,8 @@ class Phase:
         first_step, num_steps: the first training step, and the number of training steps.
         episodes: the indices of the episodes whose frames are in memory, in the order of the
             frames.
-        num_drawn: the first `num_drawn` episodes were drawn from the whole store. The episodes
-            after these were added from the newest round, so that this round is never missing.
+        num_drawn: the first `num_drawn` episodes were drawn from the whole store. The other
+            episodes were added because they belong to the newest round.
     """
 
     first_step: int
@@ -34,16 +34,16 @@ class Phase:
 
 @dataclass
 class Phases:
-    """The phases of a training, which depend only on the seed and on the episodes.
+    """The phases of one training; the same episodes, settings and seed give the same phases.
 
     If all frames fit in memory, there is one phase, which never ends. If the frames do not fit in
-    memory, each pass over the store draws a new order of the episodes. This order is cut into
+    memory, each pass over the store uses a new random order of the episodes. This order is cut into
     phases whose frames fit in memory. A phase lasts until each frame of its first `num_drawn`
-    episodes was drawn once on average.
+    episodes has been drawn once on average.
 
     Attributes:
         counts: number of frames of each episode.
-        newest: for each episode, whether the episode is of the newest round.
+        newest: for each episode, whether the episode belongs to the newest round.
         max_frames: maximum number of frames in a phase; an episode with more frames is a phase of
             its own. The memory holds two phases at a time.
         newest_fraction: fraction of each batch, and of the frames in memory, that comes from the
@@ -108,7 +108,7 @@ class Fetch:
     """Reads the frames of each episode into one part of a buffer, in separate threads.
 
     Other Python threads can run while frames are decompressed and copied. When the program ends,
-    each thread ends after its current episode.
+    each reading thread ends after its current episode.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Fetch:
     def wait(self) -> float:
         """Wait until all frames are read; return how many seconds reading took.
 
-        Raises: the first error that a thread had.
+        Raises: the first error that occurred in a thread.
         """
         for thread in self._threads:
             thread.join()

@@ -34,16 +34,16 @@ class Sequences(Protocol):
     def windows(
         self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each episode in `rows`, from the step in `starts` on.
+        """Cut `length` agent steps from each episode in `rows`, beginning at the step in `starts`.
 
-        An episode that ends earlier is padded with zeros.
+        If an episode ends earlier, its sequence is padded with zeros.
         """
 
     def parts(self, max_steps: int) -> "Iterator[SequenceBatch]":
-        """All episodes in order, as batches of about `max_steps` agent steps, padding included.
+        """All episodes in order, in batches of about `max_steps` agent steps, including padding.
 
         Every batch is padded to the length of the longest of all episodes. Noise that is drawn for
-        a batch therefore does not depend on how the episodes are divided into parts.
+        an episode therefore does not depend on how the episodes are divided into batches.
         """
 
     def single_steps(self) -> "Sequences":
@@ -51,7 +51,7 @@ class Sequences(Protocol):
 
 
 def part_slices(count: int, longest: int, max_steps: int) -> Iterator[slice]:
-    """The slice of episodes for each part of `Sequences.parts`; a part has at least one episode."""
+    """The slice of episodes for each part of `Sequences.parts`; no part is empty."""
     size = max(1, max_steps // longest)
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
@@ -73,7 +73,7 @@ class SequenceBatch:
     mask: Bool[Tensor, "batch length"]
 
     def __getitem__(self, rows: Tensor | slice) -> "SequenceBatch":
-        """The chosen sequences."""
+        """The sequences that `rows` selects."""
         return SequenceBatch(self.posteriors[rows], *(each[rows] for each in self._of_steps))
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class SequenceBatch:
     def windows(
         self, rows: Int[Tensor, "chosen"], starts: Int[Tensor, "chosen"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each sequence in `rows`, from the step in `starts` on."""
+        """Cut `length` agent steps from each sequence in `rows`, beginning at `starts`."""
         frames = starts[:, None] + torch.arange(length + 1)
         steps = rows[:, None], frames[:, :-1]
         posteriors = self.posteriors[rows[:, None], frames]

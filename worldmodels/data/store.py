@@ -9,17 +9,17 @@ A store treats files that are not usable episodes as follows:
   checks the checksums of every file. `wm collect` renames a damaged file to `*.damaged`, logs the
   new name, and plays an episode that replaces the damaged episode.
 
-- Inconsistent files hold whole episodes, but their env, action size or frame size is not that of
+- Inconsistent files hold whole episodes whose env, action size or frame size differs from that of
   most episodes. Training and `wm collect` refuse to start, and print one line per inconsistent
   file.
 
 - Files of another version of this format, and files that cannot be read at present: every command
   refuses such files and leaves them unchanged.
 
-- Foreign files, which have any other name: `wm collect` and `wm data info` list these files and
-  ignore their content.
+- Foreign files, which have none of the names described here: `wm collect` and `wm data info` list
+  these files and ignore their content.
 
-- Files `.episode-*.partial`, which a killed writer left: the next `wm collect` removes them.
+- Files `.episode-*.partial`, which a killed writer left: the next `wm collect` removes these files.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class Contents:
 
     @cached_property
     def inconsistent(self) -> dict[Path, str]:
-        """Episodes whose env, action size or frame size is unusual, with the difference."""
+        """The path of each inconsistent episode, with a text that describes the difference."""
         kinds = [_kind(episode) for episode in self.episodes]
         common = Counter(kinds).most_common(1)[0][0] if kinds else ""
         return {
@@ -83,7 +83,7 @@ class Contents:
 
 
 class EpisodeStore:
-    """The episodes of one run, in the order they were collected."""
+    """The episodes of one run, in the order in which they were collected."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -152,7 +152,7 @@ class EpisodeStore:
         Checking the checksums of all files takes about a millisecond per episode of 1,000 frames.
         One line is logged for each damaged, partial or foreign file.
 
-        Raises: the UserError of `contents`, before any file is renamed.
+        Raises: UserError, as `contents` does; no file is renamed in this case.
         """
         self.refresh()
         contents = self.contents
@@ -170,7 +170,7 @@ class EpisodeStore:
         self.refresh()
 
     def missing(self) -> dict[int, dict[str, Any] | None]:
-        """The indices of quarantined episodes that were not replaced, and the metadata of each."""
+        """Return the metadata of quarantined episodes that were not replaced, by their indices."""
         present = {episode.index for episode in self.contents.episodes}
         found: dict[int, dict[str, Any] | None] = {}
         for path in self.contents.quarantined:
@@ -214,7 +214,7 @@ def _kind(episode: Episode) -> str:
 
 
 def _quarantine_name(path: Path) -> Path:
-    """An unused path for a quarantined file, ending in `.damaged`, `.2.damaged` and so on."""
+    """An unused path for a quarantined file, which ends in `.damaged`, `.2.damaged` and so on."""
     names = itertools.chain([""], (f".{number}" for number in itertools.count(2)))
     candidates = (path.with_name(f"{path.name}{name}{QUARANTINED}") for name in names)
     return next(each for each in candidates if not each.exists())

@@ -29,8 +29,8 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     """A Gymnasium vector environment of many dreams of one run; see `make_dream`.
 
     The vector environment uses Gymnasium's next-step autoreset. The step after the end of a dream
-    restarts this dream at a new state. The step that restarts a dream ignores the dream's action
-    and gives the dream a reward of 0.
+    restarts this dream at a new state. The step that restarts a dream ignores the action for this
+    dream, and the dream's reward is 0.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class DreamVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         """Start all dreams at new states; the same seed gives the same dreams.
 
         Args:
-            seed: an integer seeds one generator that all dreams share, so that all dreams are
+            seed: an integer seeds one generator, which all dreams share. All dreams are then
                 stepped together. A list holds one seed per dream, and None in the list stands for a
                 random seed. With a list, each dream equals the dream of a `DreamEnv` with the same
-                seed. Dreams that have separate generators are stepped one by one, so that a step
-                takes longer. If `seed` itself is None, the present generators stay in use.
+                seed. Dreams with separate generators are stepped one by one, so a step takes
+                longer. If `seed` itself is None, the present generators stay in use.
 
         Raises: UserError if the options contain "reset_mask" or if the list of seeds has the wrong
             length; gymnasium.error.ClosedEnvironmentError if the environment is closed.
@@ -201,11 +201,11 @@ def make_dream(
         observations, rewards, terminated, truncated, _ = dreams.step(actions)
 
     One step of the environment is one agent step. The reward of a step is the reward that M
-    expects, summed over the env steps of the agent step. An observation is [z, h], the input of C,
-    as float32 (F,). The action space is that of the real env. Actions are clipped to the bounds of
-    the action space if this space is a Box. At each step the episode terminates with the
-    probability that M predicts. The episode also terminates if the dream leaves the `Support`. An
-    episode that reaches the horizon without terminating is truncated.
+    expects, summed over the env steps of the agent step. By default, an observation is [z, h], the
+    input of C, as float32 (F,). The action space is that of the real env. Actions are clipped to
+    the bounds of the action space if this space is a Box. At each step the episode terminates with
+    the probability that M predicts. The episode also terminates if the dream leaves the `Support`.
+    An episode that reaches the horizon without terminating is truncated.
 
     `reset(seed=int)` seeds one generator for all dreams. `reset(seed=[...])` seeds a separate
     generator for each dream.

@@ -1,4 +1,4 @@
-"""A batch of dreams of one run; each dream begins at a real state and ends independently."""
+"""A batch of dreams of one run; the dreams begin at real states, and may end at different times."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class DreamSettings:
     """Settings of dreams: their temperature, start, horizon, observations and device.
 
     Attributes:
-        temperature: uncertainty of the dream; at 1, latents are sampled from exactly the
+        temperature: scale of the dream's uncertainty; at 1, latents are sampled from exactly the
             distribution that M predicts.
-        start: "real" starts each dream at a random agent step of the newest training episodes, and
-            M's state then follows from the real past of that episode. "reset" starts each dream at
-            the first frame of one of the newest training episodes.
+        start: "real" starts each dream at a random agent step of the newest training episodes. M's
+            state is then computed from the earlier agent steps of the same episode. "reset" starts
+            each dream at the first frame of one of the newest training episodes.
         horizon: number of agent steps after which a dream is truncated.
         render_frames: whether observations are decoded frames, uint8 (64, 64, 3), instead of
             features.
@@ -62,10 +62,10 @@ class DreamWorld:
     """The models, the support and the start states that all dreams of a run share.
 
     Attributes:
-        support: the limits that dreams have on their latents and predictions.
+        support: the region outside which a dream ends; see `Support`.
         states: all states of real episodes at which dreams may begin, (states, ...).
-        first: for each episode, the index in `states` of its first state, int64 (episodes,), on the
-            CPU.
+        first: for each episode, the index of its first state in `states`. The indices are int64
+            (episodes,), on the CPU.
     """
 
     vision: Vision
@@ -78,8 +78,8 @@ class DreamWorld:
     def feature_space(self) -> spaces.Box:
         """The space of the features [z, h].
 
-        The bounds of z are those of V, or those of the support if V has no bounds. The bounds of h
-        are -1 and 1.
+        The bounds of z are the bounds of V's features. If V has no such bounds, the bounds of z are
+        the bounds of the support. The bounds of h are -1 and 1.
         """
         low, high = self.vision.feature_bounds() or (self.support.low, self.support.high)
         assert low is not None and high is not None, "only codes have no range"
@@ -93,8 +93,9 @@ def _load_world(folder: Path, device: str, _inputs: tuple[str, ...]) -> DreamWor
     """Load V and M of a run, and compute the start states from the run's newest episodes.
 
     The world that was loaded last is cached until another world is loaded or the files of the run
-    change. Stable-Baselines3 makes eight environments of one run at once. Without the cache, each
-    environment would encode the episodes again, which takes most of the time.
+    change. A program that uses Stable-Baselines3 may make eight environments of one run at once.
+    Without the cache, each environment would encode the episodes again, and this encoding takes
+    most of the time of making an environment.
     """
     run = Run(folder)
     vision, memory = load_world_model(run, device)
@@ -118,7 +119,7 @@ class Dreams:
 
     Attributes:
         state: the present states of all dreams.
-        action_space: the action space of the real env; a Box has the type float32.
+        action_space: the action space of the real env. If this space is a Box, its type is float32.
         observation_space: the space of one dream's observation.
         frames_per_second: the number of agent steps in one second of the real env.
 
@@ -185,7 +186,7 @@ class Dreams:
     ) -> Float32[np.ndarray, "dream action"]:
         """Encode actions of the real env as inputs of M.
 
-        Actions of a Box are clipped to the range of M's training actions. Only the actions of the
+        Actions of a Box are clipped to the bounds of `action_space`. Only the actions of the
         chosen dreams are encoded. The result holds zeros for all dreams that are not chosen.
 
         Raises: UserError for invalid actions.
@@ -197,7 +198,7 @@ class Dreams:
         wrong = np.isnan(chosen).any(1)
         if wrong.any():
             raise UserError(
-                f"the action of dream {rows[wrong][0]} must be numbers without NaN, got "
+                f"the action of dream {rows[wrong][0]} must not contain NaN, got "
                 f"{actions[rows][wrong][0].tolist()}"
             )
         encoded = np.zeros((len(actions), chosen.shape[1]), np.float32)

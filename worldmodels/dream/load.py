@@ -1,4 +1,4 @@
-"""Functions that load V and M of a run, and the episodes that provide start states of dreams."""
+"""Functions that load V and M of a run, and encode the episodes in which dreams begin."""
 
 import itertools
 from pathlib import Path
@@ -17,11 +17,11 @@ from worldmodels.runs.stage_folder import read_file
 from worldmodels.vision import Vision, load_vision
 
 MAX_EPISODES_FOR_STARTS = 256
-# The limit counts all episodes, padded to the longest. M's states of 256 units take 2 kB per agent
-# step, and gathering them takes 5 kB, or 0.7 GB in all. The presets' 256 episodes have 64,000 agent
-# steps.
+# The limit applies to the number of episodes times the length of the longest episode, in agent
+# steps. M's states of 256 units take 2 kB per agent step. Gathering the states takes 5 kB per agent
+# step, which is 0.7 GB at the limit. The 256 episodes of a preset have 64,000 agent steps.
 MAX_STEPS_FOR_STARTS = 131_072
-COPIES_OF_STATES = 5  # of h's size: lists of h and of c, one of them stacked, both without padding
+COPIES_OF_STATES = 5  # arrays like h: the lists of h and c, one stacked, h and c without padding
 
 
 def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision, Memory]:
@@ -40,8 +40,8 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
     memory_file = load_checkpoint(memory_path, hint=f'run "wm train-memory --run {run}" first')
     if memory_file.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"{memory_path} was trained on another V than {vision_path}, and the latents of "
-            f'the two have different meanings: run "wm train-memory --run {run}" again'
+            f"{memory_path} was trained on another V than {vision_path}, so M does not fit the "
+            f'latents of the present V: run "wm train-memory --run {run}" again'
         )
     return vision, restore_memory(memory_file, memory_path, device)
 
@@ -49,10 +49,10 @@ def load_world_model(run: Run | str | Path, device: str = "cpu") -> tuple[Vision
 def encode_recent(
     run: Run, vision: Vision, report: Report, most: int = MAX_EPISODES_FOR_STARTS
 ) -> SequenceBatch:
-    """Encode the newest training episodes of a run as one batch on the CPU.
+    """Encode the newest training episodes of a run; the result is one batch on the CPU.
 
-    Dreams begin at states of the encoded episodes. If the episodes are long, the number of episodes
-    is reduced (see `MAX_STEPS_FOR_STARTS`), but at least one episode is encoded.
+    Dreams begin at states of the encoded episodes. If the episodes are long, fewer than `most`
+    episodes are encoded (see `MAX_STEPS_FOR_STARTS`), but at least one episode is encoded.
     """
     run.store.require(run.folder)
     chosen = recent_episodes(run, most)
@@ -60,7 +60,7 @@ def encode_recent(
 
 
 def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episode]:
-    """Return the training episodes that `encode_recent` encodes, beginning with the newest."""
+    """Return the training episodes that `encode_recent` encodes, from the newest to the oldest."""
     episodes = run.store.split(held_out=False)
     newest = sorted(episodes, key=lambda episode: -episode.index)[:most]
     longest = itertools.accumulate(agent_steps_of(newest, run.action_repeat), max)
@@ -69,7 +69,7 @@ def recent_episodes(run: Run, most: int = MAX_EPISODES_FOR_STARTS) -> list[Episo
 
 
 def start_bytes(run: Run, vision: Vision, memory: Memory) -> int:
-    """Estimate how many bytes of memory the computation of the start states takes."""
+    """Estimate how many bytes of memory are needed to compute the start states."""
     lengths = agent_steps_of(recent_episodes(run), run.action_repeat)
     padded = len(lengths) * max(lengths)
     states = COPIES_OF_STATES * memory.ensemble_size * memory.config.num_hidden

@@ -1,8 +1,8 @@
-"""V and M together as an environment that runs thousands of dreams as one batch.
+"""An environment that consists of V and M, and runs thousands of dreams as one batch.
 
-All tensors are on one device. A step depends only on its arguments and on a random generator, and
-no state is kept between steps. A dream begins at a state of a real episode; see
-`worldmodels.dream.starts`.
+All tensors are on one device. The environment keeps no state between steps: `DreamModel.step`
+receives the state of the dreams and returns their next state. A dream begins at a state of a real
+episode; see `worldmodels.dream.starts`.
 """
 
 import math
@@ -23,7 +23,7 @@ class DreamState(NamedTuple):
     """The state of B dreams before an agent step.
 
     `latent` is the present latent, `memory` is M's state, and `weight` is the probability that
-    the episode has not ended yet.
+    the dream has not ended yet.
     """
 
     latent: Tensor
@@ -31,7 +31,7 @@ class DreamState(NamedTuple):
     weight: Float[Tensor, "batch"]
 
     def rows(self, index: Tensor) -> "DreamState":
-        """Return the states of the dreams with these indices; an index may occur several times."""
+        """Return the states of the dreams at `index`; a dream may occur several times."""
         return DreamState(self.latent[index], self.memory.rows(index), self.weight[index])
 
     def put(self, index: Int[Tensor, "chosen"], new: "DreamState") -> "DreamState":
@@ -57,7 +57,7 @@ def check_temperature(temperature: float) -> None:
 
 
 class DreamModel:
-    """V and M together as an environment whose `step` depends only on its arguments.
+    """An environment that consists of V and M, and keeps no state between steps.
 
     Example::
 
@@ -70,9 +70,9 @@ class DreamModel:
     Args:
         vision: V.
         memory: M, on the device of V.
-        temperature: scales the uncertainty of the dream; above 1 the dream is harder for C to
-            exploit (arXiv 1803.10122, section 4.2).
-        support: dreams end if they leave the support; if `support` is None, dreams are
+        temperature: scales the uncertainty of the dream. At a temperature above 1, errors of M are
+            harder for C to exploit (arXiv 1803.10122, section 4.2).
+        support: a dream that leaves the support ends. If `support` is None, dreams are
             unconstrained.
     """
 
@@ -96,7 +96,7 @@ class DreamModel:
 
     @property
     def num_features(self) -> int:
-        """Length of `features`."""
+        """The length of [z, h]."""
         return self.vision.num_features + self.memory.config.num_hidden
 
     def features(self, state: DreamState) -> Float[Tensor, "batch feature"]:
@@ -118,10 +118,9 @@ class DreamModel:
 
         Args:
             action: encoded actions.
-            generator: draws the noise; if `generator` is None, torch's global generator draws the
-                noise.
-            num_candidates: number of blocks of equal size in the batch. Row i of every block gets
-                the same noise (common random numbers).
+            generator: the generator of the noise; None stands for torch's global generator.
+            num_candidates: number of blocks of equal size in the batch, one block per candidate.
+                Row i of every block gets the same noise (common random numbers).
         """
         memory, prediction = self.memory.step(state.memory, state.latent, action)
         latent = prediction.sample(self.temperature, generator, num_candidates)

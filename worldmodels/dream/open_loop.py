@@ -1,4 +1,4 @@
-"""Open-loop dreams: dreams under the actions of real episodes, compared with the real frames."""
+"""Open-loop dreams, which follow the actions of real episodes and are compared with real frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from worldmodels.vision.pixel_error import squared_error
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """Squared error per frame, for pixels within 0..1, at each agent step of the dream.
+    """Squared errors at each agent step of a dream, summed over a frame with values in 0..1.
 
     Attributes:
-        predicted: error of the mean of the decoded frames of several dreams.
-        persistence: error of the last-frame baseline, which repeats the decoded frame at which the
-            dream began.
-        reconstruction: error of V's reconstruction of the real frame; no dream has a smaller error
-            than this for long.
+        predicted: error of the mean frame of several dreams that begin at the same state.
+        persistence: error of the last-frame baseline, which repeats V's reconstruction of the frame
+            at which the dream began.
+        reconstruction: error of V's reconstruction of the real frame, which is a rough lower bound
+            for the error of dreams.
     """
 
     predicted: list[float]
@@ -36,7 +36,7 @@ class OpenLoop:
 
     @property
     def steps_below_persistence(self) -> int:
-        """Number of agent steps before dreams first fail to beat the last-frame baseline."""
+        """Number of agent steps before the first at which dreams do not beat the baseline."""
         better = [d < f for d, f in zip(self.predicted, self.persistence, strict=True)]
         return better.index(False) if False in better else len(better)
 
@@ -56,12 +56,14 @@ def open_loop(
     Args:
         frames: for each episode, the frame before each agent step and the frame after the last
             agent step.
-        num_starts: number of start states, which are evenly spread over the agent steps that leave
-            room for a dream. M's state at a start follows from the real past of the episode.
-        num_samples: number of dreams per start state, whose mean frame is compared with the real
-            frame.
+        horizon: number of agent steps of each dream.
+        num_starts: number of start states. The start states are evenly spread over the agent steps
+            after which the episode has at least `horizon` agent steps. M's state at a start is
+            computed from the earlier agent steps of the real episode.
+        num_samples: number of dreams per start state. The mean of their frames is compared with the
+            real frame.
 
-    Raises: ValueError if no episode is longer than the dreams.
+    Raises: ValueError if no episode is longer than `horizon` agent steps.
     """
     vision = dream.vision
     rows, steps = spread_starts(episodes, horizon, num_starts)

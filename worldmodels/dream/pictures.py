@@ -1,4 +1,4 @@
-"""Pictures of M's dreams, next to the real frames."""
+"""Pictures that show dreams next to the real frames."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ def save_dreams(
 ) -> None:
     """Draw real frames, V's reconstructions of these frames, and dreams under the same actions.
 
-    The latents of the dreams are sampled from M's predictions, because the likeliest codes rarely
-    change between agent steps.
+    The latents of the dreams are samples of M's predictions, and not the likeliest latents, because
+    the likeliest codes rarely change between agent steps.
 
     Args:
         episode: a batch of one episode.
         frames: the frame before each agent step, and the frame after the last agent step.
-        start: the agent step at which the dreams begin. M's state at the start follows from the
-            real past of the episode.
+        start: the agent step at which the dreams begin. M's state at the start is computed from the
+            earlier agent steps of the real episode.
         agent_steps: the agent steps whose frames are drawn, in ascending order and counted from
             `start`. Agent steps past the end of the episode are left out.
     """
@@ -52,7 +52,10 @@ def save_dreams(
 
 
 def most_active_episode(episodes: Sequences) -> int:
-    """Return the index of the episode with the highest return; varied actions break ties."""
+    """Return the index of the episode with the highest return plus a small bonus for activity.
+
+    The bonus is proportional to the sum of all changes of the actions.
+    """
     merits = []
     for part in episodes.parts(PART_STEPS):
         moves = (part.actions[:, 1:] - part.actions[:, :-1]).abs().sum((1, 2))

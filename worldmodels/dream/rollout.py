@@ -1,4 +1,4 @@
-"""Rollouts of dreams, which give returns under a controller or latents under given actions."""
+"""Rollouts of dreams: the returns under a controller, and the latents under given actions."""
 
 from collections.abc import Callable
 
@@ -21,10 +21,10 @@ def dreamed_returns(
     generator: torch.Generator,
     num_candidates: int = 1,
 ) -> Float[Tensor, "agent_step batch"]:
-    """Compute the return that each dream has reached after every agent step.
+    """Compute the return that each dream has reached after each agent step.
 
     The reward of an agent step is weighted by the probability that the dream has not ended before
-    this agent step. For `num_candidates` see `DreamModel.step`.
+    this agent step. `DreamModel.step` explains `num_candidates`.
     """
     state, total, returns = starts, torch.zeros_like(starts.weight), []
     for _ in range(horizon):
@@ -37,12 +37,14 @@ def dreamed_returns(
 
 @torch.no_grad()
 def roll_out(dream: DreamModel, starts: DreamState, actions: Tensor, seed: int = 0) -> Tensor:
-    """Roll out dreams under given actions; return the latents, (agent steps, batch, ...).
+    """Roll out dreams under given actions.
 
     Starts, actions and latents are on the CPU; the dream runs on the device of V and M.
 
     Args:
         actions: encoded actions, (batch, agent steps, A).
+
+    Returns: the latents after each agent step, (agent steps, batch, ...).
     """
     generator = step_generator(seed, 0, dream.device)
     state, actions, latents = starts.to(dream.device), actions.to(dream.device), []
@@ -61,9 +63,10 @@ def replay(
     *,
     seed: int = 0,
 ) -> Tensor:
-    """Roll out dreams from real states under the actions of the real episodes.
+    """Roll out dreams that begin at states of real episodes and follow the actions of the episodes.
 
-    Returns: latents (1 + horizon, starts, ...) on the CPU; the first entry holds the real latents.
+    Returns: latents (1 + horizon, starts, ...) on the CPU; the first entry holds the latents of the
+        start states.
     """
     states = states_at(dream.vision, dream.memory, episodes, rows, steps)
     actions = episodes.actions[rows[:, None], steps[:, None] + torch.arange(horizon)]

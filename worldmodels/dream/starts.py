@@ -1,4 +1,4 @@
-"""Start states of dreams, which are latents and states of M at agent steps of real episodes."""
+"""Start states of dreams: the latents and the states of M before agent steps of real episodes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ NEAR_STEPS = 8
 
 
 class StartStates:
-    """States of real episodes, on the CPU, from which start states are sampled with weights.
+    """States of real episodes, from which the start states of dreams are sampled.
 
     Args:
-        weights: sampling weights of the states; no weight is negative, and at least one weight is
-            above zero.
+        states: states on the CPU.
+        weights: the probability of sampling a state is proportional to its weight. No weight may be
+            negative, and at least one weight must be above zero.
     """
 
     def __init__(self, states: DreamState, weights: Float[Tensor, "state"]) -> None:
@@ -36,11 +37,11 @@ class StartStates:
         *,
         far_from_reward_fraction: float | None,
     ) -> StartStates:
-        """Collect the states at all agent steps of the episodes.
+        """Collect the states before all agent steps of the episodes.
 
-        A fraction `far_from_reward_fraction` of the sampled states is not near any reward (see
-        `near_reward`). All states have the same weight if `far_from_reward_fraction` is None, if
-        all states are near a reward, or if no state is near a reward.
+        A fraction `far_from_reward_fraction` of the sampled states is far from reward, which means
+        that `near_reward` does not mark these states. All states have the same weight if
+        `far_from_reward_fraction` is None, or if `near_reward` marks all states or no state.
         """
         near = near_reward(sequences, NEAR_STEPS)
         weights = torch.ones(len(near))
@@ -59,10 +60,10 @@ class StartStates:
 
 @torch.no_grad()
 def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> DreamState:
-    """Compute the state before every agent step, (states, ...); dreams can begin at each state.
+    """Compute the state before every agent step of the episodes, with the shapes (states, ...).
 
-    M's state follows from the real past of the episode. The given sequences and the returned states
-    are on the CPU.
+    M's state is computed from the earlier agent steps of the real episode. The given sequences and
+    the returned states are on the CPU.
     """
     device = device_of(memory)
     latents = vision.mode(sequences.posteriors[:, :-1])
@@ -77,8 +78,8 @@ def real_states(vision: Vision, memory: Memory, sequences: SequenceBatch) -> Dre
 def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
     """Mark the `real_states` that are at most `within` agent steps from a reward above the mean.
 
-    In a state far from any reward, for example deep in the grass of CarRacing, all controllers get
-    the same return.
+    In a state far from any such reward, for example deep in the grass of CarRacing, all controllers
+    get the same return, so a search of C learns little from dreams that begin there.
     """
     good = (sequences.rewards > sequences.rewards[sequences.mask].mean()) & sequences.mask
     reach = torch.nn.functional.max_pool1d(
@@ -90,10 +91,12 @@ def near_reward(sequences: SequenceBatch, within: int) -> Bool[Tensor, "state"]:
 def spread_starts(
     episodes: SequenceBatch, horizon: int, count: int
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
-    """Choose the episode and the agent step of each start, evenly spread over all possible starts.
+    """Choose `count` starts of dreams, evenly spread over all possible starts.
 
     A start is possible where at least `horizon` agent steps of the episode remain. The first agent
     step of an episode is not a possible start, because M has no past at that agent step.
+
+    Returns: the index of the episode and the agent step of each start.
 
     Raises: ValueError if no episode is longer than `horizon` agent steps.
     """
@@ -110,7 +113,7 @@ def spread_starts(
 
 
 def evenly_spread(places: Int[Tensor, "place"], count: int) -> Int[Tensor, "chosen"]:
-    """Choose `count` of the places at equal distances, or all places if there are fewer."""
+    """Choose `count` of the places at equal distances; choose all places if `count` is larger."""
     return places[torch.linspace(0, len(places) - 1, min(count, len(places))).long()]
 
 

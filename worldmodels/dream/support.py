@@ -17,11 +17,11 @@ from worldmodels.vision import Vision
 class Support:
     """The latents and predictions for which V and M had data.
 
-    Dreamed latents are clamped to `low` and `high`, because V and M were not trained on latents
-    beyond that range. A dream is out of support, and ends, if one of its latents is too far outside
-    the range from `low` to `high`. The largest allowed distance from the range is `MARGIN` times
-    the width of the range or `NOISE` times the standard deviation of V's posterior, whichever is
-    larger. A dream of an ensemble also ends if the disagreement of the models is larger than on
+    Dreamed latents are clamped to the range from `low` to `high`, because V and M were not trained
+    on latents beyond that range. A dream ends when it is out of support, that is, when one of its
+    latents is too far outside the range. The largest allowed distance from the range is `MARGIN`
+    times the width of the range or `NOISE` times the standard deviation of V's posterior, whichever
+    is larger. A dream of an ensemble also ends if the disagreement of the models is larger than on
     99.9 % of the real agent steps. Codes cannot leave their range, so dreams of a single M over
     codes are always in support.
 
@@ -35,8 +35,9 @@ class Support:
             if latents are codes.
         most_disagreement: the disagreement (see `EnsemblePrediction.disagreement`) above which a
             dream is out of support; `most_disagreement` is None if M is not an ensemble.
-        noise: standard deviation of V's posterior for each latent. M's predictions include the
-            noise of V's posterior. If `noise` is None, the noise counts as zero.
+        noise: standard deviation of V's posterior for each latent. M is trained on samples from
+            this posterior, so the predictions of M include the same noise. If `noise` is None, the
+            standard deviation counts as zero.
     """
 
     MARGIN: ClassVar[float] = 0.5
@@ -72,7 +73,7 @@ class Support:
         return cls(low, high, most, noise)
 
     def clamp(self, latent: Tensor, prediction: Prediction) -> tuple[Tensor, Bool[Tensor, "batch"]]:
-        """Return the latents clamped to the range, and which dreams are out of support."""
+        """Clamp the latents to the range, and determine which dreams are out of support."""
         out_of_support = torch.zeros(len(latent), dtype=torch.bool, device=latent.device)
         if self.low is not None and self.high is not None:
             dreamed, latent = latent, latent.clamp(self.low, self.high)

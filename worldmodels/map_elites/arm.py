@@ -1,4 +1,4 @@
-"""Settings of MAP-Elites searches on the planar arm, and loading of a search's autoencoder."""
+"""Settings of a MAP-Elites search on the planar arm, and a function that loads its autoencoder."""
 
 import functools
 import math
@@ -31,9 +31,10 @@ class ArmConfig:
     Attributes:
         operator: "line" for steps along lines between elites, or the kind of autoencoder ("vae" or
             "vqvae") whose reconstruction is used as a crossover.
-        bandit: whether the mix of operators is chosen by the number of elites that each mix added
-            recently.
-        num_cells: number of cells of equal size in the disc that the arm can reach.
+        bandit: whether a bandit selects the mix of operators. The bandit prefers mixes whose
+            children often became elites in recent generations.
+        num_cells: number of cells of the archive. The cells have equal size and cover the disc that
+            the arm can reach.
 
     Source: arXiv 2003.04389, section 4.
     """
@@ -53,7 +54,7 @@ class ArmConfig:
 
     @property
     def generations(self) -> int:
-        """The smallest number of generations that has at least `evaluations` evaluations."""
+        """The smallest number of generations with at least `evaluations` evaluations in all."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property
@@ -75,7 +76,10 @@ class ArmConfig:
 
 
 def load_autoencoder(archive: Path) -> tuple[ArmConfig, SolutionAutoencoder]:
-    """Load from an archive the settings of its search and the autoencoder of its elites.
+    """Load the settings and the autoencoder of the search whose archive is in a folder.
+
+    Args:
+        archive: the folder of the archive.
 
     Raises: UserError if the folder has no archive, or if the search had no autoencoder.
     """

@@ -1,8 +1,9 @@
 """Autoencoders of solutions, which are trained on the elites of a MAP-Elites search.
 
-The two kinds, a VAE and a VQ-VAE, have the same interface. `encode` maps solutions to codes, which
-consist of a few numbers. `decode` maps codes to solutions. `reconstruct` encodes solutions and
-decodes the resulting codes. The codes of a VQ-VAE consist of vectors from a codebook.
+The two kinds, a VAE and a VQ-VAE, have the same interface. `encode` maps each solution to a code,
+which is a vector of a few numbers. `decode` maps each code to a solution. `reconstruct` encodes
+solutions and decodes the resulting codes. The code of a VQ-VAE consists of several vectors from a
+codebook.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ class AutoencoderConfig:
 
     Attributes:
         kind: "vae" or "vqvae".
-        num_latents: length of a VAE's code. The hidden layers of both kinds have twice as many
-            units.
+        num_latents: length of a VAE's code. The hidden layers of both kinds of autoencoder have
+            2 * `num_latents` units.
         kl_weight: weight of a VAE's KL term. The weight is close to 0, because codes have to
             represent solutions and are not sampled from the prior.
         num_codes, code_size, codebook_size: a VQ-VAE's code has `num_codes` vectors of `code_size`
             numbers, and each vector comes from a codebook of `codebook_size` vectors.
-        commitment, decay: weight of a VQ-VAE's commitment loss, and decay of the moving averages of
-            a VQ-VAE's codebook.
-        remedies: options of the quantizer library that counter unused or parallel code vectors.
-            "revival" initializes code vectors by k-means and replaces unused code vectors.
-            "orthogonal" penalizes the cosines between code vectors. "cosine" keeps code vectors on
-            the unit sphere. "rotation" rotates gradients in the same way as encoder outputs are
-            rotated to code vectors.
+        commitment, decay: for a VQ-VAE, the weight of the commitment loss, and the decay of the
+            moving averages that update the codebook.
+        remedies: options of the quantizer library against unused code vectors and against parallel
+            code vectors. "revival" initializes code vectors by k-means and replaces unused code
+            vectors. "orthogonal" penalizes the cosines between code vectors. "cosine" keeps code
+            vectors on the unit sphere. "rotation" passes gradients to the encoder through the
+            rotation that maps the encoder's output to the code vector.
 
     Source: arXiv 2003.04389, section 4, and the code of that paper, in which the hidden layer has
         twice the size of the latent.
@@ -70,7 +71,7 @@ class AutoencoderConfig:
 
 
 class SolutionAutoencoder(nn.Module):
-    """Base class of both kinds, with one hidden layer in the encoder and one in the decoder.
+    """Base class of both kinds; the encoder and the decoder have one hidden layer each.
 
     A solution is a vector of numbers within [-1, 1], and a code is a vector of `config.num_numbers`
     numbers.
@@ -95,7 +96,7 @@ class SolutionAutoencoder(nn.Module):
         raise NotImplementedError
 
     def decode(self, code: Float[Tensor, "batch number"]) -> Float[Tensor, "batch parameter"]:
-        """Return the solution that each code stands for, within [-1, 1]."""
+        """Return the solution of each code, as numbers within [-1, 1]."""
         return cast(Tensor, self.decoder(code))
 
     @torch.no_grad()
@@ -111,7 +112,7 @@ class SolutionAutoencoder(nn.Module):
 
 
 class SolutionVAE(SolutionAutoencoder):
-    """A VAE, whose code is a Gaussian sample in training and the Gaussian's mean afterwards."""
+    """A VAE: `loss` decodes samples of the posterior, and `encode` returns the posterior's mean."""
 
     def __init__(self, num_parameters: int, config: AutoencoderConfig) -> None:
         super().__init__(num_parameters, config, 2 * config.num_latents)
@@ -121,7 +122,7 @@ class SolutionVAE(SolutionAutoencoder):
         return cast(Tensor, self.encoder(solutions).chunk(2, dim=-1)[0])
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
-        """Return the squared error summed over parameters, plus the weighted KL to N(0, 1)."""
+        """Return the squared error plus the weighted KL to N(0, 1), as a mean over solutions."""
         mean, logvar = self.encoder(solutions).chunk(2, dim=-1)
         code = mean + torch.randn_like(mean) * (logvar / 2).exp()
         error = (self.decoder(code) - solutions).square().sum(-1)
@@ -151,7 +152,7 @@ class SolutionVQVAE(SolutionAutoencoder):
 
     @property
     def code_vectors(self) -> Float[Tensor, "value number"]:
-        """The codebook."""
+        """The vectors of the codebook."""
         return cast(Tensor, self.quantizer.codebook)
 
     def encode(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, "batch number"]:
@@ -163,7 +164,7 @@ class SolutionVQVAE(SolutionAutoencoder):
         return self._nearest(solutions)[1]
 
     def loss(self, solutions: Float[Tensor, "batch parameter"]) -> Float[Tensor, ""]:
-        """Return the squared error summed over parameters, plus the summed commitment loss."""
+        """Return the squared error plus the commitment loss, as a mean over solutions."""
         vectors, _, commitment = self.quantizer(self._vectors(solutions))
         error = (self.decoder(vectors.flatten(1)) - solutions).square().sum(-1)
         return cast(Tensor, error.mean() + self.config.num_numbers * commitment.sum())

@@ -1,4 +1,4 @@
-"""Logs of a MAP-Elites search: TensorBoard events, a learning curve, a picture of the archive."""
+"""Logs of a MAP-Elites search: TensorBoard events, a learning curve, and a picture of elites."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ LOGGED = ("coverage", "norm_qd_score", "mean_fitness", "best_fitness", "added")
 
 
 def log_events(events: Any, stats: EliteStats) -> None:
-    """Write the figures of a search to TensorBoard, with the number of evaluations as the step."""
+    """Write statistics of a search to TensorBoard; the step is the number of evaluations."""
     for name in LOGGED:
         events.add_scalar(f"elites/{name}", getattr(stats, name), stats.evaluations)
 
@@ -32,15 +32,17 @@ def write_figures(
     qd_score_offset: float,
     region: shapely.Polygon | None = None,
 ) -> None:
-    """Write the learning curve as CSV, and draw the curve next to the fitness of every cell.
+    """Write the learning curve as CSV, and draw a picture of the curve and of the archive.
+
+    The picture of the archive shows the fitness of the elite in each cell.
 
     Args:
         fitness, measures: names of the fitness and of one or two measures, for the labels of the
             picture.
-        qd_score_offset: the number that the QD score subtracts from each fitness, for the label of
-            the QD score.
-        region: the part of the space of measures that solutions can reach; if `region` is None, the
-            whole space is drawn.
+        qd_score_offset: the number that the QD score subtracts from each fitness. The label of the
+            QD score shows this number.
+        region: the part of the space of measures that solutions can reach. Only this part is drawn.
+            If `region` is None, the whole space is drawn.
     """
     from matplotlib.figure import Figure
 

@@ -1,8 +1,9 @@
 """MAP-Elites, and an autoencoder that is trained on the elites during the search.
 
 In every generation the training of the autoencoder continues on the present elites. The autoencoder
-makes children by the crossover (x + decode(encode(x))) / 2. The children of the crossover keep what
-all elites have in common, and lose what sets a single elite apart.
+makes children by the crossover (x + decode(encode(x))) / 2, where x is an elite. A reconstruction
+keeps features that many elites share, and loses features of a single elite. The crossover therefore
+weakens the features of a single elite.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class RepresentationSearchConfig:
         model: settings of the autoencoder; if `model` is None, the search has no autoencoder.
         epochs: number of training epochs over all elites in each generation.
 
-    Source: arXiv 2003.04389, section 4: Adam 1e-3, batches of 64, five epochs per generation.
-        Differs: the training uses weight decay.
+    Source: arXiv 2003.04389, section 4: Adam with a learning rate of 1e-3, batches of 64, and five
+        epochs per generation. Differs: the training uses weight decay.
     """
 
     elites: ElitesConfig = field(default_factory=ElitesConfig)
@@ -127,7 +128,10 @@ class RepresentationSearch:
             restore_optimizer(self._optimizer, saved.part("optimizer"))
 
     def resume(self, path: Path) -> list[dict[str, Any]]:
-        """Restore the search saved in the file `path`, if any, and return the search's history."""
+        """Restore the search from the file `path`, and return the search's history.
+
+        If the file does not exist, the search is unchanged and the history is empty.
+        """
         if not path.exists():
             return []
         hint = f"delete {path.parent} to start again"

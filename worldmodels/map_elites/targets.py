@@ -1,8 +1,8 @@
-"""A test of a discovered representation: how few evaluations a search needs to reach targets.
+"""A test of a learned representation: how close a search comes to targets in few evaluations.
 
 A target is a point in the space of measures. CMA-ES searches for a solution whose measures equal
-the target. The search is either over solutions or over the codes of an autoencoder of elites. The
-codes decode to solutions that resemble elites.
+the target. The search is either over solutions or over the codes of an autoencoder that was trained
+on elites. Codes decode to solutions that resemble elites.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SIGMA0, START_SPREAD = 0.1, 0.3
 class SearchSpace:
     """A space that CMA-ES searches.
 
-    `express` maps points (B, D) within `bounds` to solutions (B, J).
+    `express` maps points within `bounds`, (points, parameters), to solutions, (points, joints).
     """
 
     name: str
@@ -75,10 +75,10 @@ class Attempt:
     """One search for one target.
 
     Attributes:
-        distances: distance between the target and the best solution so far, after each evaluation,
-            (E,).
-        spreads: standard deviation of the joint angles of the best solution so far, in radians,
-            (E,).
+        distances: after each evaluation, the distance between the target and the measures of the
+            best solution so far, (evaluations,).
+        spreads: after each evaluation, the standard deviation of the joint angles of the best
+            solution so far, in radians, (evaluations,).
     """
 
     distances: Float[np.ndarray, " evaluation"]
@@ -90,10 +90,11 @@ def reach(
 ) -> Attempt:
     """Search with CMA-ES for a solution near the target, with a given number of evaluations.
 
-    Source: arXiv 2003.04389, section 4.3: the search starts at a sample of 0.3 N(0, 1) with a
-        sigma0 of 0.1. The fitness is the negative distance to the target.
+    Source: arXiv 2003.04389, section 4.3: the start of the search is a random point whose
+        coordinates have a standard deviation of 0.3, and sigma0 is 0.1. The fitness is the negative
+        distance to the target.
 
-    Raises: ValueError if `evaluations` is smaller than one generation of CMA-ES.
+    Raises: ValueError if `evaluations` is smaller than the population of CMA-ES.
     """
     population = space.population
     if evaluations < population:

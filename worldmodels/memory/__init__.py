@@ -1,4 +1,4 @@
-"""M, the recurrent model: it predicts the next latent, the reward and the episode's end."""
+"""M, the recurrent model that predicts the next latent, the reward and the end of the episode."""
 
 import json
 from dataclasses import asdict
@@ -39,7 +39,7 @@ def make_memory(
     """Make an M with random weights, or an ensemble if `ensemble_size` is above 1.
 
     Args:
-        code_vectors: the vectors of V's codes, (K, vector size), which only an M over codes needs.
+        code_vectors: the vectors of V's codes, (K, vector size). Only an M over codes needs these.
     """
 
     def make() -> MDNRNN | CodeRNN:
@@ -80,6 +80,6 @@ def restore_memory(
 
 
 def _present_name(name: str) -> str:
-    """Return the present name of a setting or parameter, given its name in any version."""
+    """Return the present name of a setting or parameter; `name` may be of an earlier version."""
     prefix, dot, last = name.rpartition(".")
     return f"{prefix}{dot}{_EARLY_NAMES.get(last, last)}"

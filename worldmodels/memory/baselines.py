@@ -1,7 +1,7 @@
-"""Persistence baselines for M, which predict the present latent with a fitted uncertainty.
+"""Persistence baselines for M, which predict that the latent stays about the same.
 
-Each baseline depends on the data only through a few sums. One pass over any number of agent steps
-therefore fits or scores a baseline exactly.
+Each baseline depends on the data only through a few sums. One pass over the data is therefore
+enough to fit or to evaluate a baseline exactly.
 """
 
 import math
@@ -25,7 +25,7 @@ class PersistenceGaussian:
 
     @classmethod
     def fit(cls, pairs: Iterable[tuple[Latents, Latents]]) -> "PersistenceGaussian":
-        """Fit by maximum likelihood; `pairs` has the latents before and after agent steps."""
+        """Fit sigma by maximum likelihood; `pairs` has the latents before and after agent steps."""
         return cls(_mean_square_change(pairs).sqrt().float().clamp(min=1e-4))
 
     def nll(self, pairs: Iterable[tuple[Latents, Latents]]) -> float:
@@ -47,10 +47,10 @@ Counts = Float[Tensor, "code value"]
 
 
 def _count(pairs: Iterable[tuple[Codes, Codes]], num_values: int) -> tuple[Counts, Counts, float]:
-    """Count how often each value comes next, how often each value persists, and the agent steps.
+    """Count next values, persisting values and agent steps in one pass over `pairs`.
 
-    The count takes one pass over `pairs`. The counts are exact, because float64 holds large
-    integers exactly.
+    The first two results hold one count for each value at each position of a frame. The counts are
+    exact, because float64 represents large integers exactly.
     """
     counts = torch.zeros(0)
     for now, then in pairs:
@@ -67,8 +67,8 @@ class PersistenceCategorical:
 
     Attributes:
         persistence: for each position, the probability that the code is not drawn anew.
-        frequency: for each position, the probabilities of the values that are drawn anew, among
-            them the present value.
+        frequency: for each position, the probabilities from which a new code is drawn. The new code
+            may equal the present code.
     """
 
     persistence: Float[Tensor, "code"]
@@ -78,7 +78,7 @@ class PersistenceCategorical:
     def fit(
         cls, pairs: Iterable[tuple[Codes, Codes]], num_values: int, num_sweeps: int = 30
     ) -> "PersistenceCategorical":
-        """Fit by maximum likelihood (EM); `pairs` has the codes before and after agent steps.
+        """Fit by maximum likelihood with EM; `pairs` has the codes before and after agent steps.
 
         The frequencies are smoothed by half a count per value.
         """

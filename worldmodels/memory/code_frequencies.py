@@ -13,17 +13,21 @@ Digits = Int[Tensor, "_ code digit"]
 def digit_frequencies(
     transitions: Iterable[tuple[Digits, Digits]], sizes: tuple[int, ...]
 ) -> list[Float[Tensor, "code _"]]:
-    """Compute the frequencies of each digit's values after agent steps; each count starts at 0.5.
+    """Compute how often each digit takes each of its values after an agent step.
+
+    Each count starts at 0.5, so no frequency is 0.
 
     Args:
-        transitions: parts of the digits before and after agent steps.
+        transitions: for each part of the data, the digits before agent steps and the digits after
+            these agent steps.
     """
     counts: list[Tensor] = []
     num_steps = 0
     for _, then in transitions:
         num_codes = then.shape[1]
         counts = counts or [torch.zeros(num_codes, size, dtype=torch.int64) for size in sizes]
-        # No sum over one-hot rows: the rows of 100,000 agent steps would take gigabytes.
+        # The values are counted without one-hot rows, because the rows of 100,000 agent steps would
+        # take gigabytes.
         for digit, count in enumerate(counts):
             place = then[..., digit].T
             count.scatter_add_(1, place, torch.ones_like(place))
@@ -39,9 +43,10 @@ def persistence_log_odds(
 ) -> Float[Tensor, "code digit flag"]:
     """Compute the log-odds that each digit persists, minus the log-odds of persisting by chance.
 
-    The probability of persisting by chance follows from `frequencies`. The entry for flag 1 counts
-    only agent steps in which all earlier digits of the same code persisted. The entry for flag 0
-    counts all other agent steps. Negative differences are set to 0.
+    The probability of persisting by chance is computed from `frequencies`. The last axis of the
+    result has two entries. Entry 1 is computed from the agent steps in which all earlier digits of
+    the same code persisted. Entry 0 is computed from all other agent steps. Negative differences
+    are set to 0.
     """
     shape = 2, len(frequencies), len(frequencies[0])
     persisted, by_chance, weight = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))

@@ -1,4 +1,4 @@
-"""M's output over codes: a mixture of distributions over whole frames of next codes.
+"""M's output over codes: a mixture whose components are distributions over all codes of a frame.
 
 The probability of the next frame of codes is factored as follows:
 
@@ -15,8 +15,8 @@ The probability of the next frame of codes is factored as follows:
                                  + persistence_bonus, only for the present value of the digit
 
 A component is sampled before the codes, and a component can change the probabilities of every code.
-Within a component, two codes can make each other more or less likely. Only the choice of a
-component can express dependencies among three codes.
+Within a component, each code of the earlier groups adds its own term to the logits of a code. A
+joint effect of several codes can be expressed only by the choice of the component.
 """
 
 import math
@@ -35,13 +35,13 @@ from worldmodels.memory.lstm import Hidden
 class CodeHead(nn.Module):
     """Maps M's state and the present codes to a mixture over the next codes.
 
-    The inputs of a hidden layer are M's state and the present codes. Each component of the mixture
-    adds its own vector to that layer, and all components share the output weights. In a dream, a
-    single component is sampled before the codes, so a larger number of components takes no more
-    time.
+    A hidden layer receives M's state and the present codes. Each component of the mixture adds its
+    own vector to the hidden layer, and all components share the weights of the output layer. A
+    dream first samples a component, and then computes the distribution of codes only for this
+    component. More components therefore take hardly any more time.
 
     Args:
-        width: units of the hidden layer.
+        width: number of units of the hidden layer.
         autoregressive: whether groups of codes are sampled one after another. If False, the whole
             frame is one group, and all codes are independent given the component.
     """
@@ -69,7 +69,7 @@ class CodeHead(nn.Module):
         self.components = nn.Parameter(torch.randn(num_mixtures, width))
         self.to_queries = nn.Linear(width, size, bias=False)
         self.coupling = nn.Parameter(torch.zeros(size, size))
-        # Two per digit: one if an earlier digit of its code changed, one if all of them persisted.
+        # Bonus 0 is used if an earlier digit of the same code changed, else bonus 1 is used.
         self.persistence_bonus = nn.Parameter(torch.zeros(num_codes, len(table.digit_sizes), 2))
         with torch.device("cpu"):  # the meta device cannot compute values
             one_group = torch.zeros(num_codes, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""The predicted distribution of the next frame of codes: likelihood, mean and samples."""
+"""The predicted distribution of the codes of the next frame: likelihood, mean and samples."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -25,12 +25,13 @@ from worldmodels.memory.outcome import Outcome
 
 @dataclass(frozen=True)
 class CodePrediction:
-    """A mixture over whole frames of next codes, and the predicted outcome of the agent step.
+    """A mixture of distributions over the next frame's codes, and the outcome of the agent step.
 
-    The module `code_head` has the formula of the mixture.
+    The module `code_head` contains the formula of the mixture.
 
     Attributes:
-        head: the head that made the prediction; log-odds are computed only when they are needed.
+        head: the head that made the prediction. The head computes logits only when a method of this
+            class needs them.
         log_pi: log-weights of the mixture's components.
         base: the head's hidden layer before a component's vector is added.
         now: the present codes.
@@ -43,7 +44,7 @@ class CodePrediction:
     outcome: Outcome
 
     def log_prob(self, codes_next: Codes) -> Float[Tensor, "*batch"]:
-        """Return the log-likelihood of the next codes, in nats, summed over the frame's codes."""
+        """Return the log-likelihood, in nats, of all codes of the next frame together."""
         head, sizes = self.head, self.head.table.digit_sizes
         codes = codes_next[..., head.order]
         embedded = head.table.embed(codes).flatten(-2)
@@ -65,7 +66,7 @@ class CodePrediction:
         return (self.log_pi + total).logsumexp(-1)
 
     def mean(self) -> Float[Tensor, "*batch number"]:
-        """Compute the means of the next codes, concatenated in the order of sampling.
+        """Compute the means of the next codes, concatenated in the order in which they are sampled.
 
         For a lattice, the mean of a code consists of the probabilities of each digit's values. For
         a codebook, the mean of a code consists of the mean code vector and the mean of the squared
@@ -105,14 +106,14 @@ class CodePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Codes:
-        """Sample the next codes; the temperature divides all log-odds.
+        """Sample the next codes; the temperature divides all logits.
 
-        At temperature 0 the likeliest component is taken, and then, group by group, the likeliest
-        digits under this component. The batch consists of `num_candidates` blocks of equal size,
-        and row i of every block gets the same noise.
+        First a component is sampled, and then codes are sampled from this component alone, group by
+        group. The logits of all components would take several times as long to compute. At
+        temperature 0 each sample is replaced by the likeliest component or value.
 
-        First a component is sampled, and then codes are sampled under this component alone. The
-        log-odds of all components would take several times as long to compute.
+        The batch consists of `num_candidates` blocks of equal size, and row i of every block gets
+        the same noise.
         """
         head, batch = self.head, self.log_pi.shape[:-1]
         component = sample_categorical(self.log_pi, temperature, generator, num_candidates)
@@ -165,6 +166,6 @@ class CodePrediction:
 def add_to_logit(
     logits: Logits, value: Int[Tensor, "*batch"], bonus: Float[Tensor, "*#batch"]
 ) -> Logits:
-    """Add a bonus to the logit of one value per row."""
+    """Add a bonus to one logit of each row: the logit of `value`."""
     where = value[..., None]
     return logits.scatter_add(-1, where, bonus.expand(value.shape)[..., None])

@@ -1,4 +1,4 @@
-"""M over codes: an LSTM whose output is a mixture over whole frames of codes."""
+"""M over codes: an LSTM whose output is a mixture of distributions over the next frame's codes."""
 
 import math
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ MAX_CODES = 64**2  # a code for every pixel
 
 @dataclass(frozen=True, kw_only=True)
 class CodeRNNSettings(MemorySettings):
-    """The V-independent settings of an M over codes.
+    """The settings of an M over codes that do not depend on V.
 
     Attributes:
         head_width: number of units of the hidden layer from which the mixture is computed.
@@ -48,7 +48,7 @@ class CodeRNNConfig(CodeRNNSettings):
     """All settings of an M over codes.
 
     Attributes:
-        num_codes: N, the number of codes per frame.
+        num_codes: the number N of codes per frame.
         digit_sizes: number of values of each digit of a code: FSQ's levels for a lattice, or (K,)
             for a codebook.
         vector_size: length of the vector that a code stands for.
@@ -69,9 +69,9 @@ class CodeRNNConfig(CodeRNNSettings):
 
 
 class CodeRNN(RecurrentMemory):
-    """An M that maps codes, action and state to the next state and a mixture over next codes.
+    """An M that maps codes, action and state to the next state and a prediction of the next codes.
 
-    The LSTM receives the code vectors of codes, so codes with similar vectors are similar inputs.
+    The LSTM receives the vectors of the codes, so codes with similar vectors are similar inputs.
     The model holds a copy of V's codebook.
     """
 
@@ -96,8 +96,8 @@ class CodeRNN(RecurrentMemory):
         """Initialize the head with the frequencies and the persistence of the training codes.
 
         The log-frequencies of a digit's values become the biases of the logits of these values. The
-        log-odds that a digit persists become the persistence bonus of this digit. Training
-        therefore begins near the persistence baseline.
+        result of `persistence_log_odds` becomes the persistence bonuses. Training therefore begins
+        near the persistence baseline.
         """
         frequencies = digit_frequencies(self._transitions(sequences), self.config.digit_sizes)
         bonus = persistence_log_odds(self._transitions(sequences), frequencies)
@@ -112,7 +112,12 @@ class CodeRNN(RecurrentMemory):
             yield digits[:, :-1][part.mask], digits[:, 1:][part.mask]
 
     def predict(self, hidden: Hidden, latent: Codes) -> CodePrediction:
-        """Predict from `latent`, the codes before an agent step, and M's h after the step."""
+        """Predict the result of an agent step.
+
+        Args:
+            hidden: M's h after the agent step.
+            latent: the codes before the agent step.
+        """
         return CodePrediction(
             self.head,
             self.head.log_pi(hidden).log_softmax(-1),
@@ -122,10 +127,10 @@ class CodeRNN(RecurrentMemory):
         )
 
     def training_floats(self) -> int:
-        """Return the largest number of floats that `loss` and its gradient hold per agent step.
+        """Return the largest number of floats per agent step that `loss` and its gradient need.
 
-        The log-odds of all values of all codes in all components are held 4.5 times (measured). The
-        LSTM holds further numbers; see `MDNRNN.training_floats`.
+        The largest part of the floats is 4.5 copies (measured) of the logits of all components. The
+        LSTM needs 24 floats per unit; see `MDNRNN.training_floats`.
         """
         values = self.config.num_mixtures * self.config.num_codes * sum(self.config.digit_sizes)
         return 24 * self.config.num_hidden + 5 * values

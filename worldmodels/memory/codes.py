@@ -22,7 +22,7 @@ def to_digits(codes: Values, sizes: tuple[int, ...]) -> Int[Tensor, "*batch digi
 
 
 def from_digits(digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]) -> Values:
-    """Convert digits to code indices; this function is the inverse of `to_digits`."""
+    """Convert digits to code indices, as the inverse of `to_digits`."""
     codes, stride = digits[..., 0], sizes[0]
     for digit, size in enumerate(sizes[1:], start=1):
         codes = torch.add(codes, digits[..., digit], alpha=stride)
@@ -33,7 +33,7 @@ def from_digits(digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]) -> 
 def uniforms(
     like: Shaped[Tensor, "batch *rest"], generator: Generator | None, num_candidates: int
 ) -> Float[Tensor, "batch *rest"]:
-    """Draw uniform noise for `inverse_cdf` that is the same in each of `num_candidates` blocks.
+    """Draw uniform noise for `inverse_cdf`; all `num_candidates` blocks get the same noise.
 
     No number is 0, because 0 would select the first value even if its probability is 0.
     """
@@ -63,9 +63,9 @@ def inverse_cdf(uniform: Float[Tensor, "*batch"], logits: Logits, temperature: f
 
     At temperature 0 the likeliest value is returned.
 
-    The tensor `logits` is overwritten if it has many values per row. With 256 values per code, the
-    logits of a group of codes take 4 MB. Sampling in place takes 12 ms per step, and sampling in
-    newly allocated memory takes 21 ms.
+    The tensor `logits` may be overwritten, because that saves time. With 256 values per code, the
+    logits of a group of codes take 4 MB. Sampling in place then takes 12 ms per agent step, and
+    sampling in newly allocated memory takes 21 ms.
     """
     if temperature <= 0:
         return logits.argmax(-1)

@@ -1,10 +1,10 @@
-"""Compact storage of M's training data, the encoded episodes, in memory or in a file.
+"""Compact storage of encoded episodes, M's training data, in memory or in a file.
 
 Each agent step is stored as one record. A record holds V's encoding of the frame before the agent
-step, the action, the reward, and whether the episode ended. An episode of D agent steps has D + 1
-records, and the last record holds only the encoding of the frame after the last agent step. Codes
-are stored in the smallest integer type that can hold K values, and are converted to int64 in a
-batch. Latents stay float32.
+step, the action, the reward, and a flag for the end of the episode. An episode of D agent steps has
+D + 1 records, and the last record holds only the encoding of the frame after the last agent step.
+Codes are stored in the smallest integer type that can hold K values, and are converted to int64 in
+a batch. Latents stay float32.
 """
 
 import shutil
@@ -41,12 +41,12 @@ class RecordsInMemory:
 class RecordsInFile:
     """Records in an unnamed temporary file, which disappears when the process ends.
 
-    Every read makes a copy. A memory map would not need a copy, but its pages count as memory of
-    the process, up to the size of the file.
+    Every read copies the records. A memory map would avoid the copies, but the pages of a memory
+    map count as memory of the process, up to the size of the file.
 
     Args:
         folder: the folder of the file. The system's folder for temporary files is not used, because
-            that folder may be in memory.
+            the system may keep that folder in memory.
         record_type: the type of one record; see the function `record_type`.
         count: number of records that will be written.
 
@@ -134,7 +134,7 @@ class EncodedEpisodes:
 
     @property
     def num_actions(self) -> int:
-        """Numbers per action."""
+        """The length A of an encoded action."""
         return int(self._type["action"].shape[0])
 
     @property
@@ -202,7 +202,7 @@ class _SingleSteps(EncodedEpisodes):
 
 
 def record_type(posterior_type: np.dtype, width: int, num_actions: int) -> np.dtype:
-    """Return the NumPy type of the record of one agent step, which has no gaps."""
+    """Return the NumPy type of the record of one agent step, with no gaps between the fields."""
     return np.dtype(
         [
             ("action", np.float32, (num_actions,)),

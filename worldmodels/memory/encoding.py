@@ -17,13 +17,13 @@ from worldmodels.vision import Vision
 from worldmodels.vision.batched import encode_frames
 
 # Larger encodings are read from a file. A process that trains M at the paper's sizes takes 1.1 to
-# 1.3 GB without encodings (measured), so that encodings in memory add less than a tenth. All rounds
-# of the `cpu` preset, 369,000 agent steps, stay in memory.
+# 1.3 GB without encodings (measured), so encodings in memory add less than a tenth. The encodings
+# of all rounds of the `cpu` preset, 369,000 agent steps, stay in memory.
 MAX_BYTES_IN_MEMORY = 100_000_000
 
 
 class Encodings:
-    """A cache of encoded episodes, so that several stages do not encode the same episode again.
+    """A cache of encoded episodes, with which stages avoid encoding the same episode again.
 
     Args:
         max_cached_steps: largest number of agent steps in the cache. With actions of 3 numbers, an
@@ -39,7 +39,9 @@ class Encodings:
     def of(
         self, vision: Vision, episodes: Iterable[Episode], action_repeat: int, keep: bool = True
     ) -> Iterator[np.ndarray]:
-        """Encode the episodes one by one, but take encodings by the same V from the cache.
+        """Yield the records of each episode.
+
+        If the same V has encoded an episode before, the records come from the cache.
 
         Args:
             keep: whether new encodings are added to the cache.
@@ -93,11 +95,11 @@ def encode_dataset(
     folder: Path | None = None,
     encodings: Encodings | None = None,
 ) -> EncodedEpisodes:
-    """Encode all episodes; the result stays in memory or, if it is large, in a file.
+    """Encode all episodes; the result is kept in memory if it is small, else in a file.
 
     Args:
         report: shows the progress; if `report` is None, no progress is shown.
-        folder: the folder of the file; if `folder` is None, the encodings always stay in memory.
+        folder: the folder of the file; if `folder` is None, the result always stays in memory.
         encodings: a cache with the encodings of earlier calls. Encodings that are written to a file
             are not added to the cache.
     """

@@ -61,19 +61,20 @@ class EnsemblePrediction:
     def disagreement(self) -> Float[Tensor, "*batch"]:
         """Return how far apart the members' expected next latents are.
 
-        The result is the square root of a sum of variances over the members. The sum is over the
-        latents, or over the numbers of the mean codes (see `CodePrediction.mean`). The result is 0
-        if all members agree.
+        For each number of the expected latent, or of the mean codes (see `CodePrediction.mean`),
+        the variance over the members is computed. The result is the square root of the sum of these
+        variances. The result is 0 if all members agree.
         """
         means = torch.stack([member.mean() for member in self.members])
         return means.var(0, correction=0).sum(-1).sqrt()
 
 
 class MemoryEnsemble(nn.Module):
-    """Models of one kind and size, trained on the same batches from different initial weights.
+    """Several Ms of the same kind and size.
 
-    The state of an ensemble consists of the concatenated states of all members. C receives only the
-    h of the first member.
+    The members start from different weights and are trained on the same batches. The state of an
+    ensemble consists of the concatenated states of all members. C receives only the h of the first
+    member.
     """
 
     def __init__(self, members: Sequence[MDNRNN | CodeRNN]) -> None:
@@ -110,19 +111,24 @@ class MemoryEnsemble(nn.Module):
         return _join(states), EnsemblePrediction(predictions)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute the h of all members after each agent step; repeated `step` gives the same h."""
+        """Compute the h of all members after each agent step, like repeated calls of `step`."""
         run = [m.sequence(part, latents, actions) for m, part in self._with_states(state)]
         hidden, states = zip(*run, strict=True)
         return torch.cat(hidden, -1), _join(states)
 
     def predict(self, hidden: Hidden, latent: Tensor) -> EnsemblePrediction:
-        """Predict from `latent` and from `hidden`, the concatenated h of all members."""
+        """Predict the result of an agent step.
+
+        Args:
+            hidden: the concatenated h of all members after the agent step.
+            latent: the latent before the agent step.
+        """
         parts = hidden.split(self.config.num_hidden, dim=-1)
         pairs = zip(self.independent_parts, parts, strict=True)
         return EnsemblePrediction([member.predict(part, latent) for member, part in pairs])
 
     def training_floats(self) -> int:
-        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats per agent step that `loss` and its gradient need."""
         return sum(member.training_floats() for member in self.independent_parts)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
@@ -132,7 +138,7 @@ class MemoryEnsemble(nn.Module):
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Return the sum of the members' independent losses, and the means of their metrics.
 
-        The members draw random numbers from the generator one after another, and each member draws
+        The members draw random numbers from the generator one after another, and all members draw
         equally many numbers.
         """
         each = (member.loss(batch, generator) for member in self.independent_parts)

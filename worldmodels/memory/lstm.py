@@ -21,14 +21,14 @@ class LSTMState(NamedTuple):
 
 
 LSTMOutput = tuple[Hidden, LSTMState]
-"""The state h after each agent step of sequences, and the state after the last agent step."""
+"""The vector h after each agent step, and the state (h, c) after the last agent step."""
 
 
 class LSTM(nn.Module):
     """One LSTM layer with a single bias per gate, like the paper's TensorFlow cell.
 
     torch's own LSTM has two biases, of which only the sum matters. This class passes zeros as the
-    second bias. With I inputs and H units, the class therefore has 4 H (I + H + 1) parameters, as
+    second bias. With I inputs and H units, the layer therefore has 4 H (I + H + 1) parameters, as
     in the paper.
     """
 
@@ -49,7 +49,7 @@ class LSTM(nn.Module):
             self.bias[num_hidden : 2 * num_hidden] = 1.0
 
     def initial(self, batch: int) -> LSTMState:
-        """Return the state before an episode's first frame, which consists of zeros."""
+        """Return zeros, which are the state before the first agent step of an episode."""
         zeros = self.bias.new_zeros(batch, self.num_hidden)
         return LSTMState(zeros, zeros)
 

@@ -21,7 +21,7 @@ LOG_SIGMA_RANGE = (-7.0, 4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class MDNRNNSettings(MemorySettings):
-    """The V-independent settings of the MDN-RNN.
+    """The settings of the MDN-RNN that do not depend on V.
 
     Attributes:
         predict_change: whether the means of the Gaussians are offsets from the present latent. In
@@ -61,12 +61,12 @@ class MDNRNN(RecurrentMemory):
     def _calibrate_head(self, sequences: Sequences) -> None:
         """Initialize the head at the persistence baseline, if `predict_change` is set.
 
-        The weights of the output layer start near zero, and sigma starts at the standard deviation
-        of the change of the latents. Training therefore begins at the persistence baseline and does
-        not have to find this baseline. The standard deviation is computed for latents that are
-        sampled from V's posterior, as in `loss`. In a dimension that V ignores, the means of the
-        posterior hardly change. With a sigma from the means alone, the first loss would be
-        thousands of nats.
+        The weights of the output layer start near zero, and sigma starts near the standard
+        deviation of the change of the latents. Training therefore begins near the persistence
+        baseline and does not have to learn persistence. The standard deviation is that of latents
+        sampled from V's posterior, because `loss` also samples the latents. In a dimension that V
+        does not use, the mean of the posterior hardly changes. If sigma were computed from the
+        means alone, the first loss would be thousands of nats.
 
         The initialization takes one pass over all data, part by part.
         """
@@ -88,7 +88,12 @@ class MDNRNN(RecurrentMemory):
         bias[2] += torch.linspace(-1, 1, self.config.num_mixtures + 2)[1:-1]
 
     def predict(self, hidden: Hidden, latent: Float[Tensor, "*batch latent"]) -> MixturePrediction:
-        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
+        """Predict the result of an agent step.
+
+        Args:
+            hidden: M's h after the agent step.
+            latent: the latent before the agent step.
+        """
         shape = (*hidden.shape[:-1], 3, self.config.num_latents, self.config.num_mixtures)
         log_pi, mu, log_sigma = self.mixture(hidden).view(shape).unbind(-3)
         if self.config.predict_change:
@@ -101,10 +106,10 @@ class MDNRNN(RecurrentMemory):
         )
 
     def training_floats(self) -> int:
-        """Return the largest number of floats that `loss` and its gradient hold per agent step.
+        """Return the largest number of floats per agent step that `loss` and its gradient need.
 
-        With 256 units and 32 latents of 5 Gaussians, the floats take 28 kB (measured). The gates,
-        the states and the gradients of the LSTM take most of the memory.
+        With 256 units, 32 latents and 5 Gaussians per latent, the floats take 28 kB (measured). The
+        gates, the states and the gradients of the LSTM take most of this memory.
         """
         return 24 * self.config.num_hidden + 3 * self.mixture.out_features
 

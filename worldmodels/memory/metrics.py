@@ -1,7 +1,7 @@
 """Metrics of M's predictions of latents, rewards and episode ends, on held-out episodes.
 
-The episodes move to M's device one part at a time. Only a few numbers per agent step are kept, on
-the CPU.
+The episodes move to M's device one part at a time. Only a few numbers per agent step are kept, and
+these numbers are on the CPU.
 """
 
 import functools
@@ -26,7 +26,7 @@ SCORE_STEPS = 4_000
 
 @torch.no_grad()
 def held_out_metrics(memory: Memory, episodes: Sequences) -> Metrics:
-    """Compute M's loss over whole held-out episodes, with the same weight for each agent step."""
+    """Compute M's loss and its parts on held-out episodes, as means over all agent steps."""
     memory.eval()
     generator = step_generator(0, 0, device_of(memory))
     parts = []
@@ -49,8 +49,8 @@ def score_memory(
     """Compute metrics of M on held-out episodes, and the likelihood of the persistence baseline.
 
     The baseline is fitted to the training episodes. `reward_r2` is the R2 of the expected reward.
-    `end_auc` is the area under the ROC curve of the end probability, which predicts the agent steps
-    that end an episode. `end_auc` is None if no held-out episode ended.
+    `end_auc` is the area under the ROC curve of the end probability as a predictor of the agent
+    steps that end an episode. `end_auc` is None if no held-out episode was terminated.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = _mean_nll(vision, memory, held_out)
@@ -77,7 +77,7 @@ def score_memory(
 def _mean_nll(vision: Vision, memory: Memory, episodes: Sequences) -> float:
     """Compute the negative log-likelihood of the next latents, in nats per agent step.
 
-    For an ensemble, the likelihood is that of the mixture of the members' predictions.
+    For an ensemble, the prediction is the mixture of the predictions of all members.
     """
     total, count = 0.0, 0
     samples = functools.partial(vision.sample, generator=step_generator(0, 0))
@@ -101,7 +101,7 @@ def _predictions(
 
 
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
-    """Yield the episodes in batches of at most about `SCORE_STEPS` agent steps, on the CPU."""
+    """Yield the episodes on the CPU, in batches of about `SCORE_STEPS` agent steps or fewer."""
     return episodes.parts(min(SCORE_STEPS, part_steps(memory, device_of(memory))))
 
 
@@ -120,7 +120,7 @@ def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> flo
 def _outcomes(
     vision: Vision, memory: Memory, episodes: Sequences
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the reward, expected reward, end probability and actual end of each agent step."""
+    """Return each agent step's reward, expected reward, end probability and end flag."""
     rows = []
     for part, _, prediction in _predictions(memory, episodes, vision.mode):
         outcome = prediction.outcome
@@ -131,7 +131,7 @@ def _outcomes(
 
 
 def _pairs(vision: Vision, episodes: Sequences) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield latents before and after each real agent step, sampled from V's posterior."""
+    """Sample latents from V's posterior; yield the latents before and after each agent step."""
     generator = step_generator(0, 0)
     for part in episodes.parts(PART_STEPS):
         latents = vision.sample(part.posteriors, generator)

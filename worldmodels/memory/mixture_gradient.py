@@ -1,13 +1,14 @@
-"""Gradients of samples from Gaussian mixtures, which include the effect of the mixture's weights.
+"""Gradients of samples from Gaussian mixtures with respect to all parameters of the mixtures.
 
-Each dimension has a separate mixture, so the cumulative distribution F of a mixture is a function
-of one number. The gradient of a sample z follows from the condition that F(z) stays constant when
-the parameters theta change:
+Each dimension has a separate mixture, so the cumulative distribution function F of a mixture is a
+function of one number. The gradient of a sample z follows from the condition that F(z) stays
+constant when the parameters theta change:
 
     dz/dtheta = -(dF/dtheta)(z) / p(z)
 
-If the component of a sample stayed constant instead of F(z), the sample would depend on one
-Gaussian alone, and the gradient would leave out the effect of the mixture's weights.
+Here p is the density of the mixture. A simpler method would keep the component of the sample
+constant instead of F(z). The sample would then depend on one Gaussian alone, and the gradient would
+leave out the weights of the mixture.
 
 Source: implicit reparameterization, arXiv 1805.08498, equation 5 and section 3.2.
 """
@@ -57,9 +58,9 @@ def sample_derivatives(
 ) -> tuple[Mixtures, Mixtures, Mixtures]:
     """Compute the derivatives of the samples with respect to log_pi, mu and log_sigma.
 
-    Derivatives with respect to log_pi are large between components that lie far apart. Samples
-    between such components are rare in the same proportion, so the product of density and
-    derivative is not large.
+    The derivative with respect to log_pi is large where a sample lies between two components that
+    are far apart. However, such samples are rare: the product of density and derivative is not
+    large.
     """
     weights = (log_pi - log_pi.amax(-1, keepdim=True)).div(temperature).exp()
     weights = weights / weights.sum(-1, keepdim=True)

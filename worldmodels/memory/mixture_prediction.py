@@ -15,7 +15,7 @@ from worldmodels.memory.outcome import Outcome
 
 @dataclass(frozen=True)
 class MixturePrediction:
-    """A mixture of K Gaussians for each dimension of the next latent, and the predicted outcome."""
+    """A mixture of Gaussians per dimension of the next latent, and the agent step's outcome."""
 
     log_pi: Float[Tensor, "*batch latent mixture"]
     mu: Float[Tensor, "*batch latent mixture"]
@@ -41,11 +41,13 @@ class MixturePrediction:
         generator: torch.Generator | None = None,
         num_candidates: int = 1,
     ) -> Float[Tensor, "*batch latent"]:
-        """Sample the next latent; at temperature 0 the mean of the likeliest Gaussian is returned.
+        """Sample the next latent.
 
-        The batch consists of `num_candidates` blocks of equal size, and row i of every block gets
-        the same noise. The temperature divides the logits of the mixture and multiplies the
-        variances.
+        The temperature divides the logits of the mixture and multiplies the variances. At
+        temperature 0 the result is the mean of the likeliest Gaussian of each dimension. The batch
+        consists of `num_candidates` blocks of equal size, and row i of every block gets the same
+        noise.
+
         Source: arXiv 1803.10122, 4.2 and A.2; the module `mixture_gradient` explains the gradient.
         """
         if temperature <= 0:

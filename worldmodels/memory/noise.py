@@ -13,11 +13,11 @@ def shared_noise(
     generator: torch.Generator | None,
     num_candidates: int,
 ) -> Float[Tensor, "batch *rest"]:
-    """Draw noise with the shape of `like` that is the same in each of `num_candidates` blocks.
+    """Draw noise with the shape of `like`; all `num_candidates` blocks get the same noise.
 
-    With the same noise, the dreams of 64 candidates from one start state differ only by the actions
-    of the candidates. Equal noise for 64 candidates also takes 64 times fewer random numbers than
-    separate noise.
+    With the same noise, the dreams of several candidates from one start state differ only because
+    the candidates choose different actions. Noise that 64 candidates share also needs only 1/64 of
+    the random numbers of separate noise.
 
     Args:
         draw: `torch.rand` or `torch.randn`.

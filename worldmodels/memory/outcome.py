@@ -18,11 +18,12 @@ NUM_VALUES, SYMLOG_REACH = 61, 5.0
 
 
 class Outcome(NamedTuple):
-    """A distribution over the reward of an agent step, and the logit that the episode ends.
+    """A distribution over the reward of an agent step, and the probability that the episode ends.
 
     Attributes:
         reward_logits: the logit of each value that a reward can take.
         reward_values: the values that a reward can take, in ascending order and in the env's units.
+        end_logit: the logit of the probability that the episode ends with this agent step.
     """
 
     reward_logits: Float[Tensor, "*batch value"]
@@ -42,9 +43,9 @@ class Outcome(NamedTuple):
     def reward_log_prob(self, rewards: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Compute the log-likelihood of rewards; each reward is split between two adjacent values.
 
-        The two values around a reward are weighted so that their mean is the reward, as in the
-        "two-hot" targets of DreamerV3 (arXiv 2301.04104). The likeliest distribution therefore has
-        the right expectation.
+        The two values next to a reward are weighted so that their mean is the reward, as in the
+        "two-hot" targets of DreamerV3 (arXiv 2301.04104). The distribution that maximizes the
+        likelihood therefore has the right expectation.
         """
         values = self.reward_values
         inside = rewards.clamp(values[0], values[-1])
@@ -81,7 +82,10 @@ class OutcomeHead(nn.Module):
     def calibrate(
         self, rewards: Float[Tensor, "agent_step"], terminated: Bool[Tensor, "agent_step"]
     ) -> None:
-        """Set the scale of rewards, and the initial probabilities of each value and of an end."""
+        """Set the mean and the scale of rewards, and initialize the predicted probabilities.
+
+        The initial probability of each reward value, and of an end, is its frequency in the data.
+        """
         self.reward_mean.copy_(rewards.mean())
         spread = rewards.std(correction=0)
         # Equal rewards have a standard deviation of 0; their unit is then that of the env.

@@ -19,7 +19,7 @@ GPU_FRACTION = 0.25
 
 
 def part_steps(memory: Memory, device: torch.device | str = "cpu") -> int:
-    """Return the largest number of agent steps of a part on this device, which is at least 1."""
+    """Return the largest number of agent steps, at least 1, that a part may have on this device."""
     place, limit = torch.device(device), MAX_BYTES
     if place.type == "cuda":
         limit = int(GPU_FRACTION * torch.cuda.get_device_properties(place).total_memory)
@@ -38,11 +38,13 @@ def part_bytes(memory: Memory, steps: int, length: int) -> int:
 def split_batch(
     memory: Memory, batch: SequenceBatch, max_steps: int | None = None
 ) -> Iterator[tuple[SequenceBatch, float]]:
-    """Split a batch into parts of whole sequences, weighted by numbers of real agent steps.
+    """Split a batch into parts of whole sequences, and yield each part with a weight.
+
+    The weight of a part is its fraction of the real agent steps of the batch, without padding.
 
     Args:
-        max_steps: largest number of agent steps per part, padding included; if `max_steps` is None,
-            `part_steps` gives this number.
+        max_steps: largest number of agent steps per part, including padding. If `max_steps` is
+            None, the function `part_steps` determines this number.
     """
     most = part_steps(memory, batch.mask.device) if max_steps is None else max_steps
     if batch.mask.numel() <= most:

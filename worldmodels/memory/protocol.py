@@ -14,16 +14,16 @@ from worldmodels.training.model import LossAndMetrics, Model
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """Settings of every M; the defaults are the paper's (arXiv 1803.10122, A.2).
+    """Settings that every kind of M has; the defaults are the paper's (arXiv 1803.10122, A.2).
 
     Attributes:
-        num_hidden: LSTM units.
+        num_hidden: number of LSTM units.
         num_mixtures: number of Gaussians per latent dimension, or number of mixture components over
             whole frames of codes.
         reward_weight, end_weight: weights of the losses of reward and end; the loss of the latents
             has weight 1.
-        dropout: fraction of the inputs and of the outputs of the LSTM that are set to zero in
-            training, so that M does not memorize few episodes.
+        dropout: fraction of the inputs and of the outputs of the LSTM that is set to zero in
+            training. Dropout keeps M from memorizing a small data set.
     """
 
     num_hidden: int = 256
@@ -67,12 +67,12 @@ class Prediction(Protocol):
         """Sample the next latent.
 
         Args:
-            num_candidates: number of blocks of equal size in the batch. Row i of every block gets
-                the same noise (common random numbers).
+            num_candidates: number of blocks of equal size in the batch, one block per candidate.
+                Row i of every block gets the same noise (common random numbers).
         """
 
     def disagreement(self) -> Float[Tensor, "*batch"] | None:
-        """Return how far apart an ensemble's predictions are, or None for a single model."""
+        """Return how far apart the predictions of an ensemble's members are; None for one model."""
 
 
 @runtime_checkable
@@ -100,7 +100,7 @@ class Memory(Model, Protocol):
         """Return the state before an episode's first frame."""
 
     def features(self, state: LSTMState) -> Hidden:
-        """Return h, the part of a state that C receives, which has `config.num_hidden` numbers."""
+        """Return h: the `config.num_hidden` numbers of a state that C receives."""
 
     def advance(self, state: LSTMState, latent: Tensor, action: Tensor) -> LSTMState:
         """Compute only the next state; an agent in the real env needs no prediction."""
@@ -111,13 +111,18 @@ class Memory(Model, Protocol):
         """Take one agent step; return the next state and the prediction."""
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute h after each agent step of whole sequences; repeated `step` gives the same h."""
+        """Compute h after each agent step of whole sequences, like repeated calls of `step`."""
 
     def predict(self, hidden: Hidden, latent: Tensor) -> Prediction:
-        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
+        """Predict the result of an agent step.
+
+        Args:
+            hidden: M's h after the agent step.
+            latent: the latent before the agent step.
+        """
 
     def training_floats(self) -> int:
-        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats per agent step that `loss` and its gradient need."""
 
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
-        """Return the mean loss over agent steps, and metrics."""
+        """Return the loss as a mean over agent steps, and metrics."""

@@ -1,4 +1,4 @@
-"""The base class of M over latents and of M over codes, with the LSTM and the loss."""
+"""The base class of M over latents and of M over codes, which contains the LSTM and the loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,10 +21,11 @@ class RecurrentMemory(nn.Module, ABC):
     """An M that maps latent, action and state to the next state and a prediction.
 
     A subclass first creates a head that predicts the next latent, and then creates the attribute
-    `outcome`. Layers draw their initial weights in the order in which they are created.
+    `outcome`. The order matters, because layers draw their initial weights in the order in which
+    they are created.
 
     Args:
-        num_inputs: number of inputs of the LSTM, which receives an embedded latent and an encoded
+        num_inputs: number of inputs of the LSTM. The inputs are an embedded latent and an encoded
             action.
         num_actions: length A of an encoded action.
     """
@@ -55,11 +56,16 @@ class RecurrentMemory(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, hidden: Hidden, latent: Tensor) -> MixturePrediction | CodePrediction:
-        """Predict from `latent`, the latent before an agent step, and M's h after the step."""
+        """Predict the result of an agent step.
+
+        Args:
+            hidden: M's h after the agent step.
+            latent: the latent before the agent step.
+        """
 
     @abstractmethod
     def training_floats(self) -> int:
-        """Return the largest number of floats that `loss` and its gradient hold per agent step."""
+        """Return the largest number of floats per agent step that `loss` and its gradient need."""
 
     @abstractmethod
     def _sample(self, posteriors: Tensor, generator: Generator | None) -> Tensor:
@@ -73,7 +79,7 @@ class RecurrentMemory(nn.Module, ABC):
         return torch.cat([self._embed(latents), actions], -1)
 
     def features(self, state: LSTMState) -> Hidden:
-        """Return the part of a state that C receives: h."""
+        """Return h, the part of a state that C receives."""
         return state.h
 
     def initial(self, batch: int) -> LSTMState:
@@ -92,7 +98,7 @@ class RecurrentMemory(nn.Module, ABC):
         return state, self.predict(state.h, latent)
 
     def sequence(self, state: LSTMState, latents: Tensor, actions: Tensor) -> LSTMOutput:
-        """Compute h after each agent step of whole sequences; repeated `step` gives the same h."""
+        """Compute h after each agent step of whole sequences, like repeated calls of `step`."""
         return self.lstm.sequence(self._inputs(latents, actions), state)
 
     def split(self, batch: SequenceBatch) -> Iterator[tuple[SequenceBatch, float]]:
@@ -102,7 +108,7 @@ class RecurrentMemory(nn.Module, ABC):
     def loss(self, batch: SequenceBatch, generator: Generator | None = None) -> LossAndMetrics:
         """Compute the loss of the next latent, the reward and the end, as a mean over agent steps.
 
-        Each call samples latents from V's posterior again (arXiv 1803.10122, A.2).
+        Each call draws new latents from V's posterior (arXiv 1803.10122, A.2).
         """
         mask = batch.mask
         latents = self._sample(batch.posteriors, generator)

@@ -19,7 +19,7 @@ from worldmodels.vision import VQVAE, Vision
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModelConfig(MDNRNNSettings, CodeRNNSettings):
-    """All V-independent settings of M; each kind of M uses only some of these settings."""
+    """All settings of M that do not depend on V; each kind of M uses only some of the settings."""
 
     def part(self, kind: type[MemorySettings]) -> dict[str, Any]:
         """Return the settings that belong to this kind of M."""
@@ -37,8 +37,8 @@ class MemoryStageConfig(TrainingStageConfig):
         sequence_length: number of agent steps per training sequence. A sequence starts at a random
             agent step of an episode. If `sequence_length` exceeds the length of all episodes,
             sequences are whole episodes.
-        burn_in: number of agent steps at the start of a sequence that only update M's state and
-            have no loss. Sequences that start with the first agent step of an episode have no
+        burn_in: number of agent steps at the start of a sequence that update M's state but do not
+            count in the loss. Sequences that start with the first agent step of an episode have no
             burn-in.
     """
 
@@ -58,7 +58,7 @@ class MemoryStageConfig(TrainingStageConfig):
 
     @classmethod
     def from_dict(cls, summary: dict[str, Any]) -> "MemoryStageConfig":
-        """Make a config from a JSON object, the inverse of `dataclasses.asdict`."""
+        """Make a config from a JSON object that `dataclasses.asdict` made from a config."""
         own = dict(summary)
         # Earlier versions wrote the settings of the model into the same object as the stage's.
         names = own.keys() & {field.name for field in fields(MemoryModelConfig)}
@@ -75,10 +75,10 @@ class SequenceBatches:
 
     Args:
         batch_size: number of sequences per batch.
-        min_steps: smallest mean number of agent steps per batch; a batch has more than `batch_size`
-            sequences if it must.
-        burn_in: number of agent steps at the start of a window whose mask is set to false. The
-            masks of windows that start with the first agent step of an episode stay unchanged.
+        min_steps: smallest mean number of agent steps per batch. If `batch_size` sequences have
+            fewer agent steps on average, a batch has more sequences.
+        burn_in: number of agent steps at the start of a window for which the mask is set to false.
+            The mask of a window that starts with the first agent step of an episode is unchanged.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""The autoregressive prior over codes, and surprise, which is -log p under the prior."""
+"""The autoregressive prior over codes, and the surprise of frames: -log p under the prior."""

@@ -10,7 +10,10 @@ from worldmodels.prior.pixelcnn import position_frequencies
 def unigram_cross_entropy(
     train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
-    """Compute held-out cross-entropy under the frequencies of training codes over all positions."""
+    """Compute the cross-entropy of held-out codes under one distribution for all positions.
+
+    The distribution consists of the frequencies of the training codes.
+    """
     frequency = position_frequencies(train.reshape(-1, 1), num_values)[0]
     return -float(frequency.log()[held_out].mean())
 
@@ -18,7 +21,10 @@ def unigram_cross_entropy(
 def position_cross_entropy(
     train: Integer[Tensor, "frame code"], held_out: Int[Tensor, "held_out code"], num_values: int
 ) -> float:
-    """Return the cross-entropy of held-out codes under each position's training frequencies."""
+    """Compute the cross-entropy of held-out codes under one distribution per position.
+
+    The distributions consist of the frequencies of the training codes at each position.
+    """
     log_frequency = position_frequencies(train, num_values).log()
     return -float(log_frequency.gather(1, held_out.T).mean())
 
@@ -26,9 +32,10 @@ def position_cross_entropy(
 def position_entropy(codes: Int[Tensor, "frame code"], num_values: int) -> float:
     """Compute the entropy of the codes at each position, averaged over positions.
 
-    No baseline with one distribution per position has a lower cross-entropy on the same codes. On
-    held-out codes, the entropy uses held-out frequencies, which no model has. The entropy is
-    therefore harder to beat than `position_cross_entropy`.
+    No baseline with one distribution per position has a lower cross-entropy on the same codes. The
+    entropy of held-out codes is computed from the frequencies of these held-out codes, which are
+    not available in training. The entropy is therefore harder to beat than
+    `position_cross_entropy`.
     """
     frequency = position_frequencies(codes, num_values, smoothing=0.0)
     return -float(torch.special.xlogy(frequency, frequency).sum(1).mean())

@@ -7,9 +7,9 @@ frames. The value -log p(codes) measures how unusual a frame is.
 Source: arXiv 1711.00937, section 3.3, with the gated PixelCNN of arXiv 1606.05328.
 
 A causal transformer and the PixelCNN were compared on 13,554 frames of CarRacing with 16 FSQ codes.
-Each model was trained for a minute on one core. The transformer, which has learned position
-embeddings, reached 1.99 nats per code, both with 0.12 and with 0.63 million parameters. The
-PixelCNN of 0.46 million parameters reached 1.91 nats per code.
+Each model was trained for a minute on one core. A transformer with learned position embeddings
+reached 1.99 nats per code, both with 0.12 million and with 0.63 million parameters. The PixelCNN of
+0.46 million parameters reached 1.91 nats per code.
 """
 
 import math
@@ -31,7 +31,7 @@ _Stack = Float[Tensor, "batch channel row column"]
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
-    """The V-independent settings of the prior.
+    """The settings of the prior that do not depend on V.
 
     Attributes:
         num_channels: number of hidden units per position.
@@ -56,7 +56,7 @@ class PriorConfig(PriorSettings):
     """All settings of the prior over the codes of a V.
 
     Attributes:
-        num_codes: N, the number of codes per frame, which is a square number because the grid is
+        num_codes: the number N of codes per frame. N is a square number, because the grid is
             square.
         digit_sizes: number of values of each digit of a code: FSQ's levels for a lattice, or (K,)
             for a codebook.
@@ -79,7 +79,7 @@ class PriorConfig(PriorSettings):
 
     @property
     def num_values(self) -> int:
-        """K, the number of values one code can take."""
+        """The number K of values that a code can take."""
         return math.prod(self.digit_sizes)
 
 
@@ -97,7 +97,7 @@ class CodePrior(nn.Module):
         super().__init__()
         self.config = config
         sizes, channels, grid = config.digit_sizes, config.num_channels, config.grid
-        # Digits of each value, the first one changing fastest.
+        # The digits of each value; the first digit changes fastest.
         values = torch.unravel_index(torch.arange(config.num_values), sizes[::-1])
         self.register_buffer("digits", torch.stack(values[::-1], -1), persistent=False)
         # Values that share a digit share its embedding.
@@ -200,7 +200,7 @@ def _gate(doubled: Tensor) -> Tensor:
 def position_frequencies(
     codes: Integer[Tensor, "frame code"], num_values: int, smoothing: float = 0.5
 ) -> Float[Tensor, "code value"]:
-    """Compute the frequency of each value at each position; `smoothing` is added to each count."""
+    """Compute each value's frequency at each position, with `smoothing` added to each count."""
     smoothed = torch.stack([place.bincount(minlength=num_values) for place in codes.T]) + smoothing
     return smoothed / smoothed.sum(1, keepdim=True)
 

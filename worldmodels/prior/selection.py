@@ -11,13 +11,14 @@ from worldmodels.data.episode import PackedEpisode, pack_episode
 from worldmodels.prior.surprise import Surprise, episode_surprise, load_surprise
 from worldmodels.runs.run import Run
 
-# Episodes played per episode kept. Three take three times as long to play, and no disk space.
+# Number of candidates that are played per stored episode. Three candidates take three times as long
+# to play as one, but only the selected candidate takes disk space.
 CANDIDATES = 3
 
 
 @dataclass(frozen=True)
 class PackWithSurprise:
-    """Packs an episode and its surprise (nats per frame) in the worker that played the episode.
+    """Packs an episode and computes its surprise, in the worker that played the episode.
 
     Attributes:
         stride: the surprise is computed on every stride-th frame.
@@ -32,7 +33,7 @@ class PackWithSurprise:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, rollout: Rollout) -> "Candidate":
-        """Return the packed episode and its surprise."""
+        """Return the packed episode and its surprise in nats per frame."""
         surprise = episode_surprise(_load(self.run, self.prior), rollout.frames, self.stride)
         metadata = {**self.metadata, "surprise": round(surprise, 4)}
         packed = pack_episode(rollout, round=self.round, **metadata)
@@ -71,7 +72,7 @@ class EpisodeSelection:
         return best.episode
 
     def summary(self) -> dict[str, float]:
-        """Return the mean surprise of the selected and of all candidates, in nats per frame."""
+        """Return two mean surprises in nats per frame: of the selected and of all candidates."""
         return {
             "mean_surprise": float(np.mean(self.kept)),
             "candidates_mean_surprise": float(np.mean(self.seen)),

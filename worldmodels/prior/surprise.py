@@ -1,10 +1,9 @@
 """The surprise of frames under V and the prior: -log p(codes), in nats per frame.
 
-A surprise of few nats usually means that similar frames were often collected. However, V may encode
-a very unusual frame as the codes of an ordinary frame, and the surprise is then low too. For an
-unusual frame with a low surprise, the squared error of the reconstruction is large, so the error is
-computed in addition to the surprise. The following values were measured on CarRacing, after 54
-episodes of exploration:
+A low surprise usually means that similar frames were often collected. However, V may encode a very
+unusual frame as the codes of an ordinary frame, and the surprise is then low too. V reconstructs
+such a frame badly. The squared error of the reconstruction is therefore computed in addition to the
+surprise. The following values were measured on CarRacing, after 54 episodes of exploration:
 
     frames                             nats   squared error
     standing at the start                 4               5
@@ -50,8 +49,8 @@ class Surprise:
     ) -> tuple[Float[Tensor, "batch"], Float[Tensor, "batch"]]:
         """Return the surprise and the squared reconstruction error of each frame.
 
-        The surprise is in nats per frame. As in `wm train-vision`, the error is summed over a frame
-        whose values are within 0..1.
+        The surprise is in nats per frame. The error is summed over a frame with values in 0..1, as
+        in `wm train-vision`.
         """
         codes = encode_frames(self.vision, frames)
         decoded = torch.from_numpy(decode_frames(self.vision, codes))
@@ -76,8 +75,8 @@ def load_surprise(run: Run, device: str = "cpu") -> Surprise:
     checkpoint = load_checkpoint(prior_path, hint=hint)
     if checkpoint.metadata.get("vision_digest") != read_file(vision_path, file_digest):
         raise UserError(
-            f"the prior in {prior_path.parent} is for an earlier V, and the codes of the present "
-            f'V have other meanings: run "wm train-prior --run {run}" again'
+            f"the prior in {prior_path.parent} is for an earlier V, whose codes had different "
+            f'meanings: run "wm train-prior --run {run}" again'
         )
     return Surprise(vision, restore_prior(checkpoint, prior_path, device))
 
@@ -99,5 +98,5 @@ def load_vision_with_codes(run: Run, device: str = "cpu") -> VQVAE:
 def episode_surprise(
     surprise: Surprise, frames: UInt8[np.ndarray, "frames 64 64 3"], stride: int = 1
 ) -> float:
-    """Return the mean surprise in nats per frame, over every stride-th frame of an episode."""
+    """Return the mean surprise of every stride-th frame of an episode, in nats per frame."""
     return float(surprise.surprise(frames[::stride]).mean())

@@ -1,1 +1,1 @@
-"""The files in the folder of a run, and how they are written."""
+"""The files in the folder of a run, and the functions that read and write these files."""

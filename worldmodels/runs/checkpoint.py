@@ -1,6 +1,7 @@
-"""Store weights, config and provenance in one safetensors file, written whole or not at all.
+"""Store weights, config and provenance in one safetensors file.
 
-The file holds a checksum of its content, so that a changed bit is noticed when the file is read.
+A file is written completely or not at all. The file holds a checksum of its content, so that a
+changed bit is detected when the file is read.
 """
 
 import hashlib
@@ -32,19 +33,19 @@ class Checkpoint:
     metadata: dict[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors whose names start with `prefix.`; this prefix is removed from the names."""
+        """Return the tensors that are named `prefix.NAME`, under the names NAME."""
         named = self.tensors.items()
         start = f"{prefix}."
         return {name.removeprefix(start): each for name, each in named if name.startswith(start)}
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each named `prefix.name`; this is the inverse of `Checkpoint.part`."""
+    """Rename each tensor from NAME to `prefix.NAME`, as the inverse of `Checkpoint.part`."""
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint completely or not at all.
 
     Raises: OSError if the folder cannot be written or the disk is full.
     """
@@ -69,8 +70,8 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
         hint: what the user can do if the file is missing or broken; error messages end with this
             text.
 
-    Raises: UserError with the file's path if the file is missing, is damaged or was not written by
-        worldmodels.
+    Raises: UserError, which names the file, if the file is missing or damaged, or if the file was
+        not written by worldmodels.
     """
     if not has_file(path):
         raise UserError(f"no file {path}: {hint}")
@@ -83,7 +84,7 @@ def load_checkpoint(path: Path, *, hint: str) -> Checkpoint:
         raise UserError(f"cannot read {path} ({one_line(error)}): {hint}") from error
     if not isinstance(metadata, dict):
         raise UserError(f"cannot read {path} (its metadata is not a JSON object): {hint}")
-    # Files written before there were checksums have none.
+    # Files of the earliest versions have no checksum.
     checksum = metadata.pop(CHECKSUM, None)
     if checksum is not None and checksum != _checksum(tensors, json.dumps(metadata)):
         raise UserError(f"cannot read {path} (damaged: its checksum differs): {hint}")
@@ -108,13 +109,17 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: str) -> str:
 def restore_module(
     make: Callable[[], Module], weights: Mapping[str, Tensor], path: Path, hint: str
 ) -> Module:
-    """A module that `make` builds from a file's config, with the weights of that file.
+    """Build a module with `make`, and load the weights of a file into the module.
 
-    The module is first built without memory to compare shapes, because a damaged config may ask for
-    a module of any size.
+    The module is first built without memory for its weights, and the shapes are compared. Otherwise
+    a damaged config could request a module of any size.
 
-    Raises: UserError with `path` if the config is of another version, or if the weights do not fit
-        the config.
+    Args:
+        make: function that builds the module from the file's config.
+        path, hint: the file, and what the user can do if the file is not valid.
+
+    Raises: UserError, which names `path`, if the config is of another version, or if the weights do
+        not fit the config.
     """
     with reading(path, hint):
         with torch.device("meta"):
@@ -127,7 +132,10 @@ def restore_module(
 def load_weights(
     module: torch.nn.Module, weights: Mapping[str, Tensor], path: Path, hint: str = "train it again"
 ) -> None:
-    """Load `weights` into `module`; raises UserError with `path` if the weights do not fit."""
+    """Load `weights` into `module`.
+
+    Raises: UserError, which names `path`, if the weights do not fit the module.
+    """
     try:
         on_meta = any(each.is_meta for each in module.parameters())
         module.load_state_dict(dict(weights), assign=on_meta)

@@ -1,4 +1,4 @@
-"""Summarize a collection of episodes by figures, a picture and a manifest."""
+"""Summarize the episodes of a run in numbers, a picture and a manifest."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ SHEET_ROWS, SHEET_COLUMNS = 8, 12
 
 
 def is_summarized(run: Run) -> bool:
-    """Whether the manifest, the figures and the picture describe the present episodes."""
+    """Return whether the stored summary is complete and describes the present episodes."""
     try:
         manifest = run.manifest("collect")
     except UserError:  # a damaged manifest is written anew
@@ -31,7 +31,7 @@ def is_summarized(run: Run) -> bool:
 def write_summary(
     run: Run, config: dict[str, Any], round_: int, result: dict[str, Any], seconds: float
 ) -> None:
-    """Write the picture and the figures, and then the manifest."""
+    """Write the picture and `result` to the folder `collect`, and then write the manifest."""
     save_grid(run.folder / "collect" / "collect.png", _contact_sheet(run))
     run.write_json("collect/result.json", result)
     manifest = {
@@ -48,7 +48,7 @@ def write_summary(
 
 
 def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
-    """One row of evenly spaced frames for each of the newest episodes."""
+    """Return one row of evenly spaced frames for each of the newest episodes."""
     rows = {}
     for episode in run.store.episodes[-SHEET_ROWS:]:
         frames = episode.load().frames
@@ -58,7 +58,7 @@ def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
 
 
 def figures(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """The number, the length, the returns and the size of one or more episodes."""
+    """Return the numbers of episodes, env steps and bytes, and the mean and the best return."""
     returns = [episode.meta["episode_return"] for episode in episodes]
     return {
         "episodes": len(episodes),

@@ -1,19 +1,22 @@
-"""Count the steps of the real env that a run has taken, by purpose.
+"""Count the env steps of a run, separately for each purpose.
 
-- `collected`: steps of the episodes in the store, and of the candidates that
+An env step is a step of the real env. The purposes are:
+
+- `collected`: steps of the stored episodes, and steps of the candidates that
   `--select-by-surprise` discarded.
 
 - `searched`: steps that measured the fitness of candidate controllers.
 
-- `monitored`: steps of evaluations during a search. They also select the result of the search.
+- `monitored`: steps of evaluations during a search. These evaluations can also select the result
+  of the search.
 
 - `selected`: steps of evaluations that select the run's best agent.
 
 - `reported`: steps that measured the reported scores of the agent and of baseline policies.
 
-Work that is repeated after a kill, or because a command was run again, counts once. A search that
-was stopped and never finished does not count. Recording a video and playing at the keyboard do not
-count, because nothing is learned, selected or reported from them.
+Work counts once, even if it is repeated after a kill or because a command is run again. A search
+that was stopped and never finished does not count. The steps of recorded videos and of games at the
+keyboard do not count, because nothing is learned, selected or reported from these steps.
 """
 
 from __future__ import annotations
@@ -28,14 +31,14 @@ from worldmodels.runs.run import Run
 StepPurpose = Literal["collected", "searched", "monitored", "selected", "reported"]
 PURPOSES: tuple[StepPurpose, ...] = ("collected", "searched", "monitored", "selected", "reported")
 LEDGER = "env_steps.json"
-HINT = "delete it, which resets the counts of all env steps except the collected ones"
+HINT = "delete it, which resets all counts of env steps except those of the stored episodes"
 
 
 def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> None:
     """Record the env steps of one piece of work.
 
     Args:
-        work: name of the work; repeated work has the same name, so that it counts once.
+        work: name of the work. Repeated work must have the same name, so that it counts once.
     """
     ledger = read_object(run.folder / LEDGER, HINT) or {}
     if ledger.get(work) != dict(steps):
@@ -43,7 +46,11 @@ def record_env_steps(run: Run, work: str, steps: Mapping[StepPurpose, int]) -> N
 
 
 def env_steps(run: Run) -> dict[StepPurpose, int]:
-    """Env steps of the run so far, by purpose; `collected` is counted from the episodes."""
+    """Return the number of env steps of the run so far for each purpose.
+
+    The steps of stored episodes are counted from the episodes. All other steps are read from
+    `env_steps.json`.
+    """
     counts: dict[StepPurpose, int] = dict.fromkeys(PURPOSES, 0)
     counts["collected"] = sum(episode.num_steps for episode in run.store)
     ledger = read_object(run.folder / LEDGER, HINT) or {}

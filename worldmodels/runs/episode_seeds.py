@@ -1,9 +1,12 @@
-"""Choose the training seeds for the episodes of a run and for their candidates.
+"""Choose the training seeds of a run's episodes.
 
-Every run has a first seed. The seed after the last training seed is the first training seed.
-Episode i is played on the i-th seed after the run's first seed. The additional candidates of `wm
-collect --select-by-surprise` take the seeds before the run's first seed, in descending order. Two
-episodes or candidates of a run therefore never share a seed, in whatever order they were collected.
+Every run has a first seed. Episode i is played on the i-th seed after the run's first seed. The
+seeds wrap around, so the first training seed follows the last training seed.
+
+With `wm collect --select-by-surprise`, several candidates are played for each episode. The first
+candidate has the seed of the episode. The further candidates take the seeds before the run's first
+seed, in descending order. Two episodes or candidates of a run therefore never share a seed. This is
+true for any order in which the episodes are collected.
 """
 
 from agents.seeds import SEED_RANGES
@@ -17,9 +20,9 @@ NUM_SEEDS = len(SEED_RANGES["training"])
 
 
 def episode_seeds(run_seed: int, index: int, num_candidates: int = 1) -> list[int]:
-    """The training seeds of an episode's candidates.
+    """Return the training seeds of an episode's candidates.
 
-    The first seed is the same for any number of candidates.
+    The seed of the first candidate does not depend on the number of candidates.
     """
     first, further = run_seed * SEEDS_PER_RUN, num_candidates - 1
     offsets = [index, *(-1 - further * index - number for number in range(further))]
@@ -31,14 +34,15 @@ def check_seeds_suffice(num_episodes: int, num_chosen: int, num_candidates: int)
 
     Args:
         num_episodes: number of episodes of the run.
-        num_chosen: each of the first `num_chosen` episodes may be chosen among `num_candidates`
-            candidates.
+        num_chosen: number of episodes that may be chosen among candidates. These are the first
+            episodes of the run.
+        num_candidates: number of candidates for each of these episodes.
     """
     needed = num_episodes + (num_candidates - 1) * num_chosen
     if needed > NUM_SEEDS:
         raise UserError(
-            f"expected a run to need at most {NUM_SEEDS:,} training seeds, got {num_episodes:,} "
+            f"expected a run to need at most {NUM_SEEDS:,} training seeds, but {num_episodes:,} "
             f"episodes with {num_candidates} candidates for each of the first {num_chosen:,} "
-            f"episodes, which need {needed:,} seeds: collect fewer episodes, or leave out "
+            f"episodes need {needed:,} seeds: collect fewer episodes, or leave out "
             "--select-by-surprise"
         )

@@ -1,4 +1,4 @@
-"""Read and write strict JSON files, which appear whole or not at all and may have a checksum."""
+"""Read and write JSON files, with a checksum if requested."""
 
 import hashlib
 import json
@@ -14,13 +14,14 @@ CHECKSUM = "checksum"
 
 
 def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
-    """Write a JSON file and create its folder; an existing file stays if writing fails.
+    """Write a JSON file completely or not at all, and create the folder of the file if needed.
 
-    JSON has no NaN and no infinity, so both are written as null.
+    If writing fails, an existing file stays unchanged. JSON has no NaN and no infinity, so NaN and
+    infinity are written as null.
 
     Args:
-        checksum: whether a checksum is added to the object; `read_json` compares and removes this
-            checksum.
+        checksum: whether a checksum is added to `content`, which must then be a dict. `read_json`
+            checks this checksum and removes it.
     """
     content = nonfinite_to_none(content)
     if checksum:
@@ -33,13 +34,14 @@ def write_json(path: Path, content: Any, *, checksum: bool = False) -> None:
 def read_json(
     path: Path, hint: str = "delete it", read: Callable[[Path], str] = Path.read_text
 ) -> Any:
-    """The content of a JSON file; None if the file does not exist.
+    """Return the content of a JSON file, or None if the file does not exist.
 
     Args:
         hint: what the user can do if the file is damaged; the error message ends with this text.
         read: function that returns the text of the file at a path.
 
-    Raises: UserError if the file is not JSON, or if its content does not match its checksum.
+    Raises: UserError if the file is not JSON, or if the content does not match the checksum in the
+        file.
     """
     try:
         content = json.loads(read(path))
@@ -60,7 +62,7 @@ def read_json(
 def read_object(
     path: Path, hint: str, read: Callable[[Path], str] = Path.read_text
 ) -> dict[str, Any] | None:
-    """Read a JSON object as `read_json` does; raises UserError if the file holds no object."""
+    """Read a JSON object as `read_json` does; raise UserError if the file holds no JSON object."""
     content = read_json(path, hint, read)
     if not isinstance(content, dict | None):
         raise UserError(f"{path} is not a JSON object: {hint}")
@@ -68,6 +70,6 @@ def read_object(
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    # The checksum is that of the content as read: JSON makes tuples lists and int keys strings.
+    # JSON turns tuples into lists and int keys into strings, so the content is converted first.
     text = json.dumps(json.loads(json.dumps(content)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The learning curve of a run: one row per round, and a picture, in the run's folder."""
+"""The learning curve of a run, which is stored as one row per round and as a picture."""
 
 import time
 from typing import Any
@@ -13,39 +13,41 @@ ROUNDS, PICTURE = "rounds.json", "rounds.png"
 
 
 class LearningCurve:
-    """The rows of `rounds.json`; each row is written when its round is over.
+    """The rows of `rounds.json`; each row is written at the end of its round.
 
-    A row holds the `round` and these figures:
+    A row holds the number of the `round` and these entries:
 
-    - `seconds`: seconds of the run so far, without work that a kill undid.
+    - `seconds`: duration of the run so far in seconds, without the time of work that a kill undid.
 
-    - `env_steps`: all steps of the real env so far.
+    - `env_steps`: number of all steps of the real env so far.
 
-    - `env_steps_by_purpose`: the number of these steps for each purpose; see
+    - `env_steps_by_purpose`: number of these steps for each purpose; see
       `worldmodels.runs.env_steps`.
 
-    - `vision_error`: error of V.
+    - `vision_error`: squared error of V per held-out frame.
 
-    - `memory_nll`, `reward_r2`: negative log-likelihood and reward R2 of M.
+    - `memory_nll`, `reward_r2`: negative log-likelihood of M, and R2 of M's predicted rewards, both
+      on held-out episodes.
+
+    - `search`: name of the search that found the round's agent.
 
     - `score`: score of the round's agent on the selection episodes.
 
-    - `std`: standard deviation of the returns over the selection episodes; None for a single
-      episode.
+    - `std`: standard deviation of the returns of the selection episodes; None for a single episode.
 
     - `episodes`: number of selection episodes.
 
-    - `best_round`, `best_score`, `best_episodes`: round, score and number of selection episodes of
-      the run's best agent so far.
+    - `best_round`, `best_score`, `best_episodes`: the round and the score of the run's best agent
+      so far, and the number of selection episodes of this score.
 
-    - `minutes_limit`: the limit of minutes after which the run stopped, only in the last row of a
-      call that stopped for this reason.
+    - `minutes_limit`: the limit of minutes that stopped the run. Only the last row of a call that
+      was stopped in this way has this entry.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
         path = run.folder / ROUNDS
-        hint = "delete it, which forgets the curve of the rounds so far"
+        hint = "delete it, which removes the curve of the rounds so far"
         self.rows: list[dict[str, Any]] = read_json(path, hint) or []
         self._started = time.monotonic()
         with reading(path, hint):
@@ -66,14 +68,17 @@ class LearningCurve:
         self.run.write_json(ROUNDS, self.rows)
 
     def record_round(self, round_: int) -> None:
-        """Add the row of a round that has just ended; an existing row of this round stays."""
+        """Add the row of a round that has just ended.
+
+        If there is a row of this round or of a later round already, no row is added.
+        """
         if any(row["round"] >= round_ for row in self.rows):
             return
         run = self.run
         vision, memory, controller = (
             run.result(stage) or {} for stage in ("vision", "memory", "controller")
         )
-        with reading(run.folder / BEST_RECORD, "delete it, and run again"):
+        with reading(run.folder / BEST_RECORD, "delete it, and run the command again"):
             best = run.read_json(BEST_RECORD)["best"]
         self.rows.append(
             {
@@ -96,7 +101,7 @@ class LearningCurve:
         self._draw()
 
     def record_env_steps(self) -> None:
-        """Update the env steps in the last row, after an evaluation at the end of a run."""
+        """Add the env steps of the evaluation at the end of a run to the last row."""
         counts = self._env_steps()
         if self.rows and self.rows[-1] | counts != self.rows[-1]:
             self.rows[-1].update(counts)

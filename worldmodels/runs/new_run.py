@@ -1,4 +1,4 @@
-"""Create a run, and remove it again if it fails or is stopped before it stores an episode."""
+"""Create a run, and remove the run again if no episode could be stored."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from worldmodels.runs.run import Run
 
 @contextmanager
 def created_run(run: Run) -> Iterator[None]:
-    """Create the run; a new run is removed again if the block raises before it stores an episode.
+    """Create the run; if the block raises an exception, remove a new run that has no episodes.
 
-    If the new run stayed, its settings would conflict with the corrected command. A run with stored
-    episodes stays.
+    Otherwise the settings of the new run would conflict with the corrected command. A run stays if
+    it existed before the block, or if it has stored episodes.
     """
     was_present = run.exists
     try:

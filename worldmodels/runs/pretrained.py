@@ -1,4 +1,4 @@
-"""Agents that come with the package, by name."""
+"""The agents that come with the package."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ FOLDER = Path(agents.__file__).parent / "pretrained"
 
 
 def pretrained_agents() -> dict[str, Path]:
-    """The file of each agent that comes with the package, by the agent's name."""
+    """Return a dict from the name to the file of each agent that comes with the package."""
     return {path.stem: path for path in sorted(FOLDER.glob("*.safetensors"))}

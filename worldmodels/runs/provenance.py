@@ -1,4 +1,4 @@
-"""The provenance of a result: digests of its inputs, settings and versions."""
+"""Record what a result was made from: the digests of files, the settings and the versions."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def file_digest(path: Path) -> str:
-    """The first 16 hex digits of a file's SHA-256."""
+    """Return the first 16 hex digits of a file's SHA-256."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on."""
+    """Return the versions of Python and of the packages that results depend on."""
     from importlib.metadata import version
 
     names = ("torch", "numpy", "gymnasium", "cma", "vector-quantize-pytorch")
@@ -28,13 +28,13 @@ def versions() -> dict[str, str]:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON reads it back, so that it can be compared with a config from a file."""
+    """Convert a config to JSON values, which can be compared with a config from a JSON file."""
     is_instance = is_dataclass(config) and not isinstance(config, type)
     return json.loads(json.dumps(asdict(config) if is_instance else config))
 
 
 def nonfinite_to_none(content: Any) -> Any:
-    """Replace NaN and infinity, which JSON lacks, by None, which JSON writes as null."""
+    """Replace every NaN and infinity in `content` by None, because JSON has neither of them."""
     if isinstance(content, dict):
         return {name: nonfinite_to_none(value) for name, value in content.items()}
     if isinstance(content, list | tuple):

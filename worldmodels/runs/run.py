@@ -1,19 +1,19 @@
-"""A run's folder: the files that each stage reads and writes, and the run's settings.
+"""The folder of a run, which holds the settings of the run and the files of all stages.
 
     runs/a/
       run.json             env, kind of V, preset, seed
       episodes/            the store
       vision/  memory/  controller/
                            one folder per stage: weights, result.json, a PNG, manifest.json
-      best.safetensors     the best agent of all rounds, by its real score
-      elites/              optional folder of a stage: agents that drive in different ways
-      prior/               optional folder of a stage: a prior over the codes of a quantized V
+      best.safetensors     the agent with the best real score of all rounds
+      elites/              folder of an optional stage: agents that drive in different ways
+      prior/               folder of an optional stage: a prior over the codes of a quantized V
       evaluation/          scores, one file per kind of evaluation
-      .vision.partial/     an unfinished stage, which continues from there after a kill
+      .vision.partial/     an unfinished stage, which continues from this folder after a kill
       .lock, .writer.json  the lock of the process that writes into the run, see `run_lock.py`
 
-A stage's folder appears whole, by a rename, or not at all. `create`, `choose_kind`, `begin` and
-`write_json` are the only methods of `Run` that write files.
+A stage writes into a partial folder, which is renamed when the stage is complete. `create`,
+`choose_kind`, `begin` and `write_json` are the only methods of `Run` that write files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from worldmodels.runs.stage_folder import (
 
 RUN = "run.json"
 BEST = "best.safetensors"
-BEST_RECORD = "best.json"  # which agent was compared last, and the score of the best one
+BEST_RECORD = "best.json"  # the agent that was compared last, and the score of the best agent
 STAGES = ("vision", "memory", "controller", "prior", "elites")
 WEIGHTS = {stage: f"{stage}.safetensors" for stage in STAGES} | {"controller": "agent.safetensors"}
 STAGE_INPUTS = {
@@ -71,7 +71,7 @@ class Run:
 
     Args:
         folder: folder of the run.
-        new: settings of a new run, used if the folder holds no run yet.
+        new: settings of a new run, which are used if the folder holds no run yet.
     """
 
     def __init__(self, folder: str | Path, new: RunSettings | None = None) -> None:
@@ -91,8 +91,8 @@ class Run:
     def settings(self) -> RunSettings:
         """The settings of the run; raises UserError if the settings are missing or damaged."""
         hint = (
-            "restore it from a copy, or delete it and give --env, --preset and --seed of the run "
-            f'to "wm collect --run {self.folder}"'
+            f'restore it from a copy, or delete it and run "wm collect --run {self.folder}" with '
+            "the --env, --preset and --seed of the run"
         )
         content = read_json(self.folder / RUN, hint)
         if content is None and self._new is not None:
@@ -131,7 +131,10 @@ class Run:
             self.write_json(RUN, asdict(replace(self.settings, quantized=quantized)))
 
     def cached(self, make: Callable[[], Cached]) -> Cached:
-        """The result of `make`, which is called once for all stages of this run in this process."""
+        """Return the result of `make`, which is called only once per `Run` object.
+
+        All stages thus share one result.
+        """
         if make not in self._cache:
             self._cache[make] = make()
         value: Cached = self._cache[make]
@@ -143,22 +146,24 @@ class Run:
         return EpisodeStore(self.folder / "episodes")
 
     def weights(self, stage: str) -> Path:
-        """The file of weights that a stage writes for later stages."""
+        """Return the path of the weights that a stage writes for later stages."""
         return self.folder / stage / WEIGHTS[stage]
 
     def has(self, stage: str) -> bool:
-        """Whether the file of weights of a stage exists."""
+        """Return whether the file with the weights of a stage exists."""
         return has_file(self.weights(stage))
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """The settings, inputs and outputs of a finished stage; None if the stage never finished.
+        """Return the manifest of a finished stage, or None if the stage never finished.
+
+        A manifest holds the settings of the stage, and the digests of the inputs and outputs.
 
         Raises: UserError if the manifest is damaged.
         """
         manifest = self._read_stage_json(stage, MANIFEST)
         if manifest is None or stage not in STAGES:
             return manifest
-        content = {"outputs": {}, **manifest}  # older manifests have none
+        content = {"outputs": {}, **manifest}  # older manifests have no outputs
         for name, kinds in MANIFEST_TYPES.items():
             if type(content.get(name)) not in kinds:  # not isinstance: true is an int
                 raise UserError(
@@ -168,9 +173,9 @@ class Run:
         return manifest
 
     def result(self, stage: str) -> dict[str, Any] | None:
-        """The figures of a finished stage; None if the stage never finished.
+        """Return the result of a finished stage, or None if the stage never finished.
 
-        Raises: UserError if the figures are not those that the stage wrote.
+        Raises: UserError if result.json has changed since the stage wrote this file.
         """
         result = self._read_stage_json(stage, RESULT)
         if result is not None and RESULT in self.damaged(stage):
@@ -181,7 +186,7 @@ class Run:
         return result
 
     def damaged(self, stage: str) -> list[str]:
-        """Files of a finished stage that are missing or have changed since they were written."""
+        """Return the files that are missing or have changed since the stage finished."""
         while (manifest := self.manifest(stage)) is not None:
             find = functools.partial(damaged_outputs, manifest=manifest)
             damaged = read_file(self.folder / stage / MANIFEST, find)
@@ -198,14 +203,14 @@ class Run:
 
     @property
     def vision_model(self) -> dict[str, Any]:
-        """The settings of the run's V; empty if the run has no V."""
+        """The settings of the run's V; an empty dict if the run has no V."""
         manifest = self.manifest("vision") or {"config": {}}
         model = manifest["config"].get("model")
         return model if isinstance(model, dict) else {}
 
     @property
     def estimator(self) -> str | None:
-        """The estimator that trained the run's V with categorical latents; None for any other V."""
+        """The gradient estimator of the run's V; None unless V has categorical latents."""
         return self.vision_model.get("estimator")
 
     @property
@@ -221,11 +226,11 @@ class Run:
         return repeats.pop()
 
     def inputs(self, stage: str) -> dict[str, str]:
-        """The current digests of the inputs of `stage`."""
+        """Return the present digests of the inputs of `stage`."""
         return {name: self._digest(name) for name in STAGE_INPUTS[stage]}
 
     def stale(self, stage: str) -> list[str]:
-        """The inputs of a finished stage that have changed since the stage read them."""
+        """Return the inputs of a finished stage that have changed since the stage read them."""
         manifest = self.manifest(stage)
         if manifest is None:
             return []
@@ -235,25 +240,26 @@ class Run:
     def begin(
         self, stage: str, config: Any, seed: int, round_: int, log: Callable[[str], object] = print
     ) -> StageFolder | None:
-        """Open the folder of a stage for work; None if the stage is already done.
+        """Open a partial folder for a stage; return None if the stage is already done.
 
         A stage is done if it has finished with this config, seed and round on the present inputs. A
-        partial folder of the same work is kept, so that training continues from its checkpoint. A
-        partial folder of other work is removed.
+        partial folder with the same config, seed, round and inputs is kept, so that the stage
+        continues from the checkpoint in this folder. Any other partial folder of the stage is
+        removed.
 
         Args:
-            log: function that is called with one line of text if the stage is already done, or if
-                the stage is damaged and runs again.
+            log: function that is called with one line of text if the stage is already done, or if a
+                finished stage is run again.
         """
         work = {"stage": stage, "round": round_, "config": plain(config), "seed": seed}
         return begin_work(self.folder / stage, {**work, "inputs": self.inputs(stage)}, log)
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write a JSON file of the run, whole or not at all; a JSON object gets a checksum."""
+        """Write a JSON file of the run, completely or not at all; a dict gets a checksum."""
         write_json(self.folder / name, content, checksum=isinstance(content, dict))
 
     def read_json(self, name: str) -> Any:
-        """The content of a JSON file of the run; None if the file does not exist.
+        """Return the content of a JSON file of the run, or None if the file does not exist.
 
         Raises: UserError if the file is damaged.
         """

@@ -1,8 +1,9 @@
-"""Allow one writer at a time, by a lock of the operating system that ends with its process.
+"""Allow only one process at a time to write into a folder.
 
-Every process that writes into a folder of results holds the folder's lock. Readers need no lock,
-because files and stages appear by renames. A second file names the process that holds the lock.
-Only the lock itself stops other writers, so files that a killed process left do no harm.
+Every process that writes into a folder of results holds the lock of the folder. The operating
+system releases the lock when the process ends. Readers need no lock, because writers replace files
+and folders by renames. The file `.writer.json` names the process that holds the lock. Only the lock
+itself stops other writers, so the files that a killed process has left do no harm.
 """
 
 import contextlib
@@ -31,17 +32,17 @@ Stage = TypeVar("Stage", bound=Callable[..., Any])
 
 @contextmanager
 def write_lock(folder: Path) -> Iterator[None]:
-    """Create a folder if needed, and hold its lock during the block.
+    """Create `folder` if needed, and hold the lock of the folder during the block.
 
-    Within the block, the same process may take the lock again. A folder that was created is removed
-    if nothing was written into it.
+    Within the block, the same process may take the lock again. A new folder that is empty after the
+    block is removed.
 
     Raises: UserError if another process holds the lock; the message names the command and the
         number of that process.
     """
     created = [place for place in (folder, *folder.parents) if not place.exists()]
     _make_folder(folder)
-    # One object per path and process, so that a stage within a pipeline may take it again.
+    # A singleton per path, so that a stage within a pipeline may take the same lock again.
     lock = filelock.FileLock(folder.resolve() / LOCK, timeout=0, is_singleton=True)
     try:
         lock.acquire()
@@ -58,8 +59,8 @@ def write_lock(folder: Path) -> Iterator[None]:
     finally:
         if lock.lock_counter == 1:
             (folder / WRITER).unlink(missing_ok=True)
-            # Removed while the lock is held, so that filelock notices the removal if another
-            # process has just opened the file.
+            # The file is removed while the lock is held, so that filelock notices the removal if
+            # another process has just opened the file.
             with contextlib.suppress(PermissionError):  # Windows cannot remove open files
                 (folder / LOCK).unlink(missing_ok=True)
         lock.release()
@@ -69,13 +70,13 @@ def write_lock(folder: Path) -> Iterator[None]:
 
 
 def write_lock_if_inside(run: Path, path: Path) -> AbstractContextManager[None]:
-    """The lock of a run's folder if `path` lies in that folder, otherwise an empty context."""
+    """Return the lock of a run's folder if `path` lies in this folder, or else an empty context."""
     inside = path.resolve().is_relative_to(run.resolve()) and run.is_dir()
     return write_lock(run) if inside else nullcontext()
 
 
 def locks_run(stage: Stage) -> Stage:
-    """Make a stage hold the lock of its run, the stage's first argument, while the stage works."""
+    """Wrap a stage so that every call holds the lock of the run, which is the first argument."""
 
     @functools.wraps(stage)
     def locked(run: Run, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +93,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except UnicodeEncodeError as error:
         raise UserError(
-            f"expected the name of a folder in UTF-8, got {folder!a}: choose another name"
+            f"expected a folder name in UTF-8, got {folder!a}: choose another name"
         ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(
@@ -113,6 +114,6 @@ def _describe_owner(folder: Path) -> str:
         content = read_json(folder / WRITER)
         command, process, host = content["command"], content["process"], content["host"]
     except (UserError, TypeError, KeyError):
-        return "another process"  # it has not written its name yet
+        return "another process"  # which has not written its name yet
     place = "" if host == socket.gethostname() else f" on {host}"
     return f'"{command}" (process {process}{place})'

@@ -14,10 +14,12 @@ MAX_SEED = 2**62  # stages add numbers to the seed, and torch takes at most 64 b
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The settings that all stages of a run share; they are fixed when the run is made.
+    """The settings that all stages of a run share.
+
+    All settings except `quantized` are fixed when the run is created.
 
     Attributes:
-        env_id, env_kwargs, observation_key: the env, see `EnvConfig`.
+        env_id, env_kwargs, observation_key: the settings of the env; see `EnvConfig`.
         quantized: whether V's latents are codes; None until V is trained.
     """
 
@@ -30,17 +32,17 @@ class RunSettings:
 
     @property
     def env(self) -> EnvConfig:
-        """The env that is played."""
+        """The env of the run."""
         return EnvConfig(self.env_id, self.env_kwargs, self.observation_key)
 
     @classmethod
     def of(cls, env: EnvConfig, preset: str, seed: int) -> RunSettings:
-        """The settings of a new run in `env`."""
+        """Return the settings of a new run in `env`."""
         return cls(env.env_id, preset, seed, None, env.kwargs, env.observation_key)
 
     @classmethod
     def from_dict(cls, content: Any) -> RunSettings:
-        """The settings from JSON; raises TypeError or ValueError if they are not valid."""
+        """Make settings from JSON; raise TypeError or ValueError if a setting is not valid."""
         settings = cls(**content)
         kinds = {"env_id": (str,), "preset": (str,), "seed": (int,), "quantized": (bool, NoneType)}
         for name, kind in kinds.items():

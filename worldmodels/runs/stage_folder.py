@@ -1,8 +1,9 @@
 """A stage's folder, which is written under another name and then renamed as a whole.
 
-A commit first renames the old folder and then gives the new folder the stage's name. Between
-these two renames, the old folder is valid, and readers read from it. After a kill between the
-renames, the next writer puts the old folder back.
+A commit replaces the old folder of a stage by a new folder, in two renames. The first rename gives
+the old folder another name. The second rename gives the new folder the name of the stage. Between
+the two renames, readers still read from the old folder. If a kill comes between the renames, the
+next writer puts the old folder back.
 """
 
 import os
@@ -23,24 +24,24 @@ RESULT = "result.json"
 # Files that an unfinished stage needs to continue after a kill.
 CHECKPOINTS = ("resume.safetensors", "search.safetensors", "work.json")
 
-COMMITS_AT_ONCE = 5  # number of commits in a row during which a reader tries again
+COMMITS_AT_ONCE = 5  # number of commits in a row after which a reader still tries again
 
 Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
 class StageFolder:
-    """An unfinished stage; its files are written into `partial`, and `commit` ends the stage."""
+    """An unfinished stage, which writes its files into `partial` and ends with `commit`."""
 
     partial: Path
     final: Path
     work: dict[str, Any]
 
     def commit(self, result: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """Write the result and the manifest, and replace the old folder by the new folder.
+        """Write the result and the manifest, and replace the stage's old folder by `partial`.
 
         The manifest holds digests of the files that other commands read. The manifest also repeats
-        `env_steps` of the result, which are the steps of the real env that the stage took, by
+        the entry `env_steps` of the result, which counts the env steps of the stage for each
         purpose (see `worldmodels.runs.env_steps`).
         """
         write_json(self.partial / RESULT, dict(result))
@@ -60,7 +61,7 @@ class StageFolder:
             os.replace(place, old)
         os.replace(self.partial, place)
         sync(place.parent)
-        # Checkpoints are removed only now, because a kill before the renames needs them.
+        # Checkpoints are removed only now, because they are needed after a kill before the renames.
         for name in CHECKPOINTS:
             (place / name).unlink(missing_ok=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -70,15 +71,16 @@ class StageFolder:
 def begin_work(
     final: Path, work: dict[str, Any], log: Callable[[str], object]
 ) -> StageFolder | None:
-    """Open a folder for `work`; None if the result of this work is already complete.
+    """Open a partial folder for a stage; return None if the stage is already done.
 
-    A partial folder of the same work is kept, so that the work continues from its checkpoint. A
-    partial folder of other work is removed.
+    A partial folder with the same `work` is kept, so that the stage continues from the checkpoint
+    in this folder. A partial folder with other `work` is removed.
 
     Args:
-        work: everything that the result depends on.
-        log: function that is called with one line of text if the stage is already done, or if the
-            stage is damaged and runs again.
+        work: everything that the result of the stage depends on, such as settings and digests of
+            inputs.
+        log: function that is called with one line of text if the stage is already done, or if a
+            finished stage is run again.
     """
     restore(final)
     if _is_done(final, work, log):
@@ -93,14 +95,14 @@ def begin_work(
 
 
 def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """The files of a finished stage that are missing or have changed since they were written.
+    """Return the files that are missing or have changed since the stage finished.
 
     Args:
         path: path of the manifest; FileNotFoundError is raised if this file does not exist.
     """
     os.stat(path)
     folder = path.parent
-    # Manifests written before there were digests of outputs have none.
+    # Older manifests have no digests of outputs.
     return [
         name
         for name, digest in manifest.get("outputs", {}).items()
@@ -109,7 +111,7 @@ def damaged_outputs(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def restore_stages(run: Path) -> None:
-    """Put back the old folders of commits that a kill interrupted; only writers may call this."""
+    """Restore every stage whose commit a kill has interrupted; only writers may call this."""
     for place in run.iterdir():
         if place.is_symlink() and not place.exists():
             restore(place)
@@ -118,7 +120,7 @@ def restore_stages(run: Path) -> None:
 
 
 def restore(final: Path) -> None:
-    """Put the old folder back, or remove it if the new folder exists.
+    """Put the old folder of a stage back, or remove the old folder if the new folder exists.
 
     Only writers may call this function.
     """
@@ -132,10 +134,10 @@ def restore(final: Path) -> None:
 
 
 def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
-    """The result of `read` for a file of a stage, even while a writer commits the stage.
+    """Read a file of a stage with the function `read`, even while a writer commits the stage.
 
-    Raises: FileNotFoundError if neither the stage's folder nor the old folder holds the file, and
-        any other error of `read`.
+    Raises: FileNotFoundError if neither the stage's folder nor the old folder holds the file. All
+        other errors of `read` are raised too.
     """
     for _ in range(COMMITS_AT_ONCE):
         for place in (path, _old(path.parent.resolve()) / path.name):
@@ -148,7 +150,7 @@ def read_file(path: Path, read: Callable[[Path], Content]) -> Content:
 
 
 def has_file(path: Path) -> bool:
-    """Return whether this file exists in the stage's folder; during a commit, in the old folder."""
+    """Return whether a file of a stage exists, even while a writer commits the stage."""
     try:
         read_file(path, os.stat)
     except (FileNotFoundError, NotADirectoryError):
@@ -161,7 +163,10 @@ def _old(place: Path) -> Path:
 
 
 def _outputs(folder: Path) -> dict[str, str]:
-    """Digests of weights and figures, without pictures and logs, which users may delete."""
+    """Return the digests of weights and JSON files.
+
+    Pictures and logs are left out, because users may delete them.
+    """
     return {
         path.name: file_digest(path)
         for path in sorted(folder.iterdir())
@@ -183,7 +188,8 @@ def _is_done(final: Path, work: dict[str, Any], log: Callable[[str], object]) ->
         return False
     damaged = damaged_outputs(final / MANIFEST, manifest)
     if damaged:
-        log(f"{final}: {', '.join(damaged)} missing or changed, so the stage is run again")
+        files = ", ".join(damaged)
+        log(f"{final}: files are missing or have changed ({files}), so the stage is run again")
     return not damaged
 
 

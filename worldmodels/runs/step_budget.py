@@ -1,8 +1,10 @@
-"""How many episodes fit into a number of env steps, decided without the clock or the workers.
+"""Plan how many episodes fit into a number of env steps.
 
-Episodes have different lengths, and several are played at once. The number of episodes is therefore
-planned in waves: each wave has as many episodes as probably fit, given the lengths of the episodes
-before. Only stored lengths decide, so an interrupted collection ends with the same episodes.
+Episodes have different lengths, and several episodes are played at once. The number of episodes is
+therefore planned in waves. Each wave has as many episodes as probably fit, which depends on the
+lengths of earlier episodes. The plan depends only on the lengths of stored episodes, and not on
+time or on the number of workers. An interrupted collection therefore ends with the same episodes as
+an uninterrupted collection.
 """
 
 from collections.abc import Sequence
@@ -18,16 +20,20 @@ GROWTH = 2
 def episodes_wanted(
     budget: int, lengths: Sequence[int], earlier: Sequence[int] = (), first_wave: int = CHUNK
 ) -> int:
-    """Return how many episodes to hold: `len(lengths)` if the plan is done, more if it is not.
+    """Return how many planned episodes must exist at the end of the next unfinished wave.
 
-    An agent that has learned may play episodes many times as long as those before. The first wave
-    is therefore small, and each later wave has at most twice as many episodes as all waves before.
+    The result is `len(lengths)` if no further episode fits.
+
+    The episodes of a trained agent may be many times as long as earlier episodes. The first wave is
+    therefore small, and each later wave has at most twice as many episodes as all earlier waves
+    together.
 
     Args:
         budget: number of env steps for all planned episodes.
-        lengths: env steps of the planned episodes that exist already, in order.
-        earlier: env steps of episodes before the planned ones; they only predict lengths.
-        first_wave: largest number of episodes of the first wave.
+        lengths: number of env steps of each planned episode that exists already, in order.
+        earlier: number of env steps of each episode before the planned episodes. These numbers are
+            only used to predict lengths.
+        first_wave: largest number of episodes in the first wave.
     """
     planned = 0
     while True:

@@ -1,1 +1,1 @@
-"""One stage per file; a stage reads files of earlier stages and adds files to the run's folder."""
+"""The stages, one per file: a stage reads files of earlier stages and writes its own files."""

@@ -30,7 +30,7 @@ from worldmodels.runs.provenance import nonfinite_to_none
 from worldmodels.runs.run_lock import write_lock
 
 NUM_FITS = {"beta-bernoulli": 4, "gaussian": 3, "logistic": 3, "variance": 14, "binary-vae": 1}
-# Figures of these experiments that result.json holds in addition to their fits.
+# Metrics of these experiments that result.json holds in addition to the fits.
 FIGURES = {
     "logistic": ("log_evidence", "standard_error", "r_hat"),
     "variance": ("best_elbo", "log_evidence", "least_kl", "gradient_variance", "cut"),
@@ -38,20 +38,21 @@ FIGURES = {
 }
 PICTURES = ("posterior.png", "elbo.png", "variance.png", "latent.png")
 HIGH_K = (
-    f"k-hat above {GOOD_PARETO_K}: q misses mass of the posterior, since it is too narrow or not "
-    "fitted yet; do not trust its spread and tails, nor averages of its reweighted samples"
+    f"k-hat above {GOOD_PARETO_K}: q misses mass of the posterior, because q is too narrow or not "
+    "fitted yet; do not trust the spread and the tails of q, nor averages of reweighted samples"
 )
 
 
 @dataclass(frozen=True)
 class ExperimentsConfig:
-    """Which experiments are run, and how.
+    """Settings of the experiments.
 
     Attributes:
-        num_steps: optimizer steps of every fit; None stands for each experiment's own number.
+        num_steps: number of optimizer steps of every fit; None stands for the default number of
+            each experiment.
         only: the name of the only experiment to run; None stands for all experiments.
-        num_repeats: number of gradients per estimator from which the variance of the gradient is
-            measured.
+        num_repeats: number of gradients that are sampled from each estimator to measure the
+            variance of the gradient.
     """
 
     seed: int = 0
@@ -76,10 +77,10 @@ class ExperimentsConfig:
 def run_experiments(folder: Path, config: ExperimentsConfig, report: Report) -> dict[str, Any]:
     """Run the experiments, and write result.json and pictures to `folder`.
 
-    New results replace earlier results. If a call ends before all its pictures are drawn, earlier
-    results are kept, and no new folder is left.
+    New results replace earlier results. If a call is stopped before all pictures are drawn, the
+    earlier results are kept, and no new folder is left.
 
-    Returns: a dict of `fits` (one row per `Fit`), of further metrics for each experiment, and of
+    Returns: a dict with `fits` (one row per `Fit`), further metrics of some experiments, and
         `warnings`.
     Raises: UserError if nothing can be written to `folder`. This is checked before the first fit.
     """
@@ -137,7 +138,7 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Yield a hidden folder, whose files replace those in `folder` at the end of the block."""
+    """Yield a hidden folder; its files replace the files in `folder` at the end of the block."""
     partial = folder / ".bbvi.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -167,15 +168,15 @@ def _draw(folder: Path, results: dict[str, Any]) -> None:
 
 
 def _warnings(fits: list[Fit]) -> list[str]:
-    """Return messages that say which fits must not be trusted, and why."""
+    """Return warnings about the fits that must not be trusted, with the reasons."""
     above = [fit for fit in fits if fit.pareto_k > GOOD_PARETO_K]
     named = "; ".join(f"{_name(fit)} ({fit.pareto_k:.2f})" for fit in above)
     diverged = "; ".join(_name(fit) for fit in fits if fit.diverged)
     unjudged = "; ".join(_name(fit) for fit in fits if math.isnan(fit.pareto_k))
     warnings = {
         f"{HIGH_K}. Affected fits: {named}": named,
-        f"ended early at a gradient that was not finite: {diverged}": diverged,
-        f"no k-hat, because importance weights are not finite or tied: {unjudged}": unjudged,
+        f"fits that ended early at a gradient that was not finite: {diverged}": diverged,
+        f"fits without k-hat, because weights are tied or not finite: {unjudged}": unjudged,
     }
     return [warning for warning, fits_meant in warnings.items() if fits_meant]
 

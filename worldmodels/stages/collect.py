@@ -36,15 +36,15 @@ BYTES_A_FRAME = 1_200
 
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to collect.
+    """Settings of a collection of episodes.
 
     Attributes:
         episodes: total number of episodes that the run will hold, including the episodes that it
             holds already.
-        env_steps: number of env steps that the run will hold at most, in place of a number of
-            episodes; None stands for `episodes`.
-        max_episode_steps: env steps after which an episode is truncated; None stands for the env's
-            own limit.
+        env_steps: largest total number of env steps of the run. If `env_steps` is given, the limit
+            `episodes` is not used.
+        max_episode_steps: number of env steps after which an episode is truncated; None stands for
+            the env's own limit.
         policy: "exploring" (habits and correlated noise, see `ExploringPolicy`), "random",
             "brownian", "agent" (the run's agent, with noise on its actions), or "elites" (the
             elites of `wm elites drive`, one elite per episode).
@@ -72,12 +72,14 @@ class CollectConfig:
         check_choice("policy", self.policy, POLICIES)
 
     def limited(self, episodes: int | None, env_steps: int | None) -> "CollectConfig":
-        """Return this config with another limit; if both arguments are None, it is unchanged.
+        """Return this config with another limit, or this config itself if both arguments are None.
 
         Raises: UserError if both arguments are given.
         """
         if episodes is not None and env_steps is not None:
-            raise UserError("expected a number of episodes or of env steps, got both: give one")
+            raise UserError(
+                "expected a number of episodes or a number of env steps, got both: give only one"
+            )
         if episodes is None and env_steps is None:
             return self
         if episodes is None:
@@ -85,7 +87,7 @@ class CollectConfig:
         return replace(self, episodes=episodes, env_steps=None)
 
 
-# Indices of episodes, by the config and the round with which they are played.
+# Maps a config and a round to the indices of the episodes that are played with them.
 Parts = dict[tuple[CollectConfig, int], list[int]]
 
 
@@ -97,12 +99,12 @@ def collect(
 
     Stored episodes stay unchanged. New episodes are played in chunks of fixed size, and the first
     chunk begins at the first episode of the round. An interrupted collection therefore continues
-    with the same episodes as an uninterrupted collection. Damaged files are quarantined before new
-    episodes are played. The episode of a damaged file is played again by the same policy, if that
-    policy is known and still exists.
+    with the same episodes as an uninterrupted collection. Damaged files are quarantined (renamed)
+    before new episodes are played. The episode of a damaged file is played again by the same
+    policy, if that policy is known and still exists.
 
-    With `config.env_steps`, episodes are played in waves until no further episode fits; see
-    `episodes_wanted`.
+    If `config.env_steps` is set, episodes are played in waves, until no further episode fits into
+    this number of env steps; see `episodes_wanted`.
     """
     if config.env_steps is None:
         return _collect(run, config, workers, report, round_)
@@ -117,7 +119,7 @@ def collect(
 
 
 def _episodes_for(run: Run, config: CollectConfig, env_steps: int, round_: int) -> int:
-    """Return the total number of episodes after the next wave, or after the last wave."""
+    """Return the total number of episodes that the run must hold at the end of the next wave."""
     earlier = [episode.num_steps for episode in run.store if episode.round < round_]
     present = [episode.num_steps for episode in run.store if episode.round >= round_]
     limit = config.max_episode_steps or episode_limit(run.settings.env)
@@ -139,7 +141,7 @@ def _collect(
     num_fresh = config.episodes - sum(index < config.episodes for index in present)
     if not num_fresh + num_replaced:
         report.log(f"collect: done, {len(store)} episodes in {store.folder}")
-        run.create()  # the file of its settings may be missing
+        run.create()  # the file with the run's settings may be missing
         result = figures(store.episodes)
         if not is_summarized(run):  # an earlier call was killed after the last episode
             write_summary(run, asdict(config), round_, result, 0.0)
@@ -165,7 +167,7 @@ def _collect(
 
 
 def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
-    """Raise UserError if seeds are too few, or if a required agent or the prior is missing."""
+    """Raise UserError if there are too few seeds, or if a required agent or prior is missing."""
     chosen = [episode.index for episode in run.store if "surprise" in episode.meta]
     for (part, _), missing in parts.items():
         if part.select_by_surprise:
@@ -178,9 +180,9 @@ def _check_playable(run: Run, config: CollectConfig, parts: Parts) -> None:
 
 
 def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) -> EpisodeSelection:
-    """Play and store the episodes of all parts, earlier rounds first.
+    """Play and store the episodes of all parts; begin with the earliest round.
 
-    Returns: the record of the selection among candidates.
+    Returns: a record of the selection among candidates.
     """
     rounds = {episode.index: episode.round for episode in run.store}
     rounds |= {index: round_ for (_, round_), part in parts.items() for index in part}
@@ -192,7 +194,7 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
     ):
         for (config, round_), wanted in sorted(parts.items(), key=lambda item: item[0][1]):
             first = 1 + max((i for i, other in rounds.items() if other < round_), default=-1)
-            # A chunk with a wanted episode is played from its start.
+            # If an episode of a chunk is wanted, the chunk is played from its first episode.
             chunks, kept = {(index - first) // CHUNK for index in wanted}, set(wanted)
             indices = [i for i in range(max(wanted) + 1) if (i - first) // CHUNK in chunks]
             played = _played(run, config, round_, indices, workers)
@@ -201,7 +203,7 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
                 episode: PackedEpisode = selection(candidates) if surprise else candidates[0]
                 if index not in kept:
                     continue
-                if surprise:  # first, as a kill may come before the episode is stored
+                if surprise:  # recorded first, because a kill may come before `put`
                     work = f"collect/candidates/{index:06d}"
                     record_env_steps(run, work, {"collected": selection.discarded_steps})
                 run.store.put(index, episode)
@@ -213,7 +215,7 @@ def _play_and_store(run: Run, parts: Parts, workers: Workers, report: Report) ->
 
 
 def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[str], None]) -> Parts:
-    """Group the missing episodes by the config and the round with which they are played again.
+    """Find missing episodes, and the config and the round with which each is played again.
 
     Every missing episode is logged. An episode whose metadata cannot be read is played like the
     nearest earlier episode with metadata. If no earlier episode has metadata, the episode is played
@@ -234,7 +236,7 @@ def replacements(run: Run, config: CollectConfig, round_: int, log: Callable[[st
             cuts = [metadata["num_steps"] for metadata in kin if metadata["truncated"]]
             again = replace(again, max_episode_steps=max(cuts, default=None))
         parts.setdefault((again, number), []).append(index)
-        log(f"episode {index}: played again in round {number}, {how}")
+        log(f"episode {index}: played again in round {number} {how}")
     return parts
 
 
@@ -247,12 +249,13 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
     """
     name = str(like.get("policy", "unknown"))
     policy = "agent" if name == AGENT_NAME else name
+    instead = f"with the {config.policy} policy, because"
     if policy == "agent" and not run.has("controller"):
-        return config, f"{config.policy} policy: the agent that played it is gone"
+        return config, f"{instead} the agent of this episode is gone"
     if policy == ELITES_NAME and not run.has("elites"):
-        return config, f"{config.policy} policy: the elites that played it are gone"
+        return config, f"{instead} the elites of this episode are gone"
     if policy not in POLICIES:
-        return config, f"{config.policy} policy: the policy that played it is unknown"
+        return config, f"{instead} the policy of this episode is unknown"
     again = replace(
         config,
         policy=policy,
@@ -260,19 +263,22 @@ def _as_before(run: Run, config: CollectConfig, like: dict[str, Any]) -> tuple[C
         select_by_surprise="surprise" in like,
     )
     if policy == ELITES_NAME and like.get("elites") != file_digest(run.weights("elites")):
-        return again, "by the current elites: other elites played it before"
+        return again, "with the current elites, because the elites of this episode are gone"
     if policy != "agent":
-        return again, f"{policy} policy"
+        return again, f"with the {policy} policy"
     trained = (run.manifest("controller") or {}).get("round")
     if trained == like["round"] - 1:
-        return again, "agent policy"
-    return again, f"by the current agent, of round {trained}: the one that played it may be gone"
+        return again, "with the agent policy"
+    return again, f"with the agent of round {trained}, because the episode's agent may be gone"
 
 
 def _played(
     run: Run, config: CollectConfig, round_: int, indices: list[int], workers: Workers
 ) -> Iterator[list[Any]]:
-    """Yield a list per index, which holds several candidates only with `select_by_surprise`."""
+    """Yield one list of played candidates per index.
+
+    Without `config.select_by_surprise`, each list holds only one candidate.
+    """
     settings = run.settings
     factory, metadata = player(run, config.policy, config.action_repeat)
     chosen = {"env_kwargs": settings.env.kwargs, "observation_key": settings.observation_key}

@@ -23,10 +23,10 @@ NOT_COMPARABLE = "scores of different protocols are not comparable"
 def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[str, Any]:
     """Write a CSV file with one row per run, and a plot of learning curves, to the folder `out`.
 
-    The plot is written only if a run has rounds with a score. The score of a run is the score of
-    the run's best agent on the selection episodes. Scores of different protocols are not
-    comparable. If the protocols differ, the name of each curve shows the number of episodes and the
-    env.
+    The plot is written only if at least one run has a round with a score. The score of a run is the
+    score of the run's best agent on the selection episodes. Scores of different protocols (env and
+    selection episodes) are not comparable. If the protocols differ, the name of each curve shows
+    the number of episodes and the env.
 
     Raises: UserError if a folder is not a run, is given twice or has no result, or if `out` lies in
         a run.
@@ -53,7 +53,7 @@ def compare_runs(folders: Sequence[Path], out: Path, *, report: Report) -> dict[
         y_label = "return on the selection episodes"
         save_curves(out / CURVES, curves, x_label="env steps", y_label=y_label)
     if not comparable:
-        report.log(f"{NOT_COMPARABLE}: see the column protocol")
+        report.log(f'{NOT_COMPARABLE}: see the column "protocol"')
     files = [str(out / name) for name in ((TABLE, CURVES) if curves else (TABLE,))]
     return {"runs": rows, "comparable": comparable, "files": files}
 
@@ -82,7 +82,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _best(run: Run) -> dict[str, Any]:
-    """Return the round, the score and the protocol of the best agent of a run."""
+    """Return the round, the score and the protocol of a run's best agent."""
     hint = f'delete it, and run "wm train-controller --run {run}" again'
     record = run.read_json(BEST_RECORD)
     if record is None:
@@ -100,9 +100,9 @@ def _best(run: Run) -> dict[str, Any]:
 
 
 def _test_score(run: Run) -> dict[str, Any]:
-    """Return the score of the run's evaluation with the most test episodes.
+    """Return the score of the run in the evaluation that has the most test episodes.
 
-    Of two evaluations with equally many episodes, the evaluation in the reference env is taken.
+    If two evaluations have equally many episodes, the evaluation in the reference env is used.
     """
     tested = [
         (len(row["returns"]), "stock" in name, name, row)

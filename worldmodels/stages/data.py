@@ -21,16 +21,16 @@ from worldmodels.runs.run_lock import write_lock
 from worldmodels.runs.run_settings import RunSettings
 
 NAMESPACE_FILE = "namespace_metadata.json"
-# Bytes of a frame in HDF5, compressed by `minari_export`: 1.9 kB were measured on CarRacing.
+# Bytes of a frame that `minari_export` compresses into HDF5; 1.9 kB were measured on CarRacing.
 EXPORTED_BYTES_A_FRAME = 2_200
 IMPORTED_BYTES_A_FRAME = 1_200
 
 
 def data_info(run: Run, *, check: bool, report: Report) -> dict[str, Any]:
-    """Return the number, returns and size of episodes, and every file that is not a whole episode.
+    """Return metrics of a run's episodes, and list the files that are not complete episodes.
 
     Args:
-        check: whether to read every file completely, which also finds damage inside a file.
+        check: whether to read every file completely. This also finds damage inside files.
 
     Raises: UserError if the run does not exist.
     """
@@ -114,14 +114,16 @@ def import_data(
 ) -> dict[str, Any]:
     """Create a run from a Minari dataset on this machine, completely or not at all.
 
-    A dataset that was exported from a run also holds the run's env, seed and preset, which the new
-    run gets. The arguments `preset` and `env` override the preset and the env of the dataset.
+    A dataset that was exported from a run also holds the env, the seed and the preset of that run.
+    The new run gets these settings. The arguments `preset` and `env` override the preset and the
+    env of the dataset.
 
     Args:
-        check_preset: function that raises UserError if no preset has the given name.
+        check_preset: function that takes the name of a preset and raises UserError if there is no
+            such preset.
 
-    Raises: UserError if the run exists already, or if the dataset is damaged, has no pictures,
-        names no env, or has actions that do not fit its env.
+    Raises: UserError if the run exists already, if the dataset is damaged, if the dataset has no
+        pictures or no name of an env, or if the actions do not fit the env.
     """
     with write_lock(run_folder):
         dataset = open_dataset(name, root, env)
@@ -159,7 +161,7 @@ def _import_episodes(dataset: Dataset, run: Run, report: Report) -> None:
             for index, episode in meter.counted(dataset.episodes()):
                 store.put(index, episode)
         if not store.contents.episodes:
-            raise UserError(f"{dataset.name} holds no episodes")
+            raise UserError(f"the dataset {dataset.name} holds no episodes")
         run.create()
         manifest = {
             "stage": "import",

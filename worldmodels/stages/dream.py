@@ -28,19 +28,20 @@ from worldmodels.vision import Vision
 
 @dataclass(frozen=True)
 class DreamVideoConfig:
-    """What to record.
+    """Settings of the video of a dream.
 
     Attributes:
         horizon: largest number of agent steps; the dream ends earlier if M predicts the end of the
             episode.
-        episode: number of the validation episode at whose first frame the dream begins.
+        episode: number of a validation episode; the dream begins at the first frame of this
+            episode.
         temperature: temperature of the dream.
         agent: file of an agent, or folder of a run. The dream uses the V and the M of this agent.
             None stands for the run's own agent.
         policy: name of a policy that acts instead of an agent: "exploring", "random", "brownian",
             or a constant action of the task.
-        actions: .npy file of encoded actions that replace the actions of an agent, float (agent
-            steps, A).
+        actions: .npy file of encoded actions, float (agent steps, A), which are used instead of the
+            actions of an agent.
     """
 
     horizon: int = 250
@@ -65,8 +66,8 @@ def record_dream(
 ) -> dict[str, Any]:
     """Write a video of one dream; the same run and config always give the same video.
 
-    Raises: UserError if the run has no V or no M, if the actions do not fit the env, or if the
-    video cannot be written under its name.
+    Raises: UserError if the run has no V or no M, if the actions do not fit the env, or if no video
+    can be written under the name `out`.
     """
     check_video(out)
     if config.agent is None:

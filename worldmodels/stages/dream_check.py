@@ -1,4 +1,4 @@
-"""Compare the returns of agents in the dream with the same agents' returns in the game."""
+"""Compare the returns of agents in dreams with the returns of the same agents in the game."""
 
 import functools
 from collections.abc import Sequence
@@ -36,22 +36,23 @@ from worldmodels.training.device import device_of
 from worldmodels.training.fit import step_generator
 
 HORIZONS = (10, 20, 50, 100, 200)  # env steps
-LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # noise on C's weights, relative to their rms
+LEAST_NOISE, MOST_NOISE = 0.1, 5.0  # noise on C's weights, relative to the rms of the weights
 
 
 @dataclass(frozen=True)
 class DreamCheckConfig:
-    """Which agents, episodes and dreams are compared.
+    """Settings of the comparison: the agents, the episodes and the dreams.
 
     Attributes:
-        agents: number of agents. The first agent is the run's own. Every further agent is a copy of
-            the first agent with more random noise on C's weights.
-        episodes: real episodes per agent, on validation tracks.
-        starts: start states per agent, which are states of the agent's real episodes.
-        samples: dreams per start state.
+        agents: number of agents. The first agent is the run's own agent. The other agents are
+            copies of the first agent, with random noise on C's weights. Each copy has more noise
+            than the copy before.
+        episodes: number of real episodes per agent, which are played on validation tracks.
+        starts: number of start states per agent, which are states of the agent's real episodes.
+        samples: number of dreams per start state.
         temperature: temperature of the dreams.
         good: the lowest real score of a good agent. Good agents are also compared among themselves.
-            If `good` is None, half of the best score is used.
+            None stands for half of the best score.
     """
 
     agents: int = 12
@@ -70,8 +71,8 @@ class DreamCheckConfig:
         check_temperature(self.temperature)
 
 
-# Sums of rewards from the same start states up to each agent step, by kind: "real", "dreamed" and
-# "unconstrained".
+# Maps each kind of return ("real", "dreamed" and "unconstrained") to the sums of rewards from the
+# start states up to each agent step. All kinds have the same start states.
 Returns = dict[str, Float[Tensor, "start agent_step"]]
 
 
@@ -81,14 +82,15 @@ def dream_check(
 ) -> dict[str, Any]:
     """Compare the dreamed returns and the real returns of agents from the same start states.
 
-    Every agent plays real episodes, and the agent's dreams begin at states of these episodes. A
-    `dreamed` return is from a dream that ends where it leaves the `Support`. An `unconstrained`
-    return is from a dream that ignores the `Support`.
+    Every agent plays real episodes, and the agent's dreams begin at states of these episodes.
+    `dreamed` returns come from dreams that end when they leave the `Support`. `unconstrained`
+    returns come from dreams without a `Support`.
 
-    Returns: a dict whose `horizons` hold metrics of `dreamed` and of `unconstrained` returns for
-    each horizon in env steps. `bias` is the mean of the dreamed minus the real return.
-    `correlation` is over start states. `rank_correlation` is over the mean returns of all agents,
-    and `good_rank_correlation` over the mean returns of the good agents.
+    Returns: a dict. The entry `horizons` maps each horizon in env steps to the metrics of `dreamed`
+    and of `unconstrained` returns. `bias` is the mean dreamed return minus the mean real return.
+    `correlation` is computed over start states. `rank_correlation` is computed over the mean
+    returns of all agents. `good_rank_correlation` is computed over the mean returns of the good
+    agents.
     """
     agent = load_agent(run.folder)
     agent.vision.to(device)
@@ -125,7 +127,7 @@ def dream_check(
 
 
 def _noisy_candidates(own: np.ndarray, count: int) -> tuple[list[float], list[np.ndarray]]:
-    """Return noise levels, beginning with 0, and C's weights (D,) with the noise of each level."""
+    """Return the noise levels, which begin with 0, and C's noisy weights (D,) for each level."""
     rng = np.random.default_rng(0)
     rms = np.sqrt(np.mean(own**2))
     noise = [0.0, *np.geomspace(LEAST_NOISE, MOST_NOISE, count - 1).round(3).tolist()]
@@ -154,7 +156,7 @@ def _returns(
     support: Support,
     config: DreamCheckConfig,
 ) -> Returns:
-    """Return real and dreamed returns of one agent from states of the agent's own episodes."""
+    """Return the real and the dreamed returns of one agent, from states of the agent's episodes."""
     horizon = _agent_steps(agent.action_repeat)[-1]
     rows, steps = sequences.mask.nonzero(as_tuple=True)
     # After a termination all rewards are 0; after a truncation they are unknown.
@@ -181,7 +183,7 @@ def _returns(
 
 
 def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str, Any]:
-    """Return metrics of one horizon, over the start states and over the agents' mean returns."""
+    """Return the metrics of one horizon, which `dream_check` describes."""
 
     def after_horizon(kind: str) -> list[np.ndarray]:
         return [returns[kind][:, agent_steps - 1].double().numpy() for returns in each]
@@ -205,9 +207,9 @@ def _compare(each: list[Returns], agent_steps: int, good: list[int]) -> dict[str
 def rank_correlation(
     dreamed: list[np.ndarray], real: list[np.ndarray], chosen: Sequence[int]
 ) -> float | None:
-    """Return Spearman's correlation of the dreamed and the real mean returns of `chosen` agents.
+    """Return Spearman's correlation between the dreamed and the real mean returns of agents.
 
-    The correlation of fewer than two agents is None.
+    Only the agents in `chosen` are used. The correlation of fewer than two agents is None.
     """
     if len(chosen) < 2:
         return None

@@ -21,7 +21,8 @@ from worldmodels.runs.stage_folder import RESULT, begin_work
 from worldmodels.training.deferred_interrupt import deferred_interrupt
 
 CHECKPOINT_SECONDS = 20.0
-# Up to this number of generations each is a point of the curves, beyond it every tenth.
+# A search of at most this many generations records every generation, and a longer search records
+# every tenth generation.
 FINE_GENERATIONS = 500
 
 
@@ -32,8 +33,8 @@ def search_arm(folder: Path, config: ArmConfig, report: Report) -> dict[str, Any
     If a call is killed, the next call with the same arguments continues from the last checkpoint.
     The archive is then equal to the archive of an uninterrupted call.
 
-    Returns: the metrics of the last generation, their `history`, and the seconds that the training
-        of the autoencoder took.
+    Returns: a dict with the metrics of the last generation and, as `history`, the metrics of all
+        recorded generations. `training_seconds` is the duration of the autoencoder's training.
     """
     started = time.monotonic()
     search_config = config.representation_search

@@ -1,7 +1,7 @@
 """Use MAP-Elites to find the best C for every way of driving, such as slow or fast.
 
-The archive is a set of agents, with which `wm collect --policy elites` plays episodes. V and M can
-then be trained on equally many episodes of every way of driving.
+`wm collect --policy elites` plays episodes with the agents of the archive. V and M can then be
+trained on equally many episodes of every way of driving.
 """
 
 import math
@@ -40,27 +40,26 @@ CHECKPOINT_SECONDS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class DriveConfig:
-    """Settings of the search; C is linear, as in the paper.
+    """Settings of the search. C is linear, as in the paper. A solution is a vector of C's weights.
 
     Attributes:
-        evaluations: number of evaluated solutions, rounded up to whole generations.
-        episodes: episodes per solution. All solutions drive on the same tracks, because solutions
-            of different generations are compared with each other.
+        evaluations: number of evaluated solutions, which is rounded up to whole generations.
+        episodes: number of episodes per solution. All solutions drive on the same tracks, because
+            solutions of different generations are compared with each other.
         max_steps: largest number of env steps per episode. The default is enough for the first
             bends of a track.
-        cells: number of cells along each of the task's measures.
-        batch_size: solutions per generation.
+        cells: number of cells of the archive along each measure of the task.
+        batch_size: number of solutions per generation.
         inputs: inputs of C, "zh" or "z".
-        start_sigma: standard deviation of the weights of a random C, with which the search begins.
-            With a start_sigma of 0.1 the mean magnitude of steering is 0.1 to 0.8. With a
-            start_sigma of 0.4 the mean magnitude of steering is 0.8 or more, and the car hardly
-            moves.
-        iso_sigma, line_sigma: step sizes of the operators, see `OperatorConfig`. In a test with one
+        start_sigma: standard deviation of the random weights with which the search begins. With a
+            start_sigma of 0.1 the mean magnitude of steering is 0.1 to 0.8. With a start_sigma of
+            0.4 the mean magnitude of steering is 0.8 or more, and the car hardly moves.
+        iso_sigma, line_sigma: step sizes of the operators; see `OperatorConfig`. In a test with one
             seed, 960 solutions filled 48 % of the cells with an iso_sigma of 0.02, and 41 % with an
             iso_sigma of 0.05.
         bound: largest absolute value of a weight.
-        qd_score_offset: number that is subtracted from each fitness in the QD score. No drive of
-            300 env steps has a return below -130.
+        qd_score_offset: number that is subtracted from each fitness in the QD score. The default is
+            -130, because no episode of 300 env steps has a return below -130.
     """
 
     evaluations: int = 10_000
@@ -83,7 +82,7 @@ class DriveConfig:
 
     @property
     def generations(self) -> int:
-        """The smallest number of whole generations that has at least `evaluations` evaluations."""
+        """The smallest number of generations with at least `evaluations` evaluations in total."""
         return math.ceil(self.evaluations / self.batch_size)
 
     @property
@@ -114,8 +113,8 @@ def drive_elites(
     The archive is then equal to the archive of an uninterrupted call.
 
     Args:
-        seed: seed that determines the search and its selection of training tracks; None stands for
-            the seed of the run.
+        seed: seed of the search and of the random choice of training tracks; None stands for the
+            seed of the run.
 
     Raises: UserError if V or M is missing, or if the seed is negative.
     """
@@ -184,7 +183,7 @@ def _run(
     work: StageFolder,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Continue the search from the saved state; return a history with one entry per generation."""
+    """Run the search, from the saved state if it exists; return one entry per generation."""
     path = work.partial / SEARCH
     history = search.resume(path)
     last = history[-1] if history else {"seconds": 0.0, "steps": 0}
@@ -194,7 +193,7 @@ def _run(
         tensors, metadata = search.state_dict()
         return tensors, {**metadata, "history": list(history)}
 
-    # Ctrl-C may come within a generation, so the state after the last whole one is kept for saving.
+    # Ctrl-C may come within a generation, so the state after the last whole generation is kept.
     ended = state()
     total = config.generations * config.batch_size
     with (
@@ -232,11 +231,11 @@ def _scores(scores: list[list[Any]]) -> tuple[np.ndarray, np.ndarray]:
 def _save_elites(
     path: Path, agent: Agent, search: MapElites, centroids: Centroids, metadata: dict[str, Any]
 ) -> None:
-    """Write V, M, the spec and the parameters (n, D) of all elites, in the order of their cells.
+    """Write V, M, the agent's spec and the parameters (n, D) of all n elites, ordered by cell.
 
     The file also holds `elites.fitness` (n,), `elites.measures` (n, M), `elites.cell` (n,), and the
-    `elites.centroids` (N, M) of all cells. `load_agent` gives an agent for n environments, each
-    driven by a different elite.
+    `elites.centroids` (N, M) of all cells. `load_agent` returns an agent for n environments. A
+    different elite acts in each environment.
     """
     order = np.argsort(search.archive.data("index"))
     parameters, fitness, measures, cells = (

@@ -18,7 +18,7 @@ from worldmodels.runs.json_files import read_json
 from worldmodels.runs.provenance import file_digest, plain
 from worldmodels.runs.stage_folder import RESULT, begin_work
 
-CLOSE = 0.01  # from a reached target, in the space of measures, whose width is 1
+CLOSE = 0.01  # a target is reached within this distance; the space of measures has width 1
 MARKS = (500, 1_000, 5_000)
 
 
@@ -43,10 +43,11 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
     The two search spaces are the codes of the autoencoder and the joint angles of the arm.
 
     Args:
-        archive: folder of an archive with an autoencoder, which `wm elites arm` has written.
+        archive: folder that `wm elites arm` has written. The folder must hold an archive with an
+            autoencoder.
 
-    Returns: a dict with the `summary` of each space and, as `history`, the `median_curve` of each
-        space.
+    Returns: a dict with the `summary` of each space and, under the key `history`, the
+        `median_curve` of each space.
     Raises: UserError if there is no archive, if the archive has no autoencoder, or if `evaluations`
         is smaller than a generation of CMA-ES.
     """
@@ -83,7 +84,7 @@ def solve_targets(archive: Path, out: Path, config: SolveConfig, report: Report)
 def summary(attempts: list[Attempt]) -> dict[str, Any]:
     """Return the number of reached targets, the median distance and the mean joint variance.
 
-    The result has one entry per mark. A mark is a number of evaluations.
+    The result has one entry for each of several numbers of evaluations.
     """
     rows = {}
     for mark in _marks(attempts[0]):
@@ -104,7 +105,7 @@ def median_curve(attempts: list[Attempt]) -> list[float]:
 
 
 def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """Draw the median and the quartiles of the distance to the targets against evaluations."""
+    """Plot the median and the quartiles of the distance to the targets over the evaluations."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -123,7 +124,7 @@ def draw_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
 
 
 def _write_attempts(path: Path, attempts: dict[str, list[Attempt]]) -> None:
-    """Write the distance and joint spread of the best solution for each space, target and mark."""
+    """Write a row with the best solution for each space, target and number of evaluations."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["space", "target", "x", "y", "evaluations", "distance", "joint_spread"])

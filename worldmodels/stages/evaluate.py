@@ -47,7 +47,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.episodes <= len(SEED_RANGES[self.split]):
             raise UserError(
-                f"expected at least 1 episode and at most one per seed, got {self.episodes}"
+                f"expected 1 to {len(SEED_RANGES[self.split]):,} episodes, got {self.episodes:,}"
             )
         if self.perturbation is not None:
             from envs.perturbations import PERTURBATIONS  # imports Box2D, only if needed
@@ -65,10 +65,11 @@ class EvaluateConfig:
 def evaluate_run(
     run: Run, config: EvaluateConfig, *, workers: Workers, report: Report
 ) -> dict[str, Any]:
-    """Evaluate the run's agent and, with `config.baselines`, baseline policies; store the scores.
+    """Evaluate the run's agent, and store the scores in the run.
 
-    Scores that are stored already are read and not measured again. Baseline policies do not change,
-    so they are evaluated once per run.
+    The baseline policies are also evaluated if `config.baselines` is True. Scores that are stored
+    already are read and not measured again. Baseline policies do not change, so they are evaluated
+    only once per run.
 
     Returns: the same dict as `evaluate_agent`.
     """
@@ -87,8 +88,8 @@ def evaluate_agent(
             None, nothing is stored.
 
     Returns: `{"rows": [...]}`, with the agent's row first. Each row holds the content of
-    `Scores.to_dict`, the mean, the std and the 95 % interval. The std and the interval of a single
-    episode are None.
+    `Scores.to_dict`, the mean, the std and the 95 % interval. For a single episode, the std and the
+    interval are None.
     """
     agent = load_agent(place)  # raises its errors before anything is played
     file, env = agent_file(place), agent.spec.env
@@ -145,7 +146,7 @@ def _protocol(place: Path, env: EnvConfig, config: EvaluateConfig) -> Evaluation
 
 
 def _factories(file: Path, env: EnvConfig, baselines: bool) -> dict[str, Callable[[], Policy]]:
-    """Return one function per policy that makes the policy in a worker; the agent comes first."""
+    """Return a dict of functions that make the policies in a worker; the agent comes first."""
     task = task_for(env)
     moving = [] if task.action_map.discrete else ["brownian"]
     names = ["random", *moving, *task.constant_actions] if baselines else []

@@ -1,4 +1,4 @@
-"""Compare M with two baselines, and M's dreams with real episodes."""
+"""Compare M with two baselines, and compare M's dreams with real episodes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -37,13 +37,14 @@ PICTURED_DREAMS = 3
 
 @dataclass(frozen=True)
 class EvaluateMemoryConfig:
-    """How M is evaluated.
+    """Settings of the evaluation of M.
 
     Attributes:
-        steps: length of the dreams in env steps; None stands for 100, or for three quarters of the
-            longest held-out episode if this is less.
+        steps: length of the dreams in env steps. None stands for 100 env steps, or for three
+            quarters of the longest held-out episode if this length is below 100.
         starts: number of real held-out states at which the dreams begin.
-        samples: dreams per start state; their mean frame is compared with the real frame.
+        samples: number of dreams per start state. The mean frame of these dreams is compared with
+            the real frame.
         temperature: temperature of the dreams.
     """
 
@@ -57,9 +58,12 @@ class EvaluateMemoryConfig:
         check_temperature(self.temperature)
 
     def for_episodes(self, longest: int) -> "EvaluateMemoryConfig":
-        """Return the config with a number of steps that fits the longest episode, in env steps.
+        """Return the config with a number of steps that fits the longest episode.
 
-        Raises: UserError if a given number of steps does not fit.
+        Args:
+            longest: length of the longest episode in env steps.
+
+        Raises: UserError if the config has a number of steps that does not fit.
         """
         if self.steps is None:
             return replace(self, steps=max(1, min(DEFAULT_STEPS, longest * 3 // 4)))
@@ -77,8 +81,8 @@ def evaluate_memory(
 ) -> dict[str, Any]:
     """Evaluate the run's M on held-out episodes; write the metrics of M as JSON, and two pictures.
 
-    The baseline of `train_memoryless` is trained anew in every call, with the settings that M has
-    in a first round.
+    The baseline of `train_memoryless` is trained anew in every call, with the settings of M's
+    training in the first round.
 
     Raises: UserError if V, M or episodes are missing, or if all held-out episodes are shorter than
         the dreams.
@@ -105,14 +109,14 @@ def evaluate_memory(
     report.log(
         f"memory: held-out {result['nll']:.2f} nats per agent step (without recurrence "
         f"{result['memoryless_nll']:.2f}, persistence {result['persistence_nll']:.2f}); the "
-        f"error of dreams is below that of the last frame for "
-        f"{result['open_loop']['steps_below_persistence']} of {config.steps} steps"
+        f"error of dreams is below the error of the last frame for "
+        f"{result['open_loop']['steps_below_persistence']} of {config.steps} env steps"
     )
     return result
 
 
 def _settings(run: Run) -> MemoryStageConfig:
-    """The settings with which the run's M was trained."""
+    """Return the settings with which the run's M was trained."""
     manifest = run.manifest("memory") or {}
     try:
         return MemoryStageConfig.from_dict(manifest["config"])
@@ -133,7 +137,7 @@ def train_memoryless(
     seed: int,
     report: Report,
 ) -> Memory:
-    """Train a network like M on M's training data, but on every agent step separately.
+    """Train a network like M on M's training data, with every agent step as a separate sequence.
 
     The input of this network is the current frame and the action, without any earlier step. If M
     predicts better than this network, the reason is M's recurrent state.
@@ -173,10 +177,10 @@ def memory_figures(
     """Return metrics of M and of two baselines on held-out episodes, and M's open-loop errors.
 
     Args:
-        dream: dream of M. The temperature of `dream` is used, not the temperature of `config`.
+        dream: the dream model of M. The dreams have the temperature of `dream`, and the temperature
+            of `config` is not used.
         memoryless: the baseline of `train_memoryless`.
-        frames: frames of each held-out episode: the frame before every agent step, and the last
-            frame.
+        frames: for each held-out episode, the frame before every agent step and the last frame.
     """
     assert config.steps is not None, "for_episodes has set it"
     alone = held_out_metrics(memoryless, held_out.single_steps())
@@ -198,7 +202,7 @@ def memory_figures(
 
 
 def draw_open_loop(path: Path, curves: dict[str, OpenLoop], action_repeat: int) -> None:
-    """Draw the open-loop errors of one or more Ms against env steps.
+    """Plot the open-loop errors of one or more Ms over env steps.
 
     `curves` maps the name of each M to the errors of this M. The name of a single M may be empty.
     """

@@ -1,4 +1,4 @@
-"""Show the machine and the installation, or everything that a run holds."""
+"""Describe the machine and the installation, or describe a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONAL = ("prior", "elites")
 
 
 def install_info() -> dict[str, Any]:
-    """Return a description of the machine, and the versions of software that results depend on."""
+    """Return a description of the machine, and the versions of software that affects results."""
     import torch  # takes a second or more, and `run_info` does not need it
 
     from worldmodels.hardware import choose_device, num_cores
@@ -44,7 +44,7 @@ def install_info() -> dict[str, Any]:
 
 
 def run_info(run: Run) -> dict[str, Any]:
-    """Return a run's settings, episodes and scores, and the metrics and the state of each stage.
+    """Return the settings of a run, the state and the metrics of each stage, and all scores.
 
     Raises: UserError if the run does not exist.
     """
@@ -78,7 +78,7 @@ def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
     command = _command(run, stage)
     manifest = run.manifest(stage)
     if manifest is None:
-        return f'{"not made, optional" if stage in OPTIONAL else "missing"}: run "{command}"'
+        return f'{"optional, not made yet" if stage in OPTIONAL else "missing"}: run "{command}"'
     summary: dict[str, Any] = {"round": manifest["round"], "seconds": manifest["seconds"]}
     damaged = run.damaged(stage)
     for name, files, word in (
@@ -94,7 +94,7 @@ def _stage_summary(run: Run, stage: str) -> dict[str, Any] | str:
 
 
 def _command(run: Run, stage: str) -> str:
-    """Return the command that runs the stage again, with the same kind of model as before."""
+    """Return the command that runs a stage, with options for the same kind of model as before."""
     command = f"wm {'elites drive' if stage == 'elites' else f'train-{stage}'} --run {run}"
     if stage == "vision" and run.settings.quantized:
         return f"{command} --quantized"

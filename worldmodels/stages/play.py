@@ -29,7 +29,9 @@ WINDOW = (800, 640)
 
 
 class Keyboard:
-    """A window that shows frames and reads keys; the actions of keys held down together are added.
+    """A window that shows frames and reads keys.
+
+    If several keys are held down, their actions are added.
 
     Raises: UserError if there is no screen for the window.
     """
@@ -60,7 +62,7 @@ class Keyboard:
         self._clock.tick(frames_per_second)
 
     def action(self) -> np.ndarray:
-        """Return the encoded action of the keys that are held now.
+        """Return the encoded action of all keys that are held down.
 
         If Escape was pressed or the window was closed, `closed` becomes True.
         """
@@ -87,8 +89,8 @@ def chosen_env(
 ) -> EnvConfig:
     """Return the env `env_id`, or the run's env if `env_id` is None.
 
-    If `env_id` is None and the run does not exist, the default env is returned. `env_kwargs` and
-    `key` replace the settings of the env unless they are None.
+    If `env_id` is None and the run does not exist, the default env is returned. If `env_kwargs` or
+    `key` is given, it replaces the corresponding setting of the env.
     """
     if env_id is None and run.exists:
         chosen = run.settings.env
@@ -120,7 +122,7 @@ def play_game(env: EnvConfig, seed: int) -> float:
 
 @torch.no_grad()
 def play_dream(run: Run, seed: int) -> float:
-    """Play in a run's dream from a real first frame; return the sum of the expected rewards."""
+    """Play in a dream that begins at a real first frame; return the sum of the expected rewards."""
     _check_seed(seed)
     agent = load_agent(run.folder)
     task = task_for(agent.spec.env)

@@ -26,12 +26,12 @@ RESYNC = 15  # agent steps after which a side-by-side dream is reset to the real
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """What to record.
+    """Settings of the video.
 
     Attributes:
-        dream: whether to record the agent in its dream, which begins at a real first frame.
-        side_by_side: whether to show the real frame, V's reconstruction and M's dream of each step
-            side by side.
+        dream: whether to record the agent in a dream that begins at a real first frame.
+        side_by_side: whether each picture of the video shows the real frame, V's reconstruction of
+            this frame, and the dreamed frame.
         max_steps: largest number of env steps in the video; None stands for 1,000 env steps.
         episode: number of the validation episode that is recorded.
         temperature: temperature of the dream, which is only used with `dream` or `side_by_side`.
@@ -83,7 +83,7 @@ def record(
 
 
 def _real(agent: Agent, config: RecordConfig, max_steps: int) -> Iterator[np.ndarray]:
-    """Yield a picture per env step of a real episode; `side_by_side` pictures have three parts."""
+    """Play a real episode, and yield one picture per env step."""
     seed = seeds("validation", 1, start=config.episode)[0]
     follower = _Follower(agent, config.temperature)
     episode_return, reward = 0.0, 0.0

@@ -21,7 +21,7 @@ from worldmodels.vision.batched import decode_frames
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """What to sample.
+    """Settings of the sampled frames.
 
     Attributes:
         prior: whether to sample codes from the prior. If `prior` is False, latents of a continuous
@@ -52,7 +52,7 @@ def sample_frames(
         quantized.
     """
     if out.suffix != ".png":
-        raise UserError(f"expected a picture name ending in .png, got {out}")
+        raise UserError(f"expected a picture name that ends in .png, got {out}")
     if not out.parent.is_dir():
         raise UserError(
             f"no folder {out.parent}: create it first, or name another folder with --out"
@@ -68,7 +68,7 @@ def sample_frames(
 
 
 def _from_prior(run: Run, config: SampleConfig, device: str) -> tuple[np.ndarray, float | None]:
-    """Return frames sampled from the prior, and the frames' mean surprise under the prior."""
+    """Return frames that are sampled from the prior, and the mean surprise of these frames."""
     surprise = load_surprise(run, device)
     generator = step_generator(config.seed, 0, device)
     codes = surprise.prior.sample(config.count, config.temperature, generator)

@@ -1,7 +1,8 @@
 """Measure how soon dreamed frames become unlike any real frame.
 
-Each dream begins at a state of a real held-out episode and uses the actions of this episode. The
-prior over codes gives the surprise of each dreamed frame and of the real frame of the same agent
+The surprise of a frame is the negative log-likelihood of the frame's codes under the prior. Each
+dream begins at a state of a real held-out episode and uses the actions of this episode. The
+surprise of each dreamed frame is compared with the surprise of the real frame at the same agent
 step. The surprise of a frame depends on no other frame. Surprise therefore shows whether the codes
 of a frame fit each other, but not whether the frame follows from earlier frames.
 """
@@ -38,11 +39,11 @@ REFERENCE_FRAMES = 512
 
 @dataclass(frozen=True)
 class SurpriseConfig:
-    """How surprise is measured.
+    """Settings of the measurement.
 
     Attributes:
         starts: number of real start states, sampled from the held-out episodes.
-        horizon: agent steps of each dream.
+        horizon: number of agent steps of each dream.
         temperature: temperature of the dreams.
     """
 
@@ -62,9 +63,9 @@ def measure_surprise(
 ) -> dict[str, Any]:
     """Measure the surprise of dreamed and real frames at each agent step; write JSON and a plot.
 
-    The result also holds the mean surprise of two references. The first reference is frames that
-    are sampled from the prior. The second reference is frames without structure, whose codes are
-    sampled independently for each position.
+    The result also holds the mean surprise of two references. The first reference consists of
+    frames that are sampled from the prior. The second reference consists of frames without
+    structure, in which the code at each position is sampled independently.
 
     Raises: UserError if V, M or the prior is missing, or if all held-out episodes are shorter than
         the dreams.
@@ -107,7 +108,8 @@ def choose_starts(
 ) -> tuple[Int[Tensor, "start"], Int[Tensor, "start"]]:
     """Sample the episode and the agent step at which each dream starts.
 
-    All agent steps that are followed by enough agent steps for a whole dream are equally likely.
+    A dream can start at every agent step after which the episode is long enough for the dream. All
+    these agent steps are equally likely.
     """
     lengths = sequences.mask.sum(1)
     room = (lengths - config.horizon + 1).clamp(min=0)
@@ -132,16 +134,17 @@ def dream_codes(
     steps: Int[Tensor, "start"],
     config: SurpriseConfig,
 ) -> Int[Tensor, "start agent_step code"]:
-    """Return the codes of the dream after each start, under the actions of the real episode."""
+    """Return the codes that are dreamed after each start, with the actions of the real episode."""
     dream = DreamModel(surprise.vision, memory, config.temperature)
     latents = replay(dream, sequences, rows, steps, config.horizon, seed=config.seed)
     return latents[1:].transpose(0, 1)
 
 
 def curve_figures(curves: dict[str, Float[Tensor, "start agent_step"]]) -> dict[str, Any]:
-    """Return means and standard errors over starts at each agent step, and means at `HEADLINES`.
+    """Return the means and the standard errors over starts at each agent step.
 
-    The standard error of a single start is None.
+    The means at the agent steps `HEADLINES` and at the last agent step are repeated under the key
+    `at`. The standard error of a single start is None.
     """
     columns: dict[str, list[Any]] = {}
     for name, nats in curves.items():

@@ -1,4 +1,4 @@
-"""Search C by CMA-ES in the dream, by CMA-ES in the real game, or by gradients in the dream."""
+"""Search for C by CMA-ES in the dream or in the real game, or by gradients in the dream."""
 
 import functools
 import time
@@ -57,26 +57,26 @@ PPO = GradientConfig(fit=_PPO_FIT, later=_PPO_FIT, learner=PPOConfig())
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerStageConfig:
-    """What C is and how it is searched.
+    """Settings of C and of the search for C.
 
     Attributes:
-        search: "cmaes", or "gradient", which is only possible in the dream.
+        search: "cmaes" or "gradient". A search by gradients is only possible in the dream.
         dream: whether to search in M's dream instead of the real game.
         temperature: temperature of the dream.
-        far_from_reward_fraction: fraction of the dreams that begin far from any reward. Far from
-            any reward all controllers score the same, but C can learn to come back. If the fraction
-            is None, start states are sampled uniformly.
-        inputs: inputs of C: "zh" stands for latent features and M's hidden state, "z" for the
-            features alone.
+        far_from_reward_fraction: fraction of the dreams that begin far from any reward (see
+            `near_reward`). Such dreams can teach C to come back to reward, but in many of them all
+            controllers get the same return. None stands for uniformly sampled start states.
+        inputs: inputs of C. "zh" stands for the latent features and M's hidden state, and "z"
+            stands for the latent features alone.
         hidden: number of tanh units of C; 0 stands for the linear C of the paper.
         action_map: name of one of the task's action maps; None stands for the task's default map.
         sample_latent: whether C receives a sample from V's posterior, as in the paper, instead of
             the posterior's mean.
-        eval_episodes: episodes of each evaluation during a search; at 0, no C is evaluated before
-            the end of the search, and the result is the last C.
-        selection_episodes: episodes on which the run's best agent is selected.
-        start: digest of the agent file that the search began with; None stands for the run's own V
-            and M.
+        eval_episodes: number of episodes of each evaluation during a search. With 0 episodes, no C
+            is evaluated before the end of the search, and the result is the last C.
+        selection_episodes: number of episodes on which the run's best agent is selected.
+        start: digest of the agent file with which the search begins. None stands for a search with
+            the run's own V and M.
         cmaes: settings of CMA-ES, which continues from the C of the round before.
         pathwise, ppo: settings of the searches by gradients, which begin with a new C in every
             round. Pathwise gradients are used for continuous latents with continuous actions. PPO
@@ -123,12 +123,13 @@ def train_controller(
     start_from: Path | None = None,
     requested: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Search C, and write the agent and the results of the search to the run's folder.
+    """Search for C, and write the agent and the results of the search to the run's folder.
 
     CMA-ES returns a mean of the search distribution, never the best sample. The search by gradients
-    returns the moving average of C's parameters that scored best on the monitoring episodes. After
-    the search, the agent is scored on the selection episodes. An agent that scores more than all
-    earlier agents of the run becomes the run's best agent.
+    evaluates a moving average of C's parameters several times on the monitoring episodes, and
+    returns the moving average with the best score. After the search, the agent is scored on the
+    selection episodes. An agent with a higher score than all earlier agents of the run becomes the
+    run's best agent.
 
     Args:
         start_from: file of an agent, or folder of a run, from which the search takes V, M and the
@@ -142,7 +143,7 @@ def train_controller(
     work = run.begin("controller", config, run.settings.seed, round_, report.log)
     evaluate_file = evaluator(workers)
     if run.has("controller"):
-        # A kill may have come before the newest agent was compared, and this call will replace it.
+        # After a kill, the present agent may not be compared yet, and this call will replace it.
         keep_best(run, evaluate_file)
     if work is None:
         return run.result("controller") or {}
@@ -192,7 +193,7 @@ def _search(
     workers: Workers,
     device: str,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Search C; return C's parameters (D,) and the metrics of the search.
+    """Search for C; return C's parameters (D,) and the metrics of the search.
 
     If `start` is None, CMA-ES begins at zeros.
     """
@@ -225,7 +226,7 @@ def _search(
 def _dream(
     run: Run, agent: Agent, config: ControllerStageConfig, device: str, report: Report
 ) -> tuple[DreamModel, StartStates, SequenceBatch]:
-    """Move V and M to the device; return the dream of both, start states and encoded episodes."""
+    """Move V and M to the device; return the dream model, start states and encoded episodes."""
     vision, memory = agent.vision, agent.memory
     sequences = encode_recent(run, vision, report)
     starts = StartStates.of_episodes(
@@ -273,7 +274,7 @@ def _first_agent(
     start_from: Path | None,
     requested: Mapping[str, Any],
 ) -> tuple[Agent, np.ndarray | None]:
-    """Return the agent whose C is searched, and the parameters (D,) at which the search begins.
+    """Return an agent with V and M, and C's parameters (D,) at which the search begins.
 
     The parameters are None if the search begins with a new C.
     """
@@ -294,9 +295,9 @@ def _first_agent(
 
 
 def _earlier_parameters(run: Run, controller: ControllerConfig, round_: int) -> np.ndarray | None:
-    """Return the parameters (D,) of the C of the round before.
+    """Return the parameters (D,) of the C of an earlier round.
 
-    The result is None if the round before has no C, or a C of another kind.
+    The result is None if no earlier round has a C, or if this C is of another kind.
     """
     manifest = run.manifest("controller")
     if manifest is not None and manifest["round"] < round_:

@@ -1,4 +1,4 @@
-"""Train M on the stored episodes, encoded by V."""
+"""Train M on the stored episodes, which V encodes."""
 
 from typing import Any
 
@@ -103,7 +103,7 @@ def _plan(
 def _new_or_earlier(
     run: Run, config: MemoryStageConfig, vision: Vision, round_: int, report: Report
 ) -> tuple[AnyMemory, bool]:
-    """Return the M of the round before or a new, random M, and whether the returned M is new."""
+    """Return the M of an earlier round or a new, random M, and whether the returned M is new."""
     torch.manual_seed(run.settings.seed + 1)
     memory = new_memory(config, vision, run.store.episodes[0].action_size)
     manifest = run.manifest("memory")
@@ -112,7 +112,7 @@ def _new_or_earlier(
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint=f'run "wm train-memory --run {run}" again')
     if checkpoint.metadata.get("memory") != memory_metadata(memory):
-        report.log("memory: M has another size or version than the round before, so it starts anew")
+        report.log("memory: the earlier M has another size or version, so a new M is trained")
         return memory, True
     # V's codebook may have changed since, so M keeps its weights but takes the new code vectors.
     vectors = {k: v for k, v in memory.state_dict().items() if k.endswith("vectors")}

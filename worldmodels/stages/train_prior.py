@@ -45,7 +45,7 @@ class PriorStageConfig:
     """Settings of the prior's training, which starts anew in every round because V's codes change.
 
     Attributes:
-        fit: settings of the fit loop, in which every batch consists of frames.
+        fit: settings of the fit; `batch_size` is the number of frames per batch.
     """
 
     model: PriorSettings = field(default_factory=PriorSettings)
@@ -62,7 +62,7 @@ class PriorStageConfig:
     )
 
     def with_steps(self, num_steps: int | None) -> "PriorStageConfig":
-        """Return a config with `num_steps` optimizer steps, or this config for `num_steps` None."""
+        """Return a config with `num_steps` optimizer steps; None stands for an unchanged config."""
         if num_steps is None:
             return self
         return replace(self, fit=replace(self.fit, num_steps=num_steps))
@@ -79,7 +79,8 @@ def train_prior(
 ) -> dict[str, Any]:
     """Train the prior, and write the prior, its metrics and a picture to the run's folder.
 
-    Raises: UserError if the run's V is continuous. The prior of continuous latents is N(0, 1).
+    Raises: UserError if the run's V is continuous, because the prior of continuous latents is
+        N(0, 1) and needs no training.
     """
     settings = run.settings
     run.store.refresh()
@@ -122,13 +123,13 @@ def train_prior(
 
 
 def new_prior(settings: PriorSettings, vision: VQVAE) -> CodePrior:
-    """Return a new prior over V's codes; the weights of the prior are random."""
+    """Return a new prior over V's codes, with random weights."""
     codes = vision.config
     return CodePrior(PriorConfig(codes.num_codes, codes.digit_sizes, **asdict(settings)))
 
 
 def _memory_bytes(prior: CodePrior, train: Tensor, held_out: Tensor, batch_size: int) -> float:
-    """Return the peak memory of the stage: the process, all codes, and one batch."""
+    """Return the bytes of memory for the process, all codes and one batch in total."""
     in_layers = activation_bytes(prior, lambda copied: copied.log_prob(held_out[:1]))
     kept = train.numel() * train.element_size() + held_out.numel() * held_out.element_size()
     return (
@@ -144,10 +145,10 @@ def score_prior(
 ) -> dict[str, Any]:
     """Return held-out nats per code of the prior and of simple baselines, and bits per frame.
 
-    `position_entropy` is computed from the held-out codes themselves. `gain_over_position` is the
-    fraction of `position_entropy` that the prior saves. `unigram_cross_entropy` and
-    `position_cross_entropy` use the frequencies of the training codes, because a model must not be
-    fitted to held-out codes.
+    `unigram_cross_entropy` and `position_cross_entropy` use the frequencies of the training codes,
+    as a fitted model does. `position_entropy` uses the frequencies of the held-out codes, and is
+    therefore harder to beat. `gain_over_position` is the fraction of `position_entropy` that the
+    prior saves.
     """
     num_values = prior.config.num_values
     nats = _held_out_loss(prior.eval(), held_out)["nats_per_code"]
@@ -165,7 +166,7 @@ def score_prior(
 
 
 def _codes_at(codes: Tensor, batch_size: int, step: int, generator: torch.Generator) -> Tensor:
-    """Return the codes of frames sampled uniformly with replacement; `step` has no effect."""
+    """Return the codes of frames that are sampled with replacement; `step` has no effect."""
     picks = torch.randint(len(codes), (batch_size,), generator=generator)
     return codes[picks].long()
 
@@ -179,9 +180,9 @@ def encode_codes(
 ) -> Integer[Tensor, "frame code"]:
     """Return the codes of every `stride`-th frame, on the CPU.
 
-    If these frames are more than `most`, a larger stride is used, which leaves about `most` frames.
-    Only one episode's frames are in memory at a time. The codes have the smallest integer type that
-    holds all values of a code.
+    If there are more than `most` such frames, a larger stride is used, which leaves about `most`
+    frames or fewer. Only the frames of one episode are in memory at a time. The codes have the
+    smallest integer type that holds all values of a code.
     """
     total = sum(episode.num_steps // stride + 1 for episode in episodes)
     stride *= max(1, -(-total // most))

@@ -46,12 +46,13 @@ SHOWN = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class VisionStageConfig(TrainingStageConfig):
-    """How V is trained.
+    """Settings of V's training.
 
     Attributes:
         frame_stride: every `frame_stride`-th frame is used; None stands for the run's action
             repeat.
-        recent_fraction: fraction of each batch that comes from episodes of the newest round.
+        recent_fraction: fraction of each batch that comes from episodes of the newest round. In the
+            first round, this setting has no effect.
     """
 
     model: VisionConfig
@@ -110,10 +111,11 @@ def _warning(run: Run, scores: dict[str, Any]) -> dict[str, str]:
     """Return a warning for result.json if V is not clearly better than the mean frame."""
     if scores["gain"] >= CLEAR_GAIN:
         return {}
-    other = "" if run.settings.quantized else ", or try codes (--quantized, in another run)"
+    codes = ", train V longer, or use codes (--quantized, in another run)"
+    other = ", or train V longer" if run.settings.quantized else codes
     return {
         "warning": f"V is only {scores['gain']:.1f} times better than the mean frame, so M and C "
-        f"see little of what happens: collect more episodes, train V longer{other}"
+        f"get little information about what happens: collect more episodes{other}"
     }
 
 
@@ -135,7 +137,7 @@ def _log(result: dict[str, Any], report: Report) -> None:
 def _memory_bytes(
     vision: AnyVision, train: FrameBatches, others: Sequence[Tensor], batch_size: int
 ) -> float:
-    """Return the peak memory of the stage: the process, the frames in memory, and one batch."""
+    """Return the bytes of memory for the process, the loaded frames and one batch in total."""
     frame = others[0][:1]
     in_layers = activation_bytes(vision, lambda v: v.decode(v.mode(v.encode(frame))))
     kept = min(train.num_frames, MAX_FRAMES_IN_MEMORY) + sum(len(frames) for frames in others)
@@ -143,14 +145,14 @@ def _memory_bytes(
 
 
 def _spread(frames: Tensor, most: int) -> Tensor:
-    """Return a copy of at most `most` evenly spread frames, so that `frames` can be freed."""
+    """Return a copy of at most `most` evenly spaced frames, so that `frames` can be freed."""
     return frames[:: max(1, -(-len(frames) // most))][:most].clone()
 
 
 def _new_or_earlier(
     run: Run, config: VisionStageConfig, sample: FrameBatch, round_: int
 ) -> AnyVision:
-    """Return the V of an earlier round, or else a new V whose first output is the mean frame."""
+    """Return the V of an earlier round, or else a new V that is initialized from `sample`."""
     model = replace(config.model, common_colors=common_colors(sample.frames.numpy()))
     torch.manual_seed(run.settings.seed)
     vision = make_vision(model)
@@ -162,8 +164,8 @@ def _new_or_earlier(
         checkpoint = load_checkpoint(path, hint=f'run "wm train-vision --run {run}" again')
         if type(restore_vision(checkpoint, path).config) is not type(model):
             raise UserError(
-                f"{path} holds a V of another kind than the V requested in round {round_}: "
-                "request the kind of the round before, or name another folder with --run"
+                f"{path} holds a V of another kind than was requested for round {round_}: "
+                "request the same kind as before, or name another folder with --run"
             )
         load_weights(vision, checkpoint.part("vision"), path)
     return vision
@@ -174,7 +176,7 @@ def _validate(
 ) -> Metrics:
     """Return the loss, the errors and the usage of the codes over all held-out frames.
 
-    `sample` holds training frames. The scales of V are updated with `sample` before V is scored.
+    `sample` holds training frames, with which `calibrate` updates V before V is scored.
     """
     device = device_of(vision)
     vision.calibrate(_spread(sample, MAX_START_FRAMES).to(device))

@@ -16,9 +16,10 @@ Model = TypeVar("Model", bound=nn.Module)
 
 @torch.no_grad()
 def activation_bytes(model: Model, compute: Callable[[Model], Any]) -> int:
-    """The bytes that the outputs of all layers of a model take in one call of `compute`.
+    """Return the size in bytes of the outputs of all layers in one call of `compute`.
 
-    The call uses a copy of the model on the CPU, because the call may initialize a codebook.
+    The call uses a copy of the model on the CPU, because a call may change the model, for example
+    initialize a codebook.
     """
     sizes: list[int] = []
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Delay Ctrl-C until the caller checks for Ctrl-C, so that no step is interrupted.
+    """Record Ctrl-C during the block instead of raising KeyboardInterrupt at once.
 
-    Yields a function that returns whether Ctrl-C was pressed in the block so far. Outside the main
-    thread, where Python delivers no signals, the function always returns False.
+    Yields a function that returns whether Ctrl-C was pressed in the block so far. The caller checks
+    this function between steps, so that no step is interrupted. If Ctrl-C was pressed, the end of
+    the block raises KeyboardInterrupt. Outside the main thread, where Python delivers no signals,
+    the function always returns False.
     """
     pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():

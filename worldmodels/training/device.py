@@ -7,5 +7,5 @@ from worldmodels.training.model import Model
 
 
 def device_of(model: nn.Module | Model) -> torch.device:
-    """The device of a model's parameters."""
+    """Return the device of a model's parameters."""
     return next(model.parameters()).device

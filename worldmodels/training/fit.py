@@ -1,8 +1,8 @@
 """The fit loop that trains every model, with resume, early stopping and learning-rate decay.
 
-Every step draws its batch and its noise from a seed of its own, `(seed, step)`. A killed training
-therefore resumes exactly at its last checkpoint, and ends with the same weights as an uninterrupted
-training.
+The batch and the noise of a step are drawn with seeds that depend only on the seed of the training
+and on the number of the step. A killed training therefore resumes from its last checkpoint and ends
+with the same weights as an uninterrupted training.
 """
 
 import copy
@@ -32,7 +32,7 @@ class Batch(Protocol):
     """The training data of one step: a tensor, sequences, or start states."""
 
     def to(self, device: torch.device, /) -> "Batch":
-        """The same batch on another device."""
+        """Return the same batch on another device."""
 
 
 FIRST_CHECKPOINT = 10  # the step after which the first checkpoint is written
@@ -48,14 +48,14 @@ class FitConfig:
         batch_size: number of items per step; the model determines what an item is, for example a
             frame.
         learning_rate: Adam's learning rate in the first step.
-        final_learning_rate: learning rate in the last step, reached by a cosine decay; None keeps
-            the learning rate constant.
-        max_gradient_norm: largest norm of the gradient, separately for each of a model's
-            `independent_parts`. A larger gradient is scaled down to this norm; None never scales
-            gradients.
+        final_learning_rate: learning rate in the last step, which is reached by a cosine decay;
+            None stands for a constant learning rate.
+        max_gradient_norm: largest norm of the gradient. A larger gradient is scaled down to this
+            norm, separately for each of the model's `independent_parts`. None stands for no
+            scaling.
         validate_every: number of steps between two validations on held-out data.
-        patience: number of validations without improvement after which training stops; None never
-            stops training early.
+        patience: number of validations without improvement after which training stops; None stands
+            for no early stopping.
     """
 
     num_steps: int
@@ -71,7 +71,7 @@ class FitConfig:
         check_above_zero(self, "learning_rate")
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step `step`; steps are counted from 0."""
+        """Return the learning rate of step `step`; steps are counted from 0."""
         if self.final_learning_rate is None:
             return self.learning_rate
         progress = min(step / max(self.num_steps - 1, 1), 1.0)
@@ -82,7 +82,7 @@ class FitConfig:
 
 @dataclass
 class FitResult:
-    """The result of a training: held-out metrics of each validation, and the best step."""
+    """The result of a training, with the held-out metrics of each validation and the best step."""
 
     history: list[Metrics]
     best_step: int
@@ -91,7 +91,7 @@ class FitResult:
 
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The random generator of step `step` in a training with the seed `seed`."""
+    """Return the random generator of step `step` in a training with the seed `seed`."""
     state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state % 2**63)
 
@@ -106,22 +106,23 @@ def fit(
     folder: Path,
     on_step: Callable[[int, Metrics], None] = lambda step, metrics: None,
 ) -> FitResult:
-    """Train `model` in place; it ends with the weights that had the lowest validation loss.
+    """Train `model` in place, and load the weights with the lowest held-out loss at the end.
 
-    If the model has a `split`, each batch is cut into parts. The gradients of the parts are added
-    up before the optimizer step, so that a step needs only the memory of one part.
+    If the model has a method `split`, each batch is cut into parts. The gradients of the parts are
+    added up before the optimizer step, so that a step needs only the memory for one part.
 
     Args:
-        batch_at: function (step, generator) -> batch on the CPU; the batch must depend on these two
+        batch_at: function (step, generator) -> batch on the CPU. The batch must depend on these two
             arguments alone. `fit` moves each batch to the model's device.
-        validate: function that returns held-out metrics of the current model; the weights with the
-            lowest `loss` are the best.
-        folder: folder that holds the checkpoint for a resume while training runs.
-        on_step: function that is called with the training metrics of each step, and with the
-            held-out metrics of each validation, whose names begin with "val/".
+        validate: function that returns held-out metrics of the current model. The weights with the
+            lowest `loss` among these metrics are the best weights.
+        folder: folder of the checkpoint from which a killed training resumes.
+        on_step: function (step, metrics) that is called with the training metrics of each step, and
+            with the held-out metrics of each validation. The names of held-out metrics begin with
+            "val/".
 
-    Raises: UserError if a training loss or the first held-out loss is not finite; the last
-        checkpoint stays.
+    Raises: UserError if a training loss or the first held-out loss is not finite. The last
+        checkpoint is kept in this case.
     """
     device = device_of(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -187,7 +188,7 @@ def _train_step(
 def _check_finite(loss: float, name: str, step: int, config: FitConfig) -> None:
     if not math.isfinite(loss):
         raise UserError(
-            f"the {name} became {loss} at step {step}: nothing was overwritten; "
+            f"the {name} became {loss} at step {step}, and no result was overwritten: "
             f"the data may hold extreme values, or the preset's learning rate of "
             f"{config.learning_rate_at(step - 1):g} is too high for the data"
         )
@@ -210,7 +211,7 @@ class _Progress:
 
     @property
     def seconds(self) -> float:
-        """The seconds of training so far, including those before the training was resumed."""
+        """The seconds of training so far, including the seconds before the training was resumed."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def record(self, metrics: Metrics) -> None:
@@ -245,7 +246,10 @@ class _Progress:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer, with each tensor named `parameter.slot`."""
+    """Return the state of an optimizer as a dict of tensors with the names `parameter.slot`.
+
+    `parameter` is the index of a parameter, and `slot` is the name of a tensor of the optimizer.
+    """
     tensors = {}
     for index, slots in optimizer.state_dict()["state"].items():
         tensors.update(with_prefix(str(index), slots))
@@ -253,9 +257,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`, for an optimizer of the same parameters.
+    """Load the tensors of `optimizer_tensors` into an optimizer of the same parameters.
 
-    The optimizer moves the tensors to its parameters' device; Adam's step counter stays on the CPU.
+    The optimizer moves the tensors to the device of the parameters. Adam's step counter stays on
+    the CPU.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
@@ -266,5 +271,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def mean_metrics(parts: list[Mapping[str, float]]) -> Metrics:
-    """The unweighted mean of each metric over several batches."""
+    """Return the unweighted mean of each metric over several batches."""
     return {name: float(np.mean([part[name] for part in parts])) for name in parts[0]}

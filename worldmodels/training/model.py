@@ -15,20 +15,21 @@ class Model(Protocol):
     """A torch module with a loss; all methods but `loss` are those of `torch.nn.Module`.
 
     A model may have two more attributes, `split` and `independent_parts`. `split(batch)` cuts a
-    batch into parts, each with a weight; the weights add up to 1. `independent_parts` are modules
-    that do not depend on each other, so that their gradients are clipped separately.
+    batch into parts, and returns the parts with weights that add up to 1. `independent_parts` is a
+    list of modules that do not depend on each other. The gradients of these modules are clipped
+    separately.
     """
 
     training: bool
 
     def loss(self, batch: Any, generator: torch.Generator, /) -> LossAndMetrics:
-        """The scalar loss of a batch, and scalar metrics by name."""
+        """Return the scalar loss of a batch, and a dict of scalar metrics."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """All parameters."""
+        """Return all parameters."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The parameters and buffers, by name."""
+        """Return a dict of the parameters and buffers."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any], /) -> object:
         """Load the parameters and buffers in `state_dict`, which maps names to tensors."""

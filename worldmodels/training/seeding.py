@@ -1,4 +1,4 @@
-"""Random numbers that depend on a seed alone, on any device."""
+"""Make random numbers depend on a seed alone, on any device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ import torch
 
 @contextmanager
 def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators of the CPU and of `device`; both are restored afterwards.
+    """Seed torch's global generators of the CPU and of `device`, and restore them after the block.
 
-    Dropout and the quantizers draw from the generator of the device that they compute on.
+    Dropout and the quantizers use the global generator of the device on which they compute.
     `torch.manual_seed` is not used, because it would also seed the generators of all other devices,
-    which are not restored.
+    and these generators are not restored.
     """
     place = torch.device(device)
     with torch.random.fork_rng(devices=[]):
@@ -30,7 +30,7 @@ def global_seed(seed: int, device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def generator_on(device: torch.device | str, generator: torch.Generator) -> torch.Generator:
-    """`generator` itself on the CPU; on another device, a new generator that `generator` seeds."""
+    """Return `generator` for the CPU, or a new generator on `device` that `generator` seeds."""
     if torch.device(device).type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator)

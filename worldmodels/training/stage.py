@@ -31,13 +31,13 @@ class TrainingStageConfig:
     later: FitConfig
 
     def in_round(self, round_: int) -> FitConfig:
-        """The settings of the fit in a round, counted from 1."""
+        """Return the settings of the fit in a round; rounds are counted from 1."""
         return self.later if round_ > 1 else self.fit
 
     def with_steps(self: Config, num_steps: int | None) -> Config:
-        """The config for `num_steps` optimizer steps in every round.
+        """Return a config with `num_steps` optimizer steps in every round.
 
-        If `num_steps` is None, the config is unchanged.
+        If `num_steps` is None, this config itself is returned.
         """
         if num_steps is None:
             return self
@@ -47,12 +47,12 @@ class TrainingStageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStage:
-    """A model, the settings of its fit, and the outputs of its stage.
+    """A model, the settings of the model's fit, and functions that write the results.
 
     Attributes:
         model, batch_at, validate, fit, seed: see `worldmodels.training.fit.fit`.
         shown: names of the metrics that the progress bar shows; TensorBoard gets all metrics.
-        figures: function that returns the figures of the trained model for result.json.
+        figures: function that returns the metrics of the trained model for result.json.
         write: function that writes the model and its pictures into the partial folder.
     """
 
@@ -66,7 +66,7 @@ class TrainingStage:
     write: Callable[[], None]
 
     def run(self, work: StageFolder, report: Report) -> dict[str, Any]:
-        """Fit the model, write the stage's files and figures, and commit the stage."""
+        """Fit the model, write the files of the stage, and commit the stage."""
         started = time.monotonic()
         fitted = self._fit(work, report)
         self.model.eval()
@@ -84,7 +84,7 @@ class TrainingStage:
         return work.commit(result, time.monotonic() - started)
 
     def _fit(self, work: StageFolder, report: Report) -> FitResult:
-        """Fit with a progress bar and TensorBoard events."""
+        """Fit the model, and show the metrics in a progress bar and in TensorBoard."""
         stage = work.final.name
         with (
             tensorboard(work.partial / "events") as events,

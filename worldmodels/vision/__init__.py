@@ -20,14 +20,14 @@ from worldmodels.vision.vqvae import VQVAEConfig as VQVAEConfig
 VisionConfig = VAEConfig | VQVAEConfig
 AnyVision = VAE | VQVAE  # every implementation of `Vision`
 
-# The class of V that belongs to each class of config. Its `kind` is its name in checkpoints.
+# The class of V for each class of config. The attribute `kind` names a class in checkpoints.
 _KINDS: dict[type[VisionConfig], type[AnyVision]] = {
     VAEConfig: VAE,
     VQVAEConfig: VQVAE,
     CategoricalVAEConfig: CategoricalVAE,
 }
 
-# Names of settings in files of earlier versions, and their present names.
+# Maps names of settings in files of earlier versions to the present names.
 _PRESENT_NAMES = {"common_colours": "common_colors"}
 
 

@@ -1,4 +1,4 @@
-"""Encoding of many frames, and decoding of many latents, batch by batch."""
+"""Encode many frames, or decode many latents, batch by batch."""
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ DECODE_BATCH = 256
 
 @torch.no_grad()
 def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -> Tensor:
-    """Return the posteriors of many frames on the CPU: float32 (n, 2 Z), or int64 codes (n, N)."""
+    """Encode frames, and return posteriors on the CPU: float32 (n, 2 Z) or int64 codes (n, N)."""
     device = device_of(vision)
     parts = [
         vision.encode(part.to(device)).cpu()
@@ -25,7 +25,7 @@ def encode_frames(vision: Vision, frames: UInt8[np.ndarray, "frames 64 64 3"]) -
 
 @torch.no_grad()
 def decode_frames(vision: Vision, latents: Tensor) -> UInt8[np.ndarray, "frames 64 64 3"]:
-    """Decode latents (n, ...) from the CPU to frames, batch by batch on V's device."""
+    """Decode latents (n, ...) to frames on the CPU; V decodes on its own device."""
     device = device_of(vision)
     parts = [vision.decode(part.to(device)).cpu() for part in latents.split(DECODE_BATCH)]
     return torch.cat(parts).numpy()

@@ -1,12 +1,12 @@
 """V with categorical latents: the posterior is a distribution over codes.
 
-Every cell of the grid has a categorical posterior over the K values of the cell's code. A VQ-VAE
-rounds to codes, but this V samples codes from the posterior and is trained by the ELBO. Samples are
-not differentiable, so the encoder's gradient comes from one of two estimators. The estimator
-`score` is the black-box gradient of `worldmodels.bbvi`, which is unbiased and has a high variance.
-The estimator `straight-through` computes the gradient as if each sample were the vector of its
-probabilities (arXiv 1308.3432). The gradient of `straight-through` is biased and has a low
-variance.
+A frame is encoded as a grid of codes. Every cell of the grid has a categorical posterior over the K
+values of the cell's code. A VQ-VAE rounds to codes, but this V samples codes from the posterior.
+This V is trained to maximize the ELBO. Samples are not differentiable, so one of two estimators
+computes the encoder's gradient. The estimator `score` is the black-box gradient of
+`worldmodels.bbvi`, which is unbiased and has a high variance. The estimator `straight-through`
+computes the gradient as if each one-hot sample were the vector of probabilities (arXiv 1308.3432).
+The gradient of `straight-through` is biased and has a low variance.
 """
 
 import math
@@ -34,8 +34,9 @@ LOGIT_SPREAD = 8.0
 class CategoricalVAEConfig(VQVAEConfig):
     """Settings of V with categorical latents, in addition to those of `VQVAEConfig`.
 
-    With 32 values per code, both estimators use more of the values than with 256, because a value
-    must be sampled before training can change its code vector.
+    By default a code has only 32 values. Training can change the code vector of a value only after
+    this value is sampled. With both estimators, a larger fraction of 32 values than of 256 values
+    was therefore used after training.
 
     Attributes:
         estimator: estimator of the encoder's gradient, "score" or "straight-through".
@@ -64,7 +65,7 @@ class CategoricalVAEConfig(VQVAEConfig):
 class CategoricalVAE(VQVAE):
     """A V that encodes a frame as N codes, each of which has a categorical distribution.
 
-    After training, the model is used like a VQ-VAE, and the codes of a frame are the likeliest
+    After training, the model is used like a VQ-VAE. The codes of a frame are then the likeliest
     codes.
     """
 
@@ -95,9 +96,9 @@ class CategoricalVAE(VQVAE):
     ) -> LossAndMetrics:
         """Return the negative ELBO: the squared error plus the KL to the uniform distribution.
 
-        The KL is computed exactly, and the squared error is a mean over samples. The gradient of
-        the squared error reaches the decoder and the code vectors directly, and reaches the encoder
-        through the estimator.
+        The KL is computed exactly and multiplied by `kl_weight`. The squared error is a mean over
+        samples. The gradient of the squared error reaches the decoder and the code vectors
+        directly. The gradient reaches the encoder through the estimator.
 
         Source: arXiv 1401.0118, equation 2, with the leave-one-out baseline of Kool et al. (2019).
         """

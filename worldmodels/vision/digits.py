@@ -1,4 +1,7 @@
-"""Limits on the number of values of a code, and the integer types that store codes."""
+"""Limits on the number of values of a code, and the integer types that store codes.
+
+A code of a lattice has one digit per dimension of the lattice. A code of a codebook has one digit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +11,7 @@ import numpy as np
 from worldmodels.errors import UserError
 
 MAX_VALUES = 2**16
-MAX_TABLE = 2**24  # numbers of a table with a row per value and a column per value of each digit
+MAX_TABLE = 2**24  # entries of a table with a row per value and a column per value of each digit
 
 
 def check_digit_sizes(sizes: Sequence[int]) -> None:
@@ -24,6 +27,6 @@ def check_digit_sizes(sizes: Sequence[int]) -> None:
 
 
 def smallest_type(num_values: int) -> np.dtype:
-    """Return the smallest integer type that holds codes below `num_values`."""
+    """Return the smallest integer type that holds all codes below `num_values`."""
     kinds: tuple[type[np.integer], ...] = (np.uint8, np.int16, np.int32)
     return np.dtype(next(kind for kind in kinds if num_values - 1 <= np.iinfo(kind).max))

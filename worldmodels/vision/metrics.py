@@ -42,15 +42,15 @@ def score_vision(
         colors: the settings that contain the common colors; if `colors` is None, V's config is
             used.
 
-    The figures are:
+    The metrics are:
 
     - `error`, `mean_frame_error`: squared error of the reconstruction and of `baseline`, for values
       within 0..1. Each error is summed over a frame and averaged over frames.
     - `gain`: `mean_frame_error` divided by `error`.
     - `psnr`: peak signal-to-noise ratio of the reconstruction, computed from `error`, in dB.
-    - `foreground_error`, `mean_frame_foreground_error`: the same errors on the pixels that do not
-      have the commonest color and on the pixels around them. In CarRacing the foreground consists
-      of road, curbs and car.
+    - `foreground_error`, `mean_frame_foreground_error`: the same errors on the foreground, which
+      consists of the pixels without the commonest color and of the pixels around these pixels. In
+      CarRacing the foreground shows road, curbs and car.
     - `rare_error`, `mean_frame_rare_error`: the same errors on the pixels that have none of the
       common colors. In CarRacing only curbs and car have rare colors.
     - `bits_per_frame`, `codes_used`, `perplexity`: size and usage of the codes of a quantized V;
@@ -91,14 +91,14 @@ def score_alike(vision: Vision, frames: Frames) -> dict[str, Any]:
 
     By default, `score_vision` uses the common colors of the frames on which V was trained.
 
-    Returns: the figures of `score_vision`, with the mean of `frames` as the baseline.
+    Returns: the metrics of `score_vision`, with the mean of `frames` as the baseline.
     """
     colors = ErrorConfig(common_colors=common_colors(frames[::5].numpy()))
     return score_vision(vision, frames, mean_frame(frames), colors)
 
 
 def code_usage(codes: Int[Tensor, "frames code"], num_values: int) -> dict[str, float]:
-    """Compute the fraction of the codebook that is used, and the perplexity of the codes."""
+    """Compute the fraction of the K values that are used, and the perplexity of the codes."""
     frequency = torch.bincount(codes.flatten(), minlength=num_values).double()
     frequency /= frequency.sum()
     entropy = -(frequency * frequency.clamp(min=1e-12).log()).sum()

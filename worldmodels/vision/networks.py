@@ -1,9 +1,9 @@
 """Networks that encode 64 x 64 frames as features, and networks that decode features to frames.
 
 The network `paper` has the four convolutions and the four deconvolutions of Ha & Schmidhuber (arXiv
-1803.10122, A.1). The network `lean` is several times cheaper. The first layer of `lean` already
-reduces frames to 16 x 16 cells, and the decoder of `lean` rearranges channels into pixels instead
-of convolving at full size.
+1803.10122, A.1). The network `lean` needs several times less computation. The first layer of `lean`
+already reduces frames to 16 x 16 cells, and the decoder of `lean` rearranges channels into pixels
+instead of convolving at full size.
 """
 
 from itertools import pairwise
@@ -85,11 +85,11 @@ class LeanEncoder(nn.Sequential):
 
 
 class ImageNorm(nn.Module):
-    """Shifts and scales images so that they show only what varies over the data, at unit scale.
+    """Subtracts the mean image of the data, and divides by the scale of the pixels that vary.
 
-    The frames of CartPole are white except for a few pixels, so that a network with random weights
-    gives nearly the same features for all of them. A VAE without this shift then never learned to
-    use its latents.
+    The frames of CartPole are white except for a few pixels. A network with random weights gives
+    nearly the same features for all these frames. Unless the mean image was subtracted, a VAE
+    therefore never learned to use its latents.
 
     Attributes:
         mean: the mean image of the data.
@@ -106,7 +106,7 @@ class ImageNorm(nn.Module):
 
     @torch.no_grad()
     def fit(self, images: Images) -> None:
-        """Compute the mean and the scale of images."""
+        """Compute the mean and the scale from images."""
         variance, mean = torch.var_mean(images, 0, correction=0)
         self.mean.copy_(mean)
         if float(variance.sum()) > 0.0:
@@ -118,7 +118,7 @@ class ImageNorm(nn.Module):
 
 
 class CellNorm(nn.BatchNorm1d):
-    """Normalizes each number of each grid cell to mean 0 and standard deviation 1 over the data.
+    """Normalizes each channel of each grid cell to mean 0 and standard deviation 1 over the data.
 
     A learned codebook adapts to the data. A lattice is fixed, so the data must be adapted to the
     lattice. In CarRacing most cells show grass most of the time, and one scale for all cells would
@@ -126,8 +126,8 @@ class CellNorm(nn.BatchNorm1d):
     held-out driving frames, and the perplexity was 115. Without normalization, 66 % of the values
     were used, and the perplexity was 64. The error was 15.0 in both cases.
 
-    In training, the mean and the standard deviation are those of the batch, and outside training
-    they are running averages.
+    In training mode, the mean and the standard deviation of the batch are used. In evaluation mode,
+    running averages of both are used.
     """
 
     MOMENTUM = 0.05
@@ -137,7 +137,7 @@ class CellNorm(nn.BatchNorm1d):
         self.momentum: float = self.MOMENTUM
 
     def forward(self, grid: Grids) -> Grids:
-        """Normalize the numbers of the grid."""
+        """Normalize the channels of all grid cells."""
         return F.batch_norm(
             grid.flatten(1),
             self.running_mean,
@@ -150,10 +150,10 @@ class CellNorm(nn.BatchNorm1d):
 
 @torch.no_grad()
 def calibrate_norms(encoder: nn.Module, images: Images) -> None:
-    """Set the running averages of each `CellNorm` to those of `images` at the present weights.
+    """Recompute the running averages of each `CellNorm` from `images` with the present weights.
 
     Running averages lag behind the weights of a V that still learns fast. After 200 steps the
-    held-out error was 63 with the running averages, and 21 after the calibration.
+    held-out error was 63 with the running averages of the training, and 21 after the calibration.
     """
     norms = [module for module in encoder.modules() if isinstance(module, CellNorm)]
     if not norms or len(images) < 2:
@@ -172,8 +172,9 @@ class LeanDecoder(nn.Module):
     """The lean decoder, which maps a grid of features to a frame by pixel shuffles.
 
     The grid has 4 x 4 or 8 x 8 cells. The decoder has `wide` channels at 8 x 8 cells, and half as
-    many channels at 16 x 16 cells, which take most of the time. The output is the sum of two parts:
-    the mean frame of the data, which is a separate parameter, and a part that depends on the grid.
+    many channels at 16 x 16 cells, because the layer at 16 x 16 cells takes most of the time. The
+    output is the sum of two parts: the mean frame of the data, which is a separate parameter, and a
+    part that depends on the grid.
     """
 
     def __init__(self, channels: int, wide: int, grid: int = 4) -> None:
@@ -195,12 +196,13 @@ class LeanDecoder(nn.Module):
     ) -> None:
         """Initialize the output near the mean of `images`, with a small spread around the mean.
 
-        If the `features` of the images are given, the output starts with a tenth of the spread of
-        the images. Without `features`, the weights of the last layer are halved.
+        The spread is a standard deviation. If the `features` of the images are given, the output
+        starts with a tenth of the spread of the images. Without `features`, the weights of the last
+        layer are halved.
 
         Torch's initial weights give the output a sixth of the spread of the images. With a sixth of
-        the spread, or with the full spread, the decoder first learns to ignore the latent, and a
-        VAE with a KL weight of 1 ignores the latent for hundreds of steps.
+        the spread, or with the full spread, the decoder first learns to ignore the latent. A VAE
+        with a KL weight of 1 then ignores the latent for hundreds of steps.
         """
         self.mean_frame.copy_(images.mean(0))
         if features is None:

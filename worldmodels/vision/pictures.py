@@ -56,8 +56,8 @@ def code_maps(
 ) -> UInt8[np.ndarray, "frame 64 64 3"]:
     """Draw the grid of codes as colored squares; codes with similar vectors have similar colors.
 
-    The color of a square is the position of the code vector along the three directions in which
-    code vectors differ most.
+    The three color channels of a square are the positions of the code vector along the three
+    directions in which code vectors differ most.
     """
     centred = code_vectors.double() - code_vectors.double().mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False)[2][:3]

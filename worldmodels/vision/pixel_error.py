@@ -1,4 +1,4 @@
-"""V's squared error, with weights that make small moving things count in any environment."""
+"""V's squared error, with weights that prevent V from ignoring small moving objects."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ Weight = Float[Tensor, "#batch 1 #height #width"]
 PerFrame = Float[Tensor, "batch"]
 
 # After weighting, the squared error of the mean frame is this number for every data set, so that
-# one weight of the KL term suits every data set. It is about the mean frame's error in CarRacing.
+# one weight of the KL term suits every data set. In CarRacing the plain error is about as large.
 MEAN_FRAME_ERROR = 140.0
 MAX_MOVING_WEIGHT = 30.0
 # Levels of 255, as for colors that count as different.
@@ -51,7 +51,7 @@ class ErrorConfig:
 def common_colors(frames: UInt8[np.ndarray, "frames height width 3"]) -> tuple[Color, ...]:
     """Find the few colors to which nearly all pixels are close, beginning with the commonest.
 
-    CarRacing has two common colors. The search counts pixels in cells of 16 levels per channel.
+    CarRacing has two common colors. The search counts pixels in bins of 16 levels per channel.
     When the search has found a color, it removes all pixels that are close to this color.
     """
     pixels = frames.reshape(-1, 3)
@@ -93,7 +93,7 @@ def error_weight(images: Images, config: ErrorConfig) -> Weight:
 
 
 def rare(images: Images, config: ErrorConfig) -> Mask:
-    """Mark the pixels with none of the common colors, which show curbs and car in CarRacing."""
+    """Mark the pixels that have none of the common colors, such as curbs and car in CarRacing."""
     return torch.stack([_unlike(images, color) for color in config.common_colors]).all(0)
 
 
@@ -109,7 +109,10 @@ def unpacked(batch: FrameBatch | Frames) -> tuple[Frames, Frames | None]:
 
 
 def squared_error(images: Images, target: Images, weight: Weight | None = None) -> PerFrame:
-    """Compute each frame's squared error, summed over pixels and channels with values in 0..1."""
+    """Compute the squared error of each image, summed over pixels and channels.
+
+    The values of `target` are within 0..1.
+    """
     error = (images - target).square()
     if weight is not None:
         error = error * weight
@@ -121,9 +124,9 @@ class PixelError(nn.Module):
 
     If `config.by_variance` is set, the error of a pixel is divided by v + v', where v is the
     variance that this pixel has over the data, and v' is the variance of a typical pixel that
-    varies. Pixels that rarely change therefore count more. A floor far below v' makes the error of
-    the rarest events so large that V learns nothing else: in CartPole, the error after 400 steps
-    was three times as large with a tenth of v'.
+    varies. Pixels that rarely change therefore get a higher weight. The term v' limits the weights.
+    With a much smaller term, the error of the rarest events would be so large that V learns nothing
+    else. In CartPole, the error after 400 steps was three times as large with a tenth of v'.
 
     Pixels that differ from the mean frame of their episode, and the pixels around them, are
     moving. If episodes differ more from each other than the frames of an episode do, moving pixels
@@ -132,10 +135,11 @@ class PixelError(nn.Module):
     without the weight, V does not show where the lander is.
 
     Attributes:
-        weight: weight of each pixel, (1, 1, height, width), which follows from the training data of
-            the present round. Weights are not stored with V, because only training needs them.
-        moving_weight: further weight of moving pixels, at least 1, which follows from the same
-            data.
+        weight: weight of each pixel, (1, 1, height, width), which is computed from the training
+            data of the present round. Weights are not stored with V, because only training uses
+            weights.
+        moving_weight: additional weight of moving pixels, which is 1 or more, and is computed from
+            the same data.
     """
 
     weight: Tensor

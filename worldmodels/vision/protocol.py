@@ -1,4 +1,4 @@
-"""The interface of V, which encodes frames as small latents of any kind and decodes latents."""
+"""The interface of V, which encodes frames as small latents and decodes latents to frames."""
 
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from worldmodels.vision.pixel_error import ErrorConfig, PixelError
 
 @runtime_checkable
 class Vision(Model, Protocol):
-    """V: it maps frames to posteriors, posteriors to latents, and latents to features or frames.
+    """V maps frames to posteriors, posteriors to latents, and latents to features or to frames.
 
     Frames are uint8 (B, 64, 64, 3), and features are float (B, F).
 
@@ -20,8 +20,8 @@ class Vision(Model, Protocol):
         kind: the name of this kind of V in files.
         discrete: whether latents are codes, which are not differentiable.
         num_features: F, the number of features that C and M receive.
-        posterior_size: how many numbers a frame's posterior has.
-        posterior_type: the NumPy type in which the numbers of a posterior are stored.
+        posterior_size: the number of values in the posterior of a frame.
+        posterior_type: the NumPy type in which the values of a posterior are stored.
         pixel_error: the squared error on which V is trained.
     """
 
@@ -55,7 +55,7 @@ class Vision(Model, Protocol):
         """Return the features of a latent, which C and M receive."""
 
     def feature_bounds(self) -> tuple[Tensor, Tensor] | None:
-        """Return the lower and the upper bound of each feature, (F,), or None if unbounded."""
+        """Return the lower and the upper bounds (F,) of features, or None if they are unbounded."""
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return the frames that latents stand for."""

@@ -36,7 +36,7 @@ class VAEConfig(ErrorConfig):
         decoder_channels: width of the lean decoder. With a KL weight of 1, training with 32
             channels is 1.3 times as fast as with 64 channels. The error after five epochs of
             CarRacing is nearly the same (27.6 and 27.7).
-        normalize: whether the images that the lean encoder gets are normalized; see `ImageNorm`.
+        normalize: whether images are normalized before the lean encoder; see `ImageNorm`.
         kl_weight: beta, the weight of the KL term.
         free_nats: floor of the KL, in nats per dimension; below the floor the KL has no gradient.
     """
@@ -92,19 +92,21 @@ class VAE(nn.Module):
 
         The paper's network keeps torch's initial weights.
 
-        The output of the lean network starts near the mean frame. With a KL weight of 1 or more,
-        the latents are initialized too. The means of the posteriors then start with a standard
-        deviation of 1 over the frames, and each posterior starts with a standard deviation somewhat
-        below 1. Without `init_from_data`, the lean VAE decoded only the mean frame for 400 steps.
-        With `init_from_data`, the error after 300 steps is a quarter of the error of the mean
-        frame.
+        The output of the lean network starts near the mean frame. If `config.normalize` is set, the
+        posteriors are scaled (see `_init_posterior`).
 
-        With a KL weight below 1, the initialization of the latents is not needed and does harm.
-        After the initialization of the latents, all latents remain equally in use, but with torch's
-        initial weights a few latents carry most of the information. In the demo, a linear C over
-        equally used latents scored 145. With torch's initial weights in the encoder, a linear C
-        scored 289 and 352 if the decoder's initial outputs were scaled down, and 372 to 754 (four
-        runs) if they were not.
+        With a KL weight of 1 or more, the latents are initialized too. The means of the posteriors
+        then start with a standard deviation of 1 over the frames, and each posterior starts with a
+        standard deviation somewhat below 1. Without `init_from_data`, the lean VAE decoded only the
+        mean frame for 400 steps. With `init_from_data`, the error after 300 steps is a quarter of
+        the error of the mean frame.
+
+        With a KL weight below 1, this initialization of the latents is left out, because it does
+        harm. Initialized latents all remain equally in use. With torch's initial weights, a few
+        latents carry most of the information. In the demo, a linear C over initialized latents
+        scored 145. With torch's initial weights in the encoder, a linear C scored 289 and 352 if
+        the decoder's initial outputs were scaled down. In four runs without this scaling, a linear
+        C scored 372 to 754.
         """
         if not isinstance(self.decoder, LeanDecoder):
             return
@@ -126,9 +128,10 @@ class VAE(nn.Module):
         self.decoder.init_from_data(images, self.from_latent(latent))
 
     def _init_posterior(self, hidden: Float[Tensor, "frame number"]) -> None:
-        """Let the means spread over at most 0.5, with a noise below the spread of each mean.
+        """Scale the posteriors so that latents differ between frames and the KL term starts small.
 
-        The decoder then gets latents that tell the frames apart, and the KL term begins small.
+        Each mean gets a standard deviation of at most 0.5 over the frames. The noise of each latent
+        gets a smaller standard deviation than the mean of this latent.
         """
         mean = self.to_mean(hidden)
         spread = mean.std(0, correction=0).clamp(min=1e-6)
@@ -160,7 +163,7 @@ class VAE(nn.Module):
         return latent
 
     def feature_bounds(self) -> None:
-        """Return None, because a latent may be any number."""
+        """Return None, because the numbers of a latent are unbounded."""
 
     def decode(self, latent: Float[Tensor, "batch z"]) -> Frames:
         """Return the frames that latents stand for."""
@@ -172,9 +175,9 @@ class VAE(nn.Module):
         """Return the negative evidence lower bound, in the paper's form.
 
         The loss is the squared error summed over pixels, plus the KL to the standard normal. The KL
-        is floored at `free_nats` per dimension.
-        Source: arXiv 1803.10122, A.1; the floor is in the authors' code.
-        Differs: error and KL have weights, which are 1 by default.
+        of each frame is clamped to at least `free_nats` times the number of latents.
+        Source: arXiv 1803.10122, A.1; the floor of the KL is in the authors' code.
+        Differs: the error and the KL have weights, which are 1 by default.
         """
         frames, still = unpacked(batch)
         images = to_unit(frames)
@@ -193,7 +196,7 @@ class VAE(nn.Module):
 
 
 def sample_gaussian(posterior: Posterior, generator: Generator | None) -> Float[Tensor, "*batch z"]:
-    """Sample from a Gaussian that is given by its concatenated mean and log-variance."""
+    """Sample from a Gaussian, whose mean and log-variance are concatenated in `posterior`."""
     mu, logvar = posterior.chunk(2, dim=-1)
     noise = torch.randn(mu.shape, generator=generator, device=mu.device)
     return mu + (0.5 * logvar).exp() * noise

@@ -1,6 +1,6 @@
 """V with a discrete latent: the vector-quantized autoencoder.
 
-A frame becomes a grid of N codes. Both quantizers come from the library vector-quantize-pytorch.
+A frame becomes a grid of N codes. The two quantizers come from the library vector-quantize-pytorch.
 The quantizer `vq` is a learned codebook that is updated by exponential moving averages (arXiv
 1711.00937, A.1). The quantizer `fsq` is a fixed lattice of a few levels per dimension (arXiv
 2309.15505).
@@ -81,13 +81,13 @@ class VQVAEConfig(ErrorConfig):
     def digit_sizes(self) -> tuple[int, ...]:
         """The number of values of each digit of a code: FSQ's levels, or (K,) for a codebook.
 
-        The first digit changes fastest.
+        When codes are counted up, the first digit changes fastest.
         """
         return self.levels if self.quantizer == "fsq" else (self.codebook_size,)
 
     @property
     def num_values(self) -> int:
-        """K, the number of values one code can take."""
+        """K, the number of values that a code can have."""
         return math.prod(self.digit_sizes)
 
     @property
@@ -162,7 +162,7 @@ class VQVAE(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, frames: Frames) -> None:
-        """Set the running averages of `CellNorm` to the averages of `frames` at present weights."""
+        """Recompute the running averages of `CellNorm` from `frames` with the present weights."""
         calibrate_norms(self.encoder, to_unit(frames))
 
     def encode(self, frames: Frames) -> Int[Tensor, "batch code"]:
@@ -170,7 +170,7 @@ class VQVAE(nn.Module):
         return self._quantize(self.encoder(to_unit(frames)))[1]
 
     def sample(self, posterior: Codes, generator: Generator | None = None) -> Codes:
-        """Return the codes themselves, because the posterior is a point."""
+        """Return the codes themselves, because the posterior has no noise."""
         return posterior
 
     def mode(self, posterior: Codes) -> Codes:
@@ -182,7 +182,7 @@ class VQVAE(nn.Module):
         return self.code_vectors[latent].flatten(-2)
 
     def feature_bounds(self) -> tuple[Float[Tensor, "feature"], Float[Tensor, "feature"]]:
-        """Return the smallest and the largest value of each number of a frame's code vectors."""
+        """Return the smallest and the largest possible values of the features, each (F,)."""
         vectors, count = self.code_vectors, self.config.num_codes
         return vectors.amin(0).repeat(count), vectors.amax(0).repeat(count)
 
@@ -208,7 +208,7 @@ class VQVAE(nn.Module):
     def _quantize(
         self, grid: Grids
     ) -> tuple[Float[Tensor, "batch code vector"], Int[Tensor, "batch code"], Float[Tensor, ""]]:
-        """Return the chosen code vectors, their codes, and the commitment loss, 0 for a lattice."""
+        """Return code vectors, codes, and the commitment loss, which is 0 for a lattice."""
         quantized, codes, *losses = self.quantizer(grid.flatten(2).transpose(1, 2))
         return quantized, codes.long(), losses[0].sum() if losses else grid.new_zeros(())
 

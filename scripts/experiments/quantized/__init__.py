@@ -2,7 +2,7 @@
 
 kinds.py         lists the runs, and the inputs of C in the ablations
 study.py         does one run and measures it
-ablation.py      scores a C that receives only some of the usual inputs
+ablation.py      trains and scores a C for several choices of inputs
 measures.py      measures of a finished run
 code_gallery.py  draws pictures of frames that share a code
 rates.py         bits per frame, of codes and of latents

@@ -1,8 +1,8 @@
-"""Compare inputs of a linear C that CMA-ES finds in the real env.
+"""Compare inputs of C. In this experiment, CMA-ES searches for a linear C in the real env.
 
-The script searches for C once for each kind of V and each choice of inputs. Each search uses the V
-and M of the first run with its kind of V in the experiment `quantized`. If the first run with a
-kind of V is missing, it is done before the search. The experiment writes docs/results.md.
+There is one search per kind of V and choice of inputs. Each search uses the V and M of a run of the
+experiment `quantized`, namely the run with the same kind of V and with seed 1. If this run is
+missing, it is done before the search. The experiment writes docs/results.md.
 
 Source: arXiv 1803.10122, table 1, which compares z alone with z and h.
 """
@@ -38,7 +38,7 @@ class Ablations(Experiment):
 
     Attributes:
         preset: preset of the runs.
-        search: settings of the search from zero, the same for all inputs.
+        search: settings of the searches, which begin from weights of zero.
     """
 
     name = "ablation"
@@ -63,7 +63,7 @@ class Ablations(Experiment):
 def ablation_measures(
     run: Run, name: str, search: ControllerStageConfig, context: Context
 ) -> Result:
-    """Search for C from zero with the run's V and M, in a subfolder named after the inputs."""
+    """Search for C from weights of zero, with V and M of `run`; return measures of the search."""
     label, inputs = INPUTS[name]
     fork = fork_run(run, run.folder / "ablation" / name)
     if name == "untrained":
@@ -89,7 +89,7 @@ def evaluations_in(result: Result) -> list[Result]:
 
 
 def reset_recurrent_weights(run: Run, seed: int) -> None:
-    """Replace the trained recurrent weights of the run's M by random weights; idempotent."""
+    """Replace the recurrent weights of the run's M by random weights that depend only on `seed`."""
     path = run.weights("memory")
     checkpoint = load_checkpoint(path, hint="train M first")
     config = restore_memory(checkpoint, path).config

@@ -1,4 +1,4 @@
-"""Pictures of frames that share a code, and the variance of frames that a code explains."""
+"""Pictures of frames that share a code, and measures of the variance that a code explains."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,9 @@ Codes = Int[np.ndarray, "frame cell"]
 def code_measures(vision: VQVAE, drives: Sequence[np.ndarray], gallery: Path) -> dict[str, float]:
     """Measure how much variance a single code explains, and draw frames that share a code.
 
-    Returns: `same_cell`, the fraction of the variance in the code's own cell that a code explains,
-        and `other_cells`, the same fraction for other cells. Both fractions are means over cells.
+    Returns: `same_cell`, the fraction of a cell's variance that the code of the same cell explains,
+        and `other_cells`, the fraction that the code of another cell explains. Both are means over
+        cells.
     """
     codes = [frame_codes(vision, frames) for frames in drives]
     grid = vision.config.grid
@@ -38,17 +39,17 @@ def frame_codes(vision: VQVAE, frames: FrameRow) -> Codes:
 def explained_variance_by_code(
     drives: Sequence[tuple[FrameRow, Codes]], grid: int
 ) -> Float[np.ndarray, "code_cell cell"]:
-    """Return the fraction of a cell's pixel variance that the code of a single cell explains.
+    """Return the fraction of each cell's pixel variance that the code of each cell explains.
 
-    The prediction of a cell from a code is the mean picture of that cell over the frames with that
-    code. These means are computed on every second drive. On the other drives, the fraction is 1 -
-    (squared error of the prediction) / (squared error of the mean of all frames). The fraction is
-    negative if the prediction is worse than the mean of all frames.
+    A code's prediction of a cell is the mean picture of the cell over all frames with this code.
+    The mean pictures are computed on every second drive. The fraction is computed on the other
+    drives: 1 - (squared error of the prediction) / (squared error of the mean of all frames). The
+    fraction is negative if the prediction is worse than the mean of all frames.
 
     Args:
         drives: frames and codes of two or more drives.
 
-    Returns: a row per cell of the code, and a column per explained cell.
+    Returns: one row per cell whose code explains, and one column per cell that is explained.
     """
 
     def joined(half: Sequence[tuple[FrameRow, Codes]]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +71,7 @@ def explained_variance_by_code(
 
 
 def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]:
-    """Cut frames into grid x grid cells, with values from 0 to 1."""
+    """Cut frames into grid x grid cells, and scale pixel values to the range from 0 to 1."""
     side = frames.shape[1] // grid
     parts = frames.reshape(len(frames), grid, side, grid, side, 3).swapaxes(2, 3)
     return parts.reshape(len(frames), grid * grid, -1).astype(np.float32) / 255.0
@@ -79,13 +80,13 @@ def _cells(frames: FrameRow, grid: int) -> Float[np.ndarray, "frame cell value"]
 def code_gallery(
     frames: FrameRow, codes: Codes, *, grid: int, rows: int, columns: int
 ) -> dict[str, UInt8[np.ndarray, "column 64 64 3"]]:
-    """Return a labeled row of frames for each of the codes of one cell that explain most variance.
+    """Return labeled rows of frames. All frames of a row have the same code in one chosen cell.
 
-    The variance that a code explains is the number of frames with the code, times the squared
-    distance between two means of the cell: the mean over the frames with the code, and the mean
-    over all frames. The chosen cell is the cell whose codes explain most variance in total. This
-    cell is framed in every picture. The frames of a row are spread over all frames with the code,
-    so that no two of them are adjacent in time.
+    The chosen cell is the cell whose codes explain most variance in total. The rows are for those
+    codes of this cell that explain most variance. The variance that a code explains is the number
+    of frames with the code, times the squared distance between two means of the cell: the mean over
+    the frames with the code, and the mean over all frames. The chosen cell is framed in every
+    picture. The frames of a row are spread evenly over all frames with the code.
     """
     parts = _cells(frames, grid)
     explained = [_explained(parts[:, cell], codes[:, cell]) for cell in range(grid * grid)]
@@ -101,7 +102,7 @@ def code_gallery(
 def _explained(
     pictures: Float[np.ndarray, "frame value"], codes: Int[np.ndarray, "frame"]
 ) -> dict[int, float]:
-    """Return the variance of a cell that each code of the cell explains, not normalized."""
+    """Return, for each code of a cell, the variance of the cell that the code explains."""
     mean = pictures.mean(0)
     explained = {}
     for value in np.unique(codes):
@@ -111,7 +112,7 @@ def _explained(
 
 
 def framed(pictures: FrameRow, cell: int, grid: int) -> FrameRow:
-    """Return copies of the pictures with a yellow border around one of grid x grid cells."""
+    """Return copies of the pictures, with a yellow border around one of the grid x grid cells."""
     side = pictures.shape[1] // grid
     top, left = cell // grid * side, cell % grid * side
     marked = pictures.copy()

@@ -32,7 +32,7 @@ def save_learning(path: Path, results: RunsByKind) -> None:
 
 
 def save_dreams(path: Path, results: RunsByKind) -> None:
-    """Plot the error of dreams under real actions at each step: mean and range over seeds.
+    """Plot the error of dreams under real actions at each step, as mean and range over seeds.
 
     The plot also shows the errors of V's reconstructions and of the last-frame baseline.
     """
@@ -53,7 +53,7 @@ def save_dreams(path: Path, results: RunsByKind) -> None:
 
 
 def save_perturbed(path: Path, results: RunsByKind) -> None:
-    """Plot scores without and with perturbations: bars for means over seeds, a dot per seed."""
+    """Plot scores without and with perturbations: one bar per mean over seeds, one dot per seed."""
     width, ticks = 0.8 / max(len(results), 1), np.arange(len(PERTURBED))
     with saved_axes(path, SIZE, LEGEND, grid="y") as axes:
         for number, (kind, runs) in enumerate(results.items()):

@@ -12,14 +12,14 @@ class Kind:
     """A kind of V.
 
     Attributes:
-        quantizer: quantizer of a V with codes. The quantizer of the VAE is None.
+        quantizer: name of the quantizer of a V with codes, or None for the VAE.
     """
 
     label: str
     quantizer: str | None
 
     def settings(self, preset: Preset) -> Preset:
-        """Return the preset with this kind's quantizer; the kinds of V differ in nothing else."""
+        """Return the preset with this quantizer. Presets of other kinds differ in nothing else."""
         model = override(preset.vqvae.model, quantizer=self.quantizer)
         return replace(preset, vqvae=replace(preset.vqvae, model=model))
 

@@ -1,4 +1,4 @@
-"""Measures of a finished run: of its agent, V, M and dreams."""
+"""Measures of the agent, of V, of M and of the dreams of a finished run."""
 
 from dataclasses import asdict
 from itertools import compress
@@ -34,7 +34,7 @@ DRIVER = {"top_speed": 60.0, "cornering": 80.0}
 
 
 def agent_measures(run: Run, episodes: int, context: Context) -> Result:
-    """Return scores over test tracks of the fast env, by perturbation; `none` is unperturbed."""
+    """Return scores on test tracks of the fast env, without (`none`) and with perturbations."""
     scores = {}
     for name in (None, *PERTURBATIONS):
         config = EvaluateConfig(episodes=episodes, split="test", perturbation=name)
@@ -44,7 +44,7 @@ def agent_measures(run: Run, episodes: int, context: Context) -> Result:
 
 
 def curve_measures(run: Run) -> Result:
-    """Return the run's rounds, and the number of real agent steps until a score of 500.
+    """Return the rounds of the run, and the number of real agent steps until a score of 500.
 
     `agent_steps_to_threshold` is None if no round's agent reached `SCORE_THRESHOLD`.
     """
@@ -67,7 +67,8 @@ def world_measures(
     The drives are the same for all runs.
 
     Args:
-        gallery: path of the picture of frames that share a code, which is drawn if V has codes.
+        gallery: path of the picture of frames that share a code. The picture is drawn only if V has
+            codes.
     """
     agent = load_agent(run.folder)
     vision, memory, repeat = agent.vision.to(device), agent.memory.to(device), agent.action_repeat

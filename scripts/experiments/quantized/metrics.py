@@ -1,4 +1,4 @@
-"""The metrics by which kinds of V are compared, with their labels, directions and paths."""
+"""The metrics by which kinds of V are compared."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,8 +28,9 @@ class Metric:
 
     Attributes:
         of: the path of the metric's value within a result file, or a function that computes the
-            value from the content of that file.
-        higher_is_better: whether a higher value is better; None if neither direction is better.
+            value from the content of a result file.
+        higher_is_better: whether higher values are better; None if neither higher nor lower values
+            are better.
         digits: number of decimals that are shown.
         scale: factor by which the value is multiplied.
     """
@@ -41,22 +42,22 @@ class Metric:
     scale: float = 1.0
 
     def values(self, results: list[Result]) -> list[float]:
-        """Return the values of the metric; runs without a value are left out."""
+        """Return the metric's values for all runs that have a value."""
         figure = partial(_at, self.of) if isinstance(self.of, str) else self.of
         return [self.scale * value for value in map(figure, results) if value is not None]
 
     def mean(self, results: list[Result]) -> str:
-        """Format the mean over runs and its interval; return "" if no run has a value."""
+        """Format the mean over runs, with its interval; return "" if no run has a value."""
         values = self.values(results)
         return mean_over(values).text(self.digits) if values else ""
 
     def cell(self, results: list[Result]) -> str:
-        """Format the mean, and the number of runs with a value if only some runs have a value."""
+        """Format the mean; if only some runs have a value, add the number of these runs."""
         count, mean = len(self.values(results)), self.mean(results)
         return f"{mean} ({count} of {len(results)} runs)" if 0 < count < len(results) else mean
 
     def difference_cell(self, results: RunsByKind, kind: str) -> str:
-        """Format the result of `difference`, bold if significant; return "" if it is None."""
+        """Format the difference, bold if it is significant; return "" if there is none."""
         found = self.difference(results, kind)
         if found is None:
             return ""

@@ -1,4 +1,4 @@
-"""Write docs/results.md, whose statements about differences follow from 95 % intervals."""
+"""Write docs/results.md. All statements about differences follow from 95 % intervals."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ def _gallery(name: str) -> str:
 
 
 def summary(results: RunsByKind) -> dict[str, Any]:
-    """Return the values of the page's summary, such as the metrics in which codes are better."""
+    """Return the values for the page's summary, such as the metrics in which codes are better."""
     seeds = {kind: len(runs) for kind, runs in results.items()}
     several = [kind for kind in (BASE, *CODES) if seeds.get(kind, 0) > 1]
     enough = several[:2] == [BASE, CODES[0]]
@@ -96,10 +96,10 @@ def summary(results: RunsByKind) -> dict[str, Any]:
 
 
 def verdicts_on(results: RunsByKind, kind: str) -> dict[str, dict[str, Estimate]]:
-    """Return the differences between one kind of codes and latents, by verdict and by metric.
+    """Return the differences of one kind of codes from latents, by verdict and by metric.
 
     The verdicts are `improved`, `worsened` and `inconclusive`. A metric is left out if neither
-    direction is better, or if there are too few runs.
+    higher nor lower values are better, or if there are too few runs.
     """
     verdicts: dict[str, dict[str, Estimate]] = {"improved": {}, "worsened": {}, "inconclusive": {}}
     for name, metric in METRICS.items():
@@ -128,14 +128,14 @@ def _steps(agent: Mapping[str, Any]) -> str:
 
 
 def _uncounted_rounds(results: Results) -> int | str:
-    """Return the number of rounds per run, or "" if every run counts its steps by purpose."""
+    """Return the number of rounds per run, or "" if all runs counted the steps of evaluations."""
     rounds = [result["rounds"] for result in results.values()]
     counted = all("env_steps_by_purpose" in row for rows in rounds for row in rows)
     return "" if counted else STUDY.rounds
 
 
 def _answers(results: RunsByKind) -> dict[str, str]:
-    """Return a sentence per metric, or no sentence if the scores of FSQ cannot be compared."""
+    """Return one sentence per metric, or none if FSQ's scores cannot be compared with the VAE's."""
     if METRICS["score"].difference(results, CODES[0]) is None:
         return {}
     return {name: metric.answer(results) for name, metric in METRICS.items()}

@@ -1,10 +1,10 @@
-"""Bits per frame of codes and of latents: without context, given the last frame, given M's state.
+"""Bits per frame of codes and of latents, without context and given earlier frames.
 
 Nats of latents and nats of codes cannot be compared, because latents have a density and codes have
-a probability. The number of bits that a receiver with the same models needs can be compared. For
-codes, this number of bits is -log2 p(codes). For a latent z that is sampled from the posterior q,
-this number of bits is log2 q(z) - log2 p(z), because the choice of the sample can carry other bits
-("bits back").
+a probability. But one can compare the numbers of bits that a receiver with the same models needs.
+For codes, this number of bits is -log2 p(codes). For a latent z that is sampled from the posterior
+q, this number of bits is log2 q(z) - log2 p(z), because the choice of the sample can carry other
+bits ("bits back").
 
 Source: Hinton & van Camp 1993, https://doi.org/10.1145/168304.168306; arXiv 1901.04866.
 """
@@ -20,13 +20,13 @@ def rates(
 ) -> dict[str, float]:
     """Compute bits per frame from the nats per agent step that `score_memory` returns.
 
-    These nats must be of latents that were sampled from V's posterior.
+    For a VAE, these nats must be of latents that were sampled from V's posterior.
 
     Returns:
-        alone: bits without context. All codes have equal lengths, and latents need as many bits as
-            the KL divergence to V's prior.
-        persistence: bits given the previous frame, by the baseline in `memory.baselines`.
-        memory: bits given all previous frames and actions, by M.
+        alone: bits without context. All codes need equally many bits. Latents need as many bits as
+            the KL divergence from V's prior.
+        persistence: bits given the previous frame, according to the baseline in `memory.baselines`.
+        memory: bits given all previous frames and actions, according to M.
     """
     if isinstance(vision, VQVAE):
         alone = vision.config.num_codes * math.log(vision.config.num_values)

@@ -1,7 +1,7 @@
-"""Compare whole runs of three kinds of V over three seeds, by the same measures.
+"""Compare three kinds of V in whole runs, with three seeds per kind of V.
 
-The experiment writes docs/results.md. A run takes 19 to 44 minutes on one core. A run that was
-stopped resumes.
+The experiment writes docs/results.md. A run takes 19 to 44 minutes on one core. If a run was
+stopped, the next call resumes the run.
 """
 
 from dataclasses import dataclass, field
@@ -36,9 +36,10 @@ class Quantized(Experiment):
 
     Attributes:
         preset: preset of every run.
-        episodes: number of test tracks without perturbation, and also under each perturbation.
-        drives: number of drives of the scripted driver, on which V and M are evaluated.
-        dream: settings of the comparison of returns in the dream and in the real env.
+        episodes: number of test tracks. Agents play these tracks without perturbation and with each
+            perturbation.
+        drives: number of drives of the scripted driver on which V and M are evaluated.
+        dream: settings of the comparison between returns in the dream and in the real env.
     """
 
     name = "quantized"

@@ -1,4 +1,4 @@
-"""The shape of all experiments: which runs are done, what their files hold, what is refused."""
+"""All experiments do their missing runs, write one result file per run, and refuse bad input."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ TABLE = {"a-1": 1, "a-2": 2, "b-1": 10}
 
 @dataclass(frozen=True)
 class Sums(Experiment):
-    """Adds a number.
+    """An experiment whose runs add two numbers.
 
     Attributes:
-        added: to every run's.
+        added: the number that is added to the number of every run.
     """
 
     name = "sums"

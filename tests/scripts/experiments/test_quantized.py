@@ -1,4 +1,4 @@
-"""What the study of quantized latents computes: intervals, bits, verdicts, frames of a code."""
+"""The study of quantized latents computes intervals, bits, verdicts and the frames of a code."""
 
 import copy
 import math
@@ -49,14 +49,14 @@ def test_one_seed_has_no_interval_and_is_not_significant() -> None:
 
 
 def episodes_of(posteriors: Tensor) -> SequenceBatch:
-    """Two episodes, the second one padded after its first agent step."""
+    """Make two episodes; the second episode is padded after its first agent step."""
     mask = torch.tensor([[True, True, True], [True, False, False]])
     terminated = torch.zeros_like(mask)
     return SequenceBatch(posteriors, torch.zeros(2, 3, 3), torch.zeros(2, 3), terminated, mask)
 
 
 def test_bits_of_latents_under_their_own_prior_are_their_kl_divergence() -> None:
-    """An M that knows no more than V's prior saves nothing, whatever the posteriors' width."""
+    """An M whose predictions equal V's prior saves no bits, however wide the posteriors are."""
     torch.manual_seed(0)
     posteriors = torch.randn(2, 4, 2 * 32)
     episodes = episodes_of(posteriors)
@@ -78,7 +78,7 @@ def test_bits_of_codes_are_nats_in_another_unit() -> None:
 
 
 def run_result(kind: str, seed: int, score: float) -> Result:
-    """A result file's content, every figure in place."""
+    """Make the content of a result file, with every figure."""
     horizon = {
         "real_mean": 30.0,
         "dreamed": {"bias": 1.5, "rank_correlation": 0.9, "good_rank_correlation": None},
@@ -107,7 +107,10 @@ def run_result(kind: str, seed: int, score: float) -> Result:
 
 @pytest.fixture
 def results() -> RunsByKind:
-    """Codes drive better, by the same in three seeds; all else is equal."""
+    """Make results in which codes score higher by the same amount in three seeds.
+
+    All other figures are equal.
+    """
     return {
         kind: [run_result(kind, seed, 100.0 * (kind == "fsq") + 700 + seed) for seed in (1, 2, 3)]
         for kind in ("vae", "fsq")
@@ -155,7 +158,7 @@ def test_a_difference_smaller_than_that_between_seeds_is_inconclusive(results: R
 
 
 def drawn(docs: Path, results: RunsByKind, others: dict[str, Result] | None = None) -> str:
-    """The page drawn from these results, and others by their file within the docs."""
+    """Draw the page from `results`, and from `others` by file name; return the page's text."""
     files = {f"results/quantized/{r['kind']}-{r['seed']}": r for rs in results.values() for r in rs}
     for file, result in {**files, **(others or {})}.items():
         write_json(docs / f"{file}.json", result)
@@ -255,7 +258,7 @@ def test_frames_of_a_row_share_the_code_in_the_framed_cell() -> None:
 
 
 def striped(codes: np.ndarray, cells: tuple[int, ...]) -> np.ndarray:
-    """Frames whose given cells are as bright as their codes; all else is black."""
+    """Make black frames in which the brightness of each given cell shows the cell's code."""
     frames = np.zeros((len(codes), 64, 64, 3), np.uint8)
     for cell in cells:
         top, left = cell // 4 * 16, cell % 4 * 16

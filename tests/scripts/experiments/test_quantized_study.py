@@ -1,4 +1,4 @@
-"""The study of quantized latents: a whole run and an ablation, measured and on the page."""
+"""The study of quantized latents measures a run and an ablation, and shows both on its page."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ NAME, PART = "fsq-1", "fsq-1-untrained"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With one run and one of its ablations; all of it as small as can be."""
+    """Make a folder of the study with one small run and one of its ablations."""
     folder = tmp_path_factory.mktemp("study")
     few = override(SEARCH.cmaes, generations=2, population=4, horizon=20)
     dream = DreamCheckConfig(agents=3, episodes=1, starts=8, samples=2)

@@ -25,13 +25,13 @@ def draw(seed: int) -> torch.Generator:
 
 @pytest.mark.parametrize("k", [0.2, 0.5, 1.0, 1.5])
 def test_pareto_weights_have_the_k_they_were_drawn_with(k: float) -> None:
-    """Weights u^-k with u uniform are Pareto with that k; a constant factor does not matter."""
+    """If u is uniform, the weights u^-k have a Pareto tail with this k, whatever their scale."""
     u = torch.rand(20_000, generator=draw(0), dtype=torch.float64)
     assert pareto_k_of_weights(300 - k * u.log()) == pytest.approx(k, abs=0.15)
 
 
 def regression_family(scale: float) -> tuple[LogJoint, FullCovarianceGaussian]:
-    """The exact posterior, its spread multiplied by `scale`."""
+    """Return a q that equals the exact posterior, except that its sd is multiplied by `scale`."""
     model, family = LinearRegression.synthetic(), FullCovarianceGaussian(5).double()
     tril = scale * model.posterior.scale_tril
     row, column = torch.tril_indices(5, 5, -1)

@@ -28,7 +28,7 @@ def draw(seed: int) -> torch.Generator:
 
 
 def known(family: Any) -> Any:
-    """The same q as torch's own distribution, of whichever class."""
+    """Return q as a torch distribution of any class."""
     return family.distribution()
 
 

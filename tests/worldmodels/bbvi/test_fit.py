@@ -113,7 +113,7 @@ def test_categories_are_fitted_without_any_gradient_of_the_model() -> None:
 
 
 def highest_elbo(model: HierarchicalPoisson) -> float:
-    """Of any mean-field Gaussian, by a deterministic optimizer."""
+    """Return the highest ELBO of a mean-field Gaussian, found by a deterministic optimizer."""
     family = MeanFieldGaussian(model.num_latents)
     optimizer = torch.optim.LBFGS(family.parameters(), max_iter=200, line_search_fn="strong_wolfe")
 

@@ -24,7 +24,7 @@ def draw(seed: int) -> torch.Generator:
 
 
 def chain() -> FactoredJoint:
-    """Two latents: a prior of the first, and a term that ties them."""
+    """Make a joint of two latents with two terms: a prior of latent 0, and a link of both."""
     involves = torch.tensor([[True, True], [False, True]])
     return FactoredJoint(
         lambda z: torch.stack([-z[:, 0].square(), -(z[:, 0] - z[:, 1]).square()], 1), involves
@@ -65,7 +65,7 @@ def test_a_mask_that_hides_a_dependency_is_caught() -> None:
 
 
 def test_a_hidden_dependency_would_bias_the_gradient() -> None:
-    """Why `check` exists: nothing else shows it."""
+    """The method `check` exists because nothing else shows such a bias."""
     model = chain()
     hidden = FactoredJoint(model.terms, torch.tensor([[True, False], [False, True]]))
     family = MeanFieldGaussian(2)

@@ -24,7 +24,7 @@ def draw(seed: int) -> torch.Generator:
 
 
 class Replay(MeanFieldBernoulli):
-    """Samples that were laid down before."""
+    """A family that returns the samples that the test has set."""
 
     samples: Tensor
 
@@ -33,7 +33,7 @@ class Replay(MeanFieldBernoulli):
 
 
 def two_coins() -> FactoredJoint:
-    """A joint over two coins: a term for each, and one that ties them."""
+    """Make a joint of two coins, with one term per coin and one term that links the coins."""
     table = torch.randn(3, 2, 2, generator=draw(0), dtype=torch.float64)
 
     def terms(z: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ FEWEST = {"none": 1, "leave-one-out": 2, "fitted": 3}
 def test_the_mean_over_all_possible_samples_is_the_exact_gradient(
     estimator: Estimator, num_samples: int
 ) -> None:
-    """Unbiased, control variates and all: not within an error bar, but to the last digits."""
+    """All estimators are unbiased, which this test shows exactly instead of within an error bar."""
     model, family = two_coins(), Replay(2).double()
     with torch.no_grad():
         family.logits.copy_(torch.tensor([0.5, -0.8]))

@@ -1,4 +1,4 @@
-"""What both ways of climbing a dream's slope share, beside plain definitions."""
+"""The parts that both gradient searches share are compared with plain definitions."""
 
 from typing import Any
 

@@ -22,14 +22,14 @@ KINDS = pytest.mark.parametrize("kind", ["vae", "vq", "fsq"])
 
 
 def films(num_envs: int, num_steps: int = 6, size: tuple[int, int] = (64, 64)) -> np.ndarray:
-    """(num_steps, num_envs, H, W, 3)."""
+    """Make random frames of episodes, (num_steps, num_envs, H, W, 3)."""
     return frames(num_envs * num_steps, seed=9, size=size).reshape(num_steps, num_envs, *size, 3)
 
 
 def play(
     policy: Agent, frames_over_time: np.ndarray, resets: Any = (), seed: int = 0
 ) -> np.ndarray:
-    """Actions (steps, envs, ...); `resets` maps a step to its mask."""
+    """Return the actions (steps, envs, ...); `resets` maps the number of a step to a reset mask."""
     policy.reset(frames_over_time.shape[1], seed)
     return np.stack(
         [policy.act(seen, dict(resets).get(i)) for i, seen in enumerate(frames_over_time)]
@@ -59,7 +59,7 @@ def test_act_is_the_loop_one_would_write_by_hand(kind: str, inputs: str, repeat:
     np.testing.assert_allclose(actions, np.stack(expected), atol=1e-6)
     assert actions.dtype == np.float32
     decided = actions[::repeat]
-    assert len(np.unique(decided, axis=0)) == len(decided)  # it does look, every time
+    assert len(np.unique(decided, axis=0)) == len(decided)  # each depends on the frame
 
 
 @KINDS
@@ -136,14 +136,14 @@ def test_stock_frames_and_frames_of_the_view_give_the_same_actions() -> None:
     assert seen.shape == (4, 2, 64, 64, 3)
     assert np.array_equal(play(whole, stock), play(whole, seen))
     below = stock.copy()
-    below[:, :, 84:] = 0  # the indicators are not looked at
+    below[:, :, 84:] = 0  # the view leaves out the indicators
     assert np.array_equal(play(whole, below), play(whole, seen))
 
 
 def test_frames_of_another_env_are_refused_in_a_line() -> None:
     whole = agent(view=PAPER_VIEW)
     whole.reset(2)
-    message = r"of Tiny-v0, .*make_env.*: expected frames of 96x96 pixels, .*64x64.*, got 400x600"
+    message = r"of Tiny-v0 .*make_env.*: expected frames of 96x96 pixels, .*64x64.*, got 400x600"
     with pytest.raises(UserError, match=message):
         whole.act(films(2, 1, size=(400, 600))[0])
     for size in ((96, 96), (64, 64)):

@@ -1,4 +1,4 @@
-"""The best agent of a run: what takes its place, and where it is found."""
+"""A run keeps its best agent until a better agent replaces it."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def protocol(episodes: int) -> EvaluationProtocol:
 
 
 def finish_search(run: Run, score: float, *, round_: int = 1, episodes: int = 20) -> Path:
-    """A round's agent, as far as selecting needs it."""
+    """Save the agent of a round, with only the parts that selecting the best agent needs."""
     selection = Selection(protocol(episodes), score, 1.0).to_dict()
     details = {"selection": selection, "made_by": {"round": round_}}
     parameters = {"controller.parameters": torch.tensor([[float(round_)]])}
@@ -58,7 +58,7 @@ def never(path: Path, protocol: EvaluationProtocol) -> NoReturn:
 
 
 class Plays:
-    """Returns by round and number of episodes, and what was evaluated."""
+    """Evaluates agents by given returns, and records the agent and the episodes of each call."""
 
     def __init__(self, returns: dict[tuple[int, int], float]) -> None:
         self.returns = returns
@@ -84,7 +84,7 @@ def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run: Run)
         best = keep_best(run, never)
         assert best.round == selected_round(run)
         kept.append((best.round, best.selection.mean))
-    # As good is no better: the earlier one stays.
+    # An agent that is equally good does not replace the earlier agent.
     assert kept == [(1, 10.0), (2, 12.0), (2, 12.0), (2, 12.0), (5, 13.0)]
     assert sorted(path.name for path in run.folder.iterdir()) == [
         "best.json",
@@ -103,7 +103,7 @@ def test_a_better_agent_replaces_the_best_one_and_a_worse_one_does_not(run: Run)
 def test_scores_over_different_numbers_of_episodes_are_not_compared(
     run: Run, first: tuple[float, int], second: tuple[float, int], returns: tuple[float, float]
 ) -> None:
-    """The one with fewer episodes is evaluated under the other's protocol, and the better kept."""
+    """The agent with fewer episodes is evaluated again under the protocol of the other agent."""
     (score_1, episodes_1), (score_2, episodes_2) = first, second
     finish_search(run, score_1, episodes=episodes_1)
     keep_best(run, never)
@@ -127,7 +127,7 @@ def test_scores_over_different_numbers_of_episodes_are_not_compared(
 
 
 def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes(run: Run) -> None:
-    """Over 50 sequences of searches with 5, 20 or 100 episodes, against the true returns."""
+    """The test makes 50 sequences of searches with 5, 20 or 100 episodes and known true returns."""
     generator = torch.Generator().manual_seed(0)
     for sequence in range(50):
         shutil.rmtree(run.folder)
@@ -137,7 +137,7 @@ def test_an_agent_that_was_better_is_never_lost_whatever_the_numbers_of_episodes
         for round_ in range(1, 6):
             true[round_] = float(torch.rand((), generator=generator))
             episodes = (5, 20, 100)[int(torch.randint(3, (), generator=generator))]
-            # Fewer episodes flatter an agent: their scores are higher by a constant.
+            # With fewer episodes, scores are higher than the true return by a constant.
             returns = {(n, count): true[n] + 10.0 / count for n in true for count in (5, 20, 100)}
             finish_search(run, returns[round_, episodes], round_=round_, episodes=episodes)
             best = keep_best(run, Plays(returns))

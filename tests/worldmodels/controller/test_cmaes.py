@@ -1,4 +1,4 @@
-"""The search by CMA-ES: what it keeps, when it looks, and that Ctrl-C costs no more than time."""
+"""CMA-ES evaluates at certain generations, keeps the right mean, and resumes after Ctrl-C."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ AIM = np.array([1.0, -2.0, 0.5])
 
 
 class Bowl:
-    """Fitness falls with the distance from the aim; Ctrl-C where it is told to come."""
+    """A fitness that falls with the distance from the aim; Ctrl-C comes in a given generation."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.steps = 0
@@ -39,7 +39,7 @@ class Bowl:
 
 
 class Evaluation:
-    """The real score; Ctrl-C in the look at which it is told to come."""
+    """A real score that rises with the first parameter; Ctrl-C comes in a given evaluation."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.stop_at = stop_at
@@ -69,7 +69,7 @@ def search(
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without what depends on the machine's speed."""
+    """Return the result without the figures that depend on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
         for entry in result["history"]
@@ -79,7 +79,7 @@ def without_timings(result: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, dict[str, Any]]:
-    """What a search leaves that nobody stopped."""
+    """Return the result of a search that is not stopped."""
     return search(tmp_path_factory.mktemp("undisturbed") / "a", Bowl(), Evaluation())
 
 
@@ -104,7 +104,7 @@ def test_it_looks_every_so_often_and_at_the_end_and_keeps_the_last_mean(tmp_path
 
 
 class Peak:
-    """A real score that is highest where it is looked at for the n-th time."""
+    """A real score that is highest at the evaluation with a given number, counted from 0."""
 
     def __init__(self, highest: int) -> None:
         self.highest = highest

@@ -1,4 +1,7 @@
-"""What a candidate is worth: its own dreams, or its own play, under everyone's luck."""
+"""A candidate's fitness is the mean return of its dreams or its episodes.
+
+All candidates get common random numbers.
+"""
 
 import functools
 from dataclasses import replace
@@ -76,14 +79,14 @@ def test_a_dream_that_leaves_all_bounds_is_named() -> None:
 
 
 def always(*outputs: float) -> np.ndarray:
-    """A C that sees nothing: its biases alone decide."""
+    """Make a C whose outputs depend only on its biases."""
     parameters = np.zeros((8 + 1) * 2)
     parameters[-2:] = outputs
     return parameters
 
 
 def rewards(outputs: tuple[float, float], length: int) -> float:
-    """What the env pays for an episode of such a C; see tests.fixtures.counting_env."""
+    """Return the return of an episode with such a C; see `tests.fixtures.counting_env`."""
     action = float(np.tanh(outputs[0]) + 0.5 * np.tanh(outputs[1])) + 0.5
     return 1000.0 * length * (length - 1) / 2 + length * action
 

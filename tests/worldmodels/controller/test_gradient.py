@@ -1,4 +1,4 @@
-"""The search by gradients: what it tells, that the best look is kept, and that it resumes."""
+"""The gradient search logs its figures, keeps the C with the best score, and can be resumed."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ PEDAL = MAPS["continuous"]
 
 
 class Evaluation:
-    """Scores as told; Ctrl-C comes during the look at which it is told to."""
+    """An evaluation that returns given scores; Ctrl-C comes in a given evaluation."""
 
     def __init__(self, *scores: float, stop_at: int | None = None) -> None:
         self.scores = scores
@@ -71,7 +71,7 @@ def few_steps(name: str) -> GradientConfig:
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without what depends on the machine's speed."""
+    """Return the result without the figures that depend on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
         for entry in result["history"]
@@ -83,7 +83,7 @@ def without_timings(result: dict[str, Any]) -> dict[str, Any]:
 def undisturbed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, Path, Evaluation, tuple[np.ndarray, dict[str, Any]]]:
-    """A search with looks at steps 5 and 8, of which the first one is the best."""
+    """Run a search whose C is evaluated at steps 5 and 8, and scores higher at step 5."""
     evaluation = Evaluation(5.0, 3.0)
     folder = tmp_path_factory.mktemp("undisturbed") / "a"
     return request.param, folder, evaluation, search(folder, few_steps(request.param), evaluation)

@@ -1,4 +1,4 @@
-"""The slope of dreamed returns: that it is one, who gets it, and that following it earns more."""
+"""C and the critic get the right gradients, and C's gradient increases the dreamed return."""
 
 from typing import Any
 
@@ -43,14 +43,14 @@ def learner(
 
 
 def last(critic: nn.Sequential) -> nn.Linear:
-    """A critic's output layer."""
+    """Return the output layer of a critic."""
     layer = critic[-1]
     assert isinstance(layer, nn.Linear)
     return layer
 
 
 def awake(made: PathwiseActorCritic) -> PathwiseActorCritic:
-    """The same with a C whose outputs depend on what it sees, and a value far from zero."""
+    """Set weights so that C's outputs depend on its inputs, and values are far from zero."""
     with torch.no_grad():
         made.actor.normal_(std=0.5, generator=draw(3))
         last(made.critic).bias.fill_(2.0)

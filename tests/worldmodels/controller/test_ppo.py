@@ -1,4 +1,4 @@
-"""Proximal updates: what they learn from, when they dream anew, and that they resume exactly."""
+"""PPO learns from dreams, makes new dreams after some updates, and can be resumed exactly."""
 
 import functools
 import math
@@ -46,7 +46,7 @@ def learner(
 def steps_of(
     made: PPOActorCritic, count: int, *, num_dreams: int = 6, rate: float = 1e-2
 ) -> Iterator[dict[str, Tensor]]:
-    """After each of so many updates: what they told."""
+    """Make `count` updates, and yield the metrics of each update."""
     optimizer = torch.optim.Adam(made.parameters(), lr=rate)
     for step in range(count):
         first = starts(made.task.dream, num_dreams, seed=step)
@@ -131,7 +131,7 @@ def test_the_noise_falls_from_the_first_to_the_last_step() -> None:
 
 
 def log_likelihood(made: PPOActorCritic, rows: slice) -> Tensor:
-    """Of sampled outputs, from the definition of the distribution that they were sampled from."""
+    """Compute the log-likelihood of sampled outputs by the definition of their distribution."""
     outputs, sampled = made.outputs(made.features[rows]), made.sampled_outputs[rows]
     if made.task.action_map.discrete:
         found: Tensor = Categorical(logits=outputs).log_prob(sampled.argmax(-1))
@@ -177,7 +177,10 @@ def test_a_batch_is_judged_by_the_noise_it_was_dreamed_with() -> None:
 def climbed(
     advantage: float, log_ratio: float, weight: float = 1.0, actions: str = "continuous"
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """What C climbs where all rows are alike, and the gradient of the row's log-likelihood."""
+    """Return C's ascent direction for a batch of equal rows, and a row's log-likelihood gradient.
+
+    The third output holds the metrics of the update.
+    """
     made = learner(DreamModel(*world("fsq")), actions, max_gradient_norm=1e9, entropy_weight=0.0)
     made.loss(starts(made.task.dream, 6), draw(0))
     for rows in (made.features, made.sampled_outputs):

@@ -8,7 +8,7 @@ from worldmodels.data.sequences import SequenceBatch
 
 
 def batch(rewards: list[list[float]], ends: bool = True) -> SequenceBatch:
-    """Episodes with these rewards, padded; each terminates, or each is truncated."""
+    """Make padded episodes with these rewards; if `ends`, every episode terminates, else none."""
     longest = max(map(len, rewards))
     padded, mask = torch.zeros(len(rewards), longest), torch.zeros(len(rewards), longest)
     terminated = torch.zeros(len(rewards), longest, dtype=torch.bool)

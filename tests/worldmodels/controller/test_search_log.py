@@ -1,4 +1,4 @@
-"""What a search tells of itself: its time, its figures and its curves."""
+"""A search logs its time, its figures and its curves."""
 
 import time
 from collections.abc import Container
@@ -18,7 +18,7 @@ from worldmodels.runs.stage_folder import StageFolder
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to set."""
+    """Return a list whose only number is the time, which a test may set."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -110,7 +110,7 @@ def test_every_history_has_its_curves(tmp_path: Path, name: str) -> None:
 
 
 def colored(path: Path, rgb: tuple[int, int, int]) -> int:
-    """Pixels of a color."""
+    """Count the pixels of a color."""
     picture = iio.imread(path)[..., :3].astype(int)
     return int((np.abs(picture - np.array(rgb)).sum(-1) < 30).sum())
 
@@ -131,7 +131,7 @@ def test_the_real_score_is_drawn_beside_what_is_climbed(
 
 
 class Output:
-    """Where TensorBoard's events go."""
+    """A writer of TensorBoard events that keeps the events in a list."""
 
     def __init__(self) -> None:
         self.scalars: list[tuple[str, float, int]] = []

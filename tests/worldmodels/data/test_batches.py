@@ -28,7 +28,7 @@ def draw(seed: int) -> torch.Generator:
 def numbered_store(
     folder: Path, lengths: Sequence[int], rounds: Sequence[int] | None = None
 ) -> EpisodeStore:
-    """Episode e's frame t is the color (e, t, 0)."""
+    """Make a store in which frame t of episode e has the color (e, t, 0)."""
     store = EpisodeStore(folder)
     for index, length in enumerate(lengths):
         pictures = np.zeros((length + 1, 64, 64, 3), np.uint8)

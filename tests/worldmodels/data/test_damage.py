@@ -1,4 +1,4 @@
-"""Files of a store that are not whole episodes of its env: listed, refused or quarantined."""
+"""Files that are not whole episodes of a store's env are listed, refused or quarantined."""
 
 import errno
 import io
@@ -55,7 +55,7 @@ def test_no_flipped_byte_goes_unnoticed_or_shows_a_traceback(tmp_path: Path) -> 
 
 
 def rewrite(path: Path, **changes: bytes | str) -> None:
-    """The same file with some members changed, every checksum right."""
+    """Rewrite a file with some members changed, so that all checksums are right."""
     with zipfile.ZipFile(path) as archive:
         members: dict[str, bytes | str] = {n: archive.read(n) for n in archive.namelist()}
     for name, content in changes.items():

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: what is flushed when, and what links do."""
+"""Files appear completely or not at all: they are flushed before a rename, and links are kept."""
 
 import os
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from worldmodels.runs.run_settings import RunSettings
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What is flushed and renamed, in order, by the names of files."""
+    """Record the names of the files that are flushed or renamed, in order."""
     seen, flush, rename = [], os.fsync, os.replace
 
     def noting_flush(descriptor: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that were made to do harm: each is refused in one line, before it takes memory."""
+"""A file that was made to do harm is refused in one line, before it takes much memory."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> EpisodeStore:
 
 
 def forge(store: EpisodeStore, **changes: Any) -> Path:
-    """Rewrite episode 0 with other members, its checksums right."""
+    """Rewrite episode 0 with other members, so that all checksums are right."""
     path = store.episodes[0].path
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -234,7 +234,7 @@ def test_a_changed_bit_in_the_weights_is_noticed(tmp_path: Path, place: float) -
 
 
 def refuse_within_memory(read: Callable[[], object], path: Path | None) -> None:
-    """`read` is refused in one line, naming the file, within a quarter of a gibibyte."""
+    """Assert that `read` fails with one line that names the file, within 256 MiB of memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     limit = pages * resource.getpagesize() + 2**28

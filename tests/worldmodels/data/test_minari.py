@@ -1,4 +1,4 @@
-"""Runs to Minari datasets and back, and datasets that others made."""
+"""Runs are exported to Minari datasets and imported again, as are datasets that others made."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Datasets and requests that do not fit: one line each, and nothing left behind."""
+"""Datasets and requests that do not fit are refused in one line, and leave no files."""
 
 import re
 import sys
@@ -110,8 +110,8 @@ def test_actions_that_are_not_the_envs_are_one_line(
         ("Nowhere-v0", "Nowhere-v0, the environment of others/some-v0, cannot be used"),
         ("lab/Nowhere-v0", "Namespace lab not found"),
         ("no_such_module:Nowhere-v0", "cannot be used: .*no_such_module"),
-        ("CartPole-v1", r"actions of CartPole-v1, Discrete\(2\), got Box.* own env with --env"),
-        ("CarRacing-v3", r"actions of CarRacing-v3, Box.*, got Box"),
+        ("CartPole-v1", r"actions of CartPole-v1, in Discrete\(2\), got Box.* own env with --env"),
+        ("CarRacing-v3", r"actions of CarRacing-v3, in Box.*, got Box"),
     ],
 )
 def test_a_data_set_needs_an_env_with_its_actions(
@@ -143,7 +143,7 @@ def shrink(episode: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (shrink, r"frames of shape \(64, 64, 3\) in .*, got \(32, 64, 3\)"),
+        (shrink, r"the dataset states, \(64, 64, 3\), in .*, got \(32, 64, 3\)"),
         (change("terminations", 4, True), "its last step, got a termination at step 4 of 8"),
         (change("truncations", 0, True), "its last step, got a truncation at step 0 of 8"),
         (shorten, r"expected 8 termination flags in .* shape \(7,\)"),

@@ -23,7 +23,7 @@ FRAMES = pytest.mark.parametrize("render_frames", [False, True])
 def play(
     env: gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any], steps: int, seed: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Observations (steps + 1, ...) and rewards (steps, ...) of one dream or many."""
+    """Return the observations (steps + 1, ...) and rewards (steps, ...) of one or many dreams."""
     seen = [env.reset(seed=seed)[0]]
     rewards: list[Any] = []
     for action in actions_of(env, steps):
@@ -247,7 +247,9 @@ def test_actions_that_are_none_are_refused_in_a_line(run: Run) -> None:
         alone.step("left")
     bad = np.ones(shape)
     bad[1] = np.nan
-    output = "dream 1 must be numbers .* got .*nan" if "vae" in str(run) else r"in 1\.\.3, .* nan\]"
+    output = (
+        "dream 1 must not contain NaN, got .*nan" if "vae" in str(run) else r"in 1\.\.3, .* nan\]"
+    )
     with pytest.raises(UserError, match=output):
         dreams.step(bad)
     if "fsq" in str(run):

@@ -126,7 +126,10 @@ def test_gradients_flow_through_a_continuous_dream() -> None:
 
 
 class Known:
-    """What comes next is one more; pays the latent, and ends with probability a fifth of it."""
+    """An M of one latent z: the next latent is z + 1, and the end has the probability z / 5.
+
+    The reward is 10 z plus the first number of the action.
+    """
 
     def sample(
         self, temperature: float, generator: torch.Generator | None = None, num_candidates: int = 1

@@ -31,7 +31,7 @@ def models(kind: str) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN]:
 def episodes(
     vision: Vision, lengths: Sequence[int] = (7, 4, 9)
 ) -> tuple[list[np.ndarray], SequenceBatch]:
-    """Random frames of each episode, and the episodes as V sees them."""
+    """Return random frames of each episode, and the same episodes encoded by V."""
     pictures = [frames(length + 1, seed=length) for length in lengths]
     longest = max(lengths)
     posteriors = [vision.encode(torch.from_numpy(picture)).detach() for picture in pictures]

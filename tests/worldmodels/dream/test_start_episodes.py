@@ -1,4 +1,4 @@
-"""Which episodes dreams begin in, so that their start states fit into memory."""
+"""Dreams start in those episodes whose start states fit into memory."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ TRAINING = len(LENGTHS) - 1  # the first is held out
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Training episodes of 4, 2, 3 and 3 agent steps."""
+    """Make a run with training episodes of 4, 2, 3 and 3 agent steps."""
     return tiny_run(tmp_path / "run")
 
 

@@ -20,13 +20,13 @@ def draw(seed: int) -> torch.Generator:
 
 
 def numbered(count: int) -> DreamState:
-    """Moments that carry their number everywhere."""
+    """Make start states in which every number follows from the index of the state."""
     number = torch.arange(float(count))[:, None]
     return DreamState(number, LSTMState(number, -number), number[:, 0])
 
 
 def episodes(vision: Vision, rewards: Tensor, lengths: Sequence[int]) -> SequenceBatch:
-    """Of so many agent steps each, whatever V makes of random frames."""
+    """Make episodes of the given lengths, whose posteriors are random."""
     shape = rewards.shape
     mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
     if isinstance(vision, VQVAE):
@@ -45,7 +45,7 @@ def drawn_from(
     far_from_reward_fraction: float | None,
     count: int = 3000,
 ) -> Tensor:
-    """Which real states the draws are."""
+    """Return the index of the real state that each draw equals."""
     vision, memory = world(kind)
     sequences = episodes(vision, rewards, lengths)
     starts = StartStates.of_episodes(

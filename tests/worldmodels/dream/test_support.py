@@ -31,13 +31,13 @@ def draw(seed: int) -> torch.Generator:
 
 
 def near(count: int = 1, mu: float | Tensor = 0.0) -> MixturePrediction:
-    """A prediction that plays no part."""
+    """Make a prediction with the mean `mu`, on which most tests do not depend."""
     zeros = torch.zeros(count, 3, 1)
     return MixturePrediction(zeros, zeros + mu, zeros, outcome(count))
 
 
 def stage_weights(support: Support, latent: Tensor, prediction: Prediction) -> list[bool]:
-    """Which of the latents are outside."""
+    """Whether each latent is out of support."""
     out_of_support = support.clamp(latent, prediction)[1]
     outside: list[bool] = out_of_support.tolist()
     return outside
@@ -77,7 +77,7 @@ def test_latents_are_held_within_and_a_dream_leaves_beyond_the_slack() -> None:
 
 
 def test_what_v_itself_is_unsure_of_is_no_leaving() -> None:
-    """A latent that V leaves unused has hardly a range, and a noise of 1."""
+    """A latent that V does not use has a narrow range and a posterior noise of 1."""
     low, high = torch.tensor([-0.01, -1.0, 0.0]), torch.tensor([0.01, 1.0, 1.0])
     support = Support(low, high, noise=torch.tensor([1.0, 0.1, 0.2]))
     dreamed = torch.tensor(
@@ -124,7 +124,7 @@ def test_a_dream_that_leaves_has_ended_and_earns_nothing_more() -> None:
     )
     further, _ = dream.step(clamped, action, draw(1))
     assert (further.weight[out_of_support] == 0).all()
-    # The agent step that leads out still pays, the ones after it do not.
+    # The agent step that leaves the support still has its reward, later agent steps have none.
     returns = dreamed_returns(dream, start, lambda f: torch.zeros(len(f), 3), 2, draw(0))[-1]
     assert torch.equal(returns[out_of_support], reward[out_of_support])
     assert not torch.equal(returns[~out_of_support], reward[~out_of_support])

@@ -19,7 +19,7 @@ SMALL = AutoencoderConfig(num_latents=4, num_codes=3, code_size=2, codebook_size
 
 
 def solutions(count: int = 64, parameters: int = 12) -> Tensor:
-    """Numbers that two others explain."""
+    """Make solutions whose parameters depend on only two numbers per solution."""
     causes = torch.rand(count, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
     mixing = torch.randn(2, parameters, generator=torch.Generator().manual_seed(1))
     return torch.tanh(causes @ mixing)

@@ -1,4 +1,4 @@
-"""AgentSteps gathered from env steps, and sequences of them."""
+"""Agent steps are gathered from env steps, and form sequences."""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What `CodePrediction.log_prob` and `mean` say; how it draws is in test_code_draws."""
+"""Tests of `CodePrediction.log_prob` and `mean`; `test_code_draws` tests the samples."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def test_groups_are_the_squares_of_a_checkerboard_and_then_the_rest() -> None:
     assert groups_of(1).tolist() == [0]
     assert groups_of(2).tolist() == [0, 1]
     assert groups_of(6).tolist() == [0, 1, 2, 3, 0, 1]
-    # Codes of one group never touch, so that what neighbours mean together can be said.
+    # Codes of one group are never neighbours, so the head can model how neighbours depend.
     grid = groups_of(81).view(9, 9)
     for across, down in ((0, 1), (1, 0), (1, 1)):
         assert (grid[down:, across:] != grid[: 9 - down, : 9 - across]).all()
@@ -61,7 +61,7 @@ def test_probabilities_are_the_definitions_and_sum_to_one(
 
 @pytest.mark.parametrize("sizes", [(2, 3), (5,)])
 def test_every_part_of_the_definition_matters(sizes: tuple[int, ...]) -> None:
-    """Else the test above could hold with that part at nothing."""
+    """Each part changes the probabilities; otherwise the test above would pass without it."""
     num_values = values_of(sizes)
     now, then = (some_codes(20, 5, num_values=num_values, seed=seed) for seed in (1, 2))
     head = random_head(5, sizes)
@@ -76,7 +76,7 @@ def test_every_part_of_the_definition_matters(sizes: tuple[int, ...]) -> None:
 
 
 def plain(head: CodeHead) -> CodeHead:
-    """Without coupling and without a habit of staying."""
+    """Set the coupling and the persistence bonus of a head to zero."""
     with torch.no_grad():
         head.coupling.zero_()
         head.persistence_bonus.zero_()
@@ -84,7 +84,7 @@ def plain(head: CodeHead) -> CodeHead:
 
 
 def logits_of(prediction: CodePrediction, component: int, digit: int) -> Tensor:
-    """Log-odds in a plain head, in the order of the frame: (batch, N, values)."""
+    """Return the logits of a plain head, (batch, N, values), with the codes in frame order."""
     head = prediction.head
     logits = head.table.logits(head.queries(prediction.base + head.components[component]))[digit]
     return logits[:, torch.argsort(head.order)]
@@ -133,7 +133,7 @@ def test_any_batch_is_as_many_rows(sizes: tuple[int, ...], batch: tuple[int, ...
 
 
 def mean_numbers(head: CodeHead, frames: Tensor) -> Tensor:
-    """What `mean` is the mean of, in the head's own order of codes."""
+    """Return the numbers that `mean` averages over, with the codes in the head's order."""
     table, ordered = head.table, frames[:, head.order]
     return table.embed(ordered).flatten(-2) if table.lattice else table.seen(ordered)
 
@@ -155,7 +155,7 @@ def test_the_mean_is_the_expectation_where_codes_do_not_hear_one_another(
 
 @pytest.mark.parametrize("sizes", [(2, 2), (3,)])
 def test_the_mean_hears_what_is_expected_of_earlier_codes(sizes: tuple[int, ...]) -> None:
-    """Where earlier codes are all but certain, so is what later ones hear."""
+    """If earlier codes are almost certain, then so are the numbers that later codes depend on."""
     head = random_head(3, sizes)
     now = some_codes(1, 3, num_values=values_of(sizes))
     with torch.no_grad():
@@ -190,5 +190,5 @@ def test_gradients_reach_every_weight() -> None:
         assert weight.grad is not None and weight.grad.abs().max() > 0, name
     assert head.coupling.grad is not None
     earlier = head.coupling.grad.unflatten(0, (4, 5)).unflatten(-1, (4, 5)).abs().amax((1, 3))
-    # A code hears only those of groups before its own.
+    # A code depends only on the codes of earlier groups.
     assert torch.equal(earlier > 0, torch.ones(4, 4).triu(1).bool())

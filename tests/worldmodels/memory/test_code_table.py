@@ -86,7 +86,7 @@ def test_a_number_that_all_vectors_share_does_no_harm() -> None:
 
 
 def test_a_codebook_in_large_hardly_costs_weights() -> None:
-    """A value costs M its free numbers and a bias per code, no row per code and state."""
+    """Each vector of a codebook adds only its free numbers and one bias per code to M."""
     small, large = (
         sum(p.numel() for p in CodeTable(16, (k,), torch.randn(k, 4)).parameters())
         for k in (64, 256)

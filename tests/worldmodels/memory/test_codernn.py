@@ -70,7 +70,10 @@ def sticky_codes(
     length: int = 80,
     seed: int = 0,
 ) -> SequenceBatch:
-    """Codes that stay with a probability each, else are drawn from weights of each one's own."""
+    """Make sequences in which each code persists with a probability, or else is drawn anew.
+
+    Each code has its own probability to persist, and its own weights of the values.
+    """
     generator = draw(seed)
     fractions = torch.as_tensor(weights, dtype=torch.float32)
     staying = torch.as_tensor(persistence).expand(len(fractions))
@@ -117,7 +120,7 @@ def test_calibrated_it_begins_near_the_stay_baseline(
 
 @pytest.mark.parametrize("sizes", [(6,), (2, 3)])
 def test_calibrating_counts_each_code_of_the_frame_in_its_own_place(sizes: tuple[int, ...]) -> None:
-    """Four codes are not drawn in the order of the frame."""
+    """The test needs four codes, because M does not draw four codes in frame order."""
     # Frequencies under which the two digits of a code are independent.
     first, second = torch.tensor([0.2, 0.8]), torch.tensor([0.1, 0.3, 0.6])
     uneven = (second[:, None] * first).flatten()

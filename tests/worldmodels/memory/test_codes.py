@@ -51,7 +51,7 @@ def test_each_row_is_drawn_from_its_own_logits(num_values: int) -> None:
 def test_a_value_of_no_probability_never_comes_whatever_the_noise(
     num_values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also at both ends of what torch.rand may return: 0, and the last number below 1."""
+    """The noise includes the lowest and the highest number that torch.rand may return."""
     ends = [0.0, 2.0**-24, 0.5, 1.0 - 2.0**-23, 1.0 - 2.0**-24]
 
     def rand(*shape: Any, **settings: Any) -> Tensor:

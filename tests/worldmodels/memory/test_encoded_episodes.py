@@ -1,4 +1,4 @@
-"""Encoded episodes in few bytes: the same batches and figures, in memory and in a file."""
+"""Encoded episodes take few bytes, and give the same batches in memory and in a file."""
 
 import os
 import tracemalloc
@@ -54,7 +54,7 @@ def models(kind: str) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN]:
 def both(
     kind: str, store: EpisodeStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN, EncodedEpisodes, EncodedEpisodes]:
-    """The same episodes held in memory and in a file."""
+    """Encode the same episodes twice: into memory, and into a file."""
     vision, memory = models(kind)
     inside = encode_dataset(vision, store.episodes, 2, folder=folder)
     monkeypatch.setattr(encoding, "MAX_BYTES_IN_MEMORY", inside.num_bytes - 1)
@@ -169,7 +169,7 @@ def test_codes_take_the_smallest_type_that_holds_them() -> None:
 def test_an_agent_step_takes_its_posterior_and_seventeen_bytes(
     kind: str, per_step: int, store: EpisodeStore
 ) -> None:
-    """Three actions and a reward of 4 bytes, and one that says whether the episode ended."""
+    """Three actions and a reward take 4 bytes each; the flag of termination takes one byte."""
     vision, _ = models(kind)
     episodes = encode_dataset(vision, store.episodes, 2)
     records = sum(-(-length // 2) + 1 for length in LENGTHS)
@@ -251,7 +251,7 @@ def test_the_plan_of_training_counts_what_lies_in_memory_and_what_in_a_file(
 def largest_part(
     memory_class: type[MDNRNN | CodeRNN], monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
-    """Sequences of the largest batch whose loss is taken from now on, in a list of one."""
+    """Record the size of the largest batch whose loss is computed, in a list of one number."""
     largest, loss = [0], memory_class.loss
 
     def watched(self: Any, batch: SequenceBatch, generator: torch.Generator | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""What V made of episodes is remembered for as long as it is the same V."""
+"""The encodings of episodes are cached as long as V stays the same."""
 
 from pathlib import Path
 

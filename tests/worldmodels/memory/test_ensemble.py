@@ -50,7 +50,7 @@ def latents(kind: str, *shape: int, seed: int = 0) -> Tensor:
 
 
 def far_apart(count: int, mus: Sequence[float] = (-50.0, 0.0, 50.0)) -> EnsemblePrediction:
-    """Members who are sure that both dimensions of what comes next are near their own number."""
+    """Make a prediction whose members have mean latents that are far apart from each other."""
     shape = count, 2, 1
     zeros = torch.zeros(shape)
     members = [MixturePrediction(zeros, torch.full(shape, mu), zeros, outcome(count)) for mu in mus]
@@ -185,7 +185,7 @@ Trained = TypeVar("Trained", bound=Model)
 
 
 class LaterMember(torch.nn.Module):
-    """A member alone, with the noise that it draws after the members before it."""
+    """A single model with the noise that it would draw after the other members of an ensemble."""
 
     def __init__(self, alone: MDNRNN | CodeRNN, position: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What M can learn, and what it could not without the part that is there for it."""
+"""M learns several patterns, each of which needs a certain part of M."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def draw(seed: int) -> torch.Generator:
 
 
 def sequences(posteriors: Tensor, actions: Tensor) -> SequenceBatch:
-    """Rewards that are the first action's size, and no ends."""
+    """Make sequences without ends, in which each reward is the first number of the action."""
     mask = torch.ones(actions.shape[:2], dtype=torch.bool)
     return SequenceBatch(posteriors, actions, actions[..., 0].clone(), ~mask, mask)
 
@@ -30,7 +30,7 @@ def train(
     learning_rate: float,
     frozen: Sequence[Tensor] = (),
 ) -> dict[str, float]:
-    """Metrics after steps of Adam on random rows of a batch."""
+    """Train M with Adam on random rows of a batch, and return the metrics after training."""
     memory.calibrate(batch)
     generator = draw(0)
     weights = [p for p in memory.parameters() if not any(p is part for part in frozen)]
@@ -45,7 +45,10 @@ def train(
 
 
 def moving_codes(count: int, seed: int) -> SequenceBatch:
-    """The first code is what it was two agent steps ago; the second one moves on by two, or not."""
+    """Make two codes: the first one repeats its value of two agent steps ago.
+
+    The second code changes by 2 (modulo 4) or stays, depending on the action.
+    """
     generator = draw(seed)
     moves = torch.randint(2, (count, 4), generator=generator)
     codes = torch.randint(4, (count, 5, 2), generator=generator)
@@ -68,8 +71,8 @@ def test_over_codes_it_learns_from_the_past_and_from_actions_and_beats_staying(
     with torch.no_grad():
         nll = memory.loss(held_out)[1]["nll"].item()
     now, then = (held_out.posteriors[:, part].flatten(0, 1) for part in (slice(4), slice(1, 5)))
-    # All that cannot be known: the first code after the first of four agent steps. One that is deaf
-    # to actions would pay ln 2 more, one without a past ln 4 instead of a quarter of it.
+    # Only the first code after the first of four agent steps is unpredictable. An M that ignored
+    # actions would lose ln 2 more, and an M without a past would lose ln 4 instead of ln 4 / 4.
     assert nll < math.log(4) / 4 + 0.25
     assert PersistenceCategorical.fit([(now, then)], 4).nll([(now, then)]) > 4 * nll
 
@@ -99,7 +102,7 @@ def test_over_latents_it_learns_from_the_past_and_from_actions_and_beats_staying
 
 @pytest.fixture(scope="module")
 def all_together() -> SequenceBatch:
-    """Four codes that are all 0 or all 1 next, as a coin falls."""
+    """Make four codes that are all 0 or all 1, as the throw of a coin decides at each step."""
     coins = torch.randint(2, (400, 4), generator=draw(3))
     return sequences(coins[..., None].expand(-1, -1, 4).clone(), torch.zeros(400, 3, 1))
 

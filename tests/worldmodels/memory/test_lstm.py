@@ -8,7 +8,7 @@ from worldmodels.memory.lstm import LSTM
 
 @pytest.fixture
 def pair() -> tuple[LSTM, torch.nn.LSTM]:
-    """Ours, and torch's with the same weights and its second bias at zero."""
+    """Make our LSTM, and torch's LSTM with the same weights and with a second bias of zero."""
     torch.manual_seed(0)
     ours, theirs = LSTM(3, 4), torch.nn.LSTM(3, 4, batch_first=True)
     copied: Any = theirs

@@ -1,4 +1,4 @@
-"""Gradients of samples against gradients of the expectations that they estimate."""
+"""Gradients of samples are compared with gradients of the expectations that they estimate."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,13 +22,13 @@ def draw(seed: int) -> torch.Generator:
 
 
 def mixture_of(parts: Sequence[Tensor]) -> MixturePrediction:
-    """Of log_pi, mu and log_sigma."""
+    """Make a prediction from log_pi, mu and log_sigma."""
     log_pi, mu, log_sigma = parts
     return MixturePrediction(log_pi, mu, log_sigma, outcome(len(mu)))
 
 
 def prediction_of(action: Tensor) -> MixturePrediction:
-    """One latent's mixture of three Gaussians, all of whose parameters the action (1,) moves."""
+    """Make a mixture of three Gaussians whose parameters all depend on the action (1,)."""
     log_pi = torch.stack([0.8 * action, -0.3 * action, 0.4 - action], -1)
     mu = torch.stack([0.5 + action, -0.7 + 0.2 * action, 1.4 - 0.6 * action], -1)
     log_sigma = torch.stack([-0.3 + 0.4 * action, 0.1 - 0.5 * action, 0.2 * action], -1)
@@ -37,7 +37,7 @@ def prediction_of(action: Tensor) -> MixturePrediction:
 
 
 def tempered(prediction: MixturePrediction, temperature: float) -> distributions.Distribution:
-    """The distribution of one latent at a temperature, as torch's own."""
+    """Return the distribution of one latent at a temperature, as a torch distribution."""
     width = prediction.log_sigma[0, 0].exp() * temperature**0.5
     return distributions.MixtureSameFamily(
         distributions.Categorical(logits=prediction.log_pi[0, 0] / temperature),
@@ -48,7 +48,7 @@ def tempered(prediction: MixturePrediction, temperature: float) -> distributions
 def exact_gradient(
     function: Callable[[Tensor], Tensor], temperature: float, action: float
 ) -> float:
-    """The derivative of E[function(z)] in the action, by quadrature in float64."""
+    """Compute the derivative of E[function(z)] in the action, by quadrature in float64."""
     point = torch.tensor([[action]], dtype=torch.float64, requires_grad=True)
     grid = torch.linspace(-15, 15, 30_001, dtype=torch.float64)
     density = tempered(prediction_of(point), temperature).log_prob(grid).exp()
@@ -177,7 +177,7 @@ def test_one_gaussian_has_the_same_gradient_either_way() -> None:
 
 
 def small_world(mixtures: int) -> DreamModel:
-    """V and M of one latent, in which the next latent depends on the action through all parts."""
+    """Make V and M of one latent, where all parameters of the mixture depend on the action."""
     memory = mdnrnn(4, num_latents=1, num_actions=3, num_mixtures=mixtures)
     with torch.no_grad():
         memory.mixture.weight.mul_(4.0)
@@ -188,7 +188,7 @@ def small_world(mixtures: int) -> DreamModel:
 
 
 def two_rewards(dream: DreamModel, action: Tensor, latent_noise: torch.Generator) -> Tensor:
-    """Sum of the rewards of two agent steps with one action each, (B,); latents are sampled."""
+    """Return the sum of the rewards of two agent steps, (B,); latents are sampled."""
     count = len(action)
     state = DreamState(torch.full((count, 1), 0.4), dream.memory.initial(count), torch.ones(count))
     total = torch.zeros(count)
@@ -200,7 +200,7 @@ def two_rewards(dream: DreamModel, action: Tensor, latent_noise: torch.Generator
 
 @pytest.mark.parametrize("mixtures", [1, 2, 5])
 def test_a_dreams_gradient_in_the_action_is_that_of_its_expected_return(mixtures: int) -> None:
-    """The reward of the second agent step depends on the latent that the first one draws."""
+    """The reward of the second agent step depends on the latent that the first step samples."""
     dream = small_world(mixtures)
     count = 60_000
     point = torch.tensor([0.2, 0.5, 0.1])
@@ -208,7 +208,7 @@ def test_a_dreams_gradient_in_the_action_is_that_of_its_expected_return(mixtures
     each = torch.autograd.grad(two_rewards(dream, action, draw(5)).sum(), action)[0]
 
     def expected(moved: Tensor) -> Tensor:
-        """By quadrature over the latent in between, in float64."""
+        """Compute the expected return by quadrature over the second latent, in float64."""
         memory = dream.memory
         start = torch.full((1, 1), 0.4, dtype=torch.float64)
         state, first = memory.step(memory.initial(1), start, moved[None])

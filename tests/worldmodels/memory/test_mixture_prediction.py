@@ -1,4 +1,4 @@
-"""What the mixture over the next latent says, and how it draws."""
+"""The mixture over the next latent has the right density, mean and samples."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def random_prediction(
 def one_mixture(
     log_pi: Sequence[float], mu: Sequence[float], log_sigma: Sequence[float], count: int
 ) -> MixturePrediction:
-    """The same one-dimensional mixture `count` times."""
+    """Make a batch of `count` copies of one mixture over one latent."""
     shape = (count, 1, len(mu))
     weights, means, widths = (torch.tensor(part).expand(shape) for part in (log_pi, mu, log_sigma))
     return MixturePrediction(weights, means, widths, outcome(count))

@@ -10,7 +10,7 @@ VALUES = torch.tensor([-2.0, 0.0, 1.0, 5.0])
 
 
 def certain(*rewards: float) -> Outcome:
-    """The likeliest outcome of rewards, by the definition of two-hot targets."""
+    """Make the outcome that is most likely for given rewards, from their two-hot targets."""
     fractions = torch.zeros(len(rewards), 4)
     for row, reward in enumerate(rewards):
         upper = next(i for i in range(1, 4) if reward <= VALUES[i])
@@ -125,7 +125,7 @@ def test_the_loss_weighs_its_parts_and_its_error_is_in_units_of_the_variance() -
 
 
 def test_it_learns_what_a_state_pays_on_average_and_where_episodes_end() -> None:
-    """A coin decides half of the reward: the expectation is learned, not the likeliest value."""
+    """A coin decides half of the reward, and M learns the expectation, not the likeliest value."""
     torch.manual_seed(0)
     hidden = torch.rand(2000, 2) * 2 - 1
     coin = (torch.rand(2000) < 0.25).float()

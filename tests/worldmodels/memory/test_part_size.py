@@ -1,4 +1,4 @@
-"""Passes over all data and large batches, part by part: the same figures as at once."""
+"""Passes over all data, or over a large batch, give the same figures part by part as at once."""
 
 import copy
 from pathlib import Path
@@ -31,7 +31,7 @@ def memory_of(kind: str) -> AnyMemory:
 
 
 def data(kind: str) -> SequenceBatch:
-    """Sequences of unlike lengths; the codes mostly stay."""
+    """Make sequences of different lengths, in which codes mostly persist."""
     draw = torch.Generator().manual_seed(0)
     mask = torch.arange(LENGTH) < torch.randint(2, LENGTH + 1, (ROWS, 1), generator=draw)
     mask[0] = True
@@ -110,7 +110,7 @@ def test_the_weighted_parts_of_a_batch_have_the_gradient_of_the_whole(kind: str)
 
 
 def sizes_of_batches(memory: AnyMemory, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sequences of every batch whose loss is taken from now on."""
+    """Record the size of every batch whose loss is computed from now on."""
     sizes, loss = [], memory.loss
 
     def noted(batch: SequenceBatch, draw: torch.Generator | None = None) -> Any:

@@ -9,7 +9,7 @@ LENGTHS = (9, 3, 14)
 
 
 def episodes() -> SequenceBatch:
-    """Decision t of episode e pays 100 e + t."""
+    """Make episodes in which agent step t of episode e has the reward 100 e + t."""
     rows, longest = len(LENGTHS), max(LENGTHS)
     rewards = torch.arange(rows)[:, None] * 100.0 + torch.arange(longest)
     mask = torch.arange(longest) < torch.tensor(LENGTHS)[:, None]

@@ -28,7 +28,7 @@ from worldmodels.runs.checkpoint import load_checkpoint, save_checkpoint, with_p
 def tiny_prior(
     num_codes: int = 4, digit_sizes: tuple[int, ...] = (3,), seed: int = 0, **changes: Any
 ) -> CodePrior:
-    """Far from its baseline: a fresh prior hardly looks at the context."""
+    """Make a prior that depends on the context, which a fresh prior hardly does."""
     torch.manual_seed(seed)
     settings = {"num_channels": 8, "num_layers": 2, "dropout": 0.0}
     model = CodePrior(PriorConfig(num_codes, digit_sizes, **{**settings, **changes}))
@@ -133,7 +133,7 @@ def test_the_same_generator_draws_the_same() -> None:
 
 
 def correlated_codes(count: int = 4000) -> Tensor:
-    """Each code copies the one above it, or, in the first row, is drawn with odds of its own."""
+    """Make frames of 2 x 2 codes: the first row is random, and the second row copies the first."""
     generator = torch.Generator().manual_seed(0)
     first = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), count * 2, True, generator=generator)
     first = first.view(count, 2)

@@ -32,7 +32,7 @@ def surprise() -> Surprise:
 
 @pytest.fixture(scope="module")
 def sequences() -> SequenceBatch:
-    """Three episodes of different lengths, padded with what would show."""
+    """Make three episodes of different lengths, with random padding that a test would notice."""
     generator = torch.Generator().manual_seed(0)
     mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     return SequenceBatch(

@@ -1,4 +1,4 @@
-"""No two episodes or candidates of a run are played on the same track."""
+"""All episodes of a run, and all candidates for its episodes, have different seeds."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from worldmodels.stages.collect import CollectConfig, collect
 
 @pytest.mark.parametrize("run_seed", [0, 1, 49, 50, 123])
 def test_episodes_and_candidates_have_seeds_of_their_own(run_seed: int) -> None:
-    """10,000 of either kind in turn, well beyond a third of the run's stretch."""
+    """The test makes 20,000 episodes; every other hundred has three candidates per episode."""
     used = [
         seed
         for index in range(20_000)

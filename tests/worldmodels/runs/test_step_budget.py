@@ -9,7 +9,7 @@ from worldmodels.runs.step_budget import episodes_wanted
 
 
 def played(budget: int, lengths: Sequence[int], earlier: Sequence[int] = ()) -> list[int]:
-    """The numbers of episodes after each wave, until a wave is empty."""
+    """Return the number of episodes after each wave of episodes, until no wave is planned."""
     waves = [0]
     while (wanted := episodes_wanted(budget, lengths[: waves[-1]], earlier)) > waves[-1]:
         waves.append(wanted)

@@ -1,4 +1,4 @@
-"""Elites that drive, on envs whose pay and measures are known, and the episodes they collect."""
+"""The search for driving elites, in envs with known rewards, and the episodes of the elites."""
 
 import csv
 import functools
@@ -33,7 +33,7 @@ from worldmodels.stages import elites_drive
 from worldmodels.stages.collect import CollectConfig, collect, replacements
 from worldmodels.stages.elites_drive import DriveConfig, drive_elites
 
-# Elites of random weights alone fill a fifth of the cells: children are made from there on.
+# Random weights fill about a fifth of the cells. From then on, children of elites are evaluated.
 CONFIG = DriveConfig(
     evaluations=58, episodes=2, max_steps=8, cells=4, batch_size=12, start_sigma=1.0, iso_sigma=0.5
 )
@@ -52,7 +52,7 @@ def archive(run: Run) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any]]:
-    """A run of a Box env with elites, and what the stage returned."""
+    """Make a run of a Box env with elites, and return the run and the result of the stage."""
     run = box_run(tmp_path_factory.mktemp("runs") / "elites")
     return run, drive(run)
 
@@ -136,7 +136,7 @@ def test_two_workers_find_the_same_elites(
 
 
 class Killed(Exception):
-    """As a kill: nothing is saved on the way out."""
+    """An exception that acts as a kill: the stage saves nothing when it is raised."""
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, Killed])
@@ -220,7 +220,7 @@ def play_elites(run: Run, episodes: int, workers: int = 1) -> dict[str, Any]:
 
 @pytest.fixture
 def with_elites(finished: tuple[Run, dict[str, Any]], tmp_path: Path) -> Run:
-    """A copy of the run with elites that a test may spoil."""
+    """Make a copy of the run with elites, which a test may damage."""
     run = box_run(tmp_path / "copy")
     shutil.copytree(finished[0].folder / "elites", run.folder / "elites")
     return run
@@ -259,7 +259,7 @@ def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites: R
     content[content.index(b"frames.npy") + 150] ^= 1
     (run.store.folder / "episode-000009.npz").write_bytes(content)
     done = wm("collect", "--run", run.folder, "--episodes", 15, "--workers", 1)
-    assert "episode 9: played again in round 2, elites policy" in done.error
+    assert "episode 9: played again in round 2 with the elites policy" in done.error
     after = contents(run)
     assert {name: after[name] for name in before} == before
 
@@ -267,8 +267,12 @@ def test_damaged_episodes_of_elites_are_played_again_as_they_were(with_elites: R
 @pytest.mark.parametrize(
     ("gone", "words", "policy"),
     [
-        (True, "exploring policy: the elites that played it are gone", "exploring"),
-        (False, "by the current elites: other elites played it before", "elites"),
+        (
+            True,
+            "with the exploring policy, because the elites of this episode are gone",
+            "exploring",
+        ),
+        (False, "with the current elites, because the elites of this episode are gone", "elites"),
     ],
 )
 def test_what_is_not_played_by_the_same_elites_says_so(
@@ -283,7 +287,7 @@ def test_what_is_not_played_by_the_same_elites_says_so(
     file.unlink() if gone else file.write_bytes(b"others")
     said: list[str] = []
     ((again, _),) = replacements(run, CollectConfig(9), 2, said.append)
-    assert said == [f"episode 6: played again in round 2, {words}"]
+    assert said == [f"episode 6: played again in round 2 {words}"]
     assert again.policy == policy
 
 

@@ -1,4 +1,4 @@
-"""The stage that finds C, on envs whose rewards are known, with V and M made without training."""
+"""The stage that searches C, in envs with known rewards, with an untrained V and M."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +57,10 @@ SEARCHES = {
 
 
 def make_run(folder: Path, kind: str, seed: int = 0) -> Run:
-    """A VAE drives by two numbers, FSQ codes by three choices; both envs pay what was done."""
+    """Make a run: a VAE with a Box of two actions, or FSQ codes with three discrete actions.
+
+    The rewards of both envs increase with the action.
+    """
     return tiny_run(folder, "fsq") if kind == "fsq" else box_run(folder, seed)
 
 
@@ -75,7 +78,7 @@ def parameters(run: Run) -> np.ndarray:
 
 
 def without_timings(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without what depends on the machine's speed."""
+    """Return the result without the figures that depend on the machine's speed."""
     history = [
         {name: value for name, value in entry.items() if "second" not in name}
         for entry in result["history"]
@@ -93,7 +96,7 @@ def two_workers() -> Iterator[Workers]:
 def finished(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, str, str, dict[str, Any]]:
-    """A run of either kind and how its C was searched, with what the stage returned."""
+    """Search C in a run; return the run, its kind, the name of the search, and the result."""
     kind, search = request.param
     run = make_run(tmp_path_factory.mktemp("runs") / kind, kind)
     return run, kind, search, train(run, SEARCHES[search])
@@ -195,7 +198,7 @@ def test_a_finished_search_is_not_done_again_and_its_agent_is_the_run_s_best(
 
 
 def held(config: ControllerStageConfig, **changes: Any) -> ControllerStageConfig:
-    """A search that hardly moves from where it begins."""
+    """Change the config so that the search hardly moves C from its start."""
     still = FitConfig(num_steps=2, batch_size=4, learning_rate=1e-7)
     cmaes = replace(config.cmaes, generations=1, later_generations=1, sigma0=1e-6)
     pathwise = replace(config.pathwise, fit=still, later=still)
@@ -204,7 +207,7 @@ def held(config: ControllerStageConfig, **changes: Any) -> ControllerStageConfig
 
 @pytest.fixture(scope="module")
 def other_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of the same env with another V and M, and an agent with hidden units."""
+    """Make a run of the same env with another V and M, and with an agent that has hidden units."""
     run = make_run(tmp_path_factory.mktemp("runs") / "other", "vae", seed=1)
     train(run, replace(CONFIG, dream=True, hidden=3))
     return run
@@ -285,11 +288,11 @@ def test_a_start_with_another_action_repeat_or_another_c_than_asked_for_is_refus
     for requested, words in (
         (
             {"hidden": 0},
-            r"expected --hidden 3, .* got 0: leave out --hidden, or leave out --init-from",
+            r"--hidden must be 3, got 0: leave out --hidden, or leave out --init-from",
         ),
-        ({"inputs": "z"}, r"expected --controller-inputs zh, .* got z"),
-        ({"sample_latent": True}, r"expected sample_latent False, .* got True: leave out --paper"),
-        ({"action_map": "paper"}, r"expected action_map default, .* got paper"),
+        ({"inputs": "z"}, r"--controller-inputs must be zh, got z"),
+        ({"sample_latent": True}, r"sample_latent must be False, got True: leave out --paper"),
+        ({"action_map": "paper"}, r"action_map must be default, got paper"),
     ):
         with pytest.raises(UserError, match=words):
             train(run, CONFIG, start_from=other_run.folder, requested=requested)

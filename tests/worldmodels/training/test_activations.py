@@ -12,7 +12,7 @@ def test_the_outputs_of_all_layers_are_counted() -> None:
 
 
 def test_the_model_and_the_global_generator_stay_as_they_were() -> None:
-    """A codebook takes its first vectors from the first data it meets, at random."""
+    """A codebook takes its first vectors from its first batch, which must not happen here."""
     model, frame = vqvae("vq"), torch.from_numpy(frames(1))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.get_rng_state()

@@ -43,7 +43,10 @@ def batch_at(step: int, generator: torch.Generator) -> Tensor:
 
 
 class Scripted(nn.Module):
-    """Its one weight falls by about the learning rate a step; its losses are as told."""
+    """A model of one weight, which falls by about the learning rate per step.
+
+    The losses are given by a function of the step.
+    """
 
     def __init__(self, losses: Callable[[int], float] = lambda step: 1.0) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class Scripted(nn.Module):
 
 
 def checkpoints(every_step: bool) -> AbstractContextManager[Any]:
-    """A checkpoint after every step, or as seldom as usual."""
+    """Let a fit write a checkpoint after every step, or as seldom as usual."""
     seconds = -1.0 if every_step else CHECKPOINT_SECONDS
     return mock.patch("worldmodels.training.fit.CHECKPOINT_SECONDS", seconds)
 

@@ -1,4 +1,4 @@
-"""Global generators are seeded for a while, on the device as on the CPU."""
+"""The global generators of the CPU and of the device are seeded within a context."""
 
 import pytest
 import torch

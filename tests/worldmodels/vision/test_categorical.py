@@ -58,7 +58,7 @@ def test_draws_follow_the_posterior() -> None:
 
 
 def test_the_score_estimate_is_the_gradient_of_the_expectation() -> None:
-    """Two frames, one open cell each; exact by enumeration over that cell's codes."""
+    """All cells but one are certain, so the exact gradient is a sum over the codes of one cell."""
     model = categorical(num_samples=8, kl_weight=0.0)
     torch.nn.init.normal_(model.table.weight, std=3.0)
     few = FRAMES[:2]

@@ -1,4 +1,4 @@
-"""The error on which V is trained lets small moving things count."""
+"""The error that V minimizes gives weight to small objects that move."""
 
 from dataclasses import replace
 
@@ -12,11 +12,16 @@ from worldmodels.training.fit import step_generator
 from worldmodels.vision import VAE, VAEConfig
 from worldmodels.vision.metrics import mean_frame, score_vision
 from worldmodels.vision.networks import to_unit
-from worldmodels.vision.pixel_error import MAX_MOVING_WEIGHT, MEAN_FRAME_ERROR, ErrorConfig, PixelError
+from worldmodels.vision.pixel_error import (
+    MAX_MOVING_WEIGHT,
+    MEAN_FRAME_ERROR,
+    ErrorConfig,
+    PixelError,
+)
 
 
 def pole_frames(count: int, seed: int) -> Tensor:
-    """A white picture with a pole of 12 pixels, which stands somewhere in the middle."""
+    """Make white frames with a pole of 12 black pixels at a random place near the middle."""
     frames = np.full((count, 64, 64, 3), 255, np.uint8)
     for frame, x in zip(frames, np.random.default_rng(seed).integers(24, 40, count), strict=True):
         frame[26:38, x] = 0
@@ -61,7 +66,7 @@ def test_equal_frames_leave_the_weights_at_one_and_so_does_the_default() -> None
 
 
 def trained_gain(general: bool) -> float:
-    """How many times better than the mean frame a VAE becomes on frames with a thin pole."""
+    """Train a VAE on frames with a thin pole, and return the VAE's gain over the mean frame."""
     torch.manual_seed(0)
     sizes = VAEConfig(4, "lean", channels=32, kl_weight=0.1, free_nats=0.25)
     config = replace(sizes, by_variance=general, normalize=general)
@@ -112,7 +117,8 @@ def test_movement_weighs_as_much_as_the_differences_between_episodes() -> None:
     assert of_movement + of_ground == pytest.approx(MEAN_FRAME_ERROR, rel=0.2)
     # Without the weight, a V could gain little by showing what moves.
     plain_movement, plain_ground = (
-        error(drawn, target)[0].mean().item() for drawn, target in ((ground, images), (mean, ground))
+        error(drawn, target)[0].mean().item()
+        for drawn, target in ((ground, images), (mean, ground))
     )
     assert plain_movement < 0.15 * plain_ground
 

@@ -17,7 +17,7 @@ KINDS = pytest.mark.parametrize("quantizer", ["vq", "fsq"])
 
 
 def fitted(quantizer: str, **changes: Any) -> VQVAE:
-    """A few steps, so that a learned codebook is no longer what it began as."""
+    """Train V for a few steps, so that a learned codebook differs from its initial state."""
     model = vqvae(quantizer, **changes)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(4):
@@ -28,7 +28,7 @@ def fitted(quantizer: str, **changes: Any) -> VQVAE:
 
 
 def quantized_in_training_code(model: VQVAE) -> tuple[Tensor, Tensor, Tensor]:
-    """Encoder's vectors, the code vectors they became, and the codes, a row per cell each."""
+    """Return the encoder's vectors, the quantized vectors and the codes, with one row per cell."""
     grid = model.encoder(to_unit(FRAMES))
     quantized, codes, _ = model._quantize(grid)
     return grid.flatten(2).transpose(1, 2), quantized, codes

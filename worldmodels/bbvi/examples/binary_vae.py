@@ -1,13 +1,13 @@
 """An example of amortised inference: a variational autoencoder of binary pixels.
 
 Each point is drawn from one of three Gaussians in the plane, and the model observes only 100 binary
-pixels of the point. A pixel is 1 if the cosine of the pixel's random projection of the point is
-positive. The model is given neither the plane nor the Gaussians, but its two latents should recover
-both.
+pixels of the point. Each pixel has a random projection, which maps the point to an angle. The pixel
+is 1 if the cosine of this angle is positive. The model observes neither the plane nor the
+Gaussians, but its two latents should recover both.
 
-One family per point would mean thousands of families. Instead, an encoder network computes the
-parameters of q from the pixels. `elbo_surrogate` treats a batch of B points as one q with 2 B
-latents. The gradient flows through the samples of this q into the encoder and the decoder.
+A separate family for each point would mean thousands of families. Instead, an encoder network
+computes the parameters of q from the pixels. `elbo_surrogate` treats a batch of B points as one q
+with 2 B latents. The gradient flows through the samples of this q into the encoder and the decoder.
 
 >>> import torch
 >>> points = draw_points(200, torch.Generator().manual_seed(0))
@@ -111,7 +111,7 @@ class EncodedGaussian(VariationalFamily):
 
 
 class BinaryVAE(nn.Module):
-    """A VAE: z ~ N(0, I), each pixel ~ Bernoulli(sigmoid(decoder(z))); the encoder gives q."""
+    """A VAE with z ~ N(0, I) and pixels ~ Bernoulli(sigmoid(decoder(z))); the encoder gives q."""
 
     def __init__(self, config: BinaryVAEConfig) -> None:
         super().__init__()

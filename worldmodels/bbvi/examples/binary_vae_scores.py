@@ -1,4 +1,4 @@
-"""Evaluation of the binary VAE: of its ELBO against baselines, of its latents and of its q."""
+"""Evaluate the binary VAE: compare its ELBO with baselines, and score its latents and its q."""
 
 import math
 import time
@@ -37,9 +37,9 @@ class BinaryVAEFit:
         history: the ELBO of each training step's batch.
         elbo: the ELBO of the held-out points, which is a lower bound of their log-likelihood.
         independent_pixels: log-likelihood under a model with independent pixels.
-        pixels_of_cluster: log-likelihood under a model with independent pixels that is given each
-            point's Gaussian.
-        accuracy: fraction of points whose nearest cluster mean belongs to the point's own Gaussian.
+        pixels_of_cluster: log-likelihood under a model that is given the Gaussian of each point and
+            has independent pixels.
+        accuracy: fraction of points that are nearest to the mean of their own cluster.
         fraction_above: fraction of points whose k-hat is above 0.7.
     """
 
@@ -87,8 +87,8 @@ def evaluate_points(
 ) -> tuple[PerPoint, PerPoint]:
     """Return each point's KL(q, posterior) in nats, and each point's k-hat.
 
-    log p is estimated from the importance weights, so the KL is too small for points whose k-hat is
-    high.
+    log p is estimated from the importance weights. If the k-hat of a point is high, this estimate
+    is too low, and so is the KL.
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
@@ -117,7 +117,7 @@ def nearest_mean_accuracy(
 def independent_pixels(training: Pixels, held_out: Float[Tensor, "other pixel"]) -> float:
     """Return the log-likelihood of the held-out points, in nats per point.
 
-    The pixels are independent, and each pixel is 1 as often as in the training points.
+    In the model, pixels are independent, and each pixel is 1 as often as in the training points.
     """
     return float(_bernoulli(training, held_out).mean())
 

@@ -1,4 +1,4 @@
-"""Comparison of all estimators on a model with 20 latents: ELBO curves, gradient variances."""
+"""All estimators are compared on a model with 20 latents, by ELBO curves and gradient variances."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Fits that can be checked: a coin, a linear regression and a logistic regression.
+"""Fits whose results can be checked: a coin, a linear regression and a logistic regression.
 
 The coin and the linear regression have an exact posterior in closed form. For the logistic
 regression, HMC draws samples from the posterior.
@@ -69,8 +69,7 @@ class FittingPlan:
         num_steps: number of optimizer steps of every fit. If `num_steps` is None, each experiment
             uses its own number of steps.
         on_fit: called with every fit as soon as the fit is done.
-        num_repeats: number of gradients per estimator from which the gradient's variance is
-            estimated.
+        num_repeats: number of gradients from which the variance of an estimator is computed.
     """
 
     seed: int = 0
@@ -120,7 +119,7 @@ class FittingPlan:
 
 @dataclass(frozen=True)
 class ExactFits:
-    """The fits, the fitted q of each fit, and the exact posterior, which has the class of q."""
+    """The fits, the fitted q of each fit, and the exact posterior, which has q's class."""
 
     fits: list[Fit]
     found: list[Any]
@@ -128,7 +127,7 @@ class ExactFits:
 
 
 def fit_coin(plan: FittingPlan) -> ExactFits:
-    """Fit the probability of a one for a coin whose throws gave six ones and four zeros.
+    """Fit the probability that a coin shows 1, given throws with six ones and four zeros.
 
     The prior is Beta(10, 10), and the exact posterior is Beta(16, 14).
     """
@@ -174,7 +173,7 @@ class LogisticFits:
     Attributes:
         log_evidence, standard_error: log p(x) and its standard error in nats, both estimated by
             importance sampling.
-        r_hat: largest R-hat of any latent. If `r_hat` is below 1.01, the chains agree.
+        r_hat: largest R-hat over all latents. If `r_hat` is below 1.01, the chains agree.
     """
 
     fits: list[Fit]
@@ -188,7 +187,7 @@ class LogisticFits:
 def fit_logistic(plan: FittingPlan) -> LogisticFits:
     """Fit Gaussians to the five weights of a logistic regression.
 
-    Draws by HMC represent the posterior.
+    HMC draws the samples that represent the posterior.
 
     KL(q, posterior) is log p(x) - ELBO. log p(x) has no closed form and is estimated by importance
     sampling.

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo with many parallel chains; a fitted q is compared with its draws."""
+"""Hamiltonian Monte Carlo with many parallel chains, whose draws are compared with a fitted q."""
 
 import math
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class HMCResult:
 
 
 def hmc(model: LogJoint, num_latents: int, config: HMCConfig, *, generator: Generator) -> HMCResult:
-    """Sample the posterior of a differentiable log-joint over all of R^D.
+    """Sample the posterior of a log-joint that is defined and differentiable on all of R^D.
 
     The chains start at draws from the standard normal distribution and advance together. The
     warm-up whitens the posterior with the chains' own covariance and tunes one step size for all

@@ -18,7 +18,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class BetaBernoulli:
-    """A model of some throws of a coin; the only latent z is the coin's probability of a one.
+    """A model of throws of a coin; the only latent z is the probability that the coin shows 1.
 
     Source: the first example of Pyro's SVI tutorial, which has the prior Beta(10, 10), six ones and
     four zeros.
@@ -59,7 +59,7 @@ class BetaBernoulli:
 
 @dataclass(frozen=True)
 class _Regression(ABC):
-    """Weights z ~ N(0, I), and one target per row that depends on the row's entry of inputs @ z."""
+    """A regression with weights z ~ N(0, I); each row's target depends on the row's inputs @ z."""
 
     inputs: Float[Tensor, "row latent"]
     targets: Float[Tensor, "row"]
@@ -145,7 +145,7 @@ class LogisticRegression(_Regression):
 
 @dataclass(frozen=True)
 class HierarchicalPoisson:
-    """Counts of groups. The log-rates z_i of the groups share the mean z_0.
+    """A model of the counts of groups, whose log-rates z_i share the mean z_0.
 
         z_0 ~ N(0, 2^2)    z_i ~ N(z_0, 1)    counts_i ~ Poisson(exp(z_i))
 
@@ -175,7 +175,7 @@ class HierarchicalPoisson:
 
     @property
     def joint(self) -> FactoredJoint:
-        """Log-joint with terms for the mean's prior, each log-rate's prior and each count."""
+        """Log-joint with one term for the prior of each latent and one term for each count."""
         groups = len(self.counts)
         involves = torch.zeros(groups + 1, 2 * groups + 1, dtype=torch.bool)
         involves[0, : groups + 1] = True
@@ -190,7 +190,7 @@ class HierarchicalPoisson:
         return torch.cat([top, group, count], 1)
 
     def exact_elbo(self, family: MeanFieldGaussian) -> Float[Tensor, ""]:
-        """Return the ELBO of a mean-field Gaussian, in nats, from a differentiable closed form.
+        """Return the ELBO of a mean-field Gaussian, in nats; the closed form is differentiable.
 
         The closed form uses E[(z_i - z_0)^2] = (m_i - m_0)^2 + s_i^2 + s_0^2 and E[exp(z)] = exp(m
         + s^2 / 2), where m and s are the means and standard deviations of q.
@@ -205,7 +205,7 @@ class HierarchicalPoisson:
 
 
 def log_normal(square: Tensor, scale: float = 1.0) -> Tensor:
-    """Return a normal distribution's log-density in nats, from the squared distance to its mean."""
+    """Return a normal log-density, in nats, from the squared distance to the mean."""
     return -0.5 * (square / scale**2 + LOG_2PI) - math.log(scale)
 
 

@@ -32,7 +32,7 @@ def draw(seed: int) -> torch.Generator:
 
 @pytest.fixture(scope="module")
 def fitted() -> BinaryVAEFit:
-    """A short training, by far enough to find the clusters."""
+    """Train for 500 steps, which are more than enough to find the clusters."""
     return fit_binary_vae(FittingPlan(num_steps=500))
 
 

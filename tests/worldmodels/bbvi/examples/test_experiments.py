@@ -62,7 +62,7 @@ def test_importance_sampling_finds_the_evidence_of_a_linear_regression() -> None
 
 
 def test_nested_integrals_give_the_evidence_of_the_hierarchical_model() -> None:
-    """Against importance sampling in two dimensions, where that is safe."""
+    """The integrals are compared with importance sampling, which is reliable in two dimensions."""
     model = HierarchicalPoisson(torch.tensor([4.0]))
     family = best_family(model)
     found, error = importance_log_evidence(

@@ -38,9 +38,9 @@ def logistic() -> tuple[LogisticRegression, HMCResult]:
 def test_logistic_regression_agrees_with_the_chains(
     logistic: tuple[LogisticRegression, HMCResult], estimator: Estimator
 ) -> None:
-    """Means within 0.1 posterior sd, sds within 8 %, and 0.02 nats between the Gaussians.
+    """Means differ by less than 0.1 posterior sd, sds by less than 8 %, and the KL is below 0.02.
 
-    A Gaussian cannot follow the posterior's skew: it comes out 1-2 % too narrow.
+    A Gaussian cannot represent the skew of the posterior, so q is 1-2 % too narrow.
     """
     model, reference = logistic
     family = FullCovarianceGaussian(5).double()
