@@ -97,6 +97,10 @@ _CAR_RACING = Task(
     },
 )
 
+# Env steps per agent step of other environments, by the beginning of their ids, where 1 is not the
+# best. A lander and a gun turn little within one env step.
+_ACTION_REPEATS = {"LunarLander": 4, "Vizdoom": 4}
+
 # More constant actions are of little use as baselines, and each is played for every score.
 MAX_CONSTANT_ACTIONS = 18
 
@@ -130,9 +134,16 @@ def task_for(env: str | EnvConfig) -> Task:
         default_action_map="default",
         measures=action_measures(action_map),
         constant_actions=constant_actions,
+        action_repeat=_action_repeat(config.env_id),
         keys=_keys_for(action_map),
         steps_per_second=fps if isinstance(fps, int | float) and fps > 0 else 30,
     )
+
+
+def _action_repeat(env_id: str) -> int:
+    name = env_id.rpartition(":")[2]
+    known = (n for start, n in _ACTION_REPEATS.items() if name.startswith(start))
+    return next(known, 1)
 
 
 def known_view(config: EnvConfig) -> View:

@@ -132,7 +132,7 @@ def test_an_import_that_runs_back_is_caught(
         ("worldmodels/vision/a.py", "import worldmodels.memory.b", "worldmodels.memory.b"),
         ("worldmodels/data/a.py", "from ..runs import run", "worldmodels.runs.run"),
         ("worldmodels/errors.py", "from worldmodels import cli", "worldmodels.cli"),
-        ("worldmodels/presets.py", "from worldmodels.cli.b import c", "worldmodels.cli.b.c"),
+        ("worldmodels/presets/named.py", "from worldmodels.cli.b import c", "worldmodels.cli.b.c"),
         ("worldmodels/stages/a.py", "from . import b", "worldmodels.stages.b"),
         ("worldmodels/stages/a.py", "from worldmodels.stages.b import c", "worldmodels.stages.b.c"),
     ],

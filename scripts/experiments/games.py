@@ -25,7 +25,7 @@ from scripts.experiments.estimates import mean_over
 from scripts.experiments.experiment import Context, Experiment, Result, Results
 from scripts.experiments.figures import plot_runs, saved_axes
 from scripts.experiments.markdown import write_page
-from scripts.experiments.pixel_ppo import PixelPPO, train_ppo
+from scripts.experiments.pixel_ppo import train_ppo
 from worldmodels.controller.agent import AgentFactory
 from worldmodels.controller.agent_file import agent_file
 from worldmodels.controller.policies import make_policy
@@ -216,4 +216,3 @@ def draw_curves(path: Path, by_game: dict[str, list[Result]]) -> None:
             axes.set(title=GAMES[name].env_id, xlabel="env steps", ylabel="return")
 
 
-__all__ = ["Games", "PixelPPO"]

@@ -65,7 +65,7 @@ SMALL = replace(SMALL, finetune=FINETUNE)
 
 @pytest.fixture(autouse=True)
 def _small_and_without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(presets._PRESETS, "tiny", SMALL)
+    monkeypatch.setitem(presets.PRESETS, "tiny", SMALL)
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 

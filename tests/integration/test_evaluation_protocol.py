@@ -24,7 +24,7 @@ from worldmodels.controller.pathwise import PathwiseConfig
 from worldmodels.controller.ppo import PPOConfig
 from worldmodels.errors import UserError
 from worldmodels.pipeline import run_pipeline
-from worldmodels.presets import _PRESETS, TINY, Preset
+from worldmodels.presets import PRESETS, TINY, Preset
 from worldmodels.prior.selection import Candidate
 from worldmodels.progress import Report
 from worldmodels.runs.env_steps import PURPOSES, env_steps
@@ -94,9 +94,9 @@ def new_run(folder: Path, env_id: str = BOX_ID) -> Run:
     return Run(folder, RunSettings(env_id, "tiny", 0))
 
 
-@pytest.mark.parametrize("name", _PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_what_monitors_selects_and_reports_uses_different_episodes(name: str) -> None:
-    preset = _PRESETS[name]
+    preset = PRESETS[name]
     stages = [preset.dream_search, preset.real_search, preset.finetune]
     for config in (stage for stage in stages if stage is not None):
         used = {
@@ -111,11 +111,11 @@ def test_what_monitors_selects_and_reports_uses_different_episodes(name: str) ->
 
 
 @pytest.mark.parametrize("steps", [None, 100, 600, 2_400])
-@pytest.mark.parametrize("name", _PRESETS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_gradients_of_either_kind_select_among_equally_many_evaluations(
     name: str, steps: int | None
 ) -> None:
-    search = _PRESETS[name].dream_search
+    search = PRESETS[name].dream_search
     counts = {
         len([s for s in range(1, fit.num_steps + 1) if s % fit.validate_every == 0 or s == last])
         for config in (each.with_lengths(steps, None) for each in (search.pathwise, search.ppo))

@@ -17,7 +17,7 @@ import pytest
 import worldmodels
 from envs.make import make_env
 from tests.fixtures.command import wm, wm_json
-from worldmodels.presets import _PRESETS, TINY, override
+from worldmodels.presets import PRESETS, TINY, override
 
 KINDS = {"continuous": [], "quantized": ["--quantized"]}
 # V's training in the preset is too short to be five times better than the mean frame.
@@ -35,7 +35,7 @@ def finished(
     """Make a finished run of one kind, whose controller is searched in the dream."""
     folder = tmp_path_factory.mktemp("runs") / request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_PRESETS, "tiny", LONGER)
+        patch.setitem(PRESETS, "tiny", LONGER)
         result = wm_json("run", "--preset", "tiny", "--run", folder, *KINDS[request.param])
         yield folder, result
 

@@ -45,7 +45,7 @@ def run(
     from worldmodels.pipeline import run_pipeline
 
     with options.open() as session:
-        preset = session.preset
+        preset = session.preset.for_env(session.run.settings.env)
         preset = preset if dream is None else preset.searching(dream=dream)
         rounds = preset.rounds if rounds is None else rounds
         return session.measure(
@@ -87,8 +87,9 @@ def collect(
     from worldmodels.stages.collect import collect
 
     with options.open() as session:
+        preset = session.preset.for_env(session.run.settings.env)
         config = override(
-            session.preset.collect.limited(episodes, env_steps),
+            preset.collect.limited(episodes, env_steps),
             policy=policy,
             max_episode_steps=max_steps,
             select_by_surprise=select_by_surprise,
