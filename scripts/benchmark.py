@@ -6,6 +6,7 @@
     python scripts/benchmark.py dream
     python scripts/benchmark.py controller
     python scripts/benchmark.py arm
+    python scripts/benchmark.py games
 
 Each command prints a table. With `--json FILE`, the command also writes the numbers to a file.
 
@@ -31,7 +32,7 @@ from typing import Any
 # (`dream` sets torch's threads itself).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import arm, controller, data, dream, env, vision
+from benchmarks import arm, controller, data, dream, env, games, vision
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="benchmark")
-    for module in (env, data, vision, dream, controller, arm):
+    for module in (env, data, vision, dream, controller, arm, games):
         command = commands.add_parser(
             module.__name__.removeprefix("benchmarks."),
             help=(module.__doc__ or "").splitlines()[0],

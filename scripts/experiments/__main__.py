@@ -19,7 +19,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 from agents.workers import Workers
-from scripts.experiments import elite_frames, elites, memory, pictures, search, tutorials, vision
+from scripts.experiments import (
+    elite_frames,
+    elites,
+    games,
+    memory,
+    pictures,
+    search,
+    tutorials,
+    vision,
+)
 from scripts.experiments.experiment import Context, Experiment
 from scripts.experiments.quantized import ablation, study
 from worldmodels.errors import UserError
@@ -36,6 +45,7 @@ KINDS: tuple[type[Experiment], ...] = (
     elite_frames.EliteFrames,
     pictures.Pictures,
     tutorials.Tutorials,
+    games.Games,
 )
 EXPERIMENTS = {kind.name: kind for kind in KINDS}
 

@@ -130,7 +130,8 @@ def untrained(game: Game, workers: Workers) -> Result:
     for policy in ("random", *task_for(env).constant_actions):
         factory = functools.partial(make_policy, policy, env, Path())
         policies[policy] = _scored(evaluate(protocol, factory, workers))
-    best = max((name for name in policies if name != "random"), key=lambda n: policies[n]["score"])
+    constant = [name for name in policies if name != "random"]  # none for a Box
+    best = max(constant, key=lambda name: policies[name]["score"], default=None)
     return {"policies": policies, "best_constant": best}
 
 
@@ -184,7 +185,8 @@ def _row(game: Game, found: Sequence[Result]) -> dict[str, Any]:
         if result["player"] == "untrained":
             best = result["best_constant"]
             row["random"] = _interval(result["policies"]["random"]["returns"])
-            row["constant"] = f"{_interval(result['policies'][best]['returns'])} ({best})"
+            if best is not None:
+                row["constant"] = f"{_interval(result['policies'][best]['returns'])} ({best})"
     for player, heading in ((game.kind, "agent"), ("ppo", "ppo")):
         runs = [each for each in found if each["player"] == player and each["seed"] in SEEDS]
         if runs:
@@ -214,5 +216,3 @@ def draw_curves(path: Path, by_game: dict[str, list[Result]]) -> None:
                 curves = [tuple(np.array(curve, float).T) for curve in runs if len(curve)]
                 plot_runs(axes, curves, player, color=f"C{number}")
             axes.set(title=GAMES[name].env_id, xlabel="env steps", ylabel="return")
-
-
