@@ -157,10 +157,11 @@ class PixelPPO:
         found = []
         for seed in seeds:
             env.seed(seed)
-            frames, total, done = env.reset(), 0.0, False
+            frames, total, done = np.asarray(env.reset()), 0.0, False
             while not done:
                 action, _ = self.model.predict(frames, deterministic=deterministic)
-                frames, rewards, dones, _ = env.step(action)
+                observed, rewards, dones, _ = env.step(action)
+                frames = np.asarray(observed)
                 total, done = total + float(rewards[0]), bool(dones[0])
             found.append(total)
         env.close()

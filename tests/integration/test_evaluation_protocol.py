@@ -82,11 +82,11 @@ QUIET = Report(quiet=True)
 
 
 def pipeline(
-    run: Run, rounds: int, preset: Preset = PRESET, *, quantized: bool = False
+    run: Run, rounds: int, preset: Preset = PRESET, *, quantized: bool = False, **more: Any
 ) -> dict[str, Any]:
     with Workers(1) as workers:
         return run_pipeline(
-            run, preset, quantized=quantized, rounds=rounds, workers=workers, report=QUIET
+            run, preset, quantized=quantized, rounds=rounds, workers=workers, report=QUIET, **more
         )
 
 
@@ -174,6 +174,25 @@ def test_a_run_takes_at_most_the_env_steps_that_it_is_given(tmp_path: Path) -> N
     assert len({row["episodes"] for row in rows}) == 1 and rows[0]["episodes"] > 1
     with pytest.raises(UserError, match="expected at least 1 env step, got --env-steps 0"):
         preset.with_env_steps(0, 3)
+
+
+def test_minutes_end_a_run_after_a_whole_round_and_change_nothing_else(tmp_path: Path) -> None:
+    limited, whole = new_run(tmp_path / "limited"), new_run(tmp_path / "whole")
+    pipeline(limited, 3, minutes=1e-6)
+    pipeline(whole, 1, replace(PRESET, finetune=None))
+    rows = [json.loads((run.folder / "rounds.json").read_text()) for run in (limited, whole)]
+    assert [row["round"] for row in rows[0]] == [1]
+    assert rows[0][0].pop("minutes_limit") == 1e-6
+    of_clock = {"seconds"}
+    first, second = ({k: v for k, v in row[0].items() if k not in of_clock} for row in rows)
+    assert first == second
+    one, other = (load_agent(run.folder).parameters for run in (limited, whole))
+    assert torch.equal(one, other)
+    pipeline(limited, 2)  # without the limit, the run goes on
+    rounds = json.loads((limited.folder / "rounds.json").read_text())
+    assert [row["round"] for row in rounds] == [1, 2, 3]
+    with pytest.raises(UserError, match="expected more than 0 minutes, got --minutes 0"):
+        pipeline(limited, 2, minutes=0.0)
 
 
 def test_a_killed_and_resumed_run_counts_what_an_undisturbed_one_counts(

@@ -227,7 +227,8 @@ class FrameBatches:
 def _mean_frame(
     frames: UInt8[np.ndarray, "frames height width 3"],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    return frames.mean(0, dtype=np.float32).round().astype(np.uint8)
+    mean: np.ndarray = frames.mean(0, dtype=np.float32)
+    return mean.round().astype(np.uint8)
 
 
 def _cancel(fetches: dict[int, Fetch]) -> None:
