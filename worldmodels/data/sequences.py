@@ -34,9 +34,10 @@ class Sequences(Protocol):
     def windows(
         self, rows: Int[Tensor, "batch"], starts: Int[Tensor, "batch"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each episode in `rows`, beginning at the step in `starts`.
+        """Return windows of `length` agent steps.
 
-        If an episode ends earlier, its sequence is padded with zeros.
+        Window i is part of the episode with the index `rows[i]`, and begins at the agent step
+        `starts[i]`. If an episode ends earlier, its sequence is padded with zeros.
         """
 
     def parts(self, max_steps: int) -> "Iterator[SequenceBatch]":
@@ -100,7 +101,7 @@ class SequenceBatch:
     def windows(
         self, rows: Int[Tensor, "chosen"], starts: Int[Tensor, "chosen"], length: int
     ) -> "SequenceBatch":
-        """Cut `length` agent steps from each sequence in `rows`, beginning at `starts`."""
+        """Return windows of `length` agent steps; window i is part of the sequence `rows[i]`."""
         frames = starts[:, None] + torch.arange(length + 1)
         steps = rows[:, None], frames[:, :-1]
         posteriors = self.posteriors[rows[:, None], frames]

@@ -62,8 +62,8 @@ class DreamWorld:
     """The models, the support and the start states that all dreams of a run share.
 
     Attributes:
-        support: the region outside which a dream ends; see `Support`.
-        states: all states of real episodes at which dreams may begin, (states, ...).
+        support: a dream ends when it leaves this region; see `Support`.
+        states: all states of real episodes at which dreams may begin, one per row.
         first: for each episode, the index of its first state in `states`. The indices are int64
             (episodes,), on the CPU.
     """

@@ -192,7 +192,7 @@ def _validate(
 
 
 def _epoch_usage(vision: Vision, frames: Tensor) -> dict[str, float]:
-    """Return the usage of the codes over the training frames; the dict of a VAE is empty.
+    """Return metrics of the usage of codes over the training frames; without codes, none.
 
     If not all training frames fit into memory, `frames` is the sample that
     `FrameBatches.all_frames` returns.
