@@ -230,7 +230,7 @@ def test_the_first_call_is_a_reset_of_all() -> None:
     envs = ProcessVectorEnv(factories(2), 2)
     with pytest.raises(gym.error.ResetNeeded, match="a reset before the first step"):
         envs.step(random_actions(1, 2)[0])
-    with pytest.raises(gym.error.ResetNeeded, match="a first reset without a mask"):
+    with pytest.raises(gym.error.ResetNeeded, match="a first reset of all environments"):
         envs.reset(options={"reset_mask": np.array([True, False])})
     envs.reset(options={"reset_mask": np.array([True, True])})
     envs.step(random_actions(1, 2)[0])

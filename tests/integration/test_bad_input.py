@@ -120,7 +120,7 @@ def test_options_that_make_no_sense(
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["evaluate", "--episodes", "0"], ["at least 1 episode"]),
+        (["evaluate", "--episodes", "0"], ["expected 1 to 500,000 episodes, got 0"]),
         (["evaluate", "--perturbation", "fog"], ["color, bars, blob", '"fog"']),
         (["evaluate", "--agent", "nowhere"], ["nowhere", "wm train-controller --run"]),
         (["record", "--out", "drive.avi"], [".mp4 or .gif", "drive.avi"]),

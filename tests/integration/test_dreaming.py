@@ -180,7 +180,7 @@ def test_an_m_of_another_size_starts_a_later_round_anew(run: Path) -> None:
     store.add(len(store), store.episodes[0].load(), round=2)
     done = wm("train-memory", "--run", run, "--train-steps", 2, "--ensemble-size", 3)
     assert done.code == 0, done.error
-    assert "another size or version than the round before" in done.output + done.error
+    assert "the earlier M has another size or version" in done.output + done.error
     memory = load_world_model(run)[1]
     assert isinstance(memory, MemoryEnsemble) and len(memory.members) == 3
 

@@ -208,7 +208,7 @@ def test_settings_that_were_lost_are_written_again_by_the_command_that_the_error
     path = run / "run.json"
     before = Run(run).settings
     path.write_text(path.read_text() + "x")
-    assert "delete it and give" in wm("info", "--run", run).error
+    assert "delete it and run" in wm("info", "--run", run).error
     path.unlink()
     options = ("--preset", before.preset, "--seed", before.seed, "--episodes", 11)
     assert wm("collect", "--run", run, *options).code == 0
