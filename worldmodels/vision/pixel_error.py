@@ -128,11 +128,11 @@ class PixelError(nn.Module):
     With a much smaller term, the error of the rarest events would be so large that V learns nothing
     else. In CartPole, the error after 400 steps was three times as large with a tenth of v'.
 
-    Pixels that differ from the mean frame of their episode, and the pixels around them, are
-    moving. If episodes differ more from each other than the frames of an episode do, moving pixels
-    have a larger weight, so that movement and differences between episodes count about equally. In
-    LunarLander, each episode has other mountains, whose error is 27 times the error of the lander:
-    without the weight, V does not show where the lander is.
+    A pixel that differs from the mean frame of its episode moves, and so do the pixels around it.
+    If episodes differ more from each other than the frames within an episode do, moving pixels get
+    an additional weight. Movement then counts as much as the differences between episodes. In
+    LunarLander, each episode has other mountains, whose error is 27 times the error of everything
+    that moves. Without the additional weight, V leaves out the lander.
 
     Attributes:
         weight: weight of each pixel, (1, 1, height, width), which is computed from the training
