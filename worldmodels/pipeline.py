@@ -26,6 +26,7 @@ SELECTION_FRACTION = 0.2
 MIN_SELECTION_EPISODES = 2
 
 
+# Long list of parameters: those of all stages, and the limits of a run.
 @locks_run
 def run_pipeline(
     run: Run,
@@ -69,7 +70,7 @@ def run_pipeline(
         if max(run.round, searched["round"]) > round_:
             continue
         if minutes is not None and curve.seconds >= 60 * minutes:
-            report.log(f"stopping before round {round_}: the rounds took {minutes:g} minutes")
+            report.log(f"no further round begins: the rounds took {minutes:g} minutes or more")
             curve.record_limit(minutes)
             preset = replace(preset, finetune=None)
             break
@@ -84,8 +85,7 @@ def run_pipeline(
         search(_search_config(run, preset), round_=round_)
         curve.record_round(round_)
     if preset.finetune is not None:
-        manifest = run.manifest("controller")
-        if manifest is not None and manifest["round"] > rounds:
+        if (run.manifest("controller") or {"round": 0})["round"] > rounds:
             keep_best(run, evaluator(workers))  # an earlier call may have been killed before this
         else:
             report.log("fine-tuning in the real env, from the best agent of all rounds")
