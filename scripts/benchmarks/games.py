@@ -1,7 +1,7 @@
 """Agents in several games with one preset: scores beside those of PPO at equal env steps.
 
-Every row is one run of `python -m scripts.experiments games`, which plays one game with one kind of
-V, or with PPO, and one seed. Rows that have a result are not measured again.
+A row is one game with one seed, played by our agent with one kind of V, or by PPO. Rows that have a
+result are not measured again.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from agents.workers import Workers
 from scripts.experiments import (
     elite_frames,
     elites,
-    games,
     memory,
     pictures,
     search,
@@ -45,7 +44,6 @@ KINDS: tuple[type[Experiment], ...] = (
     elite_frames.EliteFrames,
     pictures.Pictures,
     tutorials.Tutorials,
-    games.Games,
 )
 EXPERIMENTS = {kind.name: kind for kind in KINDS}
 

@@ -104,6 +104,10 @@ class Games(Experiment):
             return {**shared, **ppo(game, seed)}
         return {**shared, **ours(game, player, seed, context.runs / name, context)}
 
+    def command(self, name: str) -> str:
+        """Return the command that makes this result."""
+        return f"python scripts/benchmark.py games --rows 1 --only {name}"
+
     def draw(self, results: Results, docs: Path) -> None:
         """Write the page, and draw a learning curve per game."""
         by_game = {

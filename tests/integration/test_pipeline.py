@@ -190,7 +190,7 @@ def test_a_discrete_env_drawn_by_its_render_wrapper_goes_through_every_stage(
 ) -> None:
     run = tmp_path / "cartpole"
     command = ("run", "--preset", "tiny", "--env", "CartPole-v1", "--quantized", "--run", run)
-    result = wm_json(*command)
+    result = wm_json(*command, "--env-steps", 6_800)
     assert {row["policy"] for row in result["rows"]} == {"agent", "random", "always 0", "always 1"}
     summary = wm_json("info", "--run", run)
     assert summary["vision"]["gain"] > 1

@@ -221,7 +221,7 @@ def test_a_prior_for_an_earlier_v_is_not_used(run: Path) -> None:
         (["sample", "--prior", "--count", 0], "expected 1 to 4,096 frames, got 0"),
         (["sample", "--prior", "--temperature", -1], "temperature of at least 0, got -1"),
         (["sample", "--prior", "--seed", -1], "seed must be at least 0, got -1"),
-        (["sample", "--prior", "--out", "samples.jpg"], "ending in .png, got samples.jpg"),
+        (["sample", "--prior", "--out", "samples.jpg"], "ends in .png, got samples.jpg"),
         (["sample", "--prior", "--out", "none/samples.png"], "no folder none"),
         (["surprise", "--starts", 0], "starts must be at least 1, got 0"),
         (["surprise", "--horizon", 0], "horizon must be at least 1, got 0"),

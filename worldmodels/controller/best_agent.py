@@ -119,8 +119,7 @@ def keep_best(run: Run, evaluate: Evaluate) -> Contender:
     record = run.read_json(BEST_RECORD) or {}
     if not isinstance(record, dict):
         raise UserError(
-            f"{run.folder / BEST_RECORD} is not a JSON object: delete this file, and run the "
-            "command again"
+            f"{run.folder / BEST_RECORD} is not a JSON object: delete it, and run the command again"
         )
     if best.is_file() and record.get("compared") == digest:
         return Contender.read(best)

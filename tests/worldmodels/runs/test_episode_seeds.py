@@ -38,7 +38,7 @@ def test_the_most_episodes_there_may_be_take_every_training_seed_once(
         for seed in episode_seeds(7, index, 3 if index < chosen else 1)
     ]
     assert sorted(used) == list(range(1_000))
-    with pytest.raises(UserError, match="which need 1,001 seeds: collect fewer episodes"):
+    with pytest.raises(UserError, match="need 1,001 seeds: collect fewer episodes"):
         check_seeds_suffice(1_001 - 2 * chosen, chosen, 3)
 
 
