@@ -90,7 +90,11 @@ class CodeHead(nn.Module):
         return cast(Tensor, self.from_state(hidden) + self.from_codes(self.table.seen(now)))
 
     def queries(self, moved: Float[Tensor, "*batch width"]) -> Queries:
-        """Compute a component's query for each code, in the order in which codes are sampled."""
+        """Compute what one component of the mixture predicts for each code of the next frame.
+
+        The results are queries, which a `CodeTable` maps to logits. They are in the order in which
+        codes are sampled.
+        """
         return cast(Tensor, self.to_queries(moved.relu()).unflatten(-1, (self.num_codes, -1)))
 
     def conditioning_logits(
