@@ -125,9 +125,10 @@ def best_family(model: HierarchicalPoisson) -> MeanFieldGaussian:
 def log_evidence(model: HierarchicalPoisson, num_points: int = 801) -> float:
     """Return log p(counts) in nats, accurate to five digits.
 
-    Given the mean, the groups are independent. Two nested integrals on a grid are therefore enough:
-    an inner integral over each group's log-rate, and an outer integral over the mean. Each integral
-    covers 8 prior standard deviations on either side of the prior mean.
+    The groups are independent, given the mean of the log-rates. Two nested integrals on a grid are
+    therefore enough: an inner integral over each group's log-rate, and an outer integral over the
+    mean of the log-rates. Each integral covers 8 prior standard deviations on either side of the
+    prior's mean.
     """
     grid = torch.linspace(-8.0, 8.0, num_points, dtype=torch.float64)
     log_normal = grid.square().mul(-0.5).log_softmax(0)  # weights of the grid's points
