@@ -33,8 +33,9 @@ def from_digits(digits: Int[Tensor, "*batch digit"], sizes: tuple[int, ...]) -> 
 def uniforms(
     like: Shaped[Tensor, "batch *rest"], generator: Generator | None, num_candidates: int
 ) -> Float[Tensor, "batch *rest"]:
-    """Draw uniform noise for `inverse_cdf`; all `num_candidates` blocks get the same noise.
+    """Draw uniform noise for `inverse_cdf`, of the same shape as `like`.
 
+    The batch consists of one block of equal size per candidate, and all blocks get the same noise.
     No number is 0, because 0 would select the first value even if its probability is 0.
     """
     return shared_noise(torch.rand, like, generator, num_candidates).clamp_(min=2.0**-25)

@@ -13,15 +13,16 @@ def shared_noise(
     generator: torch.Generator | None,
     num_candidates: int,
 ) -> Float[Tensor, "batch *rest"]:
-    """Draw noise with the shape of `like`; all `num_candidates` blocks get the same noise.
+    """Draw noise with the shape of `like`.
 
+    The batch consists of one block of equal size per candidate, and all blocks get the same noise.
     With the same noise, the dreams of several candidates from one start state differ only because
     the candidates choose different actions. Noise that 64 candidates share also needs only 1/64 of
     the random numbers of separate noise.
 
     Args:
         draw: `torch.rand` or `torch.randn`.
-        num_candidates: number of consecutive blocks of equal size in the batch.
+        num_candidates: number of candidates, which is the number of blocks in the batch.
     """
     block = (like.shape[0] // num_candidates, *like.shape[1:])
     noise = draw(block, generator=generator, device=like.device)
