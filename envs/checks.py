@@ -40,7 +40,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def location(self) -> str:
-        """The words of error messages that name the environment, the episode and the step."""
+        """The part of an error message that names the environment, the episode and the step."""
         episode = "" if self._seed is None else f", episode of seed {self._seed}"
         return f"{self.name}{episode}, step {self._step}"
 

@@ -44,7 +44,7 @@ def agent_measures(run: Run, episodes: int, context: Context) -> Result:
 
 
 def curve_measures(run: Run) -> Result:
-    """Return the rounds of the run, and the number of real agent steps until a score of 500.
+    """Return one row per round, and the number of real agent steps until a score of 500.
 
     `agent_steps_to_threshold` is None if no round's agent reached `SCORE_THRESHOLD`.
     """
