@@ -98,7 +98,7 @@ def test_every_public_name_has_an_entry(package: str) -> None:
 
 
 def names_used(page: Path) -> set[str]:
-    """Return the attributes of `worldmodels` that the examples of a page read."""
+    """Return the attributes of `worldmodels` that are used in the examples of a page."""
     names: set[str] = set()
     for source in BLOCK.findall(page.read_text(encoding="utf-8")):
         if source.startswith(">>> "):

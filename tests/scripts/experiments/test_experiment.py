@@ -17,11 +17,7 @@ TABLE = {"a-1": 1, "a-2": 2, "b-1": 10}
 
 @dataclass(frozen=True)
 class Sums(Experiment):
-    """An experiment whose runs add two numbers.
-
-    Attributes:
-        added: the number that is added to the number of every run.
-    """
+    """An experiment each of whose runs adds `added` to its number in `TABLE`."""
 
     name = "sums"
     table = TABLE
