@@ -189,7 +189,7 @@ def test_episode_statistics_are_recorded() -> None:
 
 
 def test_statistics_outlast_the_reset_of_others() -> None:
-    """Gymnasium's wrapper reads the reset mask after the vector env, so both must find the mask."""
+    """The vector env must not remove the reset mask, which Gymnasium's wrapper reads later."""
     recorder = RecordEpisodeStatistics(
         ProcessVectorEnv([partial(gym.make, BOX_ID)] * 3, 2, autoreset_mode=AutoresetMode.DISABLED)
     )

@@ -76,7 +76,10 @@ class Metric:
         return difference(*values)
 
     def answer(self, results: RunsByKind) -> str:
-        """Return a sentence with the means of codes and of latents, or "" if codes have no mean."""
+        """Return a sentence with this metric's mean for each kind of V.
+
+        The sentence is empty if no run of a quantized V has a value.
+        """
         texts = []
         for kind in CODES:
             mean, found = self.mean(results.get(kind, [])), self.difference(results, kind)
