@@ -1,4 +1,4 @@
-"""Measure contenders, which are the compared functions, in turns; print a table of the results.
+"""Measure several functions, the contenders, in turns, and print a table of the results.
 
 Every contender has one turn per round, so that all contenders become slower if the machine becomes
 slower. For the same reason, every ratio is between two rates of the same round.

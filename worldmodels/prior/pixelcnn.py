@@ -150,7 +150,7 @@ class CodePrior(nn.Module):
     ) -> Float[Tensor, "batch value row column"]:
         """Compute the logits of each code given the codes before it.
 
-        `grid` may lack the last rows of the frames.
+        The last rows of codes may be missing from `grid`.
         """
         rows = grid.shape[1]
         digits = self.digits[grid].unbind(-1)
