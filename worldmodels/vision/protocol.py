@@ -65,5 +65,6 @@ class Vision(Model, Protocol):
     ) -> LossAndMetrics:
         """Return the mean loss over frames, and metrics.
 
-        A `FrameBatch` also has the mean frames of the episodes, which show what moves.
+        Unlike a tensor of frames, a `FrameBatch` has the mean frame of each episode. Where a frame
+        differs from this mean frame, something moves.
         """
