@@ -61,7 +61,7 @@ def test_probabilities_are_the_definitions_and_sum_to_one(
 
 @pytest.mark.parametrize("sizes", [(2, 3), (5,)])
 def test_every_part_of_the_definition_matters(sizes: tuple[int, ...]) -> None:
-    """Each part changes the probabilities; otherwise the test above would pass without it."""
+    """The test above can only find a missing term if this term changes the probabilities."""
     num_values = values_of(sizes)
     now, then = (some_codes(20, 5, num_values=num_values, seed=seed) for seed in (1, 2))
     head = random_head(5, sizes)
