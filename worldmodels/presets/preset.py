@@ -30,7 +30,8 @@ class Preset:
         collect: settings with which the first round collects episodes. `collect.env_steps` is the
             number of env steps of the first round, including the evaluations that select the best
             agent.
-        later_env_steps: number of env steps of each later round, counted in the same way.
+        later_env_steps: number of env steps of each later round, including the evaluations that
+            select the best agent.
         vae, vqvae: settings of the training of a continuous V and of a quantized V.
         dream_search, real_search: settings of the search of C in the dream and in the real game.
         search_in_dream: whether each round searches C in the dream, or else in the real game.
