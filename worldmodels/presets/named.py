@@ -69,7 +69,7 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
-    collect=CollectConfig(env_steps=106_000),
+    collect=CollectConfig(env_steps=50_000),
     later_env_steps=50_000,
     vae=_LEAN_VAE,
     vqvae=replace(_LEAN_VAE, model=_FSQ),
