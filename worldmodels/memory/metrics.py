@@ -48,9 +48,10 @@ def score_memory(
 ) -> dict[str, Any]:
     """Compute metrics of M on held-out episodes, and the likelihood of the persistence baseline.
 
-    The baseline is fitted to the training episodes. `reward_r2` is the R2 of the expected reward.
-    `end_auc` is the area under the ROC curve of the end probability as a predictor of the agent
-    steps that end an episode. `end_auc` is None if no held-out episode was terminated.
+    The baseline is fitted to the training episodes. `reward_r2` is the R2 of the expected reward,
+    or None if all held-out rewards are equal. `end_auc` is the area under the ROC curve of the end
+    probability as a predictor of the agent steps that end an episode. `end_auc` is None if no held-
+    out episode was terminated.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = _mean_nll(vision, memory, held_out)
@@ -61,13 +62,12 @@ def score_memory(
     else:
         baseline = PersistenceGaussian.fit(pairs)
     rewards, expected, end_chances, terminated = _outcomes(vision, memory, held_out)
-    variance = float(rewards.var(correction=0))
     return {
         "nll": nll,
         "bits_per_frame": nll / math.log(2.0),
         "persistence_nll": baseline.nll(_pairs(vision, held_out)),
         "reward_nll": metrics["reward_nll"],
-        "reward_r2": 1.0 - float((expected - rewards).square().mean()) / max(variance, 1e-9),
+        "reward_r2": r_squared(expected, rewards),
         "end_auc": area_under_roc(end_chances, terminated),
         "held_out_agent_steps": len(terminated),
     }
@@ -103,6 +103,19 @@ def _predictions(
 def _parts(memory: Memory, episodes: Sequences) -> Iterator[SequenceBatch]:
     """Yield the episodes on the CPU, in batches of about `SCORE_STEPS` agent steps or fewer."""
     return episodes.parts(min(SCORE_STEPS, part_steps(memory, device_of(memory))))
+
+
+def r_squared(
+    expected: Float[Tensor, "agent_step"], rewards: Float[Tensor, "agent_step"]
+) -> float | None:
+    """Return the fraction of the variance of rewards that the expected rewards explain.
+
+    The result is None if all rewards are equal.
+    """
+    spread = rewards.double().std(correction=0)
+    if spread <= 1e-6 * rewards.abs().max():
+        return None
+    return 1.0 - float((expected - rewards).double().square().mean() / spread.square())
 
 
 def area_under_roc(scores: Float[Tensor, "agent_step"], happened: Tensor) -> float | None:

@@ -58,11 +58,15 @@ def _contact_sheet(run: Run) -> dict[str, np.ndarray]:
 
 
 def figures(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Return the numbers of episodes, env steps and bytes, and the mean and the best return."""
+    """Return the numbers of episodes, env steps and bytes, and statistics of the returns.
+
+    `terminated` is the number of episodes that the env terminated. All others were truncated.
+    """
     returns = [episode.meta["episode_return"] for episode in episodes]
     return {
         "episodes": len(episodes),
         "held_out": sum(episode.held_out for episode in episodes),
+        "terminated": sum(episode.meta["terminated"] for episode in episodes),
         "env_steps": sum(episode.num_steps for episode in episodes),
         "mean_return": float(np.mean(returns)),
         "best_return": float(np.max(returns)),

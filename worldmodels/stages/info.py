@@ -18,7 +18,8 @@ HEADLINES = {
     "mean_frame_foreground_error rare_error mean_frame_rare_error bits_per_frame codes_used "
     "perplexity epoch_codes_used epoch_perplexity frames",
     "memory": "nll persistence_nll bits_per_frame reward_r2 end_auc ensemble_size agent_steps",
-    "controller": "search dream parameters generations steps fitness sigma real_score",
+    "controller": "search dream parameters generations steps fitness sigma real_score "
+    "real_std selection_episodes",
     "prior": "nats_per_code position_entropy position_cross_entropy gain_over_position "
     "bits_per_frame",
     "elites": "elites coverage norm_qd_score qd_score_offset mean_fitness best_fitness",

@@ -67,9 +67,11 @@ def train_memory(
         },
         write=lambda: _write(vision, memory, held_out, run, work),
     ).run(work, report)
+    r2 = result["reward_r2"]
     report.log(
         f"memory: held-out {result['nll']:.2f} nats per agent step "
-        f"(persistence {result['persistence_nll']:.2f}), reward R2 {result['reward_r2']:.2f}"
+        f"(persistence {result['persistence_nll']:.2f}), "
+        + ("all rewards are equal" if r2 is None else f"reward R2 {r2:.2f}")
     )
     return result
 

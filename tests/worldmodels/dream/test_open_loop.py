@@ -11,7 +11,12 @@ from worldmodels.dream.open_loop import OpenLoop, open_loop
 from worldmodels.dream.rollout import replay, roll_out
 from worldmodels.dream.starts import real_states, spread_starts, states_at
 from worldmodels.memory import MDNRNN, CodeRNN
-from worldmodels.memory.metrics import area_under_roc, held_out_metrics, score_memory
+from worldmodels.memory.metrics import (
+    area_under_roc,
+    held_out_metrics,
+    r_squared,
+    score_memory,
+)
 from worldmodels.vision import VAE, VQVAE, Vision
 
 KINDS = pytest.mark.parametrize("kind", ["vae", "fsq"])
@@ -199,3 +204,11 @@ def test_the_area_under_the_curve_counts_pairs_and_halves_ties() -> None:
     # 3 above 1, 2, 0; 2 above 1 and 0, level with 2.
     assert area_under_roc(scores, happened) == pytest.approx(5.5 / 6)
     assert area_under_roc(scores, torch.zeros(5, dtype=torch.bool)) is None
+
+
+def test_r2_is_the_explained_variance_and_undefined_for_equal_rewards() -> None:
+    rewards = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    assert r_squared(rewards, rewards) == 1.0
+    assert r_squared(rewards.mean().expand(4), rewards) == pytest.approx(0.0)
+    assert r_squared(torch.full((4,), -1.001), torch.full((4,), -1.0)) is None
+    assert r_squared(torch.ones(4), torch.zeros(4)) is None
