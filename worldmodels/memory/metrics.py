@@ -50,8 +50,8 @@ def score_memory(
 
     The baseline is fitted to the training episodes. `reward_r2` is the R2 of the expected reward,
     or None if all held-out rewards are equal. `end_auc` is the area under the ROC curve of the end
-    probability as a predictor of the agent steps that end an episode. `end_auc` is None if no held-
-    out episode was terminated.
+    probability as a predictor of the agent steps that end an episode. `end_auc` is None if no
+    held-out episode was terminated.
     """
     metrics = held_out_metrics(memory, held_out)
     nll = _mean_nll(vision, memory, held_out)
