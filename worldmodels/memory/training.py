@@ -32,8 +32,8 @@ class MemoryStageConfig(TrainingStageConfig):
 
     Attributes:
         ensemble_size: number of models in M; see `MemoryEnsemble`.
-        min_batch_steps: smallest mean number of agent steps per batch. If `fit.batch_size`
-            sequences have fewer agent steps on average, a batch has more sequences.
+        min_batch_steps: number of agent steps that a batch has at least, on average over batches.
+            If `fit.batch_size` sequences have fewer agent steps, a batch has more sequences.
         sequence_length: number of agent steps per training sequence. A sequence starts at a random
             agent step of an episode. If `sequence_length` exceeds the length of all episodes,
             sequences are whole episodes.
@@ -75,8 +75,8 @@ class SequenceBatches:
 
     Args:
         batch_size: number of sequences per batch.
-        min_steps: smallest mean number of agent steps per batch. If `batch_size` sequences have
-            fewer agent steps on average, a batch has more sequences.
+        min_steps: number of agent steps that a batch has at least, on average over batches. If
+            `batch_size` sequences have fewer agent steps, a batch has more sequences.
         burn_in: number of agent steps at the start of a window for which the mask is set to false.
             The mask of a window that starts with the first agent step of an episode is unchanged.
     """
