@@ -105,7 +105,7 @@ ZOO = {
 
 
 class ActionRepeat(gym.Wrapper[Any, Any, Any, Any]):
-    """Holds every action for the task's number of env steps, and adds up their rewards."""
+    """Holds every action for `repeat` env steps, and returns the sum of their rewards."""
 
     def __init__(self, env: gym.Env[Any, Any], repeat: int) -> None:
         super().__init__(env)
