@@ -23,9 +23,9 @@ def per_seed(results: Sequence[Mapping[str, Any]]) -> dict[str, PerSeed]:
 def write_page(path: Path, **values: Any) -> None:
     """Write the page: fill the values into the template that has the same file name as the page.
 
-    If a template line names an item of a list, the line is repeated for each result in the list.
-    For example, `| {table[label]} |` is repeated for each result in the list `table`. If a result
-    lacks the value of a table cell, the cell is empty. A paragraph is left out if it names a value
+    A template line that contains `{table[label]}`, where `table` is a list of results, is repeated
+    for each result of the list, and the result's value of `label` is filled in. If a result lacks
+    the value of a table cell, the cell is empty. A paragraph is left out if it names a value
     that is an empty string. A section is left out if it names a value that is an empty list, an
     empty dict or None.
     """

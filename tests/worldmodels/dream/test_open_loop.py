@@ -36,7 +36,7 @@ def models(kind: str) -> tuple[VAE | VQVAE, MDNRNN | CodeRNN]:
 def episodes(
     vision: Vision, lengths: Sequence[int] = (7, 4, 9)
 ) -> tuple[list[np.ndarray], SequenceBatch]:
-    """Return random frames of each episode, and the same episodes encoded by V."""
+    """Make episodes of random pictures; return their frames, and the same episodes encoded."""
     pictures = [frames(length + 1, seed=length) for length in lengths]
     longest = max(lengths)
     posteriors = [vision.encode(torch.from_numpy(picture)).detach() for picture in pictures]

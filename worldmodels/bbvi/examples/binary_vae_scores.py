@@ -87,8 +87,8 @@ def evaluate_points(
 ) -> tuple[PerPoint, PerPoint]:
     """Return each point's KL(q, posterior) in nats, and each point's k-hat.
 
-    log p is estimated from the importance weights. If the k-hat of a point is high, this estimate
-    is too low, and so is the KL.
+    The KL needs the log evidence of each point, which is estimated from the importance weights. If
+    the k-hat of a point is high, this estimate is too low, and so is the KL.
     """
     kls, pareto_ks = [], []
     for one in pixels.split(1):
