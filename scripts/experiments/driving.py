@@ -64,7 +64,7 @@ def encoded_data(
 def encoded_drives(
     vision: Vision, rollouts: Sequence[Rollout], repeat: int
 ) -> tuple[SequenceBatch, list[np.ndarray]]:
-    """Return encoded episodes, and each episode's frames: one per agent step, and the last."""
+    """Return encoded episodes, and the frames before each agent step and after the last one."""
     lengths = [rollout.num_steps for rollout in rollouts]
     frames = [AgentSteps.from_rollout(rollout, repeat).frames for rollout in rollouts]
     return encode_rollouts(vision, rollouts, lengths, repeat), frames

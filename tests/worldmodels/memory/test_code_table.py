@@ -86,7 +86,7 @@ def test_a_number_that_all_vectors_share_does_no_harm() -> None:
 
 
 def test_a_codebook_in_large_hardly_costs_weights() -> None:
-    """Each vector of a codebook adds only its free numbers and one bias per code to M."""
+    """A vector of a codebook adds `FREE_SIZE` learned numbers, and a bias for each of N codes."""
     small, large = (
         sum(p.numel() for p in CodeTable(16, (k,), torch.randn(k, 4)).parameters())
         for k in (64, 256)
