@@ -30,7 +30,7 @@ def make_env(
     max_episode_steps: int | None = None,
     perturbation: str | None = None,
 ) -> gym.Env[Any, Any]:
-    """Make one environment whose observations are frames in the task's view.
+    """Make one environment whose observations are frames in the view of its `Task`.
 
     Observations are uint8 (size, size, 3). If the environment's observations are pictures, the
     frames are these observations. Otherwise, the frames are rendered (see `FrameEnv`). The action

@@ -119,7 +119,7 @@ class FittingPlan:
 
 @dataclass(frozen=True)
 class ExactFits:
-    """The fits, the fitted q of each fit, and the exact posterior, which has q's class."""
+    """The fits, the fitted q of each fit, and the exact posterior, of the same class as each q."""
 
     fits: list[Fit]
     found: list[Any]
