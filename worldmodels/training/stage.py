@@ -1,4 +1,4 @@
-"""The code that training stages share: a fit with a progress bar, curves, and a commit."""
+"""The code that training stages share: it fits a model, and writes the stage's folder."""
 
 import time
 from collections.abc import Callable, Sequence
