@@ -48,8 +48,9 @@ class Camera:
 
         Texels are the pixels of the texture that shows the track. The centres of pixels and texels
         have integer coordinates. `position` is the position of the car in texels, measured from the
-        corner of the texture. `angle` is the direction of the car in radians. `zoom` is the number
-        of window pixels per world unit, and `density` is the number of texels per world unit.
+        outer corner of the first texel, whose coordinates are (-0.5, -0.5). `angle` is the
+        direction of the car in radians. `zoom` is the number of window pixels per world unit, and
+        `density` is the number of texels per world unit.
         """
         right, down = density / (zoom * self.x_scale), density / (zoom * self.y_scale)
         cos, sin = math.cos(angle), math.sin(angle)

@@ -96,7 +96,7 @@ def summary(results: RunsByKind) -> dict[str, Any]:
 
 
 def verdicts_on(results: RunsByKind, kind: str) -> dict[str, dict[str, Estimate]]:
-    """Return the differences of one kind of codes from latents, by verdict and by metric.
+    """Return how one kind of codes differs from continuous latents, by verdict and by metric.
 
     The verdicts are `improved`, `worsened` and `inconclusive`. A metric is left out if neither
     higher nor lower values are better, or if there are too few runs.
