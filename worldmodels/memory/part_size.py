@@ -1,6 +1,6 @@
 """Division of batches into parts, so that the loss of M takes a bounded amount of memory.
 
-The paper's batch has 100 sequences of 999 agent steps. The loss of the paper's batch takes 1.9 GB
+The paper's batch has 100 sequences of 999 agent steps. The loss of the paper's batch takes 2.8 GB
 for an MDN-RNN of 256 units, and 36 GB for an M over 16 codes of 256 values with 5 components.
 Training therefore divides a large batch into several parts and adds up the gradients of the parts.
 A small batch is a single part.

@@ -69,6 +69,7 @@ _MEMORY_FIT = FitConfig(
 DEMO = Preset(
     name="demo",
     rounds=4,
+    # A longer exploration would leave the agent's own episodes a small part of the data of round 2.
     collect=CollectConfig(env_steps=50_000),
     later_env_steps=50_000,
     vae=_LEAN_VAE,
